@@ -1,0 +1,189 @@
+"""PASS and pass-min: standardize, fuse, chunk, divide."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from . import chunkers
+from .numbers import broadcast, constant, mean, softmin, standardized, suffix_sums, variance
+from .rows import Row
+
+SCALARS = ("outcome", "format")
+
+
+def named_weights(weights: Sequence[float] | Mapping[str, float]) -> dict[str, float]:
+    if isinstance(weights, Mapping):
+        return dict(weights)
+    return dict(zip(("process", *SCALARS), weights, strict=True))
+
+
+def pooled(rows: list[Row], name: str, operator: str, ddof: int, eps: float) -> list[list[float]]:
+    """The stream of a group standardized over all its values; empty where a row has none."""
+    streams = [r.streams.get(name) for r in rows]
+    values = [v for s in streams if s is not None for v in s.scores]
+    if not values:
+        return [[] for _ in rows]
+    flat = iter(standardized(values, operator, ddof, eps))
+    return [[next(flat) for _ in (s.scores if s is not None else [])] for s in streams]
+
+
+def scalar(rows: list[Row], name: str, operator: str, ddof: int, eps: float) -> list[float]:
+    """Outcome or format standardized over the group's responses; 0 where unknown."""
+    values = [getattr(r, name) for r in rows]
+    if any(v is None for v in values):
+        return [0.0 for _ in rows]
+    return standardized(values, operator, ddof, eps)
+
+
+def unit_at(row: Row, name: str, token: int) -> int:
+    """The index of the step (or token) of a stream that holds `token`."""
+    return next(j for j, e in enumerate(row.streams[name].step_ends()) if token <= e)
+
+
+def divided(values: list[float], k: float) -> list[float]:
+    """A_j = G_j / (K - j + 1)^k."""
+    K = len(values)
+    return [g / (K - j) ** k for j, g in enumerate(suffix_sums(values))]
+
+
+def chunk_stream(rows: list[Row], weights: dict[str, float], chunks_from: str | None) -> str | None:
+    """The stream that chunks follow: the one asked for, or the first weighted process stream."""
+    if chunks_from is not None:
+        return chunks_from
+    for name in weights:
+        if any(name in r.streams and not r.streams[name].is_advantage for r in rows):
+            return name
+    return None
+
+
+def group_chunks(
+    rows: list[Row], name: str | None, chunks: str, z: list[list[float]], width: int = 0
+) -> list[list[int]]:
+    """Each response's chunk ends; a response without the stream is one chunk."""
+    carriers = [r for r in rows if name in r.streams]
+    signal: list[float] = []
+    if carriers:
+        by_token = [
+            broadcast(v, r.streams[name].step_ends())
+            for r, v in zip(rows, z, strict=True)
+            if name in r.streams
+        ]
+        signal = chunkers.group_signal(by_token, len(rows))
+    return [_row_chunks(r, name, chunks, signal, width) for r in rows]
+
+
+def _row_chunks(
+    row: Row, name: str | None, chunks: str, signal: list[float], width: int
+) -> list[int]:
+    if name not in row.streams:
+        return [row.length - 1]
+    stream = row.streams[name]
+    if chunks == "auto":
+        chunks = "group_runs" if stream.ends is None else "steps"
+    raw = [stream.at(t) for t in range(row.length)]
+    if chunks == "steps":
+        return stream.step_ends()
+    if chunks == "runs":
+        return chunkers.ends_of_runs(raw, row.length)
+    if chunks == "group_runs":
+        return chunkers.ends_of_runs(signal, row.length)
+    if chunks == "tokens":
+        return list(range(row.length))
+    if chunks == "sign_runs":
+        return chunkers.ends_of_signs(raw)
+    if chunks == "windows":
+        return chunkers.ends_of_windows(row.length, width)
+    raise ValueError(chunks)
+
+
+def operator_of(operator: str | Mapping[str, str], name: str) -> str:
+    return operator if isinstance(operator, str) else operator.get(name, "masked_norm")
+
+
+def pass_group(rows: list[Row], p: dict[str, Any]) -> list[list[float]]:
+    """PASS on one group. Every response's advantage is P (process) + Q (the rest)."""
+    w, ddof, eps, k = named_weights(p["weights"]), p["ddof"], p["eps"], p["k"]
+    outer = p["outcome_operator"] or p["operator"]
+    ready = {n for n in w for r in rows if n in r.streams and r.streams[n].is_advantage}
+    names = [n for n in w if n not in SCALARS and n not in ready]
+    z = {n: pooled(rows, n, operator_of(p["operator"], n), ddof, eps) for n in names}
+    flats = {n: scalar(rows, n, operator_of(outer, n), ddof, eps) for n in SCALARS}
+    lead = chunk_stream(rows, w, p["chunks_from"])
+    if lead is not None and lead not in z:
+        z[lead] = pooled(rows, lead, operator_of(p["operator"], lead), ddof, eps)
+    ends = group_chunks(rows, lead, p["chunks"], z[lead] if lead else [], p.get("window", 0))
+    P, P0, Q = [], [], []
+    for i, row in enumerate(rows):
+        K, last = len(ends[i]), ends[i]
+        if p["gate"] and not row.format_ok:
+            flat = sum(w.values()) * flats["format"][i]
+            process = [0.0] * K
+            extra = [0.0] * row.length
+        else:
+            flat = sum(w.get(n, 0.0) * flats[n][i] for n in SCALARS)
+            process = [
+                sum(w[n] * z[n][i][unit_at(row, n, b)] for n in names if n in row.streams)
+                for b in last
+            ]
+            extra = [
+                sum(w[n] * row.streams[n].scores[t] for n in ready if n in row.streams)
+                for t in range(row.length)
+            ]
+        rest = [flat] * K if p["scope"] == "process" else divided([flat] * K, k)
+        P.append(broadcast(divided(process, k), last))
+        P0.append(broadcast(divided(process, 0.0), last))
+        Q.append([a + b for a, b in zip(broadcast(rest, last), extra, strict=True)])
+    open_rows = [i for i, r in enumerate(rows) if r.format_ok or not p["gate"]]
+    adjust(P, P0, open_rows, p)
+    return [[x + y for x, y in zip(a, b, strict=True)] for a, b in zip(P, Q, strict=True)]
+
+
+def adjust(P: list[list[float]], P0: list[list[float]], rows: list[int], p: dict[str, Any]) -> None:
+    """`match_std`, then `recenter`, over the tokens of a group's ungated responses."""
+    pool = [v for i in rows for v in P[i]]
+    if p["match_std"] and pool:
+        plain = [v for i in rows for v in P0[i]]
+        if not constant(pool) and not constant(plain):
+            now, then = math.sqrt(variance(pool, 0)), math.sqrt(variance(plain, 0))
+            for i in rows:
+                P[i] = [v * then / now for v in P[i]]
+    if p["recenter"] and pool:
+        m = mean([v for i in rows for v in P[i]])
+        for i in rows:
+            P[i] = [v - m for v in P[i]]
+
+
+def pass_min_group(rows: list[Row], p: dict[str, Any]) -> list[list[float]]:
+    """pass-min on one group: the min-form return of the standardized steps, standardized again."""
+    w, ddof, eps = named_weights(p["weights"]), p["ddof"], p["eps"]
+    outer = p["outcome_operator"] or p["operator"]
+    flats = {n: scalar(rows, n, operator_of(outer, n), ddof, eps) for n in SCALARS}
+    out = []
+    returns = {
+        n: min_form(rows, n, operator_of(p["operator"], n), p) for n in w if n not in SCALARS
+    }
+    for i, row in enumerate(rows):
+        if p["gate"] and not row.format_ok:
+            out.append([sum(w.values()) * flats["format"][i]] * row.length)
+            continue
+        total = [sum(w.get(n, 0.0) * flats[n][i] for n in SCALARS)] * row.length
+        for name, values in returns.items():
+            if name in row.streams:
+                spread = broadcast(values[i], row.streams[name].step_ends())
+                total = [a + w[name] * b for a, b in zip(total, spread, strict=True)]
+        out.append(total)
+    return out
+
+
+def min_form(rows: list[Row], name: str, operator: str, p: dict[str, Any]) -> list[list[float]]:
+    """N(G), G the suffix sums of softmin-weighted z = N(s), over the group's steps."""
+    ddof, eps = p["ddof"], p["eps"]
+    z = pooled(rows, name, operator, ddof, eps)
+    returns = [suffix_sums(softmin(v, p["temperature"])) if v else [] for v in z]
+    flat = [g for v in returns for g in v]
+    if not flat:
+        return returns
+    values = iter(standardized(flat, operator, ddof, eps))
+    return [[next(values) for _ in v] for v in returns]

@@ -1,0 +1,97 @@
+"""One entry: a method's name, its parameters and rows in, a list of advantages a row out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import fusion, others, pure
+from .numbers import whitened
+from .rows import Row, by_group, trained
+
+PASS: dict[str, Any] = {
+    "weights": (1.0, 1.0, 1.0),
+    "operator": "masked_norm",
+    "outcome_operator": None,
+    "ddof": 1,
+    "eps": 1e-6,
+    "gate": True,
+    "clip": None,
+}
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "pass": {
+        **PASS,
+        "k": 0.7,
+        "chunks": "auto",
+        "chunks_from": None,
+        "scope": "fused",
+        "match_std": False,
+        "recenter": False,
+    },
+    "pass-min": {**PASS, "temperature": 0.1},
+    "pure": {
+        "temperature": 0.1,
+        "baseline": "per_token",
+        "max_length": None,
+        "outcome_weight": 1.0,
+        "process_weight": 1.0,
+        "whiten_batch": False,
+    },
+    "grpo": {"ddof": 1, "eps": 1e-6},
+    "grpo-process": {"pooling": "sum", "weights": (1.0, 1.0, 1.0)},
+    "gdpo": {"weights": {"outcome": 1.0, "format": 1.0}, "batch_norm": "response"},
+    "opd": {"coefficient": 1.0},
+    "g-opd": {"coefficient": 1.0, "lam": 1.25},
+    "adca": {"alpha": 0.1},
+    "prime": {"beta": 0.05, "process_weight": 5.0, "whiten_batch": True},
+}
+
+
+def advantages(
+    method: str, params: dict[str, Any], rollouts: list[dict[str, Any]]
+) -> list[list[float]]:
+    """The advantages of the trained tokens of every row."""
+    p = {**DEFAULTS.get(method, {}), **params}
+    rows = [trained(r) for r in rollouts]
+    out = _raw(method, p, rows)
+    limit = p.get("clip")
+    if limit is None:
+        return out
+    return [[max(-limit, min(limit, a)) for a in row] for row in out]
+
+
+def _raw(method: str, p: dict[str, Any], rows: list[Row]) -> list[list[float]]:
+    if method == "opd":
+        return [others.opd_row(r, p["coefficient"]) for r in rows]
+    if method == "g-opd":
+        return [others.g_opd_row(r, p["coefficient"], p["lam"]) for r in rows]
+    out = by_group(rows, lambda g: _group(method, p, g))
+    if method == "gdpo":
+        return others.gdpo_batch(out, p["batch_norm"])
+    return whitened(out) if p.get("whiten_batch") else out
+
+
+def _group(method: str, p: dict[str, Any], rows: list[Row]) -> list[list[float]]:
+    rules = {
+        "pass": lambda: fusion.pass_group(rows, p),
+        "pass-min": lambda: fusion.pass_min_group(rows, p),
+        "pure": lambda: pure.pure_group(rows, p),
+        "grpo": lambda: others.outcome_group(rows, "masked_norm", p["ddof"], p["eps"]),
+        "dr-grpo": lambda: others.outcome_group(rows, "center"),
+        "rloo": lambda: others.outcome_group(rows, "leave_one_out"),
+        "grpo-process": lambda: others.process_group(rows, p),
+        "gdpo": lambda: others.gdpo_group(rows, p),
+        "adca": lambda: others.adca_group(rows, p["alpha"]),
+        "prime": lambda: others.prime_group(rows, p),
+    }
+    return rules[method]()
+
+
+def chunk_ends_of(params: dict[str, Any], rollouts: list[dict[str, Any]]) -> list[list[int]]:
+    """The chunk ends PASS uses for the rows of ONE group."""
+    p = {**DEFAULTS["pass"], **params}
+    rows = [trained(r) for r in rollouts]
+    weights = fusion.named_weights(p["weights"])
+    lead = fusion.chunk_stream(rows, weights, p["chunks_from"])
+    operator = fusion.operator_of(p["operator"], lead or "process")
+    z = fusion.pooled(rows, lead, operator, p["ddof"], p["eps"]) if lead else []
+    return fusion.group_chunks(rows, lead, p["chunks"], z, p.get("window", 0))
