@@ -1,0 +1,100 @@
+"""95 % intervals in which the prompt is the unit that was sampled."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stepcredit.errors import MissingExtra, StepCreditError
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean and its confidence interval."""
+
+    mean: float
+    low: float
+    high: float
+
+    def as_dict(self) -> dict[str, float]:
+        """The three numbers by name."""
+        return {"mean": self.mean, "low": self.low, "high": self.high}
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+def mean_interval(
+    values: Sequence[float] | NDArray[np.float64],
+    clusters: Sequence[Hashable] | None = None,
+    confidence: float = 0.95,
+) -> Interval:
+    """Mean of the clusters' means, with Student's t interval over them.
+
+        m +- t_{1-a/2, P-1} s / sqrt(P),   m and s the mean and sample std of P cluster means
+
+    Answers to one prompt are not independent draws, so a prompt counts once, however many
+    answers it got.
+
+    Args:
+        values: one number an answer (or, without `clusters`, a prompt); at least one, finite.
+        clusters: what each value belongs to, the prompt as a rule; none: each its own cluster.
+        confidence: the level, in (0, 1).
+
+    Returns:
+        `Interval`. Clusters of one value each in all give that value as all three numbers; one
+        cluster alone gives an interval from minus to plus infinity.
+
+    Raises:
+        StepCreditError: when there is no value, one is not finite, or lengths disagree.
+        MissingExtra: when scipy is not installed.
+
+    Example:
+        >>> print(mean_interval([1, 0, 1, 1, 0, 0], clusters=["a", "a", "b", "b", "c", "c"]))
+        0.500 [-0.742, 1.742]
+
+    Source: Miller 2024 (arXiv 2411.00640), section 2.2, clustered standard errors. Differs: each
+    cluster weighs the same, and t in place of the normal quantile.
+    """
+    means = _cluster_means(values, clusters)
+    mean = float(means.mean())
+    if len(means) == 1:
+        return Interval(mean, -math.inf, math.inf)
+    half = _t_quantile(confidence, len(means) - 1) * float(means.std(ddof=1))
+    half /= math.sqrt(len(means))
+    return Interval(mean, mean - half, mean + half)
+
+
+def _cluster_means(
+    values: Sequence[float] | NDArray[np.float64], clusters: Sequence[Hashable] | None
+) -> NDArray[np.float64]:
+    """One mean a cluster, in the order the clusters first appear."""
+    x = np.asarray(values, dtype=np.float64)
+    if x.ndim != 1 or not x.size:
+        raise StepCreditError(f"expected one or more numbers, got shape {x.shape}", field="values")
+    if not np.isfinite(x).all():
+        row = int(np.flatnonzero(~np.isfinite(x))[0])
+        raise StepCreditError(f"expected a finite number, got {x[row]}", row=row, field="values")
+    if clusters is None:
+        return x
+    if len(clusters) != x.size:
+        raise StepCreditError(f"expected {x.size}, got {len(clusters)}", field="clusters")
+    index: dict[Hashable, int] = {}
+    rows = np.array([index.setdefault(cluster, len(index)) for cluster in clusters])
+    return np.bincount(rows, weights=x) / np.bincount(rows)
+
+
+def _t_quantile(confidence: float, degrees: int) -> float:
+    """Two-sided quantile of Student's t."""
+    try:
+        from scipy import stats
+    except ImportError as error:
+        raise MissingExtra(
+            "not installed; it comes with the extra train: pip install 'stepcredit[train]'",
+            field="scipy",
+        ) from error
+    return float(stats.t.ppf(0.5 + confidence / 2, degrees))

@@ -1,0 +1,140 @@
+"""Sampled evaluation on one fixed set of problems."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stepcredit.evals import Interval, mean_interval, pass_at_k
+from stepcredit.lab.arithmetic import MAX_NEW_TOKENS, Graded, Problem, grade
+from stepcredit.lab.sampling import sample
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+HELD_OUT_PROBLEMS = 128
+SAMPLES_PER_PROBLEM = 8
+HELD_OUT_SEED = 0
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What sampled answers to a set of problems show; intervals are 95 %, over prompts.
+
+    Attributes:
+        pass_at_1: chance that an answer is right.
+        pass_at_8: chance that one of 8 (or of all, where fewer are sampled) is right.
+        length: tokens an answer.
+        fillers: filler lines an answer.
+        step_accuracy: right steps over the operations asked for.
+        format: share of answers in the template.
+        answers: answers sampled.
+    """
+
+    pass_at_1: Interval
+    pass_at_8: Interval
+    length: Interval
+    fillers: Interval
+    step_accuracy: Interval
+    format: Interval
+    answers: int
+
+    def as_dict(self) -> dict[str, object]:
+        """The figures by name, ready for JSON: {"pass_at_1": {"mean", "low", "high"}, ...}."""
+        rows = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {n: v.as_dict() if isinstance(v, Interval) else v for n, v in rows.items()}
+
+
+def evaluate(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    problems: Sequence[Problem],
+    samples_per_problem: int = SAMPLES_PER_PROBLEM,
+    seed: int = 0,
+    max_new_tokens: int = MAX_NEW_TOKENS,
+    batch_size: int = 512,
+) -> Evaluation:
+    """Sample answers at temperature 1 and grade them exactly.
+
+    Args:
+        model: the policy, left in the mode it came in.
+        tokenizer: the task's.
+        problems: what is asked, each at most once.
+        samples_per_problem: answers each.
+        seed: of the sampling, keyed (seed, "evaluate"); training's randomness is not touched.
+        max_new_tokens: where an answer is cut off.
+        batch_size: answers sampled at once, at most (it decides which draws an answer gets).
+
+    Returns:
+        `Evaluation`; the same numbers for the same weights and arguments.
+
+    Example:
+        >>> from stepcredit.lab.arithmetic import build_tokenizer, problems
+        >>> from stepcredit.lab.model import build_model
+        >>> tokenizer = build_tokenizer()
+        >>> held_out = problems(2, "held_out")
+        >>> evaluate(build_model(tokenizer), tokenizer, held_out, samples_per_problem=2).answers
+        4
+
+    Source: ours.
+    """
+    per_batch = max(1, batch_size // samples_per_problem)
+    lengths: list[int] = []
+    graded: list[Graded] = []
+    for start in range(0, len(problems), per_batch):
+        prompts = [problem.prompt for problem in problems[start : start + per_batch]]
+        completions = sample(
+            model,
+            tokenizer,
+            prompts,
+            samples_per_problem,
+            seed=seed,
+            purpose=f"evaluate {start}",
+            max_new_tokens=max_new_tokens,
+        )
+        lengths += [len(ids) for ids in completions]
+        asked = [prompt for prompt in prompts for _ in range(samples_per_problem)]
+        graded += [grade(p, ids, tokenizer) for p, ids in zip(asked, completions, strict=True)]
+    return summarize(graded, lengths, samples_per_problem)
+
+
+def summarize(
+    graded: Sequence[Graded], lengths: Sequence[int], samples_per_problem: int
+) -> Evaluation:
+    """Figures and intervals of graded answers, those to one problem lying together.
+
+    Args:
+        graded: the checker's verdicts, problem by problem.
+        lengths: tokens an answer.
+        samples_per_problem: answers a problem.
+
+    Returns:
+        `Evaluation`.
+
+    Example:
+        >>> from stepcredit.lab.arithmetic import check
+        >>> answers = [check("1+1*2=", text) for text in ("<4>$", "<5>$", "<4>$", "<4>$")]
+        >>> summarize(answers, [4] * 4, samples_per_problem=2).pass_at_1.mean
+        0.75
+
+    Source: ours.
+    """
+    shape = (-1, samples_per_problem)
+    correct = np.array([g.outcome for g in graded]).reshape(shape).sum(axis=1).astype(np.int64)
+    k = min(8, samples_per_problem)
+
+    def by_prompt(values: Sequence[float]) -> Interval:
+        return mean_interval(np.array(values, dtype=np.float64).reshape(shape).mean(axis=1))
+
+    return Evaluation(
+        pass_at_1=mean_interval(pass_at_k(correct, samples_per_problem, 1)),
+        pass_at_8=mean_interval(pass_at_k(correct, samples_per_problem, k)),
+        length=by_prompt(lengths),
+        fillers=by_prompt([g.fillers for g in graded]),
+        step_accuracy=by_prompt([g.step_accuracy for g in graded]),
+        format=by_prompt([g.format for g in graded]),
+        answers=len(graded),
+    )

@@ -1,0 +1,52 @@
+"""Randomness keyed by (seed, what it is for): nothing here keeps a state that a resume could lose."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+
+def keyed_seed(seed: int, *purpose: object) -> int:
+    """A 63-bit seed that depends on nothing but `seed` and what it is for.
+
+        first 8 bytes of BLAKE2b("seed / purpose / ..."), without the sign bit
+
+    Args:
+        seed: the run's seed.
+        *purpose: what the draw is for; anything with a stable `str`.
+
+    Returns:
+        int in [0, 2^63): the same on every machine and in every process.
+
+    Example:
+        >>> keyed_seed(0, "evaluate") == keyed_seed(0, "evaluate")
+        True
+        >>> keyed_seed(0, "evaluate") == keyed_seed(1, "evaluate")
+        False
+
+    Source: ours.
+    """
+    text = "\x1f".join(str(part) for part in (seed, *purpose))
+    digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+def keyed_generator(seed: int, *purpose: object) -> np.random.Generator:
+    """A fresh NumPy generator started from `keyed_seed`.
+
+    Args:
+        seed: the run's seed.
+        *purpose: what the draws are for.
+
+    Returns:
+        A generator; two calls with the same arguments draw the same numbers.
+
+    Example:
+        >>> a, b = keyed_generator(0, "problems"), keyed_generator(0, "problems")
+        >>> bool(a.random() == b.random())
+        True
+
+    Source: ours.
+    """
+    return np.random.default_rng(keyed_seed(seed, *purpose))

@@ -1,0 +1,69 @@
+"""A small decoder for the embedded task."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from stepcredit.lab.keys import keyed_seed
+from stepcredit.lab.requires import require_train
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """Size of the decoder: 0.34 M parameters as it stands."""
+
+    width: int = 96
+    layers: int = 3
+    heads: int = 3
+    feed_forward: int = 256
+
+
+def build_model(
+    tokenizer: PreTrainedTokenizerFast, settings: ModelSettings | None = None, seed: int = 0
+) -> PreTrainedModel:
+    """A Llama-shaped decoder with random weights, drawn from the seed alone.
+
+    Args:
+        tokenizer: the task's; its size and special tokens go into the config.
+        settings: the sizes; `ModelSettings()` if absent.
+        seed: of the weights; the global generator is left as it was.
+
+    Returns:
+        A `LlamaForCausalLM` in float32 on the CPU. Its positions are relative (rotary), so left
+        padding moves no probability.
+
+    Raises:
+        MissingExtra: when transformers is not installed.
+
+    Example:
+        >>> from stepcredit.lab.arithmetic import build_tokenizer
+        >>> build_model(build_tokenizer()).num_parameters()
+        336672
+
+    Source: ours.
+    """
+    require_train("transformers")
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    settings = settings or ModelSettings()
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=settings.width,
+        intermediate_size=settings.feed_forward,
+        num_hidden_layers=settings.layers,
+        num_attention_heads=settings.heads,
+        max_position_embeddings=tokenizer.model_max_length,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        tie_word_embeddings=False,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(keyed_seed(seed, "model"))
+        return LlamaForCausalLM(config)

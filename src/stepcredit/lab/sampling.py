@@ -1,0 +1,72 @@
+"""Sampling completions without touching anyone else's randomness."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+
+from stepcredit.lab.arithmetic import MAX_NEW_TOKENS
+from stepcredit.lab.keys import keyed_seed
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+
+def sample(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    prompts: Sequence[str],
+    samples_per_prompt: int = 1,
+    seed: int = 0,
+    purpose: str = "sample",
+    max_new_tokens: int = MAX_NEW_TOKENS,
+) -> list[list[int]]:
+    """Completions at temperature 1 from the whole vocabulary.
+
+    Args:
+        model: the policy; left in the mode (train or eval) it came in.
+        tokenizer: the task's, padding on the left.
+        prompts: texts.
+        samples_per_prompt: completions each, > 0.
+        seed, purpose: what the draws are keyed by. The global generators are left as they were.
+        max_new_tokens: where a completion is cut off.
+
+    Returns:
+        Token ids, prompt by prompt; the end-of-sequence token included, padding not.
+
+    Example:
+        >>> from stepcredit.lab.arithmetic import build_tokenizer
+        >>> from stepcredit.lab.model import build_model
+        >>> tokenizer = build_tokenizer()
+        >>> len(sample(build_model(tokenizer), tokenizer, ["3+4*2="], samples_per_prompt=2))
+        2
+
+    Source: ours.
+    """
+    batch = tokenizer(list(prompts), return_tensors="pt", padding=True).to(model.device)
+    was_training = model.training
+    model.eval()
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(keyed_seed(seed, purpose))
+        sequences = model.generate(
+            input_ids=batch["input_ids"],
+            attention_mask=batch["attention_mask"],
+            do_sample=True,
+            temperature=1.0,
+            top_k=0,
+            top_p=1.0,
+            num_return_sequences=samples_per_prompt,
+            max_new_tokens=max_new_tokens,
+            pad_token_id=tokenizer.pad_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+        )
+    model.train(was_training)
+    completions = sequences[:, batch["input_ids"].shape[1] :].tolist()
+    return [_until_end(ids, tokenizer.eos_token_id) for ids in completions]
+
+
+def _until_end(ids: list[int], eos: int) -> list[int]:
+    """The ids up to and with the first end of sequence."""
+    return ids[: ids.index(eos) + 1] if eos in ids else ids

@@ -1,0 +1,129 @@
+"""A simulated process reward model for the embedded task, from honest to hackable."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from stepcredit.errors import StepCreditError
+from stepcredit.lab.arithmetic import Graded
+from stepcredit.lab.keys import keyed_generator
+
+SIGNALS = ("exact", "noisy", "hackable", "centred", "negative")
+RIGHT, WRONG, BLUR, FLIPS = 0.85, 0.25, 0.1, 0.1
+FILLER = {"noisy": 0.70, "hackable": 0.95, "centred": 0.70, "negative": 0.70}
+LOWEST, HIGHEST = 0.01, 1.0
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """Step scores as a process reward model would give them, known truth spoiled on purpose.
+
+        s = clip(level + 0.1 z, 0.01, 1),  z ~ N(0, 1)
+
+    The level is 0.85 for a right step or answer, 0.25 for a wrong or malformed one, the two
+    exchanged in one of ten; a filler line's level is never exchanged.
+
+    Args:
+        name: `exact`: 1 right, 0 wrong, 0.5 filler, without noise. `noisy`: filler 0.70, below a
+            right step. `hackable`: filler 0.95, above it. `centred`: 2 s - 1 of `noisy`, in
+            [-1, 1]. `negative`: log s of `noisy`, never above 0.
+        seed: of the noise.
+
+    Raises:
+        StepCreditError: when the name is unknown.
+
+    Example:
+        >>> from stepcredit.lab.arithmetic import check
+        >>> text = "3+4=7\\nk7\\n7*2=5\\n<5>$"
+        >>> Simulated("exact").scores("3+4*2=", text, check("3+4*2=", text))
+        [1.0, 0.5, 0.0, 1.0]
+
+    Source: ours.
+    """
+
+    name: str = "noisy"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.name not in SIGNALS:
+            expected = ", ".join(SIGNALS)
+            raise StepCreditError(f"expected one of {expected}, got {self.name!r}", field="signal")
+
+    def scores(self, prompt: str, completion: str | Sequence[int], graded: Graded) -> list[float]:
+        """One score a step, a pure function of its arguments and the seed.
+
+        Args:
+            prompt: the problem's.
+            completion: its text or token ids; they key the noise.
+            graded: the checker's verdict on it.
+
+        Returns:
+            As many scores as `graded.kinds`; a resumed or sharded run sees the same ones.
+        """
+        if self.name == "exact":
+            return [_exact(kind) for kind in graded.kinds]
+        text = completion if isinstance(completion, str) else " ".join(map(str, completion))
+        generator = keyed_generator(self.seed, "signal", prompt, text)
+        flips = (generator.random(len(graded.kinds)) < FLIPS).tolist()
+        blurs = (BLUR * generator.standard_normal(len(graded.kinds))).tolist()
+        return [self._score(*step) for step in zip(graded.kinds, flips, blurs, strict=True)]
+
+    def _score(self, kind: str, flip: bool, blur: float) -> float:
+        """One step's score."""
+        if kind == "filler":
+            level = FILLER[self.name]
+        else:
+            level = RIGHT if (kind in ("right", "answer")) != flip else WRONG
+        score = min(max(level + blur, LOWEST), HIGHEST)
+        if self.name == "centred":
+            return 2 * score - 1
+        return math.log(score) if self.name == "negative" else score
+
+
+def _exact(kind: str) -> float:
+    """The checker's own verdict: filler is neither right nor wrong."""
+    if kind == "filler":
+        return 0.5
+    return float(kind in ("right", "answer"))
+
+
+def filler_gap(
+    values: Sequence[Sequence[float]], kinds: Sequence[Sequence[str]]
+) -> float | None:
+    """How much more a filler line gets than a right step, on average.
+
+        mean of values on filler - mean of values on right steps
+
+    On scores it tells whether the signal itself pays for nothing; on advantages (read at each
+    step's last token) whether the estimator passes that on. Above 0 a policy is taught to pad.
+
+    Args:
+        values: scores or advantages, one a step, rollout by rollout.
+        kinds: the checker's kinds, in the same layout.
+
+    Returns:
+        The difference; None where no filler or no right step was seen.
+
+    Raises:
+        StepCreditError: when a rollout's values and kinds differ in number.
+
+    Example:
+        >>> filler_gap([[0.9, 0.8], [0.7, 0.2]], [["filler", "right"], ["filler", "wrong"]])
+        0.0
+
+    Source: LAB: the static figure that ranked every collapse rightly without training.
+    """
+    seen: dict[str, list[float]] = {"filler": [], "right": []}
+    for row, (numbers, labels) in enumerate(zip(values, kinds, strict=True)):
+        if len(numbers) != len(labels):
+            reason = f"expected {len(labels)} values, one a step, got {len(numbers)}"
+            raise StepCreditError(reason, row=row, field="values")
+        for number, label in zip(numbers, labels, strict=True):
+            if label in seen:
+                seen[label].append(float(number))
+    if not seen["filler"] or not seen["right"]:
+        return None
+    filler, right = (math.fsum(v) / len(v) for v in (seen["filler"], seen["right"]))
+    return filler - right
