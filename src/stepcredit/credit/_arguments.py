@@ -1,0 +1,48 @@
+"""Checks of the numbers that `theory` and `bounds` take: one line that names the argument."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+
+from stepcredit.errors import MethodError
+
+Scores = Sequence[float] | np.ndarray[Any, np.dtype[Any]]
+
+_MOST = 2**53  # whole numbers beyond this are not exact in float64
+
+
+def number(value: float, field: str) -> float:
+    """The finite number `value` as a float."""
+    known = isinstance(value, Real) and not isinstance(value, bool)
+    if not (known and abs(value) <= sys.float_info.max):
+        raise MethodError(f"expected a finite number, got {value!r}", field=field)
+    return float(value)
+
+
+def not_negative(value: float, field: str) -> float:
+    """The finite number `value`, at least 0, as a float."""
+    checked = number(value, field)
+    if checked < 0:
+        raise MethodError(f"expected a number of at least 0, got {value!r}", field=field)
+    return checked
+
+
+def whole(value: int, field: str) -> int:
+    """The whole number `value`, at least 1, as an int."""
+    known = isinstance(value, Integral) and not isinstance(value, bool)
+    if not (known and 1 <= value <= _MOST):
+        raise MethodError(f"expected a whole number from 1 to 2^53, got {value!r}", field=field)
+    return int(value)
+
+
+def vector(scores: Scores, field: str) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """The finite scores, at least one, as a float64 vector."""
+    values = np.asarray(scores, dtype=np.float64)
+    if values.ndim != 1 or not len(values) or not np.isfinite(values).all():
+        raise MethodError("expected a vector of finite scores, at least one", field=field)
+    return values
