@@ -1,0 +1,109 @@
+"""`Advantages`: what an estimator returns, one advantage a trained token, in any layout."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Float32, Int, Shaped
+from torch import Tensor
+
+from stepcredit.data.forest import broadcast, is_right_padded, not_zero, offsets
+from stepcredit.errors import RolloutError
+
+
+@dataclass(frozen=True, eq=False)
+class Advantages:
+    """One advantage a trained token, kept by chunk until a layout is asked for.
+
+    Args:
+        values: advantages packed, one a chunk (float32).
+        sizes: tokens each value is broadcast over; None = one each.
+        chunks: values a rollout.
+        lengths: trained tokens a rollout.
+
+    Example:
+        >>> a = Advantages(torch.tensor([0.5, -1.0]), torch.tensor([2, 1]), torch.tensor([2]),
+        ...                torch.tensor([3]))
+        >>> a.packed().tolist()
+        [0.5, 0.5, -1.0]
+        >>> a.padded(torch.tensor([[0, 1, 1, 0, 1]])).tolist()
+        [[0.0, 0.5, 0.5, 0.0, -1.0]]
+    """
+
+    values: Float32[Tensor, " chunk"]
+    sizes: Int[Tensor, " chunk"] | None
+    chunks: Int[Tensor, " rollout"]
+    lengths: Int[Tensor, " rollout"]
+
+    def packed(self) -> Float32[Tensor, " token"]:
+        """All rollouts' advantages, one after the other: (sum of lengths,)."""
+        if self.sizes is None:
+            return self.values
+        return broadcast(self.values, self.sizes, total=int(self.lengths.sum()))
+
+    def ragged(self) -> list[Float32[Tensor, " token"]]:
+        """One tensor of advantages a rollout, in the rollouts' order."""
+        return list(self.packed().split(self.lengths.tolist()))
+
+    def padded(
+        self, mask: Shaped[Tensor, "rollout token"] | None = None, *, width: int | None = None
+    ) -> Float32[Tensor, "rollout token"]:
+        """Advantages at a trainer's padded positions, 0 everywhere else.
+
+        Args:
+            mask: nonzero where a token is trained; row i has `lengths[i]` of them, anywhere.
+            width: instead of a mask: pad on the right to this many tokens.
+
+        Returns:
+            (rollout, token), float32.
+
+        Raises:
+            RolloutError: the mask's trained tokens do not match the rollouts' lengths.
+        """
+        if mask is None:
+            if width is None or width < int(self.lengths.max()):
+                raise RolloutError(f"needs a mask, or at least {int(self.lengths.max())}", field="width")
+            return self._right_padded(width)
+        if mask.ndim != 2 or mask.shape[0] != self.lengths.numel():
+            expected = f"({self.lengths.numel()}, tokens)"
+            raise RolloutError(f"shape is {tuple(mask.shape)}, expected {expected}", field="mask")
+        trained = mask if mask.dtype == torch.bool else not_zero(mask)
+        if is_right_padded(trained, self.lengths):
+            return self._right_padded(mask.shape[1])
+        counts = trained.sum(1)
+        if not torch.equal(counts, self.lengths):
+            row = int((counts != self.lengths).nonzero()[0])
+            had = f"{int(counts[row])} trained tokens"
+            raise RolloutError(f"{had}, the rollout has {int(self.lengths[row])}", row=row, field="mask")
+        out = torch.zeros(mask.shape, dtype=torch.float32, device=self.values.device)
+        return out.masked_scatter_(trained, self.packed())
+
+    def _right_padded(self, width: int) -> Float32[Tensor, "rollout token"]:
+        """One broadcast writes values and padding alike: a last chunk of zeros ends every row."""
+        shape = (self.lengths.numel(), width)
+        if self.sizes is None:
+            out = self.values.new_zeros(shape)
+            for row, values in zip(out, self.values.split(self.lengths.tolist()), strict=True):
+                row[: values.numel()] = values
+            return out
+        padding = offsets(self.chunks + 1)[1:] - 1
+        total = self.values.numel() + self.lengths.numel()
+        values, sizes = self.values.new_zeros(total), self.sizes.new_empty(total)
+        real = torch.ones(total, dtype=torch.bool, device=values.device)
+        real[padding] = False
+        values.masked_scatter_(real, self.values)
+        sizes.masked_scatter_(real, self.sizes)
+        sizes[padding] = width - self.lengths
+        return broadcast(values, sizes, total=shape[0] * width).view(shape)
+
+
+def from_ragged(rows: list[Float[Tensor, " token"]]) -> Advantages:
+    """Advantages from one tensor a rollout.
+
+    Example:
+        >>> from_ragged([torch.tensor([1.0, 2.0]), torch.tensor([3.0])]).lengths.tolist()
+        [2, 1]
+    """
+    lengths = torch.tensor([row.numel() for row in rows], dtype=torch.int64)
+    return Advantages(torch.cat(rows).float(), None, lengths, lengths)

@@ -1,0 +1,172 @@
+"""Index arithmetic on the forest group > response > chunk > token: the only place that does any.
+
+Batches rest *packed* (all values of all rows in one 1-D tensor, `counts` a row) and are scanned
+*dense* (row x slot, zero past a row's end), so that no scan ever crosses from one response into the
+next: a neighbour's 1e30 can't swallow a .5. All functions are pure, run on the tensors' own device,
+and hold no state.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int, Shaped
+from torch import Tensor
+
+Packed = Shaped[Tensor, " value"]
+Dense = Shaped[Tensor, "row slot"]
+
+
+def offsets(counts: Int[Tensor, " row"]) -> Int[Tensor, " row+1"]:
+    """Where each row of a packed tensor begins, and where the last one ends.
+
+    Example:
+        >>> offsets(torch.tensor([2, 0, 3])).tolist()
+        [0, 2, 2, 5]
+    """
+    return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+
+
+def slot_mask(counts: Int[Tensor, " row"], width: int) -> Bool[Tensor, "row slot"]:
+    """True on the first `counts[i]` slots of row i.
+
+    Example:
+        >>> slot_mask(torch.tensor([2, 0]), 3).tolist()
+        [[True, True, False], [False, False, False]]
+    """
+    return torch.arange(width, device=counts.device) < counts[:, None]
+
+
+def width_of(counts: Int[Tensor, " row"]) -> int:
+    """The largest count, at least 1: the width of the dense form.
+
+    Example:
+        >>> width_of(torch.tensor([2, 5]))
+        5
+    """
+    return max(1, int(counts.max())) if counts.numel() else 1
+
+
+def to_dense(
+    values: Packed, counts: Int[Tensor, " row"], *, width: int | None = None, fill: float = 0
+) -> Dense:
+    """Packed rows as one row x slot table, `fill` past each row's end.
+
+    Example:
+        >>> to_dense(torch.tensor([1, 2, 3]), torch.tensor([1, 2]), fill=9).tolist()
+        [[1, 9], [2, 3]]
+    """
+    width = width_of(counts) if width is None else width
+    rows = counts.numel()
+    if values.numel() == rows * width:
+        return values.view(rows, width)
+    dense = values.new_full((rows, width), fill)
+    return dense.masked_scatter_(slot_mask(counts, width), values)
+
+
+def to_packed(dense: Dense, counts: Int[Tensor, " row"]) -> Packed:
+    """The inverse of `to_dense`: the first `counts[i]` slots of every row, one after the other.
+
+    Example:
+        >>> to_packed(torch.tensor([[1, 9], [2, 3]]), torch.tensor([1, 2])).tolist()
+        [1, 2, 3]
+    """
+    return dense[slot_mask(counts, dense.shape[1])]
+
+
+def suffix_sum(dense: Float[Tensor, "row slot"]) -> Float[Tensor, "row slot"]:
+    """Sum of a row from each slot to its end, G_j = sum over j' >= j of x_j'.
+
+    Example:
+        >>> suffix_sum(torch.tensor([[1.0, 2.0, 4.0]])).tolist()
+        [[7.0, 6.0, 4.0]]
+    """
+    return dense.flip(1).cumsum(1).flip(1)
+
+
+def group_sum(
+    values: Shaped[Tensor, "row *rest"], group: Int[Tensor, " row"], num_groups: int
+) -> Shaped[Tensor, "group *rest"]:
+    """Sum of the rows of each group.
+
+    Example:
+        >>> group_sum(torch.tensor([1.0, 2.0, 4.0]), torch.tensor([0, 1, 0]), 2).tolist()
+        [5.0, 2.0]
+    """
+    return values.new_zeros((num_groups, *values.shape[1:])).index_add_(0, group, values)
+
+
+def group_max(
+    values: Float[Tensor, " row"], group: Int[Tensor, " row"], num_groups: int
+) -> Float[Tensor, " group"]:
+    """Largest of each group's rows; values are at least 0, and a group without rows gives 0.
+
+    Example:
+        >>> group_max(torch.tensor([1.0, 2.0, 4.0]), torch.tensor([0, 1, 0]), 2).tolist()
+        [4.0, 2.0]
+    """
+    return values.new_zeros(num_groups).scatter_reduce_(0, group, values, "amax")
+
+
+def take_rows(
+    values: Packed, counts: Int[Tensor, " row"], rows: Int[Tensor, " taken"]
+) -> Packed:
+    """The packed values of the given rows, in the given order.
+
+    Example:
+        >>> take_rows(torch.tensor([1, 2, 3]), torch.tensor([1, 2]), torch.tensor([1, 0])).tolist()
+        [2, 3, 1]
+    """
+    start, taken = offsets(counts)[:-1][rows], counts[rows]
+    total = int(taken.sum())
+    within = torch.arange(total, device=values.device)
+    within = within - broadcast(offsets(taken)[:-1], taken, total=total)
+    return values[broadcast(start, taken, total=total) + within]
+
+
+def broadcast(
+    values: Packed, sizes: Int[Tensor, " value"], *, total: int | None = None
+) -> Shaped[Tensor, " token"]:
+    """Each value repeated `sizes` times: the one step down to the leaves.
+
+    On a CPU `numpy.repeat` needs a third of the memory of `torch.repeat_interleave`; on another
+    device `total` saves a wait for the device.
+
+    Example:
+        >>> broadcast(torch.tensor([5.0, 7.0]), torch.tensor([2, 1])).tolist()
+        [5.0, 5.0, 7.0]
+    """
+    if values.device.type == "cpu":
+        return torch.from_numpy(np.repeat(values.numpy(), sizes.numpy()))
+    return torch.repeat_interleave(values, sizes, output_size=total)
+
+
+def not_zero(mask: Shaped[Tensor, "row slot"]) -> Bool[Tensor, "row slot"]:
+    """A 0/1 mask of any dtype as booleans (numpy's comparison is the faster one on a CPU).
+
+    Example:
+        >>> not_zero(torch.tensor([[1, 0]])).tolist()
+        [[True, False]]
+    """
+    if mask.device.type == "cpu" and mask.dtype != torch.bfloat16:
+        return torch.from_numpy(mask.numpy() != 0)
+    return mask != 0
+
+
+def is_right_padded(mask: Bool[Tensor, "row slot"], counts: Int[Tensor, " row"]) -> bool:
+    """Is row i True on exactly its first `counts[i]` slots?
+
+    Example:
+        >>> is_right_padded(torch.tensor([[True, True, False]]), torch.tensor([2]))
+        True
+        >>> is_right_padded(torch.tensor([[True, False, True]]), torch.tensor([2]))
+        False
+    """
+    width = mask.shape[1]
+    if mask.device.type != "cpu":
+        return torch.equal(mask, slot_mask(counts, width))
+    flags = mask.numpy()
+    if width == 0 or np.count_nonzero(flags) != int(counts.sum()):
+        return False
+    first_false = np.where(flags[:, -1] & flags.all(1), width, flags.argmin(1))
+    return bool(np.array_equal(first_false, counts.numpy()))
