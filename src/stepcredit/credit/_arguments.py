@@ -42,7 +42,11 @@ def whole(value: int, field: str) -> int:
 
 def vector(scores: Scores, field: str) -> np.ndarray[Any, np.dtype[np.float64]]:
     """The finite scores, at least one, as a float64 vector."""
-    values = np.asarray(scores, dtype=np.float64)
+    fault = MethodError("expected a vector of finite scores, at least one", field=field)
+    try:
+        values = np.asarray(scores, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise fault from None
     if values.ndim != 1 or not len(values) or not np.isfinite(values).all():
-        raise MethodError("expected a vector of finite scores, at least one", field=field)
+        raise fault
     return values

@@ -64,7 +64,7 @@ def path_score(
     Example:
         >>> path_score(3.0, 6, k=1.0)
         0.5
-        >>> path_score(3.0, 6, k=1.0, filler=0.2, padding=4)
+        >>> round(path_score(3.0, 6, k=1.0, filler=0.2, padding=4), 6)
         0.38
 
     Source: PASS (arXiv 2606.29296), Eq. 7 at the first chunk. Differs: nothing.
