@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .methods import advantages, chunk_ends_of
+from .methods import advantages
 from .rows import trained
 
-__all__ = ["advantages", "chunk_ends_of", "trained"]
+__all__ = ["advantages", "trained"]

@@ -10,9 +10,8 @@ ETA = 1e-8
 TIE = 1e-9
 
 
-def ends_of_runs(u: list[float], length: int, eta: float = ETA) -> list[int]:
+def ends_of_runs(u: list[float], length: int, largest: float, eta: float = ETA) -> list[int]:
     """A new chunk wherever the signal moves by more than eta; the last token always ends one."""
-    largest = max((abs(v) for v in u), default=0.0)
     limit = max(eta, TIE * largest)
     return [t for t in range(length) if t == length - 1 or abs(u[t + 1] - u[t]) > limit]
 
@@ -23,9 +22,9 @@ def group_signal(scores: list[list[float]], size: int) -> list[float]:
     return [sum(s[t] for s in scores if t < len(s)) / size for t in range(longest)] + [0.0]
 
 
-def ends_of_signs(u: list[float]) -> list[int]:
+def ends_of_signs(u: list[float], largest: float) -> list[int]:
     """A new chunk wherever the sign (-, 0, +) changes."""
-    flat = TIE * max(abs(v) for v in u)
+    flat = TIE * largest
     signs = [0 if abs(v) <= flat else (1 if v > 0 else -1) for v in u]
     return [t for t in range(len(u)) if t == len(u) - 1 or signs[t + 1] != signs[t]]
 
@@ -52,6 +51,6 @@ def all_segmentations(length: int) -> list[list[int]]:
     return [[*cut, length - 1] for r in range(length) for cut in itertools.combinations(inner, r)]
 
 
-def least_cost(u: list[float], penalty: float) -> float:
-    """The cost of the best segmentation, by trying all of them."""
-    return min(segmentation_cost(u, ends, penalty) for ends in all_segmentations(len(u)))
+def best_segmentation(u: list[float], penalty: float) -> list[int]:
+    """The ends of the cheapest segmentation, by trying all of them."""
+    return min(all_segmentations(len(u)), key=lambda ends: segmentation_cost(u, ends, penalty))

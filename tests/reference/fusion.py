@@ -59,43 +59,46 @@ def chunk_stream(rows: list[Row], weights: dict[str, float], chunks_from: str | 
 
 
 def group_chunks(
-    rows: list[Row], name: str | None, chunks: str, z: list[list[float]], width: int = 0
+    rows: list[Row], name: str | None, chunks: Any, z: list[list[float]]
 ) -> list[list[int]]:
     """Each response's chunk ends; a response without the stream is one chunk."""
-    carriers = [r for r in rows if name in r.streams]
-    signal: list[float] = []
-    if carriers:
-        by_token = [
-            broadcast(v, r.streams[name].step_ends())
-            for r, v in zip(rows, z, strict=True)
-            if name in r.streams
-        ]
-        signal = chunkers.group_signal(by_token, len(rows))
-    return [_row_chunks(r, name, chunks, signal, width) for r in rows]
+    out = [[row.length - 1] for row in rows]
+    with_it = [i for i, row in enumerate(rows) if name in row.streams]
+    streams = [rows[i].streams[name] for i in with_it]
+    raw = [broadcast(s.scores, s.step_ends()) for s in streams]
+    by_token = [broadcast(z[i], s.step_ends()) for i, s in zip(with_it, streams, strict=True)]
+    rule, options = (chunks, {}) if isinstance(chunks, str) else next(iter(chunks.items()))
+    for at, i in enumerate(with_it):
+        auto = "group_runs" if streams[at].ends is None else "steps"
+        chosen = auto if rule == "auto" else rule
+        if chosen == "steps":
+            out[i] = streams[at].step_ends()
+        elif chosen == "group_runs":
+            u = chunkers.group_signal(by_token, len(rows))
+            out[i] = chunkers.ends_of_runs(u, rows[i].length, max(abs(v) for v in u))
+        elif chosen == "change_points":
+            unit = variance([v for s in streams for v in s.scores], 0)
+            cut = chunkers.best_segmentation(streams[at].scores, options["penalty"] * unit)
+            out[i] = [streams[at].step_ends()[j] for j in cut]
+        else:
+            out[i] = _row_chunks(chosen, options, at, raw, by_token)
+    return out
 
 
 def _row_chunks(
-    row: Row, name: str | None, chunks: str, signal: list[float], width: int
+    rule: str, options: dict[str, Any], at: int, raw: list[list[float]], z: list[list[float]]
 ) -> list[int]:
-    if name not in row.streams:
-        return [row.length - 1]
-    stream = row.streams[name]
-    if chunks == "auto":
-        chunks = "group_runs" if stream.ends is None else "steps"
-    raw = [stream.at(t) for t in range(row.length)]
-    if chunks == "steps":
-        return stream.step_ends()
-    if chunks == "runs":
-        return chunkers.ends_of_runs(raw, row.length)
-    if chunks == "group_runs":
-        return chunkers.ends_of_runs(signal, row.length)
-    if chunks == "tokens":
-        return list(range(row.length))
-    if chunks == "sign_runs":
-        return chunkers.ends_of_signs(raw)
-    if chunks == "windows":
-        return chunkers.ends_of_windows(row.length, width)
-    raise ValueError(chunks)
+    """The chunkers that look at one response's signal, in units of the group's."""
+    length = len(raw[at])
+    if rule == "runs":
+        return chunkers.ends_of_runs(raw[at], length, max(abs(v) for row in raw for v in row))
+    if rule == "tokens":
+        return list(range(length))
+    if rule == "sign_runs":
+        return chunkers.ends_of_signs(z[at], max(abs(v) for row in z for v in row))
+    if rule == "windows":
+        return chunkers.ends_of_windows(length, options["size"])
+    raise ValueError(rule)
 
 
 def operator_of(operator: str | Mapping[str, str], name: str) -> str:
@@ -113,7 +116,7 @@ def pass_group(rows: list[Row], p: dict[str, Any]) -> list[list[float]]:
     lead = chunk_stream(rows, w, p["chunks_from"])
     if lead is not None and lead not in z:
         z[lead] = pooled(rows, lead, operator_of(p["operator"], lead), ddof, eps)
-    ends = group_chunks(rows, lead, p["chunks"], z[lead] if lead else [], p.get("window", 0))
+    ends = group_chunks(rows, lead, p["chunks"], z[lead] if lead else [])
     P, P0, Q = [], [], []
     for i, row in enumerate(rows):
         K, last = len(ends[i]), ends[i]

@@ -84,14 +84,3 @@ def _group(method: str, p: dict[str, Any], rows: list[Row]) -> list[list[float]]
         "prime": lambda: others.prime_group(rows, p),
     }
     return rules[method]()
-
-
-def chunk_ends_of(params: dict[str, Any], rollouts: list[dict[str, Any]]) -> list[list[int]]:
-    """The chunk ends PASS uses for the rows of ONE group."""
-    p = {**DEFAULTS["pass"], **params}
-    rows = [trained(r) for r in rollouts]
-    weights = fusion.named_weights(p["weights"])
-    lead = fusion.chunk_stream(rows, weights, p["chunks_from"])
-    operator = fusion.operator_of(p["operator"], lead or "process")
-    z = fusion.pooled(rows, lead, operator, p["ddof"], p["eps"]) if lead else []
-    return fusion.group_chunks(rows, lead, p["chunks"], z, p.get("window", 0))

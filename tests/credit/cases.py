@@ -1,0 +1,105 @@
+"""The estimators under contract: every method, in every setting that takes another path."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import stepcredit as sc
+
+STREAMS = {"process": 1.0, "judge": 0.5, "teacher": 0.25, "outcome": 1.0, "format": 0.5}
+READY = {"process": 1.0, "critic": 0.5, "outcome": 1.0, "format": 0.5}
+
+
+@dataclass(frozen=True)
+class Case:
+    """An estimator by method and params, and the batches it takes.
+
+    Args:
+        signals: the kinds of process signal it reads.
+        options: what the batches must hold, as `random_rows` names it.
+        batch_wide: its last step normalizes over the whole batch, by design.
+    """
+
+    method: str
+    params: dict[str, Any] = field(default_factory=dict)
+    signals: tuple[str, ...] = ("steps", "tokens")
+    options: dict[str, Any] = field(default_factory=dict)
+    batch_wide: bool = False
+
+    def estimator(self) -> sc.Estimator:
+        return sc.estimator(self.method, **self.params)
+
+
+def _pass(signals: tuple[str, ...] = ("steps", "tokens"), **params: Any) -> Case:
+    return Case("pass", params, signals, {"gaps": True})
+
+
+def _pure(**params: Any) -> Case:
+    return Case("pure", params, options={"gaps": True}, batch_wide="whiten_batch" in params)
+
+
+KNOWN = {"outcome": "known"}
+STEPS = ("steps",)
+TOKENS = ("tokens",)
+
+CASES: dict[str, Case] = {
+    "pass": _pass(),
+    "pass-center": _pass(operator="center", k=1.0),
+    "pass-leave-one-out": _pass(operator="leave_one_out", k=0.0),
+    "pass-abs-max": _pass(operator="abs_max"),
+    "pass-abs-max-outer-norm": _pass(operator="abs_max", outcome_operator="masked_norm"),
+    "pass-ddof-0": _pass(ddof=0, eps=0.0),
+    "pass-k0": _pass(k=0.0),
+    "pass-k1": _pass(k=1.0),
+    "pass-process-scope": _pass(scope="process"),
+    "pass-no-gate": _pass(gate=False),
+    "pass-match-std": _pass(match_std=True),
+    "pass-match-std-process-scope": _pass(match_std=True, scope="process"),
+    "pass-recenter": _pass(recenter=True),
+    "pass-recenter-match-std": _pass(recenter=True, match_std=True, scope="process"),
+    "pass-clip": _pass(clip=0.5),
+    "pass-weights": _pass(weights=(2.0, 1.0, 0.5)),
+    "pass-runs": _pass(chunks="runs"),
+    "pass-tokens": _pass(chunks="tokens"),
+    "pass-steps": _pass(STEPS, chunks="steps"),
+    "pass-group-runs": _pass(TOKENS, chunks="group_runs", operator="center"),
+    "pass-streams": _pass(("streams",), weights=STREAMS),
+    "pass-streams-from-teacher": _pass(("streams",), weights=STREAMS, chunks_from="teacher"),
+    "pass-streams-from-judge-runs": _pass(
+        ("streams",), weights=STREAMS, chunks_from="judge", chunks="runs"
+    ),
+    "pass-ready-made": _pass(("streams",), weights=READY),
+    "pass-ready-made-process-scope": _pass(
+        ("streams",), weights=READY, scope="process", match_std=True, recenter=True
+    ),
+    "pass-no-process": _pass(("none",)),
+    "pass-min": Case("pass-min", options={"gaps": True}),
+    "pass-min-strict": Case("pass-min", {"temperature": 0}, options={"gaps": True}),
+    "pass-min-abs-max": Case("pass-min", {"operator": "abs_max"}, options={"gaps": True}),
+    "pass-min-no-gate": Case("pass-min", {"gate": False, "weights": (0.5, 1.0, 0.3)}),
+    "pure": _pure(),
+    "pure-strict": _pure(temperature=0),
+    "pure-per-step": _pure(baseline="per_step", process_weight=0.5),
+    "pure-rollout": _pure(baseline="rollout"),
+    "pure-rollout-strict": _pure(baseline="rollout", temperature=0, outcome_weight=0.0),
+    "pure-per-slot": _pure(baseline="per_slot", max_length=16),
+    "pure-clip": _pure(clip=0.3),
+    "pure-whitened": _pure(whiten_batch=True),
+    "grpo": Case("grpo", options=KNOWN),
+    "grpo-ddof-0": Case("grpo", {"ddof": 0, "eps": 0.0}, options=KNOWN),
+    "grpo-clip": Case("grpo", {"clip": 0.5}, options=KNOWN),
+    "dr-grpo": Case("dr-grpo", options=KNOWN),
+    "rloo": Case("rloo", options=KNOWN),
+    "grpo-process-sum": Case("grpo-process"),
+    "grpo-process-process": Case("grpo-process", {"pooling": "process"}),
+    "grpo-process-union": Case("grpo-process", {"pooling": "union", "weights": (1.0, 2.0, 0.5)}),
+    "gdpo": Case("gdpo", batch_wide=True),
+    "gdpo-token": Case("gdpo", {"batch_norm": "token"}, batch_wide=True),
+    "opd": Case("opd", signals=("none",)),
+    "opd-clip": Case("opd", {"coefficient": 2.0, "clip": 0.5}, signals=("none",)),
+    "g-opd": Case("g-opd", signals=("none",)),
+    "adca": Case("adca"),
+    "prime": Case("prime", signals=("none",), batch_wide=True),
+    "prime-raw": Case("prime", {"whiten_batch": False}, signals=("none",)),
+}

@@ -1,0 +1,78 @@
+"""Rows laid out as a trainer's padded tensors: left padding, holes, garbage off the mask."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+import torch
+from tests.credit.strategies import LOGPROBS, Rows, build
+from tests.reference import trained
+
+import stepcredit as sc
+
+GARBAGE = 1e30
+
+
+@dataclass(frozen=True)
+class Padded:
+    """Where each row's trained tokens stand: mask (rows, width), and the positions by row."""
+
+    mask: torch.Tensor
+    places: list[list[int]]
+
+
+def pad(rows: Rows, rng: Random) -> Padded:
+    """Random layouts: as wide as the longest row or wider, trained tokens anywhere."""
+    width = max(row["length"] for row in rows) + rng.randint(0, 4)
+    places = [sorted(rng.sample(range(width), row["length"])) for row in rows]
+    mask = torch.zeros(len(rows), width, dtype=torch.bool)
+    for row, at in zip(mask, places, strict=True):
+        row[at] = True
+    return Padded(mask, places)
+
+
+def padded_rollouts(rows: Rows, padded: Padded) -> sc.Rollouts:
+    """The rows through `Rollouts.from_padded`; every slot off the mask holds garbage."""
+    plain = [trained(row) for row in rows]
+    packed = build(rows)
+    stream = packed.streams.get("process")
+    signals: dict[str, Any] = {}
+    if isinstance(stream, sc.Steps):
+        ids, scores = _step_table([r.streams.get("process") for r in plain], padded)
+        signals = {"step_id": ids, "step_scores": scores}
+    elif stream is not None and all("process" in r.streams for r in plain):
+        signals = {"token_scores": _table([r.streams["process"].scores for r in plain], padded)}
+    further = {n: s for n, s in packed.streams.items() if n != "process" or not signals}
+    return sc.Rollouts.from_padded(
+        mask=padded.mask,
+        group=[row["group"] for row in rows],
+        outcome=[r.outcome for r in plain],
+        format=[r.format for r in plain],
+        format_ok=[r.format_ok for r in plain],
+        process=further,
+        logprobs={n: _table([r.logprobs[n] for r in plain], padded) for n in LOGPROBS},
+        **signals,
+    )
+
+
+def _table(values: list[list[float]], padded: Padded) -> torch.Tensor:
+    out = torch.full(padded.mask.shape, GARBAGE, dtype=torch.float64)
+    for row, (at, numbers) in enumerate(zip(padded.places, values, strict=True)):
+        out[row, at] = torch.tensor(numbers, dtype=torch.float64)
+    return out
+
+
+def _step_table(streams: list[Any], padded: Padded) -> tuple[torch.Tensor, torch.Tensor]:
+    """Step ids at the trained tokens; the first step of every row has none, and a garbage score."""
+    most = max(len(s.scores) if s else 0 for s in streams)
+    ids = torch.full(padded.mask.shape, -1)
+    scores = torch.full((len(streams), most + 1), GARBAGE, dtype=torch.float64)
+    for row, (stream, at) in enumerate(zip(streams, padded.places, strict=True)):
+        if stream is None:
+            continue
+        scores[row, 1 : 1 + len(stream.scores)] = torch.tensor(stream.scores, dtype=torch.float64)
+        for token, place in enumerate(at):
+            ids[row, place] = 1 + next(j for j, end in enumerate(stream.ends) if token <= end)
+    return ids, scores

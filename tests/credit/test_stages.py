@@ -1,0 +1,248 @@
+"""The same contract for the stages that estimators are made of: tables in, tables out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from random import Random
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.credit.strategies import Rows, batches, build, score
+from tests.reference.chunkers import best_segmentation, segmentation_cost
+
+from stepcredit.credit import chunks, returns, streams
+from stepcredit.credit.groups import OPERATORS, Group, standardize, weighted_mean, weighted_std
+from stepcredit.data.forest import slot_mask, to_dense
+from stepcredit.data.rollouts import Scalar
+from stepcredit.data.slots import PAST_END, Slots, slots_of
+
+ULP = 2.0**-23
+few = settings(max_examples=25, deadline=None, derandomize=True)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A dense table of scores (rollout, slot), its mask, and the group of each row."""
+
+    values: torch.Tensor
+    mask: torch.Tensor
+    index: torch.Tensor
+
+    @property
+    def group(self) -> Group:
+        return Group(self.index, int(self.index.max()) + 1)
+
+    def take(self, rows: list[int]) -> Table:
+        _, index = torch.unique(self.index[rows], return_inverse=True)
+        return Table(self.values[rows], self.mask[rows], index)
+
+    def widened(self, columns: int) -> Table:
+        pad = partial(torch.nn.functional.pad, pad=(0, columns))
+        return Table(pad(self.values), pad(self.mask), self.index)
+
+
+def table_of(sizes: list[int], kind: str, seed: int) -> Table:
+    rng = Random(seed)
+    groups = [g for g, size in enumerate(sizes) for _ in range(size)]
+    rng.shuffle(groups)
+    counts = torch.tensor([rng.randint(1, 6) for _ in groups])
+    flat = torch.tensor([score(rng, kind) for _ in range(int(counts.sum()))], dtype=torch.float64)
+    return Table(to_dense(flat, counts), slot_mask(counts, int(counts.max())), torch.tensor(groups))
+
+
+def tables(*kinds: str) -> st.SearchStrategy[Table]:
+    sizes = st.lists(st.integers(1, 4), min_size=1, max_size=3)
+    return st.builds(table_of, sizes, st.sampled_from(kinds), st.integers(0, 2**20))
+
+
+def _std(table: Table) -> torch.Tensor:
+    weight = table.mask.double()
+    return table.group.spread(weighted_std(table.values, weight, table.group)) * weight
+
+
+def _mean(table: Table) -> torch.Tensor:
+    weight = table.mask.double()
+    return table.group.spread(weighted_mean(table.values, weight, table.group)[0]) * weight
+
+
+def _divided(table: Table, k: float) -> torch.Tensor:
+    power = returns.divisor(returns.residual_count(table.mask), k)
+    return returns.divide_length(returns.return_to_go(table.values), power)
+
+
+def _standardized(table: Table, operator: str) -> torch.Tensor:
+    return standardize(table.values, table.mask, table.group, operator)
+
+
+def _min_form(table: Table, temperature: float) -> torch.Tensor:
+    return returns.min_form(table.values, table.mask, table.group, temperature)
+
+
+def _scalars(table: Table, gate: bool) -> torch.Tensor:
+    """Outcome and format are the first column, standardized and fused; gated where positive."""
+    known = torch.ones(len(table.index), dtype=torch.bool)
+    scalar = Scalar(table.values[:, 0], known)
+    z = streams.standardize_scalar(scalar, table.group, "masked_norm", ddof=1, eps=1e-6)
+    shut = (table.values[:, 0] > 0) & gate
+    fused = streams.fuse_scalars(z, 0.5 * z, shut, {"process": 1.0, "outcome": 1.0, "format": 2.0})
+    return fused * table.mask
+
+
+def _process(table: Table) -> torch.Tensor:
+    counts = table.mask.sum(1)
+    columns = torch.arange(table.mask.shape[1]).expand(table.mask.shape)
+    slots = Slots(counts, counts, torch.where(table.mask, columns, PAST_END))
+    z = _standardized(table, "masked_norm")
+    shut = table.values[:, 0] > 0
+    return streams.fuse_process({"process": (z, slots)}, {"process": 2.0}, slots, shut)
+
+
+STAGES: dict[str, Callable[[Table], torch.Tensor]] = {
+    **{f"standardize-{name}": partial(_standardized, operator=name) for name in OPERATORS},
+    "weighted-mean": _mean,
+    "weighted-std": _std,
+    "divide-length-k0": partial(_divided, k=0.0),
+    "divide-length-k0.7": partial(_divided, k=0.7),
+    "divide-length-k1": partial(_divided, k=1.0),
+    "fuse-scalars": partial(_scalars, gate=False),
+    "fuse-scalars-gated": partial(_scalars, gate=True),
+    "fuse-process": _process,
+    "min-form": partial(_min_form, temperature=0.1),
+    "min-form-strict": partial(_min_form, temperature=0.0),
+}
+every_stage = pytest.mark.parametrize("stage", STAGES.values(), ids=STAGES.keys())
+ANY = tables("tenths", "thirds", "real", "negative", "equal")
+
+
+def assert_unmoved(table: Table, got: torch.Tensor, want: torch.Tensor) -> None:
+    for g in range(table.group.count):
+        mine = table.index == g
+        scale = float(want[mine].abs().max())
+        assert float((got[mine] - want[mine]).abs().max()) <= ULP * scale
+
+
+@every_stage
+@few
+@given(table=ANY, seed=st.integers(0, 1000), columns=st.integers(1, 40))
+def test_order_labels_and_width_change_nothing(
+    stage: Callable[[Table], torch.Tensor], table: Table, seed: int, columns: int
+) -> None:
+    rows = len(table.index)
+    order = Random(seed).sample(range(rows), rows)
+    names = torch.tensor(Random(seed).sample(range(rows + 3), table.group.count))
+    moved = Table(table.values[order], table.mask[order], names[table.index[order]])
+    want = stage(table)
+    assert_unmoved(table.take(order), stage(moved), want[order])
+    wide = stage(table.widened(columns))
+    assert not wide[:, want.shape[1] :].any()
+    assert_unmoved(table, wide[:, : want.shape[1]], want)
+
+
+@every_stage
+@few
+@given(table=ANY, seed=st.integers(0, 1000))
+def test_a_group_alone_gives_what_it_gives_beside_others(
+    stage: Callable[[Table], torch.Tensor], table: Table, seed: int
+) -> None:
+    mine = [row for row, g in enumerate(table.index.tolist()) if g == 0]
+    part = table.take(mine)
+    assert_unmoved(part, stage(part), stage(table)[mine])
+    loud = torch.where(table.mask, 1e30, 0.0)
+    quiet = table.index[:, None] == 0
+    beside = Table(torch.where(quiet, table.values, loud), table.mask, table.index)
+    assert_unmoved(part, stage(beside)[mine], stage(part))
+
+
+@every_stage
+@few
+@given(table=tables("tenths", "equal", "extreme"))
+def test_stages_are_finite_zero_off_the_mask_and_leave_their_input(
+    stage: Callable[[Table], torch.Tensor], table: Table
+) -> None:
+    before = [tensor.clone() for tensor in (table.values, table.mask, table.index)]
+    out = stage(table)
+    assert out.dtype == torch.float64
+    assert bool(out.isfinite().all())
+    assert not out[~table.mask].any()
+    for tensor, copy in zip((table.values, table.mask, table.index), before, strict=True):
+        assert torch.equal(tensor, copy)
+
+
+@every_stage
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@few
+@given(table=ANY)
+def test_gpu_gives_what_the_cpu_gives(stage: Callable[[Table], torch.Tensor], table: Table) -> None:
+    moved = Table(table.values.cuda(), table.mask.cuda(), table.index.cuda())
+    want = stage(table)
+    assert float((stage(moved).cpu() - want).abs().max()) <= 1e-6 * float(want.abs().max())
+
+
+CHUNKERS: dict[str, Callable[[chunks.Signal], chunks.Chunks]] = {
+    "runs": chunks.runs,
+    "tokens": chunks.tokens,
+    "group_runs": chunks.group_runs,
+    "sign_runs": chunks.sign_runs,
+    "change_points": partial(chunks.change_points, penalty=0.7),
+    "windows": partial(chunks.windows, size=3),
+}
+every_chunker = pytest.mark.parametrize("rule", CHUNKERS.values(), ids=CHUNKERS.keys())
+
+
+def signal_of(rows: Rows) -> chunks.Signal:
+    rollouts = build(rows)
+    stream, group = rollouts.streams["process"], Group(rollouts.group_index, rollouts.num_groups)
+    slots = slots_of(stream, rollouts.lengths)
+    raw = to_dense(stream.values.double(), stream.counts, width=slots.width)
+    mask = slot_mask(stream.counts, slots.width)
+    z = standardize(raw, mask, group)
+    return chunks.Signal(raw, z, mask, slots, group, rollouts)
+
+
+def ends_of(rule: Callable[[chunks.Signal], chunks.Chunks], rows: Rows) -> list[list[int]]:
+    """Each row's chunk ends in tokens."""
+    found = rule(signal_of(rows))
+    is_end = found.slots.mask if found.is_end is None else found.is_end
+    return [last[end].tolist() for last, end in zip(found.slots.last(), is_end, strict=True)]
+
+
+@every_chunker
+@few
+@given(rows=batches(signals=("steps", "tokens")), seed=st.integers(0, 1000))
+def test_chunk_ends_hang_on_the_group_alone(
+    rule: Callable[[chunks.Signal], chunks.Chunks], rows: Rows, seed: int
+) -> None:
+    want = ends_of(rule, rows)
+    for row, ends in zip(rows, want, strict=True):
+        assert ends[-1] == row["length"] - 1
+        assert ends == sorted(set(ends))
+    order = Random(seed).sample(range(len(rows)), len(rows))
+    assert ends_of(rule, [rows[i] for i in order]) == [want[i] for i in order]
+    for label in {row["group"] for row in rows}:
+        mine = [i for i, row in enumerate(rows) if row["group"] == label]
+        assert ends_of(rule, [rows[i] for i in mine]) == [want[i] for i in mine]
+
+
+@few
+@given(
+    kind=st.sampled_from(("tenths", "real", "negative")),
+    lengths=st.lists(st.integers(1, 12), min_size=1, max_size=4),
+    penalty=st.sampled_from((0.05, 0.3, 1.0, 3.0, 10.0)),
+    seed=st.integers(0, 2**20),
+)
+def test_change_points_cost_no_more_than_the_best_of_all_segmentations(
+    kind: str, lengths: list[int], penalty: float, seed: int
+) -> None:
+    rng = Random(seed)
+    scores = [[score(rng, kind) for _ in range(length)] for length in lengths]
+    rows = [{"group": "g", "length": len(u), "token_scores": u} for u in scores]
+    found = ends_of(partial(chunks.change_points, penalty=penalty), rows)
+    pool = torch.tensor([v for u in scores for v in u], dtype=torch.float64)
+    unit = penalty * float(pool.var(correction=0))
+    for u, ends in zip(scores, found, strict=True):
+        best = segmentation_cost(u, best_segmentation(u, unit), unit)
+        assert segmentation_cost(u, ends, unit) <= best + 1e-8 * (1 + best)
