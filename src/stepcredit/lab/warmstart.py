@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from stepcredit.errors import StepCreditError
 from stepcredit.lab.arithmetic import (
@@ -43,9 +44,12 @@ class WarmStartSettings:
         seed: of the weights, the demonstrations and the check's sampling.
         model: the decoder's sizes.
         batch_size, learning_rate, warmup_steps: of the supervised steps (AdamW, then constant).
+        averaging: decay of the moving average of the weights, which is what is checked and
+            kept: the weights themselves swing by 0.1 of pass@1 from one step to the next.
         filler, early_stop: habits of the demonstrations (see `demonstration`).
-        target: training stops at the first check whose pass@1 reaches it,
-        ceiling: and fails where that check is already above this.
+        target: training stops at the first check whose pass@1 reaches it;
+        ceiling, floor: where that check is above the ceiling, the one before it is taken, and
+            training fails if that one is below the floor.
         check_from, check_every: supervised steps before the first check, and between two.
         check_problems, check_samples: sampled answers of one check.
         max_steps: training fails where the target is not reached by then.
@@ -53,18 +57,20 @@ class WarmStartSettings:
 
     seed: int = 0
     model: ModelSettings = field(default_factory=ModelSettings)
-    batch_size: int = 128
+    batch_size: int = 64
     learning_rate: float = 2e-3
     warmup_steps: int = 20
+    averaging: float = 0.9
     filler: float = 0.15
     early_stop: float = 0.08
+    floor: float = 0.35
     target: float = 0.40
     ceiling: float = 0.45
     check_from: int = 120
-    check_every: int = 10
+    check_every: int = 5
     check_problems: int = 256
     check_samples: int = 2
-    max_steps: int = 800
+    max_steps: int = 600
 
     def key(self) -> str:
         """Hash of the settings and the task's version: the cache folder's name."""
@@ -92,7 +98,7 @@ def warm_start(
         `warm_start.json` in it holds settings and figures. It appears whole or not at all.
 
     Raises:
-        StepCreditError: when pass@1 jumps past the ceiling or never reaches the target.
+        StepCreditError: when pass@1 jumps over the band or never reaches the target.
         MissingExtra: when transformers is not installed.
 
     Example:
@@ -123,32 +129,55 @@ def _imitate(
 ) -> tuple[PreTrainedModel, int, Evaluation]:
     """Supervised steps until the check reaches the target."""
     model = build_model(tokenizer, settings.model, settings.seed).train()
+    averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.averaging))
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate)
-    batches = keyed_generator(settings.seed, "demonstrations")
-    source = prompts("train", batches)
+    generator = keyed_generator(settings.seed, "demonstrations")
+    source = prompts("train", generator)
     checked = problems(settings.check_problems, "check")
-    found = None
+    before: _Check | None = None
     for step in range(1, settings.max_steps + 1):
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * min(1.0, step / settings.warmup_steps)
-        pairs = [_pair(prompt, batches, settings) for prompt in islice(source, settings.batch_size)]
-        _step(model, tokenizer, optimizer, pairs)
+        asked = islice(source, settings.batch_size)
+        _step(model, tokenizer, optimizer, [_pair(p, generator, settings) for p in asked])
+        averaged.update_parameters(model)
         if step >= settings.check_from and step % settings.check_every == 0:
             samples, seed = settings.check_samples, settings.seed
-            found = evaluate(model, tokenizer, checked, samples, seed)
+            found = evaluate(averaged.module, tokenizer, checked, samples, seed)
             if found.pass_at_1.mean >= settings.target:
-                _below_ceiling(found, step, settings)
-                return model, step, found
-        report(step, settings.max_steps, found)
+                return _in_band(averaged.module, _Check(step, found, {}), before, settings)
+            before = _Check(step, found, _copy(averaged.module))
+        report(step, settings.max_steps, before.found if before else None)
     reason = f"not reached in {settings.max_steps} supervised steps"
     raise StepCreditError(reason, field=f"pass@1 {settings.target}")
 
 
-def _below_ceiling(found: Evaluation, step: int, settings: WarmStartSettings) -> None:
-    """Refuse a start that is already too good."""
-    if found.pass_at_1.mean > settings.ceiling:
-        reason = f"pass@1 is {found.pass_at_1.mean:.3f} at step {step}: lower check_every"
-        raise StepCreditError(reason, field=f"ceiling {settings.ceiling}")
+@dataclass(frozen=True)
+class _Check:
+    """One check: when, what it found, and the weights it found it of."""
+
+    step: int
+    found: Evaluation
+    weights: dict[str, torch.Tensor]
+
+
+def _copy(model: PreTrainedModel) -> dict[str, torch.Tensor]:
+    """The weights, apart from the model."""
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def _in_band(
+    model: PreTrainedModel, now: _Check, before: _Check | None, settings: WarmStartSettings
+) -> tuple[PreTrainedModel, int, Evaluation]:
+    """The check that reached the target, or the one before it where that was too much."""
+    if now.found.pass_at_1.mean <= settings.ceiling:
+        return model, now.step, now.found
+    if before is None or before.found.pass_at_1.mean < settings.floor:
+        band = f"{settings.floor} to {settings.ceiling}"
+        reason = f"jumped over at step {now.step} to {now.found.pass_at_1.mean:.3f}"
+        raise StepCreditError(f"{reason}: check earlier or more often", field=f"pass@1 {band}")
+    model.load_state_dict(before.weights)
+    return model, before.step, before.found
 
 
 def _pair(
@@ -191,7 +220,7 @@ def _publish(
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        model.save_pretrained(draft)
+        _save_quietly(model, draft)
         tokenizer.save_pretrained(draft)
         (draft / FIGURES).write_text(json.dumps(figures, indent=2) + "\n")
         if not (folder / FIGURES).is_file():
@@ -199,3 +228,16 @@ def _publish(
             draft.rename(folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def _save_quietly(model: PreTrainedModel, folder: Path) -> None:
+    """`save_pretrained` without a progress bar of its own."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        model.save_pretrained(folder)
+    finally:
+        if shown:
+            logging.enable_progress_bar()
