@@ -1,1 +1,28 @@
+"""The mathematics: group statistics, fusion, chunks, returns, and the methods they compose to."""
 
+from stepcredit.credit.baselines import ADCA, GDPO, GOPD, GRPO, OPD, PRIME, RLOO, DrGRPO, ProcessGRPO
+from stepcredit.credit.estimator import Credit, Estimator, Moments, estimator, methods, register
+from stepcredit.credit.estimators import PASS, PURE, PASSMin
+from stepcredit.credit.explain import Explanation
+
+__all__ = [
+    "ADCA",
+    "GDPO",
+    "GOPD",
+    "GRPO",
+    "OPD",
+    "PASS",
+    "PRIME",
+    "PURE",
+    "RLOO",
+    "Credit",
+    "DrGRPO",
+    "Estimator",
+    "Explanation",
+    "Moments",
+    "PASSMin",
+    "ProcessGRPO",
+    "estimator",
+    "methods",
+    "register",
+]

@@ -79,6 +79,13 @@ class Advantages:
         out = torch.zeros(mask.shape, dtype=torch.float32, device=self.values.device)
         return out.masked_scatter_(trained, self.packed())
 
+    def to(self, device: torch.device | str) -> Advantages:
+        """The same advantages on another device."""
+        sizes = None if self.sizes is None else self.sizes.to(device)
+        return Advantages(
+            self.values.to(device), sizes, self.chunks.to(device), self.lengths.to(device)
+        )
+
     def _right_padded(self, width: int) -> Float32[Tensor, "rollout token"]:
         """One broadcast writes values and padding alike: a last chunk of zeros ends every row."""
         shape = (self.lengths.numel(), width)

@@ -35,7 +35,7 @@ def from_padded(
         step_id: the step each token belongs to, an index into its row of `step_scores`, -1 off any
             step. Along the trained tokens it may not decrease. A trained token off any step joins
             the step before it, at the beginning the first one. A step without a trained token is
-            left out, with its score.
+            left out, with its score; a rollout without any step has none of the signal.
         step_scores: one score a step; the stream "process".
         token_scores: or one score a token, read where the mask is set.
         outcome, format, format_ok: one a rollout, as for `Rollouts`.
@@ -93,12 +93,9 @@ def _steps(trained: Tensor, lengths: Tensor, step_id: Tensor, scores: Tensor) ->
     _check_ids(ids, rows, scores.shape[1])
     starts = lengths.cumsum(0) - lengths
     ids = _join(ids, rows)
-    if bool((ids < 0).any()):
-        row = int(rows[(ids < 0).nonzero()[0, 0]])
-        raise RolloutError("no trained token belongs to a step", row=row, field="step_id")
     last = torch.ones_like(ids, dtype=torch.bool)
     last[:-1] = (ids[1:] != ids[:-1]) | (rows[1:] != rows[:-1])
-    at = last.nonzero().squeeze(1)
+    at = (last & (ids >= 0)).nonzero().squeeze(1)
     counts = torch.bincount(rows[at], minlength=lengths.numel())
     return Steps(at - starts[rows[at]], scores[rows[at], ids[at]], counts)
 

@@ -1,0 +1,259 @@
+"""Chunk-by-Value and the other chunkers: where credit may change along a response.
+
+A chunker takes a `Signal` and returns `Chunks`: the slots it works on, and which of them end a chunk.
+A chunk's value is read at its last token. All chunkers have the same face; each states its cost in
+L, the response's length (S: its steps).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from stepcredit.credit.change_points import segment_ends
+from stepcredit.credit.groups import TOLERANCE, Group, Mask, Values
+from stepcredit.credit.returns import IsEnd
+from stepcredit.data.forest import group_sum
+from stepcredit.data.rollouts import Rollouts
+from stepcredit.data.slots import Slots, step_slots
+from stepcredit.errors import MethodError, RolloutError
+
+ETA = 1e-8
+
+
+@dataclass(frozen=True, eq=False)
+class Signal:
+    """The process stream that leads: what chunkers look at.
+
+    Args:
+        raw: its scores (rollout, slot), 0 off `mask`.
+        standardized: N of them, 0 off `mask`.
+        mask: which slots hold a score; a rollout without the stream has none.
+        slots: where they lie: the stream's steps, or every token.
+        group: which rows form a group.
+        rollouts: the rollouts, for chunkers that read step ends or text.
+    """
+
+    raw: Values
+    standardized: Values
+    mask: Mask
+    slots: Slots
+    group: Group
+    rollouts: Rollouts
+
+    @property
+    def of_tokens(self) -> bool:
+        """Is it one score a token?"""
+        return self.slots.ends is None
+
+
+@dataclass(frozen=True, eq=False)
+class Chunks:
+    """Slots, and which of them end a chunk (None: all of them)."""
+
+    slots: Slots
+    is_end: IsEnd = None
+
+
+Chunker = Callable[[Signal], Chunks]
+
+
+def steps(signal: Signal) -> Chunks:
+    """The chunks are the steps; equal neighbours are not merged. Cost O(S).
+
+    Raises:
+        MethodError: a token signal on rollouts without `step_ends`.
+
+    Source: PASS (2606.29296) Algorithm 2.
+    """
+    if not signal.of_tokens:
+        return Chunks(signal.slots)
+    marks = signal.rollouts.step_ends
+    if marks is None:
+        raise MethodError("'steps' needs a step signal, or rollouts with step_ends", field="chunks")
+    return Chunks(step_slots(marks.values, marks.counts, signal.slots.lengths))
+
+
+def tokens(signal: Signal) -> Chunks:
+    """Each token a chunk. Cost O(L).
+
+    Source: our reading of the paper's "w/o CV".
+    """
+    lengths = signal.slots.lengths
+    slots = signal.slots if signal.of_tokens else Slots(lengths, lengths)
+    present = signal.mask.any(1)
+    if bool(present.all()):
+        return Chunks(slots)
+    return Chunks(slots, slots.mask & (present[:, None] | slots.end_slots()))
+
+
+def runs(signal: Signal, eta: float = ETA) -> Chunks:
+    """Runs of equal raw scores: a new chunk where |u_t - u_{t-1}| > eta. Cost O(S), or O(L).
+
+    Source: PASS (2606.29296) section 4.2. Differs: neighbours are compared, not each score with
+        its chunk's first; the two differ only under a drift below eta.
+    """
+    jumps = _jumps(signal.raw, signal.group.spread(signal.group.largest(signal.raw)), eta)
+    return Chunks(signal.slots, _ends(jumps, signal))
+
+
+def sign_runs(signal: Signal) -> Chunks:
+    """Runs of one sign of the standardized score; |z| <= 1e-9 of the largest is 0. Cost O(S), or O(L).
+
+    Source: ours, for token signals, whose scores are hardly ever equal.
+    """
+    largest = signal.group.spread(signal.group.largest(signal.standardized))
+    z = signal.standardized
+    sign = torch.where(z.abs() <= TOLERANCE * largest, 0.0, z.sign())
+    return Chunks(signal.slots, _ends(sign[:, 1:] != sign[:, :-1], signal))
+
+
+def change_points(signal: Signal, penalty: float = 3.0) -> Chunks:
+    """Segments of one mean: the exact minimum of squared error + penalty x variance x changes.
+
+    Args:
+        signal: the leading stream.
+        penalty: cost of one more segment, in units of the variance of the group's scores; 2 ln L
+            is the BIC.
+
+    Returns:
+        Chunks over the stream's own slots. Cost O(L^2) at worst, about O(L) where changes are many.
+
+    Source: penalized least squares with pruning (PELT, Killick et al. 2012). Ours, for token signals.
+    """
+    if not penalty > 0:
+        raise MethodError(f"must be above 0, got {penalty!r}", field="penalty")
+    ends = segment_ends(signal.raw, signal.mask, signal.group, penalty)
+    return Chunks(signal.slots, ends | signal.slots.end_slots())
+
+
+def windows(signal: Signal, size: int = 32) -> Chunks:
+    """Fixed windows of `size` tokens, the last one shorter. Cost O(L / size).
+
+    Source: ours, a control for the other chunkers.
+    """
+    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+        raise MethodError(f"must be a whole number of at least 1, got {size!r}", field="size")
+    lengths = signal.slots.lengths
+    counts = torch.where(signal.mask.any(1), (lengths + size - 1) // size, 1)
+    index = torch.arange(1, int(counts.max()) + 1, device=lengths.device)
+    ends = torch.minimum(index * size, lengths[:, None]) - 1
+    last = index == counts[:, None]
+    ends = torch.where(last, lengths[:, None] - 1, ends)
+    past = torch.iinfo(torch.int64).max
+    return Chunks(Slots(counts, lengths, torch.where(index <= counts[:, None], ends, past)))
+
+
+def delimiters(signal: Signal, pattern: str = r"\n\s*$") -> Chunks:
+    """A chunk ends with each token whose text matches a regular expression. Cost O(L).
+
+    Raises:
+        MethodError: the rollouts hold no token texts, or the pattern is no regular expression.
+
+    Source: ours.
+    """
+    texts = signal.rollouts.tokens
+    if texts is None:
+        raise MethodError("'delimiters' needs rollouts with their tokens' texts", field="chunks")
+    try:
+        found = re.compile(pattern).search
+    except (re.error, TypeError) as error:
+        raise MethodError(f"{pattern!r}: {error}", field="pattern") from None
+    rows = [[i for i, text in enumerate(row[:-1]) if found(text)] + [len(row) - 1] for row in texts]
+    if not all(texts):
+        raise RolloutError("no texts", row=[bool(t) for t in texts].index(False), field="tokens")
+    device = signal.raw.device
+    counts = torch.tensor([len(row) for row in rows], device=device)
+    ends = torch.tensor([end for row in rows for end in row], device=device)
+    return Chunks(step_slots(ends, counts, signal.slots.lengths))
+
+
+def sentences(signal: Signal) -> Chunks:
+    """`delimiters` at the ends of sentences and lines. Cost O(L)."""
+    return delimiters(signal, pattern=r"[.!?。！？]['\")\]]*\s*$|\n\s*$")
+
+
+def group_runs(signal: Signal, eta: float = ETA) -> Chunks:
+    """Runs of equal values of the group's mean standardized signal; boundaries common to the group.
+
+        u_t = (1/G) sum over i of N(s_i)_t, 0 past a response's end;  new chunk: |u_t - u_{t-1}| > eta
+
+    Cost O(L). On real-valued signals nearly every token becomes a chunk.
+
+    Source: PASS (2606.29296) Algorithm 2. Differs: divided by G throughout, so that another
+        response's end is a boundary.
+    """
+    lengths = signal.slots.lengths
+    slots = signal.slots if signal.of_tokens else Slots(lengths, lengths)
+    z = slots.read(signal.standardized, signal.slots)
+    rows = torch.bincount(signal.group.index, minlength=signal.group.count)
+    mean = group_sum(z, signal.group.index, signal.group.count) / rows[:, None]
+    jumps = _jumps(mean, mean.abs().amax(1, keepdim=True), eta)[signal.group.index]
+    present = signal.mask.any(1, keepdim=True)
+    return Chunks(slots, _close(jumps & present, slots))
+
+
+def _jumps(values: Values, largest: Tensor, eta: float) -> Bool[Tensor, "rollout between"]:
+    """Where neighbours differ by more than eta, and by more than rounding could make them."""
+    least = (TOLERANCE * largest).clamp(min=eta)
+    return (values[:, 1:] - values[:, :-1]).abs() > least
+
+
+def _ends(jumps: Bool[Tensor, "rollout between"], signal: Signal) -> Mask:
+    return _close(jumps & signal.mask[:, 1:], signal.slots)
+
+
+def _close(jumps: Bool[Tensor, "rollout between"], slots: Slots) -> Mask:
+    """Chunk ends from the jumps between slots: before each jump, and at the response's end."""
+    ends = torch.nn.functional.pad(jumps, (0, 1)) & slots.mask
+    return ends.logical_or_(slots.end_slots())
+
+
+CHUNKERS: dict[str, Callable[..., Chunks]] = {
+    "steps": steps,
+    "runs": runs,
+    "group_runs": group_runs,
+    "tokens": tokens,
+    "sign_runs": sign_runs,
+    "change_points": change_points,
+    "windows": windows,
+    "sentences": sentences,
+    "delimiters": delimiters,
+}
+
+
+def chunker(rule: str | Mapping[str, Mapping[str, object]] | Chunker) -> Chunker | None:
+    """A chunker by name, by {name: options}, or as it is; None for "auto".
+
+    "auto" is the paper's: `steps` for a step signal, `group_runs` for a token signal.
+
+    Raises:
+        MethodError: an unknown name or option.
+
+    Example:
+        >>> chunker({"windows": {"size": 8}}).keywords
+        {'size': 8}
+    """
+    if callable(rule):
+        return rule
+    if rule == "auto":
+        return None
+    name, options = rule, {}
+    if isinstance(rule, Mapping) and len(rule) == 1:
+        name, options = next(iter(rule.items()))
+    known = CHUNKERS.get(name) if isinstance(name, str) else None
+    if known is None:
+        names = ", ".join(["auto", *CHUNKERS])
+        raise MethodError(f"unknown chunker {rule!r}: expected {names}", field="chunks")
+    if not isinstance(options, Mapping):
+        raise MethodError(f"options of {name!r} must be a mapping, got {options!r}", field="chunks")
+    for option in options:
+        if option not in known.__code__.co_varnames[1 : known.__code__.co_argcount]:
+            raise MethodError(f"{name!r} has no option {option!r}", field="chunks")
+    return partial(known, **options) if options else known

@@ -1,0 +1,356 @@
+"""`Estimator`: what every method is; `Credit`: what it computes; the registry of methods."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from functools import cache
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
+
+import torch
+from jaxtyping import Float64, Int, Shaped
+from torch import Tensor
+
+from stepcredit.credit.fields import check_fields, number
+from stepcredit.credit.groups import Group, Mask, Values
+from stepcredit.credit.returns import IsEnd, whiten
+from stepcredit.data.advantages import Advantages
+from stepcredit.data.forest import take_rows, to_packed
+from stepcredit.data.rollouts import Rollouts
+from stepcredit.data.slots import Slots, whole_responses
+from stepcredit.errors import MethodError
+
+if TYPE_CHECKING:
+    from stepcredit.credit.explain import Explanation
+
+ENTRY_POINTS = "stepcredit.estimators"
+BLOCK = 32_768
+"""Scores a block of whole groups: what keeps a token signal's float64 tables in a core's cache."""
+
+
+@dataclass(frozen=True, eq=False)
+class Credit:
+    """Advantages by slot, and every stage that led there.
+
+    Args:
+        slots: where the table's columns lie in the responses' tokens.
+        advantage: (rollout, slot) float64; equal on all slots of a chunk.
+        stages: named tables (rollout, slot) or (rollout, 1), in the order they were computed.
+        is_end: the last slot of each chunk; None: every slot is a chunk.
+    """
+
+    slots: Slots
+    advantage: Values
+    stages: dict[str, Values]
+    is_end: IsEnd = None
+
+    @classmethod
+    def flat(cls, rollouts: Rollouts, advantage: Values, **stages: Values) -> Credit:
+        """One advantage a response, on all its tokens; `advantage` is (rollout, 1)."""
+        return cls(whole_responses(rollouts.lengths), advantage, stages)
+
+    @property
+    def chunk_ends(self) -> Mask:
+        """True on the last slot of each chunk."""
+        return self.slots.mask if self.is_end is None else self.is_end
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Count, mean and sum of squared deviations of a batch's advantages; `a + b` joins two batches.
+
+    Example:
+        >>> whole = Moments(2, 1.0, 2.0) + Moments(1, 4.0, 0.0)
+        >>> whole.count, whole.mean, whole.variance
+        (3, 2.0, 4.0)
+    """
+
+    count: float = 0.0
+    mean: float = 0.0
+    squares: float = 0.0
+
+    def __add__(self, other: Moments) -> Moments:
+        count = self.count + other.count
+        if count == 0:
+            return Moments()
+        gap = other.mean - self.mean
+        mean = self.mean + gap * other.count / count
+        squares = self.squares + other.squares + gap * gap * self.count * other.count / count
+        return Moments(count, mean, squares)
+
+    @property
+    def variance(self) -> float:
+        """Unbiased variance; 0 where the deviations are rounding (1e-9 of the mean), or alone."""
+        if self.count < 2 or self.squares <= self.count * (1e-9 * self.mean) ** 2:
+            return 0.0
+        return self.squares / (self.count - 1)
+
+    @classmethod
+    def of(cls, values: Float64[Tensor, " value"], weight: Float64[Tensor, " value"]) -> Moments:
+        """Moments of values that each count `weight` times."""
+        count = float(weight.sum())
+        if count == 0:
+            return cls()
+        mean = float((values * weight).sum()) / count
+        return cls(count, mean, float(((values - mean).square() * weight).sum()))
+
+
+@dataclass(frozen=True)
+class BatchNorm:
+    """The batch-wide last step of the methods that have one.
+
+        response  (a - mean) / (std + eps)         over the batch's responses, ddof 1
+        token     (A - mean) / sqrt(variance + eps)    over the batch's trained tokens, ddof 1
+
+    One value, or equal values, give 0.
+    """
+
+    unit: Literal["response", "token"]
+    eps: float
+
+    def moments(self, values: Tensor, sizes: Tensor) -> Moments:
+        """Moments of slot values of the given sizes in tokens."""
+        weight = sizes.to(torch.float64) if self.unit == "token" else torch.ones_like(values)
+        return Moments.of(values, weight)
+
+    def __call__(self, values: Values, moments: Moments) -> Values:
+        """The values, normalized by the batch's moments."""
+        if self.unit == "token" or moments.variance == 0:
+            return whiten(values, moments.mean, moments.variance, self.eps)
+        return (values - moments.mean) / (moments.variance**0.5 + self.eps)
+
+
+@dataclass(frozen=True)
+class Estimator(ABC):
+    """A method: rollouts in, one advantage a trained token out.
+
+    A subclass is a frozen dataclass that implements `credit`; its fields are the method's settings.
+    The result for a group depends on that group alone, except for `batch_step`, where there is one.
+
+    Args:
+        clip: c: the very last step, A <- max(-c, min(c, A)); None: not clipped.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> import stepcredit as sc
+        >>> @dataclass(frozen=True)
+        ... class FirstScore(sc.Estimator):
+        ...     def credit(self, rollouts):
+        ...         first = rollouts.streams["process"].values[:1]
+        ...         return sc.Credit.flat(rollouts, first.double()[:, None])
+        >>> FirstScore()(sc.Rollouts(group=[0], process=sc.Steps([[1, 2]], [[0.5, 0.1]]))).packed()
+        tensor([0.5000, 0.5000, 0.5000])
+    """
+
+    clip: float | None = number(
+        None, "largest |advantage|; null: not clipped", above=0, optional=True, kw_only=True
+    )
+
+    name: ClassVar[str] = ""
+    equation: ClassVar[str] = ""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    @abstractmethod
+    def credit(self, rollouts: Rollouts) -> Credit:
+        """Credit of whole groups, before `batch_step` and `clip`.
+
+        Args:
+            rollouts: whole groups, the rows of each together.
+        """
+
+    @property
+    def batch_step(self) -> BatchNorm | None:
+        """The batch-wide last step; None for all methods whose groups stand alone."""
+        return None
+
+    def __call__(self, rollouts: Rollouts, *, moments: Moments | None = None) -> Advantages:
+        """Advantages of a batch.
+
+        Args:
+            rollouts: any rollouts.
+            moments: with a `batch_step`, the moments of the batch that these are a part of.
+
+        Returns:
+            `Advantages`, float32, in the rollouts' order.
+
+        Raises:
+            MethodError: a signal the method needs is not there.
+        """
+        if rollouts.device.type == "mps":
+            return self(rollouts.to("cpu"), moments=moments).to(rollouts.device)
+        ordered, order = grouped(rollouts)
+        parts = [self._slots(block) for block in self._blocks(ordered)]
+        sizes = None if parts[0][1] is None else torch.cat([size for _, size, _ in parts if size is not None])
+        counts = torch.cat([count for _, _, count in parts])
+        values = torch.cat([value for value, _, _ in parts])
+        if self.batch_step is not None:
+            each = torch.ones_like(values) if sizes is None else sizes
+            total = self.batch_step.moments(values, each) if moments is None else moments
+            values = self.clipped(self.batch_step(values, total)).to(torch.float32)
+        return _in_order(Advantages(values, sizes, counts, ordered.lengths), order)
+
+    def moments(self, rollouts: Rollouts) -> Moments:
+        """Moments of a batch before `batch_step`; those of several batches add up."""
+        if self.batch_step is None:
+            return Moments()
+        parts = [self._slots(block) for block in self._blocks(grouped(rollouts)[0])]
+        total = Moments()
+        for values, sizes, _ in parts:
+            total += self.batch_step.moments(values, torch.ones_like(values) if sizes is None else sizes)
+        return total
+
+    def explain(self, rollouts: Rollouts, *, moments: Moments | None = None) -> Explanation:
+        """Every stage by chunk, as data and, printed, as a table.
+
+        Example:
+            >>> import stepcredit as sc
+            >>> e = sc.PASS().explain(sc.Rollouts(group=[0, 0], outcome=[1.0, 0.0], lengths=[2, 3]))
+            >>> [round(row["advantage"], 3) for row in e.rows]
+            [0.707, -0.707]
+        """
+        from stepcredit.credit.explain import explain
+
+        return explain(self, rollouts, moments)
+
+    def notes(self, rollouts: Rollouts) -> list[str]:
+        """Warnings about what these rollouts cannot teach under this method."""
+        return []
+
+    def clipped(self, values: Shaped[Tensor, "*shape"]) -> Shaped[Tensor, "*shape"]:
+        """The values within [-clip, clip]."""
+        return values if self.clip is None else values.clamp(-self.clip, self.clip)
+
+    def _blocks(self, ordered: Rollouts) -> Iterator[Rollouts]:
+        return iter([ordered]) if ordered.device.type != "cpu" else ordered.blocks(BLOCK)
+
+    def _slots(self, block: Rollouts) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Packed slot values, their sizes in tokens (None: one each), and slots a rollout."""
+        credit = self.credit(block)
+        slots, table = credit.slots, credit.advantage
+        if self.batch_step is None:
+            table = self.clipped(table).to(torch.float32)
+        if slots.ends is None:
+            return _cut_rows(table, slots.counts), None, slots.counts
+        return to_packed(table, slots.counts), to_packed(slots.sizes, slots.counts), slots.counts
+
+
+def _cut_rows(table: Tensor, counts: Tensor) -> Tensor:
+    """`to_packed` for long rows: one copy a row beats one decision a value."""
+    if table.device.type != "cpu":
+        return to_packed(table, counts)
+    return torch.cat([row[:n] for row, n in zip(table, counts.tolist(), strict=True)])
+
+
+def group_of(rollouts: Rollouts) -> Group:
+    """Which of the rollouts' rows form a group."""
+    return Group(rollouts.group_index, rollouts.num_groups)
+
+
+def grouped(rollouts: Rollouts) -> tuple[Rollouts, Int[Tensor, " rollout"] | None]:
+    """The rollouts with each group's rows together, and the order taken (None: they were so)."""
+    index = rollouts.group_index
+    if not bool((index[1:] < index[:-1]).any()):
+        return rollouts, None
+    order = index.argsort(stable=True)
+    return rollouts.take(order), order
+
+
+def _in_order(advantages: Advantages, order: Tensor | None) -> Advantages:
+    """Rows taken in `order` put back where they came from."""
+    if order is None:
+        return advantages
+    back = torch.empty_like(order)
+    back[order] = torch.arange(order.numel(), device=order.device)
+    values, sizes, chunks = advantages.values, advantages.sizes, advantages.chunks
+    return Advantages(
+        take_rows(values, chunks, back),
+        None if sizes is None else take_rows(sizes, chunks, back),
+        chunks[back],
+        advantages.lengths[back],
+    )
+
+
+Cls = TypeVar("Cls", bound=type[Estimator])
+_METHODS: dict[str, type[Estimator]] = {}
+
+
+def register(name: str) -> Callable[[Cls], Cls]:
+    """Give an estimator its method name, for the command line and every engine.
+
+    Raises:
+        MethodError: another estimator has that name.
+    """
+
+    def add(cls: Cls) -> Cls:
+        other = _METHODS.get(name)
+        if other is not None and (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise MethodError(f"method {name!r} is already {other.__module__}.{other.__qualname__}")
+        cls.name = name
+        _METHODS[name] = cls
+        return cls
+
+    return add
+
+
+@cache
+def _plugins() -> dict[str, Any]:
+    return {point.name: point for point in entry_points(group=ENTRY_POINTS)}
+
+
+def methods() -> dict[str, type[Estimator]]:
+    """All registered methods by name, those of installed packages included.
+
+    Raises:
+        MethodError: an installed package's estimator fails to load; it names the entry point.
+    """
+    for name in _plugins():
+        _load(name)
+    return dict(_METHODS)
+
+
+def _load(name: str) -> None:
+    point = _plugins()[name]
+    if name in _METHODS:
+        return
+    try:
+        register(name)(point.load())
+    except MethodError:
+        raise
+    except Exception as error:
+        raise MethodError(f"entry point {name!r} ({point.value}) fails to load: {error}") from error
+
+
+def estimator(name: str, **settings: Any) -> Estimator:
+    """An estimator by its method name.
+
+    Args:
+        name: as `stepcredit methods` lists them.
+        settings: its fields.
+
+    Raises:
+        MethodError: an unknown method or field, or a value out of range.
+
+    Example:
+        >>> estimator("pass", k=1.0).k
+        1.0
+    """
+    if name in _plugins():
+        _load(name)
+    cls = _METHODS.get(name)
+    if cls is None:
+        raise MethodError(f"unknown method {name!r}{_hint(name, sorted(methods()))}")
+    known = [declared.name for declared in fields(cls)]
+    for setting in settings:
+        if setting not in known:
+            raise MethodError(f"{name} has no such field{_hint(setting, known)}", field=setting)
+    return cls(**settings)
+
+
+def _hint(name: str, known: list[str]) -> str:
+    near = get_close_matches(name, known, n=1)
+    return f", did you mean {near[0]!r}?" if near else f": expected {', '.join(known)}"

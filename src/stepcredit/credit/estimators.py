@@ -1,0 +1,401 @@
+"""The process-supervised methods: PASS, PASS-min and PURE, each a composition of stages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stepcredit.credit.chunks import Chunker, Chunks, Signal, chunker, group_runs, steps
+from stepcredit.credit.estimator import BatchNorm, Credit, Estimator, group_of, register
+from stepcredit.credit.fields import choice, composed, flag, number, whole
+from stepcredit.credit.groups import OPERATORS, Group, Values, standardize, weighted_mean, weighted_std
+from stepcredit.credit.returns import (
+    divide_length,
+    divisor,
+    min_form,
+    residual_count,
+    return_to_go,
+)
+from stepcredit.credit.streams import (
+    Operators,
+    PerRollout,
+    Table,
+    Weights,
+    canonical_operators,
+    canonical_weights,
+    check_operators,
+    fuse_process,
+    fuse_scalars,
+    gated,
+    process_streams,
+    ready_advantages,
+    standardize_scalar,
+    table_of,
+)
+from stepcredit.data.rollouts import Rollouts
+from stepcredit.data.slots import Slots, whole_responses
+from stepcredit.data.streams import Stream, TokenAdvantages
+from stepcredit.errors import MethodError
+
+ABOUT_WEIGHTS = "three numbers (process, outcome, format) or {stream: number}"
+
+
+def _parse_operators(value: Any) -> None:
+    check_operators(value.values() if isinstance(value, Mapping) else [value])
+
+
+def _parse_outcome_operator(value: Any) -> None:
+    check_operators([] if value is None else [value])
+
+
+@dataclass(frozen=True)
+class Fused(Estimator):
+    """What the methods built on Advantage Fusion share: weights, operators, the gate."""
+
+    weights: Weights = composed((1.0, 1.0, 1.0), canonical_weights, ABOUT_WEIGHTS)
+    operator: Operators = composed(
+        "masked_norm", _parse_operators, f"{' | '.join(OPERATORS)}, or {{stream: operator}}"
+    )
+    outcome_operator: str | None = composed(
+        None, _parse_outcome_operator, "operator of outcome and format; null: as `operator`"
+    )
+    ddof: int = choice(1, (0, 1), "the std's divisor is n - ddof")
+    eps: float = number(1e-6, "added to the std", at_least=0)
+    gate: bool = flag(True, "a response that broke its format learns the format alone")
+
+    def _standardize(self, values: Values, mask: Tensor, group: Group, stream: str) -> Values:
+        rules = canonical_operators(self.operator, self.outcome_operator, [stream])
+        return standardize(values, mask, group, rules[stream], ddof=self.ddof, eps=self.eps)
+
+    def _scalars(self, rollouts: Rollouts, group: Group) -> dict[str, PerRollout]:
+        both = {"outcome": rollouts.outcomes, "format": rollouts.formats}
+        rules = canonical_operators(self.operator, self.outcome_operator, list(both))
+        return {
+            name: standardize_scalar(both[name], group, rules[name], ddof=self.ddof, eps=self.eps)
+            for name in both
+        }
+
+    def notes(self, rollouts: Rollouts) -> list[str]:
+        """What is configured and absent, present and without weight, or taught nothing."""
+        weights = canonical_weights(self.weights)
+        present = [*rollouts.streams]
+        present += ["outcome"] * bool(rollouts.has_outcome.any())
+        present += ["format"] * bool(rollouts.has_format.any())
+        absent = [n for n in weights if n not in present and weights[n] != 0]
+        ignored = [n for n in present if n not in weights]
+        found = [f"stream {name!r} has a weight and is absent: it adds 0" for name in absent]
+        found += [f"stream {name!r} has no weight: it is ignored" for name in ignored]
+        shut = gated(rollouts, self.gate)
+        silent = shut & (self._scalars(rollouts, group_of(rollouts))["format"][:, 0] == 0)
+        if bool(silent.any()):
+            found.append(f"{int(silent.sum())} of {int(shut.sum())} gated responses learn nothing: "
+                         "their format reward is absent, zero, or equal in the group")
+        return found
+
+
+@register("pass")
+@dataclass(frozen=True)
+class PASS(Fused):
+    """Advantage Fusion, Chunk-by-Value, Divide-Length.
+
+        A(t) = sum over streams of w N(s)(t) + w_out N(r_out) + w_fmt N(r_fmt)      fusion; W N(r_fmt) if gated
+        A_b  = A at the last token of chunk b                                       chunks
+        A_j  = (sum over j' >= j of A_b_j') / (K - j + 1)^k                         divided return-to-go
+
+    Args:
+        weights: (process, outcome, format), or {stream: weight} for any number of process streams.
+        operator: N of every stream, or {stream: operator}.
+        outcome_operator: N of outcome and format; None: as `operator`.
+        ddof: the std's divisor is n - ddof.
+        eps: added to the std.
+        k: exponent of the chunks left, at least 0: 0 the plain return-to-go, 1 the strict mean.
+        chunks: a chunker's name, {name: options} or a chunker; "auto": steps for a step signal,
+            group_runs for a token signal.
+        chunks_from: the stream chunks follow; None: the first weighted one present.
+        gate: a response that broke its format learns the format alone.
+        scope: "fused": Divide-Length acts on everything, as published; "process": on the process
+            streams, outcome and format are added once.
+        match_std: rescale the process part to its std at k = 0, over the group's ungated tokens.
+        recenter: subtract the process part's mean over the group's ungated tokens.
+        clip: the very last step, A within [-clip, clip].
+
+    Raises:
+        MethodError: a field out of range; a stream named in `chunks_from` is not there.
+
+    Example:
+        >>> import stepcredit as sc
+        >>> rollouts = sc.Rollouts(group=[0, 0], outcome=[1.0, 0.0],
+        ...     process=sc.Steps(ends=[[1, 2, 4], [2, 4]], scores=[[.9, .9, .6], [.2, .6]]))
+        >>> [round(x, 3) for x in sc.PASS(k=0.7)(rollouts).ragged()[0].tolist()]
+        [1.755, 1.755, 1.341, 0.568, 0.568]
+
+    Source: PASS (2606.29296) Eqs. 4-7, Algorithms 1-3. Differs: see SPEC in the docs: several
+        process streams, k above 1, `scope`, `match_std`, `recenter` and `clip` are ours.
+    """
+
+    k: float = number(0.7, "exponent of the chunks left", at_least=0)
+    chunks: str | Mapping[str, Mapping[str, object]] | Chunker = composed(
+        "auto", chunker, "chunker's name, or {name: options}"
+    )
+    chunks_from: str | None = composed(None, lambda value: None, "stream that chunks follow")
+    scope: str = choice("fused", ("fused", "process"), "what Divide-Length acts on")
+    match_std: bool = flag(False, "rescale the process part to its std at k = 0")
+    recenter: bool = flag(False, "subtract the process part's token mean")
+
+    equation = "A_j = sum_{j' >= j} A_b_j' / (K - j + 1)^k"
+
+    def credit(self, rollouts: Rollouts) -> Credit:
+        """Fusion, chunks, divided return-to-go."""
+        group, weights = group_of(rollouts), canonical_weights(self.weights)
+        streams = process_streams(rollouts, weights)
+        tables = {name: table_of(stream, rollouts) for name, stream in streams.items()}
+        normed = {
+            name: self._standardize(table.values, table.mask, group, name)
+            for name, table in tables.items()
+        }
+        cut = self._chunks(rollouts, tables, normed, group)
+        shut = gated(rollouts, self.gate)
+        scalars = self._scalars(rollouts, group)
+        flat = fuse_scalars(scalars["outcome"], scalars["format"], shut, weights)
+        sources = {name: (normed[name], tables[name].slots) for name in normed}
+        process = fuse_process(sources, weights, cut.slots, shut)
+        stages = {f"N({name})": cut.slots.read(normed[name], tables[name].slots) for name in normed}
+        stages |= {f"N({name})": value for name, value in scalars.items()}
+        credit = self._divide(process, flat, cut, shut, group, stages)
+        return self._with_ready(credit, rollouts, weights, ~shut)
+
+    def _chunks(
+        self, rollouts: Rollouts, tables: dict[str, Table], normed: dict[str, Values], group: Group
+    ) -> Chunks:
+        lead = self.chunks_from or next(iter(tables), None)
+        if lead is None:
+            return Chunks(whole_responses(rollouts.lengths))
+        if lead not in tables:
+            raise MethodError(f"no weighted process stream is named {lead!r}", field="chunks_from")
+        table = tables[lead]
+        signal = Signal(table.values, normed[lead], table.mask, table.slots, group, rollouts)
+        rule = chunker(self.chunks) or (group_runs if signal.of_tokens else steps)
+        return rule(signal)
+
+    def _divide(
+        self,
+        process: Values,
+        flat: PerRollout,
+        cut: Chunks,
+        shut: Tensor,
+        group: Group,
+        stages: dict[str, Values],
+    ) -> Credit:
+        """Divide-Length is linear: A = P + Q, P of the process streams and Q of the rest."""
+        left = residual_count(cut.slots.mask, cut.is_end)
+        divisors = divisor(left, self.k)
+        plain = return_to_go(process, cut.is_end)
+        rest = flat * left if self.scope == "fused" else flat.expand(left.shape)
+        part = divide_length(plain, divisors)
+        if self.match_std or self.recenter:
+            part = self._adjust(part, plain, cut.slots, shut, group)
+        advantage = part + (divide_length(rest, divisors) if self.scope == "fused" else rest)
+        returns = plain + rest if self.scope == "fused" else plain
+        stages = {**stages, "fused": process + flat, "return_to_go": returns, "divisor": divisors}
+        return Credit(cut.slots, advantage, stages, cut.is_end)
+
+    def _adjust(
+        self, part: Values, plain: Values, slots: Slots, shut: Tensor, group: Group
+    ) -> Values:
+        """`match_std`, then `recenter`, over the tokens of the group's ungated responses."""
+        weight = slots.sizes * (~shut)[:, None].to(torch.float64)
+        if self.match_std:
+            now, then = weighted_std(part, weight, group), weighted_std(plain, weight, group)
+            ratio = torch.where((now > 0) & (then > 0), then / torch.where(now > 0, now, 1.0), 1.0)
+            part = part * group.spread(ratio)
+        if self.recenter:
+            mean, _ = weighted_mean(part, weight, group)
+            part = torch.where(weight > 0, part - group.spread(mean), part)
+        return part
+
+    def _with_ready(
+        self, credit: Credit, rollouts: Rollouts, weights: Mapping[str, float], kept: Tensor
+    ) -> Credit:
+        """Ready-made advantages join at the tokens, as given."""
+        ready = ready_advantages(rollouts, weights, kept)
+        if ready is None:
+            return credit
+        tokens = Slots(rollouts.lengths, rollouts.lengths)
+        stages = {
+            name: tokens.read(value.expand(credit.advantage.shape), credit.slots)
+            for name, value in credit.stages.items()
+        }
+        advantage = tokens.read(credit.advantage, credit.slots) + ready
+        return Credit(tokens, advantage, {**stages, "ready-made": ready})
+
+
+@register("pass-min")
+@dataclass(frozen=True)
+class PASSMin(Fused):
+    """Both papers in one: Advantage Fusion with the min-form return in Divide-Length's place.
+
+        z = N(s);  r* = softmax(-z / T) z over the response's steps;  G_j = sum over j' >= j of r*_j'
+        A_j = w_prc N(G)_j + w_out N(r_out) + w_fmt N(r_fmt)          W N(r_fmt) if gated
+
+    A filler can't raise a minimum, nor can more steps; standardizing the returns bounds them.
+
+    Args:
+        weights, operator, outcome_operator, ddof, eps, gate, clip: as for `PASS`.
+        temperature: T of the soft minimum, in units of the standardized scores; 0 is strict.
+
+    Raises:
+        MethodError: a field out of range.
+
+    Example:
+        >>> import stepcredit as sc
+        >>> rollouts = sc.Rollouts(group=[0, 0], outcome=[1.0, 0.0],
+        ...     process=sc.Steps(ends=[[1, 2, 4], [2, 4]], scores=[[.9, .9, .6], [.2, .6]]))
+        >>> [round(x, 3) for x in sc.PASSMin(temperature=0)(rollouts).ragged()[1].tolist()]
+        [-2.488, -2.488, -2.488, -0.099, -0.099]
+
+    Source: ours, from PASS (2606.29296) and PURE (2504.15275).
+    """
+
+    temperature: float = number(0.1, "T of the soft minimum; 0 is strict", at_least=0)
+
+    equation = "A_j = w_prc N(sum_{j' >= j} softmax(-z/T)_j' z_j') + w_out N(r_out) + w_fmt N(r_fmt)"
+
+    def credit(self, rollouts: Rollouts) -> Credit:
+        """Standardize, soft minimum, return-to-go, standardize, fuse."""
+        group, weights = group_of(rollouts), canonical_weights(self.weights)
+        streams = process_streams(rollouts, weights)
+        returns: dict[str, tuple[Values, Slots]] = {}
+        stages: dict[str, Values] = {}
+        slots = None
+        for name, stream in streams.items():
+            table = table_of(stream, rollouts)
+            slots = slots or table.slots
+            normed = self._standardize(table.values, table.mask, group, name)
+            soft = min_form(normed, table.mask, group, self.temperature)
+            to_go = return_to_go(soft) * table.mask
+            final = self._standardize(to_go, table.mask, group, name)
+            returns[name] = (final, table.slots)
+            columns = {"N": normed, "min": soft, "return": to_go, "N(return)": final}
+            stages |= {
+                f"{column}({name})": slots.read(value, table.slots) for column, value in columns.items()
+            }
+        slots = slots or whole_responses(rollouts.lengths)
+        shut = gated(rollouts, self.gate)
+        scalars = self._scalars(rollouts, group)
+        flat = fuse_scalars(scalars["outcome"], scalars["format"], shut, weights)
+        advantage = fuse_process(returns, weights, slots, shut) + flat
+        stages |= {f"N({name})": value for name, value in scalars.items()}
+        return Credit(slots, advantage, stages)
+
+
+BASELINES = ("per_token", "per_step", "rollout", "per_slot")
+
+
+@register("pure")
+@dataclass(frozen=True)
+class PURE(Estimator):
+    """Credit by the minimum of future rewards.
+
+        r*_j = softmax(-s / T)_j s_j, less a baseline;  A_j = sum over j' >= j of r*_j' + w (r_out - mean of others)
+
+    Args:
+        temperature: T of the soft minimum; 0 is strict.
+        baseline: over the other responses j of the group, O = sum of r*, L tokens, S steps:
+            per_token: r*_s -= tokens(s) sum O_j / sum L_j;  per_step: r*_s -= mean of O_j / S_j;
+            rollout: A -= mean of O_j;  per_slot: A -= sum_j sum_t G_jt / ((n - 1) max_length).
+        max_length: N of per_slot, a fixed number of tokens, never the padded width.
+        outcome_weight: weight of the outcome, 1 : 1 is stable.
+        process_weight: multiplies r* after the soft minimum.
+        whiten_batch: (A - mean) / sqrt(variance + 1e-8) over the batch's trained tokens.
+        clip: the very last step, A within [-clip, clip].
+
+    Returns:
+        A lone response's process part is 0; format and gate are ignored; unknown outcomes add no term.
+
+    Raises:
+        MethodError: per_slot without max_length; several process streams, none named "process".
+
+    Example:
+        >>> import stepcredit as sc
+        >>> rollouts = sc.Rollouts(group=[0, 0], process=sc.Steps([[0, 1], [0]], [[.8, -.5], [.3]]))
+        >>> [round(x, 3) for x in sc.PURE(temperature=0)(rollouts).ragged()[0].tolist()]
+        [-1.1, -0.8]
+
+    Source: PURE (2504.15275) Eqs. 7-9 and its code. Differs: the minimum is over steps; baselines
+        use trained tokens, never the padded width; defined for a lone response and one token.
+    """
+
+    temperature: float = number(0.1, "T of the soft minimum; 0 is strict", at_least=0)
+    baseline: str = choice("per_token", BASELINES, "what the process return is compared with")
+    max_length: int | None = whole(None, "tokens, for per_slot", at_least=1, optional=True)
+    outcome_weight: float = number(1.0, "weight of the outcome")
+    process_weight: float = number(1.0, "weight of the process rewards")
+    whiten_batch: bool = flag(False, "whiten over the batch's trained tokens")
+
+    equation = "A_j = sum_{j' >= j} (softmax(-s/T)_j' s_j' - baseline) + w (r_out - mean of others)"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.baseline == "per_slot" and self.max_length is None:
+            raise MethodError("baseline='per_slot' needs it", field="max_length")
+
+    @property
+    def batch_step(self) -> BatchNorm | None:
+        """Whitening over tokens, where asked for."""
+        return BatchNorm("token", 1e-8) if self.whiten_batch else None
+
+    def credit(self, rollouts: Rollouts) -> Credit:
+        """Soft minimum, baseline, return-to-go, outcome."""
+        group = group_of(rollouts)
+        others = standardize_scalar(rollouts.outcomes, group, "leave_one_out", ddof=1, eps=0.0)
+        outcome = self.outcome_weight * others
+        stream = the_process(rollouts)
+        if stream is None:
+            return Credit.flat(rollouts, outcome, outcome=outcome)
+        table = table_of(stream, rollouts)
+        soft = min_form(table.values, table.mask, group, self.temperature) * self.process_weight
+        plain = return_to_go(soft)
+        baseline = self._baseline(soft, plain, table, group)
+        process = (plain - baseline) * table.mask
+        stages = {"score": table.values, "min": soft, "return_to_go": plain,
+                  "baseline": baseline, "outcome": outcome}
+        return Credit(table.slots, process + outcome, stages)
+
+    def _baseline(self, soft: Values, plain: Values, table: Table, group: Group) -> Values:
+        """What is taken from each slot's return; a lone response's own return."""
+        sizes = (table.slots.sizes * table.mask).to(torch.float64)
+        present = table.mask.any(1).to(torch.float64)
+        total = soft.sum(1)
+        rivals = group.others(present)
+        if self.baseline == "per_token":
+            rate = group.others(total) / group.others(sizes.sum(1)).clamp(min=1)
+            baseline = rate[:, None] * return_to_go(sizes)
+        elif self.baseline == "per_step":
+            share = total / table.mask.sum(1).clamp(min=1)
+            left = residual_count(table.mask)
+            baseline = (group.others(share) / rivals.clamp(min=1))[:, None] * left
+        elif self.baseline == "rollout":
+            baseline = (group.others(total) / rivals.clamp(min=1))[:, None]
+        else:
+            area = (plain * sizes).sum(1)
+            slots = rivals.clamp(min=1) * float(self.max_length or 1)
+            baseline = (group.others(area) / slots)[:, None]
+        return torch.where(rivals[:, None] > 0, baseline, plain)
+
+
+def the_process(rollouts: Rollouts) -> Stream | None:
+    """The one process stream a method reads: "process", or the only one; None without any.
+
+    Raises:
+        MethodError: several streams, none of them named "process".
+    """
+    scored = {n: s for n, s in rollouts.streams.items() if not isinstance(s, TokenAdvantages)}
+    if "process" in scored or not scored:
+        return scored.get("process")
+    if len(scored) > 1:
+        raise MethodError(f"reads one process stream, named 'process'; there are {', '.join(scored)}")
+    return next(iter(scored.values()))

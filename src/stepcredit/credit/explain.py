@@ -1,0 +1,166 @@
+"""`explain`: every stage of an estimator by chunk, as data and as a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float32, Int
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from stepcredit.credit.estimator import Credit, Estimator, Moments, grouped
+from stepcredit.data.advantages import Advantages
+from stepcredit.data.forest import offsets, to_packed
+from stepcredit.data.rollouts import Rollouts
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """Every stage by chunk, in the rollouts' order.
+
+    Args:
+        method: the estimator, with its settings.
+        group: label of each chunk's group.
+        rollout: row of each chunk's rollout in the batch.
+        first, last: the chunk's first and last trained token.
+        stages: {name: one value a chunk}, in the order they were computed.
+        advantage: the last column: what every token of the chunk gets.
+        warnings: what these rollouts cannot teach.
+        clipped_share: share of trained tokens whose advantage `clip` cut.
+    """
+
+    method: Estimator
+    group: list[str | int]
+    rollout: Int[Tensor, " chunk"]
+    first: Int[Tensor, " chunk"]
+    last: Int[Tensor, " chunk"]
+    stages: dict[str, Float32[Tensor, " chunk"]]
+    advantage: Float32[Tensor, " chunk"]
+    lengths: Int[Tensor, " rollout"]
+    warnings: list[str]
+    clipped_share: float
+
+    @property
+    def advantages(self) -> Advantages:
+        """The advantage column, broadcast: what the estimator returns, bit for bit."""
+        chunks = torch.bincount(self.rollout, minlength=self.lengths.numel())
+        return Advantages(self.advantage, self.last - self.first + 1, chunks, self.lengths)
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """One dictionary a chunk."""
+        numbers = {name: column.tolist() for name, column in self._columns().items()}
+        return [
+            {"group": group, **{name: column[i] for name, column in numbers.items()}}
+            for i, group in enumerate(self.group)
+        ]
+
+    def _columns(self) -> dict[str, Tensor]:
+        place = {"rollout": self.rollout, "first": self.first, "last": self.last}
+        return {**place, **self.stages, "advantage": self.advantage}
+
+    def table(self, limit: int | None = None) -> Table:
+        """A rich table of the first `limit` chunks."""
+        table = Table(title=repr(self.method), title_justify="left", box=None, pad_edge=False)
+        for heading in ("group", "rollout", "tokens", *self.stages, "advantage"):
+            table.add_column(heading, justify="left" if heading == "group" else "right")
+        shown = self.rows[:limit]
+        for before, row in zip([None, *shown], shown, strict=False):
+            new = before is None or before["rollout"] != row["rollout"]
+            place = [str(row["group"]), str(row["rollout"])] if new else ["", ""]
+            numbers = [f"{row[name]:.4f}" for name in (*self.stages, "advantage")]
+            table.add_row(*place, f"{row['first']}-{row['last']}", *numbers)
+        return table
+
+    def footer(self) -> list[str]:
+        """The lines below the table: what was clipped, and the warnings."""
+        clip = self.method.clip
+        cut = [f"clipped at {clip:g}: {self.clipped_share:.1%} of tokens"] if clip else []
+        return cut + [f"warning: {warning}" for warning in self.warnings]
+
+    def __str__(self) -> str:
+        console = Console(width=200, color_system=None)
+        with console.capture() as capture:
+            console.print(self.table())
+            for line in self.footer():
+                console.print(line, highlight=False, markup=False)
+        return "\n".join(line.rstrip() for line in capture.get().splitlines())
+
+
+def explain(method: Estimator, rollouts: Rollouts, moments: Moments | None = None) -> Explanation:
+    """Run the estimator's own stages and keep them, chunk by chunk.
+
+    Args:
+        method: any estimator.
+        rollouts: any rollouts.
+        moments: with a `batch_step`, the moments of the batch that these are a part of.
+
+    Returns:
+        An `Explanation`, rows in the rollouts' order.
+    """
+    ordered, order = grouped(rollouts)
+    if method.batch_step is not None and moments is None:
+        moments = method.moments(ordered)
+    rows = torch.arange(ordered.num_rollouts) if order is None else order.cpu()
+    parts = [_Part.of(method, block, moments) for block in _with_rows(method, ordered, rows)]
+    columns = {name: torch.cat([part.columns[name] for part in parts]) for name in parts[0].columns}
+    back = columns["rollout"].argsort(stable=True)
+    columns = {name: column[back] for name, column in columns.items()}
+    cut = sum(part.clipped for part in parts)
+    place = {name: columns.pop(name) for name in ("rollout", "first", "last")}
+    return Explanation(
+        method=method,
+        group=[rollouts.group_labels[g] for g in rollouts.group_index[place["rollout"]].tolist()],
+        **place,
+        advantage=columns.pop("advantage"),
+        stages=columns,
+        lengths=rollouts.lengths.cpu(),
+        warnings=method.notes(rollouts),
+        clipped_share=cut / int(rollouts.lengths.sum()),
+    )
+
+
+def _with_rows(
+    method: Estimator, ordered: Rollouts, rows: Tensor
+) -> Iterator[tuple[Rollouts, Tensor]]:
+    at = 0
+    for block in method._blocks(ordered):
+        yield block, rows[at : at + block.num_rollouts]
+        at += block.num_rollouts
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """One block's columns, packed by chunk, and how many tokens were clipped."""
+
+    columns: dict[str, Tensor]
+    clipped: int
+
+    @classmethod
+    def of(
+        cls, method: Estimator, block: tuple[Rollouts, Tensor], moments: Moments | None
+    ) -> _Part:
+        rollouts, rows = block
+        credit = method.credit(rollouts)
+        final = credit.advantage
+        if method.batch_step is not None and moments is not None:
+            final = method.batch_step(final, moments)
+        cut = (method.clipped(final) != final) & credit.slots.mask
+        stages = {**credit.stages, "advantage": method.clipped(final)}
+        ends = credit.chunk_ends
+        counts = ends.sum(1)
+        columns = {name: _by_chunk(table, ends) for name, table in stages.items()}
+        last = credit.slots.last()[ends]
+        first = torch.cat([last.new_zeros(1), last[:-1] + 1])
+        first[offsets(counts)[:-1]] = 0
+        place = {"rollout": torch.repeat_interleave(rows, counts.cpu()), "first": first, "last": last}
+        tokens = int((to_packed(credit.slots.sizes, credit.slots.counts)[to_packed(cut, credit.slots.counts)]).sum())
+        return cls({name: value.cpu() for name, value in {**place, **columns}.items()}, tokens)
+
+
+def _by_chunk(table: Tensor, ends: Tensor) -> Tensor:
+    return table.expand(ends.shape)[ends].to(torch.float32)

@@ -1,0 +1,96 @@
+"""Declared fields of estimators: default, range and meaning in one place, checked at construction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import field, fields
+from math import isfinite
+from typing import Any
+
+from stepcredit.errors import MethodError
+
+Check = Callable[[Any], str | None]
+
+
+def declare(default: Any, check: Check, about: str, *, kw_only: bool = False) -> Any:
+    """A dataclass field with a check; `check` returns what was expected where a value is refused."""
+    metadata = {"check": check, "about": about}
+    if isinstance(default, dict):
+        return field(default_factory=lambda: dict(default), metadata=metadata, kw_only=kw_only)
+    return field(default=default, metadata=metadata, kw_only=kw_only)
+
+
+def number(
+    default: float | None,
+    about: str,
+    *,
+    at_least: float | None = None,
+    above: float | None = None,
+    optional: bool = False,
+    kw_only: bool = False,
+) -> Any:
+    """A finite number, within a range."""
+
+    def check(value: Any) -> str | None:
+        if optional and value is None:
+            return None
+        real = isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+        low = real and at_least is not None and value < at_least
+        if real and not low and not (above is not None and value <= above):
+            return None
+        span = f" of at least {at_least:g}" if at_least is not None else ""
+        span = f" above {above:g}" if above is not None else span
+        return f"a number{span}" + (" or null" if optional else "")
+
+    return declare(default, check, about, kw_only=kw_only)
+
+
+def whole(default: int | None, about: str, *, at_least: int = 0, optional: bool = False) -> Any:
+    """A whole number."""
+
+    def check(value: Any) -> str | None:
+        fits = isinstance(value, int) and not isinstance(value, bool) and value >= at_least
+        if fits or (optional and value is None):
+            return None
+        return f"a whole number of at least {at_least}" + (" or null" if optional else "")
+
+    return declare(default, check, about)
+
+
+def choice(default: Any, options: Sequence[Any], about: str) -> Any:
+    """One of the given values (1 and True are different values)."""
+
+    def check(value: Any) -> str | None:
+        found = any(type(value) is type(option) and value == option for option in options)
+        return None if found else "one of " + ", ".join(str(option) for option in options)
+
+    return declare(default, check, about)
+
+
+def flag(default: bool, about: str) -> Any:
+    """True or False."""
+    return declare(default, lambda v: None if isinstance(v, bool) else "true or false", about)
+
+
+def composed(default: Any, parse: Callable[[Any], object], about: str) -> Any:
+    """A value that `parse` understands; its MethodError is the message."""
+
+    def check(value: Any) -> str | None:
+        parse(value)
+        return None
+
+    return declare(default, check, about)
+
+
+def check_fields(instance: Any) -> None:
+    """Run the checks of all declared fields.
+
+    Raises:
+        MethodError: the first field refused, with what was expected.
+    """
+    for declared in fields(instance):
+        check = declared.metadata.get("check")
+        value = getattr(instance, declared.name)
+        expected = check(value) if check else None
+        if expected:
+            raise MethodError(f"expected {expected}, got {value!r}", field=declared.name)

@@ -1,0 +1,170 @@
+"""Group operators N(x; S): a stream's values against all values of that stream in their group.
+
+Everything runs in float64 on dense row x slot tables. Whether a group's values are all equal is
+decided at 1e-9 of the largest |value|, so that rounding can't tell noise from a signal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Bool, Float64, Int
+from torch import Tensor
+
+from stepcredit.data.forest import group_max, group_sum
+from stepcredit.errors import MethodError
+
+Operator = Literal["masked_norm", "center", "leave_one_out", "abs_max"]
+OPERATORS: tuple[str, ...] = get_args(Operator)
+Values = Float64[Tensor, "rollout slot"]
+Mask = Bool[Tensor, "rollout slot"]
+TOLERANCE = 1e-9
+
+
+@dataclass(frozen=True, eq=False)
+class Group:
+    """Which rows belong together: `index` (rollout,) in 0..count-1."""
+
+    index: Int[Tensor, " rollout"]
+    count: int
+
+    def sum(self, table: Values) -> Float64[Tensor, " group"]:
+        """Sum of a table's values by group; slots that don't count must hold 0."""
+        return group_sum(table.sum(1), self.index, self.count)
+
+    def largest(self, table: Values) -> Float64[Tensor, " group"]:
+        """Largest |value| by group; slots that don't count must hold 0."""
+        return group_max(table.abs().amax(1), self.index, self.count)
+
+    def others(self, values: Float64[Tensor, " rollout"]) -> Float64[Tensor, " rollout"]:
+        """Sum over the other rows of each row's group; exactly 0 for a row that stands alone.
+
+        Example:
+            >>> Group(torch.tensor([0, 0, 1]), 2).others(torch.tensor([1.0, 2.0, 4.0])).tolist()
+            [2.0, 1.0, 0.0]
+        """
+        rows = group_sum(torch.ones_like(values), self.index, self.count)[self.index]
+        total = group_sum(values, self.index, self.count)[self.index]
+        return torch.where(rows == 1, 0.0, total - values)
+
+    def spread(self, per_group: Float64[Tensor, " group"]) -> Float64[Tensor, "rollout 1"]:
+        """A number a group, handed to each of its rows."""
+        return per_group[self.index, None]
+
+
+def standardize(
+    values: Values,
+    mask: Mask,
+    group: Group,
+    operator: str = "masked_norm",
+    *,
+    ddof: int = 1,
+    eps: float = 1e-6,
+) -> Values:
+    """N(x; S) of every value, S all values of its group.
+
+        masked_norm    (x - mean S) / (std S + eps)
+        center         x - mean S
+        leave_one_out  x - mean of the other values of S
+        abs_max        x / max |S|
+
+    Args:
+        values: (rollout, slot), 0 where `mask` is False.
+        mask: which slots hold a value.
+        group: which rows form a group.
+        operator: one of the four above.
+        ddof: the std's divisor is |S| - ddof; 0 or 1.
+        eps: added to the std.
+
+    Returns:
+        (rollout, slot) float64, 0 off the mask. A set S of one value, or of equal values, gives
+        exactly 0 under the first three; a set of zeros gives 0 under abs_max.
+
+    Raises:
+        MethodError: an unknown operator.
+
+    Example:
+        >>> x = torch.tensor([[1.0], [0.0]], dtype=torch.float64)
+        >>> pair = Group(torch.tensor([0, 0]), 1)
+        >>> standardize(x, torch.ones_like(x, dtype=torch.bool), pair, "center").tolist()
+        [[0.5], [-0.5]]
+
+    Source: PASS (2606.29296) section 5.2, GRPO (2402.03300), RLOO (2402.14740). Differs: the
+        std's ddof and eps, of which the papers are silent, are those of verl's GRPO.
+    """
+    rule = _RULES.get(operator)
+    if rule is None:
+        raise MethodError(f"unknown operator {operator!r}: expected {', '.join(OPERATORS)}")
+    largest = group.largest(values)
+    if operator == "abs_max":
+        return _abs_max(values, largest, group)
+    count = group_sum(mask.sum(1), group.index, group.count).to(torch.float64)
+    deviation = (values - group.spread(group.sum(values) / count.clamp(min=1))) * mask
+    constant = group.largest(deviation) <= TOLERANCE * largest
+    scale = rule(deviation, count, group, ddof, eps)
+    return deviation * group.spread(torch.where(constant, 0.0, scale))
+
+
+def _abs_max(values: Values, largest: Tensor, group: Group) -> Values:
+    """Divided, not multiplied by 1/max: then scaling by a power of two changes no bit."""
+    return values / group.spread(torch.where(largest > 0, largest, 1.0))
+
+
+def _inverse_std(deviation: Values, count: Tensor, group: Group, ddof: int, eps: float) -> Tensor:
+    variance = group.sum(deviation * deviation) / (count - ddof).clamp(min=1)
+    scale = variance.sqrt() + eps
+    return torch.where(scale > 0, 1 / scale, 0.0)
+
+
+def _one(deviation: Values, count: Tensor, group: Group, ddof: int, eps: float) -> Tensor:
+    return torch.ones_like(count)
+
+
+def _others(deviation: Values, count: Tensor, group: Group, ddof: int, eps: float) -> Tensor:
+    """x - mean of the others = n / (n - 1) (x - mean of all)."""
+    return count / (count - 1).clamp(min=1)
+
+
+_RULES: dict[str, Callable[[Values, Tensor, Group, int, float], Tensor]] = {
+    "masked_norm": _inverse_std,
+    "center": _one,
+    "leave_one_out": _others,
+    "abs_max": _one,
+}
+
+
+def weighted_mean(
+    values: Values, weight: Values, group: Group
+) -> tuple[Float64[Tensor, " group"], Float64[Tensor, " group"]]:
+    """Mean of a group's values under weights of at least 0, and the weights' sum.
+
+    A group of no weight has mean 0.
+
+    Example:
+        >>> one = Group(torch.tensor([0]), 1)
+        >>> x, w = torch.tensor([[1.0, 4.0]]).double(), torch.tensor([[2.0, 1.0]]).double()
+        >>> [t.tolist() for t in weighted_mean(x, w, one)]
+        [[2.0], [3.0]]
+    """
+    total = group.sum(weight)
+    return group.sum(values * weight) / torch.where(total > 0, total, 1.0), total
+
+
+def weighted_std(values: Values, weight: Values, group: Group) -> Float64[Tensor, " group"]:
+    """Population std of a group's values under weights; exactly 0 for equal values.
+
+    Example:
+        >>> one = Group(torch.tensor([0]), 1)
+        >>> x = torch.tensor([[1.0, 3.0]]).double()
+        >>> weighted_std(x, torch.ones_like(x), one).tolist()
+        [1.0]
+    """
+    mean, total = weighted_mean(values, weight, group)
+    deviation = torch.where(weight > 0, values - group.spread(mean), 0.0)
+    variance = group.sum(deviation.square() * weight) / torch.where(total > 0, total, 1.0)
+    largest = group.largest(torch.where(weight > 0, values, 0.0))
+    constant = group.largest(deviation) <= TOLERANCE * largest
+    return torch.where(constant, 0.0, variance.sqrt())

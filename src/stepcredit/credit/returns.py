@@ -1,0 +1,138 @@
+"""Returns along a response: the return-to-go, Divide-Length, and the min-form.
+
+All on dense row x slot tables in float64. A chunk is a run of slots; `is_end` marks its last one,
+where its value is read (None: every slot is a chunk). Results hold for every slot of a chunk, so
+nothing is ever compacted and expanded again.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float64
+from torch import Tensor
+
+from stepcredit.credit.groups import TOLERANCE, Group, Mask, Values
+from stepcredit.data.forest import suffix_sum
+
+IsEnd = Bool[Tensor, "rollout slot"] | None
+
+
+def return_to_go(values: Values, is_end: IsEnd = None) -> Values:
+    """Sum of the chunk values from a slot's chunk to the response's end.
+
+        G_j = sum over j' >= j of A_j'
+
+    Args:
+        values: (rollout, slot), 0 past a response's end; read at chunk ends.
+        is_end: the last slot of each chunk; None: every slot is a chunk.
+
+    Returns:
+        (rollout, slot): each slot holds its chunk's G_j.
+
+    Example:
+        >>> return_to_go(torch.tensor([[1.0, 2.0, 4.0]]).double()).tolist()
+        [[7.0, 6.0, 4.0]]
+        >>> ends = torch.tensor([[False, True, True]])
+        >>> return_to_go(torch.tensor([[1.0, 2.0, 4.0]]).double(), ends).tolist()
+        [[6.0, 6.0, 4.0]]
+
+    Source: PASS (2606.29296) Eq. 6; GRPO with process supervision (2402.03300) section 4.1.3.
+    """
+    return suffix_sum(values if is_end is None else values * is_end)
+
+
+def residual_count(mask: Mask, is_end: IsEnd = None) -> Values:
+    """Chunks from a slot's chunk to the response's end, n_j = K - j + 1; 0 past the end.
+
+    Example:
+        >>> residual_count(torch.tensor([[True, True, False]])).tolist()
+        [[2.0, 1.0, 0.0]]
+    """
+    if is_end is not None:
+        return suffix_sum(is_end.to(torch.float64))
+    left = mask.sum(1, keepdim=True) - torch.arange(mask.shape[1], device=mask.device)
+    return left.clamp_(min=0).to(torch.float64)
+
+
+def divisor(count: Values, k: float) -> Values:
+    """n^k from a table of powers; 1 past a response's end, where n is 0; n is at most the width.
+
+    Example:
+        >>> divisor(torch.tensor([[2.0, 1.0, 0.0]]).double(), 2.0).tolist()
+        [[4.0, 1.0, 1.0]]
+    """
+    if k == 0:
+        return torch.ones_like(count)
+    powers = torch.arange(count.shape[1] + 1, dtype=torch.float64, device=count.device) ** k
+    powers[0] = 1.0
+    return powers[count.to(torch.int64)]
+
+
+def divide_length(returns: Values, divisors: Values) -> Values:
+    """Divide-Length: the return-to-go over a power of the chunks left.
+
+        A_j = G_j / (K - j + 1)^k
+
+    Args:
+        returns: G, from `return_to_go`.
+        divisors: (K - j + 1)^k, from `divisor`; k = 0 is the plain return, k = 1 the mean.
+
+    Returns:
+        (rollout, slot), 0 past a response's end.
+
+    Example:
+        >>> returns, counts = torch.tensor([[7.0, 6.0, 4.0]]).double(), torch.ones(1, 3).bool()
+        >>> divide_length(returns, divisor(residual_count(counts), 1.0)).tolist()
+        [[2.3333333333333335, 3.0, 4.0]]
+
+    Source: PASS (2606.29296) Eq. 7, Algorithm 3. Differs: any k >= 0, not only [0, 1].
+    """
+    return returns / divisors
+
+
+def min_form(values: Values, mask: Mask, group: Group, temperature: float) -> Values:
+    """Rewards whose sum is a soft minimum of a response's scores.
+
+        w = softmax(-s / T) over the response's steps;  r*_j = w_j s_j
+
+    Args:
+        values: step scores s (rollout, slot), 0 off the mask.
+        mask: which slots hold a score.
+        group: ties at T = 0 are decided at 1e-9 of the group's largest |s|.
+        temperature: T >= 0; 0 is strict: r* = s at the first worst step, 0 elsewhere.
+
+    Returns:
+        r*, (rollout, slot), 0 off the mask; a rollout without scores gives 0.
+
+    Example:
+        >>> one, s = Group(torch.tensor([0]), 1), torch.tensor([[0.8, -0.5, 0.6]]).double()
+        >>> min_form(s, torch.ones(1, 3).bool(), one, temperature=0.0).tolist()
+        [[0.0, -0.5, 0.0]]
+
+    Source: PURE (2504.15275) Eq. 7. Differs: the minimum is over steps; the authors' strict form
+        takes it over tokens, the zeros of tokens without a score included.
+    """
+    lowest = torch.where(mask, values, torch.inf).amin(1, keepdim=True)
+    lowest = torch.where(mask.any(1, keepdim=True), lowest, 0.0)
+    above = torch.where(mask, values - lowest, torch.inf)
+    if temperature == 0:
+        tied = above <= group.spread(TOLERANCE * group.largest(values))
+        weight = (tied & (tied.cumsum(1) == 1)).to(torch.float64)
+    else:
+        weight = torch.exp(-above / temperature)
+        weight = weight / weight.sum(1, keepdim=True).clamp(min=1.0)
+    return weight * values
+
+
+def whiten(
+    values: Float64[Tensor, " value"], mean: float, variance: float, eps: float
+) -> Float64[Tensor, " value"]:
+    """(A - m) / sqrt(v + eps); no variance gives 0.
+
+    Example:
+        >>> whiten(torch.tensor([1.0, 3.0]).double(), 2.0, 4.0, 0.0).tolist()
+        [-0.5, 0.5]
+    """
+    if variance == 0:
+        return torch.zeros_like(values)
+    return (values - mean) / (variance + eps) ** 0.5

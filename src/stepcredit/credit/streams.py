@@ -1,0 +1,169 @@
+"""Streams: canonical weights, each stream standardized on its own, Advantage Fusion and the gate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float64
+from torch import Tensor
+
+from stepcredit.credit.groups import OPERATORS, Group, Mask, Values, standardize
+from stepcredit.data.forest import slot_mask, to_dense
+from stepcredit.data.rollouts import Rollouts, Scalar
+from stepcredit.data.slots import Slots, slots_of
+from stepcredit.data.streams import Stream, TokenAdvantages
+from stepcredit.errors import MethodError
+
+Weights = Sequence[float] | Mapping[str, float]
+Operators = str | Mapping[str, str]
+PerRollout = Float64[Tensor, "rollout 1"]
+SCALARS = ("outcome", "format")
+TRIPLE = ("process", *SCALARS)
+
+
+def canonical_weights(weights: Weights) -> dict[str, float]:
+    """Weights as one mapping of streams; a triple is (process, outcome, format).
+
+    Raises:
+        MethodError: not a triple or mapping of finite numbers.
+
+    Example:
+        >>> canonical_weights((1, 0.5, 0))
+        {'process': 1.0, 'outcome': 0.5, 'format': 0.0}
+    """
+    if isinstance(weights, Mapping):
+        named = dict(weights)
+    elif isinstance(weights, Sequence) and not isinstance(weights, str) and len(weights) == 3:
+        named = dict(zip(TRIPLE, weights, strict=True))
+    else:
+        expected = "three numbers (process, outcome, format) or {stream: number}"
+        raise MethodError(f"expected {expected}, got {weights!r}", field="weights")
+    for name, weight in named.items():
+        number = isinstance(weight, int | float) and not isinstance(weight, bool)
+        if not number or not abs(weight) < float("inf") or not isinstance(name, str):
+            raise MethodError(f"{name!r} has {weight!r}, expected a finite number", field="weights")
+    return {name: float(weight) for name, weight in named.items()}
+
+
+def canonical_operators(
+    operator: Operators, outcome_operator: str | None, names: Sequence[str]
+) -> dict[str, str]:
+    """The operator of each named stream; `outcome_operator` governs outcome and format.
+
+    Raises:
+        MethodError: an unknown operator.
+
+    Example:
+        >>> canonical_operators("abs_max", "masked_norm", ["process", "outcome"])
+        {'process': 'abs_max', 'outcome': 'masked_norm'}
+    """
+    rule = dict(operator) if isinstance(operator, Mapping) else dict.fromkeys(names, operator)
+    chosen = {name: rule.get(name, "masked_norm") for name in names}
+    if outcome_operator is not None:
+        chosen |= {name: outcome_operator for name in SCALARS if name in chosen}
+    check_operators({**rule, **chosen}.values())
+    return chosen
+
+
+def check_operators(operators: Sequence[object] | object) -> None:
+    """Refuse what is no operator's name.
+
+    Raises:
+        MethodError: names the operators there are.
+    """
+    for operator in operators:  # type: ignore[attr-defined]
+        if operator not in OPERATORS:
+            expected = ", ".join(OPERATORS)
+            raise MethodError(f"unknown operator {operator!r}: expected {expected}", field="operator")
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """A process stream as a dense table in float64: `values` are 0 off `mask`."""
+
+    values: Values
+    mask: Mask
+    slots: Slots
+
+
+def table_of(stream: Stream, rollouts: Rollouts) -> Table:
+    """The stream on its slots; rollouts without it have none of the mask set."""
+    slots = slots_of(stream, rollouts.lengths)
+    values = to_dense(stream.values, stream.counts, width=slots.width).to(torch.float64)
+    full = stream.values.numel() == values.numel()
+    mask = slots.mask if full else slot_mask(stream.counts, slots.width)
+    return Table(values, mask, slots)
+
+
+def process_streams(rollouts: Rollouts, weights: Mapping[str, float]) -> dict[str, Stream]:
+    """The weighted process streams that the rollouts have, to be standardized, in the weights' order.
+
+    Raises:
+        MethodError: the weights are the default triple, and the rollouts name their streams.
+    """
+    scored = {n: s for n, s in rollouts.streams.items() if not isinstance(s, TokenAdvantages)}
+    if scored and tuple(weights) == TRIPLE and "process" not in rollouts.streams:
+        names = ", ".join(scored)
+        raise MethodError(f"no stream is named 'process': give {{name: weight}} for {names}",
+                          field="weights")
+    return {name: scored[name] for name in weights if name in scored}
+
+
+def ready_advantages(
+    rollouts: Rollouts, weights: Mapping[str, float], kept: Bool[Tensor, " rollout"]
+) -> Values | None:
+    """Weighted sum of the ready-made advantages a token, 0 for gated rollouts; None without any."""
+    ready = {n: s for n, s in rollouts.streams.items() if isinstance(s, TokenAdvantages)}
+    tables = [table_of(ready[name], rollouts).values * weights[name] for name in weights if name in ready]
+    return sum(tables[1:], tables[0]) * kept[:, None] if tables else None
+
+
+def standardize_scalar(
+    scalar: Scalar, group: Group, operator: str, *, ddof: int, eps: float
+) -> PerRollout:
+    """N of one number a rollout, 0 where it is unknown: (rollout, 1)."""
+    known = scalar.known[:, None]
+    values = scalar.values[:, None]
+    return standardize(values, known, group, operator, ddof=ddof, eps=eps)
+
+
+def gated(rollouts: Rollouts, gate: bool) -> Bool[Tensor, " rollout"]:
+    """Rollouts that broke their format and therefore learn the format alone."""
+    return ~rollouts.format_ok if gate else torch.zeros_like(rollouts.format_ok)
+
+
+def fuse_scalars(
+    outcome: PerRollout,
+    format: PerRollout,
+    shut: Bool[Tensor, " rollout"],
+    weights: Mapping[str, float],
+) -> PerRollout:
+    """What Advantage Fusion adds to every chunk, and the gate.
+
+        I = 1:  w_out N(r_out) + w_fmt N(r_fmt)
+        I = 0:  W N(r_fmt),  W the sum of all weights configured, present or not
+
+    Source: PASS (2606.29296) section 5.2.
+    """
+    open_value = weights.get("outcome", 0.0) * outcome + weights.get("format", 0.0) * format
+    return torch.where(shut[:, None], sum(weights.values()) * format, open_value)
+
+
+def fuse_process(
+    standardized: Mapping[str, tuple[Values, Slots]],
+    weights: Mapping[str, float],
+    slots: Slots,
+    shut: Bool[Tensor, " rollout"],
+) -> Values:
+    """Weighted sum of the process streams, each read at every slot's last token; 0 where gated.
+
+        sum over streams of w N(s)
+
+    Source: PASS (2606.29296) section 5.2. Differs: any number of process streams.
+    """
+    value = torch.zeros(slots.mask.shape, dtype=torch.float64, device=slots.counts.device)
+    for name, (table, source) in standardized.items():
+        value = torch.add(value, slots.read(table, source), alpha=weights[name])
+    return value.masked_fill_(shut[:, None], 0.0) if bool(shut.any()) else value

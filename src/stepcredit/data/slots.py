@@ -1,0 +1,122 @@
+"""`Slots`: where a dense table's columns lie in the tokens of each response."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from jaxtyping import Bool, Float64, Int
+from torch import Tensor
+
+from stepcredit.data.forest import slot_mask, to_dense, width_of
+from stepcredit.data.streams import Steps, Stream
+
+PAST_END = torch.iinfo(torch.int64).max
+
+
+@dataclass(frozen=True, eq=False)
+class Slots:
+    """Each response cut into consecutive slots, every trained token in exactly one of them.
+
+    Args:
+        counts: slots a response.
+        lengths: trained tokens a response.
+        ends: (rollout, slot) index of each slot's last token; None: every token is a slot.
+    """
+
+    counts: Int[Tensor, " rollout"]
+    lengths: Int[Tensor, " rollout"]
+    ends: Int[Tensor, "rollout slot"] | None = None
+
+    @cached_property
+    def width(self) -> int:
+        """Columns of the dense table."""
+        return width_of(self.counts) if self.ends is None else self.ends.shape[1]
+
+    @cached_property
+    def mask(self) -> Bool[Tensor, "rollout slot"]:
+        """True where a response has a slot."""
+        return slot_mask(self.counts, self.width)
+
+    def last(self) -> Int[Tensor, "rollout slot"]:
+        """Index of each slot's last token, `PAST_END` beyond the response's last slot."""
+        if self.ends is not None:
+            return self.ends
+        every = torch.arange(self.width, device=self.counts.device).expand(len(self.counts), -1)
+        return torch.where(self.mask, every, PAST_END)
+
+    @cached_property
+    def sizes(self) -> Int[Tensor, "rollout slot"]:
+        """Tokens in each slot, 0 beyond the response's last slot.
+
+        Example:
+            >>> Slots(torch.tensor([2]), torch.tensor([5]), torch.tensor([[1, 4]])).sizes.tolist()
+            [[2, 3]]
+        """
+        if self.ends is None:
+            return self.mask.to(torch.int64)
+        before = torch.nn.functional.pad(self.ends[:, :-1], (1, 0), value=-1)
+        return torch.where(self.mask, self.ends - before, 0)
+
+    def end_slots(self) -> Bool[Tensor, "rollout slot"]:
+        """True on each response's last slot."""
+        columns = torch.arange(self.width, device=self.counts.device)
+        return columns == self.counts[:, None] - 1
+
+    def read(
+        self, table: Float64[Tensor, "rollout source"], source: Slots
+    ) -> Float64[Tensor, "rollout slot"]:
+        """A table over other slots, read at each of these slots' last token; 0 past the end.
+
+        Example:
+            >>> steps = Slots(torch.tensor([2]), torch.tensor([3]), torch.tensor([[1, 2]]))
+            >>> tokens = Slots(torch.tensor([3]), torch.tensor([3]))
+            >>> tokens.read(torch.tensor([[0.5, 0.25]]), steps).tolist()
+            [[0.5, 0.5, 0.25]]
+        """
+        if source is self:
+            return table
+        at = self.last()
+        if source.ends is not None:
+            at = torch.searchsorted(source.ends, at.contiguous())
+        value = table.gather(1, at.clamp(max=table.shape[1] - 1))
+        return torch.where(self.mask, value, 0.0)
+
+
+def slots_of(stream: Stream, lengths: Int[Tensor, " rollout"]) -> Slots:
+    """The slots a stream scores: its steps, or every token; a rollout without it is one slot of
+    steps (its whole response), or its tokens.
+
+    Example:
+        >>> slots_of(Steps([[1, 2], []], [[0.5, 0.5], []]), torch.tensor([3, 4])).ends[1, 0].item()
+        3
+    """
+    if not isinstance(stream, Steps):
+        return Slots(lengths, lengths)
+    return step_slots(stream.ends, stream.counts, lengths)
+
+
+def step_slots(
+    ends: Int[Tensor, " slot"], counts: Int[Tensor, " rollout"], lengths: Int[Tensor, " rollout"]
+) -> Slots:
+    """Slots from packed ends; a rollout without any is one slot."""
+    table = to_dense(ends, counts, fill=PAST_END)
+    empty = counts == 0
+    if bool(empty.any()):
+        table = torch.where(
+            empty[:, None] & (torch.arange(table.shape[1], device=ends.device) == 0),
+            lengths[:, None] - 1,
+            table,
+        )
+    return Slots(counts.clamp(min=1), lengths, table)
+
+
+def whole_responses(lengths: Int[Tensor, " rollout"]) -> Slots:
+    """One slot a response.
+
+    Example:
+        >>> whole_responses(torch.tensor([3])).sizes.tolist()
+        [[3]]
+    """
+    return Slots(torch.ones_like(lengths), lengths, lengths[:, None] - 1)
