@@ -1,0 +1,271 @@
+"""TRL: `GRPOTrainer` with one advantage a token, from any estimator of stepcredit.
+
+All knowledge of TRL is here and in `trl_checks`. The hooks, as read in TRL 1.16: `_calculate_rewards`
+keeps what each reward function gave, `_generate_and_score_completions` replaces the (B,) advantages
+by (B, T), and `_compute_loss`, TRL's own, multiplies them in token by token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import stepcredit as sc
+from stepcredit.engines.trl_checks import check_hooks, check_loss, check_settings
+from stepcredit.engines.trl_signals import streams_of
+from stepcredit.errors import EngineError, MissingExtra
+
+try:
+    from trl import GRPOTrainer
+except ImportError as error:  # pragma: no cover - needs an environment without the extra
+    raise MissingExtra("needs the extra: pip install 'stepcredit[train]'", field="trl") from error
+
+ProcessSignal = Callable[..., Any]
+FormatGate = float | Callable[..., Sequence[bool]] | None
+
+
+@dataclass(frozen=True)
+class SampledBatch:
+    """What one generation gave: row i is completion i, the groups are neighbours.
+
+    Args:
+        inputs: the dataset's rows, one a completion.
+        prompts, completions: texts, or messages of a conversation.
+        completion_ids: token ids of each completion, without padding.
+        rewards: (rollout, reward function), NaN where a function gave None.
+    """
+
+    inputs: list[dict[str, Any]]
+    prompts: list[Any]
+    completions: list[Any]
+    completion_ids: list[list[int]]
+    rewards: Tensor
+
+
+@dataclass(frozen=True)
+class CreditedBatch:
+    """A generation batch with its credit: kept by the trainer for logs, callbacks and tests.
+
+    Args:
+        sampled: what was generated.
+        rollouts: the same as the core's input.
+        advantages: (rollout, token), 0 off the trained mask.
+        mask: (rollout, token), True = trained.
+    """
+
+    sampled: SampledBatch
+    rollouts: sc.Rollouts
+    advantages: Tensor
+    mask: Tensor
+
+
+class StepCreditGRPOTrainer(GRPOTrainer):
+    """TRL's GRPOTrainer whose advantages are an estimator's, one a token.
+
+    Args:
+        estimator: an estimator, or its method name.
+        process_signal: called as (prompts=, completions=, completion_ids=, inputs=); gives `sc.Steps`
+            or `sc.Tokens`, a list of (step_ends, step_scores) pairs, or {name: any of these}. Ends
+            and token scores count all tokens of the completion, tool output included.
+        outcome_reward: name of the reward function that is the outcome; without it, the sum of all
+            functions but `format_reward`.
+        format_reward: name of the reward function that is the format reward.
+        format_gate: a response keeps the format where the format reward is > 0 (None) or >= a
+            number; or a callable with the arguments of `process_signal`, giving a bool a completion.
+        args, kwargs: GRPOTrainer's own.
+
+    Raises:
+        EngineError: a setting under which token credit would be lost, by name, at start.
+
+    Example:
+        trainer = StepCreditGRPOTrainer(model=model, reward_funcs=[accuracy], args=config,
+                                        train_dataset=data, estimator=sc.PASS(k=0.7), process_signal=prm)
+
+    Source: trl 1.16.0, trl/trainer/grpo_trainer.py. Differs: the advantages, and nothing else.
+    """
+
+    _tag_names = ["trl", "grpo", "stepcredit"]  # noqa: RUF012 - TRL's own convention
+    _name = "GRPO with stepcredit"
+
+    def __init__(
+        self,
+        *args: Any,
+        estimator: sc.Estimator | str = "pass",
+        process_signal: ProcessSignal | None = None,
+        outcome_reward: str | None = None,
+        format_reward: str | None = None,
+        format_gate: FormatGate = None,
+        **kwargs: Any,
+    ) -> None:
+        self.estimator = sc.estimator(estimator) if isinstance(estimator, str) else estimator
+        self.process_signal = process_signal
+        self.outcome_reward, self.format_reward = outcome_reward, format_reward
+        self.format_gate = format_gate
+        self.credited: CreditedBatch | None = None
+        self._sampled: SampledBatch | None = None
+        check_hooks(GRPOTrainer)
+        config = kwargs.get("args", args[2] if len(args) > 2 else None)
+        if config is not None:
+            check_settings(config, has_tools=bool(kwargs.get("tools")))
+        super().__init__(*args, **kwargs)
+        check_settings(self.args, has_tools=bool(self.tools))
+        for setting, name in (("outcome_reward", outcome_reward), ("format_reward", format_reward)):
+            if name is not None and name not in self.reward_func_names:
+                names = ", ".join(self.reward_func_names)
+                raise EngineError(f"no reward function {name!r}, there are: {names}", field=setting)
+        check_loss(self)
+
+    def _calculate_rewards(
+        self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any
+    ) -> Tensor:
+        rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+        self._sampled = SampledBatch(inputs, prompts, completions, completion_ids_list, rewards)
+        return rewards
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        output = super()._generate_and_score_completions(inputs)
+        sampled, self._sampled = self._sampled, None
+        if sampled is None:
+            raise EngineError("TRL did not call it; no rewards to give credit for", field="_calculate_rewards")
+        trained = trained_mask(output)
+        present = present_mask(output, sampled.completion_ids)
+        fields = self._fields(sampled, present)
+        rollouts = sc.Rollouts(**fields)
+        advantages = self.estimator(rollouts).padded(present)
+        advantages = advantages.to(trained.device, torch.float32) * trained
+        output["advantages"] = advantages
+        self.credited = CreditedBatch(sampled, rollouts, advantages, trained)
+        self._log_credit(self.credited, credit_metrics(self.estimator, fields))
+        return output
+
+    def _fields(self, sampled: SampledBatch, present: Tensor) -> dict[str, Any]:
+        """The batch as `sc.Rollouts` takes it; groups by position, as TRL's sampler lays them out."""
+        size = self.num_generations if self.model.training else self.num_generations_eval
+        count = len(sampled.completion_ids)
+        format_ = self._format(sampled.rewards)
+        return {
+            "group": [row // size for row in range(count)],
+            "lengths": present.sum(1).tolist(),
+            "process": self._process(sampled, present),
+            "outcome": self._outcome(sampled.rewards),
+            "format": format_,
+            "format_ok": self._format_ok(sampled, format_),
+        }
+
+    def _process(self, sampled: SampledBatch, present: Tensor) -> Any:
+        if self.process_signal is None:
+            return None
+        return streams_of(self.process_signal(**_as_arguments(sampled)), present)
+
+    def _outcome(self, rewards: Tensor) -> list[float | None] | None:
+        names = self.reward_func_names
+        if self.outcome_reward is not None:
+            return _known(rewards[:, names.index(self.outcome_reward)])
+        columns = [i for i, name in enumerate(names) if name != self.format_reward]
+        if not columns:
+            return None
+        chosen = rewards[:, columns]
+        return _known(chosen.nansum(1).masked_fill(chosen.isnan().all(1), torch.nan))
+
+    def _format(self, rewards: Tensor) -> list[float | None] | None:
+        if self.format_reward is None:
+            return None
+        return _known(rewards[:, self.reward_func_names.index(self.format_reward)])
+
+    def _format_ok(
+        self, sampled: SampledBatch, format_: list[float | None] | None
+    ) -> list[bool] | None:
+        gate = self.format_gate
+        if callable(gate):
+            return [bool(kept) for kept in gate(**_as_arguments(sampled))]
+        if format_ is None:
+            return None
+        if gate is None:
+            return [value is None or value > 0 for value in format_]
+        return [value is None or value >= gate for value in format_]
+
+    def _log_credit(self, batch: CreditedBatch, figures: dict[str, float]) -> None:
+        """The metrics, and TRL's table of completions, whose advantages are those before ours."""
+        mode = "train" if self.model.training else "eval"
+        for name, value in figures.items():
+            self._metrics[mode][f"stepcredit/{name}"].append(value)
+        tokens = batch.mask.sum(1).clamp(min=1)
+        means = (batch.advantages.sum(1) / tokens).tolist()
+        logged = self._logs["advantages"]
+        for _ in range(min(len(means), len(logged))):
+            logged.pop()
+        logged.extend(means)
+
+
+def trained_mask(output: Mapping[str, Tensor]) -> Tensor:
+    """True where TRL's loss trains: completion_mask x tool_mask."""
+    mask = output["completion_mask"].bool()
+    return mask & output["tool_mask"].bool() if "tool_mask" in output else mask
+
+
+def present_mask(output: Mapping[str, Tensor], completion_ids: list[list[int]]) -> Tensor:
+    """True on the model's own tokens, those of a masked truncated completion included.
+
+    `mask_truncated_completions` zeroes `completion_mask`, yet such a response stays a member of its
+    group: lengths come from the sampled ids.
+    """
+    width = output["completion_ids"].shape[1]
+    lengths = torch.tensor([len(ids) for ids in completion_ids])
+    present = torch.arange(width) < lengths[:, None]
+    return present & output["tool_mask"].bool().cpu() if "tool_mask" in output else present
+
+
+def credit_metrics(estimator: sc.Estimator, fields: Mapping[str, Any]) -> dict[str, float]:
+    """Standard deviation of each stream's part of the advantages, over tokens, and the share clipped.
+
+    A stream's part is what setting its values to 0 changes, before clipping: 0 is what every
+    estimator makes of a stream that tells the responses of a group apart in nothing.
+
+    Args:
+        estimator: gives the advantages.
+        fields: the arguments of `sc.Rollouts`.
+
+    Returns:
+        {"advantage_std", "process_std", "outcome_std", "format_std", "clipped_share"}; a stream
+        that is absent has 0.
+    """
+    clip = getattr(estimator, "clip", None)
+    whole = estimator if clip is None else replace(estimator, clip=None)
+    values = whole(sc.Rollouts(**fields)).packed().double()
+    figures = {"advantage_std": float(values.std(correction=0))}
+    for stream in ("process", "outcome", "format"):
+        silent = {**fields, stream: _silent(fields[stream])}
+        part = values - whole(sc.Rollouts(**silent)).packed().double()
+        figures[f"{stream}_std"] = float(part.std(correction=0))
+    figures["clipped_share"] = 0.0 if clip is None else float((values.abs() > clip).double().mean())
+    return figures
+
+
+def _silent(signal: Any) -> Any:
+    """The same signal with every value 0."""
+    if signal is None:
+        return None
+    if isinstance(signal, Mapping):
+        return {name: _silent(stream) for name, stream in signal.items()}
+    if isinstance(signal, sc.Steps):
+        return sc.Steps(signal.ends, torch.zeros_like(signal.values), counts=signal.counts)
+    if isinstance(signal, sc.Tokens):
+        return type(signal)(torch.zeros_like(signal.values), counts=signal.counts)
+    return [None if value is None else 0.0 for value in signal]
+
+
+def _known(column: Tensor) -> list[float | None]:
+    return [None if value != value else value for value in column.double().tolist()]
+
+
+def _as_arguments(sampled: SampledBatch) -> dict[str, Any]:
+    return {
+        "prompts": sampled.prompts,
+        "completions": sampled.completions,
+        "completion_ids": sampled.completion_ids,
+        "inputs": sampled.inputs,
+    }

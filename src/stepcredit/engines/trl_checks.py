@@ -1,0 +1,142 @@
+"""Checks at start: what of TRL would lose token credit or count it twice is refused, by name."""
+
+from __future__ import annotations
+
+import warnings
+from contextlib import contextmanager
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import trl
+from packaging.version import Version
+from torch import Tensor
+
+from stepcredit.errors import EngineError
+
+TESTED_FROM, TESTED_BELOW = "1.16.0", "1.17"
+HOOKS = ("_calculate_rewards", "_generate_and_score_completions", "_compute_loss")
+RATIO_FREE_LOSSES = ("cispo", "vespo")
+
+
+def check_hooks(trainer: type) -> None:
+    """Warn outside the tested range; refuse a trainer without the methods overridden here.
+
+    Raises:
+        EngineError: names the hook.
+    """
+    version = Version(trl.__version__)
+    if not Version(TESTED_FROM) <= version < Version(TESTED_BELOW):
+        text = f"trl {version} is outside the range tested, >={TESTED_FROM},<{TESTED_BELOW}"
+        warnings.warn(text, UserWarning, stacklevel=3)
+    for hook in HOOKS:
+        if not callable(getattr(trainer, hook, None)):
+            raise EngineError(f"trl {version} has no such method: it is the hook", field=hook)
+
+
+def check_settings(args: Any, *, has_tools: bool) -> None:
+    """Refuse the settings under which advantages a token can't be honoured.
+
+    Raises:
+        EngineError: one line, beginning with the setting.
+    """
+    for field, refused, reason in _refusals(args, has_tools):
+        if refused:
+            raise EngineError(f"{getattr(args, field)!r} {reason}", field=field)
+
+
+def _refusals(args: Any, has_tools: bool) -> list[tuple[str, bool, str]]:
+    loss = args.loss_type
+    uneven = args.vespo_k_pos != args.vespo_k_neg or args.vespo_lambda_pos != args.vespo_lambda_neg
+    sequence = args.importance_sampling_level == "sequence" and loss not in RATIO_FREE_LOSSES
+    return [
+        (
+            "importance_sampling_level",
+            sequence,
+            f"gives every token its response's mean advantage under loss_type={loss!r}; use 'token'",
+        ),
+        (
+            "off_policy_mask_threshold",
+            args.off_policy_mask_threshold is not None,
+            "masks tokens, not responses, once advantages are one a token; leave it unset",
+        ),
+        (
+            "loss_type",
+            loss == "vespo" and uneven,
+            "chooses k and lambda by each token's sign; set vespo_k_pos = vespo_k_neg"
+            " and vespo_lambda_pos = vespo_lambda_neg",
+        ),
+        (
+            "scale_rewards",
+            args.scale_rewards != "group",
+            "has no effect: the estimator standardizes; set its operator instead",
+        ),
+        (
+            "multi_objective_aggregation",
+            args.multi_objective_aggregation != "sum_then_normalize",
+            "has no effect: the estimator aggregates; use estimator='gdpo' instead",
+        ),
+        (
+            "reward_weights",
+            args.reward_weights is not None,
+            "has no effect: the estimator weighs the streams; set its weights instead",
+        ),
+        (
+            "mask_truncated_completions",
+            args.mask_truncated_completions and has_tools,
+            "hides which tokens of a truncated response are a tool's; leave it off with tools",
+        ),
+        ("world_size", args.world_size > 1, "processes: credit needs whole groups; run one"),
+    ]
+
+
+def check_loss(trainer: Any) -> None:
+    """Refuse a loss that does not multiply each token's log-prob by its own advantage.
+
+    The trainer's own `_compute_loss` is run once on two made-up responses. At ratio 1 the gradient
+    by the log-probs of a row must point along minus the advantages of the row.
+
+    Raises:
+        EngineError: names the loss.
+    """
+    logps = torch.full((2, 3), -1.0, device=trainer.accelerator.device, requires_grad=True)
+    advantages = torch.tensor([[1.0, -2.0, 0.5], [-1.0, 0.25, 3.0]], device=logps.device)
+    with _made_up_forward(trainer, logps):
+        loss = trainer._compute_loss(trainer.model, _made_up_batch(logps, advantages))
+    (gradient,) = torch.autograd.grad(loss, logps)
+    along = torch.nn.functional.cosine_similarity(gradient, -advantages, dim=1)
+    if not bool((along > 1 - 1e-4).all()):
+        reason = f"{trainer.loss_type!r} does not train each token by its own advantage"
+        raise EngineError(f"{reason} (cosine {float(along.min()):.3f})", field="loss_type")
+
+
+def _made_up_batch(logps: Tensor, advantages: Tensor) -> dict[str, Tensor]:
+    ids = torch.zeros((2, 3), dtype=torch.long, device=logps.device)
+    ones = torch.ones((2, 3), device=logps.device)
+    return {
+        "prompt_ids": ids[:, :1],
+        "prompt_mask": ids[:, :1] + 1,
+        "completion_ids": ids,
+        "completion_mask": ids + 1,
+        "advantages": advantages,
+        "num_items_in_batch": torch.tensor(6, device=logps.device),
+        "old_per_token_logps": logps.detach().clone(),
+        "ref_per_token_logps": logps.detach().clone(),
+        "importance_sampling_ratio": ones,
+    }
+
+
+@contextmanager
+def _made_up_forward(trainer: Any, logps: Tensor) -> Iterator[None]:
+    """In evaluation mode, with the forward pass answered by `logps`; all is put back."""
+    training = trainer.model.training
+    entropy = torch.ones_like(logps).detach()
+    aux = torch.zeros((), device=logps.device)
+    trainer._get_per_token_logps_and_entropies = lambda *args, **kwargs: (logps, entropy, aux)
+    trainer.model.eval()
+    try:
+        yield
+    finally:
+        del trainer._get_per_token_logps_and_entropies
+        trainer.model.train(training)
+        trainer._metrics["eval"].clear()

@@ -1,0 +1,72 @@
+"""What a process signal gives a trainer, as the core's streams over trained tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import stepcredit as sc
+from stepcredit.data.forest import slot_mask
+from stepcredit.errors import EngineError
+
+
+def streams_of(given: Any, present: Tensor) -> Any:
+    """A process signal's answer as the `process` argument of `sc.Rollouts`.
+
+    Args:
+        given: `sc.Steps`, `sc.Tokens`, a list of (step_ends, step_scores) pairs, or {name: such};
+            ends and token scores count all tokens of a completion.
+        present: (rollout, token) bool, True on the tokens that are the model's own.
+
+    Returns:
+        the same over trained tokens only: a step without a trained token is gone.
+
+    Raises:
+        EngineError: an answer of another form, or for another number of completions.
+    """
+    if isinstance(given, Mapping):
+        return {name: _stream(value, present) for name, value in given.items()}
+    return _stream(given, present)
+
+
+def _stream(given: Any, present: Tensor) -> sc.Tokens:
+    stream = given if isinstance(given, sc.Tokens) else _from_pairs(given)
+    if stream.counts.numel() != present.shape[0]:
+        reason = f"answered for {stream.counts.numel()} completions of {present.shape[0]}"
+        raise EngineError(reason, field="process_signal")
+    present = present.to(stream.counts.device)
+    if bool(present[:, 1:].le(present[:, :-1]).all()):
+        return stream
+    return _trained_steps(stream, present) if isinstance(stream, sc.Steps) else _trained_tokens(stream, present)
+
+
+def _from_pairs(given: Any) -> sc.Steps:
+    try:
+        pairs = [(list(ends), list(scores)) for ends, scores in given]
+    except (TypeError, ValueError):
+        reason = "must give Steps, Tokens, or (step_ends, step_scores) a completion"
+        raise EngineError(f"{reason}, got {type(given).__name__}", field="process_signal") from None
+    return sc.Steps(ends=[ends for ends, _ in pairs], scores=[scores for _, scores in pairs])
+
+
+def _trained_steps(stream: sc.Steps, present: Tensor) -> sc.Steps:
+    """Ends counted over trained tokens; steps that hold none are left out."""
+    rows = torch.repeat_interleave(torch.arange(len(stream.counts)), stream.counts)
+    trained = present.long().cumsum(1)
+    ends = trained[rows, stream.ends.clamp(max=present.shape[1] - 1)] - 1
+    previous = torch.cat([ends.new_full((1,), -1), ends[:-1]])
+    previous[torch.cat([rows.new_ones(1, dtype=torch.bool), rows[1:] != rows[:-1]])] = -1
+    kept = ends > previous
+    counts = torch.bincount(rows[kept], minlength=len(stream.counts))
+    return sc.Steps(ends=ends[kept], scores=stream.values[kept], counts=counts)
+
+
+def _trained_tokens(stream: sc.Tokens, present: Tensor) -> sc.Tokens:
+    width = present.shape[1]
+    all_tokens = slot_mask(stream.counts, width)
+    dense = stream.values.new_zeros(all_tokens.shape).masked_scatter(all_tokens, stream.values)
+    kept = present & all_tokens
+    return type(stream)(dense[kept], counts=kept.sum(1))

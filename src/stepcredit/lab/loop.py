@@ -1,0 +1,265 @@
+"""One method's RL: TRL's GRPOTrainer through `engines.trl`, recorded update by update."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset, disable_progress_bars
+from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, TrainerCallback
+from transformers.utils import logging as transformers_logging
+from trl import GRPOConfig
+
+import stepcredit as sc
+from stepcredit.engines.trl import StepCreditGRPOTrainer
+from stepcredit.lab.arithmetic import problems
+from stepcredit.lab.evaluate import HELD_OUT_SEED, Evaluation, evaluate
+from stepcredit.lab.resume import mark
+from stepcredit.lab.runs import RunFolder
+from stepcredit.lab.settings import TrainSettings
+from stepcredit.lab.signals import Simulated
+from stepcredit.lab.task import ArithmeticTask
+
+CLOCK_FIELDS = ("step_time", "epoch")
+Watch = Callable[[str, dict[str, Any]], None]
+
+
+def load_policy(path: Path) -> tuple[Any, Any]:
+    """(model, tokenizer) of a checkpoint, in float32."""
+    model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
+    return model, AutoTokenizer.from_pretrained(path)
+
+
+def evaluate_policy(settings: TrainSettings, model: Any, tokenizer: Any) -> Evaluation:
+    """The run's evaluation: the same problems and the same sampling every time."""
+    asked = problems(settings.evaluation_problems, "held_out", HELD_OUT_SEED)
+    return evaluate(
+        model,
+        tokenizer,
+        asked,
+        settings.evaluation_samples,
+        settings.seed,
+        max_new_tokens=settings.max_new_tokens,
+    )
+
+
+def task_of(settings: TrainSettings, tokenizer: Any) -> ArithmeticTask:
+    """The task with the run's signal."""
+    return ArithmeticTask(tokenizer, Simulated(settings.signal, settings.seed), settings.weights[2])
+
+
+@dataclass(frozen=True)
+class Method:
+    """One method's turn in a run.
+
+    Attributes:
+        label: its name in the logs.
+        estimator: gives the advantages.
+        finished: labels trained before it.
+        checkpoint: of this method, to go on from; None: the warm start.
+    """
+
+    label: str
+    estimator: sc.Estimator
+    finished: list[str]
+    checkpoint: Path | None = None
+
+
+def train_method(
+    settings: TrainSettings, folder: RunFolder, run: Method, watch: Watch, stop: threading.Event
+) -> bool:
+    """Train one method, from the warm start or on from a checkpoint.
+
+    Args:
+        settings: the run's.
+        folder: where its logs and checkpoints go.
+        run: the method.
+        watch: called with the label and each row of metrics.
+        stop: once set, training saves and stops at the end of the generation.
+
+    Returns:
+        True at the end; False where it stopped before.
+    """
+    if stop.is_set():
+        return False
+    model, tokenizer = load_policy(folder.warm_start)
+    task = task_of(settings, tokenizer)
+    working = folder.working(run.label)
+    trainer = build_trainer(settings, model, tokenizer, task, run.estimator, working)
+    trainer.add_callback(Recorder(settings, folder, run, trainer, task, watch, stop))
+    trainer.train(resume_from_checkpoint=None if run.checkpoint is None else str(run.checkpoint))
+    if trainer.state.global_step < trainer.args.max_steps:
+        return False
+    final = folder.checkpoint(run.label, first=not run.finished)
+    trainer.model.save_pretrained(final)
+    tokenizer.save_pretrained(final)
+    return True
+
+
+def build_trainer(
+    settings: TrainSettings,
+    model: Any,
+    tokenizer: Any,
+    task: ArithmeticTask,
+    estimator: sc.Estimator,
+    output_dir: Path,
+) -> StepCreditGRPOTrainer:
+    """TRL's trainer on the task, with the estimator's advantages.
+
+    A method without a weight for the format stream takes outcome + weight x format as its outcome.
+    """
+    drawn = problems(settings.updates * settings.prompts, "train", settings.seed)
+    weighs_format = hasattr(estimator, "weights")
+    trainer = StepCreditGRPOTrainer(
+        model=model,
+        reward_funcs=task.reward_functions(),
+        args=grpo_config(settings, output_dir),
+        train_dataset=Dataset.from_list([{"prompt": p.prompt} for p in drawn]),
+        processing_class=tokenizer,
+        estimator=estimator,
+        process_signal=task.process_signal,
+        outcome_reward="accuracy" if weighs_format else "task_reward",
+        format_reward="format_reward",
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def grpo_config(settings: TrainSettings, output_dir: Path) -> GRPOConfig:
+    """TRL's own settings: CPU, float32, a checkpoint at each `checkpoint_every`-th generation."""
+    return GRPOConfig(
+        output_dir=str(output_dir),
+        seed=settings.seed,
+        max_steps=settings.updates * settings.minibatches,
+        per_device_train_batch_size=settings.prompts * settings.group_size // settings.minibatches,
+        steps_per_generation=settings.minibatches,
+        num_generations=settings.group_size,
+        max_completion_length=settings.max_new_tokens,
+        temperature=1.0,
+        beta=0.0,
+        loss_type=settings.loss,
+        epsilon=settings.clip_ratio,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type="constant",
+        adam_beta1=settings.beta1,
+        adam_beta2=settings.beta2,
+        weight_decay=0.0,
+        max_grad_norm=settings.max_grad_norm,
+        shuffle_dataset=False,
+        use_cpu=True,
+        bf16=False,
+        gradient_checkpointing=False,
+        dataloader_pin_memory=False,
+        report_to="none",
+        disable_tqdm=True,
+        logging_steps=settings.minibatches,
+        save_strategy="steps",
+        save_steps=settings.checkpoint_every * settings.minibatches,
+        save_total_limit=2,
+    )
+
+
+class Recorder(TrainerCallback):
+    """Writes the logs at each generation's end, evaluates, and marks checkpoints as whole."""
+
+    def __init__(
+        self,
+        settings: TrainSettings,
+        folder: RunFolder,
+        run: Method,
+        trainer: StepCreditGRPOTrainer,
+        task: ArithmeticTask,
+        watch: Watch,
+        stop: threading.Event,
+    ) -> None:
+        self.settings, self.folder, self.run, self.stop = settings, folder, run, stop
+        self.trainer, self.task, self.watch = trainer, task, watch
+        self.clock = time.perf_counter()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """An interrupt saves at the next generation's end, whatever `checkpoint_every` says."""
+        if self.stop.is_set() and state.global_step % self.settings.minibatches == 0:
+            control.should_save = True
+
+    def on_log(
+        self, args: Any, state: Any, control: Any, logs: dict[str, Any], **kwargs: Any
+    ) -> None:
+        """A row of metrics an update, with an evaluation and rollouts where they are due."""
+        batch = self.trainer.credited
+        if "reward" not in logs or batch is None:
+            return
+        update = state.global_step // self.settings.minibatches
+        row = {"method": self.run.label, "update": update}
+        row |= {name: value for name, value in logs.items() if name not in CLOCK_FIELDS}
+        row |= {"reward": logs["rewards/task_reward/mean"], **self.task.figures(batch)}
+        if self._due(update, self.settings.evaluate_every):
+            tokenizer = self.trainer.processing_class
+            found = evaluate_policy(self.settings, self.trainer.model, tokenizer)
+            row["evaluation"] = found.as_dict()
+        self.folder.append("metrics", [row])
+        if update == 1 or self._due(update, self.settings.record_every):
+            self.folder.append("rollouts", self.task.rows(batch, self.run.label, update))
+        self._log_time(update)
+        self.watch(self.run.label, row)
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Only now is the checkpoint whole."""
+        checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        mark(self.folder, self.run.finished, checkpoint)
+        if self.stop.is_set():
+            control.should_training_stop = True
+
+    def _due(self, update: int, every: int) -> bool:
+        return update % every == 0 or update == self.settings.updates
+
+    def _log_time(self, update: int) -> None:
+        """Seconds of the update, apart from the metrics: they differ from run to run."""
+        now = time.perf_counter()
+        row = {"method": self.run.label, "update": update, "seconds": round(now - self.clock, 3)}
+        self.folder.append("timing", [row])
+        self.clock = now
+
+
+@contextmanager
+def interrupts(stop: threading.Event) -> Iterator[None]:
+    """The first SIGINT sets `stop`; the second one interrupts at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def first(*_: Any) -> None:
+        stop.set()
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, first)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the libraries' own progress bars, notices and deprecations."""
+    level = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    disable_progress_bars()
+    logging.getLogger("accelerate").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        try:
+            yield
+        finally:
+            transformers_logging.set_verbosity(level)
+            transformers_logging.enable_progress_bar()

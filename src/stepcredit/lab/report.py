@@ -1,0 +1,121 @@
+"""What a run says while it runs, and the table it closes with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+EVALUATED = (
+    ("pass@1", "pass_at_1", 3),
+    ("pass@8", "pass_at_8", 3),
+    ("length", "length", 1),
+    ("fillers", "fillers", 2),
+    ("step accuracy", "step_accuracy", 3),
+)
+CREDIT = (
+    ("process std", "stepcredit/process_std", 2),
+    ("outcome std", "stepcredit/outcome_std", 2),
+    ("format std", "stepcredit/format_std", 2),
+    ("clipped share", "stepcredit/clipped_share", 3),
+)
+LINE_EVERY = 10
+
+
+class Live:
+    """One line a method, rewritten at each update; plain lines where output is no terminal."""
+
+    def __init__(self, console: Console, updates: int) -> None:
+        self.console, self.updates = console, updates
+        self.bars = Progress(
+            TextColumn("{task.description:>12}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.completed:>3.0f}/{task.total:.0f}"),
+            TextColumn("{task.fields[figures]}"),
+            TextColumn("ETA"),
+            TimeRemainingColumn(),
+            console=console,
+        )
+        self.tasks: dict[str, Any] = {}
+        self.evaluated: dict[str, float] = {}
+
+    def warm(self, step: int, most: int, found: Any) -> None:
+        """The warm start's supervised steps."""
+        passed = "" if found is None else f"pass@1 {found.pass_at_1.mean:.3f}"
+        self._show("warm start", step, most, passed)
+
+    def update(self, label: str, row: dict[str, Any]) -> None:
+        """A row of metrics."""
+        if "evaluation" in row:
+            self.evaluated[label] = row["evaluation"]["pass_at_1"]["mean"]
+        passed = self.evaluated.get(label, row["rewards/accuracy/mean"])
+        length = row["completions/mean_length"]
+        figures = f"reward {row['reward']:.3f}  pass@1 {passed:.3f}  length {length:.1f}"
+        self._show(label, row["update"], self.updates, figures)
+
+    def _show(self, label: str, done: int, total: int, figures: str) -> None:
+        if not self.console.is_terminal:
+            if done % LINE_EVERY == 0 or done == total:
+                self.console.print(f"{label} {done}/{total}  {figures}", highlight=False)
+            return
+        if label not in self.tasks:
+            self.tasks[label] = self.bars.add_task(label, total=total, figures="")
+        self.bars.update(self.tasks[label], completed=done, figures=figures)
+
+
+@contextmanager
+def live(console: Console, updates: int) -> Iterator[Live]:
+    """The live lines, while the block runs."""
+    shown = Live(console, updates)
+    if not console.is_terminal:
+        yield shown
+        return
+    with shown.bars:
+        yield shown
+
+
+def closing_figures(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The table's rows: the warm start, then each method's end.
+
+    Args:
+        rows: rows of metrics.
+
+    Returns:
+        one dict a row: `run`, `update`, `evaluation`, and for a method `credit`, the mean over its
+        updates of each stream's standard deviation and of the share clipped.
+    """
+    closing = []
+    for label in dict.fromkeys(row["method"] for row in rows):
+        own = [row for row in rows if row["method"] == label]
+        last = [row for row in own if "evaluation" in row][-1]
+        figures = {"run": label, "update": last["update"], "evaluation": last["evaluation"]}
+        if last["update"] > 0:
+            keys = [key for _, key, _ in CREDIT]
+            figures["credit"] = {key: sum(row[key] for row in own) / len(own) for key in keys}
+        closing.append(figures)
+    return closing
+
+
+def closing_table(figures: list[dict[str, Any]]) -> Table:
+    """Before and after, a column a run, with 95 % intervals, and what the credit was made of."""
+    table = Table(title="held-out answers: mean [95 % interval]", title_justify="left")
+    table.add_column("")
+    for row in figures:
+        heading = row["run"] if row["update"] == 0 else f"{row['run']}, {row['update']} updates"
+        table.add_column(heading, justify="right")
+    for name, field, digits in EVALUATED:
+        table.add_row(name, *[_interval(row["evaluation"][field], digits) for row in figures])
+    table.add_section()
+    for name, field, digits in CREDIT:
+        credits = [row.get("credit", {}) for row in figures]
+        table.add_row(name, *[f"{c[field]:.{digits}f}" if field in c else "" for c in credits])
+    return table
+
+
+def _interval(figure: dict[str, float], digits: int) -> str:
+    mean, low, high = (f"{figure[side]:.{digits}f}" for side in ("mean", "low", "high"))
+    return f"{mean} [{low}, {high}]"

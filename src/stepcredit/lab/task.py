@@ -1,0 +1,106 @@
+"""The embedded task as a trainer sees it: reward functions, process signal, and rows to record."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stepcredit.lab.arithmetic import Graded, completion_text, grade
+from stepcredit.lab.signals import Simulated
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+    from stepcredit.engines.trl import CreditedBatch
+
+
+class ArithmeticTask:
+    """Rewards and step scores of sampled completions; each completion is graded once.
+
+    Args:
+        tokenizer: the task's.
+        signal: what scores the steps.
+        format_weight: of the format in `task_reward`.
+    """
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerFast, signal: Simulated, format_weight: float
+    ) -> None:
+        self.tokenizer, self.signal, self.format_weight = tokenizer, signal, format_weight
+        self._grade = lru_cache(maxsize=1024)(self._grade_once)
+
+    def _grade_once(self, prompt: str, completion_ids: tuple[int, ...]) -> Graded:
+        return grade(prompt, completion_ids, self.tokenizer)
+
+    def graded(
+        self, prompts: Sequence[str], completion_ids: Sequence[Sequence[int]]
+    ) -> list[Graded]:
+        """The exact checker's verdict on each completion."""
+        pairs = zip(prompts, completion_ids, strict=True)
+        return [self._grade(prompt, tuple(ids)) for prompt, ids in pairs]
+
+    def reward_functions(self) -> list[Any]:
+        """TRL's reward functions: `accuracy`, `format_reward`, and `task_reward`, the two weighed."""
+
+        def accuracy(prompts: Any, completion_ids: Any, **_: Any) -> list[float]:
+            return [g.outcome for g in self.graded(prompts, completion_ids)]
+
+        def format_reward(prompts: Any, completion_ids: Any, **_: Any) -> list[float]:
+            return [g.format for g in self.graded(prompts, completion_ids)]
+
+        def task_reward(prompts: Any, completion_ids: Any, **_: Any) -> list[float]:
+            graded = self.graded(prompts, completion_ids)
+            return [g.outcome + self.format_weight * g.format for g in graded]
+
+        return [accuracy, format_reward, task_reward]
+
+    def process_signal(
+        self, prompts: Any, completion_ids: Any, **_: Any
+    ) -> list[tuple[list[int], list[float]]]:
+        """(step_ends, step_scores) of each completion."""
+        graded = self.graded(prompts, completion_ids)
+        rows = zip(prompts, completion_ids, graded, strict=True)
+        return [(g.step_ends, self.signal.scores(prompt, ids, g)) for prompt, ids, g in rows]
+
+    def figures(self, batch: CreditedBatch) -> dict[str, float]:
+        """Mean fillers and step accuracy of a batch of rollouts."""
+        graded = self.graded(batch.sampled.prompts, batch.sampled.completion_ids)
+        return {
+            "rollouts/fillers": float(np.mean([g.fillers for g in graded])),
+            "rollouts/step_accuracy": float(np.mean([g.step_accuracy for g in graded])),
+        }
+
+    def rows(self, batch: CreditedBatch, method: str, update: int) -> list[dict[str, Any]]:
+        """A batch in the ROLLOUTS format, one row a completion, advantages included."""
+        sampled, rollouts = batch.sampled, batch.rollouts
+        steps = rollouts.streams["process"]
+        counts = steps.counts.tolist()
+        scores = [row.numpy() for row in steps.values.split(counts)]
+        graded = self.graded(sampled.prompts, sampled.completion_ids)
+        advantages = batch.advantages.cpu().numpy()
+        rows = []
+        for i, ids in enumerate(sampled.completion_ids):
+            text = completion_text(ids, self.tokenizer)
+            rows.append(
+                {
+                    "group": f"{method}-{update}-{int(rollouts.group_index[i])}",
+                    "length": len(ids),
+                    "prompt": sampled.prompts[i],
+                    "text": text,
+                    "tokens": list(text),
+                    "token_ids": ids,
+                    "step_ends": graded[i].step_ends,
+                    "step_scores": scores[i],
+                    "outcome": float(rollouts.outcome[i]),
+                    "format": float(rollouts.format[i]),
+                    "format_ok": bool(rollouts.format_ok[i]),
+                    "advantages": advantages[i, : len(ids)],
+                    "method": method,
+                    "update": update,
+                    "kinds": graded[i].kinds,
+                }
+            )
+        return rows
