@@ -9,9 +9,9 @@ from random import Random
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from tests.credit.strategies import Rows, batches, build, score
+from tests.credit.strategies import Rows, batches, build, examples, score
 from tests.reference.chunkers import best_segmentation, segmentation_cost
 
 from stepcredit.credit import chunks, returns, streams
@@ -21,7 +21,7 @@ from stepcredit.data.rollouts import Scalar
 from stepcredit.data.slots import PAST_END, Slots, slots_of
 
 ULP = 2.0**-23
-few = settings(max_examples=25, deadline=None, derandomize=True)
+few = examples(25)
 
 
 @dataclass(frozen=True)
