@@ -52,5 +52,5 @@ def _check_counts(c: NDArray[np.int64], n: NDArray[np.int64], k: int) -> None:
         row = int(bad[0])
         raise StepCreditError(f"expected 0 to {n[row]}, got {c[row]}", row=row, field="correct")
     if k < 1 or (n < k).any():
-        smallest = int(n.min(initial=k))
-        raise StepCreditError(f"expected 1 to {smallest} samples, got {k}", field="k")
+        fewest = min(n.tolist(), default=1)
+        raise StepCreditError(f"expected 1 to {fewest} samples, got {k}", field="k")

@@ -8,8 +8,9 @@ is a line a step, each restating its left operand, and the answer in its templat
     4-1=3
     <3>$
 
-`$` is the end-of-sequence token. A line `kX` (X a digit) is grammatical filler: it says nothing
-and spoils nothing. One character is one token, so an exact checker can read every step.
+`$` is the end-of-sequence token. A line `kX` (X a digit, as a rule the value reached) is
+grammatical filler: it says nothing new and spoils nothing. One character is one token, so an
+exact checker can read every step.
 """
 
 from __future__ import annotations
@@ -24,17 +25,30 @@ import numpy as np
 
 from stepcredit.errors import StepCreditError
 from stepcredit.lab.keys import keyed_generator
-from stepcredit.lab.requires import require_train
+from stepcredit.lab.tokenizer import EOS, build_tokenizer, completion_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-TASK_VERSION = 1
+__all__ = [
+    "Graded",
+    "Problem",
+    "build_tokenizer",
+    "check",
+    "completion_text",
+    "demonstration",
+    "grade",
+    "problems",
+    "prompts",
+    "solve",
+    "split_of",
+]
+
+TASK_VERSION = 2
 MAX_NEW_TOKENS = 56
+MAX_FILLERS = 6
 MIN_OPERATIONS, MAX_OPERATIONS = 3, 5
 OPERATORS = "+-*"
-EOS, PAD, UNKNOWN = "$", "_", "?"
-VOCABULARY = (*"0123456789+-*=k\n<>", EOS, PAD, UNKNOWN)
 SPLITS = ("train", "check", "held_out")
 KINDS = ("right", "wrong", "filler", "answer", "bad_answer", "malformed")
 
@@ -64,7 +78,7 @@ class Graded:
             `answer`: the answer line, after every operation, restating the last value.
             `bad_answer`: any other line of the answer's form. `malformed`: no line of the
             grammar, or one cut off by the token limit.
-        outcome: 1.0 where the completion ends in the template with the chain's true value, else 0.0.
+        outcome: 1.0 where the completion ends in the template with the true value, else 0.0.
         format: 1.0 where every line is of the grammar and the answer line comes last, once.
         format_ok: `format` as a flag.
         operations: operations the chain asks for.
@@ -89,7 +103,7 @@ class Graded:
 
     @property
     def step_accuracy(self) -> float:
-        """Right steps over the operations asked for, or over the steps written if those are more."""
+        """Right steps over the operations asked for (or the steps written, if more)."""
         written = self.right_steps + self.kinds.count("wrong")
         return self.right_steps / max(self.operations, written)
 
@@ -261,7 +275,8 @@ def demonstration(
     Args:
         prompt: such as `3+4*2=`.
         generator: what the draws come from.
-        filler: chance that the completion holds one to three filler lines, each anywhere.
+        filler: chance of a filler line before each line, and of another after it, up to
+            `MAX_FILLERS` in all. `kX` names the value reached, so it disturbs nothing either.
         early_stop: chance that it answers with the value reached before the last operation.
 
     Returns:
@@ -281,16 +296,15 @@ def demonstration(
     stop = len(operations)
     if generator.random() < early_stop:
         stop = int(generator.integers(1, len(operations)))
-    lines = []
-    values = [value]
-    for operator, digit in operations[:stop]:
-        values.append(apply(values[-1], operator, digit))
-        lines.append(f"{values[-2]}{operator}{digit}={values[-1]}\n")
-    if generator.random() < filler:
-        for _ in range(int(generator.integers(1, 4))):
-            place = int(generator.integers(0, len(lines) + 1))
-            lines.insert(place, f"k{int(generator.integers(0, 10))}\n")
-    return f"{''.join(lines)}<{values[-1]}>{EOS}"
+    text, fillers = "", 0
+    for place in range(stop + 1):
+        while fillers < MAX_FILLERS and generator.random() < filler:
+            text, fillers = f"{text}k{value}\n", fillers + 1
+        if place < stop:
+            operator, digit = operations[place]
+            result = apply(value, operator, digit)
+            text, value = f"{text}{value}{operator}{digit}={result}\n", result
+    return f"{text}<{value}>{EOS}"
 
 
 def check(prompt: str, completion: str) -> Graded:
@@ -379,59 +393,3 @@ def grade(
     Source: ours.
     """
     return check(prompt, completion_text(completion_ids, tokenizer))
-
-
-def completion_text(completion_ids: Sequence[int], tokenizer: PreTrainedTokenizerFast) -> str:
-    """Token ids as text, one character a token, special tokens included.
-
-    Args:
-        completion_ids: token ids.
-        tokenizer: the task's.
-
-    Returns:
-        A string as long as `completion_ids`.
-
-    Example:
-        >>> tokenizer = build_tokenizer()
-        >>> completion_text(tokenizer("<4>$").input_ids, tokenizer)
-        '<4>$'
-
-    Source: ours.
-    """
-    return "".join(tokenizer.convert_ids_to_tokens(list(completion_ids)))
-
-
-def build_tokenizer() -> PreTrainedTokenizerFast:
-    """The task's tokenizer: one character a token, padding on the left.
-
-    Returns:
-        A fast tokenizer with `$` as the end of sequence, `_` as padding (another token) and `?`
-        for anything else; saved with a checkpoint, `AutoTokenizer` loads it.
-
-    Raises:
-        MissingExtra: when transformers is not installed.
-
-    Example:
-        >>> tokenizer = build_tokenizer()
-        >>> tokenizer.decode(tokenizer("3+4*2=").input_ids), len(tokenizer)
-        ('3+4*2=', 21)
-
-    Source: ours.
-    """
-    require_train("transformers")
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    vocabulary = {character: index for index, character in enumerate(VOCABULARY)}
-    backend = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
-    backend.pre_tokenizer = pre_tokenizers.Split("", "isolated")
-    backend.decoder = decoders.Fuse()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=backend,
-        eos_token=EOS,
-        pad_token=PAD,
-        unk_token=UNKNOWN,
-        padding_side="left",
-        model_max_length=128,
-        clean_up_tokenization_spaces=False,
-    )

@@ -1,4 +1,4 @@
-"""Randomness keyed by (seed, what it is for): nothing here keeps a state that a resume could lose."""
+"""Randomness keyed by (seed, what it is for): no state for a resume to lose."""
 
 from __future__ import annotations
 

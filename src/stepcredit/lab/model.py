@@ -44,7 +44,7 @@ def build_model(
     Example:
         >>> from stepcredit.lab.arithmetic import build_tokenizer
         >>> build_model(build_tokenizer()).num_parameters()
-        336672
+        336480
 
     Source: ours.
     """
