@@ -40,7 +40,8 @@ def pass_at_k(correct: Counts, samples: int | Counts, k: int) -> NDArray[np.floa
     _check_counts(c, n, k)
     i = np.arange(1, int(n.max(initial=1)) + 1)
     in_product = (i > (n - c)[:, None]) & (i <= n[:, None])
-    return 1.0 - np.where(in_product, 1.0 - k / i, 1.0).clip(min=0.0).prod(axis=1)
+    missed: NDArray[np.float64] = np.where(in_product, 1.0 - k / i, 1.0).clip(min=0.0).prod(axis=1)
+    return 1.0 - missed
 
 
 def _check_counts(c: NDArray[np.int64], n: NDArray[np.int64], k: int) -> None:

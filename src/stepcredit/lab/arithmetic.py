@@ -369,9 +369,7 @@ def _kind(line: str, value: int, pending: list[tuple[str, int]]) -> tuple[str, i
     return "malformed", None
 
 
-def grade(
-    prompt: str, completion_ids: Sequence[int], tokenizer: PreTrainedTokenizerFast
-) -> Graded:
+def grade(prompt: str, completion_ids: Sequence[int], tokenizer: PreTrainedTokenizerFast) -> Graded:
     """Grade a completion's token ids: `check` on one character a token.
 
     Args:

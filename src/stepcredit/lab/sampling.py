@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -50,7 +50,8 @@ def sample(
     model.eval()
     with torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(keyed_seed(seed, purpose))
-        sequences = model.generate(
+        generate: Callable[..., torch.Tensor] = model.generate  # type: ignore[assignment]
+        sequences = generate(
             input_ids=batch["input_ids"],
             attention_mask=batch["attention_mask"],
             do_sample=True,

@@ -89,9 +89,7 @@ def _exact(kind: str) -> float:
     return float(kind in ("right", "answer"))
 
 
-def filler_gap(
-    values: Sequence[Sequence[float]], kinds: Sequence[Sequence[str]]
-) -> float | None:
+def filler_gap(values: Sequence[Sequence[float]], kinds: Sequence[Sequence[str]]) -> float | None:
     """How much more a filler line gets than a right step, on average.
 
         mean of values on filler - mean of values on right steps

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -129,7 +129,8 @@ def _imitate(
 ) -> tuple[PreTrainedModel, int, Evaluation]:
     """Supervised steps until the check reaches the target."""
     model = build_model(tokenizer, settings.model, settings.seed).train()
-    averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.averaging))
+    average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.averaging))
+    averaged = cast("PreTrainedModel", average.module)
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate)
     generator = keyed_generator(settings.seed, "demonstrations")
     source = prompts("train", generator)
@@ -140,13 +141,13 @@ def _imitate(
             group["lr"] = settings.learning_rate * min(1.0, step / settings.warmup_steps)
         asked = islice(source, settings.batch_size)
         _step(model, tokenizer, optimizer, [_pair(p, generator, settings) for p in asked])
-        averaged.update_parameters(model)
+        average.update_parameters(model)
         if step >= settings.check_from and step % settings.check_every == 0:
             samples, seed = settings.check_samples, settings.seed
-            found = evaluate(averaged.module, tokenizer, checked, samples, seed)
+            found = evaluate(averaged, tokenizer, checked, samples, seed)
             if found.pass_at_1.mean >= settings.target:
-                return _in_band(averaged.module, _Check(step, found, {}), before, settings)
-            before = _Check(step, found, _copy(averaged.module))
+                return _in_band(averaged, _Check(step, found, {}), before, settings)
+            before = _Check(step, found, _copy(averaged))
         report(step, settings.max_steps, before.found if before else None)
     reason = f"not reached in {settings.max_steps} supervised steps"
     raise StepCreditError(reason, field=f"pass@1 {settings.target}")
