@@ -21,7 +21,7 @@ def train(
     method: Annotated[str, typer.Option(help="Estimator; see `stepcredit methods`.")] = "pass",
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="FIELD=VALUE", help="Field of the estimator: JSON or a word."),
+        typer.Option("--set", metavar="FIELD=VALUE", help="Estimator's field: JSON or a word."),
     ] = None,
     compare: Annotated[str, typer.Option(help="Method trained second, or `none`.")] = "grpo",
     signal: Annotated[

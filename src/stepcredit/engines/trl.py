@@ -1,8 +1,9 @@
 """TRL: `GRPOTrainer` with one advantage a token, from any estimator of stepcredit.
 
-All knowledge of TRL is here and in `trl_checks`. The hooks, as read in TRL 1.16: `_calculate_rewards`
-keeps what each reward function gave, `_generate_and_score_completions` replaces the (B,) advantages
-by (B, T), and `_compute_loss`, TRL's own, multiplies them in token by token.
+All knowledge of TRL is here and in `trl_checks`. The hooks, as read in TRL 1.16:
+`_calculate_rewards` keeps what each reward function gave, `_generate_and_score_completions`
+replaces the (B,) advantages by (B, T), and `_compute_loss`, TRL's own, multiplies them in token by
+token.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ import torch
 from torch import Tensor
 
 import stepcredit as sc
+from stepcredit.data.streams import Stream
 from stepcredit.engines.trl_checks import check_hooks, check_loss, check_settings
 from stepcredit.engines.trl_signals import streams_of
 from stepcredit.errors import EngineError, MissingExtra
 
 try:
-    from trl import GRPOTrainer
+    from trl.trainer.grpo_trainer import GRPOTrainer
 except ImportError as error:  # pragma: no cover - needs an environment without the extra
     raise MissingExtra("needs the extra: pip install 'stepcredit[train]'", field="trl") from error
 
@@ -68,22 +70,24 @@ class StepCreditGRPOTrainer(GRPOTrainer):
 
     Args:
         estimator: an estimator, or its method name.
-        process_signal: called as (prompts=, completions=, completion_ids=, inputs=); gives `sc.Steps`
-            or `sc.Tokens`, a list of (step_ends, step_scores) pairs, or {name: any of these}. Ends
-            and token scores count all tokens of the completion, tool output included.
+        process_signal: called as (prompts=, completions=, completion_ids=, inputs=); gives
+            `sc.Steps` or `sc.Tokens`, a list of (step_ends, step_scores) pairs, or {name: any of
+            these}. Ends and token scores count all tokens of the completion, tool output included.
         outcome_reward: name of the reward function that is the outcome; without it, the sum of all
             functions but `format_reward`.
         format_reward: name of the reward function that is the format reward.
         format_gate: a response keeps the format where the format reward is > 0 (None) or >= a
-            number; or a callable with the arguments of `process_signal`, giving a bool a completion.
+            number; or a callable with `process_signal`'s arguments, giving a bool a completion.
         args, kwargs: GRPOTrainer's own.
 
     Raises:
         EngineError: a setting under which token credit would be lost, by name, at start.
 
     Example:
-        trainer = StepCreditGRPOTrainer(model=model, reward_funcs=[accuracy], args=config,
-                                        train_dataset=data, estimator=sc.PASS(k=0.7), process_signal=prm)
+        trainer = StepCreditGRPOTrainer(
+            model=model, reward_funcs=[accuracy], args=config, train_dataset=data,
+            estimator=sc.PASS(k=0.7), process_signal=prm,
+        )
 
     Source: trl 1.16.0, trl/trainer/grpo_trainer.py. Differs: the advantages, and nothing else.
     """
@@ -122,7 +126,9 @@ class StepCreditGRPOTrainer(GRPOTrainer):
     def _calculate_rewards(
         self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any
     ) -> Tensor:
-        rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+        rewards: Tensor = super()._calculate_rewards(
+            inputs, prompts, completions, completion_ids_list
+        )
         self._sampled = SampledBatch(inputs, prompts, completions, completion_ids_list, rewards)
         return rewards
 
@@ -130,21 +136,22 @@ class StepCreditGRPOTrainer(GRPOTrainer):
         output = super()._generate_and_score_completions(inputs)
         sampled, self._sampled = self._sampled, None
         if sampled is None:
-            raise EngineError("TRL did not call it; no rewards to give credit for", field="_calculate_rewards")
+            raise EngineError("TRL did not call it", field="_calculate_rewards")
         trained = trained_mask(output)
         present = present_mask(output, sampled.completion_ids)
         fields = self._fields(sampled, present)
         rollouts = sc.Rollouts(**fields)
         advantages = self.estimator(rollouts).padded(present)
-        advantages = advantages.to(trained.device, torch.float32) * trained
+        advantages = advantages.to(trained.device, torch.float32).masked_fill(~trained, 0.0)
         output["advantages"] = advantages
         self.credited = CreditedBatch(sampled, rollouts, advantages, trained)
         self._log_credit(self.credited, credit_metrics(self.estimator, fields))
         return output
 
     def _fields(self, sampled: SampledBatch, present: Tensor) -> dict[str, Any]:
-        """The batch as `sc.Rollouts` takes it; groups by position, as TRL's sampler lays them out."""
-        size = self.num_generations if self.model.training else self.num_generations_eval
+        """The batch as `sc.Rollouts` takes it; groups by position, as TRL's sampler has them."""
+        training = self._mode() == "train"
+        size: Any = self.num_generations if training else self.num_generations_eval
         count = len(sampled.completion_ids)
         format_ = self._format(sampled.rewards)
         return {
@@ -155,6 +162,10 @@ class StepCreditGRPOTrainer(GRPOTrainer):
             "format": format_,
             "format_ok": self._format_ok(sampled, format_),
         }
+
+    def _mode(self) -> str:
+        model: Any = self.model
+        return "train" if model.training else "eval"
 
     def _process(self, sampled: SampledBatch, present: Tensor) -> Any:
         if self.process_signal is None:
@@ -190,12 +201,11 @@ class StepCreditGRPOTrainer(GRPOTrainer):
 
     def _log_credit(self, batch: CreditedBatch, figures: dict[str, float]) -> None:
         """The metrics, and TRL's table of completions, whose advantages are those before ours."""
-        mode = "train" if self.model.training else "eval"
         for name, value in figures.items():
-            self._metrics[mode][f"stepcredit/{name}"].append(value)
+            self._metrics[self._mode()][f"stepcredit/{name}"].append(value)
         tokens = batch.mask.sum(1).clamp(min=1)
         means = (batch.advantages.sum(1) / tokens).tolist()
-        logged = self._logs["advantages"]
+        logged: Any = self._logs["advantages"]
         for _ in range(min(len(means), len(logged))):
             logged.pop()
         logged.extend(means)
@@ -220,7 +230,7 @@ def present_mask(output: Mapping[str, Tensor], completion_ids: list[list[int]]) 
 
 
 def credit_metrics(estimator: sc.Estimator, fields: Mapping[str, Any]) -> dict[str, float]:
-    """Standard deviation of each stream's part of the advantages, over tokens, and the share clipped.
+    """Standard deviation, over tokens, of each stream's part of the advantages; the share clipped.
 
     A stream's part is what setting its values to 0 changes, before clipping: 0 is what every
     estimator makes of a stream that tells the responses of a group apart in nothing.
@@ -253,7 +263,7 @@ def _silent(signal: Any) -> Any:
         return {name: _silent(stream) for name, stream in signal.items()}
     if isinstance(signal, sc.Steps):
         return sc.Steps(signal.ends, torch.zeros_like(signal.values), counts=signal.counts)
-    if isinstance(signal, sc.Tokens):
+    if isinstance(signal, Stream):
         return type(signal)(torch.zeros_like(signal.values), counts=signal.counts)
     return [None if value is None else 0.0 for value in signal]
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from contextlib import contextmanager
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -53,7 +53,8 @@ def _refusals(args: Any, has_tools: bool) -> list[tuple[str, bool, str]]:
         (
             "importance_sampling_level",
             sequence,
-            f"gives every token its response's mean advantage under loss_type={loss!r}; use 'token'",
+            "gives every token its response's mean advantage under"
+            f" loss_type={loss!r}; use 'token'",
         ),
         (
             "off_policy_mask_threshold",

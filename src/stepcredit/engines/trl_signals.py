@@ -10,6 +10,7 @@ from torch import Tensor
 
 import stepcredit as sc
 from stepcredit.data.forest import slot_mask
+from stepcredit.data.streams import Stream
 from stepcredit.errors import EngineError
 
 
@@ -32,15 +33,17 @@ def streams_of(given: Any, present: Tensor) -> Any:
     return _stream(given, present)
 
 
-def _stream(given: Any, present: Tensor) -> sc.Tokens:
-    stream = given if isinstance(given, sc.Tokens) else _from_pairs(given)
+def _stream(given: Any, present: Tensor) -> Stream:
+    stream = given if isinstance(given, Stream) else _from_pairs(given)
     if stream.counts.numel() != present.shape[0]:
         reason = f"answered for {stream.counts.numel()} completions of {present.shape[0]}"
         raise EngineError(reason, field="process_signal")
     present = present.to(stream.counts.device)
     if bool(present[:, 1:].le(present[:, :-1]).all()):
         return stream
-    return _trained_steps(stream, present) if isinstance(stream, sc.Steps) else _trained_tokens(stream, present)
+    if isinstance(stream, sc.Steps):
+        return _trained_steps(stream, present)
+    return _trained_tokens(stream, present)
 
 
 def _from_pairs(given: Any) -> sc.Steps:
@@ -64,9 +67,10 @@ def _trained_steps(stream: sc.Steps, present: Tensor) -> sc.Steps:
     return sc.Steps(ends=ends[kept], scores=stream.values[kept], counts=counts)
 
 
-def _trained_tokens(stream: sc.Tokens, present: Tensor) -> sc.Tokens:
+def _trained_tokens(stream: Stream, present: Tensor) -> Stream:
     width = present.shape[1]
     all_tokens = slot_mask(stream.counts, width)
     dense = stream.values.new_zeros(all_tokens.shape).masked_scatter(all_tokens, stream.values)
     kept = present & all_tokens
-    return type(stream)(dense[kept], counts=kept.sum(1))
+    rebuilt = sc.TokenAdvantages if isinstance(stream, sc.TokenAdvantages) else sc.Tokens
+    return rebuilt(dense[kept], counts=kept.sum(1))

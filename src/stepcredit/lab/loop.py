@@ -17,7 +17,7 @@ import torch
 from datasets import Dataset, disable_progress_bars
 from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, TrainerCallback
 from transformers.utils import logging as transformers_logging
-from trl import GRPOConfig
+from trl.trainer.grpo_config import GRPOConfig
 
 import stepcredit as sc
 from stepcredit.engines.trl import StepCreditGRPOTrainer
@@ -100,7 +100,7 @@ def train_method(
     if trainer.state.global_step < trainer.args.max_steps:
         return False
     final = folder.checkpoint(run.label, first=not run.finished)
-    trainer.model.save_pretrained(final)
+    model.save_pretrained(final)
     tokenizer.save_pretrained(final)
     return True
 
@@ -190,11 +190,9 @@ class Recorder(TrainerCallback):
         if self.stop.is_set() and state.global_step % self.settings.minibatches == 0:
             control.should_save = True
 
-    def on_log(
-        self, args: Any, state: Any, control: Any, logs: dict[str, Any], **kwargs: Any
-    ) -> None:
+    def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """A row of metrics an update, with an evaluation and rollouts where they are due."""
-        batch = self.trainer.credited
+        logs, batch = kwargs["logs"], self.trainer.credited
         if "reward" not in logs or batch is None:
             return
         update = state.global_step // self.settings.minibatches
@@ -251,9 +249,10 @@ def interrupts(stop: threading.Event) -> Iterator[None]:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Without the libraries' own progress bars, notices and deprecations."""
-    level = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
+    notices: Any = transformers_logging
+    level = notices.get_verbosity()
+    notices.set_verbosity_error()
+    notices.disable_progress_bar()
     disable_progress_bars()
     logging.getLogger("accelerate").setLevel(logging.ERROR)
     with warnings.catch_warnings():
@@ -261,5 +260,5 @@ def quiet() -> Iterator[None]:
         try:
             yield
         finally:
-            transformers_logging.set_verbosity(level)
-            transformers_logging.enable_progress_bar()
+            notices.set_verbosity(level)
+            notices.enable_progress_bar()

@@ -98,7 +98,9 @@ class RunFolder:
     def rows(self, name: str) -> list[dict[str, Any]]:
         """All rows of a log."""
         path = self.log(name)
-        return [orjson.loads(line) for line in path.read_bytes().splitlines()] if path.exists() else []
+        if not path.exists():
+            return []
+        return [orjson.loads(line) for line in path.read_bytes().splitlines()]
 
     def sizes(self) -> dict[str, int]:
         """Bytes of each log."""

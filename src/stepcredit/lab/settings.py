@@ -74,7 +74,8 @@ class TrainSettings:
                 reason = f"expected a positive number, got {getattr(self, name)}"
                 raise StepCreditError(reason, field=name)
         if self.prompts * self.group_size % self.minibatches:
-            reason = f"{self.minibatches} do not divide {self.prompts * self.group_size} completions"
+            completions = self.prompts * self.group_size
+            reason = f"{self.minibatches} do not divide {completions} completions"
             raise StepCreditError(reason, field="minibatches")
         Simulated(self.signal)
         for label, estimator in self.estimators():
@@ -126,7 +127,7 @@ class TrainSettings:
             model = ModelSettings(**warm.pop("model"))
             weights = tuple(given.pop("weights"))
             warmed = WarmStartSettings(**warm, model=model)
-            return cls(**given, weights=weights, warm=warmed)  # type: ignore[arg-type]
+            return cls(**given, weights=weights, warm=warmed)
         except FileNotFoundError:
             raise FileError("no such file: not a run folder", field=str(path)) from None
         except (ValueError, KeyError, TypeError) as error:
@@ -165,7 +166,7 @@ def quick_settings(**changes: Any) -> TrainSettings:
         "evaluation_problems": 128,
         "warm": warm,
     }
-    return TrainSettings(**{**defaults, **changes})  # type: ignore[arg-type]
+    return TrainSettings(**{**defaults, **changes})
 
 
 def _check_signals(label: str, estimator: sc.Estimator) -> None:
@@ -191,4 +192,4 @@ def _default(declared: dataclasses.Field[Any]) -> Any:
 
 
 def _plain(estimator: sc.Estimator) -> dict[str, Any]:
-    return {f.name: getattr(estimator, f.name) for f in dataclasses.fields(estimator)}  # type: ignore[arg-type]
+    return {f.name: getattr(estimator, f.name) for f in dataclasses.fields(estimator)}

@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from stepcredit.lab.arithmetic import Graded, completion_text, grade
 from stepcredit.lab.signals import Simulated
@@ -43,7 +44,7 @@ class ArithmeticTask:
         return [self._grade(prompt, tuple(ids)) for prompt, ids in pairs]
 
     def reward_functions(self) -> list[Any]:
-        """TRL's reward functions: `accuracy`, `format_reward`, and `task_reward`, the two weighed."""
+        """TRL's reward functions: `accuracy`, `format_reward`, and `task_reward`, both weighed."""
 
         def accuracy(prompts: Any, completion_ids: Any, **_: Any) -> list[float]:
             return [g.outcome for g in self.graded(prompts, completion_ids)]
@@ -78,7 +79,7 @@ class ArithmeticTask:
         sampled, rollouts = batch.sampled, batch.rollouts
         steps = rollouts.streams["process"]
         counts = steps.counts.tolist()
-        scores = [row.numpy() for row in steps.values.split(counts)]
+        scores = [row.numpy() for row in torch.split(steps.values, counts)]
         graded = self.graded(sampled.prompts, sampled.completion_ids)
         advantages = batch.advantages.cpu().numpy()
         rows = []

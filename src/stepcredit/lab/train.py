@@ -14,8 +14,8 @@ import torch
 from rich.console import Console
 
 import stepcredit as sc
-from stepcredit.lab.requires import require_train
 from stepcredit.lab.report import Live, closing_figures, closing_table, live
+from stepcredit.lab.requires import require_train
 from stepcredit.lab.resume import mark, restore
 from stepcredit.lab.runs import RunFolder, write_json
 from stepcredit.lab.sampling import sample

@@ -1,0 +1,90 @@
+"""A tiny policy on the arithmetic task, and trainers on it."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import pytest
+import torch
+from datasets import Dataset
+from transformers import PrinterCallback
+from trl import GRPOConfig
+
+import stepcredit as sc
+from stepcredit.engines.trl import StepCreditGRPOTrainer
+from stepcredit.lab.arithmetic import build_tokenizer, problems
+from stepcredit.lab.model import ModelSettings, build_model
+from stepcredit.lab.signals import Simulated
+from stepcredit.lab.task import ArithmeticTask
+
+TINY = ModelSettings(width=16, layers=1, heads=1, feed_forward=16)
+FORMAT_WEIGHT = 0.3
+
+
+def in_threes(completion_ids: list[list[int]], **_: Any) -> list[tuple[list[int], list[float]]]:
+    """A process signal that an untrained policy's text has too: a step each three tokens."""
+    pairs = []
+    for ids in completion_ids:
+        ends = sorted({*range(2, len(ids), 3), len(ids) - 1})
+        pairs.append((ends, [ids[end] / 20 for end in ends]))
+    return pairs
+
+
+@pytest.fixture
+def task():
+    return ArithmeticTask(build_tokenizer(), Simulated("noisy"), FORMAT_WEIGHT)
+
+
+@pytest.fixture
+def config(tmp_path):
+    """A maker of GRPOConfig: 2 prompts x 4 completions, 2 minibatches."""
+
+    def make(**changes: Any) -> GRPOConfig:
+        settings = {
+            "output_dir": str(tmp_path),
+            "max_steps": 4,
+            "per_device_train_batch_size": 4,
+            "steps_per_generation": 2,
+            "num_generations": 4,
+            "max_completion_length": 12,
+            "learning_rate": 1e-2,
+            "use_cpu": True,
+            "bf16": False,
+            "gradient_checkpointing": False,
+            "dataloader_pin_memory": False,
+            "report_to": "none",
+            "save_strategy": "no",
+            "logging_steps": 2,
+            "disable_tqdm": True,
+        }
+        return GRPOConfig(**{**settings, **changes})
+
+    return make
+
+
+@pytest.fixture
+def make_trainer(task, config):
+    """A maker of trainers; keywords of StepCreditGRPOTrainer override, `args` are GRPOConfig's."""
+
+    def make(args: dict[str, Any] | None = None, **changes: Any) -> StepCreditGRPOTrainer:
+        torch.manual_seed(0)
+        prompts = [{"prompt": p.prompt} for p in problems(16)]
+        settings = {
+            "model": build_model(task.tokenizer, TINY),
+            "reward_funcs": task.reward_functions(),
+            "args": config(**(args or {})),
+            "train_dataset": Dataset.from_list(prompts),
+            "processing_class": task.tokenizer,
+            "estimator": sc.PASS(weights=(1.0, 1.0, 0.3), clip=5.0, gate=False),
+            "process_signal": in_threes,
+            "outcome_reward": "accuracy",
+            "format_reward": "format_reward",
+        }
+        trainer = StepCreditGRPOTrainer(**{**settings, **changes})
+        trainer.remove_callback(PrinterCallback)
+        return trainer
+
+    return make

@@ -1,0 +1,456 @@
+"""The hook on the installed TRL: token credit arrives in the loss, and is the estimator's."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+from trl import GRPOTrainer
+
+import stepcredit as sc
+from stepcredit.engines.trl import StepCreditGRPOTrainer
+from stepcredit.errors import EngineError
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """The inputs of every call of TRL's own `_compute_loss` in training."""
+    calls = []
+    original = GRPOTrainer._compute_loss
+
+    def spy(self, model, inputs):
+        if model.training:
+            calls.append(inputs)
+        return original(self, model, inputs)
+
+    monkeypatch.setattr(GRPOTrainer, "_compute_loss", spy)
+    return calls
+
+
+def gradient(trainer, inputs, **changes):
+    trainer.model.train()
+    trainer.model.zero_grad()
+    trainer.current_gradient_accumulation_steps = 1
+    trainer._compute_loss(trainer.model, {**inputs, **changes}).backward()
+    return torch.cat([p.grad.flatten() for p in trainer.model.parameters() if p.grad is not None])
+
+
+def cosine(a, b):
+    return float(torch.nn.functional.cosine_similarity(a, b, dim=0))
+
+
+def mean_advantage(inputs):
+    mask = inputs["completion_mask"]
+    means = (inputs["advantages"] * mask).sum(1) / mask.sum(1)
+    return means[:, None].expand_as(inputs["advantages"]) * mask
+
+
+def test_every_update_passes_through_trls_loss_with_one_advantage_a_token(make_trainer, seen):
+    trainer = make_trainer()
+    before = [p.detach().clone() for p in trainer.model.parameters()]
+    trainer.train()
+    assert len(seen) == trainer.state.global_step == 4
+    for inputs in seen:
+        advantages = inputs["advantages"]
+        assert advantages.shape == inputs["completion_ids"].shape
+        assert torch.isfinite(advantages).all()
+        assert (advantages[inputs["completion_mask"] == 0] == 0).all()
+        assert any(row.unique().numel() > 2 for row in advantages)
+    after = list(trainer.model.parameters())
+    assert any(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def test_the_loss_gets_the_estimators_advantages_row_by_row(make_trainer, seen):
+    trainer = make_trainer(args={"max_steps": 2})
+    trainer.train()
+    batch = trainer.credited
+    expected = trainer.estimator(batch.rollouts).padded(batch.mask)
+    assert torch.equal(batch.advantages, expected)
+    credited = {
+        tuple(ids): tuple(row[: len(ids)].tolist())
+        for ids, row in zip(batch.sampled.completion_ids, expected, strict=True)
+    }
+    rows = 0
+    for inputs in seen:
+        for ids, mask, advantages in zip(
+            inputs["completion_ids"], inputs["completion_mask"], inputs["advantages"], strict=True
+        ):
+            length = int(mask.sum())
+            assert tuple(advantages[:length].tolist()) == credited[tuple(ids[:length].tolist())]
+            rows += 1
+    assert rows == 8
+
+
+def test_groups_are_the_samplers_even_where_prompts_repeat(make_trainer):
+    from datasets import Dataset
+
+    trainer = make_trainer(train_dataset=Dataset.from_list([{"prompt": "1+2*3="}] * 8))
+    trainer.train()
+    assert trainer.credited.rollouts.group_index.tolist() == [0] * 4 + [1] * 4
+    assert len(set(trainer.credited.sampled.prompts)) == 1
+
+
+def test_the_gradient_is_not_that_of_the_mean_advantage(make_trainer, seen):
+    trainer = make_trainer(args={"max_steps": 2})
+    trainer.train()
+    inputs = seen[-1]
+    token = gradient(trainer, inputs)
+    mean = gradient(trainer, inputs, advantages=mean_advantage(inputs))
+    assert cosine(token, mean) < 0.99
+
+
+def test_sequence_level_ratios_would_erase_token_credit(make_trainer, seen):
+    trainer = make_trainer(args={"max_steps": 2, "loss_type": "grpo"})
+    trainer.train()
+    inputs = {**seen[-1]}
+    inputs.pop("old_per_token_logps", None)
+    trainer.importance_sampling_level = "sequence"
+    token = gradient(trainer, inputs)
+    mean = gradient(trainer, inputs, advantages=mean_advantage(inputs))
+    assert cosine(token, mean) > 0.9999
+
+
+@pytest.mark.parametrize(
+    ("args", "line"),
+    [
+        (
+            {"importance_sampling_level": "sequence", "loss_type": "grpo"},
+            "importance_sampling_level: 'sequence' gives every token its response's mean advantage "
+            "under loss_type='grpo'; use 'token'",
+        ),
+        (
+            {"off_policy_mask_threshold": 0.5},
+            "off_policy_mask_threshold: 0.5 masks tokens, not responses, once advantages are one a "
+            "token; leave it unset",
+        ),
+        (
+            {"loss_type": "vespo"},
+            "loss_type: 'vespo' chooses k and lambda by each token's sign; set vespo_k_pos = "
+            "vespo_k_neg and vespo_lambda_pos = vespo_lambda_neg",
+        ),
+        (
+            {"scale_rewards": "batch"},
+            "scale_rewards: 'batch' has no effect: the estimator standardizes; set its operator "
+            "instead",
+        ),
+        (
+            {"multi_objective_aggregation": "normalize_then_sum"},
+            "multi_objective_aggregation: 'normalize_then_sum' has no effect: the estimator "
+            "aggregates; use estimator='gdpo' instead",
+        ),
+        (
+            {"reward_weights": [1.0, 0.5, 0.0]},
+            "reward_weights: [1.0, 0.5, 0.0] has no effect: the estimator weighs the streams; set "
+            "its weights instead",
+        ),
+    ],
+)
+def test_settings_that_would_lose_credit_are_refused_by_name(make_trainer, args, line):
+    with pytest.raises(EngineError) as refused:
+        make_trainer(args=args)
+    assert str(refused.value) == line
+
+
+@pytest.mark.parametrize("loss", ["grpo", "bnpo", "dr_grpo", "dapo", "luspo", "sapo", "cispo"])
+def test_token_level_losses_are_accepted(make_trainer, loss):
+    assert make_trainer(args={"loss_type": loss}).loss_type == loss
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        {"loss_type": "cispo", "importance_sampling_level": "sequence"},
+        {"loss_type": "vespo", "vespo_k_neg": 2.0, "vespo_lambda_neg": 3.0},
+        {"entropy_coef": 0.01, "top_entropy_quantile": 0.5},
+    ],
+)
+def test_settings_under_which_credit_survives_are_accepted(make_trainer, args):
+    make_trainer(args=args)
+
+
+def test_a_loss_that_forgets_tokens_is_refused(make_trainer, monkeypatch):
+    original = GRPOTrainer._compute_loss
+
+    def forgetful(self, model, inputs):
+        return original(self, model, {**inputs, "advantages": inputs["advantages"].mean(1)})
+
+    monkeypatch.setattr(GRPOTrainer, "_compute_loss", forgetful)
+    with pytest.raises(EngineError) as refused:
+        make_trainer()
+    assert str(refused.value) == (
+        "loss_type: 'dapo' does not train each token by its own advantage (cosine 0.126)"
+    )
+
+
+def test_the_check_of_the_loss_leaves_the_trainer_as_it_was(make_trainer):
+    trainer = make_trainer(args={"use_adaptive_entropy": True})
+    assert "_get_per_token_logps_and_entropies" not in vars(trainer)
+    assert not trainer._metrics["eval"]
+    assert not trainer._metrics["train"]
+    assert trainer._entropy_window_stats is None
+
+
+def test_a_trl_without_the_hook_is_refused():
+    from stepcredit.engines.trl_checks import check_hooks
+
+    class Older:
+        _calculate_rewards = _compute_loss = print
+
+    with pytest.raises(EngineError) as refused:
+        check_hooks(Older)
+    assert str(refused.value) == (
+        "_generate_and_score_completions: trl 1.16.0 has no such method: it is the hook"
+    )
+
+
+def test_a_trl_outside_the_tested_range_warns(monkeypatch):
+    import trl
+
+    from stepcredit.engines.trl_checks import check_hooks
+
+    monkeypatch.setattr(trl, "__version__", "1.99.0")
+    with pytest.warns(UserWarning, match=r"^trl 1\.99\.0 is outside the range tested, >=1\.16"):
+        check_hooks(GRPOTrainer)
+
+
+def test_several_processes_are_refused(config):
+    from types import SimpleNamespace
+
+    from stepcredit.engines.trl_checks import check_settings
+
+    args = SimpleNamespace(**{**vars(config()), "world_size": 2})
+    with pytest.raises(EngineError) as refused:
+        check_settings(args, has_tools=False)
+    assert str(refused.value) == "world_size: 2 processes: credit needs whole groups; run one"
+
+
+def test_masking_truncated_completions_with_tools_is_refused(config):
+    from stepcredit.engines.trl_checks import check_settings
+
+    with pytest.raises(EngineError) as refused:
+        check_settings(config(mask_truncated_completions=True), has_tools=True)
+    assert str(refused.value) == (
+        "mask_truncated_completions: True hides which tokens of a truncated response are a tool's; "
+        "leave it off with tools"
+    )
+
+
+def test_an_unknown_reward_name_is_refused(make_trainer):
+    with pytest.raises(EngineError) as refused:
+        make_trainer(outcome_reward="accurracy")
+    assert str(refused.value) == (
+        "outcome_reward: no reward function 'accurracy', there are: accuracy, format_reward, "
+        "task_reward"
+    )
+
+
+def test_an_estimator_is_taken_by_its_method_name(make_trainer):
+    assert make_trainer(estimator="pass-min").estimator == sc.PASSMin()
+
+
+def test_a_masked_truncated_completion_is_not_trained_and_stays_in_its_group(make_trainer):
+    trainer = make_trainer(args={"mask_truncated_completions": True, "max_completion_length": 3})
+    trainer.train()
+    batch = trainer.credited
+    lengths = [len(ids) for ids in batch.sampled.completion_ids]
+    ended = (trainer._tokenizer.eos_token_id, trainer._tokenizer.pad_token_id)
+    truncated = torch.tensor([ids[-1] not in ended for ids in batch.sampled.completion_ids])
+    assert truncated.any()
+    assert batch.rollouts.lengths.tolist() == lengths
+    assert (batch.advantages[truncated] == 0).all()
+    assert not batch.mask[truncated].any()
+
+
+def test_tool_tokens_get_no_credit_and_count_in_no_step(make_trainer, task):
+    """Completions by a rollout function: tokens 3 and 4 are a tool's, and so is all of step 2."""
+    draws = random.Random(0)
+    ends, own = [2, 4, 7], [1, 1, 1, 0, 0, 1, 1, 1]
+
+    def rollout(prompts, trainer):
+        eos = trainer._tokenizer.eos_token_id
+        ids = [[draws.randrange(10) for _ in range(7)] + [eos] for _ in prompts]
+        return {
+            "prompt_ids": [task.tokenizer(p).input_ids for p in prompts],
+            "completion_ids": ids,
+            "logprobs": None,
+            "env_mask": [own for _ in prompts],
+        }
+
+    def signal(completion_ids, **_):
+        return [(ends, [ids[0] / 10, 0.5, ids[5] / 10]) for ids in completion_ids]
+
+    trainer = make_trainer(args={"max_steps": 2}, rollout_func=rollout, process_signal=signal)
+    trainer.train()
+    batch = trainer.credited
+    steps = batch.rollouts.streams["process"]
+    assert batch.rollouts.lengths.tolist() == [6] * 8
+    assert steps.ends.view(8, 2).tolist() == [[2, 5]] * 8
+    assert (batch.advantages[:, 3:5] == 0).all()
+    offline = sc.Rollouts(
+        group=[0] * 4 + [1] * 4,
+        process=sc.Steps(
+            [[2, 5]] * 8, [[ids[0] / 10, ids[5] / 10] for ids in batch.sampled.completion_ids]
+        ),
+        outcome=[0.0] * 8,
+        format=[0.0] * 8,
+        format_ok=[False] * 8,
+    )
+    expected = trainer.estimator(offline).padded(torch.tensor([own] * 8))
+    assert torch.equal(batch.advantages, expected)
+
+
+def test_token_signals_and_several_streams_are_taken(make_trainer):
+    def signal(completion_ids, **_):
+        tokens = sc.Tokens(
+            [[(-1.0) ** t * token / 20 for t, token in enumerate(ids)] for ids in completion_ids]
+        )
+        steps = [([len(ids) - 1], [float(len(ids))]) for ids in completion_ids]
+        return {"teacher": tokens, "prm": steps}
+
+    weights = {"teacher": 1.0, "prm": 0.5, "outcome": 1.0}
+    trainer = make_trainer(
+        estimator=sc.PASS(weights=weights, chunks="tokens", gate=False), process_signal=signal
+    )
+    trainer.train()
+    streams = trainer.credited.rollouts.streams
+    assert isinstance(streams["teacher"], sc.Tokens)
+    assert isinstance(streams["prm"], sc.Steps)
+    assert any(row.unique().numel() > 3 for row in trainer.credited.advantages)
+
+
+@pytest.mark.parametrize(
+    ("answer", "line"),
+    [
+        ([([0], [1.0])], "process_signal: answered for 1 completions of 2"),
+        (
+            [0.5, 0.5],
+            "process_signal: must give Steps, Tokens, or (step_ends, step_scores) a "
+            "completion, got list",
+        ),
+        (
+            None,
+            "process_signal: must give Steps, Tokens, or (step_ends, step_scores) a completion, "
+            "got NoneType",
+        ),
+    ],
+)
+def test_a_process_signal_of_another_form_is_refused(answer, line):
+    from stepcredit.engines.trl_signals import streams_of
+
+    with pytest.raises(EngineError) as refused:
+        streams_of(answer, torch.ones(2, 3, dtype=torch.bool))
+    assert str(refused.value) == line
+
+
+def test_holes_in_a_token_signal_are_left_out():
+    from stepcredit.engines.trl_signals import streams_of
+
+    present = torch.tensor([[True, False, True, False], [True, True, True, True]])
+    stream = streams_of(sc.Tokens([[0.1, 0.2, 0.3], [1.0, 2.0, 3.0, 4.0]]), present)
+    assert stream.counts.tolist() == [2, 4]
+    assert stream.values.tolist() == [0.1, 0.3, 1.0, 2.0, 3.0, 4.0]
+
+
+@pytest.mark.parametrize(
+    ("gate", "kept"),
+    [
+        (None, [True, False, True, True]),
+        (0.5, [True, False, False, True]),
+        (lambda completions, **_: [c == "b" for c in completions], [False, True, False, False]),
+    ],
+)
+def test_the_gate_is_the_format_reward_a_threshold_or_a_callable(make_trainer, gate, kept):
+    trainer = make_trainer(format_gate=gate)
+    rewards = torch.tensor([[0, 1.0, 0], [0, 0.0, 0], [0, 0.25, 0], [0, torch.nan, 0]])
+    sampled = type(
+        "Sampled",
+        (),
+        {
+            "prompts": list("1234"),
+            "completions": list("abcd"),
+            "completion_ids": [[0]] * 4,
+            "inputs": [{}] * 4,
+            "rewards": rewards,
+        },
+    )()
+    assert trainer._format_ok(sampled, trainer._format(rewards)) == kept
+
+
+def test_the_outcome_is_the_sum_of_the_rewards_that_are_not_the_format(make_trainer):
+    trainer = make_trainer(outcome_reward=None)
+    rewards = torch.tensor([[1.0, 9.0, 0.5], [torch.nan, 9.0, 0.25], [torch.nan, 9.0, torch.nan]])
+    assert trainer._outcome(rewards) == [1.5, 0.25, None]
+    assert make_trainer(outcome_reward="accuracy")._outcome(rewards) == [1.0, None, None]
+
+
+def test_the_table_and_the_metrics_show_the_new_advantages(make_trainer):
+    trainer = make_trainer(args={"max_steps": 2})
+    trainer.train()
+    batch = trainer.credited
+    means = batch.advantages.sum(1) / batch.mask.sum(1)
+    assert list(trainer._logs["advantages"]) == pytest.approx(means.tolist(), abs=1e-6)
+    logged = trainer.state.log_history[0]
+    names = {name for name in logged if name.startswith("stepcredit/")}
+    assert names == {
+        f"stepcredit/{name}"
+        for name in ("advantage_std", "process_std", "outcome_std", "format_std", "clipped_share")
+    }
+    values = sc.PASS(weights=(1.0, 1.0, 0.3), gate=False)(batch.rollouts).packed()
+    share = float((values.abs() > 5.0).float().mean())
+    assert logged["stepcredit/clipped_share"] == pytest.approx(share)
+    assert logged["stepcredit/advantage_std"] == pytest.approx(
+        float(values.std(correction=0)), 1e-5
+    )
+
+
+def test_a_streams_part_is_what_silencing_it_changes():
+    from stepcredit.engines.trl import credit_metrics
+
+    fields = {
+        "group": [0, 0, 0, 0],
+        "lengths": [2, 1, 1, 2],
+        "process": sc.Steps([[1], [0], [0], [1]], [[0.1], [0.4], [0.3], [0.9]]),
+        "outcome": [1.0, 0.0, 0.0, 1.0],
+        "format": None,
+        "format_ok": None,
+    }
+    figures = credit_metrics(sc.PASS(weights=(0.0, 2.0, 1.0), clip=1.0), fields)
+    outcome = sc.GRPO()(sc.Rollouts([0] * 4, lengths=[2, 1, 1, 2], outcome=[1.0, 0.0, 0.0, 1.0]))
+    assert figures["process_std"] == figures["format_std"] == 0.0
+    expected = 2 * float(outcome.packed().double().std(correction=0))
+    assert figures["outcome_std"] == pytest.approx(expected, rel=1e-6)
+    assert figures["clipped_share"] == 1.0
+
+
+def test_every_kind_of_stream_can_be_silenced():
+    from stepcredit.engines.trl import credit_metrics
+
+    streams = {
+        "prm": sc.Steps([[1], [0, 1]], [[0.5], [0.1, 0.9]]),
+        "teacher": sc.Tokens([[0.5, 0.25], [0.0, 1.0]]),
+        "critic": sc.TokenAdvantages([[1.0, -1.0], [2.0, 0.0]]),
+    }
+    fields = {"group": [0, 0], "process": streams, "outcome": None, "format": None}
+    estimator = sc.PASS(weights={"prm": 0.0, "teacher": 0.0, "critic": 1.0})
+    figures = credit_metrics(estimator, fields)
+    assert figures["process_std"] == pytest.approx(
+        float(torch.tensor([1.0, -1, 2, 0]).std(correction=0))
+    )
+    assert figures["outcome_std"] == figures["format_std"] == 0.0
+
+
+def test_evaluation_uses_its_own_group_size(make_trainer):
+    from datasets import Dataset
+
+    trainer = make_trainer(
+        args={"num_generations_eval": 2, "per_device_eval_batch_size": 4},
+        eval_dataset=Dataset.from_list([{"prompt": "1+2*3="}, {"prompt": "4-2*3="}]),
+    )
+    trainer.evaluate()
+    assert trainer.credited.rollouts.group_index.tolist() == [0, 0, 1, 1]
+
+
+def test_the_trainer_is_trls():
+    assert issubclass(StepCreditGRPOTrainer, GRPOTrainer)
+    assert "_compute_loss" not in vars(StepCreditGRPOTrainer)

@@ -1,0 +1,285 @@
+"""The main job in the small: one run of two methods, and everything it leaves."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections import defaultdict
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import pytest
+from rich.console import Console
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+import stepcredit as sc
+from stepcredit.errors import FileError, MethodError, StepCreditError
+from stepcredit.lab import train as job
+from stepcredit.lab.model import ModelSettings
+from stepcredit.lab.report import closing_figures
+from stepcredit.lab.runs import RunFolder
+from stepcredit.lab.settings import TrainSettings, quick_settings
+from stepcredit.lab.warmstart import WarmStartSettings
+
+MICRO_WARM = WarmStartSettings(
+    model=ModelSettings(width=16, layers=1, heads=1, feed_forward=16),
+    batch_size=16,
+    floor=0.0,
+    target=0.0,
+    ceiling=1.0,
+    check_from=40,
+    check_every=10,
+    check_problems=8,
+    check_samples=1,
+)
+MICRO = TrainSettings(
+    updates=4,
+    prompts=2,
+    group_size=4,
+    evaluate_every=2,
+    checkpoint_every=2,
+    record_every=3,
+    evaluation_problems=8,
+    evaluation_samples=8,
+    max_new_tokens=24,
+    warm=MICRO_WARM,
+)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """(folder, what was printed) of one whole run: PASS, then GRPO."""
+    root = tmp_path_factory.mktemp("train")
+    out = io.StringIO()
+    console = Console(file=out, width=120)
+    return job.train(MICRO, root / "runs", None, root / "cache", console), out.getvalue()
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_the_run_leaves_its_config(run):
+    folder, _ = run
+    assert folder.name == "pass-noisy-s0"
+    assert TrainSettings.load(folder / "config.json") == MICRO
+    resolved = json.loads((folder / "config.json").read_text())["estimators"]
+    assert list(resolved) == ["pass", "grpo"]
+    assert resolved["pass"]["weights"] == [1.0, 1.0, 0.3]
+    assert resolved["pass"]["clip"] == resolved["grpo"]["clip"] == 5.0
+
+
+def test_metrics_have_a_row_an_update_and_evaluations_before_during_and_after(run):
+    rows = lines(run[0] / "metrics.jsonl")
+    numbers = defaultdict(list)
+    evaluated = defaultdict(list)
+    for row in rows:
+        numbers[row["method"]].append(row["update"])
+        if "evaluation" in row:
+            evaluated[row["method"]].append(row["update"])
+            assert row["evaluation"]["answers"] == 64
+            assert {"mean", "low", "high"} == set(row["evaluation"]["pass_at_8"])
+    assert dict(numbers) == {"warm start": [0], "pass": [1, 2, 3, 4], "grpo": [1, 2, 3, 4]}
+    assert dict(evaluated) == {"warm start": [0], "pass": [2, 4], "grpo": [2, 4]}
+    assert not any("time" in name for row in rows for name in row)
+    wanted = {
+        "reward",
+        "completions/mean_length",
+        "stepcredit/process_std",
+        "stepcredit/clipped_share",
+        "rollouts/fillers",
+        "rollouts/step_accuracy",
+    }
+    assert all(wanted <= set(row) for row in rows if row["update"])
+
+
+def test_recorded_advantages_are_what_the_estimator_makes_of_the_same_rows(run):
+    batches = defaultdict(list)
+    for row in lines(run[0] / "rollouts.jsonl"):
+        batches[row["method"], row["update"]].append(row)
+    assert list(batches) == [(m, u) for m in ("pass", "grpo") for u in (1, 3, 4)]
+    estimators = dict(MICRO.estimators())
+    for (method, _), rows in batches.items():
+        assert len(rows) == 8
+        rollouts = sc.Rollouts(
+            group=[row["group"] for row in rows],
+            lengths=[row["length"] for row in rows],
+            process=sc.Steps(
+                [row["step_ends"] for row in rows], [row["step_scores"] for row in rows]
+            ),
+            **{name: [row[name] for row in rows] for name in ("outcome", "format", "format_ok")},
+        )
+        for row, expected in zip(rows, estimators[method](rollouts).ragged(), strict=True):
+            assert row["advantages"] == pytest.approx(expected.tolist(), abs=1e-6)
+            assert len(row["tokens"]) == len(row["token_ids"]) == row["length"]
+            assert "".join(row["tokens"]) == row["text"]
+    assert any(row["advantages"][0] != 0 for rows in batches.values() for row in rows)
+
+
+def test_both_methods_start_from_the_same_policy_problems_and_draws(run):
+    rows = [row for row in lines(run[0] / "rollouts.jsonl") if row["update"] == 1]
+    by_method = {m: [r["text"] for r in rows if r["method"] == m] for m in ("pass", "grpo")}
+    assert by_method["pass"] == by_method["grpo"]
+
+
+def test_checkpoints_load_and_differ(run):
+    weights = []
+    for name in ("warm_start", "checkpoint", "checkpoint-grpo"):
+        model = AutoModelForCausalLM.from_pretrained(run[0] / name)
+        tokenizer = AutoTokenizer.from_pretrained(run[0] / name)
+        prompt = tokenizer("1+2*3=", return_tensors="pt")
+        generated = model.generate(**prompt, max_new_tokens=2, do_sample=False)
+        assert generated.shape[1] <= prompt.input_ids.shape[1] + 2
+        weights.append(model.lm_head.weight)
+    assert not weights[0].equal(weights[1])
+    assert not weights[1].equal(weights[2])
+
+
+def test_the_picture_and_the_summary(run):
+    picture = (run[0] / "curves.png").read_bytes()
+    assert picture.startswith(b"\x89PNG")
+    assert len(picture) > 20_000
+    summary = json.loads((run[0] / "summary.json").read_text())
+    assert [row["run"] for row in summary] == ["warm start", "pass", "grpo"]
+    assert summary == closing_figures(lines(run[0] / "metrics.jsonl"))
+    shares = [
+        row["stepcredit/clipped_share"]
+        for row in lines(run[0] / "metrics.jsonl")
+        if row["method"] == "pass"
+    ]
+    assert summary[1]["credit"]["stepcredit/clipped_share"] == pytest.approx(sum(shares) / 4)
+
+
+def test_progress_and_the_closing_table_are_printed(run):
+    printed = run[1]
+    assert "run " in printed.splitlines()[0]
+    assert "pass 4/4  reward " in printed
+    for name in (
+        "pass@1",
+        "pass@8",
+        "length",
+        "fillers",
+        "step accuracy",
+        "process std",
+        "outcome std",
+        "format std",
+        "clipped share",
+    ):
+        assert name in printed
+    assert "pass, 4 updates" in printed
+
+
+def test_no_working_files_stay(run):
+    left = {path.name for path in run[0].iterdir()}
+    assert left == {
+        "config.json",
+        "metrics.jsonl",
+        "rollouts.jsonl",
+        "timing.jsonl",
+        "warm_start",
+        "checkpoint",
+        "checkpoint-grpo",
+        "curves.png",
+        "summary.json",
+        "progress.json",
+    }
+
+
+def test_a_finished_run_resumes_to_the_same_files(run):
+    before = (run[0] / "metrics.jsonl").read_bytes()
+    job.resume(run[0], run[0].parent / "cache", Console(file=io.StringIO()))
+    assert (run[0] / "metrics.jsonl").read_bytes() == before
+
+
+def test_a_terminal_gets_live_lines(run):
+    from stepcredit.lab.report import live
+
+    out = io.StringIO()
+    row = lines(run[0] / "metrics.jsonl")[2]
+    with live(Console(file=out, force_terminal=True, width=120), 4) as shown:
+        shown.update("pass", row)
+    assert f"reward {row['reward']:.3f}" in out.getvalue()
+    assert "ETA" in out.getvalue()
+
+
+def test_the_hackable_signal_is_warned_of_and_the_noisy_one_is_not(run, monkeypatch):
+    from stepcredit.lab.arithmetic import solve
+    from stepcredit.lab.loop import load_policy
+
+    model, tokenizer = load_policy(run[0] / "warm_start")
+
+    def padded(model, tokenizer, prompts, count, *_):
+        """Every answer: a filler line, then the true first step, then an answer."""
+        texts = []
+        for prompt in prompts:
+            for i in range(count):
+                step = f"{prompt[:3]}={solve(prompt)[0]}\n"
+                texts.append(f"k{i}\n{step}<{i}>$")
+        return [tokenizer(text).input_ids for text in texts]
+
+    monkeypatch.setattr(job, "sample", padded)
+    warned = job.signal_warnings(
+        TrainSettings(signal="hackable", warm=MICRO_WARM), model, tokenizer
+    )
+    assert len(warned) == 1
+    assert warned[0].startswith("the signal 'hackable' scores a filler line +0.1")
+    for signal in ("exact", "noisy", "centred", "negative"):
+        settings = TrainSettings(signal=signal, warm=MICRO_WARM)
+        assert job.signal_warnings(settings, model, tokenizer) == []
+
+
+def test_a_folder_that_exists_is_not_overwritten(run):
+    root = run[0].parent
+    with pytest.raises(FileError) as refused:
+        job.train(MICRO, root, run[0].name, root / "cache")
+    assert str(refused.value) == (
+        f"{run[0]}: exists: choose another --name, or go on with it by --resume"
+    )
+    assert RunFolder.create(root, None, run[0].name).path.name == "pass-noisy-s0-2"
+
+
+def test_resuming_what_is_no_run_is_refused(tmp_path):
+    with pytest.raises(FileError) as refused:
+        job.resume(tmp_path)
+    assert str(refused.value) == f"{tmp_path / 'config.json'}: no such file: not a run folder"
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"updates": 0}, "updates: expected a positive number, got 0"),
+        ({"minibatches": 5}, "minibatches: 5 do not divide 96 completions"),
+        (
+            {"signal": "loud"},
+            "signal: expected one of exact, noisy, hackable, centred, negative, got 'loud'",
+        ),
+    ],
+)
+def test_settings_out_of_range_are_refused(changes, line):
+    with pytest.raises(StepCreditError) as refused:
+        TrainSettings(**changes)
+    assert str(refused.value) == line
+
+
+def test_a_method_that_needs_log_probs_is_refused_before_training():
+    with pytest.raises(MethodError) as refused:
+        TrainSettings(method="opd")
+    assert str(refused.value) == "opd: needs a signal this task does not give: student_logprobs"
+
+
+def test_every_other_method_is_accepted_with_the_labs_weights():
+    for name in set(sc.methods()) - {"opd", "g-opd", "prime"}:
+        settings = TrainSettings(method=name)
+        assert settings.estimators()[0][1].name == name
+    assert TrainSettings(method="gdpo").estimators()[0][1].weights == {
+        "outcome": 1.0,
+        "format": 0.3,
+    }
+    assert dict(TrainSettings(method="grpo").estimators()).keys() == {"grpo", "grpo-defaults"}
+
+
+def test_the_quick_run_is_the_same_job_made_small():
+    quick = quick_settings(seed=3)
+    assert quick.warm.seed == quick.seed == 3
+    assert quick.evaluation_problems * quick.evaluation_samples >= 1000
