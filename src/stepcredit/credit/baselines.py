@@ -417,8 +417,8 @@ class ADCA(Estimator):
 
 def _balanced_norm(table: Table, group: Group) -> Values:
     """(s - m) / sqrt(v + 1e-8), every response of a group counting once."""
-    each = table.mask.sum(1, keepdim=True)
-    weight = torch.where(table.mask, 1 / each.clamp(min=1), 0.0).to(torch.float64)
+    each = table.mask.sum(1, keepdim=True, dtype=torch.float64)
+    weight = table.mask / each.clamp(min=1)
     rows = group.sum((each > 0).to(torch.float64)).clamp(min=1)
     mean = group.sum(table.values * weight) / rows
     deviation = (table.values - group.spread(mean)) * table.mask

@@ -185,13 +185,14 @@ class Estimator(ABC):
             return self(rollouts.to("cpu"), moments=moments).to(rollouts.device)
         ordered, order = grouped(rollouts)
         parts = [self._slots(block) for block in self._blocks(ordered)]
-        sizes = None if parts[0][1] is None else torch.cat([size for _, size, _ in parts if size is not None])
-        counts = torch.cat([count for _, _, count in parts])
         values = torch.cat([value for value, _, _ in parts])
+        counts = torch.cat([count for _, _, count in parts])
+        sizes = None
+        if any(size is not None for _, size, _ in parts):
+            sizes = torch.cat([_sizes(value, size) for value, size, _ in parts])
         if self.batch_step is not None:
-            each = torch.ones_like(values) if sizes is None else sizes
-            total = self.batch_step.moments(values, each) if moments is None else moments
-            values = self.clipped(self.batch_step(values, total)).to(torch.float32)
+            own = self.batch_step.moments(values, _sizes(values, sizes)) if moments is None else moments
+            values = self.clipped(self.batch_step(values, own)).to(torch.float32)
         return _in_order(Advantages(values, sizes, counts, ordered.lengths), order)
 
     def moments(self, rollouts: Rollouts) -> Moments:
@@ -201,7 +202,7 @@ class Estimator(ABC):
         parts = [self._slots(block) for block in self._blocks(grouped(rollouts)[0])]
         total = Moments()
         for values, sizes, _ in parts:
-            total += self.batch_step.moments(values, torch.ones_like(values) if sizes is None else sizes)
+            total += self.batch_step.moments(values, _sizes(values, sizes))
         return total
 
     def explain(self, rollouts: Rollouts, *, moments: Moments | None = None) -> Explanation:
@@ -226,7 +227,7 @@ class Estimator(ABC):
         return values if self.clip is None else values.clamp(-self.clip, self.clip)
 
     def _blocks(self, ordered: Rollouts) -> Iterator[Rollouts]:
-        return iter([ordered]) if ordered.device.type != "cpu" else ordered.blocks(BLOCK)
+        return ordered.blocks(BLOCK if ordered.device.type == "cpu" else float("inf"))
 
     def _slots(self, block: Rollouts) -> tuple[Tensor, Tensor | None, Tensor]:
         """Packed slot values, their sizes in tokens (None: one each), and slots a rollout."""
@@ -237,6 +238,10 @@ class Estimator(ABC):
         if slots.ends is None:
             return _cut_rows(table, slots.counts), None, slots.counts
         return to_packed(table, slots.counts), to_packed(slots.sizes, slots.counts), slots.counts
+
+
+def _sizes(values: Tensor, sizes: Tensor | None) -> Tensor:
+    return torch.ones_like(values, dtype=torch.int64) if sizes is None else sizes
 
 
 def _cut_rows(table: Tensor, counts: Tensor) -> Tensor:

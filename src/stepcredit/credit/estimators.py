@@ -148,6 +148,11 @@ class PASS(Fused):
 
     equation = "A_j = sum_{j' >= j} A_b_j' / (K - j + 1)^k"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.chunks_from is not None and self.chunks_from not in canonical_weights(self.weights):
+            raise MethodError(f"{self.chunks_from!r} has no weight", field="chunks_from")
+
     def credit(self, rollouts: Rollouts) -> Credit:
         """Fusion, chunks, divided return-to-go."""
         group, weights = group_of(rollouts), canonical_weights(self.weights)
@@ -172,10 +177,8 @@ class PASS(Fused):
         self, rollouts: Rollouts, tables: dict[str, Table], normed: dict[str, Values], group: Group
     ) -> Chunks:
         lead = self.chunks_from or next(iter(tables), None)
-        if lead is None:
-            return Chunks(whole_responses(rollouts.lengths))
         if lead not in tables:
-            raise MethodError(f"no weighted process stream is named {lead!r}", field="chunks_from")
+            return Chunks(whole_responses(rollouts.lengths))
         table = tables[lead]
         signal = Signal(table.values, normed[lead], table.mask, table.slots, group, rollouts)
         rule = chunker(self.chunks) or (group_runs if signal.of_tokens else steps)

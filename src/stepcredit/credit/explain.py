@@ -107,7 +107,7 @@ def explain(method: Estimator, rollouts: Rollouts, moments: Moments | None = Non
         moments = method.moments(ordered)
     rows = torch.arange(ordered.num_rollouts) if order is None else order.cpu()
     parts = [_Part.of(method, block, moments) for block in _with_rows(method, ordered, rows)]
-    columns = {name: torch.cat([part.columns[name] for part in parts]) for name in parts[0].columns}
+    columns = _joined([part.columns for part in parts])
     back = columns["rollout"].argsort(stable=True)
     columns = {name: column[back] for name, column in columns.items()}
     cut = sum(part.clipped for part in parts)
@@ -131,6 +131,16 @@ def _with_rows(
     for block in method._blocks(ordered):
         yield block, rows[at : at + block.num_rollouts]
         at += block.num_rollouts
+
+
+def _joined(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """All blocks' columns, one after the other; 0 where a block's groups lack a stream."""
+    names = dict.fromkeys(name for part in parts for name in part)
+    blank = [torch.zeros_like(part["advantage"]) for part in parts]
+    return {
+        name: torch.cat([part.get(name, zero) for part, zero in zip(parts, blank, strict=True)])
+        for name in names
+    }
 
 
 @dataclass(frozen=True, eq=False)

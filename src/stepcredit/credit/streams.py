@@ -101,7 +101,7 @@ def process_streams(rollouts: Rollouts, weights: Mapping[str, float]) -> dict[st
     """The weighted process streams that the rollouts have, to be standardized, in the weights' order.
 
     Raises:
-        MethodError: the weights are the default triple, and the rollouts name their streams.
+        MethodError: the weights are a triple, and none of the groups' streams is named "process".
     """
     scored = {n: s for n, s in rollouts.streams.items() if not isinstance(s, TokenAdvantages)}
     if scored and tuple(weights) == TRIPLE and "process" not in rollouts.streams:

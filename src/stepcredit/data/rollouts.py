@@ -205,26 +205,29 @@ class Rollouts:
             step_ends=None if self.step_ends is None else self.step_ends.to(device),
         )
 
-    def blocks(self, budget: int) -> Iterator[Rollouts]:
+    def blocks(self, budget: float) -> Iterator[Rollouts]:
         """Cut into runs of whole groups of about `budget` values each, views of the same tensors.
 
-        Requires the rows of each group to stand together, groups in order of their index.
+        All groups of a block have the same process streams, and `streams` holds no others: so what
+        a neighbour has changes nothing. Requires the rows of each group to stand together, groups
+        in order of their index.
         """
         packed = [*self.streams.values(), *self.logprobs.values()]
         packed += [] if self.step_ends is None else [self.step_ends]
-        sizes = [np.concatenate([[0], np.cumsum(s.counts.numpy())]) for s in packed]
-        starts = np.searchsorted(self.group_index.numpy(), np.arange(self.num_groups + 1))
-        for first, last in _group_runs(starts, sizes, budget):
+        sizes = [np.concatenate([[0], s.counts.cumsum(0).cpu().numpy()]) for s in packed]
+        starts = np.searchsorted(self.group_index.cpu().numpy(), np.arange(self.num_groups + 1))
+        for first, last in _group_runs(starts, sizes, len(self.streams), budget):
             yield self._cut(first, last, starts, sizes)
 
     def _cut(self, first: int, last: int, starts: np.ndarray, sizes: list[np.ndarray]) -> Rollouts:
         rows = slice(int(starts[first]), int(starts[last]))
         spans = iter([slice(int(size[rows.start]), int(size[rows.stop])) for size in sizes])
+        streams = {name: s.cut(rows, next(spans)) for name, s in self.streams.items()}
         return self._with(
             group_index=self.group_index[rows] - first,
             group_labels=self.group_labels[first:last],
             lengths=self.lengths[rows],
-            streams={name: s.cut(rows, next(spans)) for name, s in self.streams.items()},
+            streams={name: s for name, s in streams.items() if s.values.numel()},
             logprobs={name: s.cut(rows, next(spans)) for name, s in self.logprobs.items()},
             step_ends=None if self.step_ends is None else self.step_ends.cut(rows, next(spans)),
             outcomes=self.outcomes.take(rows),
@@ -246,17 +249,18 @@ class _Cpu:
 
 
 def _group_runs(
-    starts: np.ndarray, sizes: list[np.ndarray], budget: int
+    starts: np.ndarray, sizes: list[np.ndarray], streams: int, budget: float
 ) -> Iterator[tuple[int, int]]:
     """First and last group of each block: as many groups as fit the budget, at least one."""
-    if not sizes:
-        yield 0, len(starts) - 1
-        return
-    ends = np.max([size[starts] for size in sizes], axis=0)
+    last_group = len(starts) - 1
+    ends = np.max([size[starts] for size in sizes], axis=0) if sizes else np.zeros(last_group + 1)
+    held = np.array([np.diff(size[starts]) > 0 for size in sizes[:streams]]).reshape(streams, last_group)
+    changes = np.flatnonzero((held[:, 1:] != held[:, :-1]).any(axis=0)) + 1
     first = 0
-    while first < len(starts) - 1:
+    while first < last_group:
         last = int(np.searchsorted(ends, ends[first] + budget, side="right")) - 1
-        last = min(max(last, first + 1), len(starts) - 1)
+        same = changes[np.searchsorted(changes, first, side="right") :][:1]
+        last = min(max(last, first + 1), *same.tolist(), last_group)
         yield first, last
         first = last
 
