@@ -31,6 +31,32 @@ class RolloutError(StepCreditError, ValueError):
     """Rollouts that break a rule of the format."""
 
 
+class RowError(RolloutError):
+    """A row of a file that breaks a rule; printed as `FILE:LINE: FIELD: reason`.
+
+    Args:
+        reason: what came and what was expected, one line.
+        path: the file, as the user named it.
+        line: the row's line, from 1 (in a Parquet file: its row).
+        field: name of the field at fault, where one is.
+        more: how many more faults the file has.
+
+    Example:
+        >>> print(RowError("is NaN", path="r.jsonl", line=4, field="outcome", more=2))
+        r.jsonl:4: outcome: is NaN (and 2 more faults)
+    """
+
+    def __init__(
+        self, reason: str, *, path: str, line: int, field: str | None = None, more: int = 0
+    ) -> None:
+        super().__init__(reason, row=line - 1, field=field)
+        self.path, self.line, self.more = path, line, more
+
+    def __str__(self) -> str:
+        rest = f" (and {self.more} more fault{'s' * (self.more > 1)})" if self.more else ""
+        return ": ".join([f"{self.path}:{self.line}", *filter(None, [self.field]), self.reason]) + rest
+
+
 class MethodError(StepCreditError, ValueError):
     """An unknown method, or a field of one with a wrong name, type or range."""
 

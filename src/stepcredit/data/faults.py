@@ -1,0 +1,42 @@
+"""What is wrong with a file's rows, gathered over the whole file."""
+
+from __future__ import annotations
+
+from stepcredit.errors import RolloutError, RowError
+
+
+class Faults:
+    """The first fault of a file by line, and how many there are.
+
+    Example:
+        >>> faults = Faults()
+        >>> faults.add(4, RolloutError("is NaN", field="outcome"))
+        >>> faults.add(3, RolloutError("missing", field="group"))
+        >>> faults.throw("r.jsonl")
+        Traceback (most recent call last):
+        stepcredit.errors.RowError: r.jsonl:3: group: missing (and 1 more fault)
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.broken_rows = False
+        self._first: tuple[int, RolloutError] | None = None
+
+    def add(self, line: int, error: RolloutError, *, breaks_row: bool = False) -> None:
+        """Note one; `breaks_row`: the row or its group can't be used at all."""
+        self.broken_rows |= breaks_row
+        self.count += 1
+        if self._first is None or line < self._first[0]:
+            self._first = (line, error)
+
+    def throw(self, path: str) -> None:
+        """Raise the first, if there is one.
+
+        Raises:
+            RowError: names the file, the line and how many more faults there are.
+        """
+        if self._first is not None:
+            line, error = self._first
+            raise RowError(
+                error.reason, path=path, line=line, field=error.field, more=self.count - 1
+            )

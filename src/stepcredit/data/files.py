@@ -1,0 +1,384 @@
+"""Files of rollouts: read in batches of whole groups, written whole or not at all.
+
+A file is read line by line, and a group is closed when the label changes; memory holds one batch.
+Where a closed group reappears, reading starts over with an index of where each row lies.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+import numpy as np
+import orjson
+import torch
+
+from stepcredit.data.advantages import Advantages
+from stepcredit.data.atomic import folder_of, replacing
+from stepcredit.data.batches import Batch, group_faults, kind_faults, kinds_of, label_of
+from stepcredit.data.checks import Row, check_row
+from stepcredit.data.faults import Faults
+from stepcredit.data.jsonlines import file_errors, parse
+from stepcredit.data.results import Results
+from stepcredit.data.rollouts import Rollouts
+from stepcredit.data.source import Line, Progress, Source
+from stepcredit.data.splice import Float32Array, with_advantages
+from stepcredit.errors import FileError, RolloutError, RowError
+
+State = TypeVar("State")
+BATCH_ROWS, BATCH_TOKENS = 2048, 131_072
+"""A batch is closed with the group that reaches either."""
+
+
+class _ReappearsError(Exception):
+    """A closed group goes on."""
+
+
+class RolloutFile:
+    """A file of rollouts, read as often as needed. Use it as a context manager.
+
+    Args:
+        path: a `.jsonl`, `.jsonl.gz` or `.parquet` file, or "-" for standard input.
+        progress: called now and then with the share of the file read in the current pass.
+
+    Raises:
+        FileError: the file can't be opened.
+        MissingExtra: a Parquet file without pyarrow.
+
+    Example:
+        >>> path = Path(tempfile.mkdtemp()) / "rollouts.jsonl"
+        >>> write_rollouts(path, [{"group": "q", "length": 2, "outcome": 1.0}])
+        >>> with RolloutFile(path) as file:
+        ...     file.fold(lambda: 0, lambda rows, batch: rows + len(batch.rows))
+        1
+    """
+
+    def __init__(self, path: str | Path, progress: Progress | None = None) -> None:
+        self._source = Source(path, progress)
+        self._scattered = False
+        self._mute_gates, self._first_mute, self._left_out = 0, 0, 0
+        self.path = self._source.name
+
+    def __enter__(self) -> RolloutFile:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._source.__exit__(*error)
+
+    def warnings(self) -> list[str]:
+        """What the last `fold` or `shape` accepted and a reader should know, one line each."""
+        found = []
+        if self._mute_gates:
+            rest = self._mute_gates - 1
+            more = f" (and {rest} more row{'s' * (rest > 1)})" if rest else ""
+            reason = f"format_ok: false, but there is no format{more}"
+            found.append(f"{self.path}:{self._first_mute}: {reason}")
+        if self._left_out:
+            reason = "steps without a trained token are left out, with their scores"
+            found.append(f"{self.path}: {self._left_out} {reason}")
+        return found
+
+    def rows(self) -> Iterator[Row]:
+        """Every row in the file's order, each checked by itself, not within its group.
+
+        Raises:
+            RowError: the first row that breaks a rule.
+        """
+        for line in self._source.lines():
+            try:
+                yield _checked(line)
+            except RolloutError as error:
+                raise RowError(
+                    error.reason, path=self.path, line=line.number, field=error.field
+                ) from None
+
+    def fold(self, start: Callable[[], State], step: Callable[[State, Batch], State]) -> State:
+        """Carry a state over all batches of whole groups.
+
+        Args:
+            start: the state to begin with; called anew where reading starts over.
+            step: the next state. A RolloutError it raises is told with its line in the file; the
+                groups of that batch are then tried one by one.
+
+        Returns:
+            The last state.
+
+        Raises:
+            RowError: the first fault by line, and how many more there are.
+            FileError: the file can't be read, or holds no rows.
+        """
+        try:
+            return self._fold(start(), step)
+        except _ReappearsError:
+            self._scattered = True
+            return self._fold(start(), step)
+
+    def _fold(self, state: State, step: Callable[[State, Batch], State]) -> State:
+        faults = Faults()
+        empty = True
+        for batch in self._batches(faults):
+            empty = False
+            if faults.broken_rows:
+                continue
+            try:
+                state = step(state, batch)
+            except RolloutError as error:
+                _blame(batch, error, partial(step, state), faults)
+        faults.throw(self.path)
+        if empty:
+            raise FileError(f"{self.path}: there are no rollouts in it")
+        return state
+
+    def _batches(self, faults: Faults) -> Iterator[Batch]:
+        rows: list[Row] = []
+        kinds: dict[str, Any] = {}
+        tokens = 0
+        for group in self._groups(faults):
+            found = kinds_of(group)
+            clash = any(kinds.get(name, kind) is not kind for name, kind in found.items())
+            if rows and (clash or len(rows) >= BATCH_ROWS or tokens >= BATCH_TOKENS):
+                yield Batch(rows)
+                rows, kinds, tokens = [], {}, 0
+            rows += group
+            kinds |= found
+            tokens += sum(row.length for row in group)
+        if rows:
+            yield Batch(rows)
+
+    def _groups(self, faults: Faults) -> Iterator[list[Row]]:
+        """Good groups; those at fault are noted and left out, for the file is refused anyway."""
+        closed: set[str] = set()
+        group: list[Row] = []
+        current: str | None = None
+        for row in self._rows(faults):
+            label = label_of(row)
+            if label == current:
+                group.append(row)
+                continue
+            if label in closed:
+                raise _ReappearsError
+            if group:
+                closed.add(label_of(group[0]))
+                yield from _good(group, faults)
+            group, current = [row], label
+        if group:
+            yield from _good(group, faults)
+
+    def _rows(self, faults: Faults) -> Iterator[Row]:
+        self._mute_gates, self._first_mute, self._left_out = 0, 0, 0
+        lines = self._source.grouped_lines() if self._scattered else self._source.lines()
+        for line in lines:
+            try:
+                row = _checked(line)
+            except RolloutError as error:
+                faults.add(line.number, error, breaks_row=True)
+            else:
+                self._note(row)
+                yield row
+
+    def _note(self, row: Row) -> None:
+        self._left_out += row.left_out
+        if row.gate_is_mute:
+            self._first_mute = min(row.line, self._first_mute) if self._mute_gates else row.line
+            self._mute_gates += 1
+
+    def shape(self, output: str | Path, compute: Callable[[Rollouts], Advantages]) -> int:
+        """Write the file anew with the member `advantages` in each row, in the same order.
+
+        Args:
+            output: a `.jsonl`, `.jsonl.gz` or `.parquet` file, or "-"; it may be the file itself.
+            compute: advantages of a batch of whole groups.
+
+        Returns:
+            Rows written.
+
+        Raises:
+            RowError: the first fault; the output is then as it was before.
+            FileError: a file that can't be read or written.
+        """
+        with file_errors(str(output)):
+            results = Results(folder_of(output))
+
+        def start() -> Results:
+            results.clear()
+            return results
+
+        def step(kept: Results, batch: Batch) -> Results:
+            advantages = compute(batch.rollouts)
+            with file_errors(str(output)):
+                kept.put(batch.rows, advantages)
+            return kept
+
+        with results:
+            self.fold(start, step)
+            with file_errors(str(output)):
+                results.flush()
+            with replacing(output) as out:
+                self._write(results, out, str(output))
+            return len(results)
+
+    def _write(self, results: Results, out: IO[bytes], name: str) -> None:
+        if not name.endswith(".parquet"):
+            for line in self._shaped(results):
+                out.write(line)
+        elif self._source.is_parquet:
+            from stepcredit.data.parquet import with_column
+
+            arrays: Iterator[Float32Array] = map(results.get, range(len(results)))
+            with_column(self.path, arrays, out)
+        else:
+            from stepcredit.data.parquet import from_lines
+
+            from_lines(lambda: self._shaped(results), out, name)
+
+    def _shaped(self, results: Results) -> Iterator[bytes]:
+        done = 0
+        for position, _, raw in self._source.lines():
+            if position == len(results):
+                break
+            replace = results.replaces(position)
+            yield with_advantages(raw, results.get(position), replace=replace) + b"\n"
+            done += 1
+        if done < len(results):
+            raise FileError(f"{self.path}: lost rows while it was read")
+
+
+def _checked(line: Line) -> Row:
+    return check_row(parse(line.raw), position=line.position, line=line.number)
+
+
+def _good(group: list[Row], faults: Faults) -> Iterator[list[Row]]:
+    found = group_faults(group)
+    for line, error in found:
+        faults.add(line, error, breaks_row=True)
+    if not found:
+        yield group
+
+
+def _blame(
+    batch: Batch, failure: RolloutError, step: Callable[[Batch], object], faults: Faults
+) -> None:
+    """Find the rows on which `step` fails, group by group."""
+    before = faults.count
+    for group in batch.groups():
+        try:
+            step(group)
+        except RolloutError as error:
+            faults.add(group.rows[error.row or 0].line, error)
+    if faults.count == before:
+        faults.add(batch.rows[0].line, failure)
+
+
+def read_rows(path: str | Path) -> Iterator[dict[str, Any]]:
+    """The rows of a file as dictionaries, each checked.
+
+    Args:
+        path: a `.jsonl`, `.jsonl.gz` or `.parquet` file, or "-".
+
+    Raises:
+        RowError: the first row that breaks a rule.
+        FileError: the file can't be read.
+
+    Example:
+        >>> path = Path(tempfile.mkdtemp()) / "rollouts.jsonl"
+        >>> write_rollouts(path, [{"group": 1, "length": 3}])
+        >>> list(read_rows(path))
+        [{'group': 1, 'length': 3}]
+    """
+    with RolloutFile(path) as file:
+        for row in file.rows():
+            yield row.fields
+
+
+def read_rollouts(path: str | Path) -> Rollouts:
+    """A whole file as one batch, in the file's order.
+
+    Args:
+        path: a `.jsonl`, `.jsonl.gz` or `.parquet` file, or "-".
+
+    Raises:
+        RowError: the first row that breaks a rule, or has another kind of stream than rows of
+            other groups (one batch holds one kind).
+        FileError: the file can't be read.
+
+    Example:
+        >>> path = Path(tempfile.mkdtemp()) / "rollouts.jsonl"
+        >>> write_rollouts(path, [{"group": 1, "token_scores": [0.5, 0.25]}])
+        >>> read_rollouts(path).lengths.tolist()
+        [2]
+    """
+    with RolloutFile(path) as file:
+        rows = file.fold(list[Row], _gathered)
+    rows.sort(key=lambda row: row.position)
+    for line, error in kind_faults(rows, "the file"):
+        raise RowError(error.reason, path=file.path, line=line, field=error.field)
+    for warning in file.warnings():
+        warnings.warn(warning, stacklevel=2)
+    return Batch(rows).rollouts
+
+
+def _gathered(rows: list[Row], batch: Batch) -> list[Row]:
+    rows.extend(batch.rows)
+    return rows
+
+
+def write_rollouts(path: str | Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Write rows in the format; the file is there whole or not at all.
+
+    Args:
+        path: a `.jsonl`, `.jsonl.gz` or `.parquet` file, or "-".
+        rows: dictionaries; values may be tensors and arrays (float32 is written shortest).
+
+    Raises:
+        RolloutError: a row that breaks a rule; it carries the row and the field.
+        FileError: the file can't be written.
+
+    Example:
+        >>> path = Path(tempfile.mkdtemp()) / "rollouts.jsonl.gz"
+        >>> scores = torch.tensor([0.1, 0.2])
+        >>> write_rollouts(path, [{"group": 1, "token_scores": scores, "outcome": 1.0}])
+        >>> next(read_rows(path))
+        {'group': 1, 'token_scores': [0.1, 0.2], 'outcome': 1.0}
+    """
+    lines = (_line(row, position) for position, row in enumerate(rows))
+    with replacing(path) as out:
+        if not str(path).endswith(".parquet"):
+            out.writelines(lines)
+            return
+        from stepcredit.data.parquet import from_lines
+
+        with tempfile.TemporaryFile(dir=folder_of(path)) as spool:
+            spool.writelines(lines)
+
+            def again() -> Iterable[bytes]:
+                spool.seek(0)
+                return spool
+
+            from_lines(again, out, str(path))
+
+
+def _line(row: dict[str, Any], position: int) -> bytes:
+    try:
+        check_row({name: _plain(value) for name, value in row.items()})
+    except RolloutError as error:
+        raise RolloutError(error.reason, row=position, field=error.field) from None
+    options = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
+    return orjson.dumps(row, default=_array, option=options)
+
+
+def _plain(value: Any) -> Any:
+    """Arrays as lists, so that a row about to be written is checked as one that was read."""
+    if isinstance(value, dict):
+        return {name: _plain(inner) for name, inner in value.items()}
+    return value.tolist() if isinstance(value, torch.Tensor | np.ndarray | np.generic) else value
+
+
+def _array(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        value = value.detach().cpu()
+        return (value.float() if value.dtype == torch.bfloat16 else value).numpy()
+    raise TypeError(f"{type(value).__name__} can't be written as JSON")

@@ -1,0 +1,141 @@
+"""Parquet files of rollouts: the same columns as the JSON lines, where pyarrow is installed."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from typing import IO, Any, TypeVar
+
+import numpy as np
+
+from stepcredit.data.jsonlines import parse
+from stepcredit.data.rollouts import LOGPROBS
+from stepcredit.data.splice import Float32Array
+from stepcredit.errors import FileError, MissingExtra
+
+Item = TypeVar("Item")
+_BATCH = 1024
+_SCORES = ("step_scores", "token_scores", *(f"{name}_logprobs" for name in LOGPROBS))
+
+
+def _pyarrow() -> Any:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        reason = "Parquet files need pyarrow: pip install 'stepcredit[parquet]'"
+        raise MissingExtra(reason) from None
+    return pyarrow
+
+
+@contextmanager
+def _arrow_errors(name: str, what: str) -> Iterator[None]:
+    try:
+        yield
+    except _pyarrow().ArrowException as error:
+        first_line = str(error).partition("\n")[0]
+        raise FileError(f"{name}: {what}: {first_line}") from None
+
+
+def as_lines(name: str) -> IO[bytes]:
+    """A Parquet file's rows as JSON lines in a temporary file; empty cells are absent fields.
+
+    Raises:
+        FileError: not a Parquet file.
+        MissingExtra: pyarrow is not installed.
+    """
+    lines = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
+    with open(name, "rb") as raw, _arrow_errors(name, "is not a Parquet file"):
+        for batch in _pyarrow().parquet.ParquetFile(raw).iter_batches(_BATCH):
+            for row in batch.to_pylist():
+                lines.write(json.dumps(_present(row), default=str).encode() + b"\n")
+    lines.seek(0)
+    return lines
+
+
+def _present(row: dict[str, Any]) -> dict[str, Any]:
+    """The row without its empty cells; the format's `signals` may be a map or a struct."""
+    present = {name: value for name, value in row.items() if value is not None}
+    if "signals" in present:
+        signals = {name: value for name, value in dict(present["signals"]).items() if value}
+        present["signals"] = {
+            name: {key: value for key, value in signal.items() if value is not None}
+            for name, signal in signals.items()
+        }
+    return present
+
+
+def with_column(name: str, advantages: Iterable[Float32Array], out: IO[bytes]) -> None:
+    """A Parquet file with the column `advantages`; the other columns keep their types."""
+    arrow = _pyarrow()
+    rows = iter(advantages)
+    with open(name, "rb") as raw, _arrow_errors(name, "is not a Parquet file"):
+        source = arrow.parquet.ParquetFile(raw)
+        kept = [field for field in source.schema_arrow if field.name != "advantages"]
+        column = arrow.field("advantages", arrow.list_(arrow.float32()))
+        schema = arrow.schema([*kept, column], metadata=source.schema_arrow.metadata)
+        with arrow.parquet.ParquetWriter(out, schema) as writer:
+            for batch in source.iter_batches(_BATCH):
+                values = _list_array(list(islice(rows, batch.num_rows)))
+                columns = [batch.column(field.name) for field in kept]
+                writer.write_batch(arrow.record_batch([*columns, values], schema=schema))
+
+
+def _list_array(rows: list[Float32Array]) -> Any:
+    arrow = _pyarrow()
+    starts = np.cumsum([0, *map(len, rows)], dtype=np.int32)
+    return arrow.ListArray.from_arrays(arrow.array(starts), arrow.array(np.concatenate(rows)))
+
+
+def from_lines(lines: Callable[[], Iterable[bytes]], out: IO[bytes], name: str) -> None:
+    """JSON lines as a Parquet file: one pass for the columns' types, one to write.
+
+    Args:
+        lines: gives the lines anew at each call.
+        out: the file to write.
+        name: the file's name, for messages.
+
+    Raises:
+        FileError: rows that fit no common schema.
+        MissingExtra: pyarrow is not installed.
+    """
+    arrow = _pyarrow()
+    with _arrow_errors(name, "the rows fit no Parquet schema"):
+        schemas, as_text = [], False
+        for rows in _batches(map(parse, lines())):
+            as_text = as_text or any(isinstance(row["group"], str) for row in rows)
+            schemas.append(arrow.RecordBatch.from_pylist(_grouped(rows, as_text)).schema)
+            schemas = [_unified(schemas, as_text)]
+        with arrow.parquet.ParquetWriter(out, schemas[0]) as writer:
+            for rows in _batches(map(parse, lines())):
+                batch = arrow.RecordBatch.from_pylist(_grouped(rows, as_text), schema=schemas[0])
+                writer.write_batch(batch)
+
+
+def _grouped(rows: list[dict[str, Any]], as_text: bool) -> list[dict[str, Any]]:
+    """Labels of one type: all strings where one is (groups 3 and "3" are the same)."""
+    return [{**row, "group": str(row["group"])} for row in rows] if as_text else rows
+
+
+def _unified(schemas: list[Any], as_text: bool) -> Any:
+    """All columns seen; those of the format have its types."""
+    arrow = _pyarrow()
+    known = {name: arrow.list_(arrow.float64()) for name in _SCORES}
+    known |= {name: arrow.list_(arrow.int64()) for name in ("step_ends", "token_ids", "loss_mask")}
+    known |= {"outcome": arrow.float64(), "format": arrow.float64()}
+    known |= {"advantages": arrow.list_(arrow.float32())}
+    known |= {"group": arrow.string()} if as_text else {}
+    typed = [
+        arrow.schema([field.with_type(known.get(field.name, field.type)) for field in schema])
+        for schema in schemas
+    ]
+    return arrow.unify_schemas(typed, promote_options="permissive")
+
+
+def _batches(items: Iterable[Item]) -> Iterator[list[Item]]:
+    rest = iter(items)
+    while batch := list(islice(rest, _BATCH)):
+        yield batch

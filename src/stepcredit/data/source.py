@@ -1,0 +1,158 @@
+"""The lines of a rollout file: plain, gzip, Parquet or standard input, read as often as needed."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import shutil
+import sys
+import tempfile
+from array import array
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+
+import numpy as np
+
+from stepcredit.data.jsonlines import file_errors, parse
+from stepcredit.errors import RolloutError
+
+Progress = Callable[[float], None]
+Integers = np.ndarray[Any, np.dtype[np.int64]]
+_REPORT_EVERY = 512
+
+
+class Line(NamedTuple):
+    """One row as it stands in the file: `position` rows before it, on line `number` from 1."""
+
+    position: int
+    number: int
+    raw: bytes
+
+
+@dataclass
+class Index:
+    """Where each row lies, and rows in an order that brings every group together."""
+
+    offset: array[int] = field(default_factory=lambda: array("q"))
+    number: array[int] = field(default_factory=lambda: array("q"))
+    order: Integers = field(default_factory=lambda: np.empty(0, np.int64))
+
+
+class Source:
+    """The lines of one file. Use it as a context manager; blank lines are no rows.
+
+    Args:
+        path: a `.jsonl`, `.jsonl.gz` or `.parquet` file, or "-" for standard input.
+        progress: called now and then with the share of the file's bytes read in this pass.
+
+    Raises:
+        FileError: the file can't be opened.
+    """
+
+    def __init__(self, path: str | Path, progress: Progress | None = None) -> None:
+        self.name = str(path)
+        self.is_parquet = self.name.endswith(".parquet")
+        self._progress = progress
+        self._index: Index | None = None
+        with file_errors(self.name):
+            self._raw = self._open()
+        self._size = os.fstat(self._raw.fileno()).st_size
+        self._lines: IO[bytes] = self._raw
+        if self.name.endswith(".gz"):
+            self._lines = io.BufferedReader(gzip.GzipFile(fileobj=self._raw), 1 << 16)
+
+    def _open(self) -> IO[bytes]:
+        if self.is_parquet:
+            from stepcredit.data.parquet import as_lines
+
+            return as_lines(self.name)
+        if self.name == "-":
+            return _spooled(sys.stdin.buffer)
+        raw = open(self.name, "rb")  # noqa: SIM115 - closed by __exit__
+        return raw if raw.seekable() else _spooled(raw)
+
+    def __enter__(self) -> Source:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._lines.close()
+        self._raw.close()
+
+    def lines(self) -> Iterator[Line]:
+        """All rows in the file's order.
+
+        Raises:
+            FileError: the file can't be read.
+        """
+        with file_errors(self.name):
+            self._lines.seek(0)
+            position = 0
+            for number, raw in enumerate(self._lines, start=1):
+                if number % _REPORT_EVERY == 0:
+                    self._report()
+                raw = raw.strip()
+                if raw:
+                    yield Line(position, number, raw)
+                    position += 1
+
+    def _report(self) -> None:
+        if self._progress is not None:
+            self._progress(self._raw.tell() / max(1, self._size))
+
+    def grouped_lines(self) -> Iterator[Line]:
+        """All rows, each group's together, groups in order of first appearance.
+
+        Raises:
+            FileError: the file can't be read.
+        """
+        with file_errors(self.name):
+            if self._index is None:
+                self._index = self._make_index()
+            index = self._index
+            for done, position in enumerate(map(int, index.order), start=1):
+                if done % _REPORT_EVERY == 0 and self._progress is not None:
+                    self._progress(done / len(index.order))
+                self._lines.seek(index.offset[position])
+                yield Line(position, index.number[position], self._lines.readline().strip())
+
+    def _make_index(self) -> Index:
+        """One pass that reads every row's label; rows without a readable one come last."""
+        if self._lines is not self._raw:
+            self._lines.seek(0)
+            unpacked = _spooled(self._lines)
+            self._lines.close()
+            self._raw.close()
+            self._lines = self._raw = unpacked
+            self._size = os.fstat(unpacked.fileno()).st_size
+        index, groups = Index(), array("q")
+        labels: dict[str, int] = {}
+        self._lines.seek(0)
+        offset = 0
+        for number, raw in enumerate(self._lines, start=1):
+            if raw.strip():
+                index.offset.append(offset)
+                index.number.append(number)
+                label = _label(raw)
+                known = labels.setdefault(label, len(labels)) if label is not None else sys.maxsize
+                groups.append(known)
+            offset += len(raw)
+        index.order = np.frombuffer(groups, np.int64).argsort(kind="stable")
+        return index
+
+
+def _label(raw: bytes) -> str | None:
+    try:
+        return str(parse(raw)["group"])
+    except (RolloutError, TypeError, KeyError, IndexError):
+        return None
+
+
+def _spooled(stream: IO[bytes]) -> IO[bytes]:
+    """A copy that can be read again."""
+    copy = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
+    shutil.copyfileobj(stream, copy, 1 << 20)
+    copy.seek(0)
+    return copy

@@ -1,0 +1,59 @@
+"""Advantages written into a row as it was read: every other byte of it stays."""
+
+from __future__ import annotations
+
+import json
+from json.decoder import scanstring  # type: ignore[attr-defined]
+from typing import Any
+
+import numpy as np
+import orjson
+
+Float32Array = np.ndarray[Any, np.dtype[np.float32]]
+_KEEP_DIGITS = json.JSONDecoder(parse_int=str, parse_float=str)
+_SPACE = " \t\r\n"
+
+
+def with_advantages(raw: bytes, advantages: Float32Array, *, replace: bool) -> bytes:
+    """A row's JSON object with the member `advantages` at its end.
+
+    Args:
+        raw: a JSON object with at least one member.
+        advantages: one a token, written as the shortest decimals that float32 tells apart.
+        replace: the row has that member already: take it out first.
+
+    Example:
+        >>> row = b'{"group": 1, "advantages": [9], "id": 1e400}'
+        >>> with_advantages(row, np.array([0.1, 2], dtype=np.float32), replace=True)
+        b'{"group": 1,"id": 1e400,"advantages":[0.1,2.0]}'
+    """
+    if replace:
+        raw = without_member(raw, "advantages")
+    return b'%b,"advantages":%b}' % (raw[:-1].rstrip(), dumps_array(advantages))
+
+
+def dumps_array(values: Float32Array) -> bytes:
+    """A float32 array as JSON."""
+    return orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def without_member(raw: bytes, name: str) -> bytes:
+    """A JSON object without the members of that name; the others keep their bytes."""
+    text = raw.decode()
+    kept, at = [], _skip(text, 1)
+    while text[at] != "}":
+        key, after = scanstring(text, at + 1)
+        value = _skip(text, _skip(text, after) + 1)
+        _, end = _KEEP_DIGITS.raw_decode(text, value)
+        if key != name:
+            kept.append(text[at:end])
+        at = _skip(text, end)
+        if text[at] == ",":
+            at = _skip(text, at + 1)
+    return ("{" + ",".join(kept) + "}").encode()
+
+
+def _skip(text: str, at: int) -> int:
+    while text[at] in _SPACE:
+        at += 1
+    return at
