@@ -54,14 +54,15 @@ def test_a_draw_is_keyed_by_its_seed_and_longer_draws_continue_it() -> None:
         ("3+4=7\n7-1=6\n6*2=2\n<2>$", ["right", "wrong", "wrong", "answer"], 0, 1),
         # one step too many
         (SOLVED[:18] + "3+0=3\n<3>$", ["right", "right", "right", "wrong", "answer"], 1, 1),
-        # stopped early, by luck with the right digit; by misreading the last value
+        # stopped early, faithful to the last value; guessing, with luck; misreading the last value
+        ("3+4=7\n<7>$", ["right", "answer"], 0, 1),
         ("3+4=7\n<3>$", ["right", "bad_answer"], 1, 1),
         (SOLVED[:18] + "<4>$", ["right", "right", "right", "bad_answer"], 0, 1),
         # filler anywhere
         ("k0\n3+4=7\nk7\nk7\n7*2=4\n4-1=3\n<3>$",
          ["filler", "right", "filler", "filler", "right", "right", "answer"], 1, 1),
         # no line of the grammar; its answer still counts, its format does not
-        ("3+4=\n7*2=4\n4-1=3\n<3>$", ["malformed", "wrong", "wrong", "bad_answer"], 1, 0),
+        ("3+4=\n7*2=4\n4-1=3\n<3>$", ["malformed", "wrong", "wrong", "answer"], 1, 0),
         ("k\n" + SOLVED, ["malformed", "right", "right", "right", "answer"], 1, 0),
         # cut off inside a step, after a whole line, before the end of sequence
         ("3+4=7\n7*2", ["right", "malformed"], 0, 0),
@@ -71,9 +72,9 @@ def test_a_draw_is_keyed_by_its_seed_and_longer_draws_continue_it() -> None:
         ("$", ["malformed"], 0, 0),
         ("3+4=7$", ["malformed"], 0, 0),
         # padding and unknown characters in the midst
-        ("_?\n<3>$", ["malformed", "bad_answer"], 1, 0),
+        ("_?\n<3>$", ["malformed", "answer"], 1, 0),
         # an answer before the answer
-        ("<3>\n<3>$", ["malformed", "bad_answer"], 1, 0),
+        ("<3>\n<3>$", ["malformed", "answer"], 1, 0),
         ("", [], 0, 0),
     ],
 )  # fmt: skip
@@ -115,7 +116,7 @@ def test_demonstrations_hold_both_habits_in_their_shares() -> None:
     assert all(g.format_ok and "wrong" not in g.kinds for g in graded)
     lines = sum(len(g.kinds) - g.fillers for g in graded)
     assert 0.15 < sum(g.fillers for g in graded) / lines < 0.20
-    assert 0.06 < sum("bad_answer" in g.kinds for g in graded) / 2000 < 0.10
+    assert 0.06 < sum(g.right_steps < g.operations for g in graded) / 2000 < 0.10
     assert 28 < sum(map(len, texts)) / 2000 < 32
     assert max(map(len, texts)) <= arithmetic.MAX_NEW_TOKENS
 

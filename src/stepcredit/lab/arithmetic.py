@@ -75,8 +75,9 @@ class Graded:
         step_ends: index of each line's last token, increasing; the last is the last token.
         kinds: one of `KINDS` a line. `right`: does the next operation of the chain on the value
             as last written, rightly. `wrong`: any other line of a step's form. `filler`: `kX`.
-            `answer`: the answer line, after every operation, restating the last value.
-            `bad_answer`: any other line of the answer's form. `malformed`: no line of the
+            `answer`: the answer line, restating the value as last written; it may come too
+            early, which `outcome` finds out: kinds judge a line by what precedes it, not by
+            what is missing. `bad_answer`: any other line of the answer's form. `malformed`: no line of the
             grammar, or one cut off by the token limit.
         outcome: 1.0 where the completion ends in the template with the true value, else 0.0.
         format: 1.0 where every line is of the grammar and the answer line comes last, once.
@@ -365,7 +366,7 @@ def _kind(line: str, value: int, pending: list[tuple[str, int]]) -> tuple[str, i
     if _FILLER.fullmatch(line):
         return "filler", None
     if answer := _ANSWER.fullmatch(line):
-        return ("answer" if not pending and int(answer[1]) == value else "bad_answer"), None
+        return ("answer" if int(answer[1]) == value else "bad_answer"), None
     return "malformed", None
 
 
