@@ -77,8 +77,8 @@ class Graded:
             as last written, rightly. `wrong`: any other line of a step's form. `filler`: `kX`.
             `answer`: the answer line, restating the value as last written; it may come too
             early, which `outcome` finds out: kinds judge a line by what precedes it, not by
-            what is missing. `bad_answer`: any other line of the answer's form. `malformed`: no line of the
-            grammar, or one cut off by the token limit.
+            what is missing. `bad_answer`: any other line of the answer's form. `malformed`: no
+            line of the grammar, or one cut off by the token limit.
         outcome: 1.0 where the completion ends in the template with the true value, else 0.0.
         format: 1.0 where every line is of the grammar and the answer line comes last, once.
         format_ok: `format` as a flag.
