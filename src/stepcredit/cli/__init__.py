@@ -1,1 +1,32 @@
+"""The command line: one thin module a command. `stepcredit --help` imports no torch."""
 
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from stepcredit.cli.compare import compare
+from stepcredit.cli.explain import explain
+from stepcredit.cli.methods import methods
+from stepcredit.cli.shape import shape
+from stepcredit.cli.told import told_in_one_line
+from stepcredit.cli.validate import validate
+
+app = typer.Typer(
+    name="stepcredit",
+    help="Step scores, log-probs, outcome and format rewards in; one advantage a token out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for command in (validate, shape, explain, compare, methods):
+    app.command()(told_in_one_line(command))
+
+
+def main() -> None:
+    """Run the command that the arguments name."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,4 +1,4 @@
-"""One line of JSON, read leniently enough to say what is wrong with it; a file's errors, told alike."""
+"""One line of JSON, read so that what is wrong with it can be said; system errors in one line."""
 
 from __future__ import annotations
 

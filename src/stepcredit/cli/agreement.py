@@ -1,0 +1,92 @@
+"""How far methods agree, summed over batches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+Floats = np.ndarray[Any, np.dtype[np.float64]]
+
+
+@dataclass
+class Agreement:
+    """Sums over all tokens, and one mean advantage a response and method.
+
+    Args:
+        methods: how many are compared.
+    """
+
+    methods: int
+    tokens: int = 0
+    sums: Floats = field(init=False)
+    products: Floats = field(init=False)
+    same_sign: Floats = field(init=False)
+    means: list[Floats] = field(default_factory=list)
+    places: list[tuple[int, str]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.sums = np.zeros(self.methods)
+        self.products = np.zeros((self.methods, self.methods))
+        self.same_sign = np.zeros((self.methods, self.methods))
+
+    def add(self, advantages: Floats, lengths: np.ndarray[Any, Any]) -> None:
+        """Count in a batch.
+
+        Args:
+            advantages: (method, token).
+            lengths: tokens a response.
+        """
+        self.tokens += advantages.shape[1]
+        self.sums += advantages.sum(1)
+        self.products += advantages @ advantages.T
+        signs = np.sign(advantages)
+        for a, b in combinations(range(self.methods), 2):
+            self.same_sign[a, b] += np.count_nonzero(signs[a] == signs[b])
+        starts = np.cumsum(lengths) - lengths
+        self.means.append(np.add.reduceat(advantages, starts, axis=1) / lengths)
+
+    def correlation(self, a: int, b: int) -> float:
+        """Pearson's, over tokens; NaN where one of the two is constant."""
+        mean = self.sums / self.tokens
+        covariance = self.products / self.tokens - np.outer(mean, mean)
+        spread = covariance[a, a] * covariance[b, b]
+        return float(covariance[a, b] / spread**0.5) if spread > 0 else float("nan")
+
+    def sign_agreement(self, a: int, b: int) -> float:
+        """Share of tokens whose advantages have the same sign."""
+        return float(self.same_sign[a, b] / self.tokens)
+
+    def rank_agreement(self, a: int, b: int) -> float:
+        """Spearman's, over the responses' mean advantages; NaN where one is constant."""
+        means = np.concatenate(self.means, axis=1)
+        ranks = np.array([average_ranks(means[a]), average_ranks(means[b])])
+        ranks -= ranks.mean(1, keepdims=True)
+        spread = float((ranks[0] ** 2).sum() * (ranks[1] ** 2).sum())
+        return float(ranks[0] @ ranks[1] / spread**0.5) if spread > 0 else float("nan")
+
+    def apart(self, most: int) -> list[tuple[int, Floats]]:
+        """The responses on which the methods differ most: their number, and each method's mean.
+
+        Each method's means count in its own standard deviations.
+        """
+        means = np.concatenate(self.means, axis=1)
+        spread = means.std(1, keepdims=True)
+        scaled = np.divide(means, spread, out=np.zeros_like(means), where=spread > 0)
+        gap = scaled.max(0) - scaled.min(0)
+        order = np.argsort(-gap, kind="stable")[:most]
+        return [(int(at), means[:, at]) for at in order]
+
+
+def average_ranks(values: Floats) -> Floats:
+    """Ranks from 0, the same for equal values.
+
+    Example:
+        >>> average_ranks(np.array([3.0, 1.0, 3.0])).tolist()
+        [1.5, 0.0, 1.5]
+    """
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ends = np.cumsum(counts)
+    return ((ends - counts + ends - 1) / 2)[inverse]

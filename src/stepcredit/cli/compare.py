@@ -1,0 +1,79 @@
+"""`stepcredit compare`: where methods disagree."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stepcredit.cli.options import FileEstimator, Input, named_estimator
+from stepcredit.cli.progress import progress_bar
+from stepcredit.cli.told import say
+
+if TYPE_CHECKING:
+    from stepcredit.cli.agreement import Agreement
+    from stepcredit.data.batches import Batch
+
+SHOWN = 5
+Methods = Annotated[
+    list[str], typer.Argument(metavar="METHOD METHOD...", help="Two methods or more.")
+]
+
+
+def compare(source: Input, methods: Methods) -> None:
+    """Show how far methods agree, and the rollouts on which they differ most."""
+    if len(methods) < 2:
+        raise typer.BadParameter("name at least two methods", param_hint="METHOD")
+    from stepcredit.data.files import RolloutFile
+
+    estimators = [named_estimator(method) for method in methods]
+    with progress_bar(source) as progress, RolloutFile(source, progress) as file:
+        bound = [FileEstimator(estimator, file) for estimator in estimators]
+        agreement = file.fold(lambda: _none(len(bound)), lambda a, b: _with(a, b, bound))
+        warnings = file.warnings()
+    _print(methods, agreement)
+    for warning in warnings:
+        say(f"warning: {warning}")
+
+
+def _none(methods: int) -> Agreement:
+    from stepcredit.cli.agreement import Agreement
+
+    return Agreement(methods)
+
+
+def _with(agreement: Agreement, batch: Batch, bound: list[FileEstimator]) -> Agreement:
+    import numpy as np
+
+    advantages = [estimator(batch.rollouts).packed().numpy() for estimator in bound]
+    agreement.add(np.array(advantages, dtype=np.float64), batch.rollouts.lengths.numpy())
+    agreement.places += [(row.line, str(row.group)) for row in batch.rows]
+    return agreement
+
+
+def _print(methods: list[str], agreement: Agreement) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    pairs = Table(box=None, pad_edge=False)
+    for heading in ("methods", "correlation", "same sign", "rank agreement"):
+        pairs.add_column(heading, justify="left" if heading == "methods" else "right")
+    for a, b in combinations(range(len(methods)), 2):
+        pairs.add_row(
+            f"{methods[a]} {methods[b]}",
+            f"{agreement.correlation(a, b):.3f}",
+            f"{agreement.sign_agreement(a, b):.1%}",
+            f"{agreement.rank_agreement(a, b):.3f}",
+        )
+    apart = Table(box=None, pad_edge=False)
+    for heading in ("line", "group", *methods):
+        apart.add_column(heading, justify="left" if heading == "group" else "right")
+    for at, means in agreement.apart(SHOWN):
+        line, group = agreement.places[at]
+        apart.add_row(str(line), group, *(f"{mean:.4f}" for mean in means))
+    console = Console(width=None if Console().is_terminal else 200)
+    about = "correlation and same sign: over tokens; rank agreement: over rollouts' mean advantages"
+    with console.capture() as capture:
+        console.print(pairs, about, "", "mean advantage where they differ most", apart, sep="\n")
+    typer.echo("\n".join(line.rstrip() for line in capture.get().splitlines()))

@@ -1,0 +1,104 @@
+"""Arguments that several commands share, and the estimator they name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from stepcredit.errors import MethodError, RolloutError
+
+if TYPE_CHECKING:
+    from stepcredit.credit import Advantages, Estimator, Moments
+    from stepcredit.data import Rollouts
+    from stepcredit.data.files import RolloutFile
+
+INPUT_HELP = "Rollouts: .jsonl, .jsonl.gz or .parquet; - is standard input."
+Input = Annotated[str, typer.Argument(metavar="IN", help=INPUT_HELP, show_default=False)]
+Method = Annotated[str, typer.Option(help="A method, as `stepcredit methods` lists them.")]
+Settings = Annotated[
+    list[str],
+    typer.Option(
+        "--set",
+        metavar="FIELD=VALUE",
+        help="A field of the method; VALUE is JSON, or a bare word. May be repeated.",
+        show_default=False,
+    ),
+]
+
+
+def setting(text: str) -> tuple[str, Any]:
+    """FIELD=VALUE; VALUE is JSON, or else a string.
+
+    Raises:
+        MethodError: there is no `=`.
+
+    Example:
+        >>> setting("k=0.7"), setting("operator=abs_max")
+        (('k', 0.7), ('operator', 'abs_max'))
+    """
+    field, equals, value = text.partition("=")
+    if not equals or not field:
+        raise MethodError(f"--set {text}: expected FIELD=VALUE")
+    try:
+        return field, json.loads(value)
+    except (ValueError, RecursionError):
+        return field, value
+
+
+def named_estimator(method: str, settings: Iterable[str] = ()) -> Estimator:
+    """The estimator that `--method` and `--set` name.
+
+    Raises:
+        MethodError: names the option at fault.
+    """
+    from stepcredit.credit import estimator
+
+    values = dict(map(setting, settings))
+    try:
+        return estimator(method, **values)
+    except MethodError as error:
+        option = f"--set {error.field}" if error.field else f"--method {method}"
+        raise MethodError(f"{option}: {error.reason}") from None
+
+
+class FileEstimator:
+    """An estimator over a file: the file is its batch, where it has a batch-wide last step.
+
+    Args:
+        estimator: any estimator.
+        file: the rollouts; read once for the moments, where the estimator needs them.
+    """
+
+    def __init__(self, estimator: Estimator, file: RolloutFile) -> None:
+        self.estimator = estimator
+        self.moments: Moments | None = None
+        if estimator.batch_step is not None:
+            self.moments = file.fold(_no_moments, lambda m, b: m + self._moments(b.rollouts))
+
+    def _moments(self, rollouts: Rollouts) -> Moments:
+        try:
+            return self.estimator.moments(rollouts)
+        except MethodError as error:
+            raise self.unfit(error) from None
+
+    def __call__(self, rollouts: Rollouts) -> Advantages:
+        try:
+            if self.moments is None:
+                return self.estimator(rollouts)
+            return self.estimator(rollouts, moments=self.moments)
+        except MethodError as error:
+            raise self.unfit(error) from None
+
+    def unfit(self, error: MethodError) -> RolloutError:
+        """What the method lacks in these rollouts, told as a fault of theirs."""
+        option = f"--set {error.field}" if error.field else f"--method {self.estimator.name}"
+        return RolloutError(error.reason, field=option)
+
+
+def _no_moments() -> Moments:
+    from stepcredit.credit import Moments
+
+    return Moments()

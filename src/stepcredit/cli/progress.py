@@ -1,0 +1,28 @@
+"""A progress bar on stderr, for long files on a terminal."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+LONG = 16_000_000
+"""Bytes from which a file gets a progress bar."""
+
+
+@contextmanager
+def progress_bar(path: str) -> Iterator[Callable[[float], None] | None]:
+    """A callback that shows the share of the file read so far; None where nobody would see it."""
+    size = os.path.getsize(path) if os.path.isfile(path) else 0
+    if size < LONG or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn(os.path.basename(path)), BarColumn(), DownloadColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
+        task = bar.add_task("read", total=size)
+        yield lambda share: bar.update(task, completed=share * size)

@@ -1,0 +1,31 @@
+"""`stepcredit shape`: one advantage a token into each row."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from stepcredit.cli.options import FileEstimator, Input, Method, Settings, named_estimator
+from stepcredit.cli.progress import progress_bar
+from stepcredit.cli.told import say
+
+Output = Annotated[
+    str,
+    typer.Option("--output", "-o", metavar="OUT", help="File to write; - is standard output."),
+]
+
+
+def shape(source: Input, output: Output, method: Method = "pass", settings: Settings = []) -> None:  # noqa: B006
+    """Write the rollouts with one advantage a token, in the same order.
+
+    OUT may be IN. It is there whole or not at all; an older OUT survives a failure.
+    """
+    from stepcredit.data.files import RolloutFile
+
+    estimator = named_estimator(method, settings)
+    with progress_bar(source) as progress, RolloutFile(source, progress) as file:
+        file.shape(output, FileEstimator(estimator, file))
+        warnings = file.warnings()
+    for warning in warnings:
+        say(f"warning: {warning}")

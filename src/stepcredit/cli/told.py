@@ -1,0 +1,48 @@
+"""How a command ends: errors in one line on stderr, with the exit codes of the command line."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+from typing import ParamSpec
+
+import typer
+
+from stepcredit.errors import StepCreditError
+
+Parameters = ParamSpec("Parameters")
+REFUSED, INTERRUPTED, BROKEN_PIPE = 1, 130, 141
+
+
+def told_in_one_line(command: Callable[Parameters, None]) -> Callable[Parameters, None]:
+    """The command, with every error of ours as one line on stderr and exit code 1.
+
+    Ctrl-C ends with 130 and a reader that went away with 141, both without a word.
+    """
+
+    @functools.wraps(command)
+    def run(*args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+            sys.stdout.flush()
+        except StepCreditError as error:
+            say(str(error))
+            raise typer.Exit(REFUSED) from None
+        except MemoryError:
+            say("out of memory: a group is held in memory as a whole")
+            raise typer.Exit(REFUSED) from None
+        except KeyboardInterrupt:
+            raise typer.Exit(INTERRUPTED) from None
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(BROKEN_PIPE) from None
+
+    return run
+
+
+def say(line: str) -> None:
+    """One line on stderr, whatever characters a file's names hold."""
+    shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
+    sys.stderr.write(shown.encode(errors="backslashreplace").decode() + "\n")

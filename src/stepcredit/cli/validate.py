@@ -1,0 +1,82 @@
+"""`stepcredit validate`: does a file keep the rules of the format, and what does it hold?"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import typer
+
+from stepcredit.cli.options import Input
+from stepcredit.cli.progress import progress_bar
+from stepcredit.cli.told import say
+
+if TYPE_CHECKING:
+    from stepcredit.data.batches import Batch
+    from stepcredit.data.checks import Row
+
+
+@dataclass
+class Summary:
+    """Counts over a file's rows."""
+
+    groups: int = 0
+    rows: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+    streams: Counter[tuple[str, str]] = field(default_factory=Counter)
+    scores: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+    def add(self, batch: Batch) -> Summary:
+        """The summary with a batch's rows counted in."""
+        self.groups += batch.rollouts.num_groups
+        for row in batch.rows:
+            self._add_row(row)
+        return self
+
+    def _add_row(self, row: Row) -> None:
+        from stepcredit.data.batches import KIND_NAMES
+
+        self.rows += 1
+        self.counts["tokens"] += row.length
+        self.counts["untrained"] += 0 if row.mask is None else len(row.mask) - row.length
+        self.counts["outcome"] += row.outcome is not None
+        self.counts["format"] += row.format is not None
+        self.counts["broken"] += not row.format_ok
+        self.counts["shaped"] += "advantages" in row.fields
+        for name, signal in row.streams.items():
+            self.streams[name, KIND_NAMES[signal.kind]] += 1
+            self.scores[name, KIND_NAMES[signal.kind]] += len(signal.values)
+        for name in row.logprobs:
+            self.streams[f"{name}_logprobs", "one a token"] += 1
+            self.scores[f"{name}_logprobs", "one a token"] += row.length
+
+    def lines(self) -> list[tuple[str, str]]:
+        """Headings and what to say under each."""
+        count, rows = self.counts, self.rows
+        found = [("rollouts", f"{rows:,} in {self.groups:,} group{'s' * (self.groups != 1)}")]
+        masked = f", {count['untrained']:,} more not trained" if count["untrained"] else ""
+        found.append(("tokens", f"{count['tokens']:,}{masked}"))
+        for (name, kind), held in self.streams.items():
+            scores = self.scores[name, kind]
+            found.append((name, f"{kind}, on {held:,} of {rows:,} rollouts, {scores:,} in all"))
+        for name in ("outcome", "format"):
+            found.append((name, f"known for {count[name]:,}, unknown for {rows - count[name]:,}"))
+        found.append(("format_ok", f"false for {count['broken']:,}"))
+        found += [("advantages", f"on {count['shaped']:,}")] if count["shaped"] else []
+        return found
+
+
+def validate(source: Input) -> None:
+    """Check every rule of the format, and print what the file holds."""
+    from stepcredit.data.files import RolloutFile
+
+    with progress_bar(source) as progress, RolloutFile(source, progress) as file:
+        summary = file.fold(Summary, Summary.add)
+        warnings = file.warnings()
+    lines = summary.lines()
+    width = max(len(heading) for heading, _ in lines)
+    for heading, text in lines:
+        typer.echo(f"{heading:<{width}}  {text}")
+    for warning in warnings:
+        say(f"warning: {warning}")
