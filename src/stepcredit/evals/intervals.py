@@ -46,8 +46,8 @@ def mean_interval(
         confidence: the level, in (0, 1).
 
     Returns:
-        `Interval`. Clusters of one value each in all give that value as all three numbers; one
-        cluster alone gives an interval from minus to plus infinity.
+        `Interval`. Equal cluster means give that number three times; one cluster alone gives an
+        interval from minus to plus infinity.
 
     Raises:
         StepCreditError: when there is no value, one is not finite, or lengths disagree.
