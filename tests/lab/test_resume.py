@@ -33,15 +33,16 @@ MICRO = TrainSettings(
     record_every=2,
     evaluation_problems=8,
     evaluation_samples=8,
-    max_new_tokens=24,
+    max_new_tokens=40,
     warm=WarmStartSettings(
-        model=ModelSettings(width=16, layers=1, heads=1, feed_forward=16),
-        batch_size=16,
+        model=ModelSettings(width=32, layers=2, heads=2, feed_forward=64),
+        batch_size=32,
+        learning_rate=1e-2,
         floor=0.0,
         target=0.0,
         ceiling=1.0,
-        check_from=40,
-        check_every=10,
+        check_from=60,
+        check_every=60,
         check_problems=8,
         check_samples=1,
     ),
@@ -129,6 +130,12 @@ def test_a_killed_run_goes_on_from_its_newest_checkpoint(whole, tmp_path, method
     assert updates_done(folder, method) < UPDATES
     go_on(folder, whole.parent / "cache")
     assert_same(whole, folder)
+
+
+def test_both_methods_trained_so_the_comparison_means_something(whole):
+    names = ("warm_start", "checkpoint", "checkpoint-grpo")
+    weights = [(whole / name / "model.safetensors").read_bytes() for name in names]
+    assert len(set(weights)) == 3
 
 
 def test_a_checkpoint_without_its_mark_is_not_whole(tmp_path):

@@ -23,13 +23,14 @@ from stepcredit.lab.settings import TrainSettings, quick_settings
 from stepcredit.lab.warmstart import WarmStartSettings
 
 MICRO_WARM = WarmStartSettings(
-    model=ModelSettings(width=16, layers=1, heads=1, feed_forward=16),
-    batch_size=16,
+    model=ModelSettings(width=32, layers=2, heads=2, feed_forward=64),
+    batch_size=32,
+    learning_rate=1e-2,
     floor=0.0,
     target=0.0,
     ceiling=1.0,
-    check_from=40,
-    check_every=10,
+    check_from=60,
+    check_every=60,
     check_problems=8,
     check_samples=1,
 )
@@ -42,7 +43,7 @@ MICRO = TrainSettings(
     record_every=3,
     evaluation_problems=8,
     evaluation_samples=8,
-    max_new_tokens=24,
+    max_new_tokens=40,
     warm=MICRO_WARM,
 )
 
