@@ -181,7 +181,7 @@ class ProcessGRPO(Estimator):
         returns = return_to_go(score, cut.is_end)
         divisors = divisor(residual_count(cut.slots.mask, cut.is_end), self.k)
         stages = {"score": score, "return_to_go": returns, "divisor": divisors}
-        return Credit(cut.slots, divide_length(returns, divisors), stages, cut.is_end)
+        return Credit(cut.slots, divide_length(returns, divisors), lambda: stages, cut.is_end)
 
     def _chunks(self, lead: Table, pooled: Values, group: Group, rollouts: Rollouts) -> Chunks:
         if self.chunks is None:
@@ -329,7 +329,7 @@ class OPD(Estimator):
         student, teacher = (_need(rollouts, name, self.name) for name in ("student", "teacher"))
         slots = Slots(rollouts.lengths, rollouts.lengths)
         ratio = student - teacher
-        return Credit(slots, -self.coefficient * ratio, {"student - teacher": ratio})
+        return Credit(slots, -self.coefficient * ratio, lambda: {"student - teacher": ratio})
 
 
 @register("g-opd")
@@ -368,7 +368,7 @@ class GOPD(Estimator):
         slots = Slots(rollouts.lengths, rollouts.lengths)
         own, taught = student - base, teacher - base
         stages = {"student - base": own, "teacher - base": taught}
-        return Credit(slots, -self.coefficient * (own - self.lam * taught), stages)
+        return Credit(slots, -self.coefficient * (own - self.lam * taught), lambda: stages)
 
 
 @register("adca")
@@ -412,7 +412,7 @@ class ADCA(Estimator):
         outcome = standardize_scalar(rollouts.outcomes, group, "masked_norm", ddof=0, eps=1e-8)
         total = reward + outcome * table.slots.end_slots()
         stages = {"reward": reward, "N(outcome)": outcome}
-        return Credit(table.slots, return_to_go(total), stages)
+        return Credit(table.slots, return_to_go(total), lambda: stages)
 
 
 def _balanced_norm(table: Table, group: Group) -> Values:
@@ -480,4 +480,4 @@ class PRIME(Estimator):
         process = (reward - baseline[:, None]) * (slots.mask & (rivals > 0)[:, None])
         total = self.process_weight * process + others * slots.end_slots()
         stages = {"reward": reward, "baseline": baseline[:, None], "N(outcome)": others}
-        return Credit(slots, return_to_go(total), stages)
+        return Credit(slots, return_to_go(total), lambda: stages)

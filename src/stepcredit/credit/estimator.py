@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from stepcredit.credit.explain import Explanation
 
 ENTRY_POINTS = "stepcredit.estimators"
-BLOCK = 32_768
+BLOCK = 262144
 """Scores a block of whole groups: what keeps a token signal's float64 tables in a core's cache."""
 
 
@@ -38,19 +38,20 @@ class Credit:
     Args:
         slots: where the table's columns lie in the responses' tokens.
         advantage: (rollout, slot) float64; equal on all slots of a chunk.
-        stages: named tables (rollout, slot) or (rollout, 1), in the order they were computed.
+        stages: gives the named tables (rollout, slot) or (rollout, 1) that led there, in order;
+            called by `explain` alone.
         is_end: the last slot of each chunk; None: every slot is a chunk.
     """
 
     slots: Slots
     advantage: Values
-    stages: dict[str, Values]
+    stages: Callable[[], dict[str, Values]] = dict
     is_end: IsEnd = None
 
     @classmethod
     def flat(cls, rollouts: Rollouts, advantage: Values, **stages: Values) -> Credit:
         """One advantage a response, on all its tokens; `advantage` is (rollout, 1)."""
-        return cls(whole_responses(rollouts.lengths), advantage, stages)
+        return cls(whole_responses(rollouts.lengths), advantage, lambda: stages)
 
     @property
     def chunk_ends(self) -> Mask:
@@ -113,8 +114,8 @@ class BatchNorm:
 
     def moments(self, values: Tensor, sizes: Tensor) -> Moments:
         """Moments of slot values of the given sizes in tokens."""
-        weight = sizes.to(torch.float64) if self.unit == "token" else torch.ones_like(values)
-        return Moments.of(values, weight)
+        weight = sizes if self.unit == "token" else sizes > 0
+        return Moments.of(values, weight.to(torch.float64))
 
     def __call__(self, values: Values, moments: Moments) -> Values:
         """The values, normalized by the batch's moments."""
@@ -230,14 +231,19 @@ class Estimator(ABC):
         return ordered.blocks(BLOCK if ordered.device.type == "cpu" else float("inf"))
 
     def _slots(self, block: Rollouts) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Packed slot values, their sizes in tokens (None: one each), and slots a rollout."""
+        """Slot values, their sizes in tokens (None: one each), and slots a rollout.
+
+        Slots past a response's end have size 0; the last of every row is left for padding.
+        """
         credit = self.credit(block)
         slots, table = credit.slots, credit.advantage
         if self.batch_step is None:
             table = self.clipped(table).to(torch.float32)
         if slots.ends is None:
             return _cut_rows(table, slots.counts), None, slots.counts
-        return to_packed(table, slots.counts), to_packed(slots.sizes, slots.counts), slots.counts
+        sizes = torch.nn.functional.pad(slots.sizes, (0, 1)).flatten()
+        width = torch.full_like(slots.counts, slots.width + 1)
+        return torch.nn.functional.pad(table, (0, 1)).flatten(), sizes, width
 
 
 def _sizes(values: Tensor, sizes: Tensor | None) -> Tensor:

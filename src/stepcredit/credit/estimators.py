@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -168,9 +168,12 @@ class PASS(Fused):
         flat = fuse_scalars(scalars["outcome"], scalars["format"], shut, weights)
         sources = {name: (normed[name], tables[name].slots) for name in normed}
         process = fuse_process(sources, weights, cut.slots, shut)
-        stages = {f"N({name})": cut.slots.read(normed[name], tables[name].slots) for name in normed}
-        stages |= {f"N({name})": value for name, value in scalars.items()}
-        credit = self._divide(process, flat, cut, shut, group, stages)
+
+        def streams_read() -> dict[str, Values]:
+            read = {f"N({name})": cut.slots.read(*source) for name, source in sources.items()}
+            return read | {f"N({name})": value for name, value in scalars.items()}
+
+        credit = self._divide(process, flat, cut, shut, group, streams_read)
         return self._with_ready(credit, rollouts, weights, ~shut)
 
     def _chunks(
@@ -191,19 +194,25 @@ class PASS(Fused):
         cut: Chunks,
         shut: Tensor,
         group: Group,
-        stages: dict[str, Values],
+        streams: Callable[[], dict[str, Values]],
     ) -> Credit:
         """Divide-Length is linear: A = P + Q, P of the process streams and Q of the rest."""
         left = residual_count(cut.slots.mask, cut.is_end)
         divisors = divisor(left, self.k)
         plain = return_to_go(process, cut.is_end)
-        rest = flat * left if self.scope == "fused" else flat.expand(left.shape)
-        part = divide_length(plain, divisors)
+        fused = self.scope == "fused"
+        returns = torch.addcmul(plain, flat, left) if fused else plain
         if self.match_std or self.recenter:
-            part = self._adjust(part, plain, cut.slots, shut, group)
-        advantage = part + (divide_length(rest, divisors) if self.scope == "fused" else rest)
-        returns = plain + rest if self.scope == "fused" else plain
-        stages = {**stages, "fused": process + flat, "return_to_go": returns, "divisor": divisors}
+            part = self._adjust(divide_length(plain, divisors), plain, cut.slots, shut, group)
+            advantage = part + divide_length(flat * left, divisors) if fused else part
+        else:
+            advantage = divide_length(returns, divisors)
+        advantage = advantage if fused else advantage + flat
+
+        def stages() -> dict[str, Values]:
+            own = {"fused": process + flat, "return_to_go": returns, "divisor": divisors}
+            return streams() | own
+
         return Credit(cut.slots, advantage, stages, cut.is_end)
 
     def _adjust(
@@ -228,12 +237,15 @@ class PASS(Fused):
         if ready is None:
             return credit
         tokens = Slots(rollouts.lengths, rollouts.lengths)
-        stages = {
-            name: tokens.read(value.expand(credit.advantage.shape), credit.slots)
-            for name, value in credit.stages.items()
-        }
         advantage = tokens.read(credit.advantage, credit.slots) + ready
-        return Credit(tokens, advantage, {**stages, "ready-made": ready})
+
+        def stages() -> dict[str, Values]:
+            shape = credit.advantage.shape
+            chunked = credit.stages().items()
+            read = {name: tokens.read(value.expand(shape), credit.slots) for name, value in chunked}
+            return read | {"ready-made": ready}
+
+        return Credit(tokens, advantage, stages)
 
 
 @register("pass-min")
@@ -272,7 +284,7 @@ class PASSMin(Fused):
         group, weights = group_of(rollouts), canonical_weights(self.weights)
         streams = process_streams(rollouts, weights)
         returns: dict[str, tuple[Values, Slots]] = {}
-        stages: dict[str, Values] = {}
+        stages: dict[str, tuple[Values, Slots]] = {}
         slots = None
         for name, stream in streams.items():
             table = table_of(stream, rollouts)
@@ -283,16 +295,18 @@ class PASSMin(Fused):
             final = self._standardize(to_go, table.mask, group, name)
             returns[name] = (final, table.slots)
             columns = {"N": normed, "min": soft, "return": to_go, "N(return)": final}
-            stages |= {
-                f"{column}({name})": slots.read(value, table.slots) for column, value in columns.items()
-            }
+            stages |= {f"{column}({name})": (value, table.slots) for column, value in columns.items()}
         slots = slots or whole_responses(rollouts.lengths)
         shut = gated(rollouts, self.gate)
         scalars = self._scalars(rollouts, group)
         flat = fuse_scalars(scalars["outcome"], scalars["format"], shut, weights)
         advantage = fuse_process(returns, weights, slots, shut) + flat
-        stages |= {f"N({name})": value for name, value in scalars.items()}
-        return Credit(slots, advantage, stages)
+
+        def columns_read() -> dict[str, Values]:
+            read = {name: slots.read(*source) for name, source in stages.items()}
+            return read | {f"N({name})": value for name, value in scalars.items()}
+
+        return Credit(slots, advantage, columns_read)
 
 
 BASELINES = ("per_token", "per_step", "rollout", "per_slot")
@@ -366,7 +380,7 @@ class PURE(Estimator):
         process = (plain - baseline) * table.mask
         stages = {"score": table.values, "min": soft, "return_to_go": plain,
                   "baseline": baseline, "outcome": outcome}
-        return Credit(table.slots, process + outcome, stages)
+        return Credit(table.slots, process + outcome, lambda: stages)
 
     def _baseline(self, soft: Values, plain: Values, table: Table, group: Group) -> Values:
         """What is taken from each slot's return; a lone response's own return."""

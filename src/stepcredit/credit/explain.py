@@ -13,8 +13,8 @@ from rich.table import Table
 from torch import Tensor
 
 from stepcredit.credit.estimator import Credit, Estimator, Moments, grouped
-from stepcredit.data.advantages import Advantages
-from stepcredit.data.forest import offsets, to_packed
+from stepcredit.data.advantages import Advantages, from_ragged
+from stepcredit.data.forest import broadcast, offsets, to_packed
 from stepcredit.data.rollouts import Rollouts
 
 
@@ -47,8 +47,8 @@ class Explanation:
     @property
     def advantages(self) -> Advantages:
         """The advantage column, broadcast: what the estimator returns, bit for bit."""
-        chunks = torch.bincount(self.rollout, minlength=self.lengths.numel())
-        return Advantages(self.advantage, self.last - self.first + 1, chunks, self.lengths)
+        tokens = broadcast(self.advantage, self.last - self.first + 1)
+        return from_ragged(list(tokens.split(self.lengths.tolist())))
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -160,7 +160,7 @@ class _Part:
         if method.batch_step is not None and moments is not None:
             final = method.batch_step(final, moments)
         cut = (method.clipped(final) != final) & credit.slots.mask
-        stages = {**credit.stages, "advantage": method.clipped(final)}
+        stages = {**credit.stages(), "advantage": method.clipped(final)}
         ends = credit.chunk_ends
         counts = ends.sum(1)
         columns = {name: _by_chunk(table, ends) for name, table in stages.items()}

@@ -37,7 +37,8 @@ class Group:
 
     def largest(self, table: Values) -> Float64[Tensor, " group"]:
         """Largest |value| by group; slots that don't count must hold 0."""
-        return group_max(table.abs().amax(1), self.index, self.count)
+        low, high = table.aminmax(dim=1)
+        return group_max(torch.maximum(-low, high), self.index, self.count)
 
     def others(self, values: Float64[Tensor, " rollout"]) -> Float64[Tensor, " rollout"]:
         """Sum over the other rows of each row's group; exactly 0 for a row that stands alone.
@@ -52,7 +53,7 @@ class Group:
 
     def spread(self, per_group: Float64[Tensor, " group"]) -> Float64[Tensor, "rollout 1"]:
         """A number a group, handed to each of its rows."""
-        return per_group[self.index, None]
+        return per_group.index_select(0, self.index).unsqueeze(1)
 
 
 def standardize(
@@ -102,10 +103,10 @@ def standardize(
     if operator == "abs_max":
         return _abs_max(values, largest, group)
     count = group_sum(mask.sum(1), group.index, group.count).to(torch.float64)
-    deviation = (values - group.spread(group.sum(values) / count.clamp(min=1))) * mask
+    deviation = (values - group.spread(group.sum(values) / count.clamp(min=1))).mul_(mask)
     constant = group.largest(deviation) <= TOLERANCE * largest
     scale = rule(deviation, count, group, ddof, eps)
-    return deviation * group.spread(torch.where(constant, 0.0, scale))
+    return deviation.mul_(group.spread(torch.where(constant, 0.0, scale)))
 
 
 def _abs_max(values: Values, largest: Tensor, group: Group) -> Values:
@@ -114,7 +115,8 @@ def _abs_max(values: Values, largest: Tensor, group: Group) -> Values:
 
 
 def _inverse_std(deviation: Values, count: Tensor, group: Group, ddof: int, eps: float) -> Tensor:
-    variance = group.sum(deviation * deviation) / (count - ddof).clamp(min=1)
+    squares = group_sum(torch.linalg.vecdot(deviation, deviation), group.index, group.count)
+    variance = squares / (count - ddof).clamp(min=1)
     scale = variance.sqrt() + eps
     return torch.where(scale > 0, 1 / scale, 0.0)
 

@@ -49,7 +49,8 @@ def residual_count(mask: Mask, is_end: IsEnd = None) -> Values:
         [[2.0, 1.0, 0.0]]
     """
     if is_end is not None:
-        return suffix_sum(is_end.to(torch.float64))
+        passed = is_end.cumsum(1, dtype=torch.float64)
+        return (passed[:, -1:] - passed).add_(is_end)
     left = mask.sum(1, keepdim=True) - torch.arange(mask.shape[1], device=mask.device)
     return left.clamp_(min=0).to(torch.float64)
 

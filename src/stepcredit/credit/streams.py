@@ -92,8 +92,8 @@ def table_of(stream: Stream, rollouts: Rollouts) -> Table:
     """The stream on its slots; rollouts without it have none of the mask set."""
     slots = slots_of(stream, rollouts.lengths)
     values = to_dense(stream.values, stream.counts, width=slots.width).to(torch.float64)
-    full = stream.values.numel() == values.numel()
-    mask = slots.mask if full else slot_mask(stream.counts, slots.width)
+    everywhere = torch.equal(stream.counts, slots.counts)
+    mask = slots.mask if everywhere else slot_mask(stream.counts, slots.width)
     return Table(values, mask, slots)
 
 
@@ -163,7 +163,8 @@ def fuse_process(
 
     Source: PASS (2606.29296) section 5.2. Differs: any number of process streams.
     """
-    value = torch.zeros(slots.mask.shape, dtype=torch.float64, device=slots.counts.device)
-    for name, (table, source) in standardized.items():
-        value = torch.add(value, slots.read(table, source), alpha=weights[name])
-    return value.masked_fill_(shut[:, None], 0.0) if bool(shut.any()) else value
+    parts = [weights[name] * slots.read(*source) for name, source in standardized.items()]
+    if not parts:
+        return torch.zeros(slots.mask.shape, dtype=torch.float64, device=slots.counts.device)
+    value = sum(parts[1:], parts[0])
+    return value.masked_fill_(shut[:, None], 0.0)

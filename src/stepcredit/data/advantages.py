@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Float32, Int, Shaped
 from torch import Tensor
 
-from stepcredit.data.forest import broadcast, is_right_padded, not_zero, offsets
+from stepcredit.data.forest import broadcast, is_right_padded, not_zero
 from stepcredit.errors import RolloutError
 
 
@@ -18,13 +18,14 @@ class Advantages:
 
     Args:
         values: advantages packed, one a chunk (float32).
-        sizes: tokens each value is broadcast over; None = one each.
+        sizes: tokens each value is broadcast over, 0 allowed; the last of each rollout is 0, a
+            place for padding. None: one token each, and no such place.
         chunks: values a rollout.
         lengths: trained tokens a rollout.
 
     Example:
-        >>> a = Advantages(torch.tensor([0.5, -1.0]), torch.tensor([2, 1]), torch.tensor([2]),
-        ...                torch.tensor([3]))
+        >>> a = Advantages(torch.tensor([0.5, -1.0, 0.0]), torch.tensor([2, 1, 0]),
+        ...                torch.tensor([3]), torch.tensor([3]))
         >>> a.packed().tolist()
         [0.5, 0.5, -1.0]
         >>> a.padded(torch.tensor([[0, 1, 1, 0, 1]])).tolist()
@@ -87,22 +88,17 @@ class Advantages:
         )
 
     def _right_padded(self, width: int) -> Float32[Tensor, "rollout token"]:
-        """One broadcast writes values and padding alike: a last chunk of zeros ends every row."""
+        """One broadcast writes values and padding alike: each row's last chunk is its padding."""
         shape = (self.lengths.numel(), width)
         if self.sizes is None:
             out = self.values.new_zeros(shape)
             for row, values in zip(out, self.values.split(self.lengths.tolist()), strict=True):
                 row[: values.numel()] = values
             return out
-        padding = offsets(self.chunks + 1)[1:] - 1
-        total = self.values.numel() + self.lengths.numel()
-        values, sizes = self.values.new_zeros(total), self.sizes.new_empty(total)
-        real = torch.ones(total, dtype=torch.bool, device=values.device)
-        real[padding] = False
-        values.masked_scatter_(real, self.values)
-        sizes.masked_scatter_(real, self.sizes)
-        sizes[padding] = width - self.lengths
-        return broadcast(values, sizes, total=shape[0] * width).view(shape)
+        sizes = self.sizes.clone()
+        sizes[self.chunks.cumsum(0) - 1] = width - self.lengths
+        total = shape[0] * width
+        return broadcast(self.values, sizes, total=total).view(shape)
 
 
 def from_ragged(rows: list[Float[Tensor, " token"]]) -> Advantages:

@@ -11,6 +11,7 @@ import numpy as np
 from stepcredit.data.advantages import Advantages
 from stepcredit.data.checks import Row
 from stepcredit.data.splice import Float32Array
+from stepcredit.errors import RolloutError
 
 
 class Results:
@@ -45,8 +46,13 @@ class Results:
         self._start, self._size, self._replaces = array("q"), array("q"), bytearray()
 
     def put(self, rows: list[Row], advantages: Advantages) -> None:
-        """Keep the advantages of `rows`, 0 at tokens that are not trained."""
+        """Keep the advantages of `rows`, 0 at tokens that are not trained.
+
+        Raises:
+            RolloutError: an advantage that is no finite number, or not one a trained token.
+        """
         packed = advantages.packed().numpy()
+        _check(rows, packed)
         at = 0
         for row in rows:
             values = _on_response(packed[at : at + row.length], row.mask)
@@ -76,6 +82,17 @@ class Results:
     def replaces(self, position: int) -> bool:
         """Did the row come with advantages?"""
         return bool(self._replaces[position])
+
+
+def _check(rows: list[Row], packed: Float32Array) -> None:
+    ends = np.cumsum([row.length for row in rows])
+    if packed.size != ends[-1]:
+        raise RolloutError(f"{packed.size} advantages, but {ends[-1]} trained tokens")
+    if not np.isfinite(packed).all():
+        at = int(np.flatnonzero(~np.isfinite(packed))[0])
+        row = int(np.searchsorted(ends, at, side="right"))
+        reason = f"the method gives {packed[at]}, which is not a finite number"
+        raise RolloutError(reason, row=row, field="advantages")
 
 
 def _on_response(values: Float32Array, mask: list[int] | None) -> Float32Array:

@@ -300,6 +300,13 @@ def _groups(group: Sequence[Any] | Tensor | np.ndarray) -> tuple[list[str | int]
     """Labels in order of first appearance, and each row's index among them."""
     if isinstance(group, Tensor | np.ndarray):
         array = group.cpu().numpy() if isinstance(group, Tensor) else group
+        if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
+            reason = f"expected one integer a rollout, got {array.dtype} of shape {array.shape}"
+            raise RolloutError(reason, field="group")
+        new = array[1:] != array[:-1]
+        if bool((array[1:] >= array[:-1]).all()):
+            labels = array[np.concatenate([[True], new])] if array.size else array
+            return labels.tolist(), torch.from_numpy(np.concatenate([[0], new]).cumsum()[: array.size])
         unique, first, inverse = np.unique(array, return_index=True, return_inverse=True)
         order = np.argsort(first, kind="stable")
         rank = np.empty_like(order)
