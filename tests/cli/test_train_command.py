@@ -1,0 +1,93 @@
+"""`stepcredit train`: what its options mean and how it ends."""
+
+from __future__ import annotations
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from stepcredit.cli.told import told_in_one_line
+from stepcredit.cli.train import train
+from stepcredit.lab import train as lab
+
+app = typer.Typer()
+app.command()(told_in_one_line(train))
+app.command("other")(lambda: None)
+
+
+def run(*arguments: str):
+    return CliRunner().invoke(app, ["train", *arguments])
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """The arguments of the lab's two jobs, which are not run."""
+    calls = []
+    monkeypatch.setattr(lab, "train", lambda *args: calls.append(("train", *args)))
+    monkeypatch.setattr(lab, "resume", lambda *args: calls.append(("resume", *args)))
+    return calls
+
+
+def test_the_options_become_settings(asked, tmp_path):
+    result = run(
+        *["--method", "pass-min", "--set", "temperature=0.3", "--set", "operator=center"],
+        *["--compare", "none", "--signal", "hackable", "--seed", "2", "--updates", "7"],
+        *["--name", "mine", "--runs-dir", str(tmp_path), "--cache-dir", str(tmp_path / "c")],
+    )
+    assert result.exit_code == 0, result.output
+    ((job, settings, runs, name, cache),) = asked
+    assert (job, runs, name, cache) == ("train", tmp_path, "mine", tmp_path / "c")
+    assert settings.estimators()[0][1].temperature == 0.3
+    assert settings.estimators()[0][1].operator == "center"
+    assert (settings.compare, settings.signal, settings.updates) == (None, "hackable", 7)
+    assert settings.seed == settings.warm.seed == 2
+
+
+def test_the_default_is_pass_against_grpo_on_the_noisy_signal(asked):
+    assert run().exit_code == 0
+    settings = asked[0][1]
+    assert [label for label, _ in settings.estimators()] == ["pass", "grpo"]
+    assert (settings.signal, settings.updates, settings.seed) == ("noisy", 80, 0)
+
+
+def test_quick_is_small(asked):
+    assert run("--quick", "--seed", "1").exit_code == 0
+    assert asked[0][1].updates < 10
+    assert asked[0][1].warm.seed == 1
+
+
+def test_resume_takes_the_folder_and_no_settings(asked, tmp_path):
+    assert run("--resume", str(tmp_path)).exit_code == 0
+    assert asked[0][:2] == ("resume", tmp_path)
+    refused = run("--resume", str(tmp_path), "--set", "k=1")
+    assert refused.exit_code == 1
+    assert refused.stderr == "--set: the run has its own settings; leave this out\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--set", "kk=1"], "--set kk: pass has no such field, did you mean 'k'?"),
+        (["--set", "k=-1"], "--set k: expected a number of at least 0, got -1"),
+        (["--updates", "0"], "updates: expected a positive number, got 0"),
+        (["--compare", "opd"], "opd: needs a signal this task does not give: student_logprobs"),
+        (
+            ["--signal", "loud"],
+            "signal: expected one of exact, noisy, hackable, centred, negative, got 'loud'",
+        ),
+    ],
+)
+def test_a_wrong_option_is_told_in_one_line_before_anything_is_done(asked, arguments, line):
+    result = run(*arguments)
+    assert (result.exit_code, result.stderr) == (1, line + "\n")
+    assert asked == []
+
+
+def test_an_interrupt_tells_how_to_go_on(monkeypatch):
+    def stopped(*_):
+        raise KeyboardInterrupt("interrupted; go on by: stepcredit train --resume runs/x")
+
+    monkeypatch.setattr(lab, "train", stopped)
+    result = run()
+    assert result.exit_code == 130
+    assert result.stderr == "interrupted; go on by: stepcredit train --resume runs/x\n"
