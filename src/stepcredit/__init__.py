@@ -3,54 +3,90 @@
 Step scores, teacher log-probs, outcome and format rewards in; one advantage a token out.
 """
 
-from stepcredit.credit import (
-    ADCA,
-    Credit,
-    DrGRPO,
-    Estimator,
-    Explanation,
-    GDPO,
-    GOPD,
-    GRPO,
-    Moments,
-    OPD,
-    PASS,
-    PASSMin,
-    PRIME,
-    PURE,
-    ProcessGRPO,
-    RLOO,
-    estimator,
-    methods,
-    register,
-)
-from stepcredit.data import Advantages, Rollouts, Steps, TokenAdvantages, Tokens
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from stepcredit.credit import (
+        ADCA,
+        GDPO,
+        GOPD,
+        GRPO,
+        OPD,
+        PASS,
+        PRIME,
+        PURE,
+        RLOO,
+        Credit,
+        DrGRPO,
+        Estimator,
+        Explanation,
+        Moments,
+        PASSMin,
+        ProcessGRPO,
+        estimator,
+        methods,
+        register,
+    )
+    from stepcredit.data import (
+        Advantages,
+        RolloutFile,
+        Rollouts,
+        Steps,
+        TokenAdvantages,
+        Tokens,
+        read_rollouts,
+        read_rows,
+        write_rollouts,
+    )
 
 __version__ = "0.1.0"
 
 __all__ = [
     "ADCA",
+    "GDPO",
+    "GOPD",
+    "GRPO",
+    "OPD",
+    "PASS",
+    "PRIME",
+    "PURE",
+    "RLOO",
     "Advantages",
     "Credit",
     "DrGRPO",
     "Estimator",
     "Explanation",
-    "GDPO",
-    "GOPD",
-    "GRPO",
     "Moments",
-    "OPD",
-    "PASS",
     "PASSMin",
-    "PRIME",
-    "PURE",
     "ProcessGRPO",
-    "RLOO",
+    "RolloutFile",
     "Rollouts",
     "Steps",
     "TokenAdvantages",
     "Tokens",
     "estimator",
     "methods",
+    "read_rollouts",
+    "read_rows",
     "register",
+    "write_rollouts",
 ]
+
+_ROOMS = ("data", "credit")
+
+
+def __getattr__(name: str) -> Any:
+    """Load torch with the first name that needs it: the command line's help does not."""
+    if name in _ROOMS:
+        return import_module(f"stepcredit.{name}")
+    if name not in __all__:
+        raise AttributeError(f"module 'stepcredit' has no attribute {name!r}")
+    rooms = (import_module(f"stepcredit.{room}") for room in _ROOMS)
+    room = next(room for room in rooms if name in room.__all__)
+    globals()[name] = getattr(room, name)
+    return globals()[name]
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

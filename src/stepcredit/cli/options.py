@@ -11,8 +11,8 @@ import typer
 from stepcredit.errors import MethodError, RolloutError
 
 if TYPE_CHECKING:
-    from stepcredit.credit import Advantages, Estimator, Moments
-    from stepcredit.data import Rollouts
+    from stepcredit.credit import Estimator, Moments
+    from stepcredit.data import Advantages, Rollouts
     from stepcredit.data.files import RolloutFile
 
 INPUT_HELP = "Rollouts: .jsonl, .jsonl.gz or .parquet; - is standard input."
