@@ -52,6 +52,11 @@ class Signal:
         """Is it one score a token?"""
         return self.slots.ends is None
 
+    @property
+    def present(self) -> Bool[Tensor, " rollout"]:
+        """Which rollouts have the stream: a row's scores stand at its beginning."""
+        return self.mask[:, 0]
+
 
 @dataclass(frozen=True, eq=False)
 class Chunks:
@@ -87,7 +92,7 @@ def tokens(signal: Signal) -> Chunks:
     """
     lengths = signal.slots.lengths
     slots = signal.slots if signal.of_tokens else Slots(lengths, lengths)
-    present = signal.mask.any(1)
+    present = signal.present
     if bool(present.all()):
         return Chunks(slots)
     return Chunks(slots, slots.mask & (present[:, None] | slots.end_slots()))
@@ -141,7 +146,7 @@ def windows(signal: Signal, size: int = 32) -> Chunks:
     if isinstance(size, bool) or not isinstance(size, int) or size < 1:
         raise MethodError(f"must be a whole number of at least 1, got {size!r}", field="size")
     lengths = signal.slots.lengths
-    counts = torch.where(signal.mask.any(1), (lengths + size - 1) // size, 1)
+    counts = torch.where(signal.present, (lengths + size - 1) // size, 1)
     index = torch.arange(1, int(counts.max()) + 1, device=lengths.device)
     ends = torch.minimum(index * size, lengths[:, None]) - 1
     last = index == counts[:, None]
@@ -195,8 +200,9 @@ def group_runs(signal: Signal, eta: float = ETA) -> Chunks:
     rows = torch.bincount(signal.group.index, minlength=signal.group.count)
     mean = group_sum(z, signal.group.index, signal.group.count) / rows[:, None]
     jumps = _jumps(mean, mean.abs().amax(1, keepdim=True), eta)[signal.group.index]
-    present = signal.mask.any(1, keepdim=True)
-    return Chunks(slots, _close(jumps & present, slots))
+    present = signal.present[:, None]
+    ends = _close(jumps & present, slots)
+    return Chunks(slots, None if torch.equal(ends, slots.mask) else ends)
 
 
 def _jumps(values: Values, largest: Tensor, eta: float) -> Bool[Tensor, "rollout between"]:

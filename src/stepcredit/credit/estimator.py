@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from stepcredit.credit.explain import Explanation
 
 ENTRY_POINTS = "stepcredit.estimators"
-BLOCK = 262144
+BLOCK = 65_536
 """Scores a block of whole groups: what keeps a token signal's float64 tables in a core's cache."""
 
 

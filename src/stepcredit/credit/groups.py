@@ -37,8 +37,8 @@ class Group:
 
     def largest(self, table: Values) -> Float64[Tensor, " group"]:
         """Largest |value| by group; slots that don't count must hold 0."""
-        low, high = table.aminmax(dim=1)
-        return group_max(torch.maximum(-low, high), self.index, self.count)
+        rows = torch.maximum(table.amax(1), -table.amin(1))
+        return group_max(rows, self.index, self.count)
 
     def others(self, values: Float64[Tensor, " rollout"]) -> Float64[Tensor, " rollout"]:
         """Sum over the other rows of each row's group; exactly 0 for a row that stands alone.
@@ -115,8 +115,7 @@ def _abs_max(values: Values, largest: Tensor, group: Group) -> Values:
 
 
 def _inverse_std(deviation: Values, count: Tensor, group: Group, ddof: int, eps: float) -> Tensor:
-    squares = group_sum(torch.linalg.vecdot(deviation, deviation), group.index, group.count)
-    variance = squares / (count - ddof).clamp(min=1)
+    variance = group.sum(deviation * deviation) / (count - ddof).clamp(min=1)
     scale = variance.sqrt() + eps
     return torch.where(scale > 0, 1 / scale, 0.0)
 

@@ -8,7 +8,7 @@ nothing is ever compacted and expanded again.
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool, Float64, Int64
 from torch import Tensor
 
 from stepcredit.credit.groups import TOLERANCE, Group, Mask, Values
@@ -41,32 +41,32 @@ def return_to_go(values: Values, is_end: IsEnd = None) -> Values:
     return suffix_sum(values if is_end is None else values * is_end)
 
 
-def residual_count(mask: Mask, is_end: IsEnd = None) -> Values:
+def residual_count(mask: Mask, is_end: IsEnd = None) -> Int64[Tensor, "rollout slot"]:
     """Chunks from a slot's chunk to the response's end, n_j = K - j + 1; 0 past the end.
 
     Example:
         >>> residual_count(torch.tensor([[True, True, False]])).tolist()
-        [[2.0, 1.0, 0.0]]
+        [[2, 1, 0]]
     """
     if is_end is not None:
-        passed = is_end.cumsum(1, dtype=torch.float64)
+        passed = is_end.cumsum(1)
         return (passed[:, -1:] - passed).add_(is_end)
     left = mask.sum(1, keepdim=True) - torch.arange(mask.shape[1], device=mask.device)
-    return left.clamp_(min=0).to(torch.float64)
+    return left.clamp_(min=0)
 
 
-def divisor(count: Values, k: float) -> Values:
+def divisor(count: Int64[Tensor, "rollout slot"], k: float) -> Values:
     """n^k from a table of powers; 1 past a response's end, where n is 0; n is at most the width.
 
     Example:
-        >>> divisor(torch.tensor([[2.0, 1.0, 0.0]]).double(), 2.0).tolist()
+        >>> divisor(torch.tensor([[2, 1, 0]]), 2.0).tolist()
         [[4.0, 1.0, 1.0]]
     """
     if k == 0:
-        return torch.ones_like(count)
+        return torch.ones_like(count, dtype=torch.float64)
     powers = torch.arange(count.shape[1] + 1, dtype=torch.float64, device=count.device) ** k
     powers[0] = 1.0
-    return powers[count.to(torch.int64)]
+    return powers.index_select(0, count.flatten()).view(count.shape)
 
 
 def divide_length(returns: Values, divisors: Values) -> Values:

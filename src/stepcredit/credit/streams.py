@@ -163,8 +163,8 @@ def fuse_process(
 
     Source: PASS (2606.29296) section 5.2. Differs: any number of process streams.
     """
-    parts = [weights[name] * slots.read(*source) for name, source in standardized.items()]
+    kept = (~shut)[:, None].to(torch.float64)
+    parts = [slots.read(*source) * (weights[name] * kept) for name, source in standardized.items()]
     if not parts:
-        return torch.zeros(slots.mask.shape, dtype=torch.float64, device=slots.counts.device)
-    value = sum(parts[1:], parts[0])
-    return value.masked_fill_(shut[:, None], 0.0)
+        return torch.zeros(slots.mask.shape, dtype=torch.float64, device=kept.device)
+    return sum(parts[1:], parts[0])
