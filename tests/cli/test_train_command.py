@@ -40,7 +40,7 @@ def test_the_options_become_settings(asked, tmp_path):
     assert settings.estimators()[0][1].temperature == 0.3
     assert settings.estimators()[0][1].operator == "center"
     assert (settings.compare, settings.signal, settings.updates) == (None, "hackable", 7)
-    assert settings.seed == settings.warm.seed == 2
+    assert settings.seed == settings.warm.seed == settings.teacher.seed == 2
 
 
 def test_the_default_is_pass_against_grpo_on_the_noisy_signal(asked):
@@ -70,7 +70,6 @@ def test_resume_takes_the_folder_and_no_settings(asked, tmp_path):
         (["--set", "kk=1"], "--set kk: pass has no such field, did you mean 'k'?"),
         (["--set", "k=-1"], "--set k: expected a number of at least 0, got -1"),
         (["--updates", "0"], "updates: expected a positive number, got 0"),
-        (["--compare", "opd"], "opd: needs a signal this task does not give: student_logprobs"),
         (
             ["--signal", "loud"],
             "signal: expected one of exact, noisy, hackable, centred, negative, got 'loud'",

@@ -6,6 +6,7 @@ import io
 import json
 import os
 from collections import defaultdict
+from dataclasses import dataclass, replace
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -14,12 +15,12 @@ from rich.console import Console
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import stepcredit as sc
-from stepcredit.errors import FileError, MethodError, StepCreditError
+from stepcredit.errors import FileError, MethodError, RolloutError, StepCreditError
 from stepcredit.lab import train as job
 from stepcredit.lab.model import ModelSettings
 from stepcredit.lab.report import closing_figures
 from stepcredit.lab.runs import RunFolder
-from stepcredit.lab.settings import TrainSettings, quick_settings
+from stepcredit.lab.settings import TrainSettings, needs_logprobs, quick_settings
 from stepcredit.lab.warmstart import WarmStartSettings
 
 MICRO_WARM = WarmStartSettings(
@@ -45,6 +46,7 @@ MICRO = TrainSettings(
     evaluation_samples=8,
     max_new_tokens=40,
     warm=MICRO_WARM,
+    teacher=replace(MICRO_WARM, seed=7),
 )
 
 
@@ -263,14 +265,8 @@ def test_settings_out_of_range_are_refused(changes, line):
     assert str(refused.value) == line
 
 
-def test_a_method_that_needs_log_probs_is_refused_before_training():
-    with pytest.raises(MethodError) as refused:
-        TrainSettings(method="opd")
-    assert str(refused.value) == "opd: needs a signal this task does not give: student_logprobs"
-
-
-def test_every_other_method_is_accepted_with_the_labs_weights():
-    for name in set(sc.methods()) - {"opd", "g-opd", "prime"}:
+def test_every_method_is_accepted_with_the_labs_weights():
+    for name in sc.methods():
         settings = TrainSettings(method=name)
         assert settings.estimators()[0][1].name == name
     assert TrainSettings(method="gdpo").estimators()[0][1].weights == {
@@ -278,6 +274,41 @@ def test_every_other_method_is_accepted_with_the_labs_weights():
         "format": 0.3,
     }
     assert dict(TrainSettings(method="grpo").estimators()).keys() == {"grpo", "grpo-defaults"}
+
+
+def test_a_method_whose_signal_the_task_lacks_is_refused_before_training():
+    @dataclass(frozen=True)
+    class Critic(sc.Estimator):
+        name = "critic"
+
+        def credit(self, rollouts):
+            raise RolloutError("missing", row=0, field="values")
+
+    with pytest.raises(MethodError) as refused:
+        needs_logprobs("critic", Critic())
+    assert str(refused.value) == "critic: needs a signal this task does not give: values"
+    assert not needs_logprobs("pass", sc.PASS())
+    assert needs_logprobs("opd", sc.OPD())
+
+
+@pytest.mark.parametrize("method", ["opd", "g-opd", "prime"])
+def test_methods_made_of_log_probs_learn_from_a_teacher(run, tmp_path, method):
+    """Log-probs of policy, teacher and warm start, recorded, give the recorded advantages."""
+    settings = replace(MICRO, method=method, compare=None, updates=1)
+    cache = run[0].parents[1] / "cache"
+    folder = job.train(settings, tmp_path, None, cache, Console(file=io.StringIO()))
+    rows = lines(folder / "rollouts.jsonl")
+    readers = ("student", "teacher", "base", "prm", "ref")
+    rollouts = sc.Rollouts(
+        group=[row["group"] for row in rows],
+        outcome=[row["outcome"] for row in rows],
+        logprobs={reader: [row[f"{reader}_logprobs"] for row in rows] for reader in readers},
+    )
+    expected = dict(settings.estimators())[method](rollouts).ragged()
+    for row, advantages in zip(rows, expected, strict=True):
+        assert row["advantages"] == pytest.approx(advantages.tolist(), abs=1e-6)
+        assert row["student_logprobs"] == pytest.approx(row["base_logprobs"], abs=1e-5)
+    assert any(row["teacher_logprobs"] != row["base_logprobs"] for row in rows)
 
 
 def test_the_quick_run_is_the_same_job_made_small():

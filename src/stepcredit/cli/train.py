@@ -77,7 +77,10 @@ def _settings(quick: bool, **given: Any) -> Any:
     if quick:
         return quick_settings(**given)
     settings = TrainSettings(**given)
-    return replace(settings, warm=replace(settings.warm, seed=settings.seed))
+    warm, teacher = (
+        replace(start, seed=settings.seed) for start in (settings.warm, settings.teacher)
+    )
+    return replace(settings, warm=warm, teacher=teacher)
 
 
 def _refuse_others(context: typer.Context) -> None:

@@ -78,6 +78,8 @@ class StepCreditGRPOTrainer(GRPOTrainer):
         format_reward: name of the reward function that is the format reward.
         format_gate: a response keeps the format where the format reward is > 0 (None) or >= a
             number; or a callable with `process_signal`'s arguments, giving a bool a completion.
+        logprobs: called as `process_signal`; gives {"student" | "teacher" | "base" | "prm" | "ref":
+            `sc.Tokens`}, for the methods made of them.
         args, kwargs: GRPOTrainer's own.
 
     Raises:
@@ -103,10 +105,11 @@ class StepCreditGRPOTrainer(GRPOTrainer):
         outcome_reward: str | None = None,
         format_reward: str | None = None,
         format_gate: FormatGate = None,
+        logprobs: ProcessSignal | None = None,
         **kwargs: Any,
     ) -> None:
         self.estimator = sc.estimator(estimator) if isinstance(estimator, str) else estimator
-        self.process_signal = process_signal
+        self.process_signal, self.logprobs = process_signal, logprobs
         self.outcome_reward, self.format_reward = outcome_reward, format_reward
         self.format_gate = format_gate
         self.credited: CreditedBatch | None = None
@@ -157,7 +160,8 @@ class StepCreditGRPOTrainer(GRPOTrainer):
         return {
             "group": [row // size for row in range(count)],
             "lengths": present.sum(1).tolist(),
-            "process": self._process(sampled, present),
+            "process": self._streams(self.process_signal, sampled, present),
+            "logprobs": self._streams(self.logprobs, sampled, present),
             "outcome": self._outcome(sampled.rewards),
             "format": format_,
             "format_ok": self._format_ok(sampled, format_),
@@ -167,10 +171,8 @@ class StepCreditGRPOTrainer(GRPOTrainer):
         model: Any = self.model
         return "train" if model.training else "eval"
 
-    def _process(self, sampled: SampledBatch, present: Tensor) -> Any:
-        if self.process_signal is None:
-            return None
-        return streams_of(self.process_signal(**_as_arguments(sampled)), present)
+    def _streams(self, signal: ProcessSignal | None, sampled: SampledBatch, present: Tensor) -> Any:
+        return None if signal is None else streams_of(signal(**_as_arguments(sampled)), present)
 
     def _outcome(self, rewards: Tensor) -> list[float | None] | None:
         names = self.reward_func_names
@@ -264,7 +266,8 @@ def _silent(signal: Any) -> Any:
     if isinstance(signal, sc.Steps):
         return sc.Steps(signal.ends, torch.zeros_like(signal.values), counts=signal.counts)
     if isinstance(signal, Stream):
-        return type(signal)(torch.zeros_like(signal.values), counts=signal.counts)
+        kind: Any = type(signal)
+        return kind(torch.zeros_like(signal.values), counts=signal.counts)
     return [None if value is None else 0.0 for value in signal]
 
 

@@ -23,9 +23,10 @@ import stepcredit as sc
 from stepcredit.engines.trl import StepCreditGRPOTrainer
 from stepcredit.lab.arithmetic import problems
 from stepcredit.lab.evaluate import HELD_OUT_SEED, Evaluation, evaluate
+from stepcredit.lab.readers import Readers
 from stepcredit.lab.resume import mark
 from stepcredit.lab.runs import RunFolder
-from stepcredit.lab.settings import TrainSettings
+from stepcredit.lab.settings import TrainSettings, needs_logprobs
 from stepcredit.lab.signals import Simulated
 from stepcredit.lab.task import ArithmeticTask
 
@@ -94,7 +95,11 @@ def train_method(
     model, tokenizer = load_policy(folder.warm_start)
     task = task_of(settings, tokenizer)
     working = folder.working(run.label)
-    trainer = build_trainer(settings, model, tokenizer, task, run.estimator, working)
+    readers = None
+    if needs_logprobs(run.label, run.estimator):
+        teacher, base = load_policy(folder.teacher)[0], load_policy(folder.warm_start)[0]
+        readers = Readers(model, teacher, base, tokenizer)
+    trainer = build_trainer(settings, model, tokenizer, task, run.estimator, working, readers)
     trainer.add_callback(Recorder(settings, folder, run, trainer, task, watch, stop))
     trainer.train(resume_from_checkpoint=None if run.checkpoint is None else str(run.checkpoint))
     if trainer.state.global_step < trainer.args.max_steps:
@@ -112,6 +117,7 @@ def build_trainer(
     task: ArithmeticTask,
     estimator: sc.Estimator,
     output_dir: Path,
+    readers: Readers | None = None,
 ) -> StepCreditGRPOTrainer:
     """TRL's trainer on the task, with the estimator's advantages.
 
@@ -127,6 +133,7 @@ def build_trainer(
         processing_class=tokenizer,
         estimator=estimator,
         process_signal=task.process_signal,
+        logprobs=readers,
         outcome_reward="accuracy" if weighs_format else "task_reward",
         format_reward="format_reward",
     )
@@ -149,7 +156,7 @@ def grpo_config(settings: TrainSettings, output_dir: Path) -> GRPOConfig:
         loss_type=settings.loss,
         epsilon=settings.clip_ratio,
         learning_rate=settings.learning_rate,
-        lr_scheduler_type="constant",
+        lr_scheduler_type=settings.schedule,
         adam_beta1=settings.beta1,
         adam_beta2=settings.beta2,
         weight_decay=0.0,

@@ -43,10 +43,10 @@ class Live:
         self.tasks: dict[str, Any] = {}
         self.evaluated: dict[str, float] = {}
 
-    def warm(self, step: int, most: int, found: Any) -> None:
-        """The warm start's supervised steps."""
+    def warm(self, label: str, step: int, most: int, found: Any) -> None:
+        """Supervised steps."""
         passed = "" if found is None else f"pass@1 {found.pass_at_1.mean:.3f}"
-        self._show("warm start", step, most, passed)
+        self._show(label, step, most, passed)
 
     def update(self, label: str, row: dict[str, Any]) -> None:
         """A row of metrics."""

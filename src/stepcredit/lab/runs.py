@@ -58,6 +58,11 @@ class RunFolder:
         return self.path / "warm_start"
 
     @property
+    def teacher(self) -> Path:
+        """The model that log-probs are taken from, where a method is made of them."""
+        return self.path / "teacher"
+
+    @property
     def curves(self) -> Path:
         """The picture."""
         return self.path / "curves.png"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,18 @@ from stepcredit.lab.model import ModelSettings
 from stepcredit.lab.signals import Simulated
 from stepcredit.lab.warmstart import WarmStartSettings
 
+READERS = ("student", "teacher", "base", "prm", "ref")
 STREAMS = ("process", "outcome", "format")
+TEACHER = WarmStartSettings(
+    filler=0.0,
+    early_stop=0.0,
+    floor=0.0,
+    target=0.8,
+    ceiling=1.0,
+    check_from=300,
+    check_every=25,
+    max_steps=3000,
+)
 
 
 @dataclass(frozen=True)
@@ -32,7 +43,7 @@ class TrainSettings:
         seed: of the warm start, the problems, the sampling and the signal's noise.
         updates: generations of `prompts` x `group_size` completions, each trained on once, in
             `minibatches` optimizer steps.
-        learning_rate, beta1, beta2, clip_ratio, max_grad_norm, loss: of those steps.
+        learning_rate, schedule, beta1, beta2, clip_ratio, max_grad_norm, loss: of those steps.
         weights: of the process, outcome and format streams.
         clip: bound of an advantage's size.
         evaluate_every, checkpoint_every, record_every: in updates; the last writes whole batches
@@ -40,6 +51,8 @@ class TrainSettings:
         evaluation_problems, evaluation_samples: the fixed held-out set, and answers a problem.
         threads: of torch; a part of the settings because sums depend on it.
         warm: the supervised start.
+        teacher: the supervised training of the model that a method made of log-probs learns from;
+            without such a method it is not trained.
     """
 
     method: str = "pass"
@@ -51,7 +64,8 @@ class TrainSettings:
     prompts: int = 12
     group_size: int = 8
     minibatches: int = 2
-    learning_rate: float = 1.2e-4
+    learning_rate: float = 1.5e-4
+    schedule: str = "constant"
     beta1: float = 0.9
     beta2: float = 0.95
     clip_ratio: float = 0.2
@@ -67,6 +81,7 @@ class TrainSettings:
     evaluation_samples: int = 8
     threads: int = 1
     warm: WarmStartSettings = field(default_factory=WarmStartSettings)
+    teacher: WarmStartSettings = TEACHER
 
     def __post_init__(self) -> None:
         for name in ("updates", "prompts", "minibatches", "evaluate_every", "checkpoint_every"):
@@ -79,7 +94,7 @@ class TrainSettings:
             raise StepCreditError(reason, field="minibatches")
         Simulated(self.signal)
         for label, estimator in self.estimators():
-            _check_signals(label, estimator)
+            needs_logprobs(label, estimator)
 
     def estimators(self) -> list[tuple[str, sc.Estimator]]:
         """(label, estimator) of each method in the order they are trained; labels differ."""
@@ -123,11 +138,10 @@ class TrainSettings:
         """
         try:
             given = json.loads(path.read_text())["settings"]
-            warm = given.pop("warm")
-            model = ModelSettings(**warm.pop("model"))
-            weights = tuple(given.pop("weights"))
-            warmed = WarmStartSettings(**warm, model=model)
-            return cls(**given, weights=weights, warm=warmed)
+            starts: dict[str, Any] = {
+                name: _warm_start(given.pop(name)) for name in ("warm", "teacher")
+            }
+            return cls(**{**given, "weights": tuple(given["weights"])}, **starts)
         except FileNotFoundError:
             raise FileError("no such file: not a run folder", field=str(path)) from None
         except (ValueError, KeyError, TypeError) as error:
@@ -165,24 +179,39 @@ def quick_settings(**changes: Any) -> TrainSettings:
         "record_every": 4,
         "evaluation_problems": 128,
         "warm": warm,
+        "teacher": replace(TEACHER, seed=warm.seed, model=warm.model, target=0.0, check_from=240),
     }
     return TrainSettings(**{**defaults, **changes})
 
 
-def _check_signals(label: str, estimator: sc.Estimator) -> None:
-    """Refuse, before anything is trained, a method that needs signals the task does not have."""
-    made_up = sc.Rollouts(
-        group=[0, 0],
-        process=sc.Steps(ends=[[1, 3], [2]], scores=[[0.9, 0.2], [0.5]]),
-        outcome=[1.0, 0.0],
-        format=[1.0, 1.0],
-        format_ok=[True, True],
-    )
+def needs_logprobs(label: str, estimator: sc.Estimator) -> bool:
+    """Is the method made of log-probs, of a teacher or another reader?
+
+    Raises:
+        MethodError: it needs another signal that the task does not have.
+    """
+    made_up: dict[str, Any] = {
+        "group": [0, 0],
+        "process": sc.Steps(ends=[[1, 3], [2]], scores=[[0.9, 0.2], [0.5]]),
+        "outcome": [1.0, 0.0],
+        "format": [1.0, 1.0],
+        "format_ok": [True, True],
+    }
+    probs = {reader: [[-1.0] * 4, [-1.0] * 3] for reader in READERS}
     try:
-        estimator(made_up)
+        estimator(sc.Rollouts(**made_up, logprobs=probs))
     except RolloutError as error:
         reason = f"needs a signal this task does not give: {error.field}"
         raise MethodError(reason, field=label) from None
+    try:
+        estimator(sc.Rollouts(**made_up))
+    except RolloutError:
+        return True
+    return False
+
+
+def _warm_start(given: dict[str, Any]) -> WarmStartSettings:
+    return WarmStartSettings(**{**given, "model": ModelSettings(**given["model"])})
 
 
 def _default(declared: dataclasses.Field[Any]) -> Any:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from stepcredit.data.streams import Stream
 from stepcredit.lab.arithmetic import Graded, completion_text, grade
 from stepcredit.lab.signals import Simulated
 
@@ -77,31 +78,31 @@ class ArithmeticTask:
     def rows(self, batch: CreditedBatch, method: str, update: int) -> list[dict[str, Any]]:
         """A batch in the ROLLOUTS format, one row a completion, advantages included."""
         sampled, rollouts = batch.sampled, batch.rollouts
-        steps = rollouts.streams["process"]
-        counts = steps.counts.tolist()
-        scores = [row.numpy() for row in torch.split(steps.values, counts)]
         graded = self.graded(sampled.prompts, sampled.completion_ids)
+        scores = _by_rollout(rollouts.streams["process"])
+        probs = {f"{n}_logprobs": _by_rollout(s) for n, s in rollouts.logprobs.items()}
         advantages = batch.advantages.cpu().numpy()
         rows = []
         for i, ids in enumerate(sampled.completion_ids):
             text = completion_text(ids, self.tokenizer)
-            rows.append(
-                {
-                    "group": f"{method}-{update}-{int(rollouts.group_index[i])}",
-                    "length": len(ids),
-                    "prompt": sampled.prompts[i],
-                    "text": text,
-                    "tokens": list(text),
-                    "token_ids": ids,
-                    "step_ends": graded[i].step_ends,
-                    "step_scores": scores[i],
-                    "outcome": float(rollouts.outcome[i]),
-                    "format": float(rollouts.format[i]),
-                    "format_ok": bool(rollouts.format_ok[i]),
-                    "advantages": advantages[i, : len(ids)],
-                    "method": method,
-                    "update": update,
-                    "kinds": graded[i].kinds,
-                }
-            )
+            row = {
+                "group": f"{method}-{update}-{int(rollouts.group_index[i])}",
+                "length": len(ids),
+                "prompt": sampled.prompts[i],
+                "text": text,
+                "tokens": list(text),
+                "token_ids": ids,
+                "step_ends": graded[i].step_ends,
+                "step_scores": scores[i],
+                "outcome": float(rollouts.outcome[i]),
+                "format": float(rollouts.format[i]),
+                "format_ok": bool(rollouts.format_ok[i]),
+                "advantages": advantages[i, : len(ids)],
+            }
+            row |= {name: values[i] for name, values in probs.items()}
+            rows.append({**row, "method": method, "update": update, "kinds": graded[i].kinds})
         return rows
+
+
+def _by_rollout(stream: Stream) -> list[np.ndarray]:
+    return [values.numpy() for values in torch.split(stream.values, stream.counts.tolist())]

@@ -7,6 +7,7 @@ import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,9 @@ from stepcredit.lab.requires import require_train
 from stepcredit.lab.resume import mark, restore
 from stepcredit.lab.runs import RunFolder, write_json
 from stepcredit.lab.sampling import sample
-from stepcredit.lab.settings import TrainSettings
+from stepcredit.lab.settings import TrainSettings, needs_logprobs
 from stepcredit.lab.signals import filler_gap
-from stepcredit.lab.warmstart import warm_start
+from stepcredit.lab.warmstart import WarmStartSettings, warm_start
 
 WARM_START = "warm start"
 PROBE_PROMPTS = 32
@@ -130,11 +131,9 @@ def _start(
     """The run's copy of the warm start, its evaluation, and the warning about the signal."""
     from stepcredit.lab.loop import evaluate_policy, load_policy
 
-    if not folder.warm_start.is_dir():
-        source = warm_start(settings.warm, cache_dir, shown.warm)
-        draft = folder.path / ".warm_start"
-        shutil.copytree(source, draft, dirs_exist_ok=True)
-        draft.replace(folder.warm_start)
+    _keep(settings.warm, folder.warm_start, cache_dir, shown)
+    if any(needs_logprobs(*method) for method in settings.estimators()):
+        _keep(settings.teacher, folder.teacher, cache_dir, shown)
     if folder.rows("metrics"):
         return
     model, tokenizer = load_policy(folder.warm_start)
@@ -146,6 +145,16 @@ def _start(
     mark(folder, [])
 
 
+def _keep(settings: WarmStartSettings, path: Path, cache_dir: Path, shown: Live) -> None:
+    """The run's own copy of a supervised model; trained where the cache has none."""
+    if path.is_dir():
+        return
+    source = warm_start(settings, cache_dir, partial(shown.warm, path.name.replace("_", " ")))
+    draft = path.with_name(f".{path.name}")
+    shutil.copytree(source, draft, dirs_exist_ok=True)
+    draft.replace(path)
+
+
 def signal_warnings(settings: TrainSettings, model: Any, tokenizer: Any) -> list[str]:
     """One line where the signal pays contentless steps more than right ones.
 
@@ -154,11 +163,15 @@ def signal_warnings(settings: TrainSettings, model: Any, tokenizer: Any) -> list
         model, tokenizer: the warm start, whose answers are scored.
 
     Returns:
-        no line, or one with the gap in score and the gap in the method's advantages.
+        no line, or one with the gap in score and the gap in the method's advantages; none for a
+        method made of log-probs, which does not read the signal.
     """
     from stepcredit.lab.arithmetic import problems
     from stepcredit.lab.loop import task_of
 
+    label, estimator = settings.estimators()[0]
+    if needs_logprobs(label, estimator):
+        return []
     drawn = problems(PROBE_PROMPTS, "train", settings.seed)
     prompts = [p.prompt for p in drawn for _ in range(settings.group_size)]
     asked = [p.prompt for p in drawn]
@@ -170,7 +183,6 @@ def signal_warnings(settings: TrainSettings, model: Any, tokenizer: Any) -> list
     gap = filler_gap(scores, kinds)
     if gap is None or gap <= 0:
         return []
-    label, estimator = settings.estimators()[0]
     rollouts = sc.Rollouts(
         group=prompts,
         process=sc.Steps(ends, scores),

@@ -1,0 +1,85 @@
+"""Log-probs of sampled completions under the policy, a teacher and the warm start."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+import stepcredit as sc
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+
+@dataclass(frozen=True)
+class Readers:
+    """The models that read what the policy wrote, for the methods made of log-probs.
+
+    Attributes:
+        policy: the one that is trained; it is the student.
+        teacher: a stronger one; it is also the implicit process reward model.
+        base: the warm start; it is also that model's reference.
+        tokenizer: the task's.
+    """
+
+    policy: Any
+    teacher: Any
+    base: Any
+    tokenizer: PreTrainedTokenizerFast
+
+    def __call__(
+        self, prompts: Sequence[str], completion_ids: Sequence[Sequence[int]], **_: Any
+    ) -> dict[str, sc.Tokens]:
+        """One log-prob a token of each completion, by reader."""
+        models = {"student": self.policy, "teacher": self.teacher, "base": self.base}
+        read = {
+            name: token_logprobs(model, self.tokenizer, prompts, completion_ids)
+            for name, model in models.items()
+        }
+        return {**read, "prm": read["teacher"], "ref": read["base"]}
+
+
+def token_logprobs(
+    model: Any,
+    tokenizer: PreTrainedTokenizerFast,
+    prompts: Sequence[str],
+    completion_ids: Sequence[Sequence[int]],
+) -> sc.Tokens:
+    """log p(token | prompt, tokens before it) at temperature 1, without gradients.
+
+    Args:
+        model: a causal decoder.
+        tokenizer: the task's.
+        prompts: texts.
+        completion_ids: a completion each.
+
+    Returns:
+        one log-prob a completion token.
+
+    Example:
+        >>> from stepcredit.lab.model import build_model
+        >>> from stepcredit.lab.tokenizer import build_tokenizer
+        >>> tokenizer = build_tokenizer()
+        >>> read = token_logprobs(build_model(tokenizer), tokenizer, ["1+2*3="], [[4, 5]])
+        >>> read.counts.tolist(), bool((read.values < 0).all())
+        ([2], True)
+
+    Source: ours.
+    """
+    asked = [tokenizer(prompt).input_ids for prompt in prompts]
+    rows = [[*a, *ids] for a, ids in zip(asked, completion_ids, strict=True)]
+    width = max(map(len, rows))
+    ids = torch.full((len(rows), width), int(tokenizer.pad_token_id))
+    present = torch.zeros_like(ids)
+    written = torch.zeros_like(ids, dtype=torch.bool)
+    for i, row in enumerate(rows):
+        ids[i, : len(row)] = torch.tensor(row)
+        present[i, : len(row)] = 1
+        written[i, len(asked[i]) : len(row)] = True
+    with torch.no_grad():
+        logits = model(input_ids=ids, attention_mask=present).logits
+    said = torch.log_softmax(logits[:, :-1].double(), -1).gather(-1, ids[:, 1:, None])[..., 0]
+    return sc.Tokens(said[written[:, 1:]], counts=written.sum(1))
