@@ -302,7 +302,7 @@ def _numbers(values: Any, name: str) -> list[float]:
     numbers = _list(values, name, NUMBERS, "numbers")
     if numbers and not _all_finite(numbers):
         at = _first(numbers, lambda value: not _finite(value))
-        raise RolloutError(f"{_fault(numbers[at])} at index {at}", field=name)
+        raise RolloutError(_fault(numbers[at], f" at index {at}"), field=name)
     return numbers
 
 
@@ -318,10 +318,10 @@ def _finite(value: float) -> bool:
     return -LARGEST <= value <= LARGEST
 
 
-def _fault(value: float) -> str:
+def _fault(value: float, place: str = "") -> str:
     infinite = type(value) is float and not isfinite(value)
     reason = "is not a finite number" if infinite else "is too large for float32"
-    return f"{show(value)} {reason}"
+    return f"{show(value)}{place} {reason}"
 
 
 def _first(values: Iterable[Any], test: Callable[[Any], bool]) -> int:

@@ -107,12 +107,19 @@ def from_lines(lines: Callable[[], Iterable[bytes]], out: IO[bytes], name: str) 
         schemas, as_text = [], False
         for rows in _batches(map(parse, lines())):
             as_text = as_text or any(isinstance(row["group"], str) for row in rows)
-            schemas.append(arrow.RecordBatch.from_pylist(_grouped(rows, as_text)).schema)
+            schemas.append(_schema(_grouped(rows, as_text)))
             schemas = [_unified(schemas, as_text)]
         with arrow.parquet.ParquetWriter(out, schemas[0]) as writer:
             for rows in _batches(map(parse, lines())):
                 batch = arrow.RecordBatch.from_pylist(_grouped(rows, as_text), schema=schemas[0])
                 writer.write_batch(batch)
+
+
+def _schema(rows: list[dict[str, Any]]) -> Any:
+    """Types of all columns that any row has (Arrow's own rows look at the first row's alone)."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    columns = {name: [row.get(name) for row in rows] for name in names}
+    return _pyarrow().record_batch(columns).schema
 
 
 def _grouped(rows: list[dict[str, Any]], as_text: bool) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from array import array
+from contextlib import suppress
 
 import numpy as np
 
@@ -33,7 +34,8 @@ class Results:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._file.close()
+        with suppress(OSError):  # on a full disk closing fails again; the first error is told
+            self._file.close()
 
     def __len__(self) -> int:
         return len(self._size)

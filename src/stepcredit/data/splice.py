@@ -25,7 +25,7 @@ def with_advantages(raw: bytes, advantages: Float32Array, *, replace: bool) -> b
     Example:
         >>> row = b'{"group": 1, "advantages": [9], "id": 1e400}'
         >>> with_advantages(row, np.array([0.1, 2], dtype=np.float32), replace=True)
-        b'{"group": 1,"id": 1e400,"advantages":[0.1,2.0]}'
+        b'{"group": 1, "id": 1e400,"advantages":[0.1,2.0]}'
     """
     if replace:
         raw = without_member(raw, "advantages")
@@ -38,19 +38,26 @@ def dumps_array(values: Float32Array) -> bytes:
 
 
 def without_member(raw: bytes, name: str) -> bytes:
-    """A JSON object without the members of that name; the others keep their bytes."""
+    """A JSON object without the members of that name; the others, and what is between, stay.
+
+    Example:
+        >>> without_member(b'{ "a": 1 , "b": [2], "c": "x" }', "b")
+        b'{ "a": 1, "c": "x" }'
+    """
     text = raw.decode()
-    kept, at = [], _skip(text, 1)
+    kept: list[str] = []
+    at = start = _skip(text, 1)
+    end = at
     while text[at] != "}":
         key, after = scanstring(text, at + 1)
         value = _skip(text, _skip(text, after) + 1)
-        _, end = _KEEP_DIGITS.raw_decode(text, value)
+        before, (_, end) = end, _KEEP_DIGITS.raw_decode(text, value)
         if key != name:
-            kept.append(text[at:end])
+            kept.append(text[before if kept else at : end])
         at = _skip(text, end)
         if text[at] == ",":
             at = _skip(text, at + 1)
-    return ("{" + ",".join(kept) + "}").encode()
+    return (text[:start] + "".join(kept) + text[end:]).encode()
 
 
 def _skip(text: str, at: int) -> int:

@@ -1,0 +1,248 @@
+"""What the commands print and write, and how they end."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.cli.conftest import Run, environment, read, write
+
+import stepcredit as sc
+
+ROWS: list[dict[str, Any]] = [
+    {
+        "group": 17,
+        "step_ends": [1, 2, 4],
+        "step_scores": [0.9, 0.9, 0.6],
+        "outcome": 1.0,
+        "format": 1.0,
+        "tokens": ["Let", " x", "\n", "\x1bbe", " 4"],
+    },
+    {
+        "group": "17",
+        "step_ends": [2, 4],
+        "step_scores": [0.2, 0.6],
+        "outcome": 0.0,
+        "format": 1.0,
+    },
+]
+MUTE = {"group": "b", "length": 2, "format_ok": False}
+
+
+def test_shape_writes_one_advantage_a_token(run: Run, tmp_path: Path) -> None:
+    write(tmp_path / "in.jsonl", ROWS)
+    assert run("shape", "in.jsonl", "-o", "out.jsonl", "--set", "k=0.7").err == ""
+    got = [row["advantages"] for row in read(tmp_path / "out.jsonl")]
+    assert got == [
+        [1.7553273, 1.7553273, 1.3406178, 0.56826425, 0.56826425],
+        [-1.8961533, -1.8961533, -1.8961533, -0.8459473, -0.8459473],
+    ]
+
+
+def test_set_takes_json_and_bare_words(run: Run, tmp_path: Path) -> None:
+    write(tmp_path / "in.jsonl", ROWS)
+    settings = ("--set", "operator=abs_max", "--set", "weights=[2, 1, 0.5]", "--set", "gate=false")
+    assert run("shape", "in.jsonl", "-o", "out.jsonl", *settings).code == 0
+    method = sc.PASS(operator="abs_max", weights=(2, 1, 0.5), gate=False)
+    expected = method(sc.read_rollouts(tmp_path / "in.jsonl")).packed().tolist()
+    got = [value for row in read(tmp_path / "out.jsonl") for value in row["advantages"]]
+    assert got == pytest.approx(expected, abs=1e-6)
+
+
+def test_output_may_be_the_input_and_standard_streams(run: Run, tmp_path: Path) -> None:
+    write(tmp_path / "in.jsonl", ROWS)
+    content = (tmp_path / "in.jsonl").read_bytes()
+    piped = run("shape", "-", "-o", "-", stdin=content)
+    assert (piped.code, piped.err) == (0, "")
+    assert run("shape", "in.jsonl", "-o", "in.jsonl").code == 0
+    assert (tmp_path / "in.jsonl").read_text() == piped.out
+    assert run("shape", "in.jsonl", "-o", "in.jsonl").code == 0
+    assert (tmp_path / "in.jsonl").read_text() == piped.out
+
+
+def test_standard_output_stays_empty_on_a_fault(run: Run) -> None:
+    rows = b'{"group": 1, "length": 1}\n' * 5000 + b"{"
+    ended = run("shape", "-", "-o", "-", stdin=rows)
+    expected = (
+        "-:5001: is not JSON: Expecting property name enclosed in double quotes at column 2\n"
+    )
+    assert (ended.code, ended.out, ended.err) == (1, "", expected)
+
+
+def test_gzip_in_and_out(run: Run, tmp_path: Path) -> None:
+    lines = "".join(json.dumps(row) + "\n" for row in ROWS)
+    (tmp_path / "in.jsonl.gz").write_bytes(gzip.compress(lines.encode()))
+    assert run("shape", "in.jsonl.gz", "-o", "out.jsonl.gz").code == 0
+    assert run("shape", "in.jsonl.gz", "-o", "out.jsonl").code == 0
+    unpacked = gzip.decompress((tmp_path / "out.jsonl.gz").read_bytes())
+    assert unpacked == (tmp_path / "out.jsonl").read_bytes()
+
+
+def test_the_file_is_the_batch_of_a_batch_wide_method(run: Run, tmp_path: Path) -> None:
+    rows = [
+        {"group": i // 4, "length": 1 + i % 3, "outcome": float(i % 5), "format": float(i % 2)}
+        for i in range(6000)
+    ]
+    write(tmp_path / "in.jsonl", rows)
+    for norm in ("response", "token"):
+        options = ("--method", "gdpo", "--set", f"batch_norm={norm}")
+        assert run("shape", "in.jsonl", "-o", "out.jsonl", *options).code == 0
+        whole = sc.GDPO(batch_norm=norm)(sc.read_rollouts(tmp_path / "in.jsonl"))
+        got = [value for row in read(tmp_path / "out.jsonl") for value in row["advantages"]]
+        assert got == pytest.approx(whole.packed().tolist(), abs=1e-6)
+
+
+def test_a_mute_gate_is_a_warning(run: Run, tmp_path: Path) -> None:
+    write(tmp_path / "in.jsonl", [*ROWS, MUTE, MUTE])
+    ended = run("shape", "in.jsonl", "-o", "out.jsonl")
+    expected = "in.jsonl:3: format_ok: false, but there is no format (and 1 more row)\n"
+    assert (ended.code, ended.err) == (0, f"warning: {expected}")
+
+
+def test_validate_prints_what_the_file_holds(run: Run, tmp_path: Path) -> None:
+    masked = {"group": 5, "loss_mask": [1, 0, 0], "step_ends": [0, 2], "step_scores": [0.5, 9]}
+    write(tmp_path / "in.jsonl", [*ROWS, masked])
+    ended = run("validate", "in.jsonl")
+    assert ended.out.splitlines() == [
+        "rollouts   3 in 2 groups",
+        "tokens     11, 2 more not trained",
+        "process    a score a step, on 3 of 3 rollouts, 6 in all",
+        "outcome    known for 2, unknown for 1",
+        "format     known for 2, unknown for 1",
+        "format_ok  false for 0",
+    ]
+    warning = "in.jsonl: 1 steps without a trained token are left out, with their scores\n"
+    assert (ended.code, ended.err) == (0, f"warning: {warning}")
+
+
+def test_explain_prints_every_stage(run: Run, tmp_path: Path) -> None:
+    write(tmp_path / "in.jsonl", [MUTE | {"format": 0.0}, *ROWS])
+    ended = run("explain", "in.jsonl", "--group", "17")
+    assert (ended.code, ended.err) == (0, "")
+    rollouts = sc.read_rollouts(tmp_path / "in.jsonl").take([1, 2])
+    assert ended.out.rstrip() == str(sc.PASS().explain(rollouts))
+
+
+def test_explain_one_rollout(run: Run, tmp_path: Path) -> None:
+    write(tmp_path / "in.jsonl", ROWS)
+    whole = run("explain", "in.jsonl", "--group", "17").out.splitlines()
+    one = run("explain", "in.jsonl", "--group", "17", "--rollout", "1").out.splitlines()
+    assert [line.split() for line in one[-2:]] == [line.split() for line in whole[-2:]]
+    assert len(one) == len(whole) - 3
+    far = run("explain", "in.jsonl", "--group", "17", "--rollout", "2")
+    assert (far.code, far.err) == (1, "--rollout 2: group 17 has 2, from 0\n")
+    none = run("explain", "in.jsonl", "--group", "18")
+    assert (none.code, none.err) == (1, "--group 18: there is no such group in in.jsonl\n")
+
+
+def test_explain_knows_the_whole_file_of_a_batch_wide_method(run: Run, tmp_path: Path) -> None:
+    rows = [{"group": i // 2, "length": 2, "outcome": float(i % 3)} for i in range(8)]
+    write(tmp_path / "in.jsonl", rows)
+    run("shape", "in.jsonl", "-o", "out.jsonl", "--method", "gdpo")
+    out = run("explain", "in.jsonl", "--group", "1", "--method", "gdpo").out
+    shown = [float(line.split()[-1]) for line in out.splitlines() if " 0-1 " in line]
+    written = [row["advantages"][0] for row in read(tmp_path / "out.jsonl")[2:4]]
+    assert shown == pytest.approx(written, abs=1e-4)
+
+
+def test_color_paints_tokens_by_credit(run: Run, tmp_path: Path) -> None:
+    masked = ROWS[1] | {"loss_mask": [1, 1, 1, 0, 1], "text": "one two three four five"}
+    write(tmp_path / "in.jsonl", [ROWS[0], masked])
+    first = run("explain", "in.jsonl", "--group", "17", "--color")
+    assert (first.code, first.err) == (0, "")
+    assert "\x1b[30;48;2;0;240;0mLet\x1b[0m" in first.out
+    assert "\x1b[30;48;2;0;197;0m↵\x1b[0m\n" in first.out
+    second = run("explain", "in.jsonl", "--group", "17", "--color", "--rollout", "1").out
+    assert "\x1b[37;48;2;240;0;0mone\x1b[0m" in second
+    assert "\x1b[2m four\x1b[0m" in second
+    assert "\\x1bbe" in first.out
+    assert "not trained" in second
+
+
+def test_color_without_texts_shows_indexes(run: Run, tmp_path: Path) -> None:
+    write(tmp_path / "in.jsonl", [ROWS[1], ROWS[1] | {"outcome": 1.0, "text": "no match"}])
+    out = run("explain", "in.jsonl", "--group", "17", "--color", "--rollout", "1").out
+    assert " 4\x1b[0m" in out
+
+
+def test_compare_shows_where_methods_differ(run: Run, tmp_path: Path) -> None:
+    rows = [
+        {"group": i // 4, "step_ends": [1, 3], "step_scores": [i % 3, i % 2], "outcome": i % 2}
+        for i in range(12)
+    ]
+    write(tmp_path / "in.jsonl", rows)
+    ended = run("compare", "in.jsonl", "grpo", "grpo", "pass")
+    assert (ended.code, ended.err) == (0, "")
+    lines = ended.out.splitlines()
+    assert lines[0].split() == ["methods", "correlation", "same", "sign", "rank", "agreement"]
+    assert lines[1].split() == ["grpo", "grpo", "1.000", "100.0%", "1.000"]
+    assert lines[2].split()[:2] == ["grpo", "pass"]
+    assert 0 < float(lines[2].split()[2]) < 1
+    assert lines[-6].split() == ["line", "group", "grpo", "grpo", "pass"]
+    assert lines[-1].split()[0].isdigit()
+
+
+def test_methods_lists_every_method(run: Run) -> None:
+    out = run("methods").out
+    for name, method in sc.methods().items():
+        assert f"{name}  " in out
+        assert f"    {method.equation.splitlines()[0]}" in out
+    assert "  k                 0.7              exponent of the chunks left" in out.splitlines()
+
+
+def test_help_needs_no_torch() -> None:
+    code = "import sys, stepcredit.cli; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], env=environment()).returncode == 0
+
+
+def test_as_a_process(run_process: Run, tmp_path: Path) -> None:
+    write(tmp_path / "in.jsonl", [*ROWS, {"group": 1}])
+    ended = run_process("shape", "in.jsonl", "-o", "out.jsonl")
+    expected = "in.jsonl:3: length: missing, and no other field tells it\n"
+    assert (ended.code, ended.out, ended.err) == (1, "", expected)
+    assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
+
+
+def test_interrupt_is_quiet_and_leaves_nothing(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "stepcredit", "shape", "-", "-o", "out.jsonl"]
+    running = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        env=environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert running.stdin is not None
+    running.stdin.write(b'{"group": 1, "length": 1}\n' * 20_000)  # blocks until it is being read
+    running.stdin.flush()
+    time.sleep(0.1)
+    running.send_signal(signal.SIGINT)
+    running.wait(timeout=60)
+    assert running.stdout is not None
+    assert running.stderr is not None
+    with running.stdout, running.stderr, suppress(BrokenPipeError), running.stdin:
+        ended = (running.returncode, running.stdout.read(), running.stderr.read())
+    assert ended == (130, b"", b"")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_broken_pipe_is_quiet(tmp_path: Path) -> None:
+    write(tmp_path / "in.jsonl", [{"group": 1, "length": 9, "outcome": 1.0}] * 5000)
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "stepcredit", "shape", "in.jsonl", "-o", "-"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment(), stdout=writing, stderr=subprocess.PIPE
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, b"")
