@@ -11,6 +11,7 @@ from stepcredit.cli.explain import explain
 from stepcredit.cli.methods import methods
 from stepcredit.cli.shape import shape
 from stepcredit.cli.told import told_in_one_line
+from stepcredit.cli.train import train
 from stepcredit.cli.validate import validate
 
 app = typer.Typer(
@@ -20,7 +21,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (validate, shape, explain, compare, methods):
+for command in (validate, shape, explain, compare, methods, train):
     app.command()(told_in_one_line(command))
 
 

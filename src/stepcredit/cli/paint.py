@@ -30,9 +30,8 @@ def paint(row: Row, advantages: Tensor) -> None:
     largest = max(abs(value) for value in credit if value is not None)
     text = Text()
     for piece, value in zip(pieces(row, len(mask)), credit, strict=True):
-        text.append(
-            piece.replace("\n", "↵\n"), UNTRAINED if value is None else background(value, largest)
-        )
+        style = UNTRAINED if value is None else background(value, largest)
+        text.append(visible(piece), style)
     console = Console(force_terminal=True, color_system="truecolor", no_color=False)
     console.print(text, soft_wrap=True)
     console.print(legend(largest, untrained=None in credit))
@@ -49,6 +48,12 @@ def pieces(row: Row, count: int) -> list[str]:
         if len(parts) == count:
             return parts
     return [f" {index}" for index in range(count)]
+
+
+def visible(piece: str) -> str:
+    """A token's text with its line ends marked, and nothing in it that a terminal would obey."""
+    marked = piece.replace("\n", "↵\n")
+    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in marked)
 
 
 def background(value: float, largest: float) -> Style:
