@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
+from jaxtyping import Bool
+from torch import Tensor
 
 from stepcredit.credit.chunks import Chunker, Chunks, Signal, chunker
 from stepcredit.credit.estimator import BatchNorm, Credit, Estimator, group_of, register
@@ -34,14 +37,14 @@ class OutcomeEstimator(Estimator):
     ddof: int = choice(1, (0, 1), "the std's divisor is n - ddof")
     eps: float = number(1e-6, "added to the std", at_least=0)
 
-    operator = "masked_norm"
+    operator: ClassVar[str] = "masked_norm"
+
+    def check(self, rollouts: Rollouts) -> None:
+        """Every outcome must be known."""
+        _refuse_missing(~rollouts.has_outcome, "outcome", self)
 
     def credit(self, rollouts: Rollouts) -> Credit:
         """N of the outcome on every token."""
-        known = rollouts.has_outcome
-        if not bool(known.all()):
-            row = int((~known).nonzero()[0])
-            raise RolloutError(f"missing: {self.name or 'this method'} needs it", row=row, field="outcome")
         group = group_of(rollouts)
         value = standardize_scalar(rollouts.outcomes, group, self.operator, ddof=self.ddof, eps=self.eps)
         return Credit.flat(rollouts, value, outcome=rollouts.outcome[:, None])
@@ -203,9 +206,11 @@ class ProcessGRPO(Estimator):
     ) -> Values:
         weights = canonical_weights(self.weights)
         scalars = {"outcome": rollouts.outcome[:, None], "format": rollouts.format[:, None]}
-        both = {**values, **scalars}
-        total = sum(weights[name] * both[name] for name in weights if name in both) * lead.mask
-        return self._normal(total, lead.mask, group)
+        both = {name: table for name, table in {**values, **scalars}.items() if name in weights}
+        total = sum(weights[name] * table for name, table in both.items()) * lead.mask
+        scale = sum(abs(weights[name]) * group.largest(table) for name, table in both.items())
+        noise = total.abs() <= TOLERANCE * group.spread(scale)
+        return self._normal(torch.where(noise, 0.0, total), lead.mask, group)
 
     def _pool_union(
         self, values: dict[str, Values], lead: Table, rollouts: Rollouts, group: Group
@@ -288,19 +293,33 @@ class GDPO(Estimator):
         return Credit.flat(rollouts, total, **{f"N({n})": v for n, v in normed.items()}, total=total)
 
 
-def _need(rollouts: Rollouts, name: str, method: str) -> Values:
-    """One model's log-probs as a (rollout, token) table."""
-    stream = rollouts.logprobs.get(name)
-    missing = torch.ones_like(rollouts.format_ok) if stream is None else stream.counts == 0
-    if stream is None or bool(missing.any()):
-        row = int(missing.nonzero()[0])
-        raise RolloutError(f"missing: {method} needs it", row=row, field=f"{name}_logprobs")
-    return table_of(stream, rollouts).values
+def _refuse_missing(missing: Bool[Tensor, " rollout"], field: str, method: Estimator) -> None:
+    if bool(missing.any()):
+        name = method.name or type(method).__name__
+        raise RolloutError(f"missing: {name} needs it", row=int(missing.nonzero()[0]), field=field)
+
+
+@dataclass(frozen=True)
+class LogprobEstimator(Estimator):
+    """What the methods made of log-probs share: which models' they need, on every token."""
+
+    models: ClassVar[tuple[str, ...]] = ()
+
+    def check(self, rollouts: Rollouts) -> None:
+        """Every rollout must have every model's log-probs."""
+        for name in self.models:
+            stream = rollouts.logprobs.get(name)
+            every = torch.ones_like(rollouts.format_ok)
+            _refuse_missing(every if stream is None else stream.counts == 0, f"{name}_logprobs", self)
+
+    def tables(self, rollouts: Rollouts) -> list[Values]:
+        """Each model's log-probs as a (rollout, token) table."""
+        return [table_of(rollouts.logprobs[name], rollouts).values for name in self.models]
 
 
 @register("opd")
 @dataclass(frozen=True)
-class OPD(Estimator):
+class OPD(LogprobEstimator):
     """On-policy distillation: the negative log-ratio to a teacher, token by token.
 
         A_t = -c (log p_student - log p_teacher)
@@ -322,11 +341,12 @@ class OPD(Estimator):
 
     coefficient: float = number(1.0, "scale of the log-ratio")
 
+    models = ("student", "teacher")
     equation = "A_t = -c (log p_student - log p_teacher)"
 
     def credit(self, rollouts: Rollouts) -> Credit:
         """The log-ratio at every token."""
-        student, teacher = (_need(rollouts, name, self.name) for name in ("student", "teacher"))
+        student, teacher = self.tables(rollouts)
         slots = Slots(rollouts.lengths, rollouts.lengths)
         ratio = student - teacher
         return Credit(slots, -self.coefficient * ratio, lambda: {"student - teacher": ratio})
@@ -334,7 +354,7 @@ class OPD(Estimator):
 
 @register("g-opd")
 @dataclass(frozen=True)
-class GOPD(Estimator):
+class GOPD(LogprobEstimator):
     """Generalized on-policy distillation, with a base model to extrapolate from.
 
         A_t = -c [(log p_student - log p_base) - lam (log p_teacher - log p_base)]
@@ -359,12 +379,12 @@ class GOPD(Estimator):
     coefficient: float = number(1.0, "scale of the log-ratio")
     lam: float = number(1.25, "how far beyond the base the teacher is followed")
 
+    models = ("student", "teacher", "base")
     equation = "A_t = -c [(log p_student - log p_base) - lam (log p_teacher - log p_base)]"
 
     def credit(self, rollouts: Rollouts) -> Credit:
         """The generalized log-ratio at every token."""
-        names = ("student", "teacher", "base")
-        student, teacher, base = (_need(rollouts, name, self.name) for name in names)
+        student, teacher, base = self.tables(rollouts)
         slots = Slots(rollouts.lengths, rollouts.lengths)
         own, taught = student - base, teacher - base
         stages = {"student - base": own, "teacher - base": taught}
@@ -412,7 +432,8 @@ class ADCA(Estimator):
         outcome = standardize_scalar(rollouts.outcomes, group, "masked_norm", ddof=0, eps=1e-8)
         total = reward + outcome * table.slots.end_slots()
         stages = {"reward": reward, "N(outcome)": outcome}
-        return Credit(table.slots, return_to_go(total), lambda: stages)
+        scale = group.largest(reward) + group.largest(outcome)
+        return Credit(table.slots, return_to_go(total), lambda: stages, scale=scale)
 
 
 def _balanced_norm(table: Table, group: Group) -> Values:
@@ -430,7 +451,7 @@ def _balanced_norm(table: Table, group: Group) -> Values:
 
 @register("prime")
 @dataclass(frozen=True)
-class PRIME(Estimator):
+class PRIME(LogprobEstimator):
     """Implicit process rewards of a language model trained on outcomes.
 
         r_t = beta (log p_prm - log p_ref), less the mean of the others' mean_t r
@@ -462,6 +483,7 @@ class PRIME(Estimator):
     process_weight: float = number(5.0, "weight of the implicit rewards")
     whiten_batch: bool = flag(True, "whiten over the batch's trained tokens")
 
+    models = ("prm", "ref")
     equation = "A_t = whiten(sum_{t' >= t} w (r_t' - mean of others) + outcome part)"
 
     @property
@@ -472,12 +494,14 @@ class PRIME(Estimator):
     def credit(self, rollouts: Rollouts) -> Credit:
         """Log-ratio, leave-one-out baseline, suffix sum."""
         group, slots = group_of(rollouts), Slots(rollouts.lengths, rollouts.lengths)
-        reward = self.beta * (_need(rollouts, "prm", self.name) - _need(rollouts, "ref", self.name))
+        prm, ref = self.tables(rollouts)
+        reward = self.beta * (prm - ref)
         mean = reward.sum(1) / rollouts.lengths
         rivals = group.others(torch.ones_like(mean))
         baseline = group.others(mean) / rivals.clamp(min=1)
         others = standardize_scalar(rollouts.outcomes, group, "leave_one_out", ddof=1, eps=0.0)
         process = (reward - baseline[:, None]) * (slots.mask & (rivals > 0)[:, None])
         total = self.process_weight * process + others * slots.end_slots()
+        scale = abs(self.process_weight) * group.largest(reward) + group.largest(others)
         stages = {"reward": reward, "baseline": baseline[:, None], "N(outcome)": others}
-        return Credit(slots, return_to_go(total), lambda: stages)
+        return Credit(slots, return_to_go(total), lambda: stages, scale=scale)

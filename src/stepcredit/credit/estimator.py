@@ -15,7 +15,7 @@ from jaxtyping import Float64, Int, Shaped
 from torch import Tensor
 
 from stepcredit.credit.fields import check_fields, number
-from stepcredit.credit.groups import Group, Mask, Values
+from stepcredit.credit.groups import TOLERANCE, Group, Mask, Values
 from stepcredit.credit.returns import IsEnd, whiten
 from stepcredit.data.advantages import Advantages
 from stepcredit.data.forest import take_rows, to_packed
@@ -41,12 +41,15 @@ class Credit:
         stages: gives the named tables (rollout, slot) or (rollout, 1) that led there, in order;
             called by `explain` alone.
         is_end: the last slot of each chunk; None: every slot is a chunk.
+        scale: size of what was added up in each group; a group all of whose advantages are
+            rounding beside it (1e-9) gets 0.
     """
 
     slots: Slots
     advantage: Values
     stages: Callable[[], dict[str, Values]] = dict
     is_end: IsEnd = None
+    scale: Float64[Tensor, " group"] | None = None
 
     @classmethod
     def flat(cls, rollouts: Rollouts, advantage: Values, **stages: Values) -> Credit:
@@ -57,6 +60,13 @@ class Credit:
     def chunk_ends(self) -> Mask:
         """True on the last slot of each chunk."""
         return self.slots.mask if self.is_end is None else self.is_end
+
+    def settled(self, group: Group) -> Values:
+        """The advantages, 0 for a group whose streams cancel but for rounding."""
+        if self.scale is None:
+            return self.advantage
+        noise = group.largest(self.advantage) <= TOLERANCE * self.scale
+        return torch.where(group.spread(noise), 0.0, self.advantage)
 
 
 @dataclass(frozen=True)
@@ -164,6 +174,13 @@ class Estimator(ABC):
             rollouts: whole groups, the rows of each together.
         """
 
+    def check(self, rollouts: Rollouts) -> None:
+        """Refuse rollouts without the signals the method needs, naming the caller's row.
+
+        Raises:
+            RolloutError: a signal is missing.
+        """
+
     @property
     def batch_step(self) -> BatchNorm | None:
         """The batch-wide last step; None for all methods whose groups stand alone."""
@@ -184,6 +201,7 @@ class Estimator(ABC):
         """
         if rollouts.device.type == "mps":
             return self(rollouts.to("cpu"), moments=moments).to(rollouts.device)
+        self.check(rollouts)
         ordered, order = grouped(rollouts)
         parts = [self._slots(block) for block in self._blocks(ordered)]
         values = torch.cat([value for value, _, _ in parts])
@@ -200,6 +218,7 @@ class Estimator(ABC):
         """Moments of a batch before `batch_step`; those of several batches add up."""
         if self.batch_step is None:
             return Moments()
+        self.check(rollouts)
         parts = [self._slots(block) for block in self._blocks(grouped(rollouts)[0])]
         total = Moments()
         for values, sizes, _ in parts:
@@ -236,7 +255,7 @@ class Estimator(ABC):
         Slots past a response's end have size 0; the last of every row is left for padding.
         """
         credit = self.credit(block)
-        slots, table = credit.slots, credit.advantage
+        slots, table = credit.slots, credit.settled(group_of(block))
         if self.batch_step is None:
             table = self.clipped(table).to(torch.float32)
         if slots.ends is None:
@@ -336,7 +355,7 @@ def _load(name: str) -> None:
         raise MethodError(f"entry point {name!r} ({point.value}) fails to load: {error}") from error
 
 
-def estimator(name: str, **settings: Any) -> Estimator:
+def estimator(name: str, /, **settings: Any) -> Estimator:
     """An estimator by its method name.
 
     Args:

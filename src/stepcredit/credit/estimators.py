@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from stepcredit.credit.chunks import Chunker, Chunks, Signal, chunker, group_runs, steps
 from stepcredit.credit.estimator import BatchNorm, Credit, Estimator, group_of, register
-from stepcredit.credit.fields import choice, composed, flag, number, whole
+from stepcredit.credit.fields import choice, composed, flag, number, text, whole
 from stepcredit.credit.groups import OPERATORS, Group, Values, standardize, weighted_mean, weighted_std
 from stepcredit.credit.returns import (
     divide_length,
@@ -30,6 +30,7 @@ from stepcredit.credit.streams import (
     check_operators,
     fuse_process,
     fuse_scalars,
+    fused_scale,
     gated,
     process_streams,
     ready_advantages,
@@ -141,7 +142,7 @@ class PASS(Fused):
     chunks: str | Mapping[str, Mapping[str, object]] | Chunker = composed(
         "auto", chunker, "chunker's name, or {name: options}"
     )
-    chunks_from: str | None = composed(None, lambda value: None, "stream that chunks follow")
+    chunks_from: str | None = text(None, "stream that chunks follow; null: the first")
     scope: str = choice("fused", ("fused", "process"), "what Divide-Length acts on")
     match_std: bool = flag(False, "rescale the process part to its std at k = 0")
     recenter: bool = flag(False, "subtract the process part's token mean")
@@ -174,6 +175,7 @@ class PASS(Fused):
             return read | {f"N({name})": value for name, value in scalars.items()}
 
         credit = self._divide(process, flat, cut, shut, group, streams_read)
+        credit = replace(credit, scale=fused_scale(sources, scalars, weights, group))
         return self._with_ready(credit, rollouts, weights, ~shut)
 
     def _chunks(
@@ -245,7 +247,8 @@ class PASS(Fused):
             read = {name: tokens.read(value.expand(shape), credit.slots) for name, value in chunked}
             return read | {"ready-made": ready}
 
-        return Credit(tokens, advantage, stages)
+        scale = None if credit.scale is None else credit.scale + group_of(rollouts).largest(ready)
+        return Credit(tokens, advantage, stages, scale=scale)
 
 
 @register("pass-min")
@@ -306,7 +309,8 @@ class PASSMin(Fused):
             read = {name: slots.read(*source) for name, source in stages.items()}
             return read | {f"N({name})": value for name, value in scalars.items()}
 
-        return Credit(slots, advantage, columns_read)
+        scale = fused_scale(returns, scalars, weights, group)
+        return Credit(slots, advantage, columns_read, scale=scale)
 
 
 BASELINES = ("per_token", "per_step", "rollout", "per_slot")
@@ -380,7 +384,8 @@ class PURE(Estimator):
         process = (plain - baseline) * table.mask
         stages = {"score": table.values, "min": soft, "return_to_go": plain,
                   "baseline": baseline, "outcome": outcome}
-        return Credit(table.slots, process + outcome, lambda: stages)
+        scale = group.largest(plain) + group.largest(baseline) + group.largest(outcome)
+        return Credit(table.slots, process + outcome, lambda: stages, scale=scale)
 
     def _baseline(self, soft: Values, plain: Values, table: Table, group: Group) -> Values:
         """What is taken from each slot's return; a lone response's own return."""

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from stepcredit.credit.estimator import Credit, Estimator, Moments, grouped
+from stepcredit.credit.estimator import Credit, Estimator, Moments, group_of, grouped
 from stepcredit.data.advantages import Advantages, from_ragged
 from stepcredit.data.forest import broadcast, offsets, to_packed
 from stepcredit.data.rollouts import Rollouts
@@ -102,6 +102,7 @@ def explain(method: Estimator, rollouts: Rollouts, moments: Moments | None = Non
     Returns:
         An `Explanation`, rows in the rollouts' order.
     """
+    method.check(rollouts)
     ordered, order = grouped(rollouts)
     if method.batch_step is not None and moments is None:
         moments = method.moments(ordered)
@@ -156,7 +157,7 @@ class _Part:
     ) -> _Part:
         rollouts, rows = block
         credit = method.credit(rollouts)
-        final = credit.advantage
+        final = credit.settled(group_of(rollouts))
         if method.batch_step is not None and moments is not None:
             final = method.batch_step(final, moments)
         cut = (method.clipped(final) != final) & credit.slots.mask

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import field, fields
-from math import isfinite
+from sys import float_info
 from typing import Any
 
 from stepcredit.errors import MethodError
@@ -34,7 +34,8 @@ def number(
     def check(value: Any) -> str | None:
         if optional and value is None:
             return None
-        real = isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+        real = isinstance(value, int | float) and not isinstance(value, bool)
+        real = real and abs(value) <= float_info.max
         low = real and at_least is not None and value < at_least
         if real and not low and not (above is not None and value <= above):
             return None
@@ -63,6 +64,15 @@ def choice(default: Any, options: Sequence[Any], about: str) -> Any:
     def check(value: Any) -> str | None:
         found = any(type(value) is type(option) and value == option for option in options)
         return None if found else "one of " + ", ".join(str(option) for option in options)
+
+    return declare(default, check, about)
+
+
+def text(default: str | None, about: str) -> Any:
+    """A string, or null."""
+
+    def check(value: Any) -> str | None:
+        return None if value is None or isinstance(value, str) else "a string or null"
 
     return declare(default, check, about)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from sys import float_info
 
 import torch
 from jaxtyping import Bool, Float64
@@ -42,7 +43,7 @@ def canonical_weights(weights: Weights) -> dict[str, float]:
         raise MethodError(f"expected {expected}, got {weights!r}", field="weights")
     for name, weight in named.items():
         number = isinstance(weight, int | float) and not isinstance(weight, bool)
-        if not number or not abs(weight) < float("inf") or not isinstance(name, str):
+        if not number or not abs(weight) <= float_info.max or not isinstance(name, str):
             raise MethodError(f"{name!r} has {weight!r}, expected a finite number", field="weights")
     return {name: float(weight) for name, weight in named.items()}
 
@@ -168,3 +169,15 @@ def fuse_process(
     if not parts:
         return torch.zeros(slots.mask.shape, dtype=torch.float64, device=kept.device)
     return sum(parts[1:], parts[0])
+
+
+def fused_scale(
+    standardized: Mapping[str, tuple[Values, Slots]],
+    scalars: Mapping[str, PerRollout],
+    weights: Mapping[str, float],
+    group: Group,
+) -> Float64[Tensor, " group"]:
+    """Size of what the fusion adds up in each group: sum over streams of |w| max |N|."""
+    tables = {name: table for name, (table, _) in standardized.items()} | dict(scalars)
+    sizes = [abs(weights[name]) * group.largest(tables[name]) for name in weights if name in tables]
+    return sum(sizes, torch.zeros(group.count, dtype=torch.float64, device=group.index.device))
