@@ -75,10 +75,9 @@ class Graded:
         step_ends: index of each line's last token, increasing; the last is the last token.
         kinds: one of `KINDS` a line. `right`: does the next operation of the chain on the value
             as last written, rightly. `wrong`: any other line of a step's form. `filler`: `kX`.
-            `answer`: the answer line, restating the value as last written; it may come too
-            early, which `outcome` finds out: kinds judge a line by what precedes it, not by
-            what is missing. `bad_answer`: any other line of the answer's form. `malformed`: no
-            line of the grammar, or one cut off by the token limit.
+            `answer`: a line of the answer's form with the chain's true value, however it was come
+            by; `bad_answer`: with another. `malformed`: no line of the grammar, or one cut off
+            by the token limit.
         outcome: 1.0 where the completion ends in the template with the true value, else 0.0.
         format: 1.0 where every line is of the grammar and the answer line comes last, once.
         format_ok: `format` as a flag.
@@ -326,18 +325,19 @@ def check(prompt: str, completion: str) -> Graded:
     Example:
         >>> graded = check("3+4*2=", "3+4=7\\nk7\\n7*2=5\\n<5>$")
         >>> graded.kinds, graded.step_ends
-        (['right', 'filler', 'wrong', 'answer'], [5, 8, 14, 18])
+        (['right', 'filler', 'wrong', 'bad_answer'], [5, 8, 14, 18])
         >>> graded.outcome, graded.format
         (0.0, 1.0)
 
     Source: ours.
     """
     value, operations = parse_prompt(prompt)
+    true = solve(prompt)[-1]
     step_ends, kinds, position, done = [], [], -1, 0
     for line in _LINE.findall(completion):
         position += len(line)
         step_ends.append(position)
-        kind, written = _kind(line, value, operations[done:])
+        kind, written = _kind(line, value, operations[done:], true)
         kinds.append(kind)
         if written is not None:
             value, done = written, done + 1
@@ -349,14 +349,16 @@ def check(prompt: str, completion: str) -> Graded:
     return Graded(
         step_ends=step_ends,
         kinds=kinds,
-        outcome=float(template is not None and int(template[1]) == solve(prompt)[-1]),
+        outcome=float(template is not None and int(template[1]) == true),
         format=float(well_formed),
         format_ok=well_formed,
         operations=len(operations),
     )
 
 
-def _kind(line: str, value: int, pending: list[tuple[str, int]]) -> tuple[str, int | None]:
+def _kind(
+    line: str, value: int, pending: list[tuple[str, int]], true: int
+) -> tuple[str, int | None]:
     """A line's kind, and the value it writes if it has a step's form."""
     if step := _STEP.fullmatch(line):
         left, operator, right, result = int(step[1]), step[2], int(step[3]), int(step[4])
@@ -366,7 +368,7 @@ def _kind(line: str, value: int, pending: list[tuple[str, int]]) -> tuple[str, i
     if _FILLER.fullmatch(line):
         return "filler", None
     if answer := _ANSWER.fullmatch(line):
-        return ("answer" if int(answer[1]) == value else "bad_answer"), None
+        return ("answer" if int(answer[1]) == true else "bad_answer"), None
     return "malformed", None
 
 
