@@ -64,7 +64,7 @@ class TrainSettings:
     prompts: int = 12
     group_size: int = 8
     minibatches: int = 2
-    learning_rate: float = 1.5e-4
+    learning_rate: float = 1.2e-4
     schedule: str = "constant"
     beta1: float = 0.9
     beta2: float = 0.95
