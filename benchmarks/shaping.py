@@ -46,7 +46,7 @@ BARS = {
 
 @dataclass(frozen=True)
 class Batch:
-    """One size's inputs, as tensors: packed step scores and ends, packed token scores, verl's mask."""
+    """One size's inputs, as tensors: packed steps, packed token scores, verl's mask."""
 
     rows: int
     width: int
@@ -198,7 +198,9 @@ def memory_in_fresh_process() -> float | None:
     return float(subprocess.run(command, env=env, check=True, capture_output=True).stdout)
 
 
-def ratios(times: dict[tuple[int, int], dict[str, float]], memory: float | None) -> dict[str, float]:
+def ratios(
+    times: dict[tuple[int, int], dict[str, float]], memory: float | None
+) -> dict[str, float]:
     """The figures that have a bar, as far as they could be measured."""
     found: dict[str, float] = {}
     for name in BARS:
@@ -237,8 +239,12 @@ def report(times: dict[tuple[int, int], dict[str, float]], found: dict[str, floa
 
 def main() -> None:
     """Parse the options, start anew under `SETTINGS`, race, report."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object and nothing else"
+    )
     parser.add_argument("--rounds", type=int, default=9, help="counted rounds (default 9)")
     parser.add_argument("--smoke", action="store_true", help="the smallest size alone, two rounds")
     parser.add_argument("--peak-memory", action="store_true", help=argparse.SUPPRESS)

@@ -1,9 +1,11 @@
 """The mathematics: group statistics, fusion, chunks, returns, and the methods they compose to."""
 
-from stepcredit.credit.baselines import ADCA, GDPO, GOPD, GRPO, OPD, PRIME, RLOO, DrGRPO, ProcessGRPO
+from stepcredit.credit.baselines import ADCA, GDPO, GRPO, RLOO, DrGRPO, ProcessGRPO
 from stepcredit.credit.estimator import Credit, Estimator, Moments, estimator, methods, register
-from stepcredit.credit.estimators import PASS, PURE, PASSMin
+from stepcredit.credit.estimators import PASS, PASSMin
 from stepcredit.credit.explain import Explanation
+from stepcredit.credit.logprobs import GOPD, OPD, PRIME
+from stepcredit.credit.pure import PURE
 
 __all__ = [
     "ADCA",

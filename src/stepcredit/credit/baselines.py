@@ -1,4 +1,4 @@
-"""The estimators PASS and PURE are compared with, and the distillation and implicit-reward ones."""
+"""The estimators of outcomes and step scores that PASS and PURE are compared with."""
 
 from __future__ import annotations
 
@@ -7,13 +7,18 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from jaxtyping import Bool
-from torch import Tensor
 
 from stepcredit.credit.chunks import Chunker, Chunks, Signal, chunker
-from stepcredit.credit.estimator import BatchNorm, Credit, Estimator, group_of, register
-from stepcredit.credit.estimators import ABOUT_WEIGHTS, the_process
-from stepcredit.credit.fields import choice, composed, flag, number
+from stepcredit.credit.estimator import (
+    BatchNorm,
+    Credit,
+    Estimator,
+    group_of,
+    refuse_missing,
+    register,
+)
+from stepcredit.credit.estimators import ABOUT_WEIGHTS
+from stepcredit.credit.fields import choice, composed, number
 from stepcredit.credit.groups import TOLERANCE, Group, Mask, Values, standardize
 from stepcredit.credit.returns import divide_length, divisor, residual_count, return_to_go
 from stepcredit.credit.streams import (
@@ -24,10 +29,11 @@ from stepcredit.credit.streams import (
     process_streams,
     standardize_scalar,
     table_of,
+    the_process,
+    total_of,
 )
 from stepcredit.data.rollouts import Rollouts
-from stepcredit.data.slots import Slots
-from stepcredit.errors import MethodError, RolloutError
+from stepcredit.errors import MethodError
 
 
 @dataclass(frozen=True)
@@ -41,12 +47,14 @@ class OutcomeEstimator(Estimator):
 
     def check(self, rollouts: Rollouts) -> None:
         """Every outcome must be known."""
-        _refuse_missing(~rollouts.has_outcome, "outcome", self)
+        refuse_missing(~rollouts.has_outcome, "outcome", self)
 
     def credit(self, rollouts: Rollouts) -> Credit:
         """N of the outcome on every token."""
         group = group_of(rollouts)
-        value = standardize_scalar(rollouts.outcomes, group, self.operator, ddof=self.ddof, eps=self.eps)
+        value = standardize_scalar(
+            rollouts.outcomes, group, self.operator, ddof=self.ddof, eps=self.eps
+        )
         return Credit.flat(rollouts, value, outcome=rollouts.outcome[:, None])
 
 
@@ -120,7 +128,9 @@ class RLOO(OutcomeEstimator):
     equation = "A = r_out - mean of the others"
 
 
-def _parse_optional_chunker(rule: str | Mapping[str, Mapping[str, object]] | Chunker | None) -> None:
+def _parse_optional_chunker(
+    rule: str | Mapping[str, Mapping[str, object]] | Chunker | None,
+) -> None:
     if rule is not None:
         chunker(rule)
 
@@ -156,7 +166,7 @@ class ProcessGRPO(Estimator):
         >>> [round(x, 3) for x in sc.ProcessGRPO(pooling="process")(r).packed().tolist()]
         [0.577, -0.577, -0.577]
 
-    Source: GRPO (2402.03300) section 4.1.3; PASS (2606.29296) section 4.1 (`union`), Table 3 (`sum`).
+    Source: GRPO (2402.03300) section 4.1.3; PASS (2606.29296) section 4.1 (union), Table 3 (sum).
     """
 
     pooling: str = choice("sum", ("process", "sum", "union"), "what is standardized together")
@@ -177,7 +187,9 @@ class ProcessGRPO(Estimator):
         if not tables:
             raise MethodError("grpo-process needs a process stream")
         lead = next(iter(tables.values()))
-        values = {name: lead.slots.read(t.values, t.slots) * lead.mask for name, t in tables.items()}
+        values = {
+            name: lead.slots.read(t.values, t.slots) * lead.mask for name, t in tables.items()
+        }
         pooled = _POOLINGS[self.pooling](self, values, lead, rollouts, group)
         cut = self._chunks(lead, pooled, group, rollouts)
         score = cut.slots.read(pooled, lead.slots)
@@ -207,8 +219,9 @@ class ProcessGRPO(Estimator):
         weights = canonical_weights(self.weights)
         scalars = {"outcome": rollouts.outcome[:, None], "format": rollouts.format[:, None]}
         both = {name: table for name, table in {**values, **scalars}.items() if name in weights}
-        total = sum(weights[name] * table for name, table in both.items()) * lead.mask
-        scale = sum(abs(weights[name]) * group.largest(table) for name, table in both.items())
+        total = total_of([weights[n] * table for n, table in both.items()], lead.values) * lead.mask
+        sizes = [abs(weights[n]) * group.largest(table) for n, table in both.items()]
+        scale = total_of(sizes, group.largest(lead.values))
         noise = total.abs() <= TOLERANCE * group.spread(scale)
         return self._normal(torch.where(noise, 0.0, total), lead.mask, group)
 
@@ -218,10 +231,14 @@ class ProcessGRPO(Estimator):
         weights = canonical_weights(self.weights)
         scalars = torch.stack([rollouts.outcome, rollouts.format], 1)
         union = torch.cat([*values.values(), scalars], 1)
-        mask = torch.cat([*[lead.mask] * len(values), torch.ones_like(scalars, dtype=torch.bool)], 1)
-        parts = self._normal(union, mask, group).split([lead.slots.width] * len(values) + [1, 1], 1)
+        mask = torch.cat(
+            [*[lead.mask] * len(values), torch.ones_like(scalars, dtype=torch.bool)], 1
+        )
+        widths = [lead.slots.width] * len(values) + [1, 1]
+        parts = torch.split(self._normal(union, mask, group), widths, 1)
         named = dict(zip([*values, *SCALARS], parts, strict=True))
-        return sum(weights[name] * named[name] for name in weights if name in named) * lead.mask
+        weighted = [weights[name] * named[name] for name in weights if name in named]
+        return total_of(weighted, lead.values) * lead.mask
 
 
 _POOLINGS = {
@@ -278,7 +295,9 @@ class GDPO(Estimator):
     @property
     def batch_step(self) -> BatchNorm:
         """The batch normalization: always."""
-        return BatchNorm("token", 1e-8) if self.batch_norm == "token" else BatchNorm("response", 1e-4)
+        return (
+            BatchNorm("token", 1e-8) if self.batch_norm == "token" else BatchNorm("response", 1e-4)
+        )
 
     def credit(self, rollouts: Rollouts) -> Credit:
         """The weighted sum of standardized rewards."""
@@ -289,106 +308,12 @@ class GDPO(Estimator):
             for name, scalar in both.items()
         }
         weights = _scalar_weights(self.weights)
-        total = sum((w * normed[n] for n, w in weights.items()), torch.zeros_like(normed["outcome"]))
-        return Credit.flat(rollouts, total, **{f"N({n})": v for n, v in normed.items()}, total=total)
-
-
-def _refuse_missing(missing: Bool[Tensor, " rollout"], field: str, method: Estimator) -> None:
-    if bool(missing.any()):
-        name = method.name or type(method).__name__
-        raise RolloutError(f"missing: {name} needs it", row=int(missing.nonzero()[0]), field=field)
-
-
-@dataclass(frozen=True)
-class LogprobEstimator(Estimator):
-    """What the methods made of log-probs share: which models' they need, on every token."""
-
-    models: ClassVar[tuple[str, ...]] = ()
-
-    def check(self, rollouts: Rollouts) -> None:
-        """Every rollout must have every model's log-probs."""
-        for name in self.models:
-            stream = rollouts.logprobs.get(name)
-            every = torch.ones_like(rollouts.format_ok)
-            _refuse_missing(every if stream is None else stream.counts == 0, f"{name}_logprobs", self)
-
-    def tables(self, rollouts: Rollouts) -> list[Values]:
-        """Each model's log-probs as a (rollout, token) table."""
-        return [table_of(rollouts.logprobs[name], rollouts).values for name in self.models]
-
-
-@register("opd")
-@dataclass(frozen=True)
-class OPD(LogprobEstimator):
-    """On-policy distillation: the negative log-ratio to a teacher, token by token.
-
-        A_t = -c (log p_student - log p_teacher)
-
-    Args:
-        coefficient: c.
-        clip: A within [-clip, clip].
-
-    Raises:
-        RolloutError: a rollout lacks `student_logprobs` or `teacher_logprobs`.
-
-    Example:
-        >>> import stepcredit as sc
-        >>> sc.OPD()(sc.Rollouts([0], logprobs={"student": [[-1.0]], "teacher": [[-0.5]]})).packed()
-        tensor([0.5000])
-
-    Source: OPD (2306.13649).
-    """
-
-    coefficient: float = number(1.0, "scale of the log-ratio")
-
-    models = ("student", "teacher")
-    equation = "A_t = -c (log p_student - log p_teacher)"
-
-    def credit(self, rollouts: Rollouts) -> Credit:
-        """The log-ratio at every token."""
-        student, teacher = self.tables(rollouts)
-        slots = Slots(rollouts.lengths, rollouts.lengths)
-        ratio = student - teacher
-        return Credit(slots, -self.coefficient * ratio, lambda: {"student - teacher": ratio})
-
-
-@register("g-opd")
-@dataclass(frozen=True)
-class GOPD(LogprobEstimator):
-    """Generalized on-policy distillation, with a base model to extrapolate from.
-
-        A_t = -c [(log p_student - log p_base) - lam (log p_teacher - log p_base)]
-
-    Args:
-        coefficient: c.
-        lam: lambda; 1 is OPD for any base.
-        clip: A within [-clip, clip].
-
-    Raises:
-        RolloutError: a rollout lacks student, teacher or base log-probs.
-
-    Example:
-        >>> import stepcredit as sc
-        >>> probs = {"student": [[-1.0]], "teacher": [[-0.5]], "base": [[-2.0]]}
-        >>> sc.GOPD(lam=1.0)(sc.Rollouts([0], logprobs=probs)).packed()
-        tensor([0.5000])
-
-    Source: G-OPD (2602.12125).
-    """
-
-    coefficient: float = number(1.0, "scale of the log-ratio")
-    lam: float = number(1.25, "how far beyond the base the teacher is followed")
-
-    models = ("student", "teacher", "base")
-    equation = "A_t = -c [(log p_student - log p_base) - lam (log p_teacher - log p_base)]"
-
-    def credit(self, rollouts: Rollouts) -> Credit:
-        """The generalized log-ratio at every token."""
-        student, teacher, base = self.tables(rollouts)
-        slots = Slots(rollouts.lengths, rollouts.lengths)
-        own, taught = student - base, teacher - base
-        stages = {"student - base": own, "teacher - base": taught}
-        return Credit(slots, -self.coefficient * (own - self.lam * taught), lambda: stages)
+        total = sum(
+            (w * normed[n] for n, w in weights.items()), torch.zeros_like(normed["outcome"])
+        )
+        return Credit.flat(
+            rollouts, total, **{f"N({n})": v for n, v in normed.items()}, total=total
+        )
 
 
 @register("adca")
@@ -411,7 +336,8 @@ class ADCA(Estimator):
 
     Example:
         >>> import stepcredit as sc
-        >>> r = sc.Rollouts([0, 0], process=sc.Steps([[0], [0]], [[1.0], [0.0]]), outcome=[1.0, 0.0])
+        >>> steps = sc.Steps([[0], [0]], [[1.0], [0.0]])
+        >>> r = sc.Rollouts([0, 0], process=steps, outcome=[1.0, 0.0])
         >>> [round(x, 3) for x in sc.ADCA(alpha=1.0)(r).packed().tolist()]
         [2.0, -2.0]
 
@@ -447,61 +373,3 @@ def _balanced_norm(table: Table, group: Group) -> Values:
     constant = group.largest(deviation) <= TOLERANCE * group.largest(table.values)
     scale = torch.where(constant, 0.0, (variance + 1e-8).rsqrt())
     return deviation * group.spread(scale)
-
-
-@register("prime")
-@dataclass(frozen=True)
-class PRIME(LogprobEstimator):
-    """Implicit process rewards of a language model trained on outcomes.
-
-        r_t = beta (log p_prm - log p_ref), less the mean of the others' mean_t r
-        A_t = sum over t' >= t of [w r_t' + (r_out - mean of the others) at the last token], whitened
-
-    Args:
-        beta: scale of the log-ratio.
-        process_weight: w.
-        whiten_batch: (A - mean) / sqrt(variance + 1e-8) over the batch's trained tokens.
-        clip: the very last step, A within [-clip, clip].
-
-    Returns:
-        A lone response's process part is 0; unknown outcomes add no term.
-
-    Raises:
-        RolloutError: a rollout lacks `prm_logprobs` or `ref_logprobs`.
-
-    Example:
-        >>> import stepcredit as sc
-        >>> probs = {"prm": [[-1.0], [-2.0]], "ref": [[-2.0], [-2.0]]}
-        >>> r = sc.Rollouts([0, 0], logprobs=probs, outcome=[1.0, 0.0])
-        >>> [round(x, 3) for x in sc.PRIME()(r).packed().tolist()]
-        [0.707, -0.707]
-
-    Source: PRIME (2502.01456).
-    """
-
-    beta: float = number(0.05, "scale of the log-ratio")
-    process_weight: float = number(5.0, "weight of the implicit rewards")
-    whiten_batch: bool = flag(True, "whiten over the batch's trained tokens")
-
-    models = ("prm", "ref")
-    equation = "A_t = whiten(sum_{t' >= t} w (r_t' - mean of others) + outcome part)"
-
-    @property
-    def batch_step(self) -> BatchNorm | None:
-        """Whitening over tokens, unless switched off."""
-        return BatchNorm("token", 1e-8) if self.whiten_batch else None
-
-    def credit(self, rollouts: Rollouts) -> Credit:
-        """Log-ratio, leave-one-out baseline, suffix sum."""
-        group, slots = group_of(rollouts), Slots(rollouts.lengths, rollouts.lengths)
-        prm, ref = self.tables(rollouts)
-        reward = self.beta * (prm - ref)
-        mean = reward.sum(1) / rollouts.lengths
-        rivals = group.others(torch.ones_like(mean))
-        baseline = group.others(mean) / rivals.clamp(min=1)
-        others = standardize_scalar(rollouts.outcomes, group, "leave_one_out", ddof=1, eps=0.0)
-        process = (reward - baseline[:, None]) * (slots.mask & (rivals > 0)[:, None])
-        total = self.process_weight * process + others * slots.end_slots()
-        scale = abs(self.process_weight) * group.largest(reward) + group.largest(others)
-        stages = {"reward": reward, "baseline": baseline[:, None], "N(outcome)": others}
-        return Credit(slots, return_to_go(total), lambda: stages, scale=scale)

@@ -1,8 +1,8 @@
 """Chunk-by-Value and the other chunkers: where credit may change along a response.
 
-A chunker takes a `Signal` and returns `Chunks`: the slots it works on, and which of them end a chunk.
-A chunk's value is read at its last token. All chunkers have the same face; each states its cost in
-L, the response's length (S: its steps).
+A chunker takes a `Signal` and returns `Chunks`: the slots it works on, and which of them end a
+chunk. A chunk's value is read at its last token. All chunkers have the same face; each states its
+cost in L, the response's length (S: its steps).
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from stepcredit.credit.change_points import segment_ends
-from stepcredit.credit.groups import TOLERANCE, Group, Mask, Values
-from stepcredit.credit.returns import IsEnd
+from stepcredit.credit.groups import TOLERANCE, Group, IsEnd, Mask, Values
 from stepcredit.data.forest import group_sum
 from stepcredit.data.rollouts import Rollouts
 from stepcredit.data.slots import Slots, step_slots
@@ -109,7 +108,9 @@ def runs(signal: Signal, eta: float = ETA) -> Chunks:
 
 
 def sign_runs(signal: Signal) -> Chunks:
-    """Runs of one sign of the standardized score; |z| <= 1e-9 of the largest is 0. Cost O(S), or O(L).
+    """Runs of one sign of the standardized score; |z| <= 1e-9 of the largest is 0.
+
+    Cost O(S), or O(L) for a token signal.
 
     Source: ours, for token signals, whose scores are hardly ever equal.
     """
@@ -130,7 +131,7 @@ def change_points(signal: Signal, penalty: float = 3.0) -> Chunks:
     Returns:
         Chunks over the stream's own slots. Cost O(L^2) at worst, about O(L) where changes are many.
 
-    Source: penalized least squares with pruning (PELT, Killick et al. 2012). Ours, for token signals.
+    Source: penalized least squares with PELT's pruning (Killick et al. 2012). Ours.
     """
     if not penalty > 0:
         raise MethodError(f"must be above 0, got {penalty!r}", field="penalty")
@@ -187,7 +188,8 @@ def sentences(signal: Signal) -> Chunks:
 def group_runs(signal: Signal, eta: float = ETA) -> Chunks:
     """Runs of equal values of the group's mean standardized signal; boundaries common to the group.
 
-        u_t = (1/G) sum over i of N(s_i)_t, 0 past a response's end;  new chunk: |u_t - u_{t-1}| > eta
+        u_t = (1/G) sum over i of N(s_i)_t, 0 past a response's end
+        a new chunk where |u_t - u_{t-1}| > eta
 
     Cost O(L). On real-valued signals nearly every token becomes a chunk.
 
@@ -250,7 +252,8 @@ def chunker(rule: str | Mapping[str, Mapping[str, object]] | Chunker) -> Chunker
         return rule
     if rule == "auto":
         return None
-    name, options = rule, {}
+    name: object = rule
+    options: object = {}
     if isinstance(rule, Mapping) and len(rule) == 1:
         name, options = next(iter(rule.items()))
     known = CHUNKERS.get(name) if isinstance(name, str) else None

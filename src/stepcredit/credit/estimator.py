@@ -11,17 +11,17 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 import torch
-from jaxtyping import Float64, Int, Shaped
+from jaxtyping import Bool, Float64, Int, Shaped
 from torch import Tensor
 
 from stepcredit.credit.fields import check_fields, number
-from stepcredit.credit.groups import TOLERANCE, Group, Mask, Values
-from stepcredit.credit.returns import IsEnd, whiten
+from stepcredit.credit.groups import TOLERANCE, Group, IsEnd, Mask, Values
+from stepcredit.credit.returns import whiten
 from stepcredit.data.advantages import Advantages
 from stepcredit.data.forest import take_rows, to_packed
 from stepcredit.data.rollouts import Rollouts
 from stepcredit.data.slots import Slots, whole_responses
-from stepcredit.errors import MethodError
+from stepcredit.errors import MethodError, RolloutError
 
 if TYPE_CHECKING:
     from stepcredit.credit.explain import Explanation
@@ -131,7 +131,7 @@ class BatchNorm:
         """The values, normalized by the batch's moments."""
         if self.unit == "token" or moments.variance == 0:
             return whiten(values, moments.mean, moments.variance, self.eps)
-        return (values - moments.mean) / (moments.variance**0.5 + self.eps)
+        return torch.div(values - moments.mean, moments.variance**0.5 + self.eps)
 
 
 @dataclass(frozen=True)
@@ -180,6 +180,7 @@ class Estimator(ABC):
         Raises:
             RolloutError: a signal is missing.
         """
+        return None
 
     @property
     def batch_step(self) -> BatchNorm | None:
@@ -210,7 +211,11 @@ class Estimator(ABC):
         if any(size is not None for _, size, _ in parts):
             sizes = torch.cat([_sizes(value, size) for value, size, _ in parts])
         if self.batch_step is not None:
-            own = self.batch_step.moments(values, _sizes(values, sizes)) if moments is None else moments
+            own = (
+                self.batch_step.moments(values, _sizes(values, sizes))
+                if moments is None
+                else moments
+            )
             values = self.clipped(self.batch_step(values, own)).to(torch.float32)
         return _in_order(Advantages(values, sizes, counts, ordered.lengths), order)
 
@@ -276,6 +281,17 @@ def _cut_rows(table: Tensor, counts: Tensor) -> Tensor:
     return torch.cat([row[:n] for row, n in zip(table, counts.tolist(), strict=True)])
 
 
+def refuse_missing(missing: Bool[Tensor, " rollout"], field: str, method: Estimator) -> None:
+    """Refuse the first rollout that lacks what a method needs.
+
+    Raises:
+        RolloutError: names the row and the field.
+    """
+    if bool(missing.any()):
+        name = method.name or type(method).__name__
+        raise RolloutError(f"missing: {name} needs it", row=int(missing.nonzero()[0]), field=field)
+
+
 def group_of(rollouts: Rollouts) -> Group:
     """Which of the rollouts' rows form a group."""
     return Group(rollouts.group_index, rollouts.num_groups)
@@ -318,7 +334,10 @@ def register(name: str) -> Callable[[Cls], Cls]:
 
     def add(cls: Cls) -> Cls:
         other = _METHODS.get(name)
-        if other is not None and (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
+        if other is not None and (other.__module__, other.__qualname__) != (
+            cls.__module__,
+            cls.__qualname__,
+        ):
             raise MethodError(f"method {name!r} is already {other.__module__}.{other.__qualname__}")
         cls.name = name
         _METHODS[name] = cls

@@ -1,4 +1,4 @@
-"""The process-supervised methods: PASS, PASS-min and PURE, each a composition of stages."""
+"""PASS and PASS-min: the methods built on Advantage Fusion, each a composition of stages."""
 
 from __future__ import annotations
 
@@ -10,9 +10,16 @@ import torch
 from torch import Tensor
 
 from stepcredit.credit.chunks import Chunker, Chunks, Signal, chunker, group_runs, steps
-from stepcredit.credit.estimator import BatchNorm, Credit, Estimator, group_of, register
-from stepcredit.credit.fields import choice, composed, flag, number, text, whole
-from stepcredit.credit.groups import OPERATORS, Group, Values, standardize, weighted_mean, weighted_std
+from stepcredit.credit.estimator import Credit, Estimator, group_of, register
+from stepcredit.credit.fields import choice, composed, flag, number, text
+from stepcredit.credit.groups import (
+    OPERATORS,
+    Group,
+    Values,
+    standardize,
+    weighted_mean,
+    weighted_std,
+)
 from stepcredit.credit.returns import (
     divide_length,
     divisor,
@@ -39,7 +46,6 @@ from stepcredit.credit.streams import (
 )
 from stepcredit.data.rollouts import Rollouts
 from stepcredit.data.slots import Slots, whole_responses
-from stepcredit.data.streams import Stream, TokenAdvantages
 from stepcredit.errors import MethodError
 
 ABOUT_WEIGHTS = "three numbers (process, outcome, format) or {stream: number}"
@@ -93,8 +99,10 @@ class Fused(Estimator):
         shut = gated(rollouts, self.gate)
         silent = shut & (self._scalars(rollouts, group_of(rollouts))["format"][:, 0] == 0)
         if bool(silent.any()):
-            found.append(f"{int(silent.sum())} of {int(shut.sum())} gated responses learn nothing: "
-                         "their format reward is absent, zero, or equal in the group")
+            found.append(
+                f"{int(silent.sum())} of {int(shut.sum())} gated responses learn nothing: "
+                "their format reward is absent, zero, or equal in the group"
+            )
         return found
 
 
@@ -103,9 +111,9 @@ class Fused(Estimator):
 class PASS(Fused):
     """Advantage Fusion, Chunk-by-Value, Divide-Length.
 
-        A(t) = sum over streams of w N(s)(t) + w_out N(r_out) + w_fmt N(r_fmt)      fusion; W N(r_fmt) if gated
-        A_b  = A at the last token of chunk b                                       chunks
-        A_j  = (sum over j' >= j of A_b_j') / (K - j + 1)^k                         divided return-to-go
+        A(t) = sum over streams of w N(s)(t) + w_out N(r_out) + w_fmt N(r_fmt);  W N(r_fmt) if gated
+        A_b  = A at the last token of chunk b
+        A_j  = (sum over j' >= j of A_b_j') / (K - j + 1)^k
 
     Args:
         weights: (process, outcome, format), or {stream: weight} for any number of process streams.
@@ -256,7 +264,7 @@ class PASS(Fused):
 class PASSMin(Fused):
     """Both papers in one: Advantage Fusion with the min-form return in Divide-Length's place.
 
-        z = N(s);  r* = softmax(-z / T) z over the response's steps;  G_j = sum over j' >= j of r*_j'
+        z = N(s);  r* = softmax(-z / T) z over the response's steps;  G_j = sum over j' >= j of r*
         A_j = w_prc N(G)_j + w_out N(r_out) + w_fmt N(r_fmt)          W N(r_fmt) if gated
 
     A filler can't raise a minimum, nor can more steps; standardizing the returns bounds them.
@@ -280,7 +288,9 @@ class PASSMin(Fused):
 
     temperature: float = number(0.1, "T of the soft minimum; 0 is strict", at_least=0)
 
-    equation = "A_j = w_prc N(sum_{j' >= j} softmax(-z/T)_j' z_j') + w_out N(r_out) + w_fmt N(r_fmt)"
+    equation = (
+        "A_j = w_prc N(sum_{j' >= j} softmax(-z/T)_j' z_j') + w_out N(r_out) + w_fmt N(r_fmt)"
+    )
 
     def credit(self, rollouts: Rollouts) -> Credit:
         """Standardize, soft minimum, return-to-go, standardize, fuse."""
@@ -298,7 +308,9 @@ class PASSMin(Fused):
             final = self._standardize(to_go, table.mask, group, name)
             returns[name] = (final, table.slots)
             columns = {"N": normed, "min": soft, "return": to_go, "N(return)": final}
-            stages |= {f"{column}({name})": (value, table.slots) for column, value in columns.items()}
+            stages |= {
+                f"{column}({name})": (value, table.slots) for column, value in columns.items()
+            }
         slots = slots or whole_responses(rollouts.lengths)
         shut = gated(rollouts, self.gate)
         scalars = self._scalars(rollouts, group)
@@ -311,113 +323,3 @@ class PASSMin(Fused):
 
         scale = fused_scale(returns, scalars, weights, group)
         return Credit(slots, advantage, columns_read, scale=scale)
-
-
-BASELINES = ("per_token", "per_step", "rollout", "per_slot")
-
-
-@register("pure")
-@dataclass(frozen=True)
-class PURE(Estimator):
-    """Credit by the minimum of future rewards.
-
-        r*_j = softmax(-s / T)_j s_j, less a baseline;  A_j = sum over j' >= j of r*_j' + w (r_out - mean of others)
-
-    Args:
-        temperature: T of the soft minimum; 0 is strict.
-        baseline: over the other responses j of the group, O = sum of r*, L tokens, S steps:
-            per_token: r*_s -= tokens(s) sum O_j / sum L_j;  per_step: r*_s -= mean of O_j / S_j;
-            rollout: A -= mean of O_j;  per_slot: A -= sum_j sum_t G_jt / ((n - 1) max_length).
-        max_length: N of per_slot, a fixed number of tokens, never the padded width.
-        outcome_weight: weight of the outcome, 1 : 1 is stable.
-        process_weight: multiplies r* after the soft minimum.
-        whiten_batch: (A - mean) / sqrt(variance + 1e-8) over the batch's trained tokens.
-        clip: the very last step, A within [-clip, clip].
-
-    Returns:
-        A lone response's process part is 0; format and gate are ignored; unknown outcomes add no term.
-
-    Raises:
-        MethodError: per_slot without max_length; several process streams, none named "process".
-
-    Example:
-        >>> import stepcredit as sc
-        >>> rollouts = sc.Rollouts(group=[0, 0], process=sc.Steps([[0, 1], [0]], [[.8, -.5], [.3]]))
-        >>> [round(x, 3) for x in sc.PURE(temperature=0)(rollouts).ragged()[0].tolist()]
-        [-1.1, -0.8]
-
-    Source: PURE (2504.15275) Eqs. 7-9 and its code. Differs: the minimum is over steps; baselines
-        use trained tokens, never the padded width; defined for a lone response and one token.
-    """
-
-    temperature: float = number(0.1, "T of the soft minimum; 0 is strict", at_least=0)
-    baseline: str = choice("per_token", BASELINES, "what the process return is compared with")
-    max_length: int | None = whole(None, "tokens, for per_slot", at_least=1, optional=True)
-    outcome_weight: float = number(1.0, "weight of the outcome")
-    process_weight: float = number(1.0, "weight of the process rewards")
-    whiten_batch: bool = flag(False, "whiten over the batch's trained tokens")
-
-    equation = "A_j = sum_{j' >= j} (softmax(-s/T)_j' s_j' - baseline) + w (r_out - mean of others)"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.baseline == "per_slot" and self.max_length is None:
-            raise MethodError("baseline='per_slot' needs it", field="max_length")
-
-    @property
-    def batch_step(self) -> BatchNorm | None:
-        """Whitening over tokens, where asked for."""
-        return BatchNorm("token", 1e-8) if self.whiten_batch else None
-
-    def credit(self, rollouts: Rollouts) -> Credit:
-        """Soft minimum, baseline, return-to-go, outcome."""
-        group = group_of(rollouts)
-        others = standardize_scalar(rollouts.outcomes, group, "leave_one_out", ddof=1, eps=0.0)
-        outcome = self.outcome_weight * others
-        stream = the_process(rollouts)
-        if stream is None:
-            return Credit.flat(rollouts, outcome, outcome=outcome)
-        table = table_of(stream, rollouts)
-        soft = min_form(table.values, table.mask, group, self.temperature) * self.process_weight
-        plain = return_to_go(soft)
-        baseline = self._baseline(soft, plain, table, group)
-        process = (plain - baseline) * table.mask
-        stages = {"score": table.values, "min": soft, "return_to_go": plain,
-                  "baseline": baseline, "outcome": outcome}
-        scale = group.largest(plain) + group.largest(baseline) + group.largest(outcome)
-        return Credit(table.slots, process + outcome, lambda: stages, scale=scale)
-
-    def _baseline(self, soft: Values, plain: Values, table: Table, group: Group) -> Values:
-        """What is taken from each slot's return; a lone response's own return."""
-        sizes = (table.slots.sizes * table.mask).to(torch.float64)
-        present = table.mask.any(1).to(torch.float64)
-        total = soft.sum(1)
-        rivals = group.others(present)
-        if self.baseline == "per_token":
-            rate = group.others(total) / group.others(sizes.sum(1)).clamp(min=1)
-            baseline = rate[:, None] * return_to_go(sizes)
-        elif self.baseline == "per_step":
-            share = total / table.mask.sum(1).clamp(min=1)
-            left = residual_count(table.mask)
-            baseline = (group.others(share) / rivals.clamp(min=1))[:, None] * left
-        elif self.baseline == "rollout":
-            baseline = (group.others(total) / rivals.clamp(min=1))[:, None]
-        else:
-            area = (plain * sizes).sum(1)
-            slots = rivals.clamp(min=1) * float(self.max_length or 1)
-            baseline = (group.others(area) / slots)[:, None]
-        return torch.where(rivals[:, None] > 0, baseline, plain)
-
-
-def the_process(rollouts: Rollouts) -> Stream | None:
-    """The one process stream a method reads: "process", or the only one; None without any.
-
-    Raises:
-        MethodError: several streams, none of them named "process".
-    """
-    scored = {n: s for n, s in rollouts.streams.items() if not isinstance(s, TokenAdvantages)}
-    if "process" in scored or not scored:
-        return scored.get("process")
-    if len(scored) > 1:
-        raise MethodError(f"reads one process stream, named 'process'; there are {', '.join(scored)}")
-    return next(iter(scored.values()))

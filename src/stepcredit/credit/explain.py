@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from stepcredit.credit.estimator import Credit, Estimator, Moments, group_of, grouped
+from stepcredit.credit.estimator import Estimator, Moments, group_of, grouped
 from stepcredit.data.advantages import Advantages, from_ragged
 from stepcredit.data.forest import broadcast, offsets, to_packed
 from stepcredit.data.rollouts import Rollouts
@@ -48,7 +48,7 @@ class Explanation:
     def advantages(self) -> Advantages:
         """The advantage column, broadcast: what the estimator returns, bit for bit."""
         tokens = broadcast(self.advantage, self.last - self.first + 1)
-        return from_ragged(list(tokens.split(self.lengths.tolist())))
+        return from_ragged(list(torch.split(tokens, self.lengths.tolist())))
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -168,8 +168,18 @@ class _Part:
         last = credit.slots.last()[ends]
         first = torch.cat([last.new_zeros(1), last[:-1] + 1])
         first[offsets(counts)[:-1]] = 0
-        place = {"rollout": torch.repeat_interleave(rows, counts.cpu()), "first": first, "last": last}
-        tokens = int((to_packed(credit.slots.sizes, credit.slots.counts)[to_packed(cut, credit.slots.counts)]).sum())
+        place = {
+            "rollout": torch.repeat_interleave(rows, counts.cpu()),
+            "first": first,
+            "last": last,
+        }
+        tokens = int(
+            (
+                to_packed(credit.slots.sizes, credit.slots.counts)[
+                    to_packed(cut, credit.slots.counts)
+                ]
+            ).sum()
+        )
         return cls({name: value.cpu() for name, value in {**place, **columns}.items()}, tokens)
 
 

@@ -1,4 +1,4 @@
-"""Declared fields of estimators: default, range and meaning in one place, checked at construction."""
+"""Declared fields of estimators: default, range and meaning in one place."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Check = Callable[[Any], str | None]
 
 
 def declare(default: Any, check: Check, about: str, *, kw_only: bool = False) -> Any:
-    """A dataclass field with a check; `check` returns what was expected where a value is refused."""
+    """A dataclass field with a check; `check` tells what was expected of a value refused."""
     metadata = {"check": check, "about": about}
     if isinstance(default, dict):
         return field(default_factory=lambda: dict(default), metadata=metadata, kw_only=kw_only)

@@ -21,6 +21,7 @@ Operator = Literal["masked_norm", "center", "leave_one_out", "abs_max"]
 OPERATORS: tuple[str, ...] = get_args(Operator)
 Values = Float64[Tensor, "rollout slot"]
 Mask = Bool[Tensor, "rollout slot"]
+IsEnd = Mask | None
 TOLERANCE = 1e-9
 
 

@@ -8,13 +8,11 @@ nothing is ever compacted and expanded again.
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Float64, Int64
 from torch import Tensor
 
-from stepcredit.credit.groups import TOLERANCE, Group, Mask, Values
+from stepcredit.credit.groups import TOLERANCE, Group, IsEnd, Mask, Values
 from stepcredit.data.forest import suffix_sum
-
-IsEnd = Bool[Tensor, "rollout slot"] | None
 
 
 def return_to_go(values: Values, is_end: IsEnd = None) -> Values:
@@ -122,7 +120,7 @@ def min_form(values: Values, mask: Mask, group: Group, temperature: float) -> Va
     else:
         weight = torch.exp(-above / temperature)
         weight = weight / weight.sum(1, keepdim=True).clamp(min=1.0)
-    return weight * values
+    return torch.mul(weight, values)
 
 
 def whiten(
@@ -136,4 +134,4 @@ def whiten(
     """
     if variance == 0:
         return torch.zeros_like(values)
-    return (values - mean) / (variance + eps) ** 0.5
+    return torch.div(values - mean, (variance + eps) ** 0.5)

@@ -1,8 +1,8 @@
-"""Streams: canonical weights, each stream standardized on its own, Advantage Fusion and the gate."""
+"""Streams: canonical weights, each stream standardized alone, Advantage Fusion, the gate."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from sys import float_info
 
@@ -12,7 +12,8 @@ from torch import Tensor
 
 from stepcredit.credit.groups import OPERATORS, Group, Mask, Values, standardize
 from stepcredit.data.forest import slot_mask, to_dense
-from stepcredit.data.rollouts import Rollouts, Scalar
+from stepcredit.data.inputs import Scalar
+from stepcredit.data.rollouts import Rollouts
 from stepcredit.data.slots import Slots, slots_of
 from stepcredit.data.streams import Stream, TokenAdvantages
 from stepcredit.errors import MethodError
@@ -68,16 +69,28 @@ def canonical_operators(
     return chosen
 
 
-def check_operators(operators: Sequence[object] | object) -> None:
+def check_operators(operators: Iterable[object]) -> None:
     """Refuse what is no operator's name.
 
     Raises:
         MethodError: names the operators there are.
     """
-    for operator in operators:  # type: ignore[attr-defined]
+    for operator in operators:
         if operator not in OPERATORS:
             expected = ", ".join(OPERATORS)
-            raise MethodError(f"unknown operator {operator!r}: expected {expected}", field="operator")
+            raise MethodError(
+                f"unknown operator {operator!r}: expected {expected}", field="operator"
+            )
+
+
+def total_of(tables: Sequence[Tensor], zero: Tensor) -> Tensor:
+    """Sum of tables; `zero` where there are none.
+
+    Example:
+        >>> total_of([torch.tensor(1.0), torch.tensor(2.0)], torch.tensor(0.0))
+        tensor(3.)
+    """
+    return sum(tables[1:], tables[0]) if tables else zero
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +112,7 @@ def table_of(stream: Stream, rollouts: Rollouts) -> Table:
 
 
 def process_streams(rollouts: Rollouts, weights: Mapping[str, float]) -> dict[str, Stream]:
-    """The weighted process streams that the rollouts have, to be standardized, in the weights' order.
+    """The weighted process streams that the rollouts have, in the weights' order.
 
     Raises:
         MethodError: the weights are a triple, and none of the groups' streams is named "process".
@@ -107,8 +120,9 @@ def process_streams(rollouts: Rollouts, weights: Mapping[str, float]) -> dict[st
     scored = {n: s for n, s in rollouts.streams.items() if not isinstance(s, TokenAdvantages)}
     if scored and tuple(weights) == TRIPLE and "process" not in rollouts.streams:
         names = ", ".join(scored)
-        raise MethodError(f"no stream is named 'process': give {{name: weight}} for {names}",
-                          field="weights")
+        raise MethodError(
+            f"no stream is named 'process': give {{name: weight}} for {names}", field="weights"
+        )
     return {name: scored[name] for name in weights if name in scored}
 
 
@@ -117,8 +131,10 @@ def ready_advantages(
 ) -> Values | None:
     """Weighted sum of the ready-made advantages a token, 0 for gated rollouts; None without any."""
     ready = {n: s for n, s in rollouts.streams.items() if isinstance(s, TokenAdvantages)}
-    tables = [table_of(ready[name], rollouts).values * weights[name] for name in weights if name in ready]
-    return sum(tables[1:], tables[0]) * kept[:, None] if tables else None
+    tables = [
+        table_of(ready[name], rollouts).values * weights[name] for name in weights if name in ready
+    ]
+    return total_of(tables, kept) * kept[:, None] if tables else None
 
 
 def standardize_scalar(
@@ -166,9 +182,8 @@ def fuse_process(
     """
     kept = (~shut)[:, None].to(torch.float64)
     parts = [slots.read(*source) * (weights[name] * kept) for name, source in standardized.items()]
-    if not parts:
-        return torch.zeros(slots.mask.shape, dtype=torch.float64, device=kept.device)
-    return sum(parts[1:], parts[0])
+    zero = torch.zeros((), dtype=torch.float64, device=kept.device).expand(slots.mask.shape)
+    return total_of(parts, zero)
 
 
 def fused_scale(
@@ -180,4 +195,20 @@ def fused_scale(
     """Size of what the fusion adds up in each group: sum over streams of |w| max |N|."""
     tables = {name: table for name, (table, _) in standardized.items()} | dict(scalars)
     sizes = [abs(weights[name]) * group.largest(tables[name]) for name in weights if name in tables]
-    return sum(sizes, torch.zeros(group.count, dtype=torch.float64, device=group.index.device))
+    return total_of(sizes, torch.zeros(group.count, dtype=torch.float64, device=group.index.device))
+
+
+def the_process(rollouts: Rollouts) -> Stream | None:
+    """The one process stream a method reads: "process", or the only one; None without any.
+
+    Raises:
+        MethodError: several streams, none of them named "process".
+    """
+    scored = {n: s for n, s in rollouts.streams.items() if not isinstance(s, TokenAdvantages)}
+    if "process" in scored or not scored:
+        return scored.get("process")
+    if len(scored) > 1:
+        raise MethodError(
+            f"reads one process stream, named 'process'; there are {', '.join(scored)}"
+        )
+    return next(iter(scored.values()))

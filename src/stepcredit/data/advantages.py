@@ -45,7 +45,7 @@ class Advantages:
 
     def ragged(self) -> list[Float32[Tensor, " token"]]:
         """One tensor of advantages a rollout, in the rollouts' order."""
-        return list(self.packed().split(self.lengths.tolist()))
+        return list(torch.split(self.packed(), self.lengths.tolist()))
 
     def padded(
         self, mask: Shaped[Tensor, "rollout token"] | None = None, *, width: int | None = None
@@ -64,7 +64,9 @@ class Advantages:
         """
         if mask is None:
             if width is None or width < int(self.lengths.max()):
-                raise RolloutError(f"needs a mask, or at least {int(self.lengths.max())}", field="width")
+                raise RolloutError(
+                    f"needs a mask, or at least {int(self.lengths.max())}", field="width"
+                )
             return self._right_padded(width)
         if mask.ndim != 2 or mask.shape[0] != self.lengths.numel():
             expected = f"({self.lengths.numel()}, tokens)"
@@ -76,7 +78,9 @@ class Advantages:
         if not torch.equal(counts, self.lengths):
             row = int((counts != self.lengths).nonzero()[0])
             had = f"{int(counts[row])} trained tokens"
-            raise RolloutError(f"{had}, the rollout has {int(self.lengths[row])}", row=row, field="mask")
+            raise RolloutError(
+                f"{had}, the rollout has {int(self.lengths[row])}", row=row, field="mask"
+            )
         out = torch.zeros(mask.shape, dtype=torch.float32, device=self.values.device)
         return out.masked_scatter_(trained, self.packed())
 
@@ -92,7 +96,9 @@ class Advantages:
         shape = (self.lengths.numel(), width)
         if self.sizes is None:
             out = self.values.new_zeros(shape)
-            for row, values in zip(out, self.values.split(self.lengths.tolist()), strict=True):
+            for row, values in zip(
+                out, torch.split(self.values, self.lengths.tolist()), strict=True
+            ):
                 row[: values.numel()] = values
             return out
         sizes = self.sizes.clone()

@@ -14,7 +14,7 @@ from math import isfinite
 from operator import lt
 from typing import Any
 
-from stepcredit.data.rollouts import LOGPROBS
+from stepcredit.data.inputs import LOGPROBS
 from stepcredit.data.streams import LARGEST, Steps, Stream, TokenAdvantages, Tokens
 from stepcredit.errors import RolloutError
 

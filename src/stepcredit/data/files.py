@@ -331,7 +331,8 @@ def write_rollouts(path: str | Path, rows: Iterable[dict[str, Any]]) -> None:
 
     Args:
         path: a `.jsonl`, `.jsonl.gz` or `.parquet` file, or "-".
-        rows: dictionaries; values may be tensors and arrays (float32 is written shortest).
+        rows: dictionaries, each checked by itself; values may be tensors and arrays (float32 is
+            written shortest).
 
     Raises:
         RolloutError: a row that breaks a rule; it carries the row and the field.

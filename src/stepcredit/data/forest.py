@@ -85,8 +85,8 @@ def suffix_sum(dense: Float[Tensor, "row slot"]) -> Float[Tensor, "row slot"]:
 
 
 def group_sum(
-    values: Shaped[Tensor, "row *rest"], group: Int[Tensor, " row"], num_groups: int
-) -> Shaped[Tensor, "group *rest"]:
+    values: Shaped[Tensor, row *rest], group: Int[Tensor, " row"], num_groups: int
+) -> Shaped[Tensor, group *rest]:
     """Sum of the rows of each group.
 
     Example:
@@ -108,9 +108,7 @@ def group_max(
     return values.new_zeros(num_groups).scatter_reduce_(0, group, values, "amax")
 
 
-def take_rows(
-    values: Packed, counts: Int[Tensor, " row"], rows: Int[Tensor, " taken"]
-) -> Packed:
+def take_rows(values: Packed, counts: Int[Tensor, " row"], rows: Int[Tensor, " taken"]) -> Packed:
     """The packed values of the given rows, in the given order.
 
     Example:

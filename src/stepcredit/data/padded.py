@@ -10,8 +10,9 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from stepcredit.data.forest import not_zero
-from stepcredit.data.rollouts import Rollouts, Scalars
-from stepcredit.data.streams import Steps, Stream, Tokens, row_of
+from stepcredit.data.inputs import Scalars
+from stepcredit.data.rollouts import Rollouts
+from stepcredit.data.streams import Steps, Stream, Tokens
 from stepcredit.errors import RolloutError
 
 
@@ -49,13 +50,16 @@ def from_padded(
         RolloutError: shapes that differ, step ids that decrease or lie outside `step_scores`.
 
     Example:
-        >>> r = from_padded(mask=torch.tensor([[0, 1, 1, 1]]), group=[7],
-        ...                 step_id=torch.tensor([[-1, 0, 0, 1]]), step_scores=torch.tensor([[0.9, 0.2]]))
+        >>> ids, scores = torch.tensor([[-1, 0, 0, 1]]), torch.tensor([[0.9, 0.2]])
+        >>> mask = torch.tensor([[0, 1, 1, 1]])
+        >>> r = from_padded(mask, group=[7], step_id=ids, step_scores=scores)
         >>> r.streams["process"].ends.tolist(), r.lengths.tolist()
         ([1, 2], [3])
     """
     if mask.ndim != 2:
-        raise RolloutError(f"shape is {tuple(mask.shape)}, expected (rollouts, tokens)", field="mask")
+        raise RolloutError(
+            f"shape is {tuple(mask.shape)}, expected (rollouts, tokens)", field="mask"
+        )
     trained = not_zero(mask)
     lengths = trained.sum(1)
     streams = dict(process or {})
@@ -71,9 +75,7 @@ def from_padded(
         name: Tokens(_trained(values, trained, name), lengths)
         for name, values in (logprobs or {}).items()
     }
-    return Rollouts(
-        group, lengths, streams, outcome, format, format_ok, logprobs=probs
-    )
+    return Rollouts(group, lengths, streams, outcome, format, format_ok, logprobs=probs)
 
 
 def _trained(values: Tensor, trained: Tensor, field: str) -> Tensor:
@@ -87,7 +89,9 @@ def _steps(trained: Tensor, lengths: Tensor, step_id: Tensor, scores: Tensor) ->
     """Ends and scores of the steps that have a trained token."""
     if scores.ndim != 2 or scores.shape[0] != trained.shape[0]:
         expected = f"({trained.shape[0]}, steps)"
-        raise RolloutError(f"shape is {tuple(scores.shape)}, expected {expected}", field="step_scores")
+        raise RolloutError(
+            f"shape is {tuple(scores.shape)}, expected {expected}", field="step_scores"
+        )
     ids = _trained(step_id, trained, "step_id").to(torch.int64)
     rows = torch.repeat_interleave(torch.arange(lengths.numel(), device=ids.device), lengths)
     _check_ids(ids, rows, scores.shape[1])
@@ -108,7 +112,7 @@ def _check_ids(ids: Tensor, rows: Tensor, steps: int) -> None:
 
 
 def _join(ids: Tensor, rows: Tensor) -> Tensor:
-    """Tokens off any step take the id before them in their row, at its beginning the first one's."""
+    """Tokens off any step take the id before them, at a row's beginning the first one's."""
     span = int(ids.max()) + 2 if ids.numel() else 1
     keyed = torch.where(ids >= 0, ids + rows * span, rows * span - 1)
     carried = keyed.cummax(0).values - rows * span

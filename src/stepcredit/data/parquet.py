@@ -11,8 +11,8 @@ from typing import IO, Any, TypeVar
 
 import numpy as np
 
+from stepcredit.data.inputs import LOGPROBS
 from stepcredit.data.jsonlines import parse
-from stepcredit.data.rollouts import LOGPROBS
 from stepcredit.data.splice import Float32Array
 from stepcredit.errors import FileError, MissingExtra
 

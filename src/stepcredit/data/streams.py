@@ -1,6 +1,6 @@
-"""Process streams: `Steps` (one score a step), `Tokens` (one a token), `TokenAdvantages` (ready-made).
+"""Process streams: `Steps` (a score a step), `Tokens` (a token), `TokenAdvantages` (ready-made).
 
-A stream takes lists of lists, packed 1-D tensors with `counts`, or padded 2-D tensors with `counts`,
+A stream takes lists of lists, or packed 1-D or padded 2-D tensors with `counts`,
 and holds packed tensors. What only the whole batch can know (do the ends fit the lengths?) is
 checked by `Rollouts`.
 """
@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from typing_extensions import Self
 
 from stepcredit.data.forest import slot_mask, take_rows
 from stepcredit.errors import RolloutError
@@ -156,7 +155,7 @@ class Stream:
 
 @dataclass(frozen=True, init=False, eq=False)
 class Tokens(Stream):
-    """A process signal of one score a trained token, such as a teacher's log-prob less the student's.
+    """A process signal of one score a trained token, such as a log-ratio to a teacher.
 
     Args:
         scores: one row of scores a rollout: lists of lists, packed (sum L,) or padded (rollout,
@@ -235,9 +234,13 @@ class Steps(Stream):
 
 def _refuse_counts(ends: Tensor, scores: Tensor) -> None:
     if ends.shape != scores.shape:
-        raise RolloutError(f"{ends.numel()} rows, but {scores.numel()} rows of scores", field="ends")
+        raise RolloutError(
+            f"{ends.numel()} rows, but {scores.numel()} rows of scores", field="ends"
+        )
     row = int((ends != scores).nonzero()[0])
-    raise RolloutError(f"{int(ends[row])} ends, but {int(scores[row])} scores", row=row, field="ends")
+    raise RolloutError(
+        f"{int(ends[row])} ends, but {int(scores[row])} scores", row=row, field="ends"
+    )
 
 
 def check_increasing(
@@ -258,7 +261,9 @@ def check_increasing(
         index = int(bad.nonzero()[0])
         row = row_of(index, counts)
         if int(previous[index]) == -1:
-            raise RolloutError(f"{int(ends[index])} is before the first token", row=row, field=field)
+            raise RolloutError(
+                f"{int(ends[index])} is before the first token", row=row, field=field
+            )
         raise RolloutError(
             f"{int(ends[index])} follows {int(previous[index])}: ends must increase",
             row=row,

@@ -1,0 +1,156 @@
+"""PURE: credit by the minimum of future rewards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from stepcredit.credit.estimator import BatchNorm, Credit, Estimator, group_of, register
+from stepcredit.credit.fields import choice, flag, number, whole
+from stepcredit.credit.groups import Group, Values
+from stepcredit.credit.returns import min_form, residual_count, return_to_go
+from stepcredit.credit.streams import Table, standardize_scalar, table_of, the_process
+from stepcredit.data.rollouts import Rollouts
+from stepcredit.errors import MethodError
+
+
+@register("pure")
+@dataclass(frozen=True)
+class PURE(Estimator):
+    """Credit by the minimum of future rewards.
+
+        r*_j = softmax(-s / T)_j s_j, less a baseline
+        A_j = sum over j' >= j of r*_j' + w (r_out - mean of others)
+
+    Args:
+        temperature: T of the soft minimum; 0 is strict.
+        baseline: over the other responses j of the group, O = sum of r*, L tokens, S steps:
+            per_token: r*_s -= tokens(s) sum O_j / sum L_j;  per_step: r*_s -= mean of O_j / S_j;
+            rollout: A -= mean of O_j;  per_slot: A -= sum_j sum_t G_jt / ((n - 1) max_length).
+        max_length: N of per_slot, a fixed number of tokens, never the padded width.
+        outcome_weight: weight of the outcome, 1 : 1 is stable.
+        process_weight: multiplies r* after the soft minimum.
+        whiten_batch: (A - mean) / sqrt(variance + 1e-8) over the batch's trained tokens.
+        clip: the very last step, A within [-clip, clip].
+
+    Returns:
+        A lone response's process part is 0; format and gate are ignored; unknown outcomes add
+        no term.
+
+    Raises:
+        MethodError: per_slot without max_length; several process streams, none named "process".
+
+    Example:
+        >>> import stepcredit as sc
+        >>> rollouts = sc.Rollouts(group=[0, 0], process=sc.Steps([[0, 1], [0]], [[.8, -.5], [.3]]))
+        >>> [round(x, 3) for x in sc.PURE(temperature=0)(rollouts).ragged()[0].tolist()]
+        [-1.1, -0.8]
+
+    Source: PURE (2504.15275) Eqs. 7-9 and its code. Differs: the minimum is over steps; baselines
+        use trained tokens, never the padded width; defined for a lone response and one token.
+    """
+
+    temperature: float = number(0.1, "T of the soft minimum; 0 is strict", at_least=0)
+    baseline: str = choice(
+        "per_token",
+        ("per_token", "per_step", "rollout", "per_slot"),
+        "what the process return is compared with",
+    )
+    max_length: int | None = whole(None, "tokens, for per_slot", at_least=1, optional=True)
+    outcome_weight: float = number(1.0, "weight of the outcome")
+    process_weight: float = number(1.0, "weight of the process rewards")
+    whiten_batch: bool = flag(False, "whiten over the batch's trained tokens")
+
+    equation = "A_j = sum_{j' >= j} (softmax(-s/T)_j' s_j' - baseline) + w (r_out - mean of others)"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.baseline == "per_slot" and self.max_length is None:
+            raise MethodError("baseline='per_slot' needs it", field="max_length")
+
+    @property
+    def batch_step(self) -> BatchNorm | None:
+        """Whitening over tokens, where asked for."""
+        return BatchNorm("token", 1e-8) if self.whiten_batch else None
+
+    def credit(self, rollouts: Rollouts) -> Credit:
+        """Soft minimum, baseline, return-to-go, outcome."""
+        group = group_of(rollouts)
+        others = standardize_scalar(rollouts.outcomes, group, "leave_one_out", ddof=1, eps=0.0)
+        outcome = self.outcome_weight * others
+        stream = the_process(rollouts)
+        if stream is None:
+            return Credit.flat(rollouts, outcome, outcome=outcome)
+        table = table_of(stream, rollouts)
+        soft = min_form(table.values, table.mask, group, self.temperature) * self.process_weight
+        plain = return_to_go(soft)
+        baseline = self._baseline(soft, plain, table, group)
+        process = (plain - baseline) * table.mask
+        stages = {
+            "score": table.values,
+            "min": soft,
+            "return_to_go": plain,
+            "baseline": baseline,
+            "outcome": outcome,
+        }
+        scale = group.largest(plain) + group.largest(baseline) + group.largest(outcome)
+        return Credit(table.slots, process + outcome, lambda: stages, scale=scale)
+
+    def _baseline(self, soft: Values, plain: Values, table: Table, group: Group) -> Values:
+        """What is taken from each slot's return; a lone response's own return."""
+        rivals = group.others(table.mask.any(1).to(torch.float64))
+        own = _Own(soft, plain, table, group, rivals.clamp(min=1))
+        baseline = _BASELINES[self.baseline](own, float(self.max_length or 1))
+        return torch.where(rivals[:, None] > 0, baseline, plain)
+
+
+@dataclass(frozen=True, eq=False)
+class _Own:
+    """A block's min-form rewards r* and returns G, and how many rivals each response has."""
+
+    soft: Values
+    plain: Values
+    table: Table
+    group: Group
+    rivals: Float64[Tensor, " rollout"]
+
+    @property
+    def total(self) -> Float64[Tensor, " rollout"]:
+        """O, a response's sum of r*."""
+        return self.soft.sum(1)
+
+    @property
+    def sizes(self) -> Values:
+        """Tokens in each scored slot."""
+        return (self.table.slots.sizes * self.table.mask).to(torch.float64)
+
+
+def _per_token(own: _Own, max_length: float) -> Values:
+    tokens = own.group.others(own.sizes.sum(1)).clamp(min=1)
+    return (own.group.others(own.total) / tokens)[:, None] * return_to_go(own.sizes)
+
+
+def _per_step(own: _Own, max_length: float) -> Values:
+    share = own.total / own.table.mask.sum(1).clamp(min=1)
+    return (own.group.others(share) / own.rivals)[:, None] * residual_count(own.table.mask)
+
+
+def _rollout(own: _Own, max_length: float) -> Values:
+    return (own.group.others(own.total) / own.rivals)[:, None]
+
+
+def _per_slot(own: _Own, max_length: float) -> Values:
+    area = (own.plain * own.sizes).sum(1)
+    return (own.group.others(area) / (own.rivals * max_length))[:, None]
+
+
+_BASELINES: dict[str, Callable[[_Own, float], Values]] = {
+    "per_token": _per_token,
+    "per_step": _per_step,
+    "rollout": _rollout,
+    "per_slot": _per_slot,
+}

@@ -1,0 +1,258 @@
+"""Checks of what goes into `Rollouts`: each refuses with the row and the field."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from stepcredit.data.streams import (
+    Rows,
+    Steps,
+    Stream,
+    Tokens,
+    check_finite,
+    check_increasing,
+    pack_rows,
+)
+from stepcredit.errors import RolloutError
+
+Process = Stream | Mapping[str, Stream]
+Scalars = Sequence[float | None] | Tensor | np.ndarray
+LOGPROBS = ("student", "teacher", "base", "prm", "ref")
+
+
+@dataclass(frozen=True, eq=False)
+class Scalar:
+    """One number a rollout, known or not: values (rollout,), 0 where `known` is False."""
+
+    values: Float[Tensor, " rollout"]
+    known: Bool[Tensor, " rollout"]
+
+    def take(self, rows: Tensor | slice) -> Scalar:
+        """The same for the given rollouts."""
+        return Scalar(self.values[rows], self.known[rows])
+
+
+def named_streams(process: Process | None) -> dict[str, Stream]:
+    """Streams by name; one alone is "process"."""
+    named = {"process": process} if isinstance(process, Stream) else dict(process or {})
+    for name, stream in named.items():
+        if not isinstance(stream, Stream):
+            kind = type(stream).__name__
+            raise RolloutError(f"expected Steps, Tokens or TokenAdvantages, got {kind}", field=name)
+        if name in ("outcome", "format"):
+            raise RolloutError("this name is taken: a process stream needs another", field=name)
+    return named
+
+
+def named_logprobs(logprobs: Mapping[str, Tokens | Rows] | None) -> dict[str, Tokens]:
+    """Log-probs by model, packed."""
+    named: dict[str, Tokens] = {}
+    for name, rows in (logprobs or {}).items():
+        if name not in LOGPROBS:
+            raise RolloutError(
+                f"unknown log-probs: expected one of {', '.join(LOGPROBS)}", field=name
+            )
+        field = f"{name}_logprobs"
+        if not isinstance(rows, Tokens):
+            values, counts = pack_rows(rows, None, field, None)
+            check_finite(values, counts, field)
+            rows = Tokens._of(values=values, counts=counts)
+        named[name] = rows
+    return named
+
+
+def segmentation(rows: Rows | None) -> Stream | None:
+    """Packed step ends without scores."""
+    if rows is None:
+        return None
+    ends, counts = pack_rows(rows, None, "step_ends", torch.int64)
+    check_increasing(ends, counts, "step_ends")
+    return Stream._of(values=ends, counts=counts)
+
+
+def group_rows(group: Sequence[Any] | Tensor | np.ndarray) -> tuple[list[str | int], Tensor]:
+    """Labels in order of first appearance, and each row's index among them."""
+    if isinstance(group, Tensor | np.ndarray):
+        return _integer_groups(group.cpu().numpy() if isinstance(group, Tensor) else group)
+    index: dict[str, int] = {}
+    labels: list[str | int] = []
+    rows = []
+    for row, label in enumerate(group):
+        if not isinstance(label, str | int | np.integer) or isinstance(label, bool):
+            reason = f"{label!r} is neither a string nor an integer"
+            raise RolloutError(reason, row=row, field="group")
+        if str(label) not in index:
+            index[str(label)] = len(labels)
+            labels.append(label if isinstance(label, str) else int(label))
+        rows.append(index[str(label)])
+    return labels, torch.tensor(rows, dtype=torch.int64)
+
+
+def _integer_groups(group: np.ndarray) -> tuple[list[str | int], Tensor]:
+    if group.ndim != 1 or not np.issubdtype(group.dtype, np.integer):
+        reason = f"expected one integer a rollout, got {group.dtype} of shape {group.shape}"
+        raise RolloutError(reason, field="group")
+    if bool((group[1:] >= group[:-1]).all()):
+        new = np.append(True, group[1:] != group[:-1])[: group.size]
+        return group[new].tolist(), torch.from_numpy(new.cumsum() - 1)
+    unique, first, inverse = np.unique(group, return_index=True, return_inverse=True)
+    order = np.argsort(first, kind="stable")
+    rank = np.empty_like(order)
+    rank[order] = np.arange(order.size)
+    return unique[order].tolist(), torch.from_numpy(rank[inverse.reshape(-1)])
+
+
+@dataclass(frozen=True, eq=False)
+class Signals:
+    """All that tells how many trained tokens a rollout has."""
+
+    streams: dict[str, Stream]
+    logprobs: dict[str, Tokens]
+    step_ends: Stream | None
+    tokens: list[list[str]] | None
+
+    def rows(self) -> dict[str, int]:
+        """Rollouts each signal has a row for."""
+        rows = {name: stream.counts.numel() for name, stream in self._packed().items()}
+        return rows if self.tokens is None else rows | {"tokens": len(self.tokens)}
+
+    def told(self) -> dict[str, Int[Tensor, " rollout"]]:
+        """Trained tokens a rollout that each signal implies; 0 where the rollout has none of it."""
+        told = {name: told_length(stream) for name, stream in self._packed().items()}
+        if self.step_ends is not None:
+            told["step_ends"] = _last(self.step_ends.values, self.step_ends.counts) + 1
+        if self.tokens is not None:
+            told["tokens"] = torch.tensor([len(row) for row in self.tokens])
+        return told
+
+    def ends_steps(self, name: str) -> bool:
+        """Does the signal tell lengths by where its last step ends?"""
+        return name == "step_ends" or isinstance(self.streams.get(name), Steps)
+
+    def _packed(self) -> dict[str, Stream]:
+        probs = {f"{name}_logprobs": stream for name, stream in self.logprobs.items()}
+        marks = {} if self.step_ends is None else {"step_ends": self.step_ends}
+        return {**self.streams, **probs, **marks}
+
+    @property
+    def device(self) -> torch.device:
+        """Where the signals are; the CPU where there are none."""
+        packed = list(self._packed().values())
+        return packed[0].values.device if packed else torch.device("cpu")
+
+
+def check_rows(count: int, signals: Signals) -> None:
+    """Every signal has one row a rollout."""
+    if count == 0:
+        raise RolloutError("there are no rollouts", field="group")
+    for name, number in signals.rows().items():
+        if number != count:
+            raise RolloutError(f"{number} rows, but {count} rollouts", field=name)
+
+
+def lengths_of(
+    given: Sequence[int] | Tensor | np.ndarray | None, count: int, signals: Signals
+) -> Int[Tensor, " rollout"]:
+    """The lengths given, or the largest that any signal tells, a row."""
+    device = signals.device
+    if given is None:
+        size = torch.zeros(count, dtype=torch.int64, device=device)
+        for told in signals.told().values():
+            size = torch.maximum(size, told.to(device))
+    else:
+        size = _given_lengths(given, count).to(device)
+    if bool((size < 1).any()):
+        row = int((size < 1).nonzero()[0])
+        raise RolloutError("a response needs at least one trained token", row=row, field="length")
+    return size
+
+
+def _given_lengths(given: Sequence[int] | Tensor | np.ndarray, count: int) -> Tensor:
+    if isinstance(given, Tensor | np.ndarray):
+        size = torch.as_tensor(given).to(torch.int64).reshape(-1)
+    else:
+        size, _ = pack_rows([[value] for value in given], None, "lengths", torch.int64)
+    if size.numel() != count:
+        raise RolloutError(f"{size.numel()} lengths, but {count} rollouts", field="lengths")
+    return size
+
+
+def _last(values: Tensor, counts: Tensor) -> Tensor:
+    """Last value of each row, -1 for an empty one."""
+    last = counts.new_full(counts.shape, -1)
+    filled = counts > 0
+    last[filled] = values[(counts.cumsum(0) - 1)[filled]]
+    return last
+
+
+def told_length(stream: Stream) -> Int[Tensor, " rollout"]:
+    """Trained tokens a rollout that the stream implies; 0 where the rollout has none of it."""
+    return _last(stream.ends, stream.counts) + 1 if isinstance(stream, Steps) else stream.counts
+
+
+def check_fit(size: Int[Tensor, " rollout"], signals: Signals) -> None:
+    """Every signal a row has must cover exactly its trained tokens."""
+    for name, told in signals.told().items():
+        told = told.to(size.device)
+        bad = (told != size) & (told != 0)
+        if bool(bad.any()):
+            row = int(bad.nonzero()[0])
+            had, want = int(told[row]), int(size[row])
+            reason = f"{had} values, but {want} trained tokens"
+            if signals.ends_steps(name):
+                reason = f"last step ends at {had - 1}, but the response's last token is {want - 1}"
+            raise RolloutError(reason, row=row, field=name)
+
+
+def scalar_of(given: Scalars | None, group: Tensor, groups: int, field: str) -> Scalar:
+    """One number a rollout, known for all of a group or for none of it."""
+    if given is None:
+        values = torch.zeros(group.numel(), dtype=torch.float64, device=group.device)
+        return Scalar(values, torch.zeros_like(values, dtype=torch.bool))
+    if isinstance(given, Tensor | np.ndarray):
+        values = torch.as_tensor(given).to(device=group.device, dtype=torch.float64).reshape(-1)
+        known = torch.ones_like(values, dtype=torch.bool)
+    else:
+        packed, counts = pack_rows([[] if v is None else [v] for v in given], None, field, None)
+        known = counts.to(group.device) > 0
+        values = torch.zeros(known.numel(), dtype=torch.float64, device=group.device)
+        values[known] = packed.to(group.device)
+    if values.numel() != group.numel():
+        raise RolloutError(f"{values.numel()} values, but {group.numel()} rollouts", field=field)
+    check_finite(values, torch.ones_like(group), field)
+    _check_whole_groups(known, group, groups, field)
+    return Scalar(values, known)
+
+
+def _check_whole_groups(known: Tensor, group: Tensor, groups: int, field: str) -> None:
+    if bool(known.all()) or not bool(known.any()):
+        return
+    some = torch.zeros(groups, dtype=torch.bool, device=group.device)
+    some[group[known]] = True
+    bad = some[group] & ~known
+    if bool(bad.any()):
+        row = int(bad.nonzero()[0])
+        raise RolloutError("unknown, but known for others of its group", row=row, field=field)
+
+
+def flags_of(
+    given: Sequence[bool] | Tensor | None, count: int, device: torch.device
+) -> Bool[Tensor, " rollout"]:
+    """One flag a rollout, True where left out."""
+    if given is None:
+        return torch.ones(count, dtype=torch.bool, device=device)
+    if not isinstance(given, Tensor | np.ndarray):
+        for row, value in enumerate(given):
+            if not isinstance(value, bool | np.bool_):
+                raise RolloutError(f"{value!r} is not true or false", row=row, field="format_ok")
+    flags = torch.as_tensor(given, device=device).to(torch.bool)
+    if flags.shape != (count,):
+        raise RolloutError(f"{flags.numel()} values, but {count} rollouts", field="format_ok")
+    return flags
