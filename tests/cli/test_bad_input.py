@@ -273,6 +273,23 @@ METHODS = {
     "number for a flag": (["--set", "gate=1"], "--set gate: expected true or false, got 1"),
     "unknown choice": (["--set", "scope=all"],
                        "--set scope: expected one of fused, process, got 'all'"),
+    "not finite": (["--set", "k=1e400"], "--set k: expected a number of at least 0, got inf"),
+    "a list for a name": (["--set", "chunks_from=[1]"],
+                          "--set chunks_from: expected a string or null, got [1]"),
+    "words for weights": (
+        ["--set", "weights=much"],
+        "--set weights: expected three numbers (process, outcome, format) or {stream: number}, "
+        "got 'much'",
+    ),
+    "unknown operator": (
+        ["--set", "operator=median"],
+        "--set operator: unknown operator 'median': expected masked_norm, center, "
+        "leave_one_out, abs_max",
+    ),
+    "results beyond float32": (
+        ["--set", "weights=[0, 1e39, 0]"],
+        "in.jsonl:1: advantages: the method gives inf, which is not a finite number",
+    ),
     "no equals sign": (["--set", "k"], "--set k: expected FIELD=VALUE"),
     "a field that is needed": (
         ["--method", "pure", "--set", "baseline=per_slot"],
@@ -297,7 +314,8 @@ METHODS = {
 def test_a_bad_method_is_refused(case: str, run: Run, tmp_path: Path) -> None:
     arguments, expected = METHODS[case]
     other = GOOD.replace(b'"group": 1', b'"group": 2')
-    content = GOOD + GOOD + other if case.startswith("log-probs") else GOOD + GOOD
+    wrong = GOOD.replace(b"1.0", b"0.0")
+    content = GOOD + GOOD + other if case.startswith("log-probs") else GOOD + wrong
     (tmp_path / "in.jsonl").write_bytes(content)
     ended = run("shape", "in.jsonl", "-o", "out.jsonl", *arguments)
     assert (ended.code, ended.out, ended.err) == (1, "", f"{expected}\n")
@@ -370,6 +388,7 @@ def test_parquet_without_pyarrow_names_the_extra(
 OUTPUTS = {
     "none/out.jsonl": "none/out.jsonl: no such file or directory",
     "folder": "folder: is a directory",
+    "/proc/out.jsonl": "/proc/out.jsonl: no such file or directory",
     "/dev/full": "/dev/full: no space left on device",
 }
 

@@ -17,6 +17,7 @@ import pytest
 from tests.cli.conftest import Run, environment, read, write
 
 import stepcredit as sc
+from stepcredit.cli import progress
 
 ROWS: list[dict[str, Any]] = [
     {
@@ -85,6 +86,26 @@ def test_gzip_in_and_out(run: Run, tmp_path: Path) -> None:
     assert run("shape", "in.jsonl.gz", "-o", "out.jsonl").code == 0
     unpacked = gzip.decompress((tmp_path / "out.jsonl.gz").read_bytes())
     assert unpacked == (tmp_path / "out.jsonl").read_bytes()
+
+
+def test_scattered_groups_from_a_pipe_and_gzip(run: Run, tmp_path: Path) -> None:
+    rows = [
+        {"group": i % 100, "length": 1 + i % 3, "outcome": float(i % 7), "id": i}
+        for i in range(3000)
+    ]
+    write(tmp_path / "in.jsonl", rows)
+    content = (tmp_path / "in.jsonl").read_bytes()
+    (tmp_path / "in.jsonl.gz").write_bytes(gzip.compress(content))
+    assert run("shape", "in.jsonl", "-o", "out.jsonl").code == 0
+    assert run("shape", "in.jsonl.gz", "-o", "from_gz.jsonl").code == 0
+    piped = run("shape", "-", "-o", "-", stdin=content)
+    out = (tmp_path / "out.jsonl").read_text()
+    assert (piped.code, piped.out) == (0, out)
+    assert (tmp_path / "from_gz.jsonl").read_text() == out
+    shaped = sc.PASS()(sc.read_rollouts(tmp_path / "in.jsonl")).ragged()
+    for row, shaped_row, expected in zip(rows, read(tmp_path / "out.jsonl"), shaped, strict=True):
+        advantages = pytest.approx(expected.tolist(), abs=1e-6)
+        assert shaped_row == row | {"advantages": advantages}
 
 
 def test_the_file_is_the_batch_of_a_batch_wide_method(run: Run, tmp_path: Path) -> None:
@@ -199,6 +220,22 @@ def test_methods_lists_every_method(run: Run) -> None:
     assert "  k                 0.7              exponent of the chunks left" in out.splitlines()
 
 
+def test_a_long_file_on_a_terminal_gets_a_progress_bar(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "in.jsonl", [{"group": i, "length": 1} for i in range(2000)])
+    monkeypatch.setattr(progress, "LONG", 1000)
+    assert run("validate", "in.jsonl").err == ""
+    shares: list[float] = []
+    monkeypatch.setattr(progress, "_is_terminal", lambda: True)
+    monkeypatch.setattr(
+        "rich.progress.Progress.update", lambda *_, completed: shares.append(completed)
+    )
+    assert run("validate", "in.jsonl").code == 0
+    assert shares == sorted(shares)
+    assert 0 < shares[0] < shares[-1] <= (tmp_path / "in.jsonl").stat().st_size
+
+
 def test_help_needs_no_torch() -> None:
     code = "import sys, stepcredit.cli; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], env=environment()).returncode == 0
@@ -212,7 +249,8 @@ def test_as_a_process(run_process: Run, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
 
 
-def test_interrupt_is_quiet_and_leaves_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("stop", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_is_quiet_and_leaves_nothing(stop: int, code: int, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "stepcredit", "shape", "-", "-o", "out.jsonl"]
     running = subprocess.Popen(
         command,
@@ -226,13 +264,13 @@ def test_interrupt_is_quiet_and_leaves_nothing(tmp_path: Path) -> None:
     running.stdin.write(b'{"group": 1, "length": 1}\n' * 20_000)  # blocks until it is being read
     running.stdin.flush()
     time.sleep(0.1)
-    running.send_signal(signal.SIGINT)
+    running.send_signal(stop)
     running.wait(timeout=60)
     assert running.stdout is not None
     assert running.stderr is not None
     with running.stdout, running.stderr, suppress(BrokenPipeError), running.stdin:
         ended = (running.returncode, running.stdout.read(), running.stderr.read())
-    assert ended == (130, b"", b"")
+    assert ended == (code, b"", b"")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 import typer
@@ -26,7 +27,8 @@ for command in (validate, shape, explain, compare, methods, train):
 
 
 def main() -> None:
-    """Run the command that the arguments name."""
+    """Run the command that the arguments name; a stop signal ends it as an error would."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         app()
     except KeyboardInterrupt:

@@ -11,11 +11,15 @@ LONG = 16_000_000
 """Bytes from which a file gets a progress bar."""
 
 
+def _is_terminal() -> bool:
+    return sys.stderr.isatty()
+
+
 @contextmanager
 def progress_bar(path: str) -> Iterator[Callable[[float], None] | None]:
     """A callback that shows the share of the file read so far; None where nobody would see it."""
     size = os.path.getsize(path) if os.path.isfile(path) else 0
-    if size < LONG or not sys.stderr.isatty():
+    if size < LONG or not _is_terminal():
         yield None
         return
     from rich.console import Console
