@@ -49,8 +49,9 @@ class Rollouts:
         RolloutError: rows that break a rule; it carries the row and the field.
 
     Example:
-        >>> r = Rollouts(group=["q", "q"], process=Steps([[1, 4], [2]], [[0.9, 0.6], [0.2]]),
-        ...              outcome=[1.0, 0.0])
+        >>> import stepcredit as sc
+        >>> r = sc.Rollouts(group=["q", "q"], process=sc.Steps([[1, 4], [2]], [[0.9, 0.6], [0.2]]),
+        ...                 outcome=[1.0, 0.0])
         >>> r.num_rollouts, r.num_groups, r.lengths.tolist()
         (2, 1, [5, 3])
     """
