@@ -142,7 +142,7 @@ class PASS(Fused):
         >>> [round(x, 3) for x in sc.PASS(k=0.7)(rollouts).ragged()[0].tolist()]
         [1.755, 1.755, 1.341, 0.568, 0.568]
 
-    Source: PASS (2606.29296) Eqs. 4-7, Algorithms 1-3. Differs: see SPEC in the docs: several
+    Source: PASS (2606.29296) Eqs. 4-7, Algorithms 1-3. Differs: several
         process streams, k above 1, `scope`, `match_std`, `recenter` and `clip` are ours.
     """
 
