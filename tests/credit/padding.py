@@ -24,13 +24,22 @@ class Padded:
 
 
 def pad(rows: Rows, rng: Random) -> Padded:
-    """Random layouts: as wide as the longest row or wider, trained tokens anywhere."""
+    """As wide as the longest row or wider, padded on the right, on the left, or with holes."""
     width = max(row["length"] for row in rows) + rng.randint(0, 4)
-    places = [sorted(rng.sample(range(width), row["length"])) for row in rows]
+    layout = rng.choice(("right", "left", "holes", "holes"))
+    places = [_places(layout, width, row["length"], rng) for row in rows]
     mask = torch.zeros(len(rows), width, dtype=torch.bool)
     for row, at in zip(mask, places, strict=True):
         row[at] = True
     return Padded(mask, places)
+
+
+def _places(layout: str, width: int, length: int, rng: Random) -> list[int]:
+    if layout == "right":
+        return list(range(length))
+    if layout == "left":
+        return list(range(width - length, width))
+    return sorted(rng.sample(range(width), length))
 
 
 def padded_rollouts(rows: Rows, padded: Padded) -> sc.Rollouts:

@@ -15,7 +15,7 @@ from tests.credit.strategies import Rows, batches, build, examples, random_rows
 import stepcredit as sc
 
 ULP = 2.0**-23
-few = examples(12)
+few = examples(10)
 every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 own_group_only = pytest.mark.parametrize(
     "case",
@@ -229,7 +229,15 @@ def test_explain_ends_in_the_estimator_bit_for_bit(case: Case, data: st.DataObje
         told += [chunk["advantage"]] * (chunk["last"] + 1 - chunk["first"])
     for values, told in zip(want.ragged(), rebuilt, strict=True):
         assert values.tolist() == told
-    assert str(explanation)
+
+
+@every_case
+def test_explain_prints_every_chunk(case: Case) -> None:
+    rows = random_rows(Random(5), [2, 1], case.signals[0], **case.options)
+    explanation = case.estimator().explain(build(rows))
+    printed = str(explanation)
+    assert "advantage" in printed
+    assert len(printed.splitlines()) >= len(explanation.rows)
 
 
 @every_case
