@@ -17,7 +17,7 @@ from tests.credit.strategies import batches, build, examples, random_rows
 from tests.reference import trained
 
 import stepcredit as sc
-from stepcredit.data import files
+from stepcredit.data import batches as batching
 
 Rows = list[dict[str, Any]]
 METHODS = (sc.PASS(), sc.PASS(scope="process", match_std=True), sc.PURE(), sc.PASSMin())
@@ -65,9 +65,25 @@ def test_interleaved_groups_give_the_same(folder: Path, rows: Rows, seed: int) -
 def test_small_batches_give_the_same(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = random_rows(Random(5), [3] * 40, "steps", "real")
     expected = shaped(folder, rows, sc.PASS())
-    monkeypatch.setattr(files, "BATCH_ROWS", 4)
+    monkeypatch.setattr(batching, "BATCH_ROWS", 4)
     for got, want in zip(shaped(folder, rows, sc.PASS()), expected, strict=True):
         assert got == pytest.approx(want, abs=1e-6)
+
+
+def test_kinds_of_streams_may_change_from_group_to_group(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batching, "MOST_OPEN", 1)
+    rng = Random(3)
+    signals = [rng.choice(("steps", "tokens", "streams", "none")) for _ in range(60)]
+    groups = [random_rows(rng, [3], signal, "real") for signal in signals]
+    for label, group in enumerate(groups):
+        for row in group:
+            row["group"] = label
+    expected = [row for group in groups for row in shaped(folder, group, sc.PASS())]
+    got = shaped(folder, [row for group in groups for row in group], sc.PASS())
+    for mine, alone in zip(got, expected, strict=True):
+        assert mine == pytest.approx(alone, abs=1e-6)
 
 
 @st.composite

@@ -17,6 +17,9 @@ from stepcredit.data.rollouts import Rollouts
 from stepcredit.data.streams import Steps, Stream, TokenAdvantages, Tokens
 from stepcredit.errors import RolloutError
 
+Kinds = frozenset[tuple[str, type[Stream]]]
+BATCH_ROWS, BATCH_TOKENS = 2048, 131_072
+MOST_OPEN = 16
 KIND_NAMES = {Steps: "a score a step", Tokens: "a score a token", TokenAdvantages: "advantages"}
 
 
@@ -54,6 +57,32 @@ class Batch:
             if at == len(self.rows) or label_of(self.rows[at]) != label_of(self.rows[first]):
                 yield Batch(self.rows[first:at])
                 first = at
+
+
+class Gathering:
+    """Groups on their way into batches, apart by the kinds of their streams: a batch holds one kind.
+
+    A batch is closed with the group that fills it.
+    """
+
+    def __init__(self) -> None:
+        self._open: dict[Kinds, tuple[list[Row], int]] = {}
+
+    def add(self, group: list[Row]) -> Iterator[Batch]:
+        """Take a group in; gives the batch it fills, if it does."""
+        kinds = frozenset(kinds_of(group).items())
+        rows, tokens = self._open.pop(kinds, ([], 0))
+        rows += group
+        tokens += sum(row.length for row in group)
+        if len(rows) >= BATCH_ROWS or tokens >= BATCH_TOKENS or len(self._open) == MOST_OPEN:
+            yield Batch(rows)
+        else:
+            self._open[kinds] = rows, tokens
+
+    def rest(self) -> Iterator[Batch]:
+        """The batches that are not full."""
+        for rows, _ in self._open.values():
+            yield Batch(rows)
 
 
 def label_of(row: Row) -> str:

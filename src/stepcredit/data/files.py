@@ -19,7 +19,7 @@ import torch
 
 from stepcredit.data.advantages import Advantages
 from stepcredit.data.atomic import folder_of, replacing
-from stepcredit.data.batches import Batch, group_faults, kind_faults, kinds_of, label_of
+from stepcredit.data.batches import Batch, Gathering, group_faults, kind_faults, label_of
 from stepcredit.data.checks import Row, check_row
 from stepcredit.data.faults import Faults
 from stepcredit.data.jsonlines import file_errors, parse
@@ -30,8 +30,6 @@ from stepcredit.data.splice import Float32Array, with_advantages
 from stepcredit.errors import FileError, RolloutError, RowError
 
 State = TypeVar("State")
-BATCH_ROWS, BATCH_TOKENS = 2048, 131_072
-"""A batch is closed with the group that reaches either."""
 
 
 class _ReappearsError(Exception):
@@ -134,20 +132,10 @@ class RolloutFile:
         return state
 
     def _batches(self, faults: Faults) -> Iterator[Batch]:
-        rows: list[Row] = []
-        kinds: dict[str, Any] = {}
-        tokens = 0
+        gathering = Gathering()
         for group in self._groups(faults):
-            found = kinds_of(group)
-            clash = any(kinds.get(name, kind) is not kind for name, kind in found.items())
-            if rows and (clash or len(rows) >= BATCH_ROWS or tokens >= BATCH_TOKENS):
-                yield Batch(rows)
-                rows, kinds, tokens = [], {}, 0
-            rows += group
-            kinds |= found
-            tokens += sum(row.length for row in group)
-        if rows:
-            yield Batch(rows)
+            yield from gathering.add(group)
+        yield from gathering.rest()
 
     def _groups(self, faults: Faults) -> Iterator[list[Row]]:
         """Good groups; those at fault are noted and left out, for the file is refused anyway."""
