@@ -60,7 +60,7 @@ class Batch:
 
 
 class Gathering:
-    """Groups on their way into batches, apart by the kinds of their streams: a batch holds one kind.
+    """Groups on their way into batches, apart by kinds of streams: a batch holds one kind of each.
 
     A batch is closed with the group that fills it.
     """
