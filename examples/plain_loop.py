@@ -1,4 +1,4 @@
-"""A whole policy-gradient loop in plain PyTorch, credit by stepcredit: 20 updates, about a minute."""
+"""A policy-gradient loop in plain PyTorch, credit by stepcredit: 20 updates, about a minute."""
 
 import torch
 from torch.nn.utils.rnn import pad_sequence
