@@ -102,7 +102,7 @@ def closing_figures(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def closing_table(figures: list[dict[str, Any]]) -> Table:
     """Before and after, a column a run, with 95 % intervals, and what the credit was made of."""
-    table = Table(title="held-out answers: mean [95 % interval]", title_justify="left")
+    table = Table(title="held-out answers: mean ± half the 95 % interval", title_justify="left")
     table.add_column("")
     for row in figures:
         heading = row["run"] if row["update"] == 0 else f"{row['run']}, {row['update']} updates"
@@ -117,5 +117,5 @@ def closing_table(figures: list[dict[str, Any]]) -> Table:
 
 
 def _interval(figure: dict[str, float], digits: int) -> str:
-    mean, low, high = (f"{figure[side]:.{digits}f}" for side in ("mean", "low", "high"))
-    return f"{mean} [{low}, {high}]"
+    half = (figure["high"] - figure["low"]) / 2
+    return f"{figure['mean']:.{digits}f} ± {half:.{digits}f}"
