@@ -1,11 +1,12 @@
 """The mathematics: group statistics, fusion, chunks, returns, and the methods they compose to."""
 
 from stepcredit.credit.baselines import ADCA, GDPO, GRPO, RLOO, DrGRPO, ProcessGRPO
-from stepcredit.credit.estimator import Credit, Estimator, Moments, estimator, methods, register
+from stepcredit.credit.estimator import Credit, Estimator, Moments
 from stepcredit.credit.estimators import PASS, PASSMin
 from stepcredit.credit.explain import Explanation
 from stepcredit.credit.logprobs import GOPD, OPD, PRIME
 from stepcredit.credit.pure import PURE
+from stepcredit.credit.registry import estimator, methods, register
 
 __all__ = [
     "ADCA",

@@ -15,11 +15,11 @@ from stepcredit.credit.estimator import (
     Estimator,
     group_of,
     refuse_missing,
-    register,
 )
 from stepcredit.credit.estimators import ABOUT_WEIGHTS
 from stepcredit.credit.fields import choice, composed, number
 from stepcredit.credit.groups import TOLERANCE, Group, Mask, Values, standardize
+from stepcredit.credit.registry import register
 from stepcredit.credit.returns import divide_length, divisor, residual_count, return_to_go
 from stepcredit.credit.streams import (
     SCALARS,

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
-from difflib import get_close_matches
-from functools import cache
-from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Float64, Int, Shaped
@@ -21,12 +18,11 @@ from stepcredit.data.advantages import Advantages
 from stepcredit.data.forest import take_rows, to_packed
 from stepcredit.data.rollouts import Rollouts
 from stepcredit.data.slots import Slots, whole_responses
-from stepcredit.errors import MethodError, RolloutError
+from stepcredit.errors import RolloutError
 
 if TYPE_CHECKING:
     from stepcredit.credit.explain import Explanation
 
-ENTRY_POINTS = "stepcredit.estimators"
 BLOCK = 65_536
 """Scores a block of whole groups: what keeps a token signal's float64 tables in a core's cache."""
 
@@ -205,30 +201,27 @@ class Estimator(ABC):
         self.check(rollouts)
         ordered, order = grouped(rollouts)
         parts = [self._slots(block) for block in self._blocks(ordered)]
-        values = torch.cat([value for value, _, _ in parts])
-        counts = torch.cat([count for _, _, count in parts])
-        sizes = None
-        if any(size is not None for _, size, _ in parts):
-            sizes = torch.cat([_sizes(value, size) for value, size, _ in parts])
         if self.batch_step is not None:
-            own = (
-                self.batch_step.moments(values, _sizes(values, sizes))
-                if moments is None
-                else moments
-            )
-            values = self.clipped(self.batch_step(values, own)).to(torch.float32)
-        return _in_order(Advantages(values, sizes, counts, ordered.lengths), order)
+            total = self._moments(parts) if moments is None else moments
+            parts = [replace(part, values=self._finished(part, total)) for part in parts]
+        return _in_order(_joined(parts, ordered.lengths), order)
+
+    def _finished(self, part: _Slots, moments: Moments) -> Tensor:
+        """The batch-wide step, clipped; padding stays 0."""
+        assert self.batch_step is not None
+        values = self.clipped(self.batch_step(part.values, moments))
+        return torch.where(part.tokens > 0, values, 0.0).to(torch.float32)
+
+    def _moments(self, parts: list[_Slots]) -> Moments:
+        assert self.batch_step is not None
+        return sum((self.batch_step.moments(p.values, p.tokens) for p in parts), Moments())
 
     def moments(self, rollouts: Rollouts) -> Moments:
         """Moments of a batch before `batch_step`; those of several batches add up."""
         if self.batch_step is None:
             return Moments()
         self.check(rollouts)
-        parts = [self._slots(block) for block in self._blocks(grouped(rollouts)[0])]
-        total = Moments()
-        for values, sizes, _ in parts:
-            total += self.batch_step.moments(values, _sizes(values, sizes))
-        return total
+        return self._moments([self._slots(block) for block in self._blocks(grouped(rollouts)[0])])
 
     def explain(self, rollouts: Rollouts, *, moments: Moments | None = None) -> Explanation:
         """Every stage by chunk, as data and, printed, as a table.
@@ -254,24 +247,55 @@ class Estimator(ABC):
     def _blocks(self, ordered: Rollouts) -> Iterator[Rollouts]:
         return ordered.blocks(BLOCK if ordered.device.type == "cpu" else float("inf"))
 
-    def _slots(self, block: Rollouts) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Slot values, their sizes in tokens (None: one each), and slots a rollout.
-
-        Slots past a response's end have size 0; the last of every row is left for padding.
-        """
+    def _slots(self, block: Rollouts) -> _Slots:
         credit = self.credit(block)
         slots, table = credit.slots, credit.settled(group_of(block))
         if self.batch_step is None:
             table = self.clipped(table).to(torch.float32)
         if slots.ends is None:
-            return _cut_rows(table, slots.counts), None, slots.counts
+            return _Slots(_cut_rows(table, slots.counts), None, slots.counts)
         sizes = torch.nn.functional.pad(slots.sizes, (0, 1)).flatten()
         width = torch.full_like(slots.counts, slots.width + 1)
-        return torch.nn.functional.pad(table, (0, 1)).flatten(), sizes, width
+        return _Slots(torch.nn.functional.pad(table, (0, 1)).flatten(), sizes, width)
 
 
-def _sizes(values: Tensor, sizes: Tensor | None) -> Tensor:
-    return torch.ones_like(values, dtype=torch.int64) if sizes is None else sizes
+@dataclass(frozen=True, eq=False)
+class _Slots:
+    """A block's values, their sizes in tokens, and how many belong to each rollout.
+
+    Values past a response's end have size 0; the last of every rollout is left for padding. Sizes
+    None: one token each, and no place for padding.
+    """
+
+    values: Tensor
+    sizes: Tensor | None
+    counts: Tensor
+
+    @property
+    def tokens(self) -> Tensor:
+        """Tokens each value stands for."""
+        return torch.ones_like(self.values, dtype=torch.int64) if self.sizes is None else self.sizes
+
+    def with_padding(self) -> _Slots:
+        """The same with a place for padding at each rollout's end."""
+        if self.sizes is not None:
+            return self
+        rows = torch.split(self.values, self.counts.tolist())
+        closing = self.values.new_zeros(1)
+        values = torch.cat([part for row in rows for part in (row, closing)])
+        sizes = torch.ones_like(values, dtype=torch.int64)
+        counts = self.counts + 1
+        sizes[counts.cumsum(0) - 1] = 0
+        return _Slots(values, sizes, counts)
+
+
+def _joined(parts: list[_Slots], lengths: Tensor) -> Advantages:
+    """All blocks' values; where some stand for one token each and some for more, all have sizes."""
+    if any(part.sizes is not None for part in parts):
+        parts = [part.with_padding() for part in parts]
+    values, counts = (torch.cat([getattr(p, n) for p in parts]) for n in ("values", "counts"))
+    sizes = [part.sizes for part in parts if part.sizes is not None]
+    return Advantages(values, torch.cat(sizes) if sizes else None, counts, lengths)
 
 
 def _cut_rows(table: Tensor, counts: Tensor) -> Tensor:
@@ -319,87 +343,3 @@ def _in_order(advantages: Advantages, order: Tensor | None) -> Advantages:
         chunks[back],
         advantages.lengths[back],
     )
-
-
-Cls = TypeVar("Cls", bound=type[Estimator])
-_METHODS: dict[str, type[Estimator]] = {}
-
-
-def register(name: str) -> Callable[[Cls], Cls]:
-    """Give an estimator its method name, for the command line and every engine.
-
-    Raises:
-        MethodError: another estimator has that name.
-    """
-
-    def add(cls: Cls) -> Cls:
-        other = _METHODS.get(name)
-        if other is not None and (other.__module__, other.__qualname__) != (
-            cls.__module__,
-            cls.__qualname__,
-        ):
-            raise MethodError(f"method {name!r} is already {other.__module__}.{other.__qualname__}")
-        cls.name = name
-        _METHODS[name] = cls
-        return cls
-
-    return add
-
-
-@cache
-def _plugins() -> dict[str, Any]:
-    return {point.name: point for point in entry_points(group=ENTRY_POINTS)}
-
-
-def methods() -> dict[str, type[Estimator]]:
-    """All registered methods by name, those of installed packages included.
-
-    Raises:
-        MethodError: an installed package's estimator fails to load; it names the entry point.
-    """
-    for name in _plugins():
-        _load(name)
-    return dict(_METHODS)
-
-
-def _load(name: str) -> None:
-    point = _plugins()[name]
-    if name in _METHODS:
-        return
-    try:
-        register(name)(point.load())
-    except MethodError:
-        raise
-    except Exception as error:
-        raise MethodError(f"entry point {name!r} ({point.value}) fails to load: {error}") from error
-
-
-def estimator(name: str, /, **settings: Any) -> Estimator:
-    """An estimator by its method name.
-
-    Args:
-        name: as `stepcredit methods` lists them.
-        settings: its fields.
-
-    Raises:
-        MethodError: an unknown method or field, or a value out of range.
-
-    Example:
-        >>> estimator("pass", k=1.0).k
-        1.0
-    """
-    if name in _plugins():
-        _load(name)
-    cls = _METHODS.get(name)
-    if cls is None:
-        raise MethodError(f"unknown method {name!r}{_hint(name, sorted(methods()))}")
-    known = [declared.name for declared in fields(cls)]
-    for setting in settings:
-        if setting not in known:
-            raise MethodError(f"{name} has no such field{_hint(setting, known)}", field=setting)
-    return cls(**settings)
-
-
-def _hint(name: str, known: list[str]) -> str:
-    near = get_close_matches(name, known, n=1)
-    return f", did you mean {near[0]!r}?" if near else f": expected {', '.join(known)}"

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from stepcredit.credit.chunks import Chunker, Chunks, Signal, chunker, group_runs, steps
-from stepcredit.credit.estimator import Credit, Estimator, group_of, register
+from stepcredit.credit.estimator import Credit, Estimator, group_of
 from stepcredit.credit.fields import choice, composed, flag, number, text
 from stepcredit.credit.groups import (
     OPERATORS,
@@ -20,6 +20,7 @@ from stepcredit.credit.groups import (
     weighted_mean,
     weighted_std,
 )
+from stepcredit.credit.registry import register
 from stepcredit.credit.returns import (
     divide_length,
     divisor,

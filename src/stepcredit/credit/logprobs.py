@@ -13,10 +13,10 @@ from stepcredit.credit.estimator import (
     Estimator,
     group_of,
     refuse_missing,
-    register,
 )
 from stepcredit.credit.fields import flag, number
 from stepcredit.credit.groups import Values
+from stepcredit.credit.registry import register
 from stepcredit.credit.returns import return_to_go
 from stepcredit.credit.streams import standardize_scalar, table_of
 from stepcredit.data.rollouts import Rollouts

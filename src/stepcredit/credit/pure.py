@@ -9,9 +9,10 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from stepcredit.credit.estimator import BatchNorm, Credit, Estimator, group_of, register
+from stepcredit.credit.estimator import BatchNorm, Credit, Estimator, group_of
 from stepcredit.credit.fields import choice, flag, number, whole
 from stepcredit.credit.groups import Group, Values
+from stepcredit.credit.registry import register
 from stepcredit.credit.returns import min_form, residual_count, return_to_go
 from stepcredit.credit.streams import Table, standardize_scalar, table_of, the_process
 from stepcredit.data.rollouts import Rollouts
