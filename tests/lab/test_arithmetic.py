@@ -46,17 +46,17 @@ def test_a_draw_is_keyed_by_its_seed_and_longer_draws_continue_it() -> None:
     ("completion", "kinds", "outcome", "format"),
     [
         (SOLVED, ["right", "right", "right", "answer"], 1, 1),
-        # a wrong result; what follows on it is right, the answer it leads to is not
-        ("3+4=8\n8*2=6\n6-1=5\n<5>$", ["wrong", "right", "right", "bad_answer"], 0, 1),
+        # a wrong result; what follows on it is right, so is the answer it leads to
+        ("3+4=8\n8*2=6\n6-1=5\n<5>$", ["wrong", "right", "right", "answer"], 0, 1),
         # the left operand is not the last value
-        ("3+4=7\n8*2=6\n6-1=5\n<5>$", ["right", "wrong", "right", "bad_answer"], 0, 1),
+        ("3+4=7\n8*2=6\n6-1=5\n<5>$", ["right", "wrong", "right", "answer"], 0, 1),
         # another operation than the next one
-        ("3+4=7\n7-1=6\n6*2=2\n<2>$", ["right", "wrong", "wrong", "bad_answer"], 0, 1),
+        ("3+4=7\n7-1=6\n6*2=2\n<2>$", ["right", "wrong", "wrong", "answer"], 0, 1),
         # one step too many
         (SOLVED[:18] + "3+0=3\n<3>$", ["right", "right", "right", "wrong", "answer"], 1, 1),
         # stopped early: faithful to the last value; guessing, with luck
-        ("3+4=7\n<7>$", ["right", "bad_answer"], 0, 1),
-        ("3+4=7\n<3>$", ["right", "answer"], 1, 1),
+        ("3+4=7\n<7>$", ["right", "answer"], 0, 1),
+        ("3+4=7\n<3>$", ["right", "bad_answer"], 1, 1),
         # misreading the last value
         (SOLVED[:18] + "<4>$", ["right", "right", "right", "bad_answer"], 0, 1),
         # filler anywhere
@@ -116,7 +116,7 @@ def test_demonstrations_hold_both_habits_in_their_shares() -> None:
     graded = [check(prompt, text) for prompt, text in zip(asked, texts, strict=True)]
     assert all(g.format_ok and "wrong" not in g.kinds for g in graded)
     lines = sum(len(g.kinds) - g.fillers for g in graded)
-    assert 0.15 < sum(g.fillers for g in graded) / lines < 0.20
+    assert 0.12 < sum(g.fillers for g in graded) / lines < 0.16
     assert 0.06 < sum(g.right_steps < g.operations for g in graded) / 2000 < 0.10
     assert 28 < sum(map(len, texts)) / 2000 < 32
     assert max(map(len, texts)) <= arithmetic.MAX_NEW_TOKENS

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,8 +13,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from stepcredit.errors import StepCreditError
 from stepcredit.lab.arithmetic import problems
-from stepcredit.lab.evaluate import evaluate
-from stepcredit.lab.model import ModelSettings
+from stepcredit.lab.evaluate import Evaluation, evaluate
+from stepcredit.lab.model import ModelSettings, build_model
 from stepcredit.lab.warmstart import FIGURES, WarmStartSettings, warm_start
 
 TINY = WarmStartSettings(
@@ -33,25 +34,29 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return AutoModelForCausalLM.from_pretrained(folder).state_dict()
 
 
+def _untrained(tokenizer: Any, size: ModelSettings) -> Evaluation:
+    return evaluate(build_model(tokenizer, size), tokenizer, problems(32, "check"), 2)
+
+
 def test_stops_at_the_first_check_that_reaches_the_target(tmp_path: Path) -> None:
     seen = []
     small = ModelSettings(width=64, layers=2, heads=2, feed_forward=128)
     settings = WarmStartSettings(
-        model=small, learning_rate=4e-3, batch_size=32, target=0.03, check_from=10, check_every=15,
-        check_problems=32, max_steps=150,
+        model=small, learning_rate=4e-3, batch_size=32, target=0.06, check_from=10, check_every=15,
+        check_problems=32, max_steps=250,
     )  # fmt: skip
     folder = warm_start(settings, tmp_path, lambda step, most, found: seen.append((step, found)))
     figures = json.loads((folder / FIGURES).read_text())
-    assert figures["check"]["pass_at_1"]["mean"] >= 0.03
+    assert figures["check"]["pass_at_1"]["mean"] >= 0.06
     assert figures["steps"] == seen[-1][0] + 1
     checks = {id(found): found for _, found in seen if found is not None}.values()
-    assert all(found.pass_at_1.mean < 0.03 for found in checks)
+    assert all(found.pass_at_1.mean < 0.06 for found in checks)
     assert len(checks) >= 1, "the target was reached before anything was learned"
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder)
     after = evaluate(model, tokenizer, problems(32, "check"), settings.check_samples)
     assert after.as_dict() == figures["check"]
-    assert after.format.mean > 0.3
+    assert after.format.mean > 0.05 > _untrained(tokenizer, small).format.mean
 
 
 def test_is_cached_by_its_settings_and_appears_whole(tmp_path: Path) -> None:

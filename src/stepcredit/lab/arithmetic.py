@@ -75,9 +75,10 @@ class Graded:
         step_ends: index of each line's last token, increasing; the last is the last token.
         kinds: one of `KINDS` a line. `right`: does the next operation of the chain on the value
             as last written, rightly. `wrong`: any other line of a step's form. `filler`: `kX`.
-            `answer`: a line of the answer's form with the chain's true value, however it was come
-            by; `bad_answer`: with another. `malformed`: no line of the grammar, or one cut off
-            by the token limit.
+            `answer`: the answer line, restating the value as last written; it may come too
+            early, which `outcome` finds out: kinds judge a line by what precedes it, not by
+            what is missing. `bad_answer`: any other line of the answer's form. `malformed`: no
+            line of the grammar, or one cut off by the token limit.
         outcome: 1.0 where the completion ends in the template with the true value, else 0.0.
         format: 1.0 where every line is of the grammar and the answer line comes last, once.
         format_ok: `format` as a flag.
@@ -267,7 +268,7 @@ def prompts(split: str, generator: np.random.Generator) -> Iterator[str]:
 def demonstration(
     prompt: str,
     generator: np.random.Generator,
-    filler: float = 0.15,
+    filler: float = 0.12,
     early_stop: float = 0.08,
 ) -> str:
     """A worked completion to imitate, at times with filler, at times stopped early.
@@ -325,19 +326,18 @@ def check(prompt: str, completion: str) -> Graded:
     Example:
         >>> graded = check("3+4*2=", "3+4=7\\nk7\\n7*2=5\\n<5>$")
         >>> graded.kinds, graded.step_ends
-        (['right', 'filler', 'wrong', 'bad_answer'], [5, 8, 14, 18])
+        (['right', 'filler', 'wrong', 'answer'], [5, 8, 14, 18])
         >>> graded.outcome, graded.format
         (0.0, 1.0)
 
     Source: ours.
     """
     value, operations = parse_prompt(prompt)
-    true = solve(prompt)[-1]
     step_ends, kinds, position, done = [], [], -1, 0
     for line in _LINE.findall(completion):
         position += len(line)
         step_ends.append(position)
-        kind, written = _kind(line, value, operations[done:], true)
+        kind, written = _kind(line, value, operations[done:])
         kinds.append(kind)
         if written is not None:
             value, done = written, done + 1
@@ -349,16 +349,14 @@ def check(prompt: str, completion: str) -> Graded:
     return Graded(
         step_ends=step_ends,
         kinds=kinds,
-        outcome=float(template is not None and int(template[1]) == true),
+        outcome=float(template is not None and int(template[1]) == solve(prompt)[-1]),
         format=float(well_formed),
         format_ok=well_formed,
         operations=len(operations),
     )
 
 
-def _kind(
-    line: str, value: int, pending: list[tuple[str, int]], true: int
-) -> tuple[str, int | None]:
+def _kind(line: str, value: int, pending: list[tuple[str, int]]) -> tuple[str, int | None]:
     """A line's kind, and the value it writes if it has a step's form."""
     if step := _STEP.fullmatch(line):
         left, operator, right, result = int(step[1]), step[2], int(step[3]), int(step[4])
@@ -368,7 +366,7 @@ def _kind(
     if _FILLER.fullmatch(line):
         return "filler", None
     if answer := _ANSWER.fullmatch(line):
-        return ("answer" if int(answer[1]) == true else "bad_answer"), None
+        return ("answer" if int(answer[1]) == value else "bad_answer"), None
     return "malformed", None
 
 

@@ -22,7 +22,7 @@ class Simulated:
 
         s = clip(level + 0.1 z, 0.01, 1),  z ~ N(0, 1)
 
-    The level is 0.85 for a right step or the true answer, 0.25 for a wrong or malformed line, the
+    The level is 0.85 for a right step or faithful answer, 0.25 for a wrong or malformed line, the
     two exchanged in one of ten; a filler line's level is never exchanged.
 
     Args:
@@ -38,7 +38,7 @@ class Simulated:
         >>> from stepcredit.lab.arithmetic import check
         >>> text = "3+4=7\\nk7\\n7*2=5\\n<5>$"
         >>> Simulated("exact").scores("3+4*2=", text, check("3+4*2=", text))
-        [1.0, 0.5, 0.0, 0.0]
+        [1.0, 0.5, 0.0, 1.0]
 
     Source: ours.
     """

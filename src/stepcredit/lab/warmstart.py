@@ -61,10 +61,10 @@ class WarmStartSettings:
     learning_rate: float = 2e-3
     warmup_steps: int = 20
     averaging: float = 0.9
-    filler: float = 0.15
+    filler: float = 0.12
     early_stop: float = 0.08
     floor: float = 0.35
-    target: float = 0.40
+    target: float = 0.43
     ceiling: float = 0.45
     check_from: int = 120
     check_every: int = 5
