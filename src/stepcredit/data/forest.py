@@ -85,8 +85,8 @@ def suffix_sum(dense: Float[Tensor, "row slot"]) -> Float[Tensor, "row slot"]:
 
 
 def group_sum(
-    values: Shaped[Tensor, row *rest], group: Int[Tensor, " row"], num_groups: int
-) -> Shaped[Tensor, group *rest]:
+    values: Shaped[Tensor, row * rest], group: Int[Tensor, " row"], num_groups: int
+) -> Shaped[Tensor, group * rest]:
     """Sum of the rows of each group.
 
     Example:

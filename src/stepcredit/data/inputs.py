@@ -217,7 +217,8 @@ def scalar_of(given: Scalars | None, group: Tensor, groups: int, field: str) -> 
         values = torch.zeros(group.numel(), dtype=torch.float64, device=group.device)
         return Scalar(values, torch.zeros_like(values, dtype=torch.bool))
     if isinstance(given, Tensor | np.ndarray):
-        values = torch.as_tensor(given).to(device=group.device, dtype=torch.float64).reshape(-1)
+        values = torch.as_tensor(given).detach()
+        values = values.to(device=group.device, dtype=torch.float64).reshape(-1)
         known = torch.ones_like(values, dtype=torch.bool)
     else:
         packed, counts = pack_rows([[] if v is None else [v] for v in given], None, field, None)

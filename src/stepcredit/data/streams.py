@@ -46,6 +46,7 @@ def pack_rows(
         if counts is None and not any(isinstance(r, Tensor | np.ndarray) for r in rows):
             return _pack_lists(rows, field, dtype or torch.float64)
         raise RolloutError("counts go with tensors, not with a list of rows", field=field)
+    rows = rows.detach()
     if dtype is not None:
         rows = rows.to(dtype)
     elif not rows.is_floating_point():
