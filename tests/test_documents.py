@@ -1,0 +1,54 @@
+"""What the documents show is what the code does."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from pathlib import Path
+
+import pytest
+
+import stepcredit as sc
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def blocks(path: str, language: str = "python") -> list[str]:
+    """The fenced blocks of a document in one language."""
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / path).read_text(), re.DOTALL)
+
+
+def test_readme_prints_what_it_shows(capsys: pytest.CaptureFixture[str]) -> None:
+    exec(blocks("README.md")[0], {})
+    printed = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    table = [line.rstrip() for line in blocks("README.md", "text")[0].strip().splitlines()]
+    assert len(table) == 4
+    assert set(table) <= set(printed)
+
+
+def test_readme_loop_is_the_middle_of_the_example() -> None:
+    loop = next(block for block in blocks("README.md") if "optimizer.step()" in block)
+    example = (ROOT / "examples/plain_loop.py").read_text()
+    assert textwrap.indent(loop, " " * 8).rstrip() in example
+
+
+@pytest.mark.parametrize("path", ["README.md", "docs/methods.md"])
+def test_every_method_is_in_the_tables(path: str) -> None:
+    table = "".join(line for line in (ROOT / path).read_text().splitlines() if line[:1] == "|")
+    own = {name for name, kind in sc.methods().items() if kind.__module__.startswith("stepcredit")}
+    assert {name for name in own if f"`{name}`" not in table} == set()
+
+
+def test_contributed_estimator_is_short_and_works() -> None:
+    (code,) = blocks("CONTRIBUTING.md")
+    assert len(code.split("@sc.register")[1].splitlines()) < 30
+    names: dict[str, object] = {}
+    exec(code, names)
+    rollouts = sc.Rollouts(
+        group=[0, 0], process=sc.Steps([[0, 1], [1]], [[1.0, 0.0], [0.5]]), outcome=[1.0, 0.0]
+    )
+    plain = sc.estimator("return-plus", weight=0.0)(rollouts).packed()
+    grpo = sc.GRPO()(rollouts).packed()
+    assert plain.tolist() == pytest.approx(grpo.tolist())
+    explained = sc.estimator("return-plus").explain(rollouts)
+    assert [row["return_to_go"] for row in explained.rows] == pytest.approx([0.0, -1.0, 0.0], abs=1e-5)
