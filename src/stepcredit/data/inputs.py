@@ -79,8 +79,10 @@ def segmentation(rows: Rows | None) -> Stream | None:
 
 def group_rows(group: Sequence[Any] | Tensor | np.ndarray) -> tuple[list[str | int], Tensor]:
     """Labels in order of first appearance, and each row's index among them."""
-    if isinstance(group, Tensor | np.ndarray):
-        return _integer_groups(group.cpu().numpy() if isinstance(group, Tensor) else group)
+    if isinstance(group, Tensor):
+        group = group.cpu().numpy()
+    if isinstance(group, np.ndarray) and group.dtype.kind not in "OSU":
+        return _integer_groups(group)
     index: dict[str, int] = {}
     labels: list[str | int] = []
     rows = []
