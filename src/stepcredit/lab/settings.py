@@ -60,7 +60,7 @@ class TrainSettings:
     compare: str | None = "grpo"
     signal: str = "noisy"
     seed: int = 0
-    updates: int = 80
+    updates: int = 120
     prompts: int = 12
     group_size: int = 8
     minibatches: int = 2
@@ -74,7 +74,7 @@ class TrainSettings:
     weights: tuple[float, float, float] = (1.0, 1.0, 0.3)
     clip: float = 5.0
     max_new_tokens: int = MAX_NEW_TOKENS
-    evaluate_every: int = 10
+    evaluate_every: int = 20
     checkpoint_every: int = 5
     record_every: int = 20
     evaluation_problems: int = 256
