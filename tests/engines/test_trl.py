@@ -415,7 +415,7 @@ def test_a_streams_part_is_what_silencing_it_changes():
         "format": None,
         "format_ok": None,
     }
-    figures = credit_metrics(sc.PASS(weights=(0.0, 2.0, 1.0), clip=1.0), fields)
+    figures = credit_metrics(sc.PASS(weights=(0.0, 2.0, 1.0), clip=1.0), sc.Rollouts(**fields))
     outcome = sc.GRPO()(sc.Rollouts([0] * 4, lengths=[2, 1, 1, 2], outcome=[1.0, 0.0, 0.0, 1.0]))
     assert figures["process_std"] == figures["format_std"] == 0.0
     expected = 2 * float(outcome.packed().double().std(correction=0))
@@ -433,7 +433,7 @@ def test_every_kind_of_stream_can_be_silenced():
     }
     fields = {"group": [0, 0], "process": streams, "outcome": None, "format": None}
     estimator = sc.PASS(weights={"prm": 0.0, "teacher": 0.0, "critic": 1.0})
-    figures = credit_metrics(estimator, fields)
+    figures = credit_metrics(estimator, sc.Rollouts(**fields))
     assert figures["process_std"] == pytest.approx(
         float(torch.tensor([1.0, -1, 2, 0]).std(correction=0))
     )

@@ -17,11 +17,12 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from stepcredit.credit.change_points import segment_ends
+from stepcredit.credit.fields import Check, is_number, is_pattern, is_whole
 from stepcredit.credit.groups import TOLERANCE, Group, IsEnd, Mask, Values
 from stepcredit.data.forest import group_sum
 from stepcredit.data.rollouts import Rollouts
 from stepcredit.data.slots import Slots, step_slots
-from stepcredit.errors import MethodError, RolloutError
+from stepcredit.errors import MethodError
 
 ETA = 1e-8
 
@@ -133,8 +134,6 @@ def change_points(signal: Signal, penalty: float = 3.0) -> Chunks:
 
     Source: penalized least squares with PELT's pruning (Killick et al. 2012). Ours.
     """
-    if not penalty > 0:
-        raise MethodError(f"must be above 0, got {penalty!r}", field="penalty")
     ends = segment_ends(signal.raw, signal.mask, signal.group, penalty)
     return Chunks(signal.slots, ends | signal.slots.end_slots())
 
@@ -144,9 +143,8 @@ def windows(signal: Signal, size: int = 32) -> Chunks:
 
     Source: ours, a control for the other chunkers.
     """
-    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-        raise MethodError(f"must be a whole number of at least 1, got {size!r}", field="size")
     lengths = signal.slots.lengths
+    size = min(size, int(lengths.max()))
     counts = torch.where(signal.present, (lengths + size - 1) // size, 1)
     index = torch.arange(1, int(counts.max()) + 1, device=lengths.device)
     ends = torch.minimum(index * size, lengths[:, None]) - 1
@@ -160,20 +158,15 @@ def delimiters(signal: Signal, pattern: str = r"\n\s*$") -> Chunks:
     """A chunk ends with each token whose text matches a regular expression. Cost O(L).
 
     Raises:
-        MethodError: the rollouts hold no token texts, or the pattern is no regular expression.
+        MethodError: the rollouts hold no token texts.
 
     Source: ours.
     """
     texts = signal.rollouts.tokens
     if texts is None:
         raise MethodError("'delimiters' needs rollouts with their tokens' texts", field="chunks")
-    try:
-        found = re.compile(pattern).search
-    except (re.error, TypeError) as error:
-        raise MethodError(f"{pattern!r}: {error}", field="pattern") from None
+    found = re.compile(pattern).search
     rows = [[i for i, text in enumerate(row[:-1]) if found(text)] + [len(row) - 1] for row in texts]
-    if not all(texts):
-        raise RolloutError("no texts", row=[bool(t) for t in texts].index(False), field="tokens")
     device = signal.raw.device
     counts = torch.tensor([len(row) for row in rows], device=device)
     ends = torch.tensor([end for row in rows for end in row], device=device)
@@ -223,6 +216,14 @@ def _close(jumps: Bool[Tensor, "rollout between"], slots: Slots) -> Mask:
     return ends.logical_or_(slots.end_slots())
 
 
+_ETA = {"eta": is_number(at_least=0)}
+_OPTIONS: dict[str, dict[str, Check]] = {
+    "runs": _ETA,
+    "group_runs": _ETA,
+    "change_points": {"penalty": is_number(above=0)},
+    "windows": {"size": is_whole(at_least=1)},
+    "delimiters": {"pattern": is_pattern},
+}
 CHUNKERS: dict[str, Callable[..., Chunks]] = {
     "steps": steps,
     "runs": runs,
@@ -262,7 +263,17 @@ def chunker(rule: str | Mapping[str, Mapping[str, object]] | Chunker) -> Chunker
         raise MethodError(f"unknown chunker {rule!r}: expected {names}", field="chunks")
     if not isinstance(options, Mapping):
         raise MethodError(f"options of {name!r} must be a mapping, got {options!r}", field="chunks")
-    for option in options:
-        if option not in known.__code__.co_varnames[1 : known.__code__.co_argcount]:
+    for option, value in options.items():
+        check = _OPTIONS.get(str(name), {}).get(option)
+        expected = check(value) if check else None
+        if check is None:
             raise MethodError(f"{name!r} has no option {option!r}", field="chunks")
+        if expected:
+            reason = f"{option} of {name!r}: expected {expected}, got {value!r}"
+            raise MethodError(reason, field="chunks")
     return partial(known, **options) if options else known
+
+
+def reads_text(rule: Chunker | None) -> bool:
+    """Does the chunker need the tokens' texts?"""
+    return getattr(rule, "func", rule) in (delimiters, sentences)

@@ -144,12 +144,11 @@ class Estimator(ABC):
         >>> from dataclasses import dataclass
         >>> import stepcredit as sc
         >>> @dataclass(frozen=True)
-        ... class FirstScore(sc.Estimator):
+        ... class Raw(sc.Estimator):
         ...     def credit(self, rollouts):
-        ...         first = rollouts.streams["process"].values[:1]
-        ...         return sc.Credit.flat(rollouts, first.double()[:, None])
-        >>> FirstScore()(sc.Rollouts(group=[0], process=sc.Steps([[1, 2]], [[0.5, 0.1]]))).packed()
-        tensor([0.5000, 0.5000, 0.5000])
+        ...         return sc.Credit.flat(rollouts, rollouts.outcome[:, None])
+        >>> Raw()(sc.Rollouts(group=[0, 0], lengths=[2, 1], outcome=[1.0, 0.0])).packed()
+        tensor([1., 1., 0.])
     """
 
     clip: float | None = number(

@@ -9,8 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stepcredit.credit.chunks import Chunker, Chunks, Signal, chunker, group_runs, steps
-from stepcredit.credit.estimator import Credit, Estimator, group_of
+from stepcredit.credit.chunks import (
+    Chunker,
+    Chunks,
+    Signal,
+    chunker,
+    group_runs,
+    reads_text,
+    steps,
+)
+from stepcredit.credit.estimator import Credit, Estimator, group_of, refuse_missing
 from stepcredit.credit.fields import choice, composed, flag, number, text
 from stepcredit.credit.groups import (
     OPERATORS,
@@ -29,6 +37,7 @@ from stepcredit.credit.returns import (
     return_to_go,
 )
 from stepcredit.credit.streams import (
+    SCALARS,
     Operators,
     PerRollout,
     Table,
@@ -47,6 +56,7 @@ from stepcredit.credit.streams import (
 )
 from stepcredit.data.rollouts import Rollouts
 from stepcredit.data.slots import Slots, whole_responses
+from stepcredit.data.streams import TokenAdvantages
 from stepcredit.errors import MethodError
 
 ABOUT_WEIGHTS = "three numbers (process, outcome, format) or {stream: number}"
@@ -57,7 +67,7 @@ def _parse_operators(value: Any) -> None:
 
 
 def _parse_outcome_operator(value: Any) -> None:
-    check_operators([] if value is None else [value])
+    check_operators([] if value is None else [value], field="outcome_operator")
 
 
 @dataclass(frozen=True)
@@ -75,6 +85,13 @@ class Fused(Estimator):
     eps: float = number(1e-6, "added to the std", at_least=0)
     gate: bool = flag(True, "a response that broke its format learns the format alone")
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        named = self.operator if isinstance(self.operator, Mapping) else {}
+        for name in named:
+            if name not in canonical_weights(self.weights):
+                raise MethodError(f"{name!r} has no weight", field="operator")
+
     def _standardize(self, values: Values, mask: Tensor, group: Group, stream: str) -> Values:
         rules = canonical_operators(self.operator, self.outcome_operator, [stream])
         return standardize(values, mask, group, rules[stream], ddof=self.ddof, eps=self.eps)
@@ -86,6 +103,25 @@ class Fused(Estimator):
             name: standardize_scalar(both[name], group, rules[name], ddof=self.ddof, eps=self.eps)
             for name in both
         }
+
+    def _with_ready(
+        self, credit: Credit, rollouts: Rollouts, weights: Mapping[str, float], kept: Tensor
+    ) -> Credit:
+        """Ready-made advantages join at the tokens, as given."""
+        ready = ready_advantages(rollouts, weights, kept)
+        if ready is None:
+            return credit
+        tokens = Slots(rollouts.lengths, rollouts.lengths)
+        advantage = tokens.read(credit.advantage, credit.slots) + ready
+
+        def stages() -> dict[str, Values]:
+            shape = credit.advantage.shape
+            chunked = credit.stages().items()
+            read = {name: tokens.read(value.expand(shape), credit.slots) for name, value in chunked}
+            return read | {"ready-made": ready}
+
+        scale = None if credit.scale is None else credit.scale + group_of(rollouts).largest(ready)
+        return Credit(tokens, advantage, stages, scale=scale)
 
     def notes(self, rollouts: Rollouts) -> list[str]:
         """What is configured and absent, present and without weight, or taught nothing."""
@@ -160,8 +196,18 @@ class PASS(Fused):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.chunks_from is not None and self.chunks_from not in canonical_weights(self.weights):
-            raise MethodError(f"{self.chunks_from!r} has no weight", field="chunks_from")
+        lead, weights = self.chunks_from, canonical_weights(self.weights)
+        if lead is not None and (lead not in weights or lead in SCALARS):
+            raise MethodError(f"{lead!r} is no process stream with a weight", field="chunks_from")
+
+    def check(self, rollouts: Rollouts) -> None:
+        """What leads the chunks must be a signal; chunkers of text need every response's."""
+        if isinstance(rollouts.streams.get(self.chunks_from or ""), TokenAdvantages):
+            reason = f"{self.chunks_from!r} is ready-made: chunks follow a signal"
+            raise MethodError(reason, field="chunks_from")
+        if reads_text(chunker(self.chunks)) and rollouts.tokens is not None:
+            empty = torch.tensor([not row for row in rollouts.tokens])
+            refuse_missing(empty, "tokens", self)
 
     def credit(self, rollouts: Rollouts) -> Credit:
         """Fusion, chunks, divided return-to-go."""
@@ -240,25 +286,6 @@ class PASS(Fused):
             part = torch.where(weight > 0, part - group.spread(mean), part)
         return part
 
-    def _with_ready(
-        self, credit: Credit, rollouts: Rollouts, weights: Mapping[str, float], kept: Tensor
-    ) -> Credit:
-        """Ready-made advantages join at the tokens, as given."""
-        ready = ready_advantages(rollouts, weights, kept)
-        if ready is None:
-            return credit
-        tokens = Slots(rollouts.lengths, rollouts.lengths)
-        advantage = tokens.read(credit.advantage, credit.slots) + ready
-
-        def stages() -> dict[str, Values]:
-            shape = credit.advantage.shape
-            chunked = credit.stages().items()
-            read = {name: tokens.read(value.expand(shape), credit.slots) for name, value in chunked}
-            return read | {"ready-made": ready}
-
-        scale = None if credit.scale is None else credit.scale + group_of(rollouts).largest(ready)
-        return Credit(tokens, advantage, stages, scale=scale)
-
 
 @register("pass-min")
 @dataclass(frozen=True)
@@ -323,4 +350,5 @@ class PASSMin(Fused):
             return read | {f"N({name})": value for name, value in scalars.items()}
 
         scale = fused_scale(returns, scalars, weights, group)
-        return Credit(slots, advantage, columns_read, scale=scale)
+        credit = Credit(slots, advantage, columns_read, scale=scale)
+        return self._with_ready(credit, rollouts, weights, ~shut)

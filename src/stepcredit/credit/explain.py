@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float32, Int
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 from torch import Tensor
 
 from stepcredit.credit.estimator import Estimator, Moments, group_of, grouped
@@ -65,15 +66,16 @@ class Explanation:
 
     def table(self, limit: int | None = None) -> Table:
         """A rich table of the first `limit` chunks."""
-        table = Table(title=repr(self.method), title_justify="left", box=None, pad_edge=False)
+        title = literal(repr(self.method))
+        table = Table(title=title, title_justify="left", box=None, pad_edge=False)
         for heading in ("group", "rollout", "tokens", *self.stages, "advantage"):
-            table.add_column(heading, justify="left" if heading == "group" else "right")
+            table.add_column(literal(heading), justify="left" if heading == "group" else "right")
         shown = self.rows[:limit]
         for before, row in zip([None, *shown], shown, strict=False):
             new = before is None or before["rollout"] != row["rollout"]
             place = [str(row["group"]), str(row["rollout"])] if new else ["", ""]
             numbers = [f"{row[name]:.4f}" for name in (*self.stages, "advantage")]
-            table.add_row(*place, f"{row['first']}-{row['last']}", *numbers)
+            table.add_row(*map(literal, place), f"{row['first']}-{row['last']}", *numbers)
         return table
 
     def footer(self) -> list[str]:
@@ -89,6 +91,16 @@ class Explanation:
             for line in self.footer():
                 console.print(line, highlight=False, markup=False)
         return "\n".join(line.rstrip() for line in capture.get().splitlines())
+
+
+def literal(text: str) -> Text:
+    """Text that rich shows as it is: no markup, and nothing that a terminal would obey.
+
+    Example:
+        >>> print(literal("[b]x\\n"))
+        [b]x\\n
+    """
+    return Text("".join(c if c.isprintable() else repr(c)[1:-1] for c in text))
 
 
 def explain(method: Estimator, rollouts: Rollouts, moments: Moments | None = None) -> Explanation:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field, fields
 from sys import float_info
 from typing import Any
@@ -20,16 +21,10 @@ def declare(default: Any, check: Check, about: str, *, kw_only: bool = False) ->
     return field(default=default, metadata=metadata, kw_only=kw_only)
 
 
-def number(
-    default: float | None,
-    about: str,
-    *,
-    at_least: float | None = None,
-    above: float | None = None,
-    optional: bool = False,
-    kw_only: bool = False,
-) -> Any:
-    """A finite number, within a range."""
+def is_number(
+    *, at_least: float | None = None, above: float | None = None, optional: bool = False
+) -> Check:
+    """A check for finite numbers within a range."""
 
     def check(value: Any) -> str | None:
         if optional and value is None:
@@ -43,11 +38,11 @@ def number(
         span = f" above {above:g}" if above is not None else span
         return f"a number{span}" + (" or null" if optional else "")
 
-    return declare(default, check, about, kw_only=kw_only)
+    return check
 
 
-def whole(default: int | None, about: str, *, at_least: int = 0, optional: bool = False) -> Any:
-    """A whole number."""
+def is_whole(*, at_least: int = 0, optional: bool = False) -> Check:
+    """A check for whole numbers."""
 
     def check(value: Any) -> str | None:
         fits = isinstance(value, int) and not isinstance(value, bool) and value >= at_least
@@ -55,7 +50,35 @@ def whole(default: int | None, about: str, *, at_least: int = 0, optional: bool 
             return None
         return f"a whole number of at least {at_least}" + (" or null" if optional else "")
 
-    return declare(default, check, about)
+    return check
+
+
+def is_pattern(value: Any) -> str | None:
+    """A check for regular expressions."""
+    try:
+        re.compile(value)
+    except (re.error, TypeError) as error:
+        return f"a regular expression ({error})"
+    return None
+
+
+def number(
+    default: float | None,
+    about: str,
+    *,
+    at_least: float | None = None,
+    above: float | None = None,
+    optional: bool = False,
+    kw_only: bool = False,
+) -> Any:
+    """A finite number, within a range."""
+    check = is_number(at_least=at_least, above=above, optional=optional)
+    return declare(default, check, about, kw_only=kw_only)
+
+
+def whole(default: int | None, about: str, *, at_least: int = 0, optional: bool = False) -> Any:
+    """A whole number."""
+    return declare(default, is_whole(at_least=at_least, optional=optional), about)
 
 
 def choice(default: Any, options: Sequence[Any], about: str) -> Any:
@@ -92,8 +115,32 @@ def composed(default: Any, parse: Callable[[Any], object], about: str) -> Any:
     return declare(default, check, about)
 
 
+class Frozen(dict[str, Any]):
+    """A mapping that can be hashed and not be changed, so that a setting stays what was checked.
+
+    Example:
+        >>> hash(Frozen(a=1)) == hash(Frozen(a=1)), repr(Frozen(a=1))
+        (True, "{'a': 1}")
+    """
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(frozenset(self.items()))
+
+    def _refuse(self, *_: Any, **__: Any) -> None:
+        raise TypeError("a setting of an estimator cannot be changed")
+
+    __setitem__ = __delitem__ = update = pop = popitem = clear = setdefault = _refuse  # type: ignore[assignment]
+
+
+def frozen(value: Any) -> Any:
+    """Mappings and lists, inside each other too, as values that can be hashed."""
+    if isinstance(value, Mapping):
+        return Frozen({key: frozen(inner) for key, inner in value.items()})
+    return tuple(frozen(inner) for inner in value) if isinstance(value, list) else value
+
+
 def check_fields(instance: Any) -> None:
-    """Run the checks of all declared fields.
+    """Run the checks of all declared fields, and freeze their mappings and lists.
 
     Raises:
         MethodError: the first field refused, with what was expected.
@@ -104,3 +151,4 @@ def check_fields(instance: Any) -> None:
         expected = check(value) if check else None
         if expected:
             raise MethodError(f"expected {expected}, got {value!r}", field=declared.name)
+        object.__setattr__(instance, declared.name, frozen(value))

@@ -80,6 +80,8 @@ def estimator(name: str, /, **settings: Any) -> Estimator:
         >>> estimator("pass", k=1.0).k
         1.0
     """
+    if not isinstance(name, str):
+        raise MethodError(f"expected the name of a method, got {name!r}")
     if name in _plugins():
         _load(name)
     cls = _METHODS.get(name)

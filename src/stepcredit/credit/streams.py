@@ -69,7 +69,7 @@ def canonical_operators(
     return chosen
 
 
-def check_operators(operators: Iterable[object]) -> None:
+def check_operators(operators: Iterable[object], field: str = "operator") -> None:
     """Refuse what is no operator's name.
 
     Raises:
@@ -79,7 +79,7 @@ def check_operators(operators: Iterable[object]) -> None:
         if operator not in OPERATORS:
             expected = ", ".join(OPERATORS)
             raise MethodError(
-                f"unknown operator {operator!r}: expected {expected}", field="operator"
+                f"unknown operator {operator!r}: expected {expected}", field=field
             )
 
 

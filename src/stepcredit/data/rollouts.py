@@ -149,9 +149,10 @@ class Rollouts:
         signals = Signals(named_streams(streams), {}, None, None)
         check_rows(self.num_rollouts, signals)
         check_fit(self.lengths, signals)
-        return self._with(streams=dict(streams))
+        return self.replaced(streams=dict(streams))
 
-    def _with(self, **changes: Any) -> Rollouts:
+    def replaced(self, **changes: Any) -> Rollouts:
+        """The same rollouts with other fields, which are not checked."""
         copy = Rollouts.__new__(Rollouts)
         copy._set(**{name: getattr(self, name) for name in Rollouts.__dataclass_fields__} | changes)
         return copy
@@ -167,7 +168,7 @@ class Rollouts:
         taken = torch.as_tensor(rows, dtype=torch.int64, device=self.device)
         taken_labels = [self.group_labels[g] for g in self.group_index[taken].tolist()]
         labels, index = group_rows(taken_labels)
-        return self._with(
+        return self.replaced(
             group_index=index.to(self.device),
             group_labels=labels,
             lengths=self.lengths[taken],
@@ -184,7 +185,7 @@ class Rollouts:
         """The same rollouts on another device."""
         names = ("group_index", "lengths", "format_ok")
         moved = {name: getattr(self, name).to(device) for name in names}
-        return self._with(
+        return self.replaced(
             **moved,
             streams={name: s.to(device) for name, s in self.streams.items()},
             logprobs={name: s.to(device) for name, s in self.logprobs.items()},
@@ -211,7 +212,7 @@ class Rollouts:
         rows = slice(int(starts[first]), int(starts[last]))
         spans = iter([slice(int(size[rows.start]), int(size[rows.stop])) for size in sizes])
         streams = {name: s.cut(rows, next(spans)) for name, s in self.streams.items()}
-        return self._with(
+        return self.replaced(
             group_index=self.group_index[rows] - first,
             group_labels=self.group_labels[first:last],
             lengths=self.lengths[rows],

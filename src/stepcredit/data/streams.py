@@ -148,6 +148,11 @@ class Stream:
         taken = {name: getattr(self, name)[slots] for name in self.packed}
         return self._of(counts=self.counts[rows], **taken)
 
+    def zeroed(self) -> Self:
+        """The same stream with every value 0."""
+        held = {name: getattr(self, name) for name in ("counts", *self.packed)}
+        return self._of(**{**held, "values": torch.zeros_like(self.values)})
+
     def to(self, device: torch.device | str) -> Self:
         """The same stream on another device."""
         names = ("counts", *self.packed)

@@ -9,14 +9,14 @@ token.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
 import stepcredit as sc
-from stepcredit.data.streams import Stream
+from stepcredit.credit.metrics import clipped_share, stream_std
 from stepcredit.engines.trl_checks import check_hooks, check_loss, check_settings
 from stepcredit.engines.trl_signals import streams_of
 from stepcredit.errors import EngineError, MissingExtra
@@ -142,13 +142,12 @@ class StepCreditGRPOTrainer(GRPOTrainer):
             raise EngineError("TRL did not call it", field="_calculate_rewards")
         trained = trained_mask(output)
         present = present_mask(output, sampled.completion_ids)
-        fields = self._fields(sampled, present)
-        rollouts = sc.Rollouts(**fields)
+        rollouts = sc.Rollouts(**self._fields(sampled, present))
         advantages = self.estimator(rollouts).padded(present)
         advantages = advantages.to(trained.device, torch.float32).masked_fill(~trained, 0.0)
         output["advantages"] = advantages
         self.credited = CreditedBatch(sampled, rollouts, advantages, trained)
-        self._log_credit(self.credited, credit_metrics(self.estimator, fields))
+        self._log_credit(self.credited, credit_metrics(self.estimator, rollouts))
         return output
 
     def _fields(self, sampled: SampledBatch, present: Tensor) -> dict[str, Any]:
@@ -231,44 +230,10 @@ def present_mask(output: Mapping[str, Tensor], completion_ids: list[list[int]]) 
     return present & output["tool_mask"].bool().cpu() if "tool_mask" in output else present
 
 
-def credit_metrics(estimator: sc.Estimator, fields: Mapping[str, Any]) -> dict[str, float]:
-    """Standard deviation, over tokens, of each stream's part of the advantages; the share clipped.
-
-    A stream's part is what setting its values to 0 changes, before clipping: 0 is what every
-    estimator makes of a stream that tells the responses of a group apart in nothing.
-
-    Args:
-        estimator: gives the advantages.
-        fields: the arguments of `sc.Rollouts`.
-
-    Returns:
-        {"advantage_std", "process_std", "outcome_std", "format_std", "clipped_share"}; a stream
-        that is absent has 0.
-    """
-    clip = getattr(estimator, "clip", None)
-    whole = estimator if clip is None else replace(estimator, clip=None)
-    values = whole(sc.Rollouts(**fields)).packed().double()
-    figures = {"advantage_std": float(values.std(correction=0))}
-    for stream in ("process", "outcome", "format"):
-        silent = {**fields, stream: _silent(fields[stream])}
-        part = values - whole(sc.Rollouts(**silent)).packed().double()
-        figures[f"{stream}_std"] = float(part.std(correction=0))
-    figures["clipped_share"] = 0.0 if clip is None else float((values.abs() > clip).double().mean())
-    return figures
-
-
-def _silent(signal: Any) -> Any:
-    """The same signal with every value 0."""
-    if signal is None:
-        return None
-    if isinstance(signal, Mapping):
-        return {name: _silent(stream) for name, stream in signal.items()}
-    if isinstance(signal, sc.Steps):
-        return sc.Steps(signal.ends, torch.zeros_like(signal.values), counts=signal.counts)
-    if isinstance(signal, Stream):
-        kind: Any = type(signal)
-        return kind(torch.zeros_like(signal.values), counts=signal.counts)
-    return [None if value is None else 0.0 for value in signal]
+def credit_metrics(estimator: sc.Estimator, rollouts: sc.Rollouts) -> dict[str, float]:
+    """{"advantage_std", "process_std", "outcome_std", "format_std", "clipped_share"} of a batch."""
+    spread = {f"{name}_std": std for name, std in stream_std(estimator, rollouts).items()}
+    return {**spread, "clipped_share": clipped_share(estimator, rollouts)}
 
 
 def _known(column: Tensor) -> list[float | None]:
