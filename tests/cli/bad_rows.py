@@ -226,7 +226,24 @@ ROWS: dict[str, tuple[bytes, str]] = {
     ),
     "not json": (b"{group: 1}", "1: is not JSON: Expecting property name enclosed in double "
                  "quotes at column 2"),
-    "nested": (b'{"group": 1, "x": ' + b"[" * 9999 + b"]" * 9999 + b"}", "1: is nested too deeply"),
+    "nested": (b'{"group": 1, "x": ' + b"[" * 9999 + b"]" * 9999 + b"}",
+               "1: is nested too deeply: more than 100 levels"),
+    "nested in a row with advantages": (
+        GOOD[:-2] + b', "advantages": [1, 1], "x": ' + b"[" * 1000 + b"]" * 1000 + b"}",
+        "1: is nested too deeply: more than 100 levels",
+    ),
+    "nested by a level too many": (
+        GOOD[:-2] + b', "x": ' + b'{"a": [' * 50 + b"]}" * 50 + b"}",
+        "1: is nested too deeply: more than 100 levels",
+    ),
+    "half a character in a label": (
+        b'{"group": "\\ud800", "length": 2}',
+        "1: is not Unicode: \\ud800 in a string is half a character",
+    ),
+    "half a character in a name": (
+        GOOD + b'{"group": 1, "length": 2, "outcome": 1, "\\udcff": [NaN]}',
+        "2: is not Unicode: \\udcff in a string is half a character",
+    ),
     "not utf-8": (
         GOOD + b'{"group": "\xff", "length": 2}',
         "2: is not UTF-8: byte 0xff at column 12",

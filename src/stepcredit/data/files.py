@@ -22,7 +22,7 @@ from stepcredit.data.atomic import folder_of, replacing
 from stepcredit.data.batches import Batch, Gathering, group_faults, kind_faults, label_of
 from stepcredit.data.checks import Row, check_row
 from stepcredit.data.faults import Faults
-from stepcredit.data.jsonlines import file_errors, parse
+from stepcredit.data.jsonlines import TOO_DEEP, file_errors, parse
 from stepcredit.data.results import Results
 from stepcredit.data.rollouts import Rollouts
 from stepcredit.data.source import Line, Progress, Source
@@ -351,12 +351,18 @@ def write_rollouts(path: str | Path, rows: Iterable[dict[str, Any]]) -> None:
 
 
 def _line(row: dict[str, Any], position: int) -> bytes:
+    options = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
     try:
         check_row({name: _plain(value) for name, value in row.items()})
+        line = orjson.dumps(row, default=_array, option=options)
+        parse(line)
     except RolloutError as error:
         raise RolloutError(error.reason, row=position, field=error.field) from None
-    options = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
-    return orjson.dumps(row, default=_array, option=options)
+    except RecursionError:
+        raise RolloutError(TOO_DEEP, row=position) from None
+    except orjson.JSONEncodeError as error:
+        raise RolloutError(f"can't be written as JSON: {error}", row=position) from None
+    return line
 
 
 def _plain(value: Any) -> Any:
