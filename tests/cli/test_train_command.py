@@ -47,7 +47,7 @@ def test_the_default_is_pass_against_grpo_on_the_noisy_signal(asked):
     assert run().exit_code == 0
     settings = asked[0][1]
     assert [label for label, _ in settings.estimators()] == ["pass", "grpo"]
-    assert (settings.signal, settings.updates, settings.seed) == ("noisy", 80, 0)
+    assert (settings.signal, settings.updates, settings.seed) == ("noisy", 120, 0)
 
 
 def test_quick_is_small(asked):

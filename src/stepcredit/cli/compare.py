@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stepcredit.cli.options import FileEstimator, Input, named_estimator
+from stepcredit.cli.options import FileEstimator, Imports, Input, import_modules, named_estimator
 from stepcredit.cli.progress import progress_bar
 from stepcredit.cli.told import say
 
@@ -21,12 +21,13 @@ Methods = Annotated[
 ]
 
 
-def compare(source: Input, methods: Methods) -> None:
+def compare(source: Input, methods: Methods, imports: Imports = []) -> None:  # noqa: B006
     """Show how far methods agree, and the rollouts on which they differ most."""
     if len(methods) < 2:
         raise typer.BadParameter("name at least two methods", param_hint="METHOD")
     from stepcredit.data.files import RolloutFile
 
+    import_modules(imports)
     estimators = [named_estimator(method) for method in methods]
     with progress_bar(source) as progress, RolloutFile(source, progress) as file:
         bound = [FileEstimator(estimator, file) for estimator in estimators]
@@ -56,22 +57,24 @@ def _print(methods: list[str], agreement: Agreement) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from stepcredit.credit.explain import literal
+
     pairs = Table(box=None, pad_edge=False)
     for heading in ("methods", "correlation", "same sign", "rank agreement"):
         pairs.add_column(heading, justify="left" if heading == "methods" else "right")
     for a, b in combinations(range(len(methods)), 2):
         pairs.add_row(
-            f"{methods[a]} {methods[b]}",
+            literal(f"{methods[a]} {methods[b]}"),
             f"{agreement.correlation(a, b):.3f}",
             f"{agreement.sign_agreement(a, b):.1%}",
             f"{agreement.rank_agreement(a, b):.3f}",
         )
     apart = Table(box=None, pad_edge=False)
     for heading in ("line", "group", *methods):
-        apart.add_column(heading, justify="left" if heading == "group" else "right")
+        apart.add_column(literal(heading), justify="left" if heading == "group" else "right")
     for at, means in agreement.apart(SHOWN):
         line, group = agreement.places[at]
-        apart.add_row(str(line), group, *(f"{mean:.4f}" for mean in means))
+        apart.add_row(str(line), literal(group), *(f"{mean:.4f}" for mean in means))
     console = Console(width=None if Console().is_terminal else 200)
     about = "correlation and same sign: over tokens; rank agreement: over rollouts' mean advantages"
     with console.capture() as capture:

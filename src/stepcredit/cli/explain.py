@@ -7,9 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stepcredit.cli.options import FileEstimator, Input, Method, Settings, named_estimator
+from stepcredit.cli.options import (
+    FileEstimator,
+    Imports,
+    Input,
+    Method,
+    Settings,
+    import_modules,
+    named_estimator,
+)
 from stepcredit.cli.progress import progress_bar
-from stepcredit.cli.told import say
+from stepcredit.cli.told import printable, say
 from stepcredit.errors import MethodError, RolloutError, RowError, StepCreditError
 
 if TYPE_CHECKING:
@@ -34,10 +42,12 @@ def explain(
     settings: Settings = [],  # noqa: B006
     rollout: Number = None,
     color: Color = False,
+    imports: Imports = [],  # noqa: B006
 ) -> None:
     """Show every stage for one group, by chunk: standardized streams, fused value, credit."""
     from stepcredit.data.files import RolloutFile
 
+    import_modules(imports)
     estimator = named_estimator(method, settings)
     with progress_bar(source) as progress, RolloutFile(source, progress) as file:
         bound = FileEstimator(estimator, file)
@@ -93,7 +103,7 @@ def _print(explanation: Explanation, rollout: int | None, rows: list[Row]) -> No
         console.print(explanation.table())
     typer.echo("\n".join(line.rstrip() for line in capture.get().splitlines()))
     for line in explanation.footer():
-        typer.echo(line)
+        typer.echo(printable(line))
     left_out = sum(row.left_out for row in rows)
     if left_out:
         typer.echo(f"steps without a trained token, left out: {left_out}")

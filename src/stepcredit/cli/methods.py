@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from stepcredit.cli.options import Imports, import_modules
+
 if TYPE_CHECKING:
     from stepcredit.credit import Estimator
 
 
-def methods() -> None:
+def methods(imports: Imports = []) -> None:  # noqa: B006
     """List the methods: equation, fields with their defaults, source."""
     from stepcredit.credit import methods as registered
 
+    import_modules(imports)
     typer.echo("\n\n".join(described(name, cls) for name, cls in registered().items()))
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Iterable
+from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -27,6 +30,32 @@ Settings = Annotated[
         show_default=False,
     ),
 ]
+
+Imports = Annotated[
+    list[str],
+    typer.Option(
+        "--import",
+        metavar="MODULE",
+        help="A Python module that registers methods; it may lie in this folder. May be repeated.",
+        show_default=False,
+    ),
+]
+
+
+def import_modules(names: Iterable[str]) -> None:
+    """Import the modules that `--import` names, so that the methods they register are known.
+
+    Raises:
+        MethodError: `--import MODULE: reason`.
+    """
+    for name in names:
+        if os.getcwd() not in sys.path:
+            sys.path.append(os.getcwd())
+        try:
+            import_module(name)
+        except Exception as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise MethodError(f"--import {name}: {reason}") from error
 
 
 def setting(text: str) -> tuple[str, Any]:

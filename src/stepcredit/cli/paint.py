@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.style import Style
 from rich.text import Text
 
+from stepcredit.cli.told import printable
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -52,8 +54,7 @@ def pieces(row: Row, count: int) -> list[str]:
 
 def visible(piece: str) -> str:
     """A token's text with its line ends marked, and nothing in it that a terminal would obey."""
-    marked = piece.replace("\n", "↵\n")
-    return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in marked)
+    return "↵\n".join(map(printable, piece.split("\n")))
 
 
 def background(value: float, largest: float) -> Style:

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from stepcredit.cli.told import printable
+
 LONG = 16_000_000
 """Bytes from which a file gets a progress bar."""
 
@@ -25,8 +27,9 @@ def progress_bar(path: str) -> Iterator[Callable[[float], None] | None]:
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn(os.path.basename(path)), BarColumn(), DownloadColumn())
+    name = TextColumn("{task.description}", markup=False)
+    columns = (name, BarColumn(), DownloadColumn())
     console = Console(stderr=True)
     with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
-        task = bar.add_task("read", total=size)
+        task = bar.add_task(printable(os.path.basename(path)), total=size)
         yield lambda share: bar.update(task, completed=share * size)

@@ -6,7 +6,15 @@ from typing import Annotated
 
 import typer
 
-from stepcredit.cli.options import FileEstimator, Input, Method, Settings, named_estimator
+from stepcredit.cli.options import (
+    FileEstimator,
+    Imports,
+    Input,
+    Method,
+    Settings,
+    import_modules,
+    named_estimator,
+)
 from stepcredit.cli.progress import progress_bar
 from stepcredit.cli.told import say
 
@@ -16,13 +24,20 @@ Output = Annotated[
 ]
 
 
-def shape(source: Input, output: Output, method: Method = "pass", settings: Settings = []) -> None:  # noqa: B006
+def shape(
+    source: Input,
+    output: Output,
+    method: Method = "pass",
+    settings: Settings = [],  # noqa: B006 - typer reads the defaults, nothing changes them
+    imports: Imports = [],  # noqa: B006
+) -> None:
     """Write the rollouts with one advantage a token, in the same order.
 
     OUT may be IN. It is there whole or not at all; an older OUT survives a failure.
     """
     from stepcredit.data.files import RolloutFile
 
+    import_modules(imports)
     estimator = named_estimator(method, settings)
     with progress_bar(source) as progress, RolloutFile(source, progress) as file:
         file.shape(output, FileEstimator(estimator, file))

@@ -44,5 +44,14 @@ def told_in_one_line(command: Callable[Parameters, None]) -> Callable[Parameters
 
 def say(line: str) -> None:
     """One line on stderr, whatever characters a file's names hold."""
-    shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
-    sys.stderr.write(shown.encode(errors="backslashreplace").decode() + "\n")
+    sys.stderr.write(printable(line) + "\n")
+
+
+def printable(text: str) -> str:
+    """The text on one line, with nothing in it that a terminal would obey or can't encode.
+
+    Example:
+        >>> print(printable("a\\n\\x1b[31m\\ud800"))
+        a\\n\\x1b[31m\\ud800
+    """
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

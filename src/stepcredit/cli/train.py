@@ -8,12 +8,19 @@ from typing import Annotated, Any
 
 import typer
 
-from stepcredit.cli.options import Method, Settings, named_estimator, setting
+from stepcredit.cli.options import (
+    Imports,
+    Method,
+    Settings,
+    import_modules,
+    named_estimator,
+    setting,
+)
 from stepcredit.cli.told import INTERRUPTED, say
 from stepcredit.errors import StepCreditError
 
 COMMAND_LINE = "COMMANDLINE"
-WITH_RESUME = ("resume", "cache_dir")
+WITH_RESUME = ("resume", "cache_dir", "imports")
 
 Compare = Annotated[str, typer.Option(help="Method trained second, or `none`.")]
 Signal = Annotated[
@@ -41,9 +48,11 @@ def train(
     runs_dir: RunsDir = Path("runs"),
     cache_dir: CacheDir = Path("cache/warmstart"),
     resume: Resume = None,
+    imports: Imports = [],  # noqa: B006
 ) -> None:
     """Train a small reasoner with step-level credit through TRL, on a laptop's CPU, in minutes."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    import_modules(imports)
     try:
         if resume is not None:
             _refuse_others(context)

@@ -10,7 +10,7 @@ import typer
 
 from stepcredit.cli.options import Input
 from stepcredit.cli.progress import progress_bar
-from stepcredit.cli.told import say
+from stepcredit.cli.told import printable, say
 
 if TYPE_CHECKING:
     from stepcredit.data.batches import Batch
@@ -77,6 +77,6 @@ def validate(source: Input) -> None:
     lines = summary.lines()
     width = max(len(heading) for heading, _ in lines)
     for heading, text in lines:
-        typer.echo(f"{heading:<{width}}  {text}")
+        typer.echo(printable(f"{heading:<{width}}  {text}"))
     for warning in warnings:
         say(f"warning: {warning}")

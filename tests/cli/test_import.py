@@ -1,0 +1,69 @@
+"""`--import MODULE`: methods that a module of one's own registers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tests.cli.conftest import Run, write
+
+MODULE = """
+from dataclasses import dataclass
+import stepcredit as sc
+
+@sc.register("thrice")
+@dataclass(frozen=True)
+class Thrice(sc.Estimator):
+    '''Three times the outcome.'''
+
+    def credit(self, rollouts):
+        return sc.Credit.flat(rollouts, 3 * rollouts.outcome[:, None])
+"""
+COMMANDS = {
+    "shape": ("in.jsonl", "-o", "-", "--method", "thrice"),
+    "explain": ("in.jsonl", "--group", "g", "--method", "thrice"),
+    "compare": ("in.jsonl", "thrice", "grpo"),
+    "methods": (),
+    "train": ("--method", "thrice", "--updates", "0"),
+}
+
+
+def test_a_module_in_this_folder_gives_its_methods(run_process: Run, tmp_path: Path) -> None:
+    """A process each: a method once registered stays."""
+    (tmp_path / "my_methods.py").write_text(MODULE)
+    write(tmp_path / "in.jsonl", [{"group": "g", "length": 2, "outcome": 0.5}])
+    ended = {
+        command: run_process(command, *words, "--import", "my_methods")
+        for command, words in COMMANDS.items()
+    }
+    assert json.loads(ended["shape"].out)["advantages"] == [1.5, 1.5]
+    assert ended["explain"].out.split()[-1] == "1.5000"
+    assert ended["compare"].out.split()[-2:] == ["1.5000", "0.0000"]
+    assert "thrice  Three times the outcome." in ended["methods"].out.splitlines()
+    assert ended["train"].err == "updates: expected a positive number, got 0\n"
+    codes = {command: end.code for command, end in ended.items()}
+    assert codes == dict.fromkeys(COMMANDS, 0) | {"train": 1}
+    without = run_process("shape", *COMMANDS["shape"])
+    assert without.err.startswith("--method thrice: unknown method 'thrice'")
+
+
+BROKEN = {
+    "nothing_of_that_name": "No module named 'nothing_of_that_name'",
+    "broken_methods": "one line and another",
+    "silent_methods": "AssertionError",
+    "": "Empty module name",
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("module", BROKEN)
+def test_a_module_that_fails_is_told_in_one_line(
+    module: str, command: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "broken_methods.py").write_text('raise ValueError("one line\\n  and another")')
+    (tmp_path / "silent_methods.py").write_text("assert False")
+    ended = run(command, *COMMANDS[command], "--import", module)
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err == f"--import {module}: {BROKEN[module]}\n"

@@ -1,0 +1,76 @@
+"""Labels, names and file names are shown as they are, whatever rich or a terminal reads in them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.cli.conftest import Run, write
+
+import stepcredit as sc
+from stepcredit.cli import progress
+from stepcredit.cli.paint import visible
+
+LABELS = {
+    "[/b]": "[/b]",
+    "[red]x[/red]": "[red]x[/red]",
+    ":smile:": ":smile:",
+    "a\x1b[31m\nb": "a\\x1b[31m\\nb",
+    "é\U0001f600": "é\U0001f600",
+}
+
+
+def rows_of(label: str) -> list[dict[str, Any]]:
+    judge = {"[/x]": {"scores": [1.0, 0.5]}}
+    row = {"group": label, "length": 2, "signals": judge}
+    return [row | {"outcome": 1.0}, row | {"outcome": 0.0}]
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_explain_shows_a_label_as_it_is(label: str, run: Run, tmp_path: Path) -> None:
+    write(tmp_path / "in.jsonl", rows_of(label))
+    weights = '{"[/x]": 1, "outcome": 1}'
+    ended = run("explain", "in.jsonl", "--group", label, "--set", f"weights={weights}")
+    assert (ended.code, ended.err) == (0, "")
+    assert "'[/x]': 1" in ended.out
+    headings, first = ended.out.splitlines()[-5:-3]
+    assert "N([/x])" in headings.split()
+    assert first.startswith(f"{LABELS[label]} ")
+    method = sc.PASS(weights={"[/x]": 1, "outcome": 1})
+    rollouts = sc.read_rollouts(tmp_path / "in.jsonl")
+    assert ended.out.rstrip() == str(method.explain(rollouts))
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_compare_shows_a_label_as_it_is(label: str, run: Run, tmp_path: Path) -> None:
+    write(tmp_path / "in.jsonl", rows_of(label))
+    ended = run("compare", "in.jsonl", "grpo", "rloo")
+    assert (ended.code, ended.err) == (0, "")
+    assert ended.out.splitlines()[-1].split() == ["2", *LABELS[label].split(), "-0.7071", "-1.0000"]
+
+
+def test_validate_shows_a_stream_name_on_one_line(run: Run, tmp_path: Path) -> None:
+    row = {"group": 1, "signals": {"a\n\x1b[31m": {"scores": [1.0]}}}
+    write(tmp_path / "in.jsonl", [row])
+    ended = run("validate", "in.jsonl")
+    line = next(line for line in ended.out.splitlines() if line.startswith("a\\n\\x1b[31m  "))
+    assert line.endswith("  a score a token, on 1 of 1 rollouts, 1 in all")
+
+
+def test_paint_keeps_line_ends_alone() -> None:
+    assert visible("a\nb\x1b[31m\r") == "a↵\nb\\x1b[31m\\r"
+
+
+@pytest.mark.parametrize("name", ["a{b}.jsonl", "[[x].jsonl", "[red].jsonl"])
+def test_a_progress_bar_shows_any_file_name(
+    name: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / name, rows_of("1"))
+    monkeypatch.setattr(progress, "LONG", 1)
+    monkeypatch.setattr(progress, "_is_terminal", lambda: True)
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    ended = run("validate", name)
+    assert ended.code == 0
+    assert name in ended.err
