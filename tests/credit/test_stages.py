@@ -70,7 +70,7 @@ def _mean(table: Table) -> torch.Tensor:
 
 
 def _divided(table: Table, k: float) -> torch.Tensor:
-    power = returns.divisor(returns.residual_count(table.mask), k)
+    power = returns.residual(table.mask.sum(1), table.mask.shape[1], k)[1]
     return returns.divide_length(returns.return_to_go(table.values), power)
 
 

@@ -20,7 +20,7 @@ from stepcredit.credit.estimators import ABOUT_WEIGHTS
 from stepcredit.credit.fields import choice, composed, number
 from stepcredit.credit.groups import TOLERANCE, Group, Mask, Values, standardize
 from stepcredit.credit.registry import register
-from stepcredit.credit.returns import divide_length, divisor, residual_count, return_to_go
+from stepcredit.credit.returns import divide_length, residual, return_to_go
 from stepcredit.credit.streams import (
     SCALARS,
     Table,
@@ -194,7 +194,7 @@ class ProcessGRPO(Estimator):
         cut = self._chunks(lead, pooled, group, rollouts)
         score = cut.slots.read(pooled, lead.slots)
         returns = return_to_go(score, cut.is_end)
-        divisors = divisor(residual_count(cut.slots.mask, cut.is_end), self.k)
+        _, divisors = residual(cut.slots.counts, cut.slots.width, self.k, cut.is_end)
         stages = {"score": score, "return_to_go": returns, "divisor": divisors}
         return Credit(cut.slots, divide_length(returns, divisors), lambda: stages, cut.is_end)
 

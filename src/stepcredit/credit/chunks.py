@@ -19,7 +19,7 @@ from torch import Tensor
 from stepcredit.credit.change_points import segment_ends
 from stepcredit.credit.fields import Check, is_number, is_pattern, is_whole
 from stepcredit.credit.groups import TOLERANCE, Group, IsEnd, Mask, Values
-from stepcredit.data.forest import group_sum
+from stepcredit.data.forest import group_sum, slot_mask
 from stepcredit.data.rollouts import Rollouts
 from stepcredit.data.slots import Slots, step_slots
 from stepcredit.errors import MethodError
@@ -194,10 +194,17 @@ def group_runs(signal: Signal, eta: float = ETA) -> Chunks:
     z = slots.read(signal.standardized, signal.slots)
     rows = torch.bincount(signal.group.index, minlength=signal.group.count)
     mean = group_sum(z, signal.group.index, signal.group.count) / rows[:, None]
-    jumps = _jumps(mean, mean.abs().amax(1, keepdim=True), eta)[signal.group.index]
-    present = signal.present[:, None]
-    ends = _close(jumps & present, slots)
-    return Chunks(slots, None if torch.equal(ends, slots.mask) else ends)
+    jumps = _jumps(mean, mean.abs().amax(1, keepdim=True), eta)
+    if bool(signal.present.all()) and _everywhere(jumps, lengths, signal.group):
+        return Chunks(slots)
+    return Chunks(slots, _close(jumps[signal.group.index] & signal.present[:, None], slots))
+
+
+def _everywhere(jumps: Tensor, lengths: Tensor, group: Group) -> bool:
+    """Does every group jump between all tokens of its longest response?"""
+    longest = lengths.new_zeros(group.count).scatter_reduce_(0, group.index, lengths, "amax")
+    inside = slot_mask(longest - 1, jumps.shape[1])
+    return not bool((inside & ~jumps).any())
 
 
 def _jumps(values: Values, largest: Tensor, eta: float) -> Bool[Tensor, "rollout between"]:

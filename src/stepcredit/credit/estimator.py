@@ -23,7 +23,7 @@ from stepcredit.errors import RolloutError
 if TYPE_CHECKING:
     from stepcredit.credit.explain import Explanation
 
-BLOCK = 65_536
+BLOCK = 131_072
 """Scores a block of whole groups: what keeps a token signal's float64 tables in a core's cache."""
 
 
@@ -62,6 +62,8 @@ class Credit:
         if self.scale is None:
             return self.advantage
         noise = group.largest(self.advantage) <= TOLERANCE * self.scale
+        if not bool(noise.any()):
+            return self.advantage
         return torch.where(group.spread(noise), 0.0, self.advantage)
 
 

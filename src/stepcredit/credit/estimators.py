@@ -31,9 +31,8 @@ from stepcredit.credit.groups import (
 from stepcredit.credit.registry import register
 from stepcredit.credit.returns import (
     divide_length,
-    divisor,
     min_form,
-    residual_count,
+    residual,
     return_to_go,
 )
 from stepcredit.credit.streams import (
@@ -51,7 +50,7 @@ from stepcredit.credit.streams import (
     gated,
     process_streams,
     ready_advantages,
-    standardize_scalar,
+    standardize_scalars,
     table_of,
 )
 from stepcredit.data.rollouts import Rollouts
@@ -99,10 +98,7 @@ class Fused(Estimator):
     def _scalars(self, rollouts: Rollouts, group: Group) -> dict[str, PerRollout]:
         both = {"outcome": rollouts.outcomes, "format": rollouts.formats}
         rules = canonical_operators(self.operator, self.outcome_operator, list(both))
-        return {
-            name: standardize_scalar(both[name], group, rules[name], ddof=self.ddof, eps=self.eps)
-            for name in both
-        }
+        return standardize_scalars(both, group, rules, ddof=self.ddof, eps=self.eps)
 
     def _with_ready(
         self, credit: Credit, rollouts: Rollouts, weights: Mapping[str, float], kept: Tensor
@@ -254,8 +250,7 @@ class PASS(Fused):
         streams: Callable[[], dict[str, Values]],
     ) -> Credit:
         """Divide-Length is linear: A = P + Q, P of the process streams and Q of the rest."""
-        left = residual_count(cut.slots.mask, cut.is_end)
-        divisors = divisor(left, self.k)
+        left, divisors = residual(cut.slots.counts, cut.slots.width, self.k, cut.is_end)
         plain = return_to_go(process, cut.is_end)
         fused = self.scope == "fused"
         returns = torch.addcmul(plain, flat, left) if fused else plain

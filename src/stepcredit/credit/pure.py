@@ -13,7 +13,7 @@ from stepcredit.credit.estimator import BatchNorm, Credit, Estimator, group_of
 from stepcredit.credit.fields import choice, flag, number, whole
 from stepcredit.credit.groups import Group, Values
 from stepcredit.credit.registry import register
-from stepcredit.credit.returns import min_form, residual_count, return_to_go
+from stepcredit.credit.returns import min_form, residual, return_to_go
 from stepcredit.credit.streams import Table, standardize_scalar, table_of, the_process
 from stepcredit.data.rollouts import Rollouts
 from stepcredit.errors import MethodError
@@ -136,8 +136,10 @@ def _per_token(own: _Own, max_length: float) -> Values:
 
 
 def _per_step(own: _Own, max_length: float) -> Values:
-    share = own.total / own.table.mask.sum(1).clamp(min=1)
-    return (own.group.others(share) / own.rivals)[:, None] * residual_count(own.table.mask)
+    steps = own.table.mask.sum(1)
+    left, _ = residual(steps, own.table.slots.width, k=0.0)
+    share = own.total / steps.clamp(min=1)
+    return (own.group.others(share) / own.rivals)[:, None] * left
 
 
 def _rollout(own: _Own, max_length: float) -> Values:

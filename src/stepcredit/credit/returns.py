@@ -12,7 +12,7 @@ from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from stepcredit.credit.groups import TOLERANCE, Group, IsEnd, Mask, Values
-from stepcredit.data.forest import suffix_sum
+from stepcredit.data.forest import countdown, suffix_sum
 
 
 def return_to_go(values: Values, is_end: IsEnd = None) -> Values:
@@ -39,32 +39,37 @@ def return_to_go(values: Values, is_end: IsEnd = None) -> Values:
     return suffix_sum(values if is_end is None else values * is_end)
 
 
-def residual_count(mask: Mask, is_end: IsEnd = None) -> Int64[Tensor, "rollout slot"]:
-    """Chunks from a slot's chunk to the response's end, n_j = K - j + 1; 0 past the end.
+def residual(
+    counts: Int64[Tensor, " rollout"], width: int, k: float, is_end: IsEnd = None
+) -> tuple[Values, Values]:
+    """Chunks from a slot's chunk to the response's end, and their power that divides.
+
+        n_j = K - j + 1,  n_j^k
+
+    Args:
+        counts: slots a response.
+        width: columns of the table.
+        k: exponent, at least 0.
+        is_end: the last slot of each chunk; None: every slot is a chunk.
+
+    Returns:
+        n and n^k, (rollout, slot); past a response's end 0 and 1.
 
     Example:
-        >>> residual_count(torch.tensor([[True, True, False]])).tolist()
-        [[2, 1, 0]]
+        >>> n, power = residual(torch.tensor([3, 1]), 3, k=2.0)
+        >>> n.tolist(), power.tolist()
+        ([[3.0, 2.0, 1.0], [1.0, 0.0, 0.0]], [[9.0, 4.0, 1.0], [1.0, 1.0, 1.0]])
+
+    Source: PASS (2606.29296) Algorithm 3.
     """
-    if is_end is not None:
-        passed = is_end.cumsum(1)
-        return (passed[:, -1:] - passed).add_(is_end)
-    left = mask.sum(1, keepdim=True) - torch.arange(mask.shape[1], device=mask.device)
-    return left.clamp_(min=0)
-
-
-def divisor(count: Int64[Tensor, "rollout slot"], k: float) -> Values:
-    """n^k from a table of powers; 1 past a response's end, where n is 0; n is at most the width.
-
-    Example:
-        >>> divisor(torch.tensor([[2, 1, 0]]), 2.0).tolist()
-        [[4.0, 1.0, 1.0]]
-    """
-    if k == 0:
-        return torch.ones_like(count, dtype=torch.float64)
-    powers = torch.arange(count.shape[1] + 1, dtype=torch.float64, device=count.device) ** k
+    whole = torch.arange(width + 1, dtype=torch.float64, device=counts.device)
+    powers = whole**k
     powers[0] = 1.0
-    return powers.index_select(0, count.flatten()).view(count.shape)
+    if is_end is None:
+        return countdown(whole, counts, width), countdown(powers, counts, width)
+    passed = is_end.cumsum(1)
+    left = (passed[:, -1:] - passed).add_(is_end)
+    return left.to(torch.float64), powers.index_select(0, left.flatten()).view(left.shape)
 
 
 def divide_length(returns: Values, divisors: Values) -> Values:
@@ -74,14 +79,14 @@ def divide_length(returns: Values, divisors: Values) -> Values:
 
     Args:
         returns: G, from `return_to_go`.
-        divisors: (K - j + 1)^k, from `divisor`; k = 0 is the plain return, k = 1 the mean.
+        divisors: (K - j + 1)^k, from `residual`; k = 0 is the plain return, k = 1 the mean.
 
     Returns:
         (rollout, slot), 0 past a response's end.
 
     Example:
-        >>> returns, counts = torch.tensor([[7.0, 6.0, 4.0]]).double(), torch.ones(1, 3).bool()
-        >>> divide_length(returns, divisor(residual_count(counts), 1.0)).tolist()
+        >>> returns = torch.tensor([[7.0, 6.0, 4.0]]).double()
+        >>> divide_length(returns, residual(torch.tensor([3]), 3, k=1.0)[1]).tolist()
         [[2.3333333333333335, 3.0, 4.0]]
 
     Source: PASS (2606.29296) Eq. 7, Algorithm 3. Differs: any k >= 0, not only [0, 1].

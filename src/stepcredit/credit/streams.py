@@ -78,9 +78,7 @@ def check_operators(operators: Iterable[object], field: str = "operator") -> Non
     for operator in operators:
         if operator not in OPERATORS:
             expected = ", ".join(OPERATORS)
-            raise MethodError(
-                f"unknown operator {operator!r}: expected {expected}", field=field
-            )
+            raise MethodError(f"unknown operator {operator!r}: expected {expected}", field=field)
 
 
 def total_of(tables: Sequence[Tensor], zero: Tensor) -> Tensor:
@@ -144,6 +142,22 @@ def standardize_scalar(
     known = scalar.known[:, None]
     values = scalar.values[:, None]
     return standardize(values, known, group, operator, ddof=ddof, eps=eps)
+
+
+def standardize_scalars(
+    scalars: Mapping[str, Scalar], group: Group, rules: Mapping[str, str], *, ddof: int, eps: float
+) -> dict[str, PerRollout]:
+    """N of several numbers a rollout, those of one operator together: each its own sets."""
+    found: dict[str, PerRollout] = {}
+    for operator in dict.fromkeys(rules.values()):
+        names = [name for name in scalars if rules[name] == operator]
+        index = torch.cat([group.index + i * group.count for i in range(len(names))])
+        values = torch.cat([scalars[name].values for name in names])
+        known = torch.cat([scalars[name].known for name in names])
+        every = Group(index, group.count * len(names))
+        normed = standardize_scalar(Scalar(values, known), every, operator, ddof=ddof, eps=eps)
+        found |= dict(zip(names, torch.chunk(normed, len(names)), strict=True))
+    return {name: found[name] for name in scalars}
 
 
 def gated(rollouts: Rollouts, gate: bool) -> Bool[Tensor, " rollout"]:

@@ -84,6 +84,21 @@ def suffix_sum(dense: Float[Tensor, "row slot"]) -> Float[Tensor, "row slot"]:
     return dense.flip(1).cumsum(1).flip(1)
 
 
+def countdown(
+    table: Float[Tensor, " n"], counts: Int[Tensor, " row"], width: int
+) -> Float[Tensor, "row slot"]:
+    """Row i is table[counts_i], table[counts_i - 1], ... down to table[1], then table[0].
+
+    Each row is one copy out of the table read backwards: no index a value.
+
+    Example:
+        >>> countdown(torch.tensor([0.0, 1.0, 4.0, 9.0]), torch.tensor([3, 1]), 3).tolist()
+        [[9.0, 4.0, 1.0], [1.0, 0.0, 0.0]]
+    """
+    falling = torch.cat([table.flip(0), table[:1].expand(width)])
+    return falling.unfold(0, width, 1).index_select(0, table.numel() - 1 - counts)
+
+
 def group_sum(
     values: Shaped[Tensor, row * rest], group: Int[Tensor, " row"], num_groups: int
 ) -> Shaped[Tensor, group * rest]:
