@@ -17,6 +17,7 @@ BAD_GZIP = (gzip.BadGzipFile, EOFError, zlib.error)
 DEEPEST = 100
 """Levels of lists and objects that a row may have: every reader and writer of ours walks these."""
 TOO_DEEP = f"is nested too deeply: more than {DEEPEST} levels"
+_NESTED = frozenset({list, dict})
 _SLOW = json.JSONDecoder()
 
 
@@ -65,7 +66,7 @@ def _levels(value: Any) -> int:
     """How deep lists and objects lie in each other, counted no further than is refused."""
     level, inner = 0, [value]
     while level <= DEEPEST:
-        inner = [part for part in inner if isinstance(part, list | dict)]
+        inner = [part for part in inner if type(part) in _NESTED]
         if not inner:
             break
         inner = [v for part in inner for v in (part.values() if isinstance(part, dict) else part)]
