@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Float32, Int, Shaped
 from torch import Tensor
 
-from stepcredit.data.forest import broadcast, is_right_padded, not_zero
+from stepcredit.data.forest import broadcast, is_right_padded, not_zero, stack_rows
 from stepcredit.errors import RolloutError
 
 
@@ -38,13 +38,16 @@ class Advantages:
     lengths: Int[Tensor, " rollout"]
 
     def packed(self) -> Float32[Tensor, " token"]:
-        """All rollouts' advantages, one after the other: (sum of lengths,)."""
+        """All rollouts' advantages, one after the other: (sum of lengths,).
+
+        It may share memory with this object, and `ragged` with it: to change it, take a clone.
+        """
         if self.sizes is None:
             return self.values
         return broadcast(self.values, self.sizes, total=int(self.lengths.sum()))
 
     def ragged(self) -> list[Float32[Tensor, " token"]]:
-        """One tensor of advantages a rollout, in the rollouts' order."""
+        """One tensor of advantages a rollout, in the rollouts' order: views of `packed()`."""
         return list(torch.split(self.packed(), self.lengths.tolist()))
 
     def padded(
@@ -95,12 +98,7 @@ class Advantages:
         """One broadcast writes values and padding alike: each row's last chunk is its padding."""
         shape = (self.lengths.numel(), width)
         if self.sizes is None:
-            out = self.values.new_zeros(shape)
-            for row, values in zip(
-                out, torch.split(self.values, self.lengths.tolist()), strict=True
-            ):
-                row[: values.numel()] = values
-            return out
+            return stack_rows(self.values, self.lengths, width)
         sizes = self.sizes.clone()
         sizes[self.chunks.cumsum(0) - 1] = width - self.lengths
         total = shape[0] * width
