@@ -51,4 +51,6 @@ def test_contributed_estimator_is_short_and_works() -> None:
     grpo = sc.GRPO()(rollouts).packed()
     assert plain.tolist() == pytest.approx(grpo.tolist())
     explained = sc.estimator("return-plus").explain(rollouts)
-    assert [row["return_to_go"] for row in explained.rows] == pytest.approx([0.0, -1.0, 0.0], abs=1e-5)
+    assert [row["return_to_go"] for row in explained.rows] == pytest.approx(
+        [0.0, -1.0, 0.0], abs=1e-5
+    )

@@ -22,7 +22,8 @@ def test_plain_loop_runs(
     tokenizer.save_pretrained(tmp_path)
     build_model(tokenizer).save_pretrained(tmp_path)
     spec = importlib.util.spec_from_file_location("plain_loop", ROOT / "examples/plain_loop.py")
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     example = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(example)
     monkeypatch.setattr(example, "warm_start", lambda *_: tmp_path)

@@ -1,8 +1,8 @@
 """The errors stepcredit raises: one small tree.
 
-Each error is also the built-in error a caller would expect (`ValueError`, `OSError`, ...) and carries
-where it happened as data, so that a command can print `FILE:LINE: FIELD: reason` and a trainer can
-name the row.
+Each error is also the built-in error a caller would expect (`ValueError`, `OSError`, ...) and
+carries where it happened as data, so that a command can print `FILE:LINE: FIELD: reason` and a
+trainer can name the row.
 """
 
 from __future__ import annotations
@@ -54,7 +54,9 @@ class RowError(RolloutError):
 
     def __str__(self) -> str:
         rest = f" (and {self.more} more fault{'s' * (self.more > 1)})" if self.more else ""
-        return ": ".join([f"{self.path}:{self.line}", *filter(None, [self.field]), self.reason]) + rest
+        return (
+            ": ".join([f"{self.path}:{self.line}", *filter(None, [self.field]), self.reason]) + rest
+        )
 
 
 class MethodError(StepCreditError, ValueError):
