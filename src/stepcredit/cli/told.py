@@ -36,10 +36,20 @@ def told_in_one_line(command: Callable[Parameters, None]) -> Callable[Parameters
         except KeyboardInterrupt:
             raise typer.Exit(INTERRUPTED) from None
         except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            silence_output()
             raise typer.Exit(BROKEN_PIPE) from None
+        except OSError as error:
+            silence_output()
+            place = error.filename or "standard output"
+            say(f"{place}: {(error.strerror or str(error)).lower()}")
+            raise typer.Exit(REFUSED) from None
 
     return run
+
+
+def silence_output() -> None:
+    """What is still buffered goes nowhere, instead of failing once more at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def say(line: str) -> None:

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import torch
 
-from stepcredit.credit.chunks import Chunker, Chunks, Signal, chunker
+from stepcredit.credit.chunks import Chunker, Chunks, Signal, chunker, paper_chunker
 from stepcredit.credit.estimator import (
     BatchNorm,
     Credit,
@@ -201,9 +201,8 @@ class ProcessGRPO(Estimator):
     def _chunks(self, lead: Table, pooled: Values, group: Group, rollouts: Rollouts) -> Chunks:
         if self.chunks is None:
             return Chunks(lead.slots)
-        rule = chunker(self.chunks) or chunker("steps")
-        assert rule is not None
-        return rule(Signal(lead.values, pooled, lead.mask, lead.slots, group, rollouts))
+        signal = Signal(lead.values, pooled, lead.mask, lead.slots, group, rollouts)
+        return (chunker(self.chunks) or paper_chunker(signal))(signal)
 
     def _normal(self, values: Values, mask: Mask, group: Group) -> Values:
         return standardize(values, mask, group, "masked_norm", ddof=self.ddof, eps=self.eps)

@@ -281,6 +281,11 @@ def chunker(rule: str | Mapping[str, Mapping[str, object]] | Chunker) -> Chunker
     return partial(known, **options) if options else known
 
 
+def paper_chunker(signal: Signal) -> Chunker:
+    """What "auto" stands for: `steps` for a step signal, `group_runs` for a token signal."""
+    return group_runs if signal.of_tokens else steps
+
+
 def reads_text(rule: Chunker | None) -> bool:
     """Does the chunker need the tokens' texts?"""
     return getattr(rule, "func", rule) in (delimiters, sentences)

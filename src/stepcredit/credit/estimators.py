@@ -14,9 +14,8 @@ from stepcredit.credit.chunks import (
     Chunks,
     Signal,
     chunker,
-    group_runs,
+    paper_chunker,
     reads_text,
-    steps,
 )
 from stepcredit.credit.estimator import Credit, Estimator, group_of, refuse_missing
 from stepcredit.credit.fields import choice, composed, flag, number, text
@@ -237,8 +236,7 @@ class PASS(Fused):
             return Chunks(whole_responses(rollouts.lengths))
         table = tables[lead]
         signal = Signal(table.values, normed[lead], table.mask, table.slots, group, rollouts)
-        rule = chunker(self.chunks) or (group_runs if signal.of_tokens else steps)
-        return rule(signal)
+        return (chunker(self.chunks) or paper_chunker(signal))(signal)
 
     def _divide(
         self,
