@@ -48,6 +48,7 @@ class Batch:
             logprobs=_logprobs(rows),
             step_ends=None if steps_tell_all else _present([row.step_ends for row in rows]),
             tokens=_present([row.tokens for row in rows]),
+            left_out=sum(row.left_out for row in rows),
         )
 
     def groups(self) -> Iterator[Batch]:

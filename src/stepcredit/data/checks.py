@@ -15,7 +15,8 @@ from operator import lt
 from typing import Any
 
 from stepcredit.data.inputs import LOGPROBS
-from stepcredit.data.streams import LARGEST, Steps, Stream, TokenAdvantages, Tokens
+from stepcredit.data.packing import LARGEST
+from stepcredit.data.streams import Steps, Stream, TokenAdvantages, Tokens
 from stepcredit.errors import RolloutError
 
 MOST_TOKENS = 100_000_000

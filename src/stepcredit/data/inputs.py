@@ -4,26 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard, TypeVar
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from stepcredit.data.streams import (
+from stepcredit.data.packing import (
     Rows,
-    Steps,
-    Stream,
-    Tokens,
     check_finite,
-    check_increasing,
+    integers_of,
+    items_of,
+    pack_numbers,
     pack_rows,
+    shown,
+    tensor_of,
 )
+from stepcredit.data.streams import Steps, Stream, Tokens, check_increasing
 from stepcredit.errors import RolloutError
 
 Process = Stream | Mapping[str, Stream]
 Scalars = Sequence[float | None] | Tensor | np.ndarray
+Value = TypeVar("Value")
 LOGPROBS = ("student", "teacher", "base", "prm", "ref")
 
 
@@ -41,11 +44,18 @@ class Scalar:
 
 def named_streams(process: Process | None) -> dict[str, Stream]:
     """Streams by name; one alone is "process"."""
-    named = {"process": process} if isinstance(process, Stream) else dict(process or {})
+    kinds = "Steps, Tokens or TokenAdvantages"
+    if isinstance(process, Stream):
+        return {"process": process}
+    named = dict(mapping_of(process, "process", f"{kinds}, or streams by name"))
     for name, stream in named.items():
+        if not isinstance(name, str):
+            raise RolloutError(
+                f"expected a name for each stream, got {shown(name)}", field="process"
+            )
         if not isinstance(stream, Stream):
             kind = type(stream).__name__
-            raise RolloutError(f"expected Steps, Tokens or TokenAdvantages, got {kind}", field=name)
+            raise RolloutError(f"expected {kinds}, got {kind}", field=name)
         if name in ("outcome", "format"):
             raise RolloutError("this name is taken: a process stream needs another", field=name)
     return named
@@ -54,24 +64,36 @@ def named_streams(process: Process | None) -> dict[str, Stream]:
 def named_logprobs(logprobs: Mapping[str, Tokens | Rows] | None) -> dict[str, Tokens]:
     """Log-probs by model, packed."""
     named: dict[str, Tokens] = {}
-    for name, rows in (logprobs or {}).items():
-        if name not in LOGPROBS:
-            raise RolloutError(
-                f"unknown log-probs: expected one of {', '.join(LOGPROBS)}", field=name
-            )
-        field = f"{name}_logprobs"
+    for name, rows in mapping_of(logprobs, "logprobs", "log-probs by model").items():
+        field = logprobs_field(name)
         if not isinstance(rows, Tokens):
-            values, counts = pack_rows(rows, None, field, None)
-            check_finite(values, counts, field)
+            values, counts = pack_numbers(rows, None, field)
             rows = Tokens._of(values=values, counts=counts)
         named[name] = rows
     return named
 
 
-def segmentation(rows: Rows | None) -> Stream | None:
+def logprobs_field(name: str) -> str:
+    """What log-probs are called in messages and files."""
+    if name not in LOGPROBS:
+        reason = f"unknown log-probs: expected one of {', '.join(LOGPROBS)}"
+        raise RolloutError(reason, field=str(name))
+    return f"{name}_logprobs"
+
+
+def mapping_of(given: Mapping[str, Value] | None, field: str, what: str) -> Mapping[str, Value]:
+    """An argument that is given by name; None has nothing."""
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise RolloutError(f"expected {what}, got {type(given).__name__}", field=field)
+    return given
+
+
+def segmentation(rows: Rows | Stream | None) -> Stream | None:
     """Packed step ends without scores."""
-    if rows is None:
-        return None
+    if rows is None or isinstance(rows, Stream):
+        return rows
     ends, counts = pack_rows(rows, None, "step_ends", torch.int64)
     check_increasing(ends, counts, "step_ends")
     return Stream._of(values=ends, counts=counts)
@@ -79,16 +101,14 @@ def segmentation(rows: Rows | None) -> Stream | None:
 
 def group_rows(group: Sequence[Any] | Tensor | np.ndarray) -> tuple[list[str | int], Tensor]:
     """Labels in order of first appearance, and each row's index among them."""
-    if isinstance(group, Tensor):
-        group = group.cpu().numpy()
-    if isinstance(group, np.ndarray) and group.dtype.kind not in "OSU":
-        return _integer_groups(group)
+    if isinstance(group, Tensor) or (isinstance(group, np.ndarray) and group.dtype.kind in "biuf"):
+        return _integer_groups(integers_of(group, "group").cpu().numpy())
     index: dict[str, int] = {}
     labels: list[str | int] = []
     rows = []
-    for row, label in enumerate(group):
+    for row, label in enumerate(items_of(group, "group", "one label a rollout")):
         if not isinstance(label, str | int | np.integer) or isinstance(label, bool):
-            reason = f"{label!r} is neither a string nor an integer"
+            reason = f"{shown(label)} is neither a string nor an integer"
             raise RolloutError(reason, row=row, field="group")
         if str(label) not in index:
             index[str(label)] = len(labels)
@@ -98,9 +118,8 @@ def group_rows(group: Sequence[Any] | Tensor | np.ndarray) -> tuple[list[str | i
 
 
 def _integer_groups(group: np.ndarray) -> tuple[list[str | int], Tensor]:
-    if group.ndim != 1 or not np.issubdtype(group.dtype, np.integer):
-        reason = f"expected one integer a rollout, got {group.dtype} of shape {group.shape}"
-        raise RolloutError(reason, field="group")
+    if group.ndim != 1:
+        raise RolloutError(f"shape is {group.shape}, expected (rollouts,)", field="group")
     if bool((group[1:] >= group[:-1]).all()):
         new = np.append(True, group[1:] != group[:-1])[: group.size]
         return group[new].tolist(), torch.from_numpy(new.cumsum() - 1)
@@ -176,11 +195,17 @@ def lengths_of(
     return size
 
 
+def is_numeric(given: Any) -> TypeGuard[Tensor | np.ndarray]:
+    """A tensor, or an array of other than Python objects."""
+    return isinstance(given, Tensor) or (isinstance(given, np.ndarray) and given.dtype != object)
+
+
 def _given_lengths(given: Sequence[int] | Tensor | np.ndarray, count: int) -> Tensor:
-    if isinstance(given, Tensor | np.ndarray):
-        size = torch.as_tensor(given).to(torch.int64).reshape(-1)
+    if is_numeric(given):
+        size = integers_of(given, "lengths").reshape(-1)
     else:
-        size, _ = pack_rows([[value] for value in given], None, "lengths", torch.int64)
+        values = items_of(given, "lengths", "one integer a rollout")
+        size, _ = pack_rows([[value] for value in values], None, "lengths", torch.int64)
     if size.numel() != count:
         raise RolloutError(f"{size.numel()} lengths, but {count} rollouts", field="lengths")
     return size
@@ -218,12 +243,12 @@ def scalar_of(given: Scalars | None, group: Tensor, groups: int, field: str) -> 
     if given is None:
         values = torch.zeros(group.numel(), dtype=torch.float64, device=group.device)
         return Scalar(values, torch.zeros_like(values, dtype=torch.bool))
-    if isinstance(given, Tensor | np.ndarray):
-        values = torch.as_tensor(given).detach()
-        values = values.to(device=group.device, dtype=torch.float64).reshape(-1)
+    if is_numeric(given):
+        values = tensor_of(given, field).to(device=group.device, dtype=torch.float64).reshape(-1)
         known = torch.ones_like(values, dtype=torch.bool)
     else:
-        packed, counts = pack_rows([[] if v is None else [v] for v in given], None, field, None)
+        rows = [[] if v is None else [v] for v in items_of(given, field, "one number a rollout")]
+        packed, counts = pack_rows(rows, None, field, None)
         known = counts.to(group.device) > 0
         values = torch.zeros(known.numel(), dtype=torch.float64, device=group.device)
         values[known] = packed.to(group.device)
@@ -251,11 +276,44 @@ def flags_of(
     """One flag a rollout, True where left out."""
     if given is None:
         return torch.ones(count, dtype=torch.bool, device=device)
-    if not isinstance(given, Tensor | np.ndarray):
-        for row, value in enumerate(given):
-            if not isinstance(value, bool | np.bool_):
-                raise RolloutError(f"{value!r} is not true or false", row=row, field="format_ok")
-    flags = torch.as_tensor(given, device=device).to(torch.bool)
-    if flags.shape != (count,):
+    flags = _numeric_flags(given) if is_numeric(given) else _listed_flags(given)
+    if flags.numel() != count:
         raise RolloutError(f"{flags.numel()} values, but {count} rollouts", field="format_ok")
-    return flags
+    return flags.to(device)
+
+
+def _listed_flags(given: Any) -> Tensor:
+    values = items_of(given, "format_ok", "true or false a rollout")
+    for row, value in enumerate(values):
+        if not isinstance(value, bool | np.bool_):
+            raise RolloutError(f"{shown(value)} is not true or false", row=row, field="format_ok")
+    return torch.tensor(values, dtype=torch.bool)
+
+
+def _numeric_flags(given: Tensor | np.ndarray) -> Tensor:
+    flags = tensor_of(given, "format_ok").reshape(-1)
+    if flags.dtype == torch.bool:
+        return flags
+    if flags.is_floating_point():
+        kind = str(flags.dtype).removeprefix("torch.")
+        raise RolloutError(f"expected true or false, got {kind}", field="format_ok")
+    bad = (flags != 0) & (flags != 1)
+    if bool(bad.any()):
+        row = int(bad.nonzero()[0])
+        raise RolloutError(f"{int(flags[row])} is not true or false", row=row, field="format_ok")
+    return flags.to(torch.bool)
+
+
+def texts_of(given: Sequence[Sequence[str] | None] | None) -> list[list[str]] | None:
+    """The texts of each rollout's tokens; a row of None has none."""
+    if given is None:
+        return None
+    texts = []
+    for row, items in enumerate(items_of(given, "tokens", "a list of texts a rollout")):
+        listed = [] if items is None else items_of(items, "tokens", "a list of texts", row)
+        if not {str}.issuperset(map(type, listed)):
+            bad = [value for value in listed if not isinstance(value, str)]
+            if bad:
+                raise RolloutError(f"{shown(bad[0])} is not a string", row=row, field="tokens")
+        texts.append(listed)
+    return texts

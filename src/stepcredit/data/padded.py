@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from itertools import compress
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from stepcredit.data.forest import not_zero
-from stepcredit.data.inputs import Scalars
+from stepcredit.data.inputs import (
+    Process,
+    Scalars,
+    logprobs_field,
+    mapping_of,
+    named_streams,
+    texts_of,
+)
+from stepcredit.data.packing import integers_of, items_of, pack_numbers
 from stepcredit.data.rollouts import Rollouts
 from stepcredit.data.streams import Steps, Stream, Tokens
 from stepcredit.errors import RolloutError
+
+MOST_STEPS = 2**31
 
 
 def from_padded(
@@ -25,8 +38,9 @@ def from_padded(
     outcome: Scalars | None = None,
     format: Scalars | None = None,
     format_ok: Sequence[bool] | Tensor | None = None,
-    process: Mapping[str, Stream] | None = None,
+    process: Process | None = None,
     logprobs: Mapping[str, Float[Tensor, "rollout token"]] | None = None,
+    tokens: Sequence[Sequence[str] | None] | None = None,
 ) -> Rollouts:
     """Rollouts from padded tensors: left padding, right padding and holes (tool output) alike.
 
@@ -36,12 +50,14 @@ def from_padded(
         step_id: the step each token belongs to, an index into its row of `step_scores`, -1 off any
             step. Along the trained tokens it may not decrease. A trained token off any step joins
             the step before it, at the beginning the first one. A step without a trained token is
-            left out, with its score; a rollout without any step has none of the signal.
+            left out, with its score, and counted in `left_out`; a rollout without any step has none
+            of the signal. Without `step_scores` it tells where steps end, for the other signals.
         step_scores: one score a step; the stream "process".
         token_scores: or one score a token, read where the mask is set.
         outcome, format, format_ok: one a rollout, as for `Rollouts`.
         process: further streams, over trained tokens, as for `Rollouts`.
         logprobs: {"student" | "teacher" | ...: one log-prob a token, read where the mask is set}.
+        tokens: the text of every token of the mask's width, read where the mask is set.
 
     Returns:
         Rollouts on the mask's device; `estimator(rollouts).padded(mask)` goes back.
@@ -57,25 +73,93 @@ def from_padded(
         ([1, 2], [3])
     """
     if mask.ndim != 2:
-        raise RolloutError(
-            f"shape is {tuple(mask.shape)}, expected (rollouts, tokens)", field="mask"
-        )
+        shape = tuple(mask.shape)
+        raise RolloutError(f"shape is {shape}, expected (rollouts, tokens)", field="mask")
     trained = not_zero(mask)
+    group = _one_label_a_row(group, mask.shape[0])
     lengths = trained.sum(1)
-    streams = dict(process or {})
-    if step_scores is not None:
-        if step_id is None or token_scores is not None:
-            reason = "step_scores need step_id, and exclude token_scores"
-            raise RolloutError(reason, field="step_scores")
-        streams = {"process": _steps(trained, lengths, step_id, step_scores), **streams}
-    elif token_scores is not None:
-        tokens = Tokens(_trained(token_scores, trained, "token_scores"), lengths)
-        streams = {"process": tokens, **streams}
-    probs = {
-        name: Tokens(_trained(values, trained, name), lengths)
-        for name, values in (logprobs or {}).items()
-    }
-    return Rollouts(group, lengths, streams, outcome, format, format_ok, logprobs=probs)
+    streams, ends, left_out = _process(trained, lengths, step_id, step_scores, token_scores)
+    further = named_streams(process)
+    if streams.keys() & further.keys():
+        beside = "token_scores" if step_scores is None else "step_scores"
+        raise RolloutError(f"a stream of this name comes from {beside}", field="process")
+    streams |= further
+    steps_tell_all = {Steps} == set(map(type, streams.values()))
+    return Rollouts(
+        group,
+        lengths,
+        streams,
+        outcome,
+        format,
+        format_ok,
+        logprobs=_logprobs(logprobs, trained, lengths),
+        step_ends=None if steps_tell_all else ends,
+        tokens=None if tokens is None else _texts(tokens, trained),
+        left_out=left_out,
+    )
+
+
+def _one_label_a_row(group: Any, rows: int) -> Any:
+    if not isinstance(group, Tensor | np.ndarray):
+        group = items_of(group, "group", "one label a rollout")
+    labels = len(group) if isinstance(group, list) else math.prod(group.shape)
+    if labels != rows:
+        raise RolloutError(f"{labels} labels, but the mask has {rows} rows", field="group")
+    return group
+
+
+def _process(
+    trained: Tensor,
+    lengths: Tensor,
+    step_id: Tensor | None,
+    step_scores: Tensor | None,
+    token_scores: Tensor | None,
+) -> tuple[dict[str, Stream], Stream | None, int]:
+    """The stream "process" if there is one, where steps end, and the steps left out."""
+    if step_scores is not None and (step_id is None or token_scores is not None):
+        reason = "step_scores need step_id, and exclude token_scores"
+        raise RolloutError(reason, field="step_scores")
+    ends, left_out = None, 0
+    if step_id is not None and step_scores is not None:
+        stream, left_out = _steps(trained, lengths, step_id, step_scores)
+        return {"process": stream}, _ends_alone(stream.ends, stream.counts), left_out
+    if step_id is not None:
+        at, counts, _ = _step_ends(trained, lengths, step_id, MOST_STEPS)
+        ends = _ends_alone(at, counts)
+    if token_scores is None:
+        return {}, ends, 0
+    values = _trained(token_scores, trained, "token_scores")
+    values, counts = pack_numbers(values, lengths, "token_scores")
+    return {"process": Tokens._of(values=values, counts=counts)}, ends, 0
+
+
+def _ends_alone(ends: Tensor, counts: Tensor) -> Stream:
+    return Stream._of(values=ends, counts=counts)
+
+
+def _logprobs(
+    given: Mapping[str, Tensor] | None, trained: Tensor, lengths: Tensor
+) -> dict[str, Tokens]:
+    named = {}
+    for name, tensor in mapping_of(given, "logprobs", "log-probs by model").items():
+        field = logprobs_field(name)
+        values, counts = pack_numbers(_trained(tensor, trained, field), lengths, field)
+        named[name] = Tokens._of(values=values, counts=counts)
+    return named
+
+
+def _texts(tokens: Any, trained: Tensor) -> list[list[str]]:
+    """Texts where the mask is set."""
+    rows = texts_of(tokens) or []
+    if len(rows) != trained.shape[0]:
+        reason = f"{len(rows)} rows, but the mask has {trained.shape[0]}"
+        raise RolloutError(reason, field="tokens")
+    width = trained.shape[1]
+    for row, texts in enumerate(rows):
+        if len(texts) not in (0, width):
+            reason = f"{len(texts)} texts, but the mask has {width} tokens"
+            raise RolloutError(reason, row=row, field="tokens")
+    return [list(compress(texts, kept)) for texts, kept in zip(rows, trained.tolist(), strict=True)]
 
 
 def _trained(values: Tensor, trained: Tensor, field: str) -> Tensor:
@@ -85,23 +169,49 @@ def _trained(values: Tensor, trained: Tensor, field: str) -> Tensor:
     return values[trained]
 
 
-def _steps(trained: Tensor, lengths: Tensor, step_id: Tensor, scores: Tensor) -> Steps:
-    """Ends and scores of the steps that have a trained token."""
+def _steps(trained: Tensor, lengths: Tensor, step_id: Tensor, scores: Tensor) -> tuple[Steps, int]:
+    """Ends and scores of the steps that have a trained token; how many have none."""
     if scores.ndim != 2 or scores.shape[0] != trained.shape[0]:
         expected = f"({trained.shape[0]}, steps)"
-        raise RolloutError(
-            f"shape is {tuple(scores.shape)}, expected {expected}", field="step_scores"
-        )
-    ids = _trained(step_id, trained, "step_id").to(torch.int64)
+        reason = f"shape is {tuple(scores.shape)}, expected {expected}"
+        raise RolloutError(reason, field="step_scores")
+    ends, counts, ids = _step_ends(trained, lengths, step_id, scores.shape[1])
+    rows = torch.repeat_interleave(counts)
+    values, _ = pack_numbers(scores[rows, ids], counts, "step_scores")
+    kept = torch.zeros(scores.shape, dtype=torch.bool, device=scores.device)
+    kept[rows, ids] = True
+    left_out = _left_out(trained, step_id, kept)
+    return Steps._of(ends=ends, values=values, counts=counts), left_out
+
+
+def _left_out(trained: Tensor, step_id: Tensor, kept: Tensor) -> int:
+    """Steps that hold tokens, none of them trained; each is looked up where its tokens begin."""
+    off = (step_id >= 0) & ~trained
+    if not bool(off.any()):
+        return 0
+    off[:, 1:] &= step_id[:, 1:] != step_id[:, :-1]
+    rows = off.nonzero()[:, 0]
+    ids = step_id[off].to(torch.int64)
+    scored = ids < kept.shape[1]
+    lost = torch.zeros_like(kept)
+    lost[rows[scored], ids[scored]] = True
+    return int((lost & ~kept).sum())
+
+
+def _step_ends(
+    trained: Tensor, lengths: Tensor, step_id: Tensor, steps: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Last trained token of each step that has one, steps a rollout, and the steps' ids."""
+    ids = integers_of(_trained(step_id, trained, "step_id"), "step_id")
     rows = torch.repeat_interleave(torch.arange(lengths.numel(), device=ids.device), lengths)
-    _check_ids(ids, rows, scores.shape[1])
+    _check_ids(ids, rows, steps)
     starts = lengths.cumsum(0) - lengths
     ids = _join(ids, rows)
     last = torch.ones_like(ids, dtype=torch.bool)
     last[:-1] = (ids[1:] != ids[:-1]) | (rows[1:] != rows[:-1])
     at = (last & (ids >= 0)).nonzero().squeeze(1)
     counts = torch.bincount(rows[at], minlength=lengths.numel())
-    return Steps(at - starts[rows[at]], scores[rows[at], ids[at]], counts)
+    return at - starts[rows[at]], counts, ids[at]
 
 
 def _check_ids(ids: Tensor, rows: Tensor, steps: int) -> None:

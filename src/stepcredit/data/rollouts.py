@@ -25,8 +25,10 @@ from stepcredit.data.inputs import (
     named_streams,
     scalar_of,
     segmentation,
+    texts_of,
 )
-from stepcredit.data.streams import Rows, Stream, Tokens
+from stepcredit.data.packing import Rows
+from stepcredit.data.streams import Stream, Tokens
 
 
 @dataclass(frozen=True, init=False, eq=False)
@@ -44,6 +46,12 @@ class Rollouts:
         logprobs: {"student" | "teacher" | "base" | "prm" | "ref": one log-prob a trained token}.
         step_ends: where steps end, for signals that carry none of their own.
         tokens: the trained tokens' texts, for chunkers that read text.
+        left_out: steps without a trained token, whose scores were left out before: `explain` tells
+            of them. It is a count of the batch: `take` and `blocks` keep it as it is.
+
+    Tensors and arrays are held, not copied, where their dtype and layout allow: who writes into one
+    afterwards changes the rollouts unchecked, so give a clone of a buffer that will be used again.
+    Lists are copied.
 
     Raises:
         RolloutError: rows that break a rule; it carries the row and the field.
@@ -66,6 +74,7 @@ class Rollouts:
     format_ok: Bool[Tensor, " rollout"]
     step_ends: Stream | None
     tokens: list[list[str]] | None
+    left_out: int
 
     def __init__(
         self,
@@ -76,10 +85,11 @@ class Rollouts:
         format: Scalars | None = None,
         format_ok: Sequence[bool] | Tensor | None = None,
         logprobs: Mapping[str, Tokens | Rows] | None = None,
-        step_ends: Rows | None = None,
-        tokens: Sequence[Sequence[str]] | None = None,
+        step_ends: Rows | Stream | None = None,
+        tokens: Sequence[Sequence[str] | None] | None = None,
+        left_out: int = 0,
     ) -> None:
-        texts = None if tokens is None else [list(row) for row in tokens]
+        texts = texts_of(tokens)
         signals = Signals(
             named_streams(process), named_logprobs(logprobs), segmentation(step_ends), texts
         )
@@ -99,6 +109,7 @@ class Rollouts:
             format_ok=flags_of(format_ok, index.numel(), size.device),
             step_ends=signals.step_ends,
             tokens=texts,
+            left_out=left_out,
         )
 
     def _set(self, **fields: Any) -> None:
