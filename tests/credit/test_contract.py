@@ -196,7 +196,7 @@ def test_half_precision_inputs_are_read_at_their_own_value(
     rounded = build(rows, dtype)
     wide = build(rows, torch.float64)
     exact = wide.with_streams({n: _widened(s) for n, s in rounded.streams.items()})
-    exact = exact._with(
+    exact = exact.replaced(
         logprobs={n: _widened(s) for n, s in rounded.logprobs.items()},
         outcomes=rounded.outcomes,
         formats=rounded.formats,

@@ -310,3 +310,14 @@ def test_rollouts_of_a_file_know_the_steps_left_out(tmp_path: Path) -> None:
         rollouts = sc.read_rollouts(file)
     assert rollouts.left_out == 2
     assert rollouts.streams["process"].values.tolist() == [1, 3, 1, 3]
+
+
+def test_explain_counts_the_steps_left_out() -> None:
+    rollouts = sc.Rollouts.from_padded(
+        mask=torch.tensor([[1, 0, 1]]),
+        group=[0],
+        step_id=torch.tensor([[0, 1, 2]]),
+        step_scores=torch.tensor([[0.9, 0.5, 0.1]]),
+    )
+    told = "steps without a trained token, left out: 1"
+    assert told in str(sc.PASS().explain(rollouts)).splitlines()

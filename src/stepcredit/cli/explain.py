@@ -62,7 +62,7 @@ def explain(
         number = rollout or 0
         paint(rows[number], explanation.advantages.ragged()[number])
     else:
-        _print(explanation, rollout, rows)
+        _print(explanation, rollout)
     for warning in warnings:
         say(f"warning: {warning}")
 
@@ -93,7 +93,7 @@ def _explained(bound: FileEstimator, rows: list[Row], path: str) -> Explanation:
     raise RowError(fault.reason, path=path, line=line, field=fault.field)
 
 
-def _print(explanation: Explanation, rollout: int | None, rows: list[Row]) -> None:
+def _print(explanation: Explanation, rollout: int | None) -> None:
     from rich.console import Console
 
     if rollout is not None:
@@ -104,9 +104,6 @@ def _print(explanation: Explanation, rollout: int | None, rows: list[Row]) -> No
     typer.echo("\n".join(line.rstrip() for line in capture.get().splitlines()))
     for line in explanation.footer():
         typer.echo(printable(line))
-    left_out = sum(row.left_out for row in rows)
-    if left_out:
-        typer.echo(f"steps without a trained token, left out: {left_out}")
 
 
 def _only(explanation: Explanation, rollout: int) -> Explanation:

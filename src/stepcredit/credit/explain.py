@@ -32,6 +32,7 @@ class Explanation:
         advantage: the last column: what every token of the chunk gets.
         warnings: what these rollouts cannot teach.
         clipped_share: share of trained tokens whose advantage `clip` cut.
+        left_out: steps without a trained token, whose scores were left out.
     """
 
     method: Estimator
@@ -44,6 +45,7 @@ class Explanation:
     lengths: Int[Tensor, " rollout"]
     warnings: list[str]
     clipped_share: float
+    left_out: int = 0
 
     @property
     def advantages(self) -> Advantages:
@@ -82,7 +84,8 @@ class Explanation:
         """The lines below the table: what was clipped, and the warnings."""
         clip = self.method.clip
         cut = [f"clipped at {clip:g}: {self.clipped_share:.1%} of tokens"] if clip else []
-        return cut + [f"warning: {warning}" for warning in self.warnings]
+        steps = [f"steps without a trained token, left out: {self.left_out}"] * bool(self.left_out)
+        return cut + steps + [f"warning: {warning}" for warning in self.warnings]
 
     def __str__(self) -> str:
         console = Console(width=200, color_system=None)
@@ -134,6 +137,7 @@ def explain(method: Estimator, rollouts: Rollouts, moments: Moments | None = Non
         lengths=rollouts.lengths.cpu(),
         warnings=method.notes(rollouts),
         clipped_share=cut / int(rollouts.lengths.sum()),
+        left_out=rollouts.left_out,
     )
 
 
