@@ -3,9 +3,10 @@
     python benchmarks/shaping.py            a table
     python benchmarks/shaping.py --json     one JSON object, the ratios first
 
-All contenders take turns in one process, on the same inputs; figures are medians of the rounds, and
-ratios are of those medians. The process starts itself anew with one thread and malloc settings that
-keep large temporaries mapped: page faults otherwise decide every figure.
+All contenders take turns in one process, on the same inputs; in its turn each runs once uncounted,
+so that none pays for the caches its predecessor left, and once counted. Figures are medians of the
+rounds, ratios are of those medians. The process starts itself anew with one thread and malloc
+settings that keep large temporaries mapped: page faults otherwise decide every figure.
 """
 
 from __future__ import annotations
@@ -141,12 +142,11 @@ def peers(batch: Batch) -> dict[str, Callable[[], Any]]:
         from verl.trainer.ppo import core_algos as verl
     except ImportError:
         return {}
-    import numpy as np
     import torch
 
     reward = torch.zeros(batch.rows, batch.width)
     reward[torch.arange(batch.rows), batch.lengths - 1] = batch.outcome
-    values, index, mask = torch.rand_like(reward), np.array(batch.group), batch.mask
+    values, index, mask = torch.rand_like(reward), batch.group.numpy(), batch.mask
     return {
         "verl grpo_vectorized": lambda: verl.compute_grpo_vectorized_outcome_advantage(
             reward, mask, index
@@ -161,12 +161,12 @@ def race(size: tuple[int, int], rounds: int) -> dict[str, float]:
     """Median milliseconds of each contender, which take turns."""
     runners = contenders(Batch.make(*size))
     times: dict[str, list[float]] = {name: [] for name in runners}
-    for turn in range(rounds + 1):
+    for _ in range(rounds):
         for name, run in runners.items():
+            run()
             began = time.perf_counter()
             run()
-            if turn:
-                times[name].append((time.perf_counter() - began) * 1e3)
+            times[name].append((time.perf_counter() - began) * 1e3)
     return {name: median(values) for name, values in times.items()}
 
 

@@ -34,11 +34,13 @@ class Group:
 
     def sum(self, table: Values) -> Float64[Tensor, " group"]:
         """Sum of a table's values by group; slots that don't count must hold 0."""
-        return group_sum(table.sum(1), self.index, self.count)
+        rows = table[:, 0] if table.shape[1] == 1 else table.sum(1)
+        return group_sum(rows, self.index, self.count)
 
     def largest(self, table: Values) -> Float64[Tensor, " group"]:
         """Largest |value| by group; slots that don't count must hold 0."""
-        rows = torch.maximum(table.amax(1), -table.amin(1))
+        narrow = table.shape[1] == 1
+        rows = table[:, 0].abs() if narrow else torch.maximum(table.amax(1), -table.amin(1))
         return group_max(rows, self.index, self.count)
 
     def others(self, values: Float64[Tensor, " rollout"]) -> Float64[Tensor, " rollout"]:

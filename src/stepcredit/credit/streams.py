@@ -103,10 +103,10 @@ class Table:
 def table_of(stream: Stream, rollouts: Rollouts) -> Table:
     """The stream on its slots; rollouts without it have none of the mask set."""
     slots = slots_of(stream, rollouts.lengths)
-    values = to_dense(stream.values, stream.counts, width=slots.width).to(torch.float64)
     everywhere = torch.equal(stream.counts, slots.counts)
     mask = slots.mask if everywhere else slot_mask(stream.counts, slots.width)
-    return Table(values, mask, slots)
+    values = to_dense(stream.values, stream.counts, width=slots.width, mask=mask)
+    return Table(values.to(torch.float64), mask, slots)
 
 
 def process_streams(rollouts: Rollouts, weights: Mapping[str, float]) -> dict[str, Stream]:
@@ -195,9 +195,16 @@ def fuse_process(
     Source: PASS (2606.29296) section 5.2. Differs: any number of process streams.
     """
     kept = (~shut)[:, None].to(torch.float64)
-    parts = [slots.read(*source) * (weights[name] * kept) for name, source in standardized.items()]
+    parts = [
+        _scaled(slots.read(*source), weights[name] * kept) for name, source in standardized.items()
+    ]
     zero = torch.zeros((), dtype=torch.float64, device=kept.device).expand(slots.mask.shape)
     return total_of(parts, zero)
+
+
+def _scaled(table: Values, factor: PerRollout) -> Values:
+    """The product; the table itself where all factors are 1, which spares a pass over tokens."""
+    return table if bool((factor == 1).all()) else table * factor
 
 
 def fused_scale(

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Float32, Int, Shaped
 from torch import Tensor
 
-from stepcredit.data.forest import broadcast, is_right_padded, not_zero, stack_rows
+from stepcredit.data.forest import broadcast, is_right_padded, not_zero, to_dense
 from stepcredit.errors import RolloutError
 
 
@@ -98,7 +98,8 @@ class Advantages:
         """One broadcast writes values and padding alike: each row's last chunk is its padding."""
         shape = (self.lengths.numel(), width)
         if self.sizes is None:
-            return stack_rows(self.values, self.lengths, width)
+            table = to_dense(self.values, self.lengths, width=width)
+            return table.clone() if table.data_ptr() == self.values.data_ptr() else table
         sizes = self.sizes.clone()
         sizes[self.chunks.cumsum(0) - 1] = width - self.lengths
         total = shape[0] * width

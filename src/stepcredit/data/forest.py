@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 Packed = Shaped[Tensor, " value"]
 Dense = Shaped[Tensor, "row slot"]
@@ -51,9 +50,16 @@ def width_of(counts: Int[Tensor, " row"]) -> int:
 
 
 def to_dense(
-    values: Packed, counts: Int[Tensor, " row"], *, width: int | None = None, fill: float = 0
+    values: Packed,
+    counts: Int[Tensor, " row"],
+    *,
+    width: int | None = None,
+    fill: float = 0,
+    mask: Bool[Tensor, "row slot"] | None = None,
 ) -> Dense:
     """Packed rows as one row x slot table, `fill` past each row's end.
+
+    `mask` is `slot_mask(counts, width)`, where it is at hand.
 
     Example:
         >>> to_dense(torch.tensor([1, 2, 3]), torch.tensor([1, 2]), fill=9).tolist()
@@ -63,10 +69,20 @@ def to_dense(
     rows = counts.numel()
     if values.numel() == rows * width:
         return values.view(rows, width)
-    if values.numel() > LONG * rows and fill == 0 and values.device.type == "cpu":
+    if values.numel() > LONG * rows and fill == 0 and in_numpy(values):
         return stack_rows(values, counts, width)
     dense = values.new_full((rows, width), fill)
-    return dense.masked_scatter_(slot_mask(counts, width), values)
+    return dense.masked_scatter_(slot_mask(counts, width) if mask is None else mask, values)
+
+
+def in_numpy(values: Tensor) -> bool:
+    """Can numpy see the tensor's memory?
+
+    Example:
+        >>> in_numpy(torch.ones(1)), in_numpy(torch.ones(1, dtype=torch.bfloat16))
+        (True, False)
+    """
+    return values.device.type == "cpu" and values.dtype != torch.bfloat16
 
 
 def stack_rows(values: Packed, counts: Int[Tensor, " row"], width: int) -> Dense:
@@ -76,12 +92,13 @@ def stack_rows(values: Packed, counts: Int[Tensor, " row"], width: int) -> Dense
         >>> stack_rows(torch.tensor([1, 2, 3]), torch.tensor([1, 2]), 3).tolist()
         [[1, 0, 0], [2, 3, 0]]
     """
-    rows = pad_sequence(list(torch.split(values, counts.tolist())), batch_first=True)
-    return (
-        rows
-        if rows.shape[1] == width
-        else torch.nn.functional.pad(rows, (0, width - rows.shape[1]))
-    )
+    source, start = values.numpy(), 0
+    table = np.empty((counts.numel(), width), dtype=source.dtype)
+    for row, count in zip(table, counts.tolist(), strict=True):
+        row[:count] = source[start : start + count]
+        row[count:] = 0
+        start += count
+    return torch.from_numpy(table)
 
 
 def to_packed(dense: Dense, counts: Int[Tensor, " row"]) -> Packed:
@@ -101,7 +118,7 @@ def suffix_sum(dense: Float[Tensor, "row slot"]) -> Float[Tensor, "row slot"]:
         >>> suffix_sum(torch.tensor([[1.0, 2.0, 4.0]])).tolist()
         [[7.0, 6.0, 4.0]]
     """
-    return dense.flip(1).cumsum(1).flip(1)
+    return dense.flip(1).cumsum_(1).flip(1)
 
 
 def countdown(
@@ -181,8 +198,8 @@ def not_zero(mask: Shaped[Tensor, "row slot"]) -> Bool[Tensor, "row slot"]:
         >>> not_zero(torch.tensor([[1, 0]])).tolist()
         [[True, False]]
     """
-    if mask.device.type == "cpu" and mask.dtype != torch.bfloat16:
-        return torch.from_numpy(mask.numpy() != 0)
+    if in_numpy(mask):
+        return torch.from_numpy(mask.detach().numpy() != 0)
     return mask != 0
 
 

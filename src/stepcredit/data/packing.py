@@ -140,7 +140,7 @@ def check_finite(values: Tensor, counts: Tensor, field: str) -> None:
         RolloutError: names the first row with such a value.
     """
     largest = min(LARGEST, torch.finfo(values.dtype).max)
-    if values.numel() == 0 or bool(values.abs().max() <= largest):
+    if values.numel() == 0 or bool((values.max() <= largest) & (values.min() >= -largest)):
         return
     index = int((~(values.abs() <= largest)).nonzero()[0])
     value = float(values[index])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -23,21 +23,22 @@ class Slots:
         counts: slots a response.
         lengths: trained tokens a response.
         ends: (rollout, slot) index of each slot's last token; None: every token is a slot.
+        mask: True where a response has a slot; made from `counts` where it is not at hand.
     """
 
     counts: Int[Tensor, " rollout"]
     lengths: Int[Tensor, " rollout"]
     ends: Int[Tensor, "rollout slot"] | None = None
+    mask: Bool[Tensor, "rollout slot"] = field(default=None)  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        if self.mask is None:
+            object.__setattr__(self, "mask", slot_mask(self.counts, self.width))
 
     @cached_property
     def width(self) -> int:
         """Columns of the dense table."""
         return width_of(self.counts) if self.ends is None else self.ends.shape[1]
-
-    @cached_property
-    def mask(self) -> Bool[Tensor, "rollout slot"]:
-        """True where a response has a slot."""
-        return slot_mask(self.counts, self.width)
 
     def last(self) -> Int[Tensor, "rollout slot"]:
         """Index of each slot's last token, `PAST_END` beyond the response's last slot."""
@@ -101,15 +102,12 @@ def step_slots(
     ends: Int[Tensor, " slot"], counts: Int[Tensor, " rollout"], lengths: Int[Tensor, " rollout"]
 ) -> Slots:
     """Slots from packed ends; a rollout without any is one slot."""
-    table = to_dense(ends, counts, fill=PAST_END)
-    empty = counts == 0
-    if bool(empty.any()):
-        table = torch.where(
-            empty[:, None] & (torch.arange(table.shape[1], device=ends.device) == 0),
-            lengths[:, None] - 1,
-            table,
-        )
-    return Slots(counts.clamp(min=1), lengths, table)
+    mask = slot_mask(counts, width_of(counts))
+    table = to_dense(ends, counts, fill=PAST_END, mask=mask)
+    if bool(mask[:, 0].all()):
+        return Slots(counts, lengths, table, mask)
+    first = torch.where(mask[:, 0], table[:, 0], lengths - 1)
+    return Slots(counts.clamp(min=1), lengths, torch.cat([first[:, None], table[:, 1:]], 1))
 
 
 def whole_responses(lengths: Int[Tensor, " rollout"]) -> Slots:
