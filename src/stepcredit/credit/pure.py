@@ -131,8 +131,9 @@ class _Own:
 
 
 def _per_token(own: _Own, max_length: float) -> Values:
-    tokens = own.group.others(own.sizes.sum(1)).clamp(min=1)
-    return (own.group.others(own.total) / tokens)[:, None] * return_to_go(own.sizes)
+    sizes = own.sizes
+    tokens = own.group.others(sizes.sum(1)).clamp(min=1)
+    return (own.group.others(own.total) / tokens)[:, None] * return_to_go(sizes)
 
 
 def _per_step(own: _Own, max_length: float) -> Values:

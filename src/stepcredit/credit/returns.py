@@ -123,8 +123,8 @@ def min_form(values: Values, mask: Mask, group: Group, temperature: float) -> Va
         tied = above <= group.spread(TOLERANCE * group.largest(values))
         weight = (tied & (tied.cumsum(1) == 1)).to(torch.float64)
     else:
-        weight = torch.exp(-above / temperature)
-        weight = weight / weight.sum(1, keepdim=True).clamp(min=1.0)
+        weight = above.div_(-temperature).exp_()
+        weight /= weight.sum(1, keepdim=True).clamp(min=1.0)
     return torch.mul(weight, values)
 
 

@@ -36,7 +36,8 @@ def slot_mask(counts: Int[Tensor, " row"], width: int) -> Bool[Tensor, "row slot
         >>> slot_mask(torch.tensor([2, 0]), 3).tolist()
         [[True, True, False], [False, False, False]]
     """
-    return torch.arange(width, device=counts.device) < counts[:, None]
+    slots = torch.arange(width, dtype=torch.int32, device=counts.device)
+    return slots < counts.to(torch.int32)[:, None]
 
 
 def width_of(counts: Int[Tensor, " row"]) -> int:
