@@ -90,7 +90,7 @@ def _run(settings: TrainSettings, folder: RunFolder, cache_dir: Path, console: C
 
     labels = [label for label, _ in settings.estimators()]
     heading = f"run {folder.path}: {', then '.join(labels)} on {settings.signal}"
-    console.print(heading, highlight=False, soft_wrap=True)
+    console.print(heading, highlight=False, markup=False, soft_wrap=True)
     with quiet(), threads(settings.threads):
         try:
             with live(console, settings.updates) as shown:
@@ -138,7 +138,9 @@ def _start(
         return
     model, tokenizer = load_policy(folder.warm_start)
     for line in signal_warnings(settings, model, tokenizer):
-        console.print(f"warning: {line}", highlight=False, style="yellow", soft_wrap=True)
+        console.print(
+            f"warning: {line}", highlight=False, markup=False, style="yellow", soft_wrap=True
+        )
     found = evaluate_policy(settings, model, tokenizer)
     row = {"method": WARM_START, "update": 0, "evaluation": found.as_dict()}
     folder.append("metrics", [row])
@@ -209,7 +211,7 @@ def close(settings: TrainSettings, folder: RunFolder, console: Console) -> None:
     figures = closing_figures(rows)
     write_json(folder.summary, figures)
     console.print(closing_table(figures))
-    console.print(f"all of it in {folder.path}", highlight=False)
+    console.print(f"all of it in {folder.path}", highlight=False, markup=False)
 
 
 @contextmanager
