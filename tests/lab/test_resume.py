@@ -15,13 +15,12 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import pytest
 from rich.console import Console
+from tests.lab.micro import MICRO_WARM
 
 from stepcredit.errors import FileError
 from stepcredit.lab import train as job
-from stepcredit.lab.model import ModelSettings
 from stepcredit.lab.resume import MARK, Progress, newest_checkpoint
 from stepcredit.lab.settings import TrainSettings
-from stepcredit.lab.warmstart import WarmStartSettings
 
 UPDATES = 12
 MICRO = TrainSettings(
@@ -34,18 +33,7 @@ MICRO = TrainSettings(
     evaluation_problems=8,
     evaluation_samples=8,
     max_new_tokens=40,
-    warm=WarmStartSettings(
-        model=ModelSettings(width=32, layers=2, heads=2, feed_forward=64),
-        batch_size=32,
-        learning_rate=1e-2,
-        floor=0.0,
-        target=0.0,
-        ceiling=1.0,
-        check_from=60,
-        check_every=60,
-        check_problems=8,
-        check_samples=1,
-    ),
+    warm=MICRO_WARM,
 )
 PROGRAM = """
 import sys

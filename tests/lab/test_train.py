@@ -12,29 +12,16 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import pytest
 from rich.console import Console
+from tests.lab.micro import MICRO_WARM
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import stepcredit as sc
 from stepcredit.errors import FileError, MethodError, RolloutError, StepCreditError
 from stepcredit.lab import train as job
-from stepcredit.lab.model import ModelSettings
 from stepcredit.lab.report import closing_figures
 from stepcredit.lab.runs import RunFolder
 from stepcredit.lab.settings import TrainSettings, needs_logprobs, quick_settings
-from stepcredit.lab.warmstart import WarmStartSettings
 
-MICRO_WARM = WarmStartSettings(
-    model=ModelSettings(width=32, layers=2, heads=2, feed_forward=64),
-    batch_size=32,
-    learning_rate=1e-2,
-    floor=0.0,
-    target=0.0,
-    ceiling=1.0,
-    check_from=60,
-    check_every=60,
-    check_problems=8,
-    check_samples=1,
-)
 MICRO = TrainSettings(
     updates=4,
     prompts=2,

@@ -21,7 +21,7 @@ from stepcredit.credit.fields import Check, is_number, is_pattern, is_whole
 from stepcredit.credit.groups import TOLERANCE, Group, IsEnd, Mask, Values
 from stepcredit.data.forest import group_sum, slot_mask
 from stepcredit.data.rollouts import Rollouts
-from stepcredit.data.slots import Slots, step_slots
+from stepcredit.data.slots import Slots, every_token, step_slots
 from stepcredit.errors import MethodError
 
 ETA = 1e-8
@@ -51,6 +51,11 @@ class Signal:
     def of_tokens(self) -> bool:
         """Is it one score a token?"""
         return self.slots.ends is None
+
+    @property
+    def token_slots(self) -> Slots:
+        """Every token a slot: the signal's own slots where it scores tokens."""
+        return self.slots if self.of_tokens else every_token(self.slots.lengths)
 
     @property
     def present(self) -> Bool[Tensor, " rollout"]:
@@ -90,8 +95,7 @@ def tokens(signal: Signal) -> Chunks:
 
     Source: our reading of the paper's "w/o CV".
     """
-    lengths = signal.slots.lengths
-    slots = signal.slots if signal.of_tokens else Slots(lengths, lengths)
+    slots = signal.token_slots
     present = signal.present
     if bool(present.all()):
         return Chunks(slots)
@@ -190,7 +194,7 @@ def group_runs(signal: Signal, eta: float = ETA) -> Chunks:
         response's end is a boundary.
     """
     lengths = signal.slots.lengths
-    slots = signal.slots if signal.of_tokens else Slots(lengths, lengths)
+    slots = signal.token_slots
     z = slots.read(signal.standardized, signal.slots)
     rows = torch.bincount(signal.group.index, minlength=signal.group.count)
     mean = group_sum(z, signal.group.index, signal.group.count) / rows[:, None]

@@ -53,7 +53,7 @@ from stepcredit.credit.streams import (
     table_of,
 )
 from stepcredit.data.rollouts import Rollouts
-from stepcredit.data.slots import Slots, whole_responses
+from stepcredit.data.slots import Slots, every_token, whole_responses
 from stepcredit.data.streams import TokenAdvantages
 from stepcredit.errors import MethodError
 
@@ -106,7 +106,7 @@ class Fused(Estimator):
         ready = ready_advantages(rollouts, weights, kept)
         if ready is None:
             return credit
-        tokens = Slots(rollouts.lengths, rollouts.lengths)
+        tokens = every_token(rollouts.lengths)
         advantage = tokens.read(credit.advantage, credit.slots) + ready
 
         def stages() -> dict[str, Values]:

@@ -20,7 +20,7 @@ from stepcredit.credit.registry import register
 from stepcredit.credit.returns import return_to_go
 from stepcredit.credit.streams import standardize_scalar, table_of
 from stepcredit.data.rollouts import Rollouts
-from stepcredit.data.slots import Slots
+from stepcredit.data.slots import every_token
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class OPD(LogprobEstimator):
     def credit(self, rollouts: Rollouts) -> Credit:
         """The log-ratio at every token."""
         student, teacher = self.tables(rollouts)
-        slots = Slots(rollouts.lengths, rollouts.lengths)
+        slots = every_token(rollouts.lengths)
         ratio = student - teacher
         return Credit(slots, -self.coefficient * ratio, lambda: {"student - teacher": ratio})
 
@@ -111,7 +111,7 @@ class GOPD(LogprobEstimator):
     def credit(self, rollouts: Rollouts) -> Credit:
         """The generalized log-ratio at every token."""
         student, teacher, base = self.tables(rollouts)
-        slots = Slots(rollouts.lengths, rollouts.lengths)
+        slots = every_token(rollouts.lengths)
         own, taught = student - base, teacher - base
         stages = {"student - base": own, "teacher - base": taught}
         return Credit(slots, -self.coefficient * (own - self.lam * taught), lambda: stages)
@@ -161,7 +161,7 @@ class PRIME(LogprobEstimator):
 
     def credit(self, rollouts: Rollouts) -> Credit:
         """Log-ratio, leave-one-out baseline, suffix sum."""
-        group, slots = group_of(rollouts), Slots(rollouts.lengths, rollouts.lengths)
+        group, slots = group_of(rollouts), every_token(rollouts.lengths)
         prm, ref = self.tables(rollouts)
         reward = self.beta * (prm - ref)
         mean = reward.sum(1) / rollouts.lengths

@@ -94,7 +94,7 @@ def slots_of(stream: Stream, lengths: Int[Tensor, " rollout"]) -> Slots:
         3
     """
     if not isinstance(stream, Steps):
-        return Slots(lengths, lengths)
+        return every_token(lengths)
     return step_slots(stream.ends, stream.counts, lengths)
 
 
@@ -108,6 +108,16 @@ def step_slots(
         return Slots(counts, lengths, table, mask)
     first = torch.where(mask[:, 0], table[:, 0], lengths - 1)
     return Slots(counts.clamp(min=1), lengths, torch.cat([first[:, None], table[:, 1:]], 1))
+
+
+def every_token(lengths: Int[Tensor, " rollout"]) -> Slots:
+    """One slot a token.
+
+    Example:
+        >>> every_token(torch.tensor([2])).sizes.tolist()
+        [[1, 1]]
+    """
+    return Slots(lengths, lengths)
 
 
 def whole_responses(lengths: Int[Tensor, " rollout"]) -> Slots:
