@@ -1,0 +1,88 @@
+"""What a signal reads of a row besides its text: the gold answer, the outcome, the group."""
+
+from __future__ import annotations
+
+from math import isfinite
+from typing import Any
+
+from stepcredit.errors import RolloutError
+from stepcredit.signals.responses import Response, at
+
+
+def fact(response: Response, field: str) -> Any:
+    """A field of the row, which must be there.
+
+    Raises:
+        RolloutError: it is absent or null, under the response's name.
+    """
+    value = response.facts.get(field)
+    if value is None:
+        raise at(response, RolloutError, "is needed by this signal and missing", field=field)
+    return value
+
+
+def number_fact(response: Response, field: str) -> float:
+    """A field of the row that is a finite number.
+
+    Raises:
+        RolloutError: it is absent, or anything else.
+
+    Example:
+        >>> number_fact(Response.of_text("?", "yes", facts={"outcome": 1}), "outcome")
+        1.0
+    """
+    value = fact(response, field)
+    if isinstance(value, int | float) and isfinite(value):
+        return float(value)
+    raise at(response, RolloutError, f"expected a finite number, got {value!r}", field=field)
+
+
+def text_fact(response: Response, field: str) -> str:
+    """A field of the row that is a text, or a number as text.
+
+    Raises:
+        RolloutError: it is absent, empty, or anything else.
+
+    Example:
+        >>> text_fact(Response.of_text("?", "yes", facts={"answer": 42}), "answer")
+        '42'
+    """
+    value = fact(response, field)
+    if isinstance(value, str | int | float) and not isinstance(value, bool) and str(value).strip():
+        return str(value)
+    raise at(response, RolloutError, f"expected a text or a number, got {value!r}", field=field)
+
+
+def numbers_fact(response: Response, field: str) -> list[float]:
+    """A field of the row that holds one finite number a token.
+
+    Raises:
+        RolloutError: it is absent, of another length, or holds anything else.
+    """
+    values = fact(response, field)
+    if not isinstance(values, list | tuple):
+        raise at(response, RolloutError, f"expected a list of numbers, got {values!r}", field=field)
+    if len(values) != response.num_tokens:
+        reason = f"{len(values)} numbers for {response.num_tokens} tokens"
+        raise at(response, RolloutError, reason, field=field)
+    for value in values:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+            reason = f"expected finite numbers, got {value!r}"
+            raise at(response, RolloutError, reason, field=field)
+    return [float(value) for value in values]
+
+
+def policy_ids(response: Response) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The policy's tokens: the prompt's and the response's.
+
+    Raises:
+        RolloutError: either is unknown, or the prompt has no token to predict the first one from.
+    """
+    for field in ("prompt_ids", "token_ids"):
+        if getattr(response, field) is None:
+            raise at(response, RolloutError, "is needed by this signal and missing", field=field)
+    if not response.prompt_ids:
+        reason = "holds no token: nothing predicts the response's first one"
+        raise at(response, RolloutError, reason, field="prompt_ids")
+    assert response.token_ids is not None
+    return response.prompt_ids, response.token_ids

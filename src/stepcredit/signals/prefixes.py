@@ -1,0 +1,166 @@
+"""The group's own shared-prefix statistics: process scores out of nothing but outcomes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from stepcredit.errors import RolloutError
+from stepcredit.settings.fields import check_fields, choice
+from stepcredit.signals.facts import fact, number_fact
+from stepcredit.signals.registry import register_signal
+from stepcredit.signals.responses import Response, at
+from stepcredit.signals.signal import Scored, Signal
+
+
+@dataclass(frozen=True)
+class PrefixSignal(Signal):
+    """What the two grains of the shared-prefix signal have in common."""
+
+    score: str = choice("value", ("value", "progress"), "V_t, or how much it rose")
+
+    cacheable = False
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The form of the score."""
+        return {"signal": self.name, "score": self.score}
+
+    def stream(self, responses: Sequence[Response]) -> Iterator[Scored]:
+        """Group by group, in the order in which groups first appear."""
+        for rows in _groups(responses):
+            outcomes = [number_fact(responses[row], "outcome") for row in rows]
+            values = prefix_values([_tokens(responses[row]) for row in rows], outcomes)
+            start = sum(outcomes) / len(outcomes)
+            for row, of_tokens in zip(rows, values, strict=True):
+                yield row, self._scores(self._read(responses[row], of_tokens), start)
+
+    def _scores(self, values: list[float], start: float) -> list[float]:
+        if self.score == "value":
+            return values
+        before = [start, *values[:-1]]
+        return [value - last for value, last in zip(values, before, strict=True)]
+
+    def _read(self, response: Response, values: list[float]) -> list[float]:
+        return values
+
+
+@register_signal("shared-prefix")
+@dataclass(frozen=True)
+class SharedPrefix(PrefixSignal):
+    """The mean outcome of the group's responses that share a response's tokens so far, by step.
+
+        V_t = mean of r_out,k over the k whose first t tokens are the response's own
+        score_j = V at step j's last token          (score="value")
+        score_j = V_j - V_{j-1}, V_0 the group's mean outcome     (score="progress")
+
+    Where a response has parted from all others, V is its own outcome. The steps' progress adds up
+    to r_out - mean r_out, so only steps that the group both shares and leaves tell more than the
+    outcome does: a large group, or one sampled as a tree, has many of them.
+
+    Args:
+        score: "value" or "progress".
+
+    Raises:
+        RolloutError: a row without `group`, `outcome` or token ids.
+
+    Example:
+        >>> rows = [((5, 6), 1.0), ((5, 7), 0.0)]
+        >>> group = [
+        ...     Response("?", "ab", ((0, 1), (1, 2)), (1, 2), token_ids=ids,
+        ...              facts={"group": 0, "outcome": outcome})
+        ...     for ids, outcome in rows
+        ... ]
+        >>> SharedPrefix().scores(group)
+        [[0.5, 1.0], [0.5, 0.0]]
+
+    Source: lambda-GRPO (2509.21154), the process reward R_i,t that GRPO implies, read where steps
+    end. Differs: that paper then divides each token's loss by the number of responses that share
+    it, which is the trainer's part.
+    """
+
+    grain = "steps"
+
+    def _read(self, response: Response, values: list[float]) -> list[float]:
+        return [values[end] for end in response.step_ends]
+
+
+@register_signal("shared-prefix-tokens")
+@dataclass(frozen=True)
+class SharedPrefixTokens(PrefixSignal):
+    """The mean outcome of the group's responses that share a response's tokens so far, by token.
+
+        V_t = mean of r_out,k over the k whose first t tokens are the response's own
+        score_t = V_t                                             (score="value")
+        score_t = V_t - V_{t-1}, V_0 the group's mean outcome     (score="progress")
+
+    Args:
+        score: "value" or "progress".
+
+    Raises:
+        RolloutError: a row without `group`, `outcome` or token ids.
+
+    Example:
+        >>> a = Response("?", "ab", ((0, 1), (1, 2)), token_ids=(5, 6),
+        ...              facts={"group": 0, "outcome": 1.0})
+        >>> b = Response("?", "ac", ((0, 1), (1, 2)), token_ids=(5, 7),
+        ...              facts={"group": 0, "outcome": 0.0})
+        >>> SharedPrefixTokens(score="progress").scores([a, b])
+        [[0.0, 0.5], [0.0, -0.5]]
+
+    Source: lambda-GRPO (2509.21154), R_i,t.
+    """
+
+    grain = "tokens"
+
+
+def prefix_values(
+    sequences: Sequence[Sequence[int]], outcomes: Sequence[float]
+) -> list[list[float]]:
+    """For each token, the mean outcome of the sequences that agree up to and with it.
+
+    Args:
+        sequences: a group's token ids.
+        outcomes: one a sequence.
+
+    Returns:
+        One value a token of each sequence; equal sequences count as often as they occur.
+
+    Example:
+        >>> prefix_values([[1, 2], [1, 3], [1]], [1.0, 0.0, 0.5])
+        [[0.5, 1.0], [0.5, 0.0], [0.5]]
+    """
+    children: dict[tuple[int, int], int] = {}
+    totals, sizes = [0.0], [0]
+    paths: list[list[int]] = []
+    for sequence, outcome in zip(sequences, outcomes, strict=True):
+        node, path = 0, []
+        for token in sequence:
+            node = children.setdefault((node, token), len(totals))
+            if node == len(totals):
+                totals.append(0.0)
+                sizes.append(0)
+            totals[node] += outcome
+            sizes[node] += 1
+            path.append(node)
+        paths.append(path)
+    return [[totals[node] / sizes[node] for node in path] for path in paths]
+
+
+def _groups(responses: Sequence[Response]) -> list[list[int]]:
+    """Rows of each group; 3 and "3" are the same one."""
+    rows: dict[str, list[int]] = {}
+    for index, response in enumerate(responses):
+        rows.setdefault(str(fact(response, "group")), []).append(index)
+    return list(rows.values())
+
+
+def _tokens(response: Response) -> Sequence[int]:
+    if response.token_ids is None:
+        reason = "is needed by this signal and missing"
+        raise at(response, RolloutError, reason, field="token_ids")
+    return response.token_ids
