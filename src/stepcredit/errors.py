@@ -15,16 +15,26 @@ class StepCreditError(Exception):
         reason: what came and what was expected, one line.
         row: index of the rollout at fault, from 0, where one is.
         field: name of the field, argument or setting at fault, where one is.
+        place: what to call the row, where it has a better name, such as `rollouts.jsonl:17`.
 
     Example:
         >>> print(RolloutError("is NaN", row=3, field="outcome"))
         row 3: outcome: is NaN
+        >>> print(RolloutError("is empty", place="rollouts.jsonl:17", field="text"))
+        rollouts.jsonl:17: text: is empty
     """
 
-    def __init__(self, reason: str, *, row: int | None = None, field: str | None = None) -> None:
+    def __init__(
+        self,
+        reason: str,
+        *,
+        row: int | None = None,
+        field: str | None = None,
+        place: str | None = None,
+    ) -> None:
         self.reason, self.row, self.field = reason, row, field
-        place = [] if row is None else [f"row {row}"]
-        super().__init__(": ".join([*place, *([field] if field else []), reason]))
+        self.place = place or (None if row is None else f"row {row}")
+        super().__init__(": ".join(filter(None, [self.place, field, reason])))
 
 
 class RolloutError(StepCreditError, ValueError):
@@ -49,18 +59,24 @@ class RowError(RolloutError):
     def __init__(
         self, reason: str, *, path: str, line: int, field: str | None = None, more: int = 0
     ) -> None:
-        super().__init__(reason, row=line - 1, field=field)
+        super().__init__(reason, row=line - 1, field=field, place=f"{path}:{line}")
         self.path, self.line, self.more = path, line, more
 
     def __str__(self) -> str:
         rest = f" (and {self.more} more fault{'s' * (self.more > 1)})" if self.more else ""
-        return (
-            ": ".join([f"{self.path}:{self.line}", *filter(None, [self.field]), self.reason]) + rest
-        )
+        return super().__str__() + rest
 
 
-class MethodError(StepCreditError, ValueError):
+class SettingError(StepCreditError, ValueError):
+    """An unknown name of a signal or reward, or a field with a wrong name, type or range."""
+
+
+class MethodError(SettingError):
     """An unknown method, or a field of one with a wrong name, type or range."""
+
+
+class SignalError(StepCreditError, RuntimeError):
+    """A model or server that failed, answered malformed, or does not fit the policy."""
 
 
 class FileError(StepCreditError, OSError):

@@ -17,7 +17,6 @@ from stepcredit.credit.estimator import (
     refuse_missing,
 )
 from stepcredit.credit.estimators import ABOUT_WEIGHTS
-from stepcredit.credit.fields import choice, composed, number
 from stepcredit.credit.groups import TOLERANCE, Group, Mask, Values, standardize
 from stepcredit.credit.registry import register
 from stepcredit.credit.returns import divide_length, residual, return_to_go
@@ -34,6 +33,7 @@ from stepcredit.credit.streams import (
 )
 from stepcredit.data.rollouts import Rollouts
 from stepcredit.errors import MethodError
+from stepcredit.settings.fields import choice, composed, number
 
 
 @dataclass(frozen=True)

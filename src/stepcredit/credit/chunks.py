@@ -17,12 +17,12 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from stepcredit.credit.change_points import segment_ends
-from stepcredit.credit.fields import Check, is_number, is_pattern, is_whole
 from stepcredit.credit.groups import TOLERANCE, Group, IsEnd, Mask, Values
 from stepcredit.data.forest import group_sum, slot_mask
 from stepcredit.data.rollouts import Rollouts
 from stepcredit.data.slots import Slots, every_token, step_slots
 from stepcredit.errors import MethodError
+from stepcredit.settings.fields import Check, is_number, is_pattern, is_whole
 
 ETA = 1e-8
 

@@ -11,14 +11,14 @@ import torch
 from jaxtyping import Bool, Float64, Int, Shaped
 from torch import Tensor
 
-from stepcredit.credit.fields import check_fields, number
 from stepcredit.credit.groups import TOLERANCE, Group, IsEnd, Mask, Values
 from stepcredit.credit.returns import whiten
 from stepcredit.data.advantages import Advantages
 from stepcredit.data.forest import take_rows, to_packed
 from stepcredit.data.rollouts import Rollouts
 from stepcredit.data.slots import Slots, whole_responses
-from stepcredit.errors import RolloutError
+from stepcredit.errors import MethodError, RolloutError
+from stepcredit.settings.fields import check_fields, number
 
 if TYPE_CHECKING:
     from stepcredit.credit.explain import Explanation
@@ -161,7 +161,7 @@ class Estimator(ABC):
     equation: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
-        check_fields(self)
+        check_fields(self, MethodError)
 
     @abstractmethod
     def credit(self, rollouts: Rollouts) -> Credit:

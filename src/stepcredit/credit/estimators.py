@@ -18,7 +18,6 @@ from stepcredit.credit.chunks import (
     reads_text,
 )
 from stepcredit.credit.estimator import Credit, Estimator, group_of, refuse_missing
-from stepcredit.credit.fields import choice, composed, flag, number, text
 from stepcredit.credit.groups import (
     OPERATORS,
     Group,
@@ -56,6 +55,7 @@ from stepcredit.data.rollouts import Rollouts
 from stepcredit.data.slots import Slots, every_token, whole_responses
 from stepcredit.data.streams import TokenAdvantages
 from stepcredit.errors import MethodError
+from stepcredit.settings.fields import choice, composed, flag, number, text
 
 ABOUT_WEIGHTS = "three numbers (process, outcome, format) or {stream: number}"
 

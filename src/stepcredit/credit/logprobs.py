@@ -14,13 +14,13 @@ from stepcredit.credit.estimator import (
     group_of,
     refuse_missing,
 )
-from stepcredit.credit.fields import flag, number
 from stepcredit.credit.groups import Values
 from stepcredit.credit.registry import register
 from stepcredit.credit.returns import return_to_go
 from stepcredit.credit.streams import standardize_scalar, table_of
 from stepcredit.data.rollouts import Rollouts
 from stepcredit.data.slots import every_token
+from stepcredit.settings.fields import flag, number
 
 
 @dataclass(frozen=True)

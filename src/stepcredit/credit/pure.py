@@ -10,13 +10,13 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from stepcredit.credit.estimator import BatchNorm, Credit, Estimator, group_of
-from stepcredit.credit.fields import choice, flag, number, whole
 from stepcredit.credit.groups import Group, Values
 from stepcredit.credit.registry import register
 from stepcredit.credit.returns import min_form, residual, return_to_go
 from stepcredit.credit.streams import Table, standardize_scalar, table_of, the_process
 from stepcredit.data.rollouts import Rollouts
 from stepcredit.errors import MethodError
+from stepcredit.settings.fields import choice, flag, number, whole
 
 
 @register("pure")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from stepcredit.lab.keys import keyed_seed
-from stepcredit.lab.requires import require_train
+from stepcredit.requires import require
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -48,7 +48,7 @@ def build_model(
 
     Source: ours.
     """
-    require_train("transformers")
+    require("train", "transformers")
     from transformers import LlamaConfig, LlamaForCausalLM
 
     settings = settings or ModelSettings()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from stepcredit.lab.requires import require_train
+from stepcredit.requires import require
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -31,7 +31,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 
     Source: ours.
     """
-    require_train("transformers")
+    require("train", "transformers")
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 

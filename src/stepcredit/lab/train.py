@@ -16,13 +16,13 @@ from rich.console import Console
 
 import stepcredit as sc
 from stepcredit.lab.report import Live, closing_figures, closing_table, live
-from stepcredit.lab.requires import require_train
 from stepcredit.lab.resume import mark, restore
 from stepcredit.lab.runs import RunFolder, write_json
 from stepcredit.lab.sampling import sample
 from stepcredit.lab.settings import TrainSettings, needs_logprobs
 from stepcredit.lab.signals import filler_gap
 from stepcredit.lab.warmstart import WarmStartSettings, warm_start
+from stepcredit.requires import require
 
 WARM_START = "warm start"
 PROBE_PROMPTS = 32
@@ -53,7 +53,7 @@ def train(
         KeyboardInterrupt: when interrupted; its message says how to go on.
         MissingExtra: when the extra `train` is not installed.
     """
-    require_train("transformers", "trl", "datasets", "matplotlib")
+    require("train", "transformers", "trl", "datasets", "matplotlib")
     default = f"{settings.method}-{settings.signal}-s{settings.seed}"
     folder = RunFolder.create(Path(runs_dir), name, default)
     settings.save(folder.config)
@@ -80,7 +80,7 @@ def resume(
         FileError: when it holds no run.
         KeyboardInterrupt: when interrupted again.
     """
-    require_train("transformers", "trl", "datasets", "matplotlib")
+    require("train", "transformers", "trl", "datasets", "matplotlib")
     folder = RunFolder(Path(path))
     return _run(TrainSettings.load(folder.config), folder, Path(cache_dir), console or Console())
 

@@ -1,4 +1,4 @@
-"""What the lab needs beyond the base installation."""
+"""What a feature needs beyond the base installation."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ from importlib.util import find_spec
 from stepcredit.errors import MissingExtra
 
 
-def require_train(*packages: str) -> None:
-    """Check that the packages of the extra `train` are installed, without importing them.
+def require(extra: str, *packages: str) -> None:
+    """Check that packages of an extra are installed, without importing them.
 
     Args:
+        extra: the extra of stepcredit that brings them, such as "train".
         *packages: top-level module names, such as "transformers".
 
     Raises:
         MissingExtra: when one is absent; the reason names the extra.
 
     Example:
-        >>> require_train("torch")
-        >>> require_train("no_such_package")
+        >>> require("train", "torch")
+        >>> require("train", "no_such_package")
         Traceback (most recent call last):
         ...
         stepcredit.errors.MissingExtra: no_such_package: not installed; it comes with the extra \
@@ -28,7 +29,5 @@ train: pip install 'stepcredit[train]'
     """
     for package in packages:
         if find_spec(package) is None:
-            raise MissingExtra(
-                "not installed; it comes with the extra train: pip install 'stepcredit[train]'",
-                field=package,
-            )
+            reason = f"not installed; it comes with the extra {extra}: "
+            raise MissingExtra(f"{reason}pip install 'stepcredit[{extra}]'", field=package)

@@ -1,4 +1,4 @@
-"""Declared fields of estimators: default, range and meaning in one place."""
+"""Declared fields of methods, signals and rewards: default, range and meaning in one place."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import field, fields
 from sys import float_info
 from typing import Any
 
-from stepcredit.errors import MethodError
+from stepcredit.errors import SettingError
 
 Check = Callable[[Any], str | None]
 
@@ -106,7 +106,7 @@ def flag(default: bool, about: str) -> Any:
 
 
 def composed(default: Any, parse: Callable[[Any], object], about: str) -> Any:
-    """A value that `parse` understands; its MethodError is the message."""
+    """A value that `parse` understands; its SettingError is the message."""
 
     def check(value: Any) -> str | None:
         parse(value)
@@ -127,7 +127,7 @@ class Frozen(dict[str, Any]):
         return hash(frozenset(self.items()))
 
     def _refuse(self, *_: Any, **__: Any) -> None:
-        raise TypeError("a setting of an estimator cannot be changed")
+        raise TypeError("a setting cannot be changed")
 
     __setitem__ = __delitem__ = update = pop = popitem = clear = setdefault = _refuse  # type: ignore[assignment]
 
@@ -139,16 +139,20 @@ def frozen(value: Any) -> Any:
     return tuple(frozen(inner) for inner in value) if isinstance(value, list) else value
 
 
-def check_fields(instance: Any) -> None:
+def check_fields(instance: Any, error: type[SettingError] = SettingError) -> None:
     """Run the checks of all declared fields, and freeze their mappings and lists.
 
+    Args:
+        instance: a dataclass whose fields were declared here.
+        error: which error to raise.
+
     Raises:
-        MethodError: the first field refused, with what was expected.
+        SettingError: the first field refused, with what was expected.
     """
     for declared in fields(instance):
         check = declared.metadata.get("check")
         value = getattr(instance, declared.name)
         expected = check(value) if check else None
         if expected:
-            raise MethodError(f"expected {expected}, got {value!r}", field=declared.name)
+            raise error(f"expected {expected}, got {value!r}", field=declared.name)
         object.__setattr__(instance, declared.name, frozen(value))

@@ -1,0 +1,1 @@
+"""What methods, signals and rewards share: fields that check themselves, and names to build by."""

@@ -1,0 +1,145 @@
+"""Things built by name: registered in code, or by installed packages through entry points."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import MISSING, fields
+from difflib import get_close_matches
+from functools import cached_property
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Generic, TypeVar
+
+from stepcredit.errors import SettingError
+
+Thing = TypeVar("Thing")
+Cls = TypeVar("Cls", bound=type)
+
+
+class Registry(Generic[Thing]):
+    """Dataclasses by name, each of which builds one thing from its fields.
+
+    Args:
+        kind: what they are, as messages say it: "method".
+        group: entry-point group through which installed packages add theirs.
+        error: raised for an unknown name or field.
+        own: our own names and the modules that register them, imported on first use.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> shapes = Registry[object]("shape", "stepcredit.no_such_group")
+        >>> @shapes.register("ball")
+        ... @dataclass(frozen=True)
+        ... class Ball:
+        ...     radius: float = 1.0
+        >>> shapes.build("ball", radius=2.0)
+        Ball(radius=2.0)
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        group: str,
+        error: type[SettingError] = SettingError,
+        own: dict[str, str] | None = None,
+    ) -> None:
+        self.kind, self.group, self.error = kind, group, error
+        self._own = own or {}
+        self._known: dict[str, type] = {}
+
+    def register(self, name: str) -> Callable[[Cls], Cls]:
+        """Give a class its name; it is set as the class's `name`.
+
+        Raises:
+            SettingError: another class has that name.
+        """
+
+        def add(cls: Cls) -> Cls:
+            other = self._known.get(name)
+            if other is not None and _address(other) != _address(cls):
+                raise self.error(f"{self.kind} {name!r} is already {'.'.join(_address(other))}")
+            cls.name = name  # type: ignore[attr-defined]
+            self._known[name] = cls
+            return cls
+
+        return add
+
+    @cached_property
+    def _plugins(self) -> dict[str, EntryPoint]:
+        return {point.name: point for point in entry_points(group=self.group)}
+
+    def names(self) -> list[str]:
+        """All names there are, without loading what stands behind them."""
+        return list(dict.fromkeys([*self._own, *self._known, *self._plugins]))
+
+    def all(self) -> dict[str, type[Thing]]:
+        """All classes by name, those of installed packages included.
+
+        Raises:
+            SettingError: an installed package's class fails to load; it names the entry point.
+        """
+        for name in self.names():
+            self._load(name)
+        return dict(self._known)
+
+    def _load(self, name: str) -> None:
+        if name in self._known:
+            return
+        if name in self._own:
+            import_module(self._own[name])
+            return
+        point = self._plugins.get(name)
+        if point is None:
+            return
+        try:
+            self.register(name)(point.load())
+        except SettingError:
+            raise
+        except Exception as error:
+            reason = f"entry point {name!r} ({point.value}) fails to load: {error}"
+            raise self.error(reason) from error
+
+    def named(self, name: str) -> type[Thing]:
+        """The class of that name.
+
+        Raises:
+            SettingError: there is none; it says which name is near.
+        """
+        if not isinstance(name, str):
+            raise self.error(f"expected the name of a {self.kind}, got {name!r}")
+        self._load(name)
+        if name not in self._known:
+            raise self.error(f"unknown {self.kind} {name!r}{hint(name, sorted(self.names()))}")
+        return self._known[name]
+
+    def build(self, name: str, /, **settings: Any) -> Thing:
+        """The thing of that name with the given fields.
+
+        Raises:
+            SettingError: an unknown name or field, a missing field, or a value out of range.
+        """
+        cls = self.named(name)
+        known = {declared.name: declared for declared in fields(cls) if declared.init}  # type: ignore[arg-type]
+        for setting in settings:
+            if setting not in known:
+                reason = f"{name} has no such field{hint(setting, list(known))}"
+                raise self.error(reason, field=setting)
+        for missing in known.keys() - settings.keys():
+            if known[missing].default is known[missing].default_factory is MISSING:
+                raise self.error(f"{name} needs it", field=missing)
+        return cls(**settings)
+
+
+def hint(name: str, known: list[str]) -> str:
+    """What an unknown name may have meant, or what there is.
+
+    Example:
+        >>> hint("pas", ["pass", "pure"]), hint("x", ["pass", "pure"])
+        (", did you mean 'pass'?", ': expected pass, pure')
+    """
+    near = get_close_matches(name, known, n=1)
+    return f", did you mean {near[0]!r}?" if near else f": expected {', '.join(known)}"
+
+
+def _address(cls: type) -> tuple[str, str]:
+    return cls.__module__, cls.__qualname__

@@ -1,0 +1,1 @@
+"""Where process scores come from: reward models, teachers, language models, programs."""

@@ -1,0 +1,120 @@
+"""`Response`: what a signal is given, and where its steps end in the policy's tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any, TypeVar
+
+from stepcredit.errors import RolloutError, StepCreditError
+from stepcredit.signals.offsets import (
+    Spans,
+    last_tokens,
+    pieces_of,
+    spans_of_ids,
+    spans_of_pieces,
+    spans_of_text,
+)
+
+Error = TypeVar("Error", bound=StepCreditError)
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """One response to one prompt, as the policy wrote it.
+
+    Args:
+        prompt: the question, as a process reward model is asked it.
+        text: the response without special tokens.
+        spans: [start, end) in characters of `text`, one for each of the policy's tokens; a special
+            token's is empty.
+        steps: the character where each step ends, increasing, the last the text's length; None
+            before it is split.
+        name: what errors call it, such as `rollouts.jsonl:17`.
+        token_ids: the policy's, one a span, where they are known.
+        prompt_ids: the prompt's tokens exactly as the policy saw them, where they are known.
+        facts: what else is known of it: the gold answer, supporting facts, the group.
+
+    Raises:
+        RolloutError: no tokens, or token ids and spans that differ in number.
+
+    Example:
+        >>> response = Response.of_text("2+3?", "2 + 3 = 5.\\n\\nSo 5.")
+        >>> response.num_tokens, response.steps
+        (7, None)
+    """
+
+    prompt: str
+    text: str
+    spans: Spans
+    steps: tuple[int, ...] | None = None
+    name: str = ""
+    token_ids: tuple[int, ...] | None = None
+    prompt_ids: tuple[int, ...] | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.spans:
+            raise at(self, RolloutError, "holds no token", field="text")
+        if self.token_ids is not None and len(self.token_ids) != len(self.spans):
+            reason = f"{len(self.token_ids)} ids, but the text has {len(self.spans)} tokens"
+            raise at(self, RolloutError, reason, field="token_ids")
+
+    @classmethod
+    def of_text(cls, prompt: str, text: str, tokenizer: Any = None, **rest: Any) -> Response:
+        r"""From a text: the tokenizer's tokens, or without one pieces of `\S+\s*`.
+
+        Args:
+            prompt: the question.
+            text: the response.
+            tokenizer: of transformers, a fast one.
+            rest: further fields.
+        """
+        if tokenizer is None:
+            return cls(prompt, text, spans_of_pieces(pieces_of(text)), **rest)
+        ids, spans = spans_of_text(text, tokenizer)
+        return cls(prompt, text, spans, token_ids=ids, **rest)
+
+    @classmethod
+    def of_ids(cls, prompt: str, ids: Sequence[int], tokenizer: Any, **rest: Any) -> Response:
+        """From the policy's token ids, exactly as it sampled them.
+
+        Args:
+            prompt: the question.
+            ids: the response's, end of text included.
+            tokenizer: the policy's, of transformers, a fast one.
+            rest: further fields.
+        """
+        text, spans = spans_of_ids(ids, tokenizer)
+        return cls(prompt, text, spans, token_ids=tuple(ids), **rest)
+
+    @property
+    def num_tokens(self) -> int:
+        """The policy's tokens in the response, special ones included."""
+        return len(self.spans)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the text holds nothing but space."""
+        return not self.text or self.text.isspace()
+
+    @property
+    def step_texts(self) -> list[str]:
+        """The steps' texts; joined they are the text."""
+        return [self.text[start:end] for start, end in pairwise((0, *self._split()))]
+
+    @property
+    def step_ends(self) -> list[int]:
+        """Index of each step's last token, as rollouts count them."""
+        return last_tokens(self.text, self.spans, self._split())
+
+    def _split(self) -> tuple[int, ...]:
+        if self.steps is None:
+            raise at(self, RolloutError, "not split into steps", field="steps")
+        return self.steps
+
+
+def at(response: Response, error: type[Error], reason: str, *, field: str | None = None) -> Error:
+    """An error about one response, under its name."""
+    return error(reason, field=field, place=response.name or None)

@@ -1,0 +1,224 @@
+r"""Rules that split a response into steps, by its text or by the policy's tokens.
+
+A rule finds the characters where steps may end. What follows is the same for all: a delimiter and
+the space after it stay with the step they end, a step of space alone joins its neighbour, what a
+cut-off response wrote last is one more step, and an empty response is one empty step.
+
+A step must also end where a token ends, or it has no last token. Space between two steps may lie in
+either's tokens (`.\n\n` and ` The` are both fine); a token that holds other characters of both is
+refused by name, or the step is made to end with that token (`inside="extend"`).
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any, ClassVar, TypeVar
+
+from stepcredit.errors import RolloutError
+from stepcredit.settings.fields import check_fields, choice, declare, is_pattern
+from stepcredit.settings.registry import Registry
+from stepcredit.signals.offsets import straddling
+from stepcredit.signals.responses import Response, at
+
+Cls = TypeVar("Cls", bound="type[Splitter]")
+BLANK_LINE = r"\n[^\S\n]*\n\s*"
+NEWLINE = r"\n\s*"
+SENTENCE = r"""[.!?]["'”’)\]}$*]*\s+(?=["'“‘(\[$*\\]*[A-Z0-9])|\n\s*"""
+_INSIDE = "a step that ends inside a token: refuse it, or extend the step to that token's end"
+
+
+@dataclass(frozen=True)
+class Splitter(ABC):
+    """A rule that says where steps end; called with responses, it gives them split."""
+
+    name: ClassVar[str] = ""
+    inside: str = choice("refuse", ("refuse", "extend"), _INSIDE)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    @abstractmethod
+    def ends(self, response: Response) -> Iterable[int]:
+        """Characters after which a step may end, increasing."""
+
+    def __call__(self, responses: Sequence[Response]) -> list[Response]:
+        """The responses split into steps, in the same order.
+
+        Raises:
+            RolloutError: a step that ends inside a token, under the response's name.
+        """
+        return [self.split(response) for response in responses]
+
+    def split(self, response: Response) -> Response:
+        """One response, split into steps."""
+        return with_steps(response, self.ends(response), inside=self.inside)
+
+
+def with_steps(response: Response, ends: Iterable[int], *, inside: str = "refuse") -> Response:
+    """A response whose steps end at the given characters, as far as its tokens allow.
+
+    Args:
+        response: split or not.
+        ends: increasing; an end before the first or after the last character that is not space
+            ends nothing, and the last step ends with the text.
+        inside: for an end inside a token: `refuse`, or `extend` the step to the token's end.
+
+    Raises:
+        RolloutError: an end inside a token, under the response's name.
+    """
+    kept = list(_kept(response, ends, inside))
+    split = replace(response, steps=(*kept, len(response.text)))
+    for step, (before, last) in enumerate(pairwise((-1, *split.step_ends))):
+        if last <= before:
+            raise at(response, RolloutError, f"step {step} holds no token", field="steps")
+    return split
+
+
+def _kept(response: Response, ends: Iterable[int], inside: str) -> Iterator[int]:
+    text, done, step = response.text, 0, 0
+    for end in ends:
+        token = straddling(text, response.spans, end)
+        if token is not None:
+            start, stop = response.spans[token]
+            if inside == "refuse":
+                reason = f"step {step} ends inside token {token} ({text[start:stop]!r})"
+                raise at(response, RolloutError, reason, field="steps")
+            end = stop
+        if end > done and text[done:end].strip() and text[end:].strip():
+            done, step = end, step + 1
+            yield end
+
+
+SPLITTERS = Registry[Splitter]("splitter", "stepcredit.splitters")
+
+
+def splitter(name: str, /, **settings: Any) -> Splitter:
+    """A splitter by its name.
+
+    Raises:
+        SettingError: an unknown splitter or field, or a value out of range.
+
+    Example:
+        >>> response = Response.of_text("?", "2 + 3 = 5.\\n\\nSo 5.")
+        >>> splitter("blank-line").split(response).step_texts
+        ['2 + 3 = 5.\\n\\n', 'So 5.']
+    """
+    return SPLITTERS.build(name, **settings)
+
+
+def _register(name: str) -> Callable[[Cls], Cls]:
+    return SPLITTERS.register(name)
+
+
+@dataclass(frozen=True)
+class _Matches(Splitter):
+    """Steps end after each match of a pattern."""
+
+    rule: ClassVar[str]
+
+    def ends(self, response: Response) -> Iterable[int]:
+        return (match.end() for match in re.finditer(self.rule, response.text))
+
+
+@_register("blank-line")
+@dataclass(frozen=True)
+class BlankLine(_Matches):
+    """Steps are paragraphs: they end at blank lines.
+
+    Example:
+        >>> BlankLine().split(Response.of_text("?", "a\\nb\\n \\nc")).step_texts
+        ['a\\nb\\n \\n', 'c']
+    """
+
+    rule = BLANK_LINE
+
+
+@_register("newline")
+@dataclass(frozen=True)
+class Newline(_Matches):
+    """Steps are lines; blank ones belong to the line before.
+
+    Example:
+        >>> Newline().split(Response.of_text("?", "a\\n\\nb\\n")).step_texts
+        ['a\\n\\n', 'b\\n']
+    """
+
+    rule = NEWLINE
+
+
+@_register("sentence")
+@dataclass(frozen=True)
+class Sentence(_Matches):
+    """Steps are sentences: `.`, `!` or `?`, then space, then a capital or a digit; or lines.
+
+    Example:
+        >>> text = "It is 3.5 e.g. here. So 7! Done"
+        >>> Sentence().split(Response.of_text("?", text)).step_texts
+        ['It is 3.5 e.g. here. ', 'So 7! ', 'Done']
+    """
+
+    rule = SENTENCE
+
+
+@_register("regex")
+@dataclass(frozen=True)
+class Regex(Splitter):
+    """Steps end after each match of a pattern, or begin with it.
+
+    Example:
+        >>> response = Response.of_text("?", "Step 1: a Step 2: b")
+        >>> Regex(pattern=r"Step \\d", where="before").split(response).step_texts
+        ['Step 1: a ', 'Step 2: b']
+    """
+
+    pattern: str = declare(BLANK_LINE, is_pattern, "a regular expression, in Python's syntax")
+    where: str = choice("after", ("after", "before"), "whether a match ends a step or begins one")
+
+    def ends(self, response: Response) -> Iterable[int]:
+        matches = re.finditer(self.pattern, response.text)
+        return (match.end() if self.where == "after" else match.start() for match in matches)
+
+
+def _are_tags(value: Any) -> str | None:
+    names = isinstance(value, list | tuple) and value and all(isinstance(tag, str) for tag in value)
+    return None if names and all(re.fullmatch(r"[\w-]+", tag) for tag in value) else "names of tags"
+
+
+@_register("tags")
+@dataclass(frozen=True)
+class Tags(Splitter):
+    """Steps are a template's elements: each ends with its closing tag.
+
+    Example:
+        >>> text = "<step>a b</step> <step>c</step> <answer>5</answer>"
+        >>> Tags().split(Response.of_text("?", text)).step_texts
+        ['<step>a b</step> ', '<step>c</step> ', '<answer>5</answer>']
+    """
+
+    tags: Sequence[str] = declare(("step", "think", "answer"), _are_tags, "names, without brackets")
+
+    def ends(self, response: Response) -> Iterable[int]:
+        names = "|".join(map(re.escape, self.tags))
+        return (match.end() for match in re.finditer(rf"</(?:{names})>\s*", response.text))
+
+
+@_register("newline-tokens")
+@dataclass(frozen=True)
+class NewlineTokens(Splitter):
+    """Steps end at the policy's tokens whose text ends in a blank line, as PURE splits.
+
+    Example:
+        >>> response = Response("?", "a.\\n\\nb\\n\\n", spans=((0, 1), (1, 4), (4, 5), (5, 7)))
+        >>> NewlineTokens().split(response).step_ends
+        [1, 3]
+
+    Source: PURE. Differs: a token of space alone is no step, but joins the one before.
+    """
+
+    def ends(self, response: Response) -> Iterable[int]:
+        text = response.text
+        return (end for start, end in response.spans if text[start:end].endswith("\n\n"))

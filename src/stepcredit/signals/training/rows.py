@@ -1,0 +1,169 @@
+"""Step-labelled rows: what a process reward model is trained on, and any signal judged by."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+from stepcredit.errors import StepCreditError
+
+if TYPE_CHECKING:
+    from stepcredit.signals.responses import Response
+
+RIGHT, WRONG = 1, 0
+DELIMITER = "\n\n"
+TEST, VALIDATION, TRAIN = "test", "validation", "train"
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledRow:
+    """One solution whose steps were judged right or wrong.
+
+    Args:
+        question: the problem, as a process reward model is asked it.
+        steps: the solution's steps, without space around them; at least one.
+        labels: one a step: 1 right, 0 wrong, None not known, so neither trained on nor judged.
+        source: FILE:LINE.
+        key: what tells the question from others; rows of one key are never split.
+
+    Example:
+        >>> row = LabelledRow("1 + 1?", ("1 + 1 = 3", "So 3."), (0, None), "rows.jsonl:1", "1 + 1?")
+        >>> row.first_error, row.is_judgeable
+        (0, True)
+    """
+
+    question: str
+    steps: tuple[str, ...]
+    labels: tuple[int | None, ...]
+    source: str
+    key: str
+
+    @property
+    def first_error(self) -> int | None:
+        """Index of the first step labelled wrong; None where no step is."""
+        return self.labels.index(WRONG) if WRONG in self.labels else None
+
+    @property
+    def is_judgeable(self) -> bool:
+        """Whether the labels tell which step is the first error, or that none is."""
+        return None not in self.labels[: self.first_error]
+
+    @property
+    def response(self) -> Response:
+        """The solution as a response: steps end in a blank line, tokens are words.
+
+        Example:
+            >>> row = LabelledRow("1 + 1?", ("1 + 1 = 3", "So 3."), (0, None), "r.jsonl:1", "1")
+            >>> row.response.step_ends
+            [4, 6]
+        """
+        from stepcredit.signals.responses import Response
+
+        pieces = [step + DELIMITER for step in self.steps[:-1]] + [self.steps[-1]]
+        ends = tuple(accumulate(map(len, pieces)))
+        return Response.of_text(self.question, "".join(pieces), steps=ends, name=self.source)
+
+
+def question_key(text: str) -> str:
+    """What two spellings of one question share: no case, runs of space as one.
+
+    Example:
+        >>> question_key("How  many?\\n") == question_key("how many?")
+        True
+    """
+    return " ".join(text.split()).casefold()
+
+
+def masked_after_error(row: LabelledRow) -> tuple[int | None, ...]:
+    """The labels up to the first error, None after it.
+
+    Example:
+        >>> row = LabelledRow("?", ("a", "b", "c"), (1, 0, 1), "r.jsonl:1", "?")
+        >>> masked_after_error(row)
+        (1, 0, None)
+    """
+    if row.first_error is None:
+        return row.labels
+    kept = row.first_error + 1
+    return row.labels[:kept] + (None,) * (len(row.labels) - kept)
+
+
+def part_of(key: str, *, seed: int, test: float, validation: float) -> str:
+    """The part a question falls into: `test`, `validation` or `train`.
+
+        u = first 8 bytes of BLAKE2b(seed, key) / 2^64;  test if u < test, validation if u < test +
+        validation, else train
+
+    A question keeps its part whatever rows are added or left out, on every machine.
+
+    Args:
+        key: of the question.
+        seed: of the split.
+        test, validation: expected shares, in [0, 1], together at most 1.
+
+    Example:
+        >>> part_of("how many?", seed=0, test=1.0, validation=0.0)
+        'test'
+
+    Source: ours.
+    """
+    digest = hashlib.blake2b(f"{seed}\x1f{key}".encode(), digest_size=8).digest()
+    u = int.from_bytes(digest, "big") / 2**64
+    if u < test:
+        return TEST
+    return VALIDATION if u < test + validation else TRAIN
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Rows by part, no question in two of them."""
+
+    train: list[LabelledRow]
+    validation: list[LabelledRow]
+    test: list[LabelledRow]
+
+
+def split_by_question(
+    rows: Iterable[LabelledRow], *, seed: int = 0, test: float = 0.2, validation: float = 0.1
+) -> Parts:
+    """Rows for training, for choosing a threshold, and for the figures, split by question.
+
+    Args:
+        rows: any.
+        seed: of the split.
+        test, validation: expected shares of the questions, in [0, 1], together at most 1.
+
+    Returns:
+        `Parts`, each in the rows' order. A part may be empty.
+
+    Raises:
+        StepCreditError: shares that are none.
+
+    Example:
+        >>> row = LabelledRow("?", ("a",), (1,), "r.jsonl:1", "?")
+        >>> len(split_by_question([row, row], test=0.0, validation=0.0).train)
+        2
+
+    Source: ours.
+    """
+    if not (test >= 0 and validation >= 0 and test + validation <= 1):
+        reason = f"expected shares of together at most 1, got {test} and {validation}"
+        raise StepCreditError(reason, field="test and validation")
+    parts: dict[str, list[LabelledRow]] = {TRAIN: [], VALIDATION: [], TEST: []}
+    for row in rows:
+        parts[part_of(row.key, seed=seed, test=test, validation=validation)].append(row)
+    return Parts(**parts)
+
+
+def described(rows: Sequence[LabelledRow]) -> dict[str, int]:
+    """How many rows, questions, labelled steps and wrong steps there are."""
+    labels = [label for row in rows for label in row.labels if label is not None]
+    return {
+        "rows": len(rows),
+        "questions": len({row.key for row in rows}),
+        "steps": len(labels),
+        "wrong_steps": labels.count(WRONG),
+    }
