@@ -1,0 +1,120 @@
+"""Generative reward models and language models as judges: is this step right, Yes or No?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar, Literal
+
+from stepcredit.errors import SettingError
+from stepcredit.settings.fields import choice, declare, flag, number, text, whole
+from stepcredit.signals.registry import register_signal
+from stepcredit.signals.responses import Response
+from stepcredit.signals.served import verdicts
+from stepcredit.signals.served.base import Served, is_name
+from stepcredit.signals.served.prompts import check_template, messages
+from stepcredit.signals.signal import refuse_empty
+
+PATH = "/v1/chat/completions"
+
+
+def _is_mapping(value: Any) -> str | None:
+    return None if isinstance(value, Mapping) else "a mapping"
+
+
+@register_signal("judge")
+@dataclass(frozen=True, kw_only=True)
+class Judge(Served):
+    """A language model's Yes or No on each step, as a probability or a share of votes.
+
+        s_j = mean over votes of P(Yes) / (P(Yes) + P(No))
+
+    P is read at the token where the verdict stands, from the log-probs of the most likely tokens
+    there; case and space around a token do not matter. A vote where neither word is found counts
+    0.5.
+
+    Args:
+        per: "step" asks once a step, with the earlier steps in the question; "turns" the same with
+            each earlier step as a turn that was answered Yes; "response" once a response, for one
+            numbered line a step.
+        rubric: what makes a step right, in your words; part of the question.
+        system: template of the system message, None for ours, "" for none.
+        template: template of the question (Jinja); it may use `prompt`, `steps`, `earlier`,
+            `step`, `number`, `rubric`, `yes` and `no`.
+        yes, no: the two words.
+        read: "logprobs" for P, or "text" for 1 or 0 by the word that was written.
+        reasons: the model reasons before its verdict: the last Yes or No it writes is read.
+        votes: samples a question.
+        temperature: of the samples; above 0 for more than one.
+        max_tokens: tokens it may write; None is 1, and the server's default where it must write
+            more.
+        top_logprobs: how many tokens the log-probs are asked for.
+        extra: further fields of the request, such as `{"seed": 1}`.
+        empty: "refuse" an empty response, or "score" it.
+
+    Raises:
+        SettingError: a field out of range, or a template that does not parse.
+
+    Example:
+        >>> judge = Judge(url="http://localhost:8000", model="Qwen/Qwen3-8B", rubric="No guesses.")
+        >>> judge.grain
+        'steps'
+
+    Source: generative reward models (RLHFlow, GenRM). Differs: earlier turns are answered Yes.
+    """
+
+    grain: ClassVar[Literal["steps", "tokens"]] = "steps"
+
+    per: str = choice("step", ("step", "turns", "response"), "what one request is about")
+    rubric: str = text("", "what makes a step right")
+    system: str | None = text(None, "template of the system message")
+    template: str | None = text(None, "template of the question")
+    yes: str = declare("Yes", is_name, "the word for a right step")
+    no: str = declare("No", is_name, "the word for a wrong step")
+    read: str = choice("logprobs", ("logprobs", "text"), "where a verdict is read")
+    reasons: bool = flag(False, "the model reasons before its verdict")
+    votes: int = whole(1, "samples a question", at_least=1)
+    temperature: float = number(0.0, "of the samples", at_least=0)
+    max_tokens: int | None = whole(None, "tokens it may write", at_least=1, optional=True)
+    top_logprobs: int = whole(20, "tokens whose log-probs are asked for", at_least=1)
+    extra: Mapping[str, Any] = declare({}, _is_mapping, "further fields of the request")
+    empty: str = choice("refuse", ("refuse", "score"), "what is done with an empty response")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if verdicts.word(self.yes) == verdicts.word(self.no):
+            raise SettingError(f"expected another word than yes, got {self.no!r}", field="no")
+        if self.votes > 1 and self.temperature == 0:
+            reason = f"expected a number above 0 for {self.votes} votes, which are else all one"
+            raise SettingError(reason, field="temperature")
+        for field in ("system", "template"):
+            check_template(getattr(self, field), field)
+
+    async def ask(self, asking: Any, response: Response) -> list[float]:
+        """A request a step, all at once; or one for the response."""
+        from stepcredit.signals.served.running import together
+
+        if self.empty == "refuse":
+            refuse_empty(response)
+        count = len(response.step_texts)
+        if self.per == "response":
+            lines = partial(verdicts.of_lines, self, count)
+            return list(await asking(PATH, self._body(response, count), lines))
+        read = partial(verdicts.of_step, self)
+        bodies = [self._body(response, number) for number in range(1, count + 1)]
+        return await together([partial(asking, PATH, body, read) for body in bodies])
+
+    def _body(self, response: Response, number: int) -> dict[str, Any]:
+        body: dict[str, Any] = {
+            "model": self.model,
+            "messages": messages(self, response, number),
+            "n": self.votes,
+            "temperature": self.temperature,
+        }
+        short = self.per != "response" and not self.reasons
+        if self.max_tokens is not None or short:
+            body["max_tokens"] = self.max_tokens or 1
+        if self.read == "logprobs":
+            body |= {"logprobs": True, "top_logprobs": self.top_logprobs}
+        return body | dict(self.extra)

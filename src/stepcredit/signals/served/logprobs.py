@@ -1,0 +1,114 @@
+"""A teacher's log-probs from a server: of each token the policy sampled, given its prompt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from stepcredit.errors import RolloutError, SettingError, SignalError
+from stepcredit.settings.fields import choice, number
+from stepcredit.signals.responses import Response, at
+from stepcredit.signals.served import prompt_logprobs
+from stepcredit.signals.served.base import Served
+from stepcredit.signals.served.prompt_logprobs import Told
+
+LEAST = -9999.0
+"""What vLLM writes in place of minus infinity."""
+APIS = ("vllm", "sglang")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServedLogProbs(Served):
+    """Log-prob of each response token under a served model, teacher-forced.
+
+        s_t = log π(y_t | x, y_<t)          at temperature 1
+
+    The policy's own token ids are sent, so the served model must have the policy's vocabulary. The
+    server tells each token's text; where it is not the text the policy wrote, the run stops.
+
+    Args:
+        api: "vllm" (`/v1/completions` with `prompt_logprobs`) or "sglang" (`/generate` with
+            `return_logprob`).
+        temperature: 1, the only one at which servers give a prompt's log-probs.
+        vocabulary: "check" or "trust" what the server tells of its tokens.
+
+    Raises:
+        SettingError: another temperature, or a field out of range.
+
+    Example:
+        >>> teacher = ServedLogProbs(url="http://localhost:8000", model="Qwen/Qwen3-8B")
+        >>> teacher.identity["temperature"]
+        1.0
+
+    Source: vLLM and SGLang, their HTTP interfaces. Differs: nothing.
+    """
+
+    grain: ClassVar[Literal["steps", "tokens"]] = "tokens"
+
+    api: str = choice("vllm", APIS, "the server's interface")
+    temperature: float = number(1.0, "temperature of the log-probs: 1", above=0)
+    vocabulary: str = choice("check", ("check", "trust"), "what is done about its tokens' texts")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.temperature != 1:
+            reason = f"a server gives a prompt's log-probs at 1 alone, got {self.temperature:g}"
+            raise SettingError(reason, field="temperature")
+
+    async def ask(self, asking: Any, response: Response) -> list[float]:
+        """One request: the log-probs of the response's tokens."""
+        prompt, tokens = _ids(response)
+        if self.api == "vllm":
+            request, read = prompt_logprobs.vllm(self.model, prompt, tokens)
+            told = await asking("/v1/completions", request, read)
+        else:
+            request, read = prompt_logprobs.sglang(prompt, tokens)
+            told = await asking("/generate", request, read)
+        self._check(response, tokens, told)
+        return [logprob for logprob, _ in told]
+
+    def _check(self, response: Response, tokens: tuple[int, ...], told: list[Told]) -> None:
+        check = self.vocabulary == "check"
+        if check and all(text is None for _, text in told):
+            reason = f"{self.url} tells no token's text: vocabulary='trust' goes without the check"
+            raise at(response, SignalError, reason)
+        for index, (logprob, text) in enumerate(told):
+            if logprob <= LEAST:
+                reason = f"the model {self.model} gives token {index} ({tokens[index]}) no chance"
+                raise at(response, SignalError, reason)
+            if check and text and not fits(response, index, text):
+                start, end = response.spans[index]
+                reason = (
+                    f"token {index} ({tokens[index]}) is {response.text[start:end]!r} to the "
+                    f"policy and {text!r} to {self.model}: another vocabulary"
+                )
+                raise at(response, SignalError, reason)
+
+
+def fits(response: Response, index: int, text: str) -> bool:
+    """Whether a server's text of a token is what the policy wrote.
+
+    Space at the ends is left out, as tokenizers differ in where they show it. Tokens that are no
+    text of their own (special ones, and parts of a character) fit any.
+
+    Example:
+        >>> response = Response("?", "a cat", spans=((0, 1), (1, 5)))
+        >>> fits(response, 1, " cat"), fits(response, 1, " dog")
+        (True, False)
+    """
+    spans = response.spans
+    span = spans[index]
+    shared = span in spans[max(0, index - 1) : index] or span in spans[index + 1 : index + 2]
+    if span[0] == span[1] or shared or "\N{REPLACEMENT CHARACTER}" in text:
+        return True
+    return text.replace("▁", " ").strip() == response.text[span[0] : span[1]].strip()
+
+
+def _ids(response: Response) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The policy's ids of prompt and response."""
+    if response.token_ids is None:
+        raise at(response, RolloutError, "a served model needs them", field="token_ids")
+    if not response.prompt_ids:
+        reason = "a served model needs them: the first token's log-prob depends on them"
+        raise at(response, RolloutError, reason, field="prompt_ids")
+    return response.prompt_ids, response.token_ids

@@ -1,0 +1,85 @@
+"""What vLLM and SGLang are asked for a prompt's log-probs, and how their answers read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from stepcredit.signals.served.faults import Fault
+from stepcredit.signals.served.reading import items, log_probability, member
+
+Told = tuple[float, str | None]
+"""A token's log-prob, and its text as the server decodes it (None where it does not tell)."""
+Question = tuple[dict[str, Any], Callable[[Any], list[Told]]]
+
+
+def vllm(model: str, prompt: Sequence[int], tokens: Sequence[int]) -> Question:
+    """Body and reader for `/v1/completions`.
+
+    Entry i of `prompt_logprobs` tells of token i given those before it; entry 0 is null.
+    """
+    ids = [*prompt, *tokens]
+    body = {
+        "model": model,
+        "prompt": ids,
+        "max_tokens": 1,
+        "temperature": 1.0,
+        "prompt_logprobs": 0,
+        "add_special_tokens": False,
+    }
+
+    def read(answer: Any) -> list[Told]:
+        path = ("choices", 0, "prompt_logprobs")
+        entries = items(answer, *path, expected=len(ids), of="prompt log-probs")
+        if entries[0] is not None:
+            raise Fault("the first of the prompt log-probs is not null: they are shifted")
+        return [_vllm_token(entries[len(prompt) + i], i, id) for i, id in enumerate(tokens)]
+
+    return body, read
+
+
+def _vllm_token(entry: Any, index: int, id: int) -> Told:
+    if not isinstance(entry, dict) or str(id) not in entry:
+        raise Fault(f"the answer does not tell of token {index} ({id})")
+    logprob = member(entry, str(id), "logprob")
+    text = entry[str(id)].get("decoded_token")
+    return log_probability(logprob, f"the log-prob of token {index}"), _text(text)
+
+
+def sglang(prompt: Sequence[int], tokens: Sequence[int]) -> Question:
+    """Body and reader for `/generate`.
+
+    Entry i of `input_token_logprobs` is (log-prob, id, text) of token i; the first log-prob is
+    null.
+    """
+    ids = [*prompt, *tokens]
+    body = {
+        "input_ids": ids,
+        "sampling_params": {"max_new_tokens": 0, "temperature": 1.0},
+        "return_logprob": True,
+        "logprob_start_len": 0,
+        "return_text_in_logprobs": True,
+    }
+
+    def read(answer: Any) -> list[Told]:
+        path = ("meta_info", "input_token_logprobs")
+        entries = items(answer, *path, expected=len(ids), of="prompt log-probs")
+        if member(entries, 0, 0) is not None:
+            raise Fault("the first of the prompt log-probs is not null: they are shifted")
+        return [_sglang_token(entries[len(prompt) + i], i, id) for i, id in enumerate(tokens)]
+
+    return body, read
+
+
+def _sglang_token(entry: Any, index: int, id: int) -> Told:
+    found = member(entry, 1)
+    if found != id:
+        raise Fault(f"the answer tells of {found!r} where token {index} is {id}")
+    text = entry[2] if len(entry) > 2 else None
+    return log_probability(entry[0], f"the log-prob of token {index}"), _text(text)
+
+
+def _text(told: Any) -> str | None:
+    if told is None or isinstance(told, str):
+        return told
+    raise Fault(f"a token's text is {told!r}, expected a string")

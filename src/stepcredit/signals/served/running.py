@@ -1,0 +1,95 @@
+"""Many responses asked at once, from code that is not asynchronous.
+
+The event loop runs in a thread of its own, so that a caller may itself be inside one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from queue import SimpleQueue
+from typing import TypeVar
+
+import anyio
+from anyio.from_thread import start_blocking_portal
+
+from stepcredit.errors import SignalError
+from stepcredit.signals.responses import Response, at
+from stepcredit.signals.served.client import Asking, Client, Server
+from stepcredit.signals.served.faults import Refused
+from stepcredit.signals.signal import Scored
+
+Result = TypeVar("Result")
+Score = Callable[[Asking, Response], Awaitable[list[float]]]
+
+
+def stream(server: Server, responses: Sequence[Response], score: Score) -> Iterator[Scored]:
+    """Scores of responses, each as soon as it is done.
+
+    Closing the iterator cancels what is under way; when it returns, the connections are closed
+    and the thread is gone.
+
+    Args:
+        server: where it is and how patiently it is asked.
+        responses: any number.
+        score: asks what one response needs.
+
+    Returns:
+        (index, scores) in the order of completion.
+
+    Raises:
+        SignalError: the first response that could not be scored, by name; the others are given up.
+    """
+    client = Client(server)
+    done = SimpleQueue[Scored | None]()
+    with start_blocking_portal() as portal:
+        scoring = portal.start_task_soon(_score_all, client, responses, score, done)
+        scoring.add_done_callback(lambda _: done.put(None))
+        while (scored := done.get()) is not None:
+            yield scored
+        scoring.result()
+
+
+async def _score_all(
+    client: Client, responses: Sequence[Response], score: Score, done: SimpleQueue[Scored | None]
+) -> None:
+    waiting = iter(enumerate(responses))
+
+    async def work() -> None:
+        for index, response in waiting:
+            done.put((index, await _score(client, response, score)))
+
+    async with client:
+        await together([work] * min(client.server.concurrency, len(responses)))
+
+
+async def _score(client: Client, response: Response, score: Score) -> list[float]:
+    asking = Asking(client)
+    try:
+        with anyio.fail_after(client.server.deadline):
+            return await score(asking, response)
+    except Refused as refused:
+        raise at(response, SignalError, str(refused)) from refused.__cause__
+    except TimeoutError:
+        last = f", last: {asking.last_fault}" if asking.last_fault else ""
+        late = f"{client.server.url}: not scored within {client.server.deadline:g} s{last}"
+        raise at(response, SignalError, late) from None
+
+
+async def together(calls: Sequence[Callable[[], Awaitable[Result]]]) -> list[Result]:
+    """Results of calls that run at once, in the calls' order.
+
+    Raises:
+        Exception: the first that one of them raises; the others are cancelled.
+    """
+    results: dict[int, Result] = {}
+
+    async def run(index: int) -> None:
+        results[index] = await calls[index]()
+
+    try:
+        async with anyio.create_task_group() as group:
+            for index in range(len(calls)):
+                group.start_soon(run, index)
+    except BaseExceptionGroup as failures:
+        raise failures.exceptions[0] from failures.exceptions[0].__cause__
+    return [results[index] for index in range(len(calls))]
