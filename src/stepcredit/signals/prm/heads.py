@@ -1,0 +1,144 @@
+"""What stands on a reward model's body: published heads, run at the read positions alone.
+
+Heads compute in float32 whatever the body's type: they are small, and probabilities near 0 and 1
+are what a reward model says most.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+
+class TwoLayerHead(nn.Module):
+    """Qwen2.5-Math-PRM's head, named as in its checkpoints: `score.0.weight`, `score.2.bias`, ...
+
+        logits = Linear(ReLU(Linear(h)))
+
+    Args:
+        width: the body's hidden size.
+
+    Example:
+        >>> import torch
+        >>> TwoLayerHead(8)(torch.zeros(3, 8)).shape
+        torch.Size([3, 2])
+        >>> list(TwoLayerHead(8).state_dict())
+        ['score.0.weight', 'score.0.bias', 'score.2.weight', 'score.2.bias']
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.score = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 2))
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Two logits for each row of `hidden`."""
+        logits: Tensor = self.score(hidden)
+        return logits
+
+
+class ValueHead(nn.Module):
+    """Skywork-o1-Open-PRM's head, named as in its checkpoints: `v_head.summary.weight`, `.bias`.
+
+        value = Linear(h)
+
+    Args:
+        width: the body's hidden size.
+
+    Example:
+        >>> import torch
+        >>> ValueHead(8)(torch.zeros(3, 8)).shape
+        torch.Size([3, 1])
+        >>> list(ValueHead(8).state_dict())
+        ['v_head.summary.weight', 'v_head.summary.bias']
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.v_head = nn.ModuleDict({"summary": nn.Linear(width, 1)})
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """One value for each row of `hidden`."""
+        value: Tensor = self.v_head["summary"](hidden)
+        return value
+
+
+class WordHead(nn.Module):
+    """A few rows of a language model's output layer: the logits of some words and no others.
+
+    Args:
+        output: the language model's output layer.
+        words: rows of it, one a class.
+
+    Example:
+        >>> import torch
+        >>> WordHead(nn.Linear(8, 100), [7, 3])(torch.zeros(3, 8)).shape
+        torch.Size([3, 2])
+    """
+
+    def __init__(self, output: Any, words: list[int]) -> None:
+        super().__init__()
+        bias = getattr(output, "bias", None)
+        self.register_buffer("weight", output.weight.detach()[words].clone())
+        self.register_buffer("bias", None if bias is None else bias.detach()[words].clone())
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """The words' logits for each row of `hidden`."""
+        return nn.functional.linear(hidden, self.weight, self.bias)  # type: ignore[arg-type]
+
+
+class HeadedModel(nn.Module):
+    """A body and a head, which runs at the read positions alone.
+
+    Args:
+        body: of transformers, without a head: what `AutoModel` loads.
+        head: one of this module's.
+    """
+
+    def __init__(self, body: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        self.body, self.head = body, head.float()
+
+    @property
+    def config(self) -> Any:
+        """The body's."""
+        return self.body.config
+
+    def forward(self, ids: Tensor, mask: Tensor, rows: Tensor, positions: Tensor) -> Tensor:
+        """The head's logits at (rows, positions).
+
+        Args:
+            ids: (batch, length), padded on the right.
+            mask: (batch, length), 1 where there is a token.
+            rows: which response each step belongs to.
+            positions: where in it each step is read.
+
+        Returns:
+            (steps, classes), float32.
+        """
+        output = self.body(input_ids=ids, attention_mask=mask, use_cache=False)
+        logits: Tensor = self.head(output.last_hidden_state[rows, positions].float())
+        return logits
+
+
+class Classifier(nn.Module):
+    """A token classifier of transformers, head and all; two logits a token cost next to nothing.
+
+    Args:
+        model: what `AutoModelForTokenClassification` loads.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    @property
+    def config(self) -> Any:
+        """The model's."""
+        return self.model.config
+
+    def forward(self, ids: Tensor, mask: Tensor, rows: Tensor, positions: Tensor) -> Tensor:
+        """The classifier's logits at (rows, positions), as `HeadedModel.forward`."""
+        output = self.model(input_ids=ids, attention_mask=mask)
+        logits: Tensor = output.logits[rows, positions]
+        return logits.float()

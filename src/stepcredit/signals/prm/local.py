@@ -1,0 +1,188 @@
+"""The signal `prm`: a learned process reward model, run here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import MISSING, asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from stepcredit.errors import RolloutError, SignalError
+from stepcredit.settings.fields import check_fields, choice, declare, text, whole
+from stepcredit.signals.batching import length_batches
+from stepcredit.signals.prm.fingerprints import (
+    fingerprint_of_model,
+    fingerprint_of_source,
+    fingerprint_of_tokenizer,
+)
+from stepcredit.signals.prm.loading import Scorer, attach, load_scorer, load_tokenizer
+from stepcredit.signals.prm.protocol import PROTOCOLS, Protocol
+from stepcredit.signals.prm.reading import Reading
+from stepcredit.signals.registry import register_signal
+from stepcredit.signals.responses import Response, at
+from stepcredit.signals.signal import Scored, Signal, refuse_empty
+
+WINDOW = 2048
+"""Responses tokenized ahead and packed by length together: bounds memory, not what is scored."""
+
+
+def _is_model(value: Any) -> str | None:
+    return None if isinstance(value, str | torch.nn.Module) else "a path, a name or a model"
+
+
+def _is_protocol(value: Any) -> str | None:
+    return None if isinstance(value, str | Protocol) else "the name of a protocol, or one"
+
+
+def _is_mapping(value: Any) -> str | None:
+    return None if isinstance(value, dict) else "an object of fields"
+
+
+@register_signal("prm")
+@dataclass(frozen=True)
+class LocalPRM(Signal):
+    """A learned process reward model's score of each step, by its own protocol.
+
+    One forward scores all of a response's steps. Responses are packed by length, padded on the
+    right; no forward holds more than `max_tokens_per_batch` tokens, padding included.
+
+    Args:
+        model: a checkpoint's folder, its name on the Hub, or a loaded model: a causal language
+            model, a token classifier, or a `HeadedModel`.
+        protocol: how it is asked, by name (`PROTOCOLS.names()`) or as a `Protocol`.
+        protocol_settings: fields of the protocol named, such as {"separator": "\\n\\n"}.
+        tokenizer: the reward model's, as a folder, a name or loaded; the model's own if absent.
+        device: "auto" (a GPU where there is one), or one of torch's. A loaded model stays put.
+        dtype: of the weights: "auto" (the checkpoint's), "float32", "bfloat16" or "float16".
+        max_tokens_per_batch: bound of a forward's padded tokens.
+        empty: "refuse" responses without a character other than space, or "score" them.
+        revision: branch, tag or commit on the Hub.
+
+    Returns:
+        From `scores`: a list a response, a float a step, within `protocol.range`.
+
+    Raises:
+        SettingError: an unknown protocol or field, or a value out of range.
+        MissingExtra: transformers is not installed.
+        RolloutError: an empty response, or one longer than the model's context or the bound.
+        SignalError: a model or tokenizer that does not load or does not fit the protocol.
+
+    Example:
+        >>> LocalPRM("Qwen/Qwen2.5-Math-PRM-7B", "qwen2.5-math-prm").protocol_used.range
+        (0.0, 1.0)
+
+    Source: the models' cards; see each protocol.
+    """
+
+    grain = "steps"
+    model: Any = declare(MISSING, _is_model, "a checkpoint's folder or name, or a loaded model")
+    protocol: Any = declare(MISSING, _is_protocol, "how it is asked, by name")
+    protocol_settings: Any = declare({}, _is_mapping, "fields of the protocol")
+    tokenizer: Any = declare(None, lambda _: None, "folder, name, or loaded; the model's own")
+    device: str = text("auto", "auto, cpu, cuda, cuda:1, mps, ...")
+    dtype: str = choice("auto", ("auto", "float32", "bfloat16", "float16"), "type of the weights")
+    max_tokens_per_batch: int = whole(16384, "padded tokens a forward", at_least=1)
+    empty: str = choice("refuse", ("refuse", "score"), "what becomes of empty responses")
+    revision: str | None = text(None, "branch, tag or commit on the Hub")
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if isinstance(self.protocol, str):
+            PROTOCOLS.build(self.protocol, **self.protocol_settings)
+
+    @cached_property
+    def protocol_used(self) -> Protocol:
+        """The protocol, built from its name and fields."""
+        if isinstance(self.protocol, Protocol):
+            return self.protocol
+        return PROTOCOLS.build(self.protocol, **self.protocol_settings)
+
+    @cached_property
+    def tokenizer_used(self) -> Any:
+        """The tokenizer, loaded on first use."""
+        source = self.model if self.tokenizer is None else self.tokenizer
+        return load_tokenizer(source, self.revision) if isinstance(source, str) else source
+
+    @cached_property
+    def scorer(self) -> Scorer:
+        """The model, loaded on first use."""
+        if not isinstance(self.model, str):
+            return attach(self.model, self.protocol_used, self.tokenizer_used).eval()
+        return load_scorer(
+            self.model,
+            self.protocol_used,
+            self.tokenizer_used,
+            dtype=self.dtype,
+            device=self.device,
+            revision=self.revision,
+        )
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """The model's and the tokenizer's fingerprints, the protocol and its fields, the type."""
+        protocol = {"name": self.protocol_used.name, **asdict(self.protocol_used)}  # type: ignore[call-overload]
+        told: dict[str, Any] = {"signal": self.name, "protocol": protocol, "dtype": self.dtype}
+        if isinstance(self.model, str):
+            told["model"] = self.model
+            told["fingerprint"] = fingerprint_of_source(self.model, self.revision)
+        else:
+            told["model"] = type(self.model).__name__
+            told["fingerprint"] = fingerprint_of_model(self.model)
+        if isinstance(self.tokenizer, str):
+            told["tokenizer"] = fingerprint_of_source(self.tokenizer, self.revision)
+        elif self.tokenizer is not None:
+            told["tokenizer"] = fingerprint_of_tokenizer(self.tokenizer)
+        return told
+
+    def stream(self, responses: Sequence[Response]) -> Iterator[Scored]:
+        """Window by window, in each the longest first."""
+        if self.empty == "refuse":
+            for response in responses:
+                refuse_empty(response)
+        for start in range(0, len(responses), WINDOW):
+            readings = [self._reading(r) for r in responses[start : start + WINDOW]]
+            lengths = [len(reading.ids) for reading in readings]
+            for batch in length_batches(lengths, self.max_tokens_per_batch):
+                scores = self._score([readings[index] for index in batch])
+                yield from zip([start + index for index in batch], scores, strict=True)
+
+    def _reading(self, response: Response) -> Reading:
+        """A response as the model's input, which must fit its context and the bound."""
+        try:
+            reading = self.protocol_used.encode(
+                self.tokenizer_used, response.prompt, response.step_texts
+            )
+        except RolloutError as error:
+            raise at(response, RolloutError, error.reason, field=error.field) from error
+        length = len(reading.ids)
+        context = getattr(self.scorer.config, "max_position_embeddings", None)
+        if context is not None and length > context:
+            reason = f"is {length} tokens with its prompt; the model's context is {context}"
+            raise at(response, RolloutError, reason, field="text")
+        if length > self.max_tokens_per_batch:
+            reason = f"is {length} tokens with its prompt; max_tokens_per_batch is "
+            raise at(response, RolloutError, f"{reason}{self.max_tokens_per_batch}", field="text")
+        return reading
+
+    @torch.inference_mode()
+    def _score(self, readings: Sequence[Reading]) -> list[list[float]]:
+        """One forward."""
+        width = max(len(reading.ids) for reading in readings)
+        ids = torch.zeros(len(readings), width, dtype=torch.long)
+        mask = torch.zeros_like(ids)
+        for row, reading in enumerate(readings):
+            ids[row, : len(reading.ids)] = torch.tensor(reading.ids)
+            mask[row, : len(reading.ids)] = 1
+        counts = [len(reading.positions) for reading in readings]
+        rows = torch.arange(len(readings)).repeat_interleave(torch.tensor(counts))
+        positions = torch.tensor([at for reading in readings for at in reading.positions])
+        device = next(self.scorer.parameters()).device
+        try:
+            logits = self.scorer(*(part.to(device) for part in (ids, mask, rows, positions)))
+        except torch.OutOfMemoryError as error:
+            reason = f"no memory for {len(readings)} x {width} tokens; lower max_tokens_per_batch"
+            raise SignalError(f"{reason} ({self.max_tokens_per_batch})") from error
+        scores = self.protocol_used.score(logits).cpu()
+        return [of_response.tolist() for of_response in scores.split(counts)]

@@ -1,0 +1,64 @@
+"""`Protocol`: how a family of reward models is asked, and how its answer is read."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
+
+from torch import Tensor
+
+from stepcredit.settings.fields import check_fields
+from stepcredit.settings.registry import Registry
+from stepcredit.signals.prm.reading import Reading
+
+Head = Literal["two-layer", "value", "words", "classes"]
+
+
+class Protocol(ABC):
+    """What one family of reward models is given and how its answer is read."""
+
+    name: ClassVar[str] = ""
+    head: ClassVar[Head]
+    """What stands on the body: see `stepcredit.signals.prm.heads`."""
+    range: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    """The lowest and the highest score there can be."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    @abstractmethod
+    def encode(self, tokenizer: Any, prompt: str, steps: Sequence[str]) -> Reading:
+        """A response as the model's input.
+
+        Args:
+            tokenizer: the reward model's, of transformers, a fast one.
+            prompt: the question.
+            steps: at least one, delimiters included.
+
+        Raises:
+            SignalError: the tokenizer lacks what the protocol needs.
+            RolloutError: a step that cannot be read.
+        """
+
+    @abstractmethod
+    def score(self, logits: Tensor) -> Tensor:
+        """Scores from the head's logits.
+
+        Args:
+            logits: (steps, classes), float32.
+
+        Returns:
+            (steps,), within `range`.
+        """
+
+    def words(self, tokenizer: Any) -> list[int]:
+        """The words of the vocabulary whose logits are the classes, for a head of "words".
+
+        Raises:
+            SignalError: the tokenizer lacks one.
+        """
+        raise NotImplementedError(f"{self.name} reads no words")
+
+
+PROTOCOLS = Registry[Protocol]("protocol", "stepcredit.prm_protocols")
