@@ -1,0 +1,146 @@
+"""`LogRatio`: what the signals share that subtract one model's log-probs from another's."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+from stepcredit.errors import SettingError
+from stepcredit.settings.fields import check_fields, choice, declare, number, text, whole
+from stepcredit.signals.causal import DTYPES
+from stepcredit.signals.facts import numbers_fact
+from stepcredit.signals.logprobs import LocalLogProbs
+from stepcredit.signals.responses import Response
+from stepcredit.signals.signal import Scored, Signal
+from stepcredit.signals.vocabulary import Vocabulary, check_vocabulary
+
+WINDOW = 256
+
+
+def side(about: str) -> Any:
+    """A field that names where one model's log-probs come from; null: from the rows."""
+    return declare(None, _is_side, about)
+
+
+def _is_side(value: Any) -> str | None:
+    if isinstance(value, Signal) and value.grain != "tokens":
+        return "a signal of log-probs, one a token"
+    return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogRatio(Signal):
+    """Token scores made of several models' log-probs of the tokens the policy wrote.
+
+    Each model is one of: None, its log-probs stand in the rows already (the student's in
+    `student_logprobs`); a folder, name or loaded causal language model (`LocalLogProbs`); the
+    settings of a `ServedLogProbs` as a mapping; or any signal of log-probs, one a token.
+
+    Local models must have the policy's vocabulary, which is the student's where that is one, and
+    else that of `tokenizer`. Any other signal answers for its own, as `ServedLogProbs` does.
+
+    Args:
+        tokenizer: the policy's, a folder or loaded.
+        temperature: of every model; log-probs in the rows are taken as they are.
+        clamp: scores within [-clamp, clamp]; log-ratios are unbounded and rare ones huge.
+        max_tokens_per_batch, device, dtype: of local models, as in `LocalLogProbs`.
+    """
+
+    tokenizer: Any = declare(None, lambda value: None, "the policy's tokenizer")
+    temperature: float = number(1.0, "of every model's log-probs", above=0)
+    clamp: float | None = number(None, "scores within [-clamp, clamp]", above=0, optional=True)
+    max_tokens_per_batch: int = whole(16384, "bound of a forward's tokens", at_least=1)
+    device: str = text("auto", "where local models run")
+    dtype: str = choice("auto", DTYPES, "precision of local models' weights")
+
+    sides: ClassVar[tuple[str, ...]] = ()
+    grain = "tokens"
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    @abstractmethod
+    def combine(self, *logprobs: float) -> float:
+        """The score of one token from each side's log-prob of it, before clamping."""
+
+    @cached_property
+    def sources(self) -> dict[str, Signal]:
+        """The signal of each side whose log-probs are not in the rows.
+
+        Raises:
+            SettingError: one at another temperature.
+        """
+        found = {name: self._source(getattr(self, name)) for name in self.sides}
+        for name, source in found.items():
+            own = getattr(source, "temperature", self.temperature)
+            if own != self.temperature:
+                reason = f"the {name}'s is {own:g}, the signal's {self.temperature:g}"
+                raise SettingError(reason, field="temperature")
+        return {name: source for name, source in found.items() if source is not None}
+
+    def _source(self, value: Any) -> Signal | None:
+        if value is None or isinstance(value, Signal):
+            return value
+        if isinstance(value, Mapping):
+            from stepcredit.signals.served.logprobs import ServedLogProbs
+
+            return ServedLogProbs(**value)
+        return LocalLogProbs(
+            value,
+            temperature=self.temperature,
+            max_tokens_per_batch=self.max_tokens_per_batch,
+            device=self.device,
+            dtype=self.dtype,
+        )
+
+    def _check_vocabularies(self) -> None:
+        """Refuse a local model of another vocabulary than the policy's."""
+        local = {n: s for n, s in self.sources.items() if isinstance(s, LocalLogProbs)}
+        if not local:
+            return
+        if self.tokenizer is not None:
+            policy = Vocabulary.of(self.tokenizer)
+        elif "student" in local:
+            policy = local["student"].vocabulary
+        else:
+            reason = f"the policy's is needed, to check the vocabulary of the {next(iter(local))}"
+            raise SettingError(reason, field="tokenizer")
+        for source in local.values():
+            check_vocabulary(policy, source.vocabulary)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Each side's identity and the settings of the score."""
+        sides = {n: self.sources[n].identity if n in self.sources else None for n in self.sides}
+        return {"signal": self.name, **sides, "clamp": self.clamp}
+
+    def content(self, response: Response) -> Any:
+        """The policy's tokens, and the log-probs that stand in the row."""
+        known = {
+            name: numbers_fact(response, f"{name}_logprobs")
+            for name in self.sides
+            if name not in self.sources
+        }
+        return [response.prompt_ids, response.token_ids, known]
+
+    def stream(self, responses: Sequence[Response]) -> Iterator[Scored]:
+        """A window of responses at a time, each model over all of it in turn."""
+        self._check_vocabularies()
+        for start in range(0, len(responses), WINDOW):
+            window = responses[start : start + WINDOW]
+            columns = [self._logprobs(name, window) for name in self.sides]
+            for offset, rows in enumerate(zip(*columns, strict=True)):
+                yield start + offset, [self._score(*token) for token in zip(*rows, strict=True)]
+
+    def _logprobs(self, name: str, responses: Sequence[Response]) -> list[list[float]]:
+        source = self.sources.get(name)
+        if source is not None:
+            return source.scores(responses)
+        return [numbers_fact(response, f"{name}_logprobs") for response in responses]
+
+    def _score(self, *logprobs: float) -> float:
+        score = self.combine(*logprobs)
+        return score if self.clamp is None else max(-self.clamp, min(self.clamp, score))
