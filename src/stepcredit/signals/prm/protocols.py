@@ -18,6 +18,7 @@ from stepcredit.settings.fields import choice, declare, text
 from stepcredit.signals.prm.protocol import PROTOCOLS, Head, Protocol
 from stepcredit.signals.prm.reading import (
     Reading,
+    lines,
     plain,
     put_tags,
     read_apart,
@@ -257,7 +258,7 @@ class Skywork(Protocol):
             raise SignalError(f"{self.name} needs a bos_token, but the tokenizer has none")
         newline = single_token(self.name, tokenizer, "\n")
         before = plain(tokenizer, f"{tokenizer.bos_token}{prompt}\n")
-        return read_apart(tokenizer, before, [step.rstrip("\n") for step in steps], [newline])
+        return read_apart(tokenizer, before, lines(steps), [newline])
 
     def score(self, logits: Tensor) -> Tensor:
         """The value's sigmoid."""
@@ -291,7 +292,7 @@ class PurePRM(Protocol):
         """Question and steps, read at the newlines after the steps."""
         newline = single_token(self.name, tokenizer, "\n")
         before = plain(tokenizer, prompt)
-        return read_apart(tokenizer, before, [step.rstrip() for step in steps], [newline])
+        return read_apart(tokenizer, before, [step.rstrip() for step in lines(steps)], [newline])
 
     def score(self, logits: Tensor) -> Tensor:
         """How much likelier right is than wrong."""
@@ -339,7 +340,7 @@ class TokenClassifier(Protocol):
         separator = plain(tokenizer, self.separator)
         bos = tokenizer.bos_token_id
         before = [*([] if bos is None else [bos]), *plain(tokenizer, prompt)]
-        cut = [step.rstrip() for step in steps]
+        cut = [step.rstrip() for step in lines(steps)]
         found = read_apart(tokenizer, before, cut, separator)
         if self.read == "separator":
             return found

@@ -62,6 +62,23 @@ def render(protocol: str, tokenizer: Any, turns: list[dict[str, str]]) -> str:
         raise SignalError(f"{protocol}: the chat template refuses the turns: {error}") from error
 
 
+def lines(steps: Iterable[str]) -> list[str]:
+    """Steps without the line ends after them; an indentation goes to the step that it begins.
+
+    Example:
+        >>> lines(["a: \\n\\n  ", "- b", "\\n"])
+        ['a: ', '  - b', '']
+    """
+    found, indentation = [], ""
+    for step in steps:
+        step = indentation + step
+        written = step.rstrip()
+        kept, newline, _ = step[len(written) :].partition("\n")
+        found.append(written + kept)
+        indentation = step.rpartition("\n")[2] if newline else ""
+    return found
+
+
 def put_tags(steps: Iterable[str], tag: str, joint: str = "") -> tuple[str, list[int]]:
     """Steps with a tag after each, and the character at which each tag starts.
 
