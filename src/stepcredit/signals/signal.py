@@ -123,6 +123,22 @@ def gathered(
     return [found[index] for index in range(len(responses))]
 
 
+def joined(
+    signals: Sequence[Signal], responses: Sequence[Response]
+) -> Iterator[tuple[int, list[list[float]]]]:
+    """(index of a response, its rows of scores, one a signal), one signal after the other.
+
+    Raises:
+        RolloutError, SignalError: as `Signal.scores`.
+    """
+    rows: list[list[list[float]]] = [[] for _ in responses]
+    for signal in signals:
+        for index, scores in signal.checked(responses):
+            rows[index].append(scores)
+            if len(rows[index]) == len(signals):
+                yield index, rows[index]
+
+
 def check_scores(
     response: Response, scores: Sequence[float], grain: Literal["steps", "tokens"]
 ) -> None:

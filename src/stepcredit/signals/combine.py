@@ -1,0 +1,196 @@
+"""Signals made of signals: another score convention, smoothed labels, bounds, weighted sums."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import fsum
+from typing import Any
+
+from stepcredit.errors import SettingError
+from stepcredit.settings.fields import check_fields, declare, number
+from stepcredit.signals.responses import Response
+from stepcredit.signals.signal import Scored, Signal, joined
+
+
+def _is_signal(value: Any) -> str | None:
+    return None if isinstance(value, Signal) else "a signal"
+
+
+def _of(about: str = "the signal whose scores are changed") -> Any:
+    return declare(None, _is_signal, about)
+
+
+@dataclass(frozen=True)
+class _Mapped(Signal):
+    """A signal whose scores go through a map, one by one."""
+
+    signal: Signal = _of()
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        object.__setattr__(self, "grain", self.signal.grain)
+        object.__setattr__(self, "cacheable", self.signal.cacheable)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        own = {name: value for name, value in vars(self).items() if isinstance(value, int | float)}
+        return {"map": type(self).__name__, **own, "of": self.signal.identity}
+
+    def content(self, response: Response) -> Any:
+        return self.signal.content(response)
+
+    def stream(self, responses: Sequence[Response]) -> Iterator[Scored]:
+        for index, scores in self.signal.checked(responses):
+            yield index, [self.mapped(score) for score in scores]
+
+    def mapped(self, score: float) -> float:
+        """A score of the signal as a score of this one."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Affine(_Mapped):
+    """Scores stretched and moved.
+
+        s' = scale * s + shift
+
+    Example:
+        >>> from stepcredit.signals.programs import Equations
+        >>> Affine(Equations(), scale=2.0, shift=-1.0).mapped(0.75)
+        0.5
+    """
+
+    scale: float = number(1.0, "factor of every score")
+    shift: float = number(0.0, "added to every score")
+
+    def mapped(self, score: float) -> float:
+        return self.scale * score + self.shift
+
+
+def rescaled(
+    signal: Signal, source: tuple[float, float], target: tuple[float, float] = (0.0, 1.0)
+) -> Affine:
+    """A signal of one score convention as one of another: 0…1, −1…1.
+
+        s' = a' + (s - a) (b' - a') / (b - a)
+
+    Args:
+        signal: whose scores lie in `source`.
+        source: (a, b), its lowest and highest score.
+        target: (a', b'), where they are to lie.
+
+    Raises:
+        SettingError: an empty range.
+
+    Example:
+        >>> from stepcredit.signals.programs import Equations
+        >>> rescaled(Equations(), (0.0, 1.0), (-1.0, 1.0)).mapped(0.5)
+        0.0
+    """
+    (low, high), (lowest, highest) = source, target
+    if not low < high or not lowest < highest:
+        raise SettingError(f"expected two ranges, got {source} and {target}", field="source")
+    scale = (highest - lowest) / (high - low)
+    return Affine(signal, scale=scale, shift=lowest - low * scale)
+
+
+@dataclass(frozen=True)
+class Smoothed(_Mapped):
+    """Label smoothing: probabilities drawn towards one half.
+
+        s' = (1 - amount) s + amount / 2
+
+    Example:
+        >>> from stepcredit.signals.programs import Equations
+        >>> Smoothed(Equations(), amount=0.2).mapped(1.0)
+        0.9
+    """
+
+    amount: float = number(0.1, "share of one half in every score, 0 to 1", at_least=0.0)
+
+    def mapped(self, score: float) -> float:
+        return (1.0 - self.amount) * score + self.amount / 2.0
+
+
+@dataclass(frozen=True)
+class Clipped(_Mapped):
+    """Scores kept within bounds.
+
+        s' = min(max(s, low), high)
+
+    Raises:
+        SettingError: bounds out of order.
+
+    Example:
+        >>> from stepcredit.signals.programs import Equations
+        >>> Clipped(Equations(), low=-1.0, high=0.25).mapped(0.5)
+        0.25
+    """
+
+    low: float = number(-1.0, "lowest score")
+    high: float = number(1.0, "highest score")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.low <= self.high:
+            raise SettingError(f"expected at least {self.low:g}, got {self.high:g}", field="high")
+
+    def mapped(self, score: float) -> float:
+        return min(max(score, self.low), self.high)
+
+
+def _are_signals(value: Any) -> str | None:
+    rows = isinstance(value, list | tuple) and len(value) > 0
+    if rows and all(isinstance(item, Signal) for item in value):
+        return None if len({item.grain for item in value}) == 1 else "signals of one grain"
+    return "signals"
+
+
+@dataclass(frozen=True)
+class Weighted(Signal):
+    """A weighted sum of signals that score the same steps, or the same tokens.
+
+        s' = sum_i w_i s_i
+
+    Args:
+        signals: of one grain.
+        weights: one a signal; without them the mean.
+
+    Raises:
+        SettingError: signals of different grains, or another number of weights.
+
+    Example:
+        >>> from stepcredit.signals.programs import Arithmetic, Equations
+        >>> both = Weighted((Arithmetic(), Equations()), weights=(0.75, 0.25))
+        >>> from stepcredit.signals.splitting import Newline
+        >>> both.scores(Newline()([Response.of_text("?", "2+2 = <<2+2=5>>5\\n1+1 = 2")]))
+        [[0.0, 0.875]]
+    """
+
+    signals: Sequence[Signal] = declare((), _are_signals, "the signals added up")
+    weights: Sequence[float] | None = declare(None, lambda _: None, "one weight a signal")
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if self.weights is None:
+            object.__setattr__(self, "weights", (1.0 / len(self.signals),) * len(self.signals))
+        if len(self.weights or ()) != len(self.signals):
+            reason = f"expected {len(self.signals)} weights, got {self.weights!r}"
+            raise SettingError(reason, field="weights")
+        object.__setattr__(self, "grain", self.signals[0].grain)
+        object.__setattr__(self, "cacheable", all(signal.cacheable for signal in self.signals))
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        return {"sum": [signal.identity for signal in self.signals], "weights": self.weights}
+
+    def content(self, response: Response) -> Any:
+        return [signal.content(response) for signal in self.signals]
+
+    def stream(self, responses: Sequence[Response]) -> Iterator[Scored]:
+        for index, rows in joined(self.signals, responses):
+            yield index, [self._sum(column) for column in zip(*rows, strict=True)]
+
+    def _sum(self, column: Sequence[float]) -> float:
+        return fsum(w * s for w, s in zip(self.weights or (), column, strict=True))
