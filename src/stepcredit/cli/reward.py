@@ -1,0 +1,123 @@
+"""`stepcredit reward`: outcomes and formats from the responses' texts into each row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from stepcredit.cli.options import Imports, Input, import_modules, setting
+from stepcredit.cli.progress import progress_bar
+from stepcredit.cli.shape import Output
+from stepcredit.cli.told import say
+from stepcredit.errors import SettingError
+
+if TYPE_CHECKING:
+    from stepcredit.rewards.base import Reward
+
+Names = Annotated[
+    list[str],
+    typer.Option(
+        "--reward",
+        metavar="NAME",
+        help="maths, exact, qa-em, qa-f1, qa-joint, reasoning-gym, format, or one's own. "
+        "May be repeated: one that gives the outcome, one that gives the format.",
+        show_default=False,
+    ),
+]
+Settings = Annotated[
+    list[str],
+    typer.Option(
+        "--set",
+        metavar="FIELD=VALUE",
+        help="A field of the rewards that have it, or of one: NAME.FIELD=VALUE; VALUE is JSON, or "
+        "a bare word. May be repeated.",
+        show_default=False,
+    ),
+]
+Answer = Annotated[
+    str | None,
+    typer.Option(metavar="FIELD", help="The field of a row that holds the gold answer."),
+]
+Text = Annotated[str, typer.Option(metavar="FIELD", help="The field that holds the response.")]
+
+
+def reward(
+    source: Input,
+    output: Output,
+    names: Names,
+    settings: Settings = [],  # noqa: B006 - typer reads the defaults, nothing changes them
+    answer: Answer = None,
+    text: Text = "text",
+    imports: Imports = [],  # noqa: B006
+) -> None:
+    """Write the rollouts with an outcome, or a format and its gate, in the same order.
+
+    OUT may be IN. It is there whole or not at all; an older OUT survives a failure.
+    """
+    from stepcredit.data.files import RolloutFile
+    from stepcredit.rewards.files import reward_file
+
+    import_modules(imports)
+    given = dict(map(setting, settings))
+    if answer is not None:
+        given["answer"] = answer
+    rules = named_rewards(names, given)
+    with progress_bar(source) as progress, RolloutFile(source, progress) as file:
+        try:
+            rows = reward_file(file, output, rules, text)
+        except SettingError as error:
+            raise SettingError(f"--reward: {error.reason}") from None
+    for line in notes(rules, rows):
+        say(line)
+
+
+def named_rewards(names: Sequence[str], settings: dict[str, Any]) -> list[Reward]:
+    """The rewards that `--reward`, `--set` and `--answer` name.
+
+    Raises:
+        SettingError: names the option at fault.
+    """
+    from stepcredit.rewards.registry import reward_class
+
+    known: dict[str, set[str]] = {}
+    for name in names:
+        try:
+            known[name] = {each.name for each in fields(reward_class(name))}  # type: ignore[arg-type]
+        except SettingError as error:
+            raise SettingError(f"--reward {name}: {error.reason}") from None
+    _check_settings(known, settings)
+    return [_built(name, known[name], settings) for name in names]
+
+
+def _check_settings(known: dict[str, set[str]], settings: Iterable[str]) -> None:
+    there = {f"{name}.{each}" for name, declared in known.items() for each in declared}
+    there |= {each for declared in known.values() for each in declared}
+    for field in settings:
+        if field not in there:
+            names = " or ".join(known)
+            raise SettingError(f"--set {field}: {names} has no such field")
+
+
+def _built(name: str, declared: set[str], settings: dict[str, Any]) -> Reward:
+    from stepcredit.rewards.registry import reward
+
+    own = {field: value for field, value in settings.items() if field in declared}
+    for field, value in settings.items():
+        of, dot, plain = field.partition(".")
+        if dot and of == name:
+            own[plain] = value
+    try:
+        return reward(name, **own)
+    except SettingError as error:
+        raise SettingError(f"--set {error.field}: {error.reason}") from None
+
+
+def notes(rules: Iterable[Reward], rows: int) -> Iterable[str]:
+    """What the rewards tallied and a person should know, a line each."""
+    for rule in rules:
+        for what, count in rule.tally.items():
+            if count:
+                yield f"{rule.name}: {what}: {count} of {rows} rows"

@@ -1,0 +1,133 @@
+"""Rewards in the shapes trainers call: a TRL reward function, and verl's `compute_score`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+from stepcredit.errors import RolloutError
+from stepcredit.rewards.registry import reward
+from stepcredit.rewards.base import Reward
+from stepcredit.settings.fields import Frozen, frozen
+
+
+class TRLReward:
+    """A reward as a TRL reward function: one of `GRPOTrainer(reward_funcs=[...])`.
+
+    The data set's columns are the facts, so the gold answer is the column that the reward's
+    `answer` names. What the reward tallies goes to the trainer's metrics as a share of the batch.
+
+    Args:
+        rule: a reward, or the name of one.
+        settings: its fields, with a name.
+
+    Raises:
+        SettingError: an unknown reward or field, or a value out of range.
+
+    Example:
+        >>> scored = TRLReward("exact", answer="solution")
+        >>> scored.__name__, scored(prompts=["6*7?"], completions=["42"], solution=["42"])
+        ('exact', [1.0])
+    """
+
+    def __init__(self, rule: Reward | str, /, **settings: Any) -> None:
+        self.rule = reward(rule, **settings) if isinstance(rule, str) else rule
+        self.__name__ = self.rule.name
+
+    def __call__(
+        self, prompts: Sequence[Any], completions: Sequence[Any], **columns: Any
+    ) -> list[float]:
+        """One reward a completion.
+
+        Args:
+            prompts: not used; TRL passes them by name.
+            completions: texts, or chats whose last assistant message is the response.
+            columns: the data set's columns, a list of one value a completion each; whatever else
+                the trainer passes is no fact.
+
+        Raises:
+            RolloutError: a fact that is missing or can't be used; it names the completion's row.
+        """
+        texts = [completion_text(completion) for completion in completions]
+        values = {
+            name: column
+            for name, column in columns.items()
+            if isinstance(column, list | tuple) and len(column) == len(texts)
+        }
+        facts = [{name: values[name][row] for name in values} for row in range(len(texts))]
+        before = self.rule.tally.copy()
+        found = self.rule(texts, facts)
+        self._log(columns.get("log_metric"), before, len(texts))
+        return found
+
+    def _log(self, log: Callable[[str, float], None] | None, before: Any, count: int) -> None:
+        if log is None or not count:
+            return
+        for what, times in self.rule.tally.items():
+            log(f"{self.__name__}/{what.replace(' ', '_')}", (times - before[what]) / count)
+
+
+def completion_text(completion: Any) -> str:
+    """A completion's text: itself, or its last assistant message's.
+
+    Example:
+        >>> completion_text([{"role": "assistant", "content": "42"}])
+        '42'
+    """
+    if isinstance(completion, str):
+        return completion
+    said = [message for message in completion if message.get("role") == "assistant"]
+    content = said[-1].get("content") if said else None
+    if isinstance(content, list):
+        return "".join(part.get("text", "") for part in content)
+    return content or ""
+
+
+def compute_score(
+    data_source: str,
+    solution_str: str,
+    ground_truth: Any,
+    extra_info: Mapping[str, Any] | None = None,
+    *,
+    reward: str = "maths",
+    settings: Mapping[str, Any] | None = None,
+    **rest: Any,
+) -> float:
+    """A reward as verl's custom reward function; safe from any thread.
+
+    Args:
+        data_source: names the row in errors.
+        solution_str: the response.
+        ground_truth: the gold answer.
+        extra_info: further facts.
+        reward: name of the reward; `custom_reward_function.reward_kwargs` sets it.
+        settings: its fields.
+        rest: what else verl passes; not used.
+
+    Raises:
+        RolloutError: a gold answer or fact that is missing or can't be used.
+
+    Example:
+        >>> compute_score("gsm8k", "6 * 7 = 42\\n#### 42", "42", reward="exact",
+        ...               settings={"read": "hash"})
+        1.0
+    """
+    rule = _built(reward, Frozen(frozen(settings or {})))
+    facts = {**(extra_info or {}), getattr(rule, "answer", "answer"): ground_truth}
+    try:
+        return rule([solution_str], [facts])[0]
+    except RolloutError as error:
+        place = f"data source {data_source}"
+        raise RolloutError(error.reason, field=error.field, place=place) from None
+
+
+async def compute_score_async(*args: Any, **kwargs: Any) -> float:
+    """`compute_score` for a caller that awaits it: grading runs in another thread meanwhile."""
+    return await asyncio.to_thread(compute_score, *args, **kwargs)
+
+
+@lru_cache(maxsize=64)
+def _built(name: str, settings: Frozen) -> Reward:
+    return reward(name, **settings)

@@ -1,0 +1,134 @@
+"""Format templates: whether a response is laid out as it should be, as a reward and as a gate."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+from stepcredit.errors import RolloutError
+from stepcredit.rewards.boxed import after_thinking, last_box
+from stepcredit.rewards.registry import register_reward
+from stepcredit.rewards.base import Facts, Reward
+from stepcredit.settings.fields import declare, is_pattern, number
+
+Template = Callable[[str], float | bool]
+
+
+def sections(text: str, tags: Sequence[str]) -> list[str] | None:
+    """The contents of `<a>...</a> <b>...</b>`, where the text is that and nothing else.
+
+    Args:
+        text: a response.
+        tags: names of the tags in the order they must stand, each once.
+
+    Returns:
+        None where the text is laid out in another way, or a section holds no word.
+
+    Example:
+        >>> sections("<think>6*7</think> <answer>42</answer>", ["think", "answer"])
+        ['6*7', '42']
+        >>> sections("<answer>42</answer> I hope.", ["answer"]) is None
+        True
+    """
+    rest, found = text.strip(), []
+    for tag in tags:
+        opening, closing = f"<{tag}>", f"</{tag}>"
+        if text.count(opening) != 1 or text.count(closing) != 1 or not rest.startswith(opening):
+            return None
+        content, closed, rest = rest[len(opening) :].partition(closing)
+        if not closed or not content.strip():
+            return None
+        found.append(content.strip())
+        rest = rest.lstrip()
+    return None if rest else found
+
+
+def _think_answer(text: str) -> bool:
+    return sections(text, ["think", "answer"]) is not None
+
+
+def _think_boxed(text: str) -> bool:
+    head, closed, rest = text.strip().partition("</think>")
+    thought = sections(head + closed, ["think"]) is not None
+    return thought and "think>" not in rest and _boxed(rest)
+
+
+def _boxed(text: str) -> bool:
+    return bool((last_box(after_thinking(text)) or "").strip())
+
+
+def _qa_tags(text: str) -> bool:
+    inside = after_thinking(text).strip()
+    start = inside.find("<answer>")
+    return start >= 0 and sections(inside[start:], ["answer"]) is not None
+
+
+TEMPLATES: dict[str, Template] = {
+    "think-answer": _think_answer,
+    "think-boxed": _think_boxed,
+    "boxed": _boxed,
+    "qa-tags": _qa_tags,
+}
+"""think-answer: `<think>..</think><answer>..</answer>` and nothing else, each once, none empty.
+think-boxed: `<think>..</think>`, then a text with a box that is not empty.
+boxed: a box that is not empty, behind the thinking.
+qa-tags: one `<answer>..</answer>` that is not empty, at the end."""
+
+
+def _is_template(value: Any) -> str | None:
+    if callable(value) or value in TEMPLATES:
+        return None
+    named = f"one of {', '.join(TEMPLATES)}"
+    if not isinstance(value, str) or not value.startswith("^"):
+        return f"{named}, a regular expression that starts with ^, or a function"
+    return is_pattern(value)
+
+
+@register_reward("format")
+@dataclass(frozen=True)
+class Format(Reward):
+    r"""1 where a response is laid out as the template wants it, else 0; `gate` gives bools.
+
+    Example:
+        >>> layout = Format(template="think-answer")
+        >>> layout(["<think>6*7</think><answer>42</answer>", "42"])
+        [1.0, 0.0]
+        >>> layout.gate(["<think>6*7</think><answer>42</answer>", "42"])
+        [True, False]
+        >>> Format(template=r"^\d+$")(["42", "about 42"])
+        [1.0, 0.0]
+    """
+
+    gives: ClassVar[Literal["outcome", "format"]] = "format"
+    template: str | Template = declare(
+        "boxed", _is_template, "a template, a regular expression from ^ on (the whole text must "
+        "match, . matches newlines too), or a function from a text to a bool or number"
+    )  # fmt: skip
+    passing: float = number(1.0, "the least reward with which a response passes the gate")
+
+    def rewards(self, texts: Sequence[str], facts: Sequence[Facts]) -> list[float]:
+        """What the template gives each text."""
+        rule = self._rule()
+        return [_checked(rule(text), row) for row, text in enumerate(texts)]
+
+    def gate(self, texts: Sequence[str]) -> list[bool]:
+        """Whether each text is laid out well enough for its advantages to count."""
+        return [reward >= self.passing for reward in self(texts)]
+
+    def _rule(self) -> Template:
+        if callable(self.template):
+            return self.template
+        if self.template in TEMPLATES:
+            return TEMPLATES[self.template]
+        pattern = re.compile(self.template, re.DOTALL)
+        return lambda text: pattern.fullmatch(text) is not None
+
+
+def _checked(value: Any, row: int) -> float:
+    if not isinstance(value, bool | int | float) or not abs(value) < float("inf"):
+        raise RolloutError(
+            f"the template gives {value!r}, not a finite number", row=row, field="format"
+        )
+    return float(value)

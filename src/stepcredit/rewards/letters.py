@@ -1,0 +1,3 @@
+"""What a worker process tells its parent, a letter an item."""
+
+READY, RIGHT, WRONG, BAD_GOLD, TIMED_OUT = "+RWGT"

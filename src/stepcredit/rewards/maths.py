@@ -1,0 +1,185 @@
+"""Maths answers against gold answers: by text where that decides, else by math-verify."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from stepcredit.errors import RolloutError
+from stepcredit.requires import require
+from stepcredit.rewards import letters
+from stepcredit.rewards.answers import (
+    has_foreign_digits,
+    letter_of,
+    option_of,
+    spelled,
+    too_large,
+    words_of,
+)
+from stepcredit.rewards.boxed import READERS, answer_of, last_box, last_line
+from stepcredit.rewards.registry import register_reward
+from stepcredit.rewards.base import Facts, Reward, fact
+from stepcredit.rewards.workers import shared_pool
+from stepcredit.settings.fields import choice, number, text, whole
+
+_IDLE_SPACE = re.compile(r"\s+(?!\w)|(?<!\w)\s+")
+_WHOLE = re.compile(r"[-+]?[0-9]{1,300}")
+
+
+class Verdict(Enum):
+    """What grading an answer found; only `RIGHT` is worth anything."""
+
+    RIGHT = letters.RIGHT
+    WRONG = letters.WRONG
+    TIMED_OUT = letters.TIMED_OUT
+    """No verdict within the limit, or the answer killed the grading process."""
+    BAD_GOLD = letters.BAD_GOLD
+    """The gold answer can't be read as maths, and the answer is not the same text."""
+
+
+def grade(
+    answers: Sequence[str | None],
+    golds: Sequence[str],
+    *,
+    limit: float = 5.0,
+    workers: int | None = None,
+) -> list[Verdict]:
+    r"""Grade answers against gold answers, in parallel processes.
+
+    The same text is right. Then, in this order: a gold answer that is a choice letter or made of
+    words is compared as text; whole numbers as numbers; an answer too long or with powers nobody
+    should compute is wrong; everything else goes to math-verify in a worker process, which is
+    ended when a pair takes longer than the limit.
+
+    Args:
+        answers: what the responses' boxes hold; None where there is no box.
+        golds: the gold answer of each.
+        limit: seconds of wall clock that one pair may take in its worker.
+        workers: the most processes at once; None: one a CPU.
+
+    Returns:
+        One verdict a pair, in order. An answer that takes too long is `TIMED_OUT`, and the rest
+        are graded as if it were not there. Works from any thread and inside an event loop, which
+        it blocks.
+
+    Raises:
+        MissingExtra: math-verify is not installed.
+        SignalError: no worker process could be started.
+
+    Example:
+        >>> grade(["0.5", "2", None], [r"\frac{1}{2}", "3", "4"])
+        [<Verdict.RIGHT: 'R'>, <Verdict.WRONG: 'W'>, <Verdict.WRONG: 'W'>]
+
+    Source: math-verify 0.9. Differs: one box, not a set of all; words by text; bare letters behind
+        a number are variables, not units.
+    """
+    require("rewards", "math_verify")
+    pairs = list(zip(answers, golds, strict=True))
+    known = {pair: _by_text(*pair) for pair in pairs}
+    asked = {
+        (answer, gold): (spelled(answer), spelled(gold))
+        for (answer, gold), verdict in known.items()
+        if verdict is None and answer is not None
+    }
+    if asked:
+        told = shared_pool("grader", workers).verdicts(list(asked.values()), limit)
+        known.update(zip(asked, map(Verdict, told), strict=True))
+    return [known[pair] or Verdict.WRONG for pair in pairs]
+
+
+def _by_text(answer: str | None, gold: str) -> Verdict | None:
+    """The verdict that needs no maths, or None."""
+    plain, expected = _squeezed(answer or ""), _squeezed(gold)
+    if not expected:
+        return Verdict.BAD_GOLD
+    if answer is None or not plain or plain == expected:
+        return Verdict.RIGHT if plain == expected else Verdict.WRONG
+    letter, words = letter_of(gold), words_of(gold)
+    if letter is not None:
+        return Verdict.RIGHT if option_of(answer) == letter else Verdict.WRONG
+    if words is not None:
+        same = words in (words_of(answer), spelled(answer).lower())
+        return Verdict.RIGHT if same else Verdict.WRONG
+    if _WHOLE.fullmatch(plain) and _WHOLE.fullmatch(expected):
+        return Verdict.RIGHT if int(plain) == int(expected) else Verdict.WRONG
+    if too_large(expected):
+        return Verdict.BAD_GOLD
+    return Verdict.WRONG if too_large(plain) or has_foreign_digits(plain) else None
+
+
+def _squeezed(answer: str) -> str:
+    """An answer as spelled, without the spaces that part nothing."""
+    return _IDLE_SPACE.sub("", spelled(answer))
+
+
+def gold_answer(value: Any, row: int, field: str) -> str:
+    r"""A gold answer as data sets keep it: a number, a string, a list of all that is asked for.
+
+    Of a string that is a whole solution it is the last box, or what follows the last `####`.
+
+    Raises:
+        RolloutError: it is none of these, or empty.
+
+    Example:
+        >>> gold_answer(27.0, 0, "answer"), gold_answer(["$1$", "$-1$"], 0, "answer")
+        ('27', '$1$, $-1$')
+        >>> gold_answer(r"so \boxed{7}", 0, "answer"), gold_answer("#### 8", 0, "answer")
+        ('7', '8')
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return f"{value:.0f}" if value == value // 1 else repr(value)
+    if isinstance(value, list | tuple) and value:
+        return ", ".join(gold_answer(part, row, field) for part in value)
+    if not isinstance(value, str) or not value.strip():
+        reason = f"expected a number, a string or a list of them, got {value!r}"
+        raise RolloutError(reason, row=row, field=field)
+    return last_box(value) or last_line(value) or value.strip()
+
+
+@register_reward("maths")
+@dataclass(frozen=True)
+class Maths(Reward):
+    r"""1 where a response's final answer equals the gold answer, else 0.
+
+    The answer is looked for behind the thinking: `</think>`, where there is one. `tally` counts
+    `timed out` and `no answer`.
+
+    Raises:
+        RolloutError: a gold answer that is missing, or that nothing can read as maths; it carries
+            the row.
+
+    Example:
+        >>> Maths()([r"So \boxed{1/2}.", "So 1/2."], [{"answer": 0.5}, {"answer": 0.5}])
+        [1.0, 0.0]
+
+    Source: math-verify 0.9; see `grade` for what differs.
+    """
+
+    answer: str = text("answer", "the fact that holds the gold answer")
+    read: str = choice("boxed", tuple(READERS), "where the answer stands in a response")
+    limit: float = number(5.0, "seconds one answer may take to grade", above=0)
+    unreadable: str = choice(
+        "refuse", ("refuse", "text"), "a gold answer that is no maths: refuse, or compare as text"
+    )
+    workers: int | None = whole(
+        None, "grading processes; null: one a CPU", at_least=1, optional=True
+    )
+
+    def rewards(self, texts: Sequence[str], facts: Sequence[Facts]) -> list[float]:
+        """1 for each right answer, else 0."""
+        golds = [
+            gold_answer(fact(known, self.answer, row), row, self.answer)
+            for row, known in enumerate(facts)
+        ]
+        answers = [answer_of(text, self.read) for text in texts]
+        verdicts = grade(answers, golds, limit=self.limit, workers=self.workers)
+        if self.unreadable == "refuse" and Verdict.BAD_GOLD in verdicts:
+            row = verdicts.index(Verdict.BAD_GOLD)
+            reason = f"math-verify can't read this gold answer: {golds[row][:80]!r}"
+            raise RolloutError(reason, row=row, field=self.answer)
+        self.tally["timed out"] += verdicts.count(Verdict.TIMED_OUT)
+        self.tally["no answer"] += sum(not answer for answer in answers)
+        return [float(verdict is Verdict.RIGHT) for verdict in verdicts]

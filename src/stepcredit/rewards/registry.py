@@ -1,0 +1,84 @@
+"""Rewards by name: ours, one's own, and those of installed packages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from stepcredit.rewards.base import Reward
+from stepcredit.settings.registry import Registry
+
+Cls = TypeVar("Cls", bound=type[Reward])
+_ROOM = "stepcredit.rewards"
+_REWARDS: Registry[Reward] = Registry(
+    "reward",
+    "stepcredit.rewards",
+    own={
+        "maths": f"{_ROOM}.maths",
+        "exact": f"{_ROOM}.exact",
+        "qa-em": f"{_ROOM}.qa",
+        "qa-f1": f"{_ROOM}.qa",
+        "qa-joint": f"{_ROOM}.qa",
+        "format": f"{_ROOM}.formats",
+        "reasoning-gym": f"{_ROOM}.gym",
+    },
+)
+
+
+def register_reward(name: str) -> Callable[[Cls], Cls]:
+    """Give a reward its name, for the command line and every adapter.
+
+    Raises:
+        SettingError: another reward has that name.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> @register_reward("short")
+        ... @dataclass(frozen=True)
+        ... class Short(Reward):
+        ...     def rewards(self, texts, facts):
+        ...         return [float(len(text) < 10) for text in texts]
+        >>> reward("short")(["brief", "by no means brief"])
+        [1.0, 0.0]
+    """
+    return _REWARDS.register(name)
+
+
+def reward(name: str, /, **settings: Any) -> Reward:
+    """A reward by its name.
+
+    Args:
+        name: as `rewards()` lists them.
+        settings: its fields.
+
+    Raises:
+        SettingError: an unknown reward or field, or a value out of range.
+
+    Example:
+        >>> reward("format", template="boxed")([r"So \\boxed{5}.", "So 5."])
+        [1.0, 0.0]
+    """
+    return _REWARDS.build(name, **settings)
+
+
+def reward_class(name: str) -> type[Reward]:
+    """The class of the reward of that name.
+
+    Raises:
+        SettingError: there is none; it says which name is near.
+
+    Example:
+        >>> reward_class("format").gives
+        'format'
+    """
+    return _REWARDS.named(name)
+
+
+def rewards() -> dict[str, type[Reward]]:
+    """All rewards by name, those of installed packages included.
+
+    Example:
+        >>> sorted(rewards())[:3]
+        ['exact', 'format', 'maths']
+    """
+    return _REWARDS.all()

@@ -1,0 +1,210 @@
+"""A pool of grading processes that outlives what they grade.
+
+Each worker is a Python of its own that imports the grader alone: neither the script that runs here
+nor torch. An item that takes too long costs its worker, and nothing but itself.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+from stepcredit.errors import SignalError
+from stepcredit.rewards.letters import READY, TIMED_OUT
+
+Pair = tuple[str, str]
+_START_LIMIT = 120.0
+_CHUNK = 16
+_PROGRAM = """
+from stepcredit.rewards.serving import serve
+from stepcredit.rewards.{grader} import ready, verdict
+serve({handle}, ready, verdict)
+"""
+
+
+class Worker:
+    """One grading process, and the socket to it.
+
+    Args:
+        grader: the module of this room whose `verdict` it runs.
+
+    Raises:
+        SignalError: the process does not start; with the last line it wrote.
+    """
+
+    def __init__(self, grader: str) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs, tempfile.TemporaryFile() as told:
+            self._link = ours
+            program = _PROGRAM.format(grader=grader, handle=theirs.fileno())
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-c", program],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=told,
+                env=_environment(),
+            )
+            theirs.close()
+            if self._answers(1, _START_LIMIT) != READY:
+                self.end()
+                told.seek(0)
+                reason = told.read().decode(errors="replace").strip().rpartition("\n")[2]
+                raise SignalError(f"a grading process did not start: {reason or 'no reason told'}")
+
+    def verdicts(self, pairs: Sequence[Pair], limit: float) -> str:
+        """One letter a pair; fewer than pairs where the worker is not to be used again.
+
+        The last letter is then `TIMED_OUT`, or the process died at the pair after it.
+
+        Args:
+            pairs: answers, each with its gold answer.
+            limit: seconds a pair may take.
+        """
+        batch = json.dumps({"limit": limit, "pairs": pairs}).encode() + b"\n"
+        found = ""
+        with suppress(OSError):  # the process died before it was asked
+            self._link.sendall(batch)
+            while len(found) < len(pairs):
+                letters = self._answers(len(pairs) - len(found), limit)
+                found += letters
+                if letters in ("", TIMED_OUT):
+                    break
+        return found
+
+    def _answers(self, most: int, limit: float) -> str:
+        """What the process tells: nothing if it died, `TIMED_OUT` if nothing came in time."""
+        self._link.settimeout(limit)
+        try:
+            return self._link.recv(most).decode()
+        except TimeoutError:
+            return TIMED_OUT
+        except OSError:
+            return ""
+
+    @property
+    def lives(self) -> bool:
+        """Has nobody ended the process?"""
+        return self._process.poll() is None
+
+    def end(self) -> None:
+        """End the process, whatever it does."""
+        self._link.close()
+        self._process.kill()
+        self._process.wait()
+
+
+def _environment() -> dict[str, str]:
+    """This process's environment, in which what is importable here is importable there."""
+    folders = [folder or os.getcwd() for folder in sys.path]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(folders)}
+
+
+class Pool:
+    """Workers that are started when needed, and shared by all threads of a process.
+
+    Args:
+        grader: the module of this room whose `verdict` they run.
+        workers: the most processes that grade at once.
+    """
+
+    def __init__(self, grader: str, workers: int) -> None:
+        self._grader = grader
+        self._idle: deque[Worker] = deque()
+        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="grader")
+
+    def verdicts(self, pairs: Sequence[Pair], limit: float) -> str:
+        """One letter a pair, in order; `TIMED_OUT` for one too slow, or that killed two.
+
+        Raises:
+            SignalError: no worker could be started.
+        """
+        chunks = [pairs[at : at + _CHUNK] for at in range(0, len(pairs), _CHUNK)]
+        futures = [self._threads.submit(self._chunk, chunk, limit) for chunk in chunks]
+        try:
+            return "".join(future.result() for future in futures)
+        except BaseException:
+            for future in futures:
+                future.cancel()
+            raise
+
+    def _chunk(self, pairs: Sequence[Pair], limit: float) -> str:
+        found, died_at = "", -1
+        while len(found) < len(pairs):
+            worker = self._take()
+            told = worker.verdicts(pairs[len(found) :], limit)
+            found += told
+            if len(found) == len(pairs) and not told.endswith(TIMED_OUT):
+                self._idle.append(worker)
+                continue
+            worker.end()
+            if told.endswith(TIMED_OUT):
+                continue
+            if died_at == len(found):
+                found += TIMED_OUT
+            died_at = len(found)
+        return found
+
+    def _take(self) -> Worker:
+        while True:
+            try:
+                worker = self._idle.pop()
+            except IndexError:
+                return Worker(self._grader)
+            if worker.lives:
+                return worker
+            worker.end()
+
+    def close(self) -> None:
+        """End all idle workers; a later call starts new ones."""
+        while self._idle:
+            self._idle.pop().end()
+
+
+_POOLS: dict[tuple[str, int], Pool] = {}
+_LOCKS = [threading.Lock()]
+
+
+def shared_pool(grader: str, workers: int | None = None) -> Pool:
+    """The pool of this process, closed at its exit; a forked child gets one of its own.
+
+    Args:
+        grader: the module of this room whose `verdict` it runs.
+        workers: None: as many as there are CPUs to run on, at most 16.
+    """
+    key = grader, workers or min(16, _cpus())
+    with _LOCKS[0]:
+        if key not in _POOLS:
+            _POOLS[key] = Pool(*key)
+        return _POOLS[key]
+
+
+def _cpus() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _close() -> None:
+    for pool in _POOLS.values():
+        pool.close()
+
+
+def _forget() -> None:
+    """In a forked child: the workers are its parent's."""
+    _POOLS.clear()
+    _LOCKS[0] = threading.Lock()
+
+
+atexit.register(_close)
+os.register_at_fork(after_in_child=_forget)
