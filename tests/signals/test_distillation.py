@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+from itertools import chain
 
 import pytest
 import torch
+from tests.signals.tiny_models import build, save, tokenizer
 from transformers import AutoTokenizer
 
 import stepcredit as sc
@@ -15,7 +17,6 @@ from stepcredit.signals.logprobs import LocalLogProbs
 from stepcredit.signals.registry import signal
 from stepcredit.signals.responses import Response
 from stepcredit.signals.signal import Signal
-from tests.signals.tiny_models import build, save, tokenizer
 
 SIDES = ("student", "teacher", "base")
 
@@ -42,6 +43,10 @@ def read(rows, side):
     return [row.facts[f"{side}_logprobs"] for row in rows]
 
 
+def flat(rows):
+    return list(chain.from_iterable(rows))
+
+
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     """Three models of one vocabulary; the teacher's embedding is padded."""
@@ -63,7 +68,7 @@ def test_the_signal_is_the_estimators_advantage(coefficient):
         (GeneralizedDistillation(lam=1.4), sc.GOPD(coefficient=coefficient, lam=1.4)),
     ]
     for of_signal, estimator in pairs:
-        scores = torch.tensor(sum(of_signal.scores(rows), []), dtype=torch.float64)
+        scores = torch.tensor(flat(of_signal.scores(rows)), dtype=torch.float64)
         assert torch.equal((coefficient * scores).float(), estimator(rollouts).packed())
 
 
@@ -90,8 +95,8 @@ def test_it_is_positive_where_the_teacher_is_surer():
 
 def test_the_clamp_bounds_both_ends():
     rows = rows_of(20, known=SIDES)
-    free = sum(GeneralizedDistillation().scores(rows), [])
-    held = sum(GeneralizedDistillation(clamp=0.5).scores(rows), [])
+    free = flat(GeneralizedDistillation().scores(rows))
+    held = flat(GeneralizedDistillation(clamp=0.5).scores(rows))
     assert held == [min(max(score, -0.5), 0.5) for score in free]
     assert min(held) == -0.5 < 0.5 == max(held)
 

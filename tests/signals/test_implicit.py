@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tests.signals.test_distillation import read, rollouts_of, rows_of
+from tests.signals.tiny_models import save
 
 import stepcredit as sc
 from stepcredit.errors import SettingError
 from stepcredit.signals.implicit import ImplicitPRM
 from stepcredit.signals.logprobs import LocalLogProbs
-from tests.signals.test_distillation import read, rollouts_of, rows_of
-from tests.signals.tiny_models import save
 
 
 def test_primes_return_is_the_suffix_sum_of_the_signal():

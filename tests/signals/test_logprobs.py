@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tests.signals.tiny_models import build, save, tokenizer
 from transformers import AutoModelForCausalLM
 
 import stepcredit.signals.causal as causal
 from stepcredit.errors import RolloutError, SettingError, SignalError
 from stepcredit.signals.logprobs import LocalLogProbs
 from stepcredit.signals.responses import Response
-from tests.signals.tiny_models import build, save, tokenizer
 
 KINDS = ["llama", "gpt2", "mistral", "gemma2"]
 
