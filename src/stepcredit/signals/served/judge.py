@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import Any
 
 from stepcredit.errors import SettingError
 from stepcredit.settings.fields import choice, declare, flag, number, text, whole
@@ -20,7 +20,7 @@ PATH = "/v1/chat/completions"
 
 
 def _is_mapping(value: Any) -> str | None:
-    return None if isinstance(value, Mapping) else "a mapping"
+    return None if isinstance(value, Mapping) else "an object of fields"
 
 
 @register_signal("judge")
@@ -64,8 +64,7 @@ class Judge(Served):
     Source: generative reward models (RLHFlow, GenRM). Differs: earlier turns are answered Yes.
     """
 
-    grain: ClassVar[Literal["steps", "tokens"]] = "steps"
-
+    grain = "steps"
     per: str = choice("step", ("step", "turns", "response"), "what one request is about")
     rubric: str = text("", "what makes a step right")
     system: str | None = text(None, "template of the system message")

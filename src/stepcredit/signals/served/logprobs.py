@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any
 
-from stepcredit.errors import RolloutError, SettingError, SignalError
-from stepcredit.settings.fields import choice, number
+from stepcredit.errors import SettingError, SignalError
+from stepcredit.settings.fields import choice, flag, number
+from stepcredit.signals.facts import policy_ids
 from stepcredit.signals.responses import Response, at
 from stepcredit.signals.served import prompt_logprobs
 from stepcredit.signals.served.base import Served
@@ -30,7 +31,7 @@ class ServedLogProbs(Served):
         api: "vllm" (`/v1/completions` with `prompt_logprobs`) or "sglang" (`/generate` with
             `return_logprob`).
         temperature: 1, the only one at which servers give a prompt's log-probs.
-        vocabulary: "check" or "trust" what the server tells of its tokens.
+        check_vocabulary: compare what the server tells of its tokens with the policy's text.
 
     Raises:
         SettingError: another temperature, or a field out of range.
@@ -43,11 +44,11 @@ class ServedLogProbs(Served):
     Source: vLLM and SGLang, their HTTP interfaces. Differs: nothing.
     """
 
-    grain: ClassVar[Literal["steps", "tokens"]] = "tokens"
-
+    name = "logprobs-served"
+    grain = "tokens"
     api: str = choice("vllm", APIS, "the server's interface")
     temperature: float = number(1.0, "temperature of the log-probs: 1", above=0)
-    vocabulary: str = choice("check", ("check", "trust"), "what is done about its tokens' texts")
+    check_vocabulary: bool = flag(True, "compare its tokens' texts with the policy's")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -57,7 +58,7 @@ class ServedLogProbs(Served):
 
     async def ask(self, asking: Any, response: Response) -> list[float]:
         """One request: the log-probs of the response's tokens."""
-        prompt, tokens = _ids(response)
+        prompt, tokens = policy_ids(response)
         if self.api == "vllm":
             request, read = prompt_logprobs.vllm(self.model, prompt, tokens)
             told = await asking("/v1/completions", request, read)
@@ -68,15 +69,14 @@ class ServedLogProbs(Served):
         return [logprob for logprob, _ in told]
 
     def _check(self, response: Response, tokens: tuple[int, ...], told: list[Told]) -> None:
-        check = self.vocabulary == "check"
-        if check and all(text is None for _, text in told):
-            reason = f"{self.url} tells no token's text: vocabulary='trust' goes without the check"
+        if self.check_vocabulary and all(text is None for _, text in told):
+            reason = f"{self.url} tells no token's text, which check_vocabulary needs"
             raise at(response, SignalError, reason)
         for index, (logprob, text) in enumerate(told):
             if logprob <= LEAST:
                 reason = f"the model {self.model} gives token {index} ({tokens[index]}) no chance"
                 raise at(response, SignalError, reason)
-            if check and text and not fits(response, index, text):
+            if self.check_vocabulary and text and not fits(response, index, text):
                 start, end = response.spans[index]
                 reason = (
                     f"token {index} ({tokens[index]}) is {response.text[start:end]!r} to the "
@@ -102,13 +102,3 @@ def fits(response: Response, index: int, text: str) -> bool:
     if span[0] == span[1] or shared or "\N{REPLACEMENT CHARACTER}" in text:
         return True
     return text.replace("▁", " ").strip() == response.text[span[0] : span[1]].strip()
-
-
-def _ids(response: Response) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The policy's ids of prompt and response."""
-    if response.token_ids is None:
-        raise at(response, RolloutError, "a served model needs them", field="token_ids")
-    if not response.prompt_ids:
-        reason = "a served model needs them: the first token's log-prob depends on them"
-        raise at(response, RolloutError, reason, field="prompt_ids")
-    return response.prompt_ids, response.token_ids

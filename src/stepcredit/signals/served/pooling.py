@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass
 from functools import cached_property, partial
-from hashlib import sha256
-from typing import Any, ClassVar, Literal
+from typing import Any
 
 import torch
 
 from stepcredit.errors import RolloutError, SettingError, SignalError
-from stepcredit.requires import require
-from stepcredit.settings.fields import choice
-from stepcredit.signals.prm.protocols import PROTOCOLS, Protocol
+from stepcredit.settings.fields import choice, declare
+from stepcredit.signals.prm.fingerprints import fingerprint_of_tokenizer
+from stepcredit.signals.prm.loading import load_tokenizer
+from stepcredit.signals.prm.protocol import PROTOCOLS, Protocol
 from stepcredit.signals.prm.reading import Reading
 from stepcredit.signals.registry import register_signal
 from stepcredit.signals.responses import Response, at
@@ -28,6 +28,14 @@ ROUNDING = 0.02
 """How far from 1 a server's probabilities may sum, as it rounds them."""
 
 
+def _is_protocol(value: Any) -> str | None:
+    return None if isinstance(value, str | Protocol) else "the name of a protocol, or one"
+
+
+def _is_mapping(value: Any) -> str | None:
+    return None if isinstance(value, Mapping) else "an object of fields"
+
+
 @register_signal("prm-served")
 @dataclass(frozen=True, kw_only=True)
 class ServedPRM(Served):
@@ -38,8 +46,9 @@ class ServedPRM(Served):
     protocol makes the score of them: class 1 for Qwen's, p(1) - p(0) for PURE's.
 
     Args:
-        protocol: of a model with two classes, by name, or with fields of its own.
-        tokenizer: the reward model's, as a path or loaded; None for one at `model`.
+        protocol: of a model with two classes, by name or as a `Protocol`.
+        protocol_settings: fields of the protocol named.
+        tokenizer: the reward model's, as a folder, a name or loaded; None for the one at `model`.
         pooling: "step" or "all", as the server was started.
         empty: "refuse" an empty response, or "score" it.
 
@@ -47,36 +56,37 @@ class ServedPRM(Served):
         SettingError: a field out of range, or a protocol of another kind of model.
 
     Example:
-        >>> prm = ServedPRM(url="http://localhost:8000", model="Qwen/Qwen2.5-Math-PRM-7B")
-        >>> prm.protocol
-        'qwen2.5-math-prm'
+        >>> where = {"url": "http://localhost:8000", "model": "Qwen/Qwen2.5-Math-PRM-7B"}
+        >>> ServedPRM(**where, protocol="qwen2.5-math-prm").protocol_used.range
+        (0.0, 1.0)
 
     Source: vLLM, `/pooling` with the task token_classify. Differs: steps are picked by the places
     of their tags, so that a tag which a response writes itself shifts nothing.
     """
 
-    grain: ClassVar[Literal["steps", "tokens"]] = "steps"
-
-    protocol: str | Protocol = "qwen2.5-math-prm"
-    tokenizer: Any = field(default=None, compare=False, repr=False)
+    grain = "steps"
+    protocol: Any = declare(MISSING, _is_protocol, "how it is asked, by name", kw_only=True)
+    protocol_settings: Any = declare({}, _is_mapping, "fields of the protocol")
+    tokenizer: Any = declare(None, lambda _: None, "folder, name, or loaded; the one at model")
     pooling: str = choice("step", ("step", "all"), "where the server gives probabilities")
-    empty: str = choice("refuse", ("refuse", "score"), "what is done with an empty response")
+    empty: str = choice("refuse", ("refuse", "score"), "what becomes of empty responses")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self._protocol.head not in HEADS:
-            reason = f"{self._protocol.name} has no two classes, which /pooling is asked for"
+        if self.protocol_used.head not in HEADS:
+            reason = f"{self.protocol_used.name} has no two classes, which /pooling is asked for"
             raise SettingError(reason, field="protocol")
 
-    @property
+    @cached_property
     def identity(self) -> dict[str, Any]:
         """Model, revision, protocol with its fields, and the tokenizer's fingerprint."""
+        protocol = {"name": self.protocol_used.name, **asdict(self.protocol_used)}  # type: ignore[call-overload]
         return {
             "signal": self.name,
             "model": self.model,
             "revision": self.revision,
-            "protocol": [self._protocol.name, asdict(self._protocol)],  # type: ignore[call-overload]
-            "tokenizer": fingerprint(self._tokenizer),
+            "protocol": protocol,
+            "tokenizer": fingerprint_of_tokenizer(self.tokenizer_used),
         }
 
     async def ask(self, asking: Any, response: Response) -> list[float]:
@@ -94,12 +104,15 @@ class ServedPRM(Served):
         }
         places = self._places(response, reading)
         pairs = await asking("/pooling", body, partial(probabilities, reading.positions, places))
-        scores: list[float] = self._protocol.score(torch.tensor(pairs).double().log()).tolist()
+        scores: list[float] = self.protocol_used.score(
+            torch.tensor(pairs, dtype=torch.float64).log()
+        ).tolist()
         return scores
 
     def _reading(self, response: Response) -> Reading:
         try:
-            return self._protocol.encode(self._tokenizer, response.prompt, response.step_texts)
+            tokenizer, steps = self.tokenizer_used, response.step_texts
+            return self.protocol_used.encode(tokenizer, response.prompt, steps)
         except (RolloutError, SignalError) as error:
             raise at(response, type(error), error.reason, field=error.field) from error
 
@@ -114,23 +127,17 @@ class ServedPRM(Served):
         return [place for place, id in enumerate(reading.ids) if id in tags]
 
     @cached_property
-    def _protocol(self) -> Protocol:
+    def protocol_used(self) -> Protocol:
+        """The protocol, built from its name and fields."""
         if isinstance(self.protocol, Protocol):
             return self.protocol
-        return PROTOCOLS.build(self.protocol)
+        return PROTOCOLS.build(self.protocol, **self.protocol_settings)
 
     @cached_property
-    def _tokenizer(self) -> Any:
-        if self.tokenizer is not None and not isinstance(self.tokenizer, str):
-            return self.tokenizer
-        require("signals", "transformers")
-        from transformers import AutoTokenizer
-
-        try:
-            return AutoTokenizer.from_pretrained(self.tokenizer or self.model)
-        except (OSError, ValueError) as error:
-            reason = f"no tokenizer at {self.tokenizer or self.model}: tokenizer=PATH names it"
-            raise SettingError(reason, field="tokenizer") from error
+    def tokenizer_used(self) -> Any:
+        """The tokenizer, loaded on first use."""
+        source = self.model if self.tokenizer is None else self.tokenizer
+        return load_tokenizer(source) if isinstance(source, str) else source
 
 
 def probabilities(
@@ -164,9 +171,3 @@ def _pair(row: Any, step: int) -> tuple[float, float]:
     if min(wrong, right) < 0 or abs(wrong + right - 1) > ROUNDING:
         raise Fault(f"the row of step {step} is {row}, expected two probabilities")
     return wrong, right
-
-
-def fingerprint(tokenizer: Any) -> str:
-    """A tokenizer's own digest: its vocabulary, rules and chat template."""
-    rules = tokenizer.backend_tokenizer.to_str()
-    return sha256(f"{rules}\0{tokenizer.chat_template}".encode()).hexdigest()[:16]

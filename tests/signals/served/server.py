@@ -1,0 +1,175 @@
+"""A server that speaks vLLM's, OpenAI's and SGLang's protocols, and misbehaves on demand.
+
+Run as a script it prints its port and serves until it is killed. `POST /plan` sets what it does and
+forgets what it counted; `GET /count` tells what it counted. Its "models" are formulas of what they
+are asked, given in `answers.py` beside it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import struct
+import sys
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+import answers
+
+DEFAULTS: dict[str, Any] = {
+    "share": 0.0,  # of the distinct questions, how many get a fault the first time
+    "kinds": [],  # of those faults
+    "times": 1,  # how often such a question gets its fault
+    "cursed": None,  # a question whose body holds this gets a fault every time ...
+    "curse": "error",  # ... of this kind
+    "delay": 0.0,  # seconds before every answer
+    "fail": None,  # [status, body, headers]: the answer to everything
+    "setting": {},  # how the models were started: step_tag_id, alphabet ...
+}
+QUIET = {"refuse", "hang", "torn", "empty"}
+
+
+@dataclass
+class State:
+    """What the server does, and what it has seen."""
+
+    plan: dict[str, Any] = field(default_factory=lambda: dict(DEFAULTS))
+    asked: dict[bytes, int] = field(default_factory=dict)
+    faults: dict[str, int] = field(default_factory=dict)
+    connections: int = 0
+    open: int = 0
+    running: int = 0
+    most: int = 0
+    last: Any = None
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+STATE = State()
+
+
+def counted() -> dict[str, Any]:
+    """What `/count` tells; the connection that asks is left out."""
+    return {
+        "requests": sum(STATE.asked.values()),
+        "questions": len(STATE.asked),
+        "faults": STATE.faults,
+        "connections": STATE.connections,
+        "open": STATE.open - 1,
+        "running": STATE.running,
+        "most": STATE.most,
+        "last": STATE.last,
+        "headers": STATE.headers,
+    }
+
+
+def fault_of(body: bytes, times: int) -> str | None:
+    """The fault that a question gets when it is asked for the n-th time, from 0."""
+    plan = STATE.plan
+    if plan["cursed"] and plan["cursed"].encode() in body:
+        return plan["curse"]
+    if times >= plan["times"] or not plan["kinds"]:
+        return None
+    digest = sha256(body).digest()
+    lot = int.from_bytes(digest[:4]) / 2**32
+    return plan["kinds"][digest[4] % len(plan["kinds"])] if lot < plan["share"] else None
+
+
+async def request(reader: asyncio.StreamReader) -> tuple[str, dict[str, str], bytes] | None:
+    """Path, headers and body of the next request on a connection; None at its end."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    first, *lines = head.decode("latin-1").split("\r\n")
+    headers = {k.lower(): v.strip() for k, _, v in (line.partition(":") for line in lines if line)}
+    return (
+        first.split()[1],
+        headers,
+        await reader.readexactly(int(headers.get("content-length", 0))),
+    )
+
+
+def reply(writer: asyncio.StreamWriter, status: int, body: bytes, **headers: Any) -> bytes:
+    """An answer's bytes."""
+    lines = [f"HTTP/1.1 {status} X", f"Content-Length: {len(body)}"]
+    lines += ["Content-Type: application/json"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode() + body
+
+
+async def answer(
+    path: str, body: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> bool:
+    """Answer, or misbehave; whether the connection goes on."""
+    times = STATE.asked.get(body, 0)
+    STATE.asked[body] = times + 1
+    plan, question = STATE.plan, json.loads(body)
+    STATE.last = question
+    fault = fault_of(body, times)
+    if fault:
+        STATE.faults[fault] = STATE.faults.get(fault, 0) + 1
+    await asyncio.sleep(plan["delay"] + (0.1 if fault == "late" else 0.0))
+    if plan["fail"]:
+        status, text, headers = plan["fail"]
+        writer.write(reply(writer, status, text.encode(), **headers))
+        return True
+    if fault == "refuse":
+        off = struct.pack("ii", 1, 0)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, off)
+        return False
+    if fault == "hang":
+        await reader.read(1)
+        return False
+    if fault in ("error", "busy"):
+        status = 503 if fault == "error" else 429
+        said = json.dumps({"error": {"message": f"{fault} on\npurpose", "code": status}})
+        writer.write(reply(writer, status, said.encode(), Retry_After=0))
+        return True
+    found = answers.ENDPOINTS[path](question, plan["setting"], fault)
+    whole = reply(writer, 200, b"<html>" if fault == "garbage" else json.dumps(found).encode())
+    writer.write(whole if fault != "torn" else whole[:-10])
+    return fault != "torn"
+
+
+async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """One connection, to its end."""
+    STATE.connections += 1
+    STATE.open += 1
+    try:
+        while True:
+            path, headers, body = await request(reader)
+            if path == "/plan":
+                fresh = State(DEFAULTS | json.loads(body), open=STATE.open)
+                STATE.__dict__.update(fresh.__dict__)
+                writer.write(reply(writer, 200, b"{}"))
+            elif path == "/count":
+                writer.write(reply(writer, 200, json.dumps(counted()).encode()))
+            else:
+                STATE.headers = headers
+                STATE.running += 1
+                STATE.most = max(STATE.most, STATE.running)
+                try:
+                    goes_on = await answer(path, body, reader, writer)
+                finally:
+                    STATE.running -= 1
+                if not goes_on:
+                    break
+            await writer.drain()
+    except (asyncio.IncompleteReadError, ConnectionError):
+        pass
+    finally:
+        STATE.open -= 1
+        writer.close()
+
+
+async def main() -> None:
+    """Serve on a free port, or on the one that is given."""
+    port = int(sys.argv[1]) if len(sys.argv) > 1 else 0
+    server = await asyncio.start_server(serve, "127.0.0.1", port, limit=1 << 24)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,259 @@
+"""The cache gives back what was scored, exactly, and outlives kills and other writers."""
+
+from __future__ import annotations
+
+import multiprocessing
+import random
+import sqlite3
+import struct
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tests.signals.writers import Digits, texts, truth, write
+
+from stepcredit.errors import FileError, SettingError, SignalError
+from stepcredit.signals.cache import Cached, ScoreStore, key_of
+from stepcredit.signals.responses import Response
+from stepcredit.signals.signal import Scored
+
+WRITERS = 4
+KILLS = 40
+COUNT = 40_000
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A file that is not there yet."""
+    return tmp_path / "scores.sqlite"
+
+
+def test_second_run_asks_for_nothing(path: Path) -> None:
+    responses, first, second = texts(30), Digits(), Digits()
+    expected = [truth(response.text) for response in responses]
+    assert Cached(first, path).scores(responses) == expected
+    assert Cached(second, path).scores(responses) == expected
+    assert (len(first.asked), second.asked) == (30, [])
+
+
+def test_interrupted_run_goes_on_where_it_was(path: Path) -> None:
+    responses = texts(30)
+    stream = Cached(Digits(), path).stream(responses)
+    done = {index for index, _ in (next(stream) for _ in range(12))}
+    stream.close()
+    rest = Digits()
+    assert Cached(rest, path).scores(responses) == [truth(r.text) for r in responses]
+    missing = {f"row {row}" for row in range(30)} - {f"row {row}" for row in done}
+    assert set(rest.asked) == missing
+    assert len(rest.asked) == 18
+
+
+def test_like_responses_are_scored_once(path: Path) -> None:
+    one, other = texts(2)
+    responses = [one, other, replace(one, name="again"), one]
+    signal = Digits()
+    scores = Cached(signal, path).scores(responses)
+    assert scores == [truth(r.text) for r in responses]
+    assert sorted(signal.asked) == ["row 0", "row 1"]
+
+
+def test_another_model_is_asked_anew(path: Path) -> None:
+    responses, later = texts(3), Digits(version=2)
+    Cached(Digits(), path).scores(responses)
+    assert Cached(later, path).scores(responses) == [truth(r.text, 2) for r in responses]
+    assert len(later.asked) == 3
+
+
+@pytest.mark.parametrize(
+    "scores", [[0.1, -0.0, 5e-324, 1.7976931348623157e308], [], [1 / 3, -1 / 3]]
+)
+def test_numbers_come_back_bit_for_bit(path: Path, scores: list[float]) -> None:
+    with ScoreStore(path) as store:
+        store.put(b"k", scores)
+    with ScoreStore(path) as store:
+        found = store.get([b"k"])[b"k"]
+    assert struct.pack(f"<{len(scores)}d", *found) == struct.pack(f"<{len(scores)}d", *scores)
+
+
+def test_more_keys_than_one_statement_takes(path: Path) -> None:
+    keys = [row.to_bytes(4) for row in range(2345)]
+    with ScoreStore(path) as store:
+        for row, key in enumerate(keys):
+            store.put(key, [float(row)])
+        assert store.get(keys) == {key: [float(row)] for row, key in enumerate(keys)}
+
+
+def test_first_scores_stay(path: Path) -> None:
+    with ScoreStore(path) as store:
+        store.put(b"k", [1.0])
+        store.put(b"k", [2.0])
+        assert store.get([b"k"]) == {b"k": [1.0]}
+
+
+class Failing(Digits):
+    """Fails after three responses."""
+
+    def stream(self, responses: Sequence[Response]) -> Iterator[Scored]:
+        """Three, then an error."""
+        for scored in super().stream(responses):
+            if len(self.asked) > 3:
+                raise SignalError("the server is gone")
+            yield scored
+
+
+def test_failed_run_keeps_what_it_had(path: Path) -> None:
+    responses, rest = texts(10), Digits()
+    with pytest.raises(SignalError, match=r"\Athe server is gone\Z"):
+        Cached(Failing(), path).scores(responses)
+    assert Cached(rest, path).scores(responses) == [truth(r.text) for r in responses]
+    assert len(rest.asked) == 7
+
+
+class Short(Digits):
+    """Gives one score too few."""
+
+    def stream(self, responses: Sequence[Response]) -> Iterator[Scored]:
+        """All but the last."""
+        for index, scores in super().stream(responses):
+            yield index, scores[:-1]
+
+
+def test_scores_that_do_not_fit_are_not_kept(path: Path) -> None:
+    with pytest.raises(SignalError) as caught:
+        Cached(Short(), path).scores(texts(3)[1:])
+    assert str(caught.value) == "row 2: 3 scores for 4 tokens"
+    with ScoreStore(path) as store:
+        assert store.get([key_of(Digits(), response) for response in texts(3)]) == {}
+
+
+class Grouped(Digits):
+    """Depends on the other responses."""
+
+    cacheable = False
+
+
+def test_signal_of_groups_is_refused(path: Path) -> None:
+    with pytest.raises(SettingError) as caught:
+        Cached(Grouped(), path)
+    assert str(caught.value) == "cache: the scores of digits depend on the other responses"
+
+
+def damage(path: Path) -> None:
+    """Change one number under its digest."""
+    with sqlite3.connect(path) as base:
+        base.execute("UPDATE scores SET numbers = ?", (struct.pack("<d", 0.5),))
+    base.close()
+
+
+def test_damaged_entry_is_told(path: Path) -> None:
+    with ScoreStore(path) as store:
+        store.put(b"\x01\x02", [0.25])
+    damage(path)
+    with ScoreStore(path) as store, pytest.raises(FileError) as caught:
+        store.get([b"\x01\x02"])
+    assert str(caught.value) == f"{path}: the entry 0102 is damaged; delete the file"
+
+
+def no_database(path: Path) -> None:
+    path.write_text("rollouts, by mistake\n" * 100)
+
+
+def other_database(path: Path) -> None:
+    with sqlite3.connect(path) as base:
+        base.execute("CREATE TABLE mine (a)")
+    base.close()
+
+
+def later_form(path: Path) -> None:
+    ScoreStore(path).close()
+    with sqlite3.connect(path) as base:
+        base.execute("PRAGMA user_version = 7")
+    base.close()
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (no_database, "file is not a database"),
+        (other_database, "not a file of stepcredit's scores"),
+        (later_form, "of form 7, which this version does not read"),
+        (Path.mkdir, "unable to open database file"),
+    ],
+)
+def test_foreign_file_is_refused_untouched(path: Path, make: object, reason: str) -> None:
+    make(path)  # type: ignore[operator]
+    before = path.read_bytes() if path.is_file() else None
+    with pytest.raises(FileError) as caught:
+        Cached(Digits(), path).scores(texts(1))
+    assert str(caught.value) == f"{path}: {reason}"
+    assert before is None or path.read_bytes() == before
+
+
+def entries(path: Path) -> dict[bytes, bytes]:
+    """All entries, read without our code."""
+    base = sqlite3.connect(path)
+    found = dict(base.execute("SELECT key, numbers FROM scores").fetchall())
+    assert base.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    base.close()
+    return found
+
+
+def test_writers_that_are_killed_leave_only_whole_and_right_entries(path: Path) -> None:
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["tests.signals.writers"])
+    chance, seeds = random.Random(0), iter(range(1000))
+
+    def writer() -> multiprocessing.process.BaseProcess:
+        process = processes.Process(target=write, args=(str(path), COUNT, next(seeds)))
+        process.start()
+        return process
+
+    running = [writer() for _ in range(WRITERS)]
+    for _ in range(KILLS):
+        time.sleep(chance.uniform(0.01, 0.15))
+        victim = running.pop(chance.randrange(WRITERS))
+        assert victim.exitcode is None, "a writer ended by itself"
+        victim.kill()
+        victim.join()
+        running.append(writer())
+    for process in running:
+        process.kill()
+        process.join()
+
+    responses = texts(COUNT)
+    expected = {
+        key_of(Digits(), r): struct.pack(f"<{len(r.text)}d", *truth(r.text)) for r in responses
+    }
+    found = entries(path)
+    assert len(found) > KILLS * 10
+    assert all(numbers == expected[key] for key, numbers in found.items())
+    rest = Digits()
+    assert Cached(rest, path).scores(responses) == [truth(r.text) for r in responses]
+    assert len(rest.asked) == COUNT - len(found)
+    assert entries(path) == expected
+
+
+def found_files(folder: str, start: float) -> None:
+    """Open files that are not there yet, at the same moments as other processes."""
+    for number in range(20):
+        while time.time() < start + 0.02 * number:
+            pass
+        with ScoreStore(f"{folder}/{number}.sqlite") as store:
+            store.put(b"k", [float(number)])
+
+
+def test_processes_that_make_one_file_at_once_agree(tmp_path: Path) -> None:
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["tests.signals.writers"])
+    arguments = (str(tmp_path), time.time() + 3.0)
+    running = [processes.Process(target=found_files, args=arguments) for _ in range(WRITERS)]
+    for process in running:
+        process.start()
+    for process in running:
+        process.join()
+    assert [process.exitcode for process in running] == [0] * WRITERS
+    for number in range(20):
+        with ScoreStore(tmp_path / f"{number}.sqlite") as store:
+            assert store.get([b"k"]) == {b"k": [float(number)]}
