@@ -49,8 +49,8 @@ class Labelled(NamedTuple):
 def prm800k(row: dict[str, Any], reading: Reading) -> Iterator[Labelled]:
     """The steps taken: chosen, else written by the labeler (right, as their instructions had it).
 
-    A last step with neither is the first completion, the one that was found wrong. Rating 1 is
-    right, -1 wrong, null not labelled, and 0 what `neutral` says.
+    A last step with neither is the first completion, the one that was found wrong; without one, the
+    labeler gave up there. Rating 1 is right, -1 wrong, null not labelled, 0 what `neutral` says.
     """
     question = _text(_object(row, "question"), "problem", within="question")
     steps = _list(_object(row, "label"), "steps", within="label")
@@ -59,19 +59,20 @@ def prm800k(row: dict[str, Any], reading: Reading) -> Iterator[Labelled]:
     labels: list[int | None] = []
     others: list[Labelled] = []
     for index, step in enumerate(steps):
-        place = f"label.steps[{index}]"
+        place, last = f"label.steps[{index}]", index == len(steps) - 1
         choices = _completions(step, place, reading)
-        chosen = _chosen(step, place, len(choices), last=index == len(steps) - 1)
-        if chosen is None:
-            own = (_text(_object(step, "human_completion", place), "text", within=place), RIGHT)
-        else:
-            own = choices[chosen]
-        for other, (text, label) in enumerate(choices):
-            if other != chosen and label is not None:
-                unlabelled: list[int | None] = [None] * len(taken)
-                others.append(Labelled(question, [*taken, text], [*unlabelled, label], key))
-        taken.append(own[0])
-        labels.append(own[1])
+        if last and not choices and step.get("human_completion") is None:
+            break
+        chosen = _chosen(step, place, len(choices), last=last)
+        text, label = (_own(step, place), RIGHT) if chosen is None else choices[chosen]
+        before: list[int | None] = [None] * len(taken)
+        others += [
+            Labelled(question, [*taken, other], [*before, rated], key)
+            for number, (other, rated) in enumerate(choices)
+            if number != chosen and rated is not None
+        ]
+        taken.append(text)
+        labels.append(label)
     yield Labelled(question, taken, labels, key)
     if reading.alternatives:
         yield from others
@@ -79,14 +80,16 @@ def prm800k(row: dict[str, Any], reading: Reading) -> Iterator[Labelled]:
 
 def _completions(step: Any, place: str, reading: Reading) -> list[tuple[str, int | None]]:
     """Texts and labels of the steps that were offered; published rows have null for none."""
-    offered = _list(step, "completions", place, or_null=True)
+    if isinstance(step, dict) and step.get("completions") is None:
+        return []
     found = []
-    for index, completion in enumerate(offered):
+    for index, completion in enumerate(_list(step, "completions", place)):
         inner = f"{place}.completions[{index}]"
         text = _text(completion, "text", inner)
         rating = completion.get("rating")
         if rating not in RATINGS or isinstance(rating, bool | float):
-            raise RolloutError(f"expected -1, 0, 1 or null, got {rating!r}", field=f"{inner}.rating")
+            reason = f"expected -1, 0, 1 or null, got {rating!r}"
+            raise RolloutError(reason, field=f"{inner}.rating")
         label = {1: RIGHT, -1: WRONG, 0: NEUTRAL[reading.neutral], None: None}[rating]
         found.append((text, label))
     return found
@@ -94,18 +97,22 @@ def _completions(step: Any, place: str, reading: Reading) -> list[tuple[str, int
 
 def _chosen(step: dict[str, Any], place: str, offered: int, *, last: bool) -> int | None:
     """Index of the completion that was taken; None: the labeler's own was."""
-    chosen = step.get("chosen_completion")
+    chosen, field = step.get("chosen_completion"), f"{place}.chosen_completion"
     if chosen is None and step.get("human_completion") is not None:
         return None
-    field = f"{place}.chosen_completion"
-    if chosen is None and last and offered:
-        return 0
-    if chosen is None:
+    if chosen is None and not last:
         raise RolloutError("is null, and so is human_completion, but steps follow", field=field)
+    chosen = 0 if chosen is None else chosen
     if not isinstance(chosen, int) or isinstance(chosen, bool) or not 0 <= chosen < offered:
         reason = f"expected the index of one of {offered} completions, got {chosen!r}"
         raise RolloutError(reason, field=field)
     return chosen
+
+
+def _own(step: dict[str, Any], place: str) -> str:
+    """The step that the labeler wrote."""
+    own = _object(step, "human_completion", place)
+    return _text(own, "text", within=f"{place}.human_completion")
 
 
 def math_shepherd(row: dict[str, Any], reading: Reading) -> Iterator[Labelled]:
@@ -223,10 +230,8 @@ def _object(row: Any, field: str, within: str = "") -> dict[str, Any]:
     return value
 
 
-def _list(row: Any, field: str, within: str = "", *, or_null: bool = False) -> list[Any]:
+def _list(row: Any, field: str, within: str = "") -> list[Any]:
     value = row.get(field) if isinstance(row, dict) else None
-    if value is None and or_null:
-        return []
     if not isinstance(value, list):
         raise RolloutError(f"expected a list, got {value!r:.60}", field=_named(within, field))
     return value

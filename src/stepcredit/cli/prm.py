@@ -1,0 +1,241 @@
+"""`stepcredit prm`: train a reward model on labelled steps, and judge any signal by them."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from stepcredit.cli.options import Imports, import_modules, setting
+from stepcredit.cli.prm_report import bars, print_figures
+from stepcredit.cli.told import INTERRUPTED, say, told_in_one_line
+from stepcredit.errors import FileError, SettingError, StepCreditError
+
+if TYPE_CHECKING:
+    from stepcredit.signals.signal import Signal
+    from stepcredit.signals.training.reading import Read
+
+SHARE_FOR_THRESHOLD = 0.2
+TRAIN_FIELDS = (
+    "protocol, protocol_settings, epochs, max_steps, learning_rate, warmup, schedule, "
+    "weight_decay, batch_tokens, accumulate, label_smoothing, mask_after_error, max_length, "
+    "overlong, precision, checkpoint_every"
+)
+
+Rows = Annotated[
+    list[str],
+    typer.Argument(metavar="ROWS...", help="Step-labelled rows: .jsonl, .jsonl.gz, .parquet."),
+]
+NewRows = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="ROWS...", help="Step-labelled rows: .jsonl, .jsonl.gz, .parquet."),
+]
+Format = Annotated[
+    str,
+    typer.Option(help="prm800k, math-shepherd, prmbench, processbench, stepwise; auto: by fields."),
+]
+BadRows = Annotated[str, typer.Option(help="refuse, or skip and count.")]
+Neutral = Annotated[str, typer.Option(help="PRM800K's rating 0: right, wrong or ignore.")]
+Alternatives = Annotated[
+    bool, typer.Option("--alternatives", help="PRM800K: steps not taken, too.")
+]
+Originals = Annotated[bool, typer.Option(help="PRMBench: the unmodified solutions, too.")]
+Seed = Annotated[int, typer.Option(help="Of the split by question, and of training.")]
+Model = Annotated[
+    str | None, typer.Option(metavar="PATH", help="The body: a folder, or a name on the Hub.")
+]
+Folder = Annotated[
+    Path | None, typer.Option("--output", "-o", metavar="DIR", help="New folder of the model.")
+]
+Resume = Annotated[Path | None, typer.Option(metavar="DIR", help="Go on with the run in DIR.")]
+TrainSet = Annotated[
+    list[str],
+    typer.Option("--set", metavar="FIELD=VALUE", help=f"One of {TRAIN_FIELDS}. May be repeated."),
+]
+SignalSet = Annotated[
+    list[str],
+    typer.Option("--set", metavar="FIELD=VALUE", help="A field of the signal. May be repeated."),
+]
+
+app = typer.Typer(
+    name="prm",
+    help="Train a process reward model on labelled steps; judge any signal by them.",
+    no_args_is_help=True,
+)
+
+
+@app.command()
+@told_in_one_line
+def train(
+    rows: NewRows = None,
+    model: Model = None,
+    output: Folder = None,
+    settings: TrainSet = [],  # noqa: B006 - typer reads the default, nothing changes it
+    format: Format = "auto",
+    bad_rows: BadRows = "refuse",
+    neutral: Neutral = "right",
+    alternatives: Alternatives = False,
+    originals: Originals = True,
+    seed: Seed = 0,
+    test: Annotated[float, typer.Option(help="Share of the questions for figures.")] = 0.2,
+    validation: Annotated[
+        float, typer.Option(help="Share of the questions for the threshold.")
+    ] = 0.1,
+    resume: Resume = None,
+) -> None:
+    """Fit a two-class head on a body; report F1, AUC and calibration on held-out questions."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    if resume is not None:
+        _train(resume, _recorded(resume), resume=True)
+        return
+    for value, name in ((rows, "ROWS"), (model, "--model"), (output, "-o")):
+        if not value:
+            raise StepCreditError("is needed, but for --resume", field=name)
+    reading = {"neutral": neutral, "alternatives": alternatives, "originals": originals}
+    fields = dict(map(setting, settings))
+    fields |= {"seed": seed, "test": test, "validation": validation}
+    record = {
+        "model": model,
+        "settings": fields,
+        "read": {"paths": rows, "format": format, "bad": bad_rows, "reading": reading},
+    }
+    assert output is not None
+    _train(output, record, resume=False)
+
+
+def _recorded(folder: Path) -> dict[str, Any]:
+    """What a run was started with."""
+    try:
+        record: dict[str, Any] = json.loads((folder / "training.json").read_bytes())
+        return {name: record[name] for name in ("model", "settings", "read")}
+    except (OSError, ValueError, KeyError):
+        raise FileError("holds no run to go on with", field=str(folder)) from None
+
+
+def _train(folder: Path, record: dict[str, Any], *, resume: bool) -> None:
+    from stepcredit.signals.training.settings import TrainSettings
+    from stepcredit.signals.training.train import train_prm
+
+    try:
+        settings = TrainSettings(**_known(record["settings"], TrainSettings))
+    except SettingError as error:
+        raise SettingError(error.reason, field=_option(error.field)) from None
+    read = _read(**record["read"])
+    try:
+        with bars() as shown:
+            figures = train_prm(
+                read.rows,
+                record["model"],
+                folder,
+                settings,
+                resume=resume,
+                told={"read": record["read"]},
+                report=shown.update,
+                scored=shown.score,
+            )
+    except KeyboardInterrupt:
+        say(f"interrupted; go on by: stepcredit prm train --resume {folder}")
+        raise typer.Exit(INTERRUPTED) from None
+    print_figures(figures, f"{folder}: judged on {figures['data']['questions']} held-out questions")
+
+
+@app.command(name="eval")
+@told_in_one_line
+def evaluate(
+    rows: Rows,
+    signal: Annotated[str, typer.Option(help="A signal, as `stepcredit signals` lists them.")],
+    settings: SignalSet = [],  # noqa: B006
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="DIR", help="For metrics.json and judged.png."),
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="A step below it is an error; chosen, if absent.")
+    ] = None,
+    pool: Annotated[
+        str, typer.Option(help="A step's score from its tokens': sum, mean, min or last.")
+    ] = "sum",
+    format: Format = "auto",
+    bad_rows: BadRows = "refuse",
+    neutral: Neutral = "right",
+    alternatives: Alternatives = False,
+    originals: Originals = True,
+    seed: Seed = 0,
+    test: Annotated[
+        float | None, typer.Option(help="Share of the questions judged; all others, if absent.")
+    ] = None,
+    validation: Annotated[
+        float | None, typer.Option(help="Share of the questions that choose the threshold.")
+    ] = None,
+    imports: Imports = [],  # noqa: B006
+) -> None:
+    """Judge any signal on labelled steps: F1 of the first error, AUC, calibration."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    import_modules(imports)
+    scorer = _named_signal(signal, settings)
+    reading = {"neutral": neutral, "alternatives": alternatives, "originals": originals}
+    read = _read(rows, format, bad_rows, reading)
+    if validation is None:
+        validation = SHARE_FOR_THRESHOLD if threshold is None else 0.0
+    from stepcredit.signals.training.evaluating import evaluate_signal
+
+    with bars() as shown:
+        figures = evaluate_signal(
+            scorer,
+            read.rows,
+            threshold=threshold,
+            pool=pool,
+            seed=seed,
+            test=1 - validation if test is None else test,
+            validation=validation,
+            output=output,
+            scored=shown.score,
+        )
+    print_figures(figures, f"{signal}: judged on {figures['data']['questions']} questions")
+
+
+def _named_signal(name: str, settings: list[str]) -> Signal:
+    """The signal that `--signal` and `--set` name."""
+    from stepcredit.signals.registry import signal
+
+    try:
+        return signal(name, **dict(map(setting, settings)))
+    except SettingError as error:
+        option = f"--set {error.field}" if error.field else f"--signal {name}"
+        raise SettingError(error.reason, field=option) from None
+
+
+def _read(paths: list[str], format: str, bad: str, reading: dict[str, Any]) -> Read:
+    """The labelled rows, and a line on those that were skipped."""
+    from stepcredit.signals.training.formats import Reading
+    from stepcredit.signals.training.reading import read_labelled
+
+    try:
+        read = read_labelled(paths, format, Reading(**reading), bad)
+    except SettingError as error:
+        option = "--bad-rows" if error.field == "bad" else f"--{error.field}"
+        raise SettingError(error.reason, field=option) from None
+    if read.faults:
+        say(f"{len(read.faults)} bad rows skipped, the first: {read.faults[0]}")
+    return read
+
+
+def _known(fields: dict[str, Any], kind: type) -> dict[str, Any]:
+    """The fields, none of them unknown."""
+    from dataclasses import fields as declared
+
+    from stepcredit.settings.registry import hint
+
+    names = [field.name for field in declared(kind)]
+    for field in fields:
+        if field not in names:
+            raise SettingError(f"no such field{hint(field, names)}", field=field)
+    return fields
+
+
+def _option(field: str | None) -> str:
+    own = ("seed", "test", "validation")
+    return f"--{field}" if field in own else f"--set {field}"

@@ -1,0 +1,96 @@
+"""What `stepcredit prm` says while it works, and the table it closes with."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+LINES = 10
+
+
+class Bars:
+    """A bar a stage on a terminal; else a line on stderr at every tenth of the way."""
+
+    def __init__(self, progress: Any) -> None:
+        self.progress = progress
+        self.tasks: dict[str, Any] = {}
+
+    def update(self, done: int, total: int, loss: float | None) -> None:
+        """Updates of the training."""
+        self._show("training", done, total, "" if loss is None else f"loss {loss:.4f}")
+
+    def score(self, part: str, done: int, total: int) -> None:
+        """Solutions scored."""
+        self._show(f"scoring {part}", done, total, "")
+
+    def _show(self, stage: str, done: int, total: int, figures: str) -> None:
+        if self.progress is None:
+            if done == total or done % max(1, total // LINES) == 0:
+                sys.stderr.write(f"{stage} {done}/{total}  {figures}".rstrip() + "\n")
+            return
+        if stage not in self.tasks:
+            self.tasks[stage] = self.progress.add_task(stage, total=total, figures="")
+        self.progress.update(self.tasks[stage], completed=done, figures=figures)
+
+
+@contextmanager
+def bars() -> Iterator[Bars]:
+    """Bars on stderr, while the block runs."""
+    if not sys.stderr.isatty():
+        yield Bars(None)
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description:>18}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[figures]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        yield Bars(progress)
+
+
+def print_figures(figures: dict[str, Any], title: str) -> None:
+    """The closing table, on standard output."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    table.add_column()
+    errors, steps = figures["first_error"], figures["steps"]
+    data, intervals = figures["data"], figures["intervals"]
+    wrong = f"{errors['solutions_wrong']:,} with an error"
+    right = f"{errors['solutions_right']:,} without"
+    table.add_row("first error: F1", _number(errors["f1"]), _interval(intervals["f1"]))
+    table.add_row("  found, where there is one", _number(errors["accuracy_wrong"]), wrong)
+    table.add_row("  none found, where there is none", _number(errors["accuracy_right"]), right)
+    table.add_row("  threshold", _number(errors["threshold"]), errors["threshold_from"])
+    table.add_section()
+    share = f"no signal: {_number(steps['wrong_share'])}"
+    table.add_row("steps: ROC AUC", _number(steps["roc_auc"]), _interval(intervals["roc_auc"]))
+    table.add_row("  average precision of wrong ones", _number(steps["average_precision"]), share)
+    counts = f"{data['steps']:,} steps, {data['wrong_steps']:,} wrong"
+    table.add_row("calibration: ECE", _number(figures["calibration"]["ece"]), counts)
+    table.add_row("  Brier", _number(figures["calibration"]["brier"]), "")
+    Console(soft_wrap=True).print(table)
+
+
+def _number(value: float | None) -> str:
+    return "none" if value is None else f"{value:.3f}"
+
+
+def _interval(interval: tuple[float, float] | None) -> str:
+    return f"[{interval[0]:.3f}, {interval[1]:.3f}]" if interval else ""
