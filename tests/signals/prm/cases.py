@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.signals.prm import checkpoints, reference, vocabularies
+
 from stepcredit.signals.prm import LocalPRM
 from stepcredit.signals.responses import Response
 from stepcredit.signals.splitting import splitter
-from tests.signals.prm import checkpoints, reference, vocabularies
 
 ROWS = [
     ("Janet's ducks lay 16 eggs. How many?", ["She eats 3.", "16 - 3 = 13 eggs.", "So 13."]),

@@ -13,16 +13,20 @@ import torch
 SYSTEM = "Please reason step by step, and put your final answer within \\boxed{}."
 
 
+def qwen_input(question: str, steps: list[str]) -> str:
+    """What Qwen2.5-Math-PRM-7B's card gives the tokenizer."""
+    written = f"<|im_start|>system\n{SYSTEM}<|im_end|>\n"
+    written += f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n"
+    return written + "<extra_0>".join(steps) + "<extra_0><|im_end|>\n"
+
+
 @torch.no_grad()
 def qwen(model: Any, tokenizer: Any, question: str, steps: list[str]) -> list[float]:
     """Qwen2.5-Math-PRM-7B's card; ReasonFlux's default template says the same system turn."""
     scores = []
     tag = tokenizer.encode("<extra_0>")[0]
     for count in range(1, len(steps) + 1):
-        written = f"<|im_start|>system\n{SYSTEM}<|im_end|>\n"
-        written += f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n"
-        written += "<extra_0>".join(steps[:count]) + "<extra_0><|im_end|>\n"
-        ids = tokenizer.encode(written)
+        ids = tokenizer.encode(qwen_input(question, steps[:count]))
         logits = model(torch.tensor([ids]))[0]
         probabilities = torch.softmax(logits, dim=-1)
         at = max(i for i, token in enumerate(ids) if token == tag)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-
-import stepcredit as sc
 from tests.signals.prm import vocabularies
 from tests.signals.prm.cases import CASES, ROWS, Case, bare, responses
+
+import stepcredit as sc
 
 KEEPS_INDENT = ("skywork", "pure", "token-classifier")
 
@@ -34,7 +34,8 @@ def test_scores_are_the_references(case: Case, tmp_path: Path) -> None:
         for got, wanted in zip(found, want, strict=True):
             assert got == pytest.approx(wanted, abs=1e-4)
     low, high = signal.protocol_used.range
-    assert low <= flat.min() and flat.max() <= high
+    assert low <= flat.min()
+    assert flat.max() <= high
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.protocol)

@@ -98,7 +98,22 @@ def llama() -> PreTrainedTokenizerFast:
 @cache
 def mistral() -> PreTrainedTokenizerFast:
     """As Mistral's: words that begin with a space, bytes where there is no piece, a first token."""
-    words = "ки + - 1 2 3 4 eggs lay the answer is Step She".split()
+    words = [
+        "ки",
+        "+",
+        "-",
+        "1",
+        "2",
+        "3",
+        "4",
+        "eggs",
+        "lay",
+        "the",
+        "answer",
+        "is",
+        "Step",
+        "She",
+    ]
     bytes_ = [f"<0x{byte:02X}>" for byte in range(256)]
     special = ["<unk>", "<s>", "</s>"]
     backend = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))

@@ -104,6 +104,11 @@ class HeadedModel(nn.Module):
         """The body's."""
         return self.body.config
 
+    @property
+    def num_tokens(self) -> int:
+        """Token ids it takes."""
+        return len(self.body.get_input_embeddings().weight)  # type: ignore[operator]
+
     def forward(self, ids: Tensor, mask: Tensor, rows: Tensor, positions: Tensor) -> Tensor:
         """The head's logits at (rows, positions).
 
@@ -136,6 +141,11 @@ class Classifier(nn.Module):
     def config(self) -> Any:
         """The model's."""
         return self.model.config
+
+    @property
+    def num_tokens(self) -> int:
+        """Token ids it takes."""
+        return len(self.model.get_input_embeddings().weight)  # type: ignore[operator]
 
     def forward(self, ids: Tensor, mask: Tensor, rows: Tensor, positions: Tensor) -> Tensor:
         """The classifier's logits at (rows, positions), as `HeadedModel.forward`."""

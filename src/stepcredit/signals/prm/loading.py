@@ -72,7 +72,7 @@ def load_scorer(
         if protocol.head in PUBLISHED:
             body = _whole(transformers.AutoModel, source, rest)
             head = PUBLISHED[protocol.head](body.config.hidden_size)
-            head.load_state_dict(read_weights(source, list(head.state_dict()), revision))
+            _fill(head, read_weights(source, list(head.state_dict()), revision))
             scorer: Scorer = HeadedModel(body, head)
         elif protocol.head == "words":
             model = _whole(transformers.AutoModelForCausalLM, source, rest)
@@ -158,6 +158,14 @@ def _read(file: str | None, names: Sequence[str]) -> dict[str, Tensor]:
             return {name: weights.get_tensor(name) for name in names if name in present}
     weights = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     return {name: weights[name] for name in names if name in weights}
+
+
+def _fill(head: nn.Module, weights: dict[str, Tensor]) -> None:
+    for name, own in head.state_dict().items():
+        if weights[name].shape != own.shape:
+            reason = f"{name} is {list(weights[name].shape)}, where {list(own.shape)} is expected"
+            raise SignalError(reason)
+    head.load_state_dict(weights)
 
 
 def _complete(found: dict[str, Tensor], names: Sequence[str]) -> dict[str, Tensor]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, asdict, dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from stepcredit.errors import RolloutError, SignalError
+from stepcredit.errors import RolloutError, SettingError, SignalError
 from stepcredit.settings.fields import check_fields, choice, declare, text, whole
 from stepcredit.signals.batching import length_batches
 from stepcredit.signals.prm.fingerprints import (
@@ -29,7 +30,7 @@ WINDOW = 2048
 
 
 def _is_model(value: Any) -> str | None:
-    return None if isinstance(value, str | torch.nn.Module) else "a path, a name or a model"
+    return None if isinstance(value, str | Path | torch.nn.Module) else "a path, a name or a model"
 
 
 def _is_protocol(value: Any) -> str | None:
@@ -50,7 +51,7 @@ class LocalPRM(Signal):
 
     Args:
         model: a checkpoint's folder, its name on the Hub, or a loaded model: a causal language
-            model, a token classifier, or a `HeadedModel`.
+            model, a token classifier, or a `HeadedModel`; it is put into evaluation mode.
         protocol: how it is asked, by name (`PROTOCOLS.names()`) or as a `Protocol`.
         protocol_settings: fields of the protocol named, such as {"separator": "\\n\\n"}.
         tokenizer: the reward model's, as a folder, a name or loaded; the model's own if absent.
@@ -89,8 +90,15 @@ class LocalPRM(Signal):
 
     def __post_init__(self) -> None:
         check_fields(self)
+        for name in ("model", "tokenizer"):
+            if isinstance(getattr(self, name), Path):
+                object.__setattr__(self, name, str(getattr(self, name)))
+        if not isinstance(self.model, str) and self.tokenizer is None:
+            raise SettingError("a loaded model needs one", field="tokenizer")
         if isinstance(self.protocol, str):
             PROTOCOLS.build(self.protocol, **self.protocol_settings)
+        elif self.protocol_settings:
+            raise SettingError("only for a protocol by name", field="protocol_settings")
 
     @cached_property
     def protocol_used(self) -> Protocol:
@@ -149,22 +157,30 @@ class LocalPRM(Signal):
                 yield from zip([start + index for index in batch], scores, strict=True)
 
     def _reading(self, response: Response) -> Reading:
-        """A response as the model's input, which must fit its context and the bound."""
+        """A response as the model's input."""
         try:
             reading = self.protocol_used.encode(
                 self.tokenizer_used, response.prompt, response.step_texts
             )
         except RolloutError as error:
             raise at(response, RolloutError, error.reason, field=error.field) from error
-        length = len(reading.ids)
-        context = getattr(self.scorer.config, "max_position_embeddings", None)
-        if context is not None and length > context:
-            reason = f"is {length} tokens with its prompt; the model's context is {context}"
-            raise at(response, RolloutError, reason, field="text")
-        if length > self.max_tokens_per_batch:
-            reason = f"is {length} tokens with its prompt; max_tokens_per_batch is "
-            raise at(response, RolloutError, f"{reason}{self.max_tokens_per_batch}", field="text")
+        self._check(response, reading)
         return reading
+
+    def _check(self, response: Response, reading: Reading) -> None:
+        """Refuse what the model can't take."""
+        length, highest = len(reading.ids), max(reading.ids)
+        context = getattr(self.scorer.config.get_text_config(), "max_position_embeddings", None)
+        for limit, what in (
+            (context, "the model's context"),
+            (self.max_tokens_per_batch, "max_tokens_per_batch"),
+        ):
+            if limit is not None and length > limit:
+                reason = f"is {length} tokens with its prompt, but {what} is {limit}"
+                raise at(response, RolloutError, reason, field="text")
+        if highest >= self.scorer.num_tokens:
+            reason = f"the tokenizer has token {highest}, the model {self.scorer.num_tokens} tokens"
+            raise SignalError(f"{reason}: they don't belong together")
 
     @torch.inference_mode()
     def _score(self, readings: Sequence[Reading]) -> list[list[float]]:
