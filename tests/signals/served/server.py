@@ -27,10 +27,10 @@ DEFAULTS: dict[str, Any] = {
     "cursed": None,  # a question whose body holds this gets a fault every time ...
     "curse": "error",  # ... of this kind
     "delay": 0.0,  # seconds before every answer
+    "wait": 0,  # seconds that the fault "busy" asks to wait
     "fail": None,  # [status, body, headers]: the answer to everything
     "setting": {},  # how the models were started: step_tag_id, alphabet ...
 }
-QUIET = {"refuse", "hang", "torn", "empty"}
 
 
 @dataclass
@@ -78,8 +78,8 @@ def fault_of(body: bytes, times: int) -> str | None:
     return plan["kinds"][digest[4] % len(plan["kinds"])] if lot < plan["share"] else None
 
 
-async def request(reader: asyncio.StreamReader) -> tuple[str, dict[str, str], bytes] | None:
-    """Path, headers and body of the next request on a connection; None at its end."""
+async def request(reader: asyncio.StreamReader) -> tuple[str, dict[str, str], bytes]:
+    """Path, headers and body of the next request on a connection."""
     head = await reader.readuntil(b"\r\n\r\n")
     first, *lines = head.decode("latin-1").split("\r\n")
     headers = {k.lower(): v.strip() for k, _, v in (line.partition(":") for line in lines if line)}
@@ -124,7 +124,7 @@ async def answer(
     if fault in ("error", "busy"):
         status = 503 if fault == "error" else 429
         said = json.dumps({"error": {"message": f"{fault} on\npurpose", "code": status}})
-        writer.write(reply(writer, status, said.encode(), Retry_After=0))
+        writer.write(reply(writer, status, said.encode(), Retry_After=plan["wait"]))
         return True
     found = answers.ENDPOINTS[path](question, plan["setting"], fault)
     whole = reply(writer, 200, b"<html>" if fault == "garbage" else json.dumps(found).encode())

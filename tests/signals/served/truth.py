@@ -42,6 +42,11 @@ def response(prompt: str, steps: list[str], name: str = "") -> Response:
     return Response(prompt, text, spans, ends, name, token_ids=ids, prompt_ids=asked)
 
 
+CURSED = response("Why ☠?", ["Because.\n\n", "So."], name="rollouts.jsonl:666")
+"""A response unlike all others: its tokens hold the id that `CURSE` names."""
+CURSE = f",{ALPHABET.index('☠')},"
+
+
 def responses(count: int, seed: int = 0) -> list[Response]:
     """Responses of 1 to 5 steps, all different."""
     chance = random.Random(seed)
