@@ -1,9 +1,9 @@
 """Rewards: rules that give a response one number. `reward(name, **settings)` builds one."""
 
 from stepcredit.rewards.adapters import TRLReward, compute_score, compute_score_async
+from stepcredit.rewards.base import Reward
 from stepcredit.rewards.boxed import after_thinking, answer_of, last_box, last_tag
 from stepcredit.rewards.registry import register_reward, reward, rewards
-from stepcredit.rewards.base import Reward
 
 __all__ = [
     "Reward",

@@ -8,8 +8,8 @@ from functools import lru_cache
 from typing import Any
 
 from stepcredit.errors import RolloutError
-from stepcredit.rewards.registry import reward
 from stepcredit.rewards.base import Reward
+from stepcredit.rewards.registry import reward
 from stepcredit.settings.fields import Frozen, frozen
 
 

@@ -73,4 +73,5 @@ def fact(facts: Facts, name: str, row: int) -> Any:
 def optional_fact(facts: Facts, name: str) -> Any:
     """What is known of a response under a name, arrays as lists; None where nothing is."""
     value = facts.get(name)
-    return value.tolist() if hasattr(value, "tolist") else value
+    to_list = getattr(value, "tolist", None)
+    return to_list() if to_list else value

@@ -17,9 +17,9 @@ def with_columns(path: str, columns: Mapping[str, Sequence[float]], out: IO[byte
     import pyarrow
     import pyarrow.parquet
 
-    types = {
-        name: pyarrow.bool_() if name == "format_ok" else pyarrow.float64() for name in columns
-    }
+    types = dict.fromkeys(columns, pyarrow.float64())
+    if "format_ok" in types:
+        types["format_ok"] = pyarrow.bool_()
     with open(path, "rb") as raw:
         source = pyarrow.parquet.ParquetFile(raw)
         kept = [field for field in source.schema_arrow if field.name not in columns]
@@ -29,8 +29,7 @@ def with_columns(path: str, columns: Mapping[str, Sequence[float]], out: IO[byte
         with pyarrow.parquet.ParquetWriter(out, schema) as writer:
             for batch in source.iter_batches():
                 rows = slice(first, first := first + batch.num_rows)
-                new = [
-                    pyarrow.array(columns[name][rows]).cast(kind) for name, kind in types.items()
-                ]
+                cells = {name: pyarrow.array(values[rows]) for name, values in columns.items()}
+                new = [cells[name].cast(kind) for name, kind in types.items()]
                 old = [batch.column(field.name) for field in kept]
                 writer.write_batch(pyarrow.record_batch([*old, *new], schema=schema))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from stepcredit.rewards.base import Facts, Reward, fact
 from stepcredit.rewards.boxed import READERS, answer_of
 from stepcredit.rewards.registry import register_reward
-from stepcredit.rewards.base import Facts, Reward, fact
 from stepcredit.settings.fields import choice, text
 
 

@@ -15,8 +15,8 @@ from stepcredit.data.batches import Batch
 from stepcredit.data.files import RolloutFile
 from stepcredit.data.splice import without_member
 from stepcredit.errors import FileError, RolloutError, SettingError
-from stepcredit.rewards.formats import Format
 from stepcredit.rewards.base import Reward
+from stepcredit.rewards.formats import Format
 
 
 @dataclass
@@ -89,9 +89,8 @@ def _check_kinds(rewards: Sequence[Reward]) -> None:
 def _text(fields: Mapping[str, Any], name: str, row: int) -> str:
     value = fields.get(name)
     if not isinstance(value, str):
-        reason = (
-            "missing: rewards read it" if value is None else f"expected a string, got {value!r}"
-        )
+        wrong = f"expected a string, got {value!r}"
+        reason = "missing: rewards read it" if value is None else wrong
         raise RolloutError(reason, row=row, field=name)
     return value
 

@@ -9,10 +9,10 @@ from typing import Any
 
 from stepcredit.errors import RolloutError
 from stepcredit.requires import require
+from stepcredit.rewards.base import Facts, Reward
 from stepcredit.rewards.boxed import READERS, answer_of
 from stepcredit.rewards.letters import BAD_GOLD, RIGHT, TIMED_OUT
 from stepcredit.rewards.registry import register_reward
-from stepcredit.rewards.base import Facts, Reward
 from stepcredit.rewards.workers import shared_pool
 from stepcredit.settings.fields import choice, number, text, whole
 
@@ -37,7 +37,7 @@ class ReasoningGym(Reward):
     """
 
     entry: str = text(
-        "entry", "the fact that holds the data set's row; where absent, the facts are the row"
+        "entry", "the fact that holds the data set's row; if absent, the facts are it"
     )
     dataset: str | None = text(None, "the data set's name; null: the row's metadata.source_dataset")
     read: str = choice("answer-tag", tuple(READERS), "where the answer stands in a response")

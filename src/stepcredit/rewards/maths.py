@@ -12,16 +12,17 @@ from stepcredit.errors import RolloutError
 from stepcredit.requires import require
 from stepcredit.rewards import letters
 from stepcredit.rewards.answers import (
+    base_of,
     has_foreign_digits,
     letter_of,
     option_of,
-    spelled,
     too_large,
     words_of,
 )
+from stepcredit.rewards.base import Facts, Reward, fact
 from stepcredit.rewards.boxed import READERS, answer_of, last_box, last_line
 from stepcredit.rewards.registry import register_reward
-from stepcredit.rewards.base import Facts, Reward, fact
+from stepcredit.rewards.spelling import spelled
 from stepcredit.rewards.workers import shared_pool
 from stepcredit.settings.fields import choice, number, text, whole
 
@@ -105,6 +106,8 @@ def _by_text(answer: str | None, gold: str) -> Verdict | None:
         return Verdict.RIGHT if same else Verdict.WRONG
     if _WHOLE.fullmatch(plain) and _WHOLE.fullmatch(expected):
         return Verdict.RIGHT if int(plain) == int(expected) else Verdict.WRONG
+    if base_of(expected) and base_of(plain) not in (None, base_of(expected)):
+        return Verdict.WRONG
     if too_large(expected):
         return Verdict.BAD_GOLD
     return Verdict.WRONG if too_large(plain) or has_foreign_digits(plain) else None

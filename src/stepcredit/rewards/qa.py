@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from stepcredit.errors import RolloutError
+from stepcredit.rewards.base import Facts, Reward, fact, optional_fact
 from stepcredit.rewards.boxed import READERS, after_thinking, answer_of
 from stepcredit.rewards.registry import register_reward
-from stepcredit.rewards.base import Facts, Reward, fact, optional_fact
 from stepcredit.rewards.support import gold_facts, named_facts
 from stepcredit.settings.fields import choice, text
 
@@ -124,10 +124,8 @@ class _QA(Reward):
 
 def _golds(facts: Facts, name: str, aliases: str, row: int) -> list[str]:
     first = fact(facts, name, row)
-    golds = [
-        *(first if isinstance(first, list | tuple) else [first]),
-        *(optional_fact(facts, aliases) or []),
-    ]
+    golds = list(first) if isinstance(first, list | tuple) else [first]
+    golds += optional_fact(facts, aliases) or []
     wrong = [gold for gold in golds if not isinstance(gold, str)]
     if wrong or not golds:
         reason = f"expected strings, got {wrong[0]!r}" if wrong else "expected an answer, got none"
