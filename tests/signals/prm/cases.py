@@ -20,7 +20,10 @@ ROWS = [
         "Is the café open?",
         ["Le café est à 5 € — naïve 🦆🦆.", "Yes, 東京 is.", "The answer is yes."],
     ),
-    ("Add 1 to 9.", ["Step 1: 9.\nStep 2: 10.", "  indented: 9 + 1", "= 10", "10", "\\boxed{10}"]),
+    (
+        "  Add 1 to 9.\n",
+        ["Step 1: 9.\nStep 2: 10.", "  indented: 9 + 1", "= 10", "10", "\\boxed{10}"],
+    ),
     ("Sell eggs.", ["She sells 13 * 2 = 26.", "So she makes $26 every day at the market.", "26."]),
     ("Say + or -.", ["+", "-", "+ + -", "the end"]),
 ]

@@ -59,7 +59,7 @@ def rlhflow(model: Any, tokenizer: Any, question: str, steps: list[str]) -> list
     scores = []
     for index, step in enumerate(steps):
         said = f"{question} {step}" if index == 0 else step
-        written += header.format("user") + said + "<|eot_id|>"
+        written += header.format("user") + said.strip() + "<|eot_id|>"
         written += header.format("assistant") + "+<|eot_id|>"
         ids = torch.tensor([tokenizer.encode(written, add_special_tokens=False)])
         logits = model(ids).logits[:, -3, candidates]

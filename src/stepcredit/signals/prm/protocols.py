@@ -164,6 +164,12 @@ class MathShepherd(Protocol):
         return logits.softmax(-1)[:, 0]
 
 
+def _exchanges(asked: list[str], answer: str) -> list[dict[str, str]]:
+    """A conversation in which every question gets the same answer."""
+    pairs = ((("user", text), ("assistant", answer)) for text in asked)
+    return [{"role": role, "content": text} for pair in pairs for role, text in pair]
+
+
 @PROTOCOLS.register("rlhflow")
 @dataclass(frozen=True)
 class RLHFlow(Protocol):
@@ -200,26 +206,25 @@ class RLHFlow(Protocol):
     def encode(self, tokenizer: Any, prompt: str, steps: Sequence[str]) -> Reading:
         """The whole conversation, read before each +."""
         good = single_token(self.name, tokenizer, self.good)
-        turns = []
-        for index, step in enumerate(steps):
-            asked = f"{prompt} {step.strip()}" if index == 0 else step.strip()
-            turns += [{"role": "user", "content": asked}]
-            turns += [{"role": "assistant", "content": self.good}]
-        conversation = render(self.name, tokenizer, turns)
-        starts = self._answers(tokenizer, turns, conversation)
+        asked = [step.strip() for step in steps]
+        asked[0] = f"{prompt} {asked[0]}".strip()
+        conversation, starts = self._appended(tokenizer, asked)
+        if conversation != render(self.name, tokenizer, _exchanges(asked, self.good)):
+            reason = "the chat template rewrites earlier turns, so one run can't read them all"
+            raise SignalError(f"{self.name}: {reason}")
         found = read_at_tags(self.name, tokenizer, conversation, starts, good, special=False)
         return Reading(found.ids, [position - 1 for position in found.positions])
 
-    def _answers(self, tokenizer: Any, turns: list[dict[str, str]], conversation: str) -> list[int]:
-        """The character at which each + starts, from the conversation up to it."""
-        starts = []
-        for size in range(2, len(turns) + 1, 2):
-            so_far = render(self.name, tokenizer, turns[:size])
-            if not conversation.startswith(so_far):
-                reason = "the chat template rewrites earlier turns, so one run can't read them all"
-                raise SignalError(f"{self.name}: {reason}")
-            starts.append(so_far.rindex(self.good))
-        return starts
+    def _appended(self, tokenizer: Any, asked: list[str]) -> tuple[str, list[int]]:
+        """The conversation as a template that only appends writes it, and where each + starts."""
+        question, answer = "\ue000", "\ue001"
+        one = render(self.name, tokenizer, _exchanges([question], answer))
+        two = render(self.name, tokenizer, _exchanges([question, question], answer))
+        before, _, rest = one.partition(question)
+        between, _, end = rest.partition(answer)
+        next_turn, _, _ = two[len(one) :].partition(question)
+        told, starts = put_tags([text + between for text in asked], self.good, end + next_turn)
+        return before + told + end, [len(before) + start for start in starts]
 
     def words(self, tokenizer: Any) -> list[int]:
         """The two verdicts' tokens."""
