@@ -41,34 +41,41 @@ class State:
     asked: dict[bytes, int] = field(default_factory=dict)
     faults: dict[str, int] = field(default_factory=dict)
     connections: int = 0
-    open: int = 0
     running: int = 0
     most: int = 0
     last: Any = None
     headers: dict[str, str] = field(default_factory=dict)
 
 
-STATE = State()
+@dataclass
+class Serving:
+    """What is now, and the connections open in all."""
+
+    state: State = field(default_factory=State)
+    open: int = 0
+
+
+NOW = Serving()
 
 
 def counted() -> dict[str, Any]:
     """What `/count` tells; the connection that asks is left out."""
+    state = NOW.state
     return {
-        "requests": sum(STATE.asked.values()),
-        "questions": len(STATE.asked),
-        "faults": STATE.faults,
-        "connections": STATE.connections,
-        "open": STATE.open - 1,
-        "running": STATE.running,
-        "most": STATE.most,
-        "last": STATE.last,
-        "headers": STATE.headers,
+        "requests": sum(state.asked.values()),
+        "questions": len(state.asked),
+        "faults": state.faults,
+        "connections": state.connections - 1,
+        "open": NOW.open - 1,
+        "running": state.running,
+        "most": state.most,
+        "last": state.last,
+        "headers": state.headers,
     }
 
 
-def fault_of(body: bytes, times: int) -> str | None:
+def fault_of(plan: dict[str, Any], body: bytes, times: int) -> str | None:
     """The fault that a question gets when it is asked for the n-th time, from 0."""
-    plan = STATE.plan
     if plan["cursed"] and plan["cursed"].encode() in body:
         return plan["curse"]
     if times >= plan["times"] or not plan["kinds"]:
@@ -99,16 +106,20 @@ def reply(writer: asyncio.StreamWriter, status: int, body: bytes, **headers: Any
 
 
 async def answer(
-    path: str, body: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    state: State,
+    path: str,
+    body: bytes,
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
 ) -> bool:
     """Answer, or misbehave; whether the connection goes on."""
-    times = STATE.asked.get(body, 0)
-    STATE.asked[body] = times + 1
-    plan, question = STATE.plan, json.loads(body)
-    STATE.last = question
-    fault = fault_of(body, times)
+    times = state.asked.get(body, 0)
+    state.asked[body] = times + 1
+    plan, question = state.plan, json.loads(body)
+    state.last = question
+    fault = fault_of(plan, body, times)
     if fault:
-        STATE.faults[fault] = STATE.faults.get(fault, 0) + 1
+        state.faults[fault] = state.faults.get(fault, 0) + 1
     await asyncio.sleep(plan["delay"] + (0.1 if fault == "late" else 0.0))
     if plan["fail"]:
         status, text, headers = plan["fail"]
@@ -132,34 +143,44 @@ async def answer(
     return fault != "torn"
 
 
+async def counted_answer(
+    path: str,
+    headers: dict[str, str],
+    body: bytes,
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+) -> bool:
+    """An answer, counted while it is under way."""
+    state = NOW.state
+    state.headers = headers
+    state.running += 1
+    state.most = max(state.most, state.running)
+    try:
+        return await answer(state, path, body, reader, writer)
+    finally:
+        state.running -= 1
+
+
 async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """One connection, to its end."""
-    STATE.connections += 1
-    STATE.open += 1
+    NOW.state.connections += 1
+    NOW.open += 1
     try:
-        while True:
+        goes_on = True
+        while goes_on:
             path, headers, body = await request(reader)
             if path == "/plan":
-                fresh = State(DEFAULTS | json.loads(body), open=STATE.open)
-                STATE.__dict__.update(fresh.__dict__)
+                NOW.state = State(DEFAULTS | json.loads(body))
                 writer.write(reply(writer, 200, b"{}"))
             elif path == "/count":
                 writer.write(reply(writer, 200, json.dumps(counted()).encode()))
             else:
-                STATE.headers = headers
-                STATE.running += 1
-                STATE.most = max(STATE.most, STATE.running)
-                try:
-                    goes_on = await answer(path, body, reader, writer)
-                finally:
-                    STATE.running -= 1
-                if not goes_on:
-                    break
+                goes_on = await counted_answer(path, headers, body, reader, writer)
             await writer.drain()
     except (asyncio.IncompleteReadError, ConnectionError):
         pass
     finally:
-        STATE.open -= 1
+        NOW.open -= 1
         writer.close()
 
 

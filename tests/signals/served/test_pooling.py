@@ -1,4 +1,4 @@
-"""A served process reward model: scores by each protocol, and ten thousand responses with faults."""
+"""A served reward model: scores by each protocol, and ten thousand responses with faults."""
 
 from __future__ import annotations
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -68,6 +68,9 @@ class Server:
 class Client:
     """Connections to a server, bounded in number and reused.
 
+    Each is an `httpx` client of its own: one client's pool looks at all its connections for every
+    request, which at 32 of them takes as long as all the rest.
+
     Args:
         server: where it is and how patiently it is asked.
 
@@ -78,22 +81,34 @@ class Client:
     def __init__(self, server: Server) -> None:
         self.server = server
         self._key = server.api_key
-        headers = {"Content-Type": "application/json"}
-        if self._key:
-            headers["Authorization"] = f"Bearer {self._key}"
-        limits = httpx.Limits(
-            max_connections=server.concurrency, max_keepalive_connections=server.concurrency
-        )
-        self._http = httpx.AsyncClient(headers=headers, limits=limits, timeout=None)
+        self._certificates = httpx.create_ssl_context()
         self._slots = anyio.CapacityLimiter(server.concurrency)
+        self._idle: list[httpx.AsyncClient] = []
         self._open = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        await self._open.enter_async_context(self._http)
         return self
 
     async def __aexit__(self, *error: Any) -> None:
         await self._open.aclose()
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[httpx.AsyncClient]:
+        """The connection used last of those that are free, or a new one within the bound."""
+        async with self._slots:
+            connection = self._idle.pop() if self._idle else await self._connect()
+            try:
+                yield connection
+            finally:
+                self._idle.append(connection)
+
+    async def _connect(self) -> httpx.AsyncClient:
+        headers = {"Authorization": f"Bearer {self._key}"} if self._key else None
+        one = httpx.Limits(max_connections=1)
+        new = httpx.AsyncClient(
+            headers=headers, limits=one, timeout=None, verify=self._certificates
+        )
+        return await self._open.enter_async_context(new)
 
     async def post(self, url: str, body: dict[str, Any]) -> Any:
         """One request: the JSON of its answer.
@@ -102,10 +117,10 @@ class Client:
             Fault: no answer in time, a torn one, or a status that may pass.
             Refused: any other status than 200, with the server's own message.
         """
-        async with self._slots:
+        async with self._connection() as connection:
             try:
                 with anyio.fail_after(self.server.timeout):
-                    answer = await self._http.post(url, json=body)
+                    answer = await connection.post(url, json=body)
             except TimeoutError:
                 raise Fault(f"no answer within {self.server.timeout:g} s") from None
             except httpx.RequestError as error:
