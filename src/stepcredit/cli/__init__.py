@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Callable
 
 import typer
 
+from stepcredit.cli import convert, prm
 from stepcredit.cli.compare import compare
 from stepcredit.cli.explain import explain
-from stepcredit.cli.methods import methods
+from stepcredit.cli.listing import methods, rewards, signals
+from stepcredit.cli.reward import reward
+from stepcredit.cli.score import score
 from stepcredit.cli.shape import shape
 from stepcredit.cli.told import told_in_one_line
 from stepcredit.cli.train import train
@@ -22,8 +26,17 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (validate, shape, explain, compare, methods, train):
-    app.command()(told_in_one_line(command))
+FILES, LISTS, TRAINING = "Rollout files", "What there is", "Training and judging"
+PANELS: dict[str, tuple[Callable[..., None], ...]] = {
+    FILES: (validate, score, reward, shape, explain, compare),
+    LISTS: (methods, signals, rewards),
+    TRAINING: (train,),
+}
+for panel, commands in PANELS.items():
+    for command in commands:
+        app.command(rich_help_panel=panel)(told_in_one_line(command))
+app.add_typer(convert.app, name="convert", rich_help_panel=FILES)
+app.add_typer(prm.app, name="prm", rich_help_panel=TRAINING)
 
 
 def main() -> None:

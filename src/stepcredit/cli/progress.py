@@ -33,3 +33,20 @@ def progress_bar(path: str) -> Iterator[Callable[[float], None] | None]:
     with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
         task = bar.add_task(printable(os.path.basename(path)), total=size)
         yield lambda share: bar.update(task, completed=share * size)
+
+
+@contextmanager
+def counting_bar(name: str) -> Iterator[Callable[[int, int], None] | None]:
+    """A callback that shows how many of how many are done; None where nobody would see it."""
+    if not _is_terminal():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn as Remaining
+
+    text = TextColumn("{task.description}", markup=False)
+    columns = (text, BarColumn(), MofNCompleteColumn(), Remaining())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(printable(name), total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

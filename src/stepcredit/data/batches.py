@@ -64,9 +64,13 @@ class Gathering:
     """Groups on their way into batches, apart by kinds of streams: a batch holds one kind of each.
 
     A batch is closed with the group that fills it.
+
+    Args:
+        most_tokens: tokens at which a batch is full.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most_tokens: int = BATCH_TOKENS) -> None:
+        self._most_tokens = most_tokens
         self._open: dict[Kinds, tuple[list[Row], int]] = {}
 
     def add(self, group: list[Row]) -> Iterator[Batch]:
@@ -75,7 +79,7 @@ class Gathering:
         rows, tokens = self._open.pop(kinds, ([], 0))
         rows += group
         tokens += sum(row.length for row in group)
-        if len(rows) >= BATCH_ROWS or tokens >= BATCH_TOKENS or len(self._open) == MOST_OPEN:
+        if len(rows) >= BATCH_ROWS or tokens >= self._most_tokens or len(self._open) == MOST_OPEN:
             yield Batch(rows)
         else:
             self._open[kinds] = rows, tokens

@@ -6,30 +6,37 @@ Where a closed group reappears, reading starts over with an index of where each 
 
 from __future__ import annotations
 
-import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-import numpy as np
 import orjson
-import torch
 
 from stepcredit.data.advantages import Advantages
 from stepcredit.data.atomic import folder_of, replacing
-from stepcredit.data.batches import Batch, Gathering, group_faults, kind_faults, label_of
+from stepcredit.data.batches import (
+    BATCH_TOKENS,
+    Batch,
+    Gathering,
+    group_faults,
+    kind_faults,
+    label_of,
+)
 from stepcredit.data.checks import Row, check_row
 from stepcredit.data.faults import Faults
-from stepcredit.data.jsonlines import TOO_DEEP, file_errors, parse
+from stepcredit.data.jsonlines import file_errors, parse
 from stepcredit.data.results import Results
 from stepcredit.data.rollouts import Rollouts
 from stepcredit.data.source import Line, Progress, Source
-from stepcredit.data.splice import Float32Array, with_advantages
+from stepcredit.data.splice import Float32Array, with_advantages, with_members
+from stepcredit.data.spool import Spool
 from stepcredit.errors import FileError, RolloutError, RowError
 
 State = TypeVar("State")
+Prepare = Callable[[dict[str, Any], int], dict[str, Any]]
 
 
 class _ReappearsError(Exception):
@@ -42,12 +49,17 @@ class RolloutFile:
     Args:
         path: a `.jsonl`, `.jsonl.gz` or `.parquet` file, or "-" for standard input.
         progress: called now and then with the share of the file read in the current pass.
+        prepare: makes of a row as read, and its line, the row that is checked: it may add what
+            the row lacks, such as tokens.
+        batch_tokens: tokens at which a batch is full.
 
     Raises:
         FileError: the file can't be opened.
         MissingExtra: a Parquet file without pyarrow.
 
     Example:
+        >>> import tempfile
+        >>> from stepcredit.data.writing import write_rollouts
         >>> path = Path(tempfile.mkdtemp()) / "rollouts.jsonl"
         >>> write_rollouts(path, [{"group": "q", "length": 2, "outcome": 1.0}])
         >>> with RolloutFile(path) as file:
@@ -55,8 +67,16 @@ class RolloutFile:
         1
     """
 
-    def __init__(self, path: str | Path, progress: Progress | None = None) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        progress: Progress | None = None,
+        *,
+        prepare: Prepare | None = None,
+        batch_tokens: int = BATCH_TOKENS,
+    ) -> None:
         self._source = Source(path, progress)
+        self._prepare, self._batch_tokens = prepare, batch_tokens
         self._scattered = False
         self._mute_gates, self._first_mute, self._left_out = 0, 0, 0
         self.path = self._source.name
@@ -88,7 +108,7 @@ class RolloutFile:
         """
         for line in self._source.lines():
             try:
-                yield _checked(line)
+                yield self._checked(line)
             except RolloutError as error:
                 raise RowError(
                     error.reason, path=self.path, line=line.number, field=error.field
@@ -124,6 +144,8 @@ class RolloutFile:
                 continue
             try:
                 state = step(state, batch)
+            except RowError:
+                raise
             except RolloutError as error:
                 _blame(batch, error, partial(step, state), faults)
         faults.throw(self.path)
@@ -132,7 +154,7 @@ class RolloutFile:
         return state
 
     def _batches(self, faults: Faults) -> Iterator[Batch]:
-        gathering = Gathering()
+        gathering = Gathering(self._batch_tokens)
         for group in self._groups(faults):
             yield from gathering.add(group)
         yield from gathering.rest()
@@ -161,12 +183,18 @@ class RolloutFile:
         lines = self._source.grouped_lines() if self._scattered else self._source.lines()
         for line in lines:
             try:
-                row = _checked(line)
+                row = self._checked(line)
             except RolloutError as error:
                 faults.add(line.number, error, breaks_row=True)
             else:
                 self._note(row)
                 yield row
+
+    def _checked(self, line: Line) -> Row:
+        fields = parse(line.raw)
+        if self._prepare is not None and isinstance(fields, dict):
+            fields = self._prepare(fields, line.number)
+        return check_row(fields, position=line.position, line=line.number)
 
     def _note(self, row: Row) -> None:
         self._left_out += row.left_out
@@ -198,7 +226,7 @@ class RolloutFile:
         def step(kept: Results, batch: Batch) -> Results:
             advantages = compute(batch.rollouts)
             with file_errors(str(output)):
-                kept.put(batch.rows, advantages)
+                kept.keep(batch.rows, advantages)
             return kept
 
         with results:
@@ -209,6 +237,61 @@ class RolloutFile:
                 self._write(results, out, str(output))
             return len(results)
 
+    def annotate(
+        self, output: str | Path, compute: Callable[[Batch], Iterable[Mapping[str, Any]]]
+    ) -> int:
+        """Write the file anew with further members in each row, in the same order.
+
+        Args:
+            output: a `.jsonl`, `.jsonl.gz` or `.parquet` file, or "-"; it may be the file itself.
+            compute: new members of each row of a batch of whole groups; they take the place of the
+                row's own of the same name. A RowError it raises is told as it is.
+
+        Returns:
+            Rows written.
+
+        Raises:
+            RowError: the first fault; the output is then as it was before.
+            FileError: a file that can't be read or written.
+        """
+        with file_errors(str(output)):
+            spool = Spool(folder_of(output))
+
+        def start() -> Spool:
+            spool.clear()
+            return spool
+
+        def step(kept: Spool, batch: Batch) -> Spool:
+            for row, members in zip(batch.rows, compute(batch), strict=True):
+                piece = orjson.dumps(members, option=orjson.OPT_SERIALIZE_NUMPY)
+                with file_errors(str(output)):
+                    kept.put(row.position, piece)
+            return kept
+
+        with spool:
+            self.fold(start, step)
+            with file_errors(str(output)):
+                spool.flush()
+            with replacing(output) as out:
+                self._write_annotated(spool, out, str(output))
+            return len(spool)
+
+    def _write_annotated(self, spool: Spool, out: IO[bytes], name: str) -> None:
+        if not name.endswith(".parquet"):
+            out.writelines(self._annotated(spool))
+        elif self._source.is_parquet:
+            from stepcredit.data.parquet import with_columns
+
+            with_columns(self.path, lambda: map(spool.get, range(len(spool))), out)
+        else:
+            from stepcredit.data.parquet import from_lines
+
+            from_lines(lambda: self._annotated(spool), out, name)
+
+    def _annotated(self, spool: Spool) -> Iterator[bytes]:
+        for position, raw in self._again(len(spool)):
+            yield with_members(raw, spool.get(position)) + b"\n"
+
     def _write(self, results: Results, out: IO[bytes], name: str) -> None:
         if not name.endswith(".parquet"):
             for line in self._shaped(results):
@@ -216,7 +299,7 @@ class RolloutFile:
         elif self._source.is_parquet:
             from stepcredit.data.parquet import with_column
 
-            arrays: Iterator[Float32Array] = map(results.get, range(len(results)))
+            arrays: Iterator[Float32Array] = map(results.advantages, range(len(results)))
             with_column(self.path, arrays, out)
         else:
             from stepcredit.data.parquet import from_lines
@@ -224,19 +307,18 @@ class RolloutFile:
             from_lines(lambda: self._shaped(results), out, name)
 
     def _shaped(self, results: Results) -> Iterator[bytes]:
-        done = 0
-        for position, _, raw in self._source.lines():
-            if position == len(results):
-                break
+        for position, raw in self._again(len(results)):
             replace = results.replaces(position)
-            yield with_advantages(raw, results.get(position), replace=replace) + b"\n"
+            yield with_advantages(raw, results.advantages(position), replace=replace) + b"\n"
+
+    def _again(self, rows: int) -> Iterator[tuple[int, bytes]]:
+        """The lines read before, which must still be there."""
+        done = 0
+        for position, _, raw in islice(self._source.lines(), rows):
+            yield position, raw
             done += 1
-        if done < len(results):
+        if done < rows:
             raise FileError(f"{self.path}: lost rows while it was read")
-
-
-def _checked(line: Line) -> Row:
-    return check_row(parse(line.raw), position=line.position, line=line.number)
 
 
 def _good(group: list[Row], faults: Faults) -> Iterator[list[Row]]:
@@ -272,6 +354,8 @@ def read_rows(path: str | Path) -> Iterator[dict[str, Any]]:
         FileError: the file can't be read.
 
     Example:
+        >>> import tempfile
+        >>> from stepcredit.data.writing import write_rollouts
         >>> path = Path(tempfile.mkdtemp()) / "rollouts.jsonl"
         >>> write_rollouts(path, [{"group": 1, "length": 3}])
         >>> list(read_rows(path))
@@ -294,6 +378,8 @@ def read_rollouts(path: str | Path) -> Rollouts:
         FileError: the file can't be read.
 
     Example:
+        >>> import tempfile
+        >>> from stepcredit.data.writing import write_rollouts
         >>> path = Path(tempfile.mkdtemp()) / "rollouts.jsonl"
         >>> write_rollouts(path, [{"group": 1, "token_scores": [0.5, 0.25]}])
         >>> read_rollouts(path).lengths.tolist()
@@ -312,68 +398,3 @@ def read_rollouts(path: str | Path) -> Rollouts:
 def _gathered(rows: list[Row], batch: Batch) -> list[Row]:
     rows.extend(batch.rows)
     return rows
-
-
-def write_rollouts(path: str | Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Write rows in the format; the file is there whole or not at all.
-
-    Args:
-        path: a `.jsonl`, `.jsonl.gz` or `.parquet` file, or "-".
-        rows: dictionaries, each checked by itself; values may be tensors and arrays (float32 is
-            written shortest).
-
-    Raises:
-        RolloutError: a row that breaks a rule; it carries the row and the field.
-        FileError: the file can't be written.
-
-    Example:
-        >>> path = Path(tempfile.mkdtemp()) / "rollouts.jsonl.gz"
-        >>> scores = torch.tensor([0.1, 0.2])
-        >>> write_rollouts(path, [{"group": 1, "token_scores": scores, "outcome": 1.0}])
-        >>> next(read_rows(path))
-        {'group': 1, 'token_scores': [0.1, 0.2], 'outcome': 1.0}
-    """
-    lines = (_line(row, position) for position, row in enumerate(rows))
-    with replacing(path) as out:
-        if not str(path).endswith(".parquet"):
-            out.writelines(lines)
-            return
-        from stepcredit.data.parquet import from_lines
-
-        with tempfile.TemporaryFile(dir=folder_of(path)) as spool:
-            spool.writelines(lines)
-
-            def again() -> Iterable[bytes]:
-                spool.seek(0)
-                return spool
-
-            from_lines(again, out, str(path))
-
-
-def _line(row: dict[str, Any], position: int) -> bytes:
-    options = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
-    try:
-        check_row({name: _plain(value) for name, value in row.items()})
-        line = orjson.dumps(row, default=_array, option=options)
-        parse(line)
-    except RolloutError as error:
-        raise RolloutError(error.reason, row=position, field=error.field) from None
-    except RecursionError:
-        raise RolloutError(TOO_DEEP, row=position) from None
-    except orjson.JSONEncodeError as error:
-        raise RolloutError(f"can't be written as JSON: {error}", row=position) from None
-    return line
-
-
-def _plain(value: Any) -> Any:
-    """Arrays as lists, so that a row about to be written is checked as one that was read."""
-    if isinstance(value, dict):
-        return {name: _plain(inner) for name, inner in value.items()}
-    return value.tolist() if isinstance(value, torch.Tensor | np.ndarray | np.generic) else value
-
-
-def _array(value: Any) -> Any:
-    if isinstance(value, torch.Tensor):
-        value = value.detach().cpu()
-        return (value.float() if value.dtype == torch.bfloat16 else value).numpy()
-    raise TypeError(f"{type(value).__name__} can't be written as JSON")

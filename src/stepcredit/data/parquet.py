@@ -84,6 +84,39 @@ def with_column(name: str, advantages: Iterable[Float32Array], out: IO[bytes]) -
                 writer.write_batch(arrow.record_batch([*columns, values], schema=schema))
 
 
+def with_columns(name: str, members: Callable[[], Iterable[bytes]], out: IO[bytes]) -> None:
+    """A Parquet file with further columns, in place of its own of the same name.
+
+    Args:
+        name: the file to read; its other columns keep their types.
+        members: gives anew at each call a JSON object a row, its new columns.
+        out: the file to write.
+
+    Raises:
+        FileError: members that fit no common schema.
+    """
+    arrow = _pyarrow()
+    with open(name, "rb") as raw, _arrow_errors(name, "the new columns fit no Parquet schema"):
+        added = _common_schema(map(parse, members()))
+        source = arrow.parquet.ParquetFile(raw)
+        kept = [field for field in source.schema_arrow if field.name not in added.names]
+        schema = arrow.schema([*kept, *added], metadata=source.schema_arrow.metadata)
+        rows = map(parse, members())
+        with arrow.parquet.ParquetWriter(out, schema) as writer:
+            for batch in source.iter_batches(_BATCH):
+                new = list(islice(rows, batch.num_rows))
+                new_columns = arrow.RecordBatch.from_pylist(new, schema=added).columns
+                columns = [batch.column(field.name) for field in kept]
+                writer.write_batch(arrow.record_batch([*columns, *new_columns], schema=schema))
+
+
+def _common_schema(rows: Iterable[dict[str, Any]]) -> Any:
+    schemas: list[Any] = []
+    for batch in _batches(rows):
+        schemas = [_unified([*schemas, _schema(batch)], as_text=False)]
+    return schemas[0]
+
+
 def _list_array(rows: list[Float32Array]) -> Any:
     arrow = _pyarrow()
     starts = np.cumsum([0, *map(len, rows)], dtype=np.int32)

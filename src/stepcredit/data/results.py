@@ -2,52 +2,31 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-from array import array
-from contextlib import suppress
-
 import numpy as np
 
 from stepcredit.data.advantages import Advantages
 from stepcredit.data.checks import Row
 from stepcredit.data.splice import Float32Array
+from stepcredit.data.spool import Spool
 from stepcredit.errors import RolloutError
 
 
-class Results:
+class Results(Spool):
     """One array of advantages a row, put in any order and taken by the row's position.
 
     Memory is 17 bytes a row. Use it as a context manager.
-
-    Args:
-        folder: where the temporary file lies; it has no name and is gone with the process.
     """
 
     def __init__(self, folder: str | None = None) -> None:
-        self._file = tempfile.TemporaryFile(dir=folder, buffering=1 << 20)  # noqa: SIM115
-        self._written = 0
-        self._start, self._size = array("q"), array("q")
+        super().__init__(folder)
         self._replaces = bytearray()
-
-    def __enter__(self) -> Results:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        with suppress(OSError):  # on a full disk closing fails again; the first error is told
-            self._file.close()
-
-    def __len__(self) -> int:
-        return len(self._size)
 
     def clear(self) -> None:
         """Forget all rows."""
-        self._file.seek(0)
-        self._file.truncate()
-        self._written = 0
-        self._start, self._size, self._replaces = array("q"), array("q"), bytearray()
+        super().clear()
+        self._replaces = bytearray()
 
-    def put(self, rows: list[Row], advantages: Advantages) -> None:
+    def keep(self, rows: list[Row], advantages: Advantages) -> None:
         """Keep the advantages of `rows`, 0 at tokens that are not trained.
 
         Raises:
@@ -59,27 +38,13 @@ class Results:
         for row in rows:
             values = _on_response(packed[at : at + row.length], row.mask)
             at += row.length
-            self._note(row, values.size)
-            self._file.write(values.data)
+            self.put(row.position, values.data)
+            self._replaces.extend(bytes(len(self) - len(self._replaces)))
+            self._replaces[row.position] = "advantages" in row.fields
 
-    def _note(self, row: Row, size: int) -> None:
-        missing = row.position + 1 - len(self._size)
-        if missing > 0:
-            self._start.extend([0] * missing)
-            self._size.extend([0] * missing)
-            self._replaces.extend(bytes(missing))
-        self._start[row.position], self._size[row.position] = self._written, size
-        self._replaces[row.position] = "advantages" in row.fields
-        self._written += size
-
-    def flush(self) -> None:
-        """Make all that was put readable."""
-        self._file.flush()
-
-    def get(self, position: int) -> Float32Array:
+    def advantages(self, position: int) -> Float32Array:
         """Advantages of the row with `position` rows before it, one a token of the response."""
-        start, size = self._start[position], self._size[position]
-        return np.frombuffer(os.pread(self._file.fileno(), 4 * size, 4 * start), dtype=np.float32)
+        return np.frombuffer(self.get(position), dtype=np.float32)
 
     def replaces(self, position: int) -> bool:
         """Did the row come with advantages?"""

@@ -1,4 +1,4 @@
-"""Advantages written into a row as it was read: every other byte of it stays."""
+"""Members written into a row as it was read: every other byte of it stays."""
 
 from __future__ import annotations
 
@@ -32,6 +32,25 @@ def with_advantages(raw: bytes, advantages: Float32Array, *, replace: bool) -> b
     return b'%b,"advantages":%b}' % (raw[:-1].rstrip(), dumps_array(advantages))
 
 
+def with_members(raw: bytes, members: bytes) -> bytes:
+    """A row's JSON object with the members of another at its end, in place of its own.
+
+    Args:
+        raw: a JSON object with at least one member.
+        members: a JSON object.
+
+    Example:
+        >>> with_members(b'{"group": 1, "outcome": 0}', b'{"outcome":1.0,"format":1.0}')
+        b'{"group": 1,"outcome":1.0,"format":1.0}'
+    """
+    present = _names(raw)
+    for name in _names(members):
+        if name in present:
+            raw = without_member(raw, name)
+    inside = members.strip()[1:-1]
+    return b"%b,%b}" % (raw[:-1].rstrip(), inside) if inside else raw
+
+
 def dumps_array(values: Float32Array) -> bytes:
     """A float32 array as JSON."""
     return orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY)
@@ -58,6 +77,10 @@ def without_member(raw: bytes, name: str) -> bytes:
         if text[at] == ",":
             at = _skip(text, at + 1)
     return (text[:start] + "".join(kept) + text[end:]).encode()
+
+
+def _names(raw: bytes) -> list[str]:
+    return list(_KEEP_DIGITS.decode(raw.decode()))
 
 
 def _skip(text: str, at: int) -> int:

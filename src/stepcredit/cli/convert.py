@@ -1,0 +1,98 @@
+"""`stepcredit convert`: what others wrote, as rollouts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import typer
+
+from stepcredit.cli.progress import counting_bar
+from stepcredit.cli.score import Tokenizer, loaded_tokenizer
+from stepcredit.cli.shape import Output
+from stepcredit.cli.told import told_in_one_line
+
+app = typer.Typer(help="Turn what others wrote into rollouts.", no_args_is_help=True)
+
+Solutions = Annotated[
+    str, typer.Argument(metavar="IN", help="GSM8K's example_model_solutions.jsonl.")
+]
+Completions = Annotated[
+    str, typer.Argument(metavar="IN", help="A completions_*.parquet file, or their folder.")
+]
+Dumped = Annotated[str, typer.Argument(metavar="IN", help="A STEP.jsonl file, or their folder.")]
+Outcome = Annotated[
+    str | None,
+    typer.Option(metavar="COLUMN", help="The column of the outcome reward.", show_default=False),
+]
+Format = Annotated[
+    str | None,
+    typer.Option(metavar="COLUMN", help="The column of the format reward.", show_default=False),
+]
+GroupSize = Annotated[
+    int | None,
+    typer.Option(min=1, help="Responses a prompt. Default: while it stays the same."),
+]
+
+
+@app.command("gsm8k-solutions")
+@told_in_one_line
+def gsm8k_solutions(source: Solutions, output: Output, tokenizer: Tokenizer = None) -> None:
+    """Four models' solutions a question as a group: equations checked, lines as steps."""
+    from stepcredit.signals.gsm8k import gsm8k_solutions as rows_of
+
+    _write(output, rows_of(source, _loaded(tokenizer)))
+
+
+@app.command("trl-completions")
+@told_in_one_line
+def trl_completions(
+    source: Completions,
+    output: Output,
+    outcome: Outcome = None,
+    format: Format = None,
+    group_size: GroupSize = None,
+    tokenizer: Tokenizer = None,
+) -> None:
+    """What TRL logs with log_completions=True."""
+    from stepcredit.engines.logs import Columns
+    from stepcredit.engines.trl_logs import trl_completions as rows_of
+
+    columns = Columns(outcome, format, group_size)
+    _write(output, rows_of(source, columns, _loaded(tokenizer)))
+
+
+@app.command("verl-rollouts")
+@told_in_one_line
+def verl_rollouts(
+    source: Dumped,
+    output: Output,
+    outcome: Outcome = None,
+    format: Format = None,
+    group_size: GroupSize = None,
+    tokenizer: Tokenizer = None,
+) -> None:
+    """What verl writes into trainer.rollout_data_dir."""
+    from stepcredit.engines.logs import Columns
+    from stepcredit.engines.verl_logs import verl_rollouts as rows_of
+
+    columns = Columns(outcome, format, group_size)
+    _write(output, rows_of(source, columns, _loaded(tokenizer)))
+
+
+def _loaded(tokenizer: str | None) -> Any:
+    return None if tokenizer is None else loaded_tokenizer(tokenizer)
+
+
+def _write(output: str, rows: Iterator[dict[str, Any]]) -> None:
+    from stepcredit.data import write_rollouts
+
+    with counting_bar("rows") as told:
+        write_rollouts(output, _counted(rows, told))
+
+
+def _counted(rows: Iterator[dict[str, Any]], told: Any) -> Iterator[dict[str, Any]]:
+    for number, row in enumerate(rows, start=1):
+        if told is not None:
+            told(number, None)
+        yield row

@@ -1,0 +1,219 @@
+"""`stepcredit score`: a signal's scores into each row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from stepcredit.cli.options import Imports, Input, import_modules, setting
+from stepcredit.cli.progress import counting_bar, progress_bar
+from stepcredit.cli.shape import Output
+from stepcredit.cli.told import say
+from stepcredit.errors import SettingError, SignalError
+
+if TYPE_CHECKING:
+    from stepcredit.signals.files import Scoring
+    from stepcredit.signals.rows import RowReader
+    from stepcredit.signals.signal import Signal
+
+Name = Annotated[
+    str,
+    typer.Option("--signal", metavar="NAME", help="A signal, as `stepcredit signals` lists them."),
+]
+Settings = Annotated[
+    list[str],
+    typer.Option(
+        "--set",
+        metavar="FIELD=VALUE",
+        help="A field of the signal; VALUE is JSON, or a bare word. May be repeated.",
+        show_default=False,
+    ),
+]
+Stream = Annotated[
+    str,
+    typer.Option(
+        "--as",
+        metavar="STREAM",
+        help="The stream the scores become: process, another name (under `signals`), or a log-prob "
+        "field such as teacher_logprobs.",
+    ),
+]
+Replace = Annotated[
+    bool, typer.Option("--replace", help="Overwrite a stream of that name.", show_default=False)
+]
+Tokenizer = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PATH",
+        help="The policy's tokenizer. Without one, rows that have no tokens get words as tokens.",
+        show_default=False,
+    ),
+]
+Split = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="blank-line, newline, sentence, tags, regex, newline-tokens; NAME:FIELD=VALUE sets a "
+        "field. Default: the rows' step_ends, else blank-line.",
+        show_default=False,
+    ),
+]
+Question = Annotated[str, typer.Option(metavar="FIELD", help="The field that holds the question.")]
+Chat = Annotated[
+    bool,
+    typer.Option(
+        "--chat",
+        help="Prompt tokens, where a row has none: the question as a user's turn in the "
+        "tokenizer's chat template, not its bare text.",
+        show_default=False,
+    ),
+]
+CachePath = Annotated[
+    Path | None,
+    typer.Option(
+        "--cache",
+        metavar="PATH",
+        help="File in which scores are kept for the next run. Default: beside OUT, and gone when "
+        "OUT is written.",
+        show_default=False,
+    ),
+]
+
+
+def score(
+    source: Input,
+    output: Output,
+    name: Name,
+    settings: Settings = [],  # noqa: B006 - typer reads the defaults, nothing changes them
+    stream: Stream = "process",
+    replace: Replace = False,
+    tokenizer: Tokenizer = None,
+    split: Split = None,
+    question: Question = "prompt",
+    chat: Chat = False,
+    cache: CachePath = None,
+    imports: Imports = [],  # noqa: B006
+) -> None:
+    """Write the rollouts with a signal's scores, in the same order.
+
+    All rows are checked before the first is scored. OUT may be IN; it is there whole or not at all,
+    and what a stopped run had scored is kept: the same command goes on from there.
+    """
+    from stepcredit.signals.files import Scoring, score_file
+
+    import_modules(imports)
+    signal = named_signal(name, settings)
+    reader = row_reader(tokenizer, split, question, chat=chat)
+    with kept(signal, output, cache) as cached, progress_bar(source) as reading:
+        scoring = _scoring(Scoring, cached, reader, stream, replace)
+        with counting_bar(f"scoring with {name}") as told:
+            score_file(source, output, scoring, told=told, reading=reading)
+
+
+def _scoring(
+    make: type[Scoring], signal: Signal, reader: RowReader, stream: str, replace: bool
+) -> Scoring:
+    try:
+        return make(signal, reader, stream, replace)
+    except SettingError as error:
+        raise SettingError(f"--as {error.field}: {error.reason}") from None
+
+
+def named_signal(name: str, settings: list[str]) -> Signal:
+    """The signal that `--signal` and `--set` name.
+
+    Raises:
+        SettingError: names the option at fault.
+    """
+    from stepcredit.signals.registry import signal
+
+    values = dict(map(setting, settings))
+    try:
+        return signal(name, **values)
+    except SettingError as error:
+        option = f"--set {error.field}" if error.field else f"--signal {name}"
+        raise SettingError(f"{option}: {error.reason}") from None
+
+
+def row_reader(tokenizer: str | None, split: str | None, question: str, *, chat: bool) -> RowReader:
+    """How `--tokenizer`, `--split` and `--question` have rows read.
+
+    Raises:
+        SettingError: names the option at fault.
+    """
+    from stepcredit.signals.rows import RowReader
+
+    if chat and tokenizer is None:
+        raise SettingError("--chat: needs --tokenizer")
+    return RowReader(
+        tokenizer=None if tokenizer is None else loaded_tokenizer(tokenizer),
+        splitter=None if split is None else named_splitter(split),
+        question=question,
+        chat=chat,
+    )
+
+
+def named_splitter(text: str) -> Any:
+    """The splitter of `NAME`, or `NAME:FIELD=VALUE`.
+
+    Raises:
+        SettingError: `--split TEXT: reason`.
+
+    Example:
+        >>> named_splitter("regex:pattern=;").pattern
+        ';'
+    """
+    from stepcredit.signals.splitting import splitter
+
+    name, colon, rest = text.partition(":")
+    try:
+        return splitter(name, **dict([setting(rest)] if colon else []))
+    except SettingError as error:
+        reason = error.reason if error.field is None else f"{error.field}: {error.reason}"
+        raise SettingError(f"--split {text}: {reason}") from None
+
+
+def loaded_tokenizer(path: str) -> Any:
+    """The tokenizer that `--tokenizer` names.
+
+    Raises:
+        SettingError: it can't be loaded.
+    """
+    from stepcredit.requires import require
+
+    require("signals", "transformers")
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(path)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise SettingError(f"--tokenizer {path}: {reason}") from None
+
+
+@contextmanager
+def kept(signal: Signal, output: str, cache: Path | None) -> Iterator[Signal]:
+    """The signal with its scores kept on disk: in `cache`, or until the output is written.
+
+    Raises:
+        SettingError: `--cache` with a signal whose scores depend on the other responses.
+    """
+    from stepcredit.signals.cache import Cached
+
+    if cache is not None:
+        yield Cached(signal, cache)
+    elif output == "-" or not signal.cacheable:
+        yield signal
+    else:
+        journal = Path(output).with_name(f".{Path(output).name}.scores.sqlite")
+        try:
+            yield Cached(signal, journal)
+        except (SignalError, KeyboardInterrupt):
+            say(f"what was scored is kept in {journal}: run the same command to go on")
+            raise
+        for end in ("", "-wal", "-shm"):
+            Path(f"{journal}{end}").unlink(missing_ok=True)

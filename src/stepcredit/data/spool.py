@@ -1,0 +1,66 @@
+"""Pieces of bytes on disk, put in any order and taken by their position."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from array import array
+from contextlib import suppress
+
+
+class Spool:
+    """One piece of bytes a row. Use it as a context manager.
+
+    Memory is 16 bytes a row.
+
+    Args:
+        folder: where the temporary file lies; it has no name and is gone with the process.
+
+    Example:
+        >>> with Spool() as spool:
+        ...     spool.put(1, b"second")
+        ...     spool.flush()
+        ...     len(spool), spool.get(0), spool.get(1)
+        (2, b'', b'second')
+    """
+
+    def __init__(self, folder: str | None = None) -> None:
+        self._file = tempfile.TemporaryFile(dir=folder, buffering=1 << 20)  # noqa: SIM115
+        self._written = 0
+        self._start, self._size = array("q"), array("q")
+
+    def __enter__(self) -> Spool:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        with suppress(OSError):  # on a full disk closing fails again; the first error is told
+            self._file.close()
+
+    def __len__(self) -> int:
+        return len(self._size)
+
+    def clear(self) -> None:
+        """Forget all pieces."""
+        self._file.seek(0)
+        self._file.truncate()
+        self._written = 0
+        self._start, self._size = array("q"), array("q")
+
+    def put(self, position: int, piece: bytes | memoryview) -> None:
+        """Keep a row's piece; rows before it that have none have an empty one."""
+        missing = position + 1 - len(self._size)
+        if missing > 0:
+            self._start.extend([0] * missing)
+            self._size.extend([0] * missing)
+        size = memoryview(piece).nbytes
+        self._start[position], self._size[position] = self._written, size
+        self._file.write(piece)
+        self._written += size
+
+    def flush(self) -> None:
+        """Make all that was put readable."""
+        self._file.flush()
+
+    def get(self, position: int) -> bytes:
+        """The piece of the row with `position` rows before it."""
+        return os.pread(self._file.fileno(), self._size[position], self._start[position])

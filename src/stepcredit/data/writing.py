@@ -1,0 +1,83 @@
+"""Rows written in the format, whole or not at all."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import torch
+
+from stepcredit.data.atomic import folder_of, replacing
+from stepcredit.data.checks import check_row
+from stepcredit.data.jsonlines import TOO_DEEP, parse
+from stepcredit.errors import RolloutError
+
+
+def write_rollouts(path: str | Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Write rows in the format; the file is there whole or not at all.
+
+    Args:
+        path: a `.jsonl`, `.jsonl.gz` or `.parquet` file, or "-".
+        rows: dictionaries, each checked by itself; values may be tensors and arrays (float32 is
+            written shortest).
+
+    Raises:
+        RolloutError: a row that breaks a rule; it carries the row and the field.
+        FileError: the file can't be written.
+
+    Example:
+        >>> path = Path(tempfile.mkdtemp()) / "rollouts.jsonl.gz"
+        >>> scores = torch.tensor([0.1, 0.2])
+        >>> write_rollouts(path, [{"group": 1, "token_scores": scores, "outcome": 1.0}])
+        >>> import gzip
+        >>> gzip.open(path).read()
+        b'{"group":1,"token_scores":[0.1,0.2],"outcome":1.0}\\n'
+    """
+    lines = (_line(row, position) for position, row in enumerate(rows))
+    with replacing(path) as out:
+        if not str(path).endswith(".parquet"):
+            out.writelines(lines)
+            return
+        from stepcredit.data.parquet import from_lines
+
+        with tempfile.TemporaryFile(dir=folder_of(path)) as spool:
+            spool.writelines(lines)
+
+            def again() -> Iterable[bytes]:
+                spool.seek(0)
+                return spool
+
+            from_lines(again, out, str(path))
+
+
+def _line(row: dict[str, Any], position: int) -> bytes:
+    options = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
+    try:
+        check_row({name: _plain(value) for name, value in row.items()})
+        line = orjson.dumps(row, default=_array, option=options)
+        parse(line)
+    except RolloutError as error:
+        raise RolloutError(error.reason, row=position, field=error.field) from None
+    except RecursionError:
+        raise RolloutError(TOO_DEEP, row=position) from None
+    except orjson.JSONEncodeError as error:
+        raise RolloutError(f"can't be written as JSON: {error}", row=position) from None
+    return line
+
+
+def _plain(value: Any) -> Any:
+    """Arrays as lists, so that a row about to be written is checked as one that was read."""
+    if isinstance(value, dict):
+        return {name: _plain(inner) for name, inner in value.items()}
+    return value.tolist() if isinstance(value, torch.Tensor | np.ndarray | np.generic) else value
+
+
+def _array(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        value = value.detach().cpu()
+        return (value.float() if value.dtype == torch.bfloat16 else value).numpy()
+    raise TypeError(f"{type(value).__name__} can't be written as JSON")
