@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from itertools import chain
+from dataclasses import replace
+from itertools import chain, pairwise
 
 import pytest
 import torch
@@ -91,6 +92,20 @@ def test_a_lambda_of_one_is_plain_distillation():
 def test_it_is_positive_where_the_teacher_is_surer():
     row = Response("?", "x", ((0, 1),), facts={"student_logprobs": [-2], "teacher_logprobs": [-1]})
     assert Distillation().scores([row]) == [[1.0]]
+
+
+def test_a_steps_score_is_the_sum_over_its_tokens():
+    rows = [
+        replace(row, steps=tuple(sorted({1, row.num_tokens // 2 or 1, row.num_tokens})))
+        for row in rows_of(known=SIDES)
+    ]
+    by_token = Distillation(clamp=1.0).scores(rows)
+    by_step = Distillation(clamp=1.0, per="steps").scores(rows)
+    for row, tokens, steps in zip(rows, by_token, by_step, strict=True):
+        cut = [sum(tokens[a:b]) for a, b in pairwise((0, *row.steps))]
+        assert steps == pytest.approx(cut)
+    stream = Distillation(per="steps")(rows)
+    assert sc.PURE()(rollouts_of(rows, process=stream)).packed().std() > 0
 
 
 def test_the_clamp_bounds_both_ends():

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import stepcredit as sc
 from stepcredit.errors import RolloutError
-from stepcredit.signals.prefixes import SharedPrefix, SharedPrefixTokens
+from stepcredit.signals.prefixes import SharedPrefix
 from stepcredit.signals.registry import signal
 from stepcredit.signals.responses import Response
 
@@ -48,7 +48,7 @@ def test_every_token_has_the_mean_outcome_of_those_who_share_its_prefix(rows, ot
     responses = [response(ids, outcome, group=1) for ids, outcome in rows]
     neighbours = [response(ids, outcome, group=2) for ids, outcome in other]
     mixed = [*neighbours, *responses]
-    found = SharedPrefixTokens().scores(mixed)[len(neighbours) :]
+    found = SharedPrefix(per="tokens").scores(mixed)[len(neighbours) :]
     assert found == [pytest.approx(slow_values(rows, ids)) for ids, _ in rows]
 
 
@@ -65,8 +65,9 @@ def test_steps_read_the_value_at_their_last_token(rows, every):
 def test_progress_adds_up_to_the_last_value_less_the_mean_outcome(rows):
     responses = [response(*row) for row in rows]
     mean = sum(outcome for _, outcome in rows) / len(rows)
-    for cls in (SharedPrefix, SharedPrefixTokens):
-        for (ids, _), scores in zip(rows, cls(score="progress").scores(responses), strict=True):
+    for per in ("steps", "tokens"):
+        found = SharedPrefix(score="progress", per=per).scores(responses)
+        for (ids, _), scores in zip(rows, found, strict=True):
             assert sum(scores) == pytest.approx(slow_values(rows, ids)[-1] - mean)
 
 

@@ -14,10 +14,16 @@ from torch import Tensor
 from stepcredit.errors import RolloutError, SettingError, SignalError
 from stepcredit.settings.fields import check_fields, choice, declare, flag, text, whole
 from stepcredit.signals.batching import length_batches
-from stepcredit.signals.causal import DTYPES, CausalLM, fingerprint, label_of, load_causal
+from stepcredit.signals.causal import (
+    DTYPES,
+    CausalLM,
+    fingerprint,
+    is_model,
+    label_of,
+    load_causal,
+)
 from stepcredit.signals.contexts import content_of, reading, trunk_of
 from stepcredit.signals.facts import text_fact
-from stepcredit.signals.logprobs import is_model
 from stepcredit.signals.registry import register_signal
 from stepcredit.signals.responses import Response, at
 from stepcredit.signals.signal import Scored, Signal

@@ -24,7 +24,8 @@ class Distillation(LogRatio):
         teacher, student: where the log-probs come from (see `LogRatio`); None: the rows.
         tokenizer: the policy's; needed if a model is local and the student is not.
         temperature: of both, stated; a server answers at 1.
-        clamp: scores within [-clamp, clamp].
+        clamp: each token's score within [-clamp, clamp].
+        per: "tokens", or "steps": the sum over each step's tokens.
         max_tokens_per_batch, device, dtype: of local models.
 
     Raises:
@@ -67,7 +68,8 @@ class GeneralizedDistillation(LogRatio):
         lam: lambda; 1 is `Distillation` for any base, above 1 goes beyond the teacher.
         tokenizer: the policy's; needed if a model is local and the student is not.
         temperature: of all three, stated; a server answers at 1.
-        clamp: scores within [-clamp, clamp].
+        clamp: each token's score within [-clamp, clamp].
+        per: "tokens", or "steps": the sum over each step's tokens.
         max_tokens_per_batch, device, dtype: of local models.
 
     Raises:

@@ -22,7 +22,8 @@ class ImplicitPRM(LogRatio):
         beta: scale of the log-ratio, that of the training of `prm`.
         tokenizer: the policy's; needed if a model is local.
         temperature: of both.
-        clamp: scores within [-clamp, clamp].
+        clamp: each token's score within [-clamp, clamp].
+        per: "tokens", or "steps": the sum over each step's tokens.
         max_tokens_per_batch, device, dtype: of local models.
 
     Raises:

@@ -17,6 +17,7 @@ from stepcredit.signals.causal import (
     DTYPES,
     CausalLM,
     fingerprint,
+    is_model,
     label_of,
     load_causal,
     padded_ids,
@@ -25,11 +26,6 @@ from stepcredit.signals.facts import policy_ids
 from stepcredit.signals.responses import Response
 from stepcredit.signals.signal import Scored, Signal
 from stepcredit.signals.vocabulary import Vocabulary
-
-
-def is_model(value: Any) -> str | None:
-    """A check for settings that hold a model: a path or a loaded one."""
-    return None if value is not None else "a model's folder or name, or a loaded model"
 
 
 @dataclass(frozen=True)

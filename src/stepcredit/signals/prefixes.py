@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from stepcredit.errors import RolloutError
@@ -14,56 +15,22 @@ from stepcredit.signals.responses import Response, at
 from stepcredit.signals.signal import Scored, Signal
 
 
-@dataclass(frozen=True)
-class PrefixSignal(Signal):
-    """What the two grains of the shared-prefix signal have in common."""
-
-    score: str = choice("value", ("value", "progress"), "V_t, or how much it rose")
-
-    cacheable = False
-
-    def __post_init__(self) -> None:
-        check_fields(self)
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        """The form of the score."""
-        return {"signal": self.name, "score": self.score}
-
-    def stream(self, responses: Sequence[Response]) -> Iterator[Scored]:
-        """Group by group, in the order in which groups first appear."""
-        for rows in _groups(responses):
-            outcomes = [number_fact(responses[row], "outcome") for row in rows]
-            values = prefix_values([_tokens(responses[row]) for row in rows], outcomes)
-            start = sum(outcomes) / len(outcomes)
-            for row, of_tokens in zip(rows, values, strict=True):
-                yield row, self._scores(self._read(responses[row], of_tokens), start)
-
-    def _scores(self, values: list[float], start: float) -> list[float]:
-        if self.score == "value":
-            return values
-        before = [start, *values[:-1]]
-        return [value - last for value, last in zip(values, before, strict=True)]
-
-    def _read(self, response: Response, values: list[float]) -> list[float]:
-        return values
-
-
 @register_signal("shared-prefix")
 @dataclass(frozen=True)
-class SharedPrefix(PrefixSignal):
-    """The mean outcome of the group's responses that share a response's tokens so far, by step.
+class SharedPrefix(Signal):
+    """The mean outcome of the group's responses that share a response's tokens so far.
 
         V_t = mean of r_out,k over the k whose first t tokens are the response's own
-        score_j = V at step j's last token          (score="value")
+        score_j = V at step j's last token, or token by token     (score="value")
         score_j = V_j - V_{j-1}, V_0 the group's mean outcome     (score="progress")
 
-    Where a response has parted from all others, V is its own outcome. The steps' progress adds up
+    Where a response has parted from all others, V is its own outcome. A response's progress adds up
     to r_out - mean r_out, so only steps that the group both shares and leaves tell more than the
     outcome does: a large group, or one sampled as a tree, has many of them.
 
     Args:
         score: "value" or "progress".
+        per: "steps" or "tokens".
 
     Raises:
         RolloutError: a row without `group`, `outcome` or token ids.
@@ -78,44 +45,40 @@ class SharedPrefix(PrefixSignal):
         >>> SharedPrefix().scores(group)
         [[0.5, 1.0], [0.5, 0.0]]
 
-    Source: lambda-GRPO (2509.21154), the process reward R_i,t that GRPO implies, read where steps
-    end. Differs: that paper then divides each token's loss by the number of responses that share
-    it, which is the trainer's part.
+    Source: lambda-GRPO (2509.21154), the process reward R_i,t that GRPO implies. Differs: that
+    paper then divides each token's loss by the number of responses that share it, which is the
+    trainer's part.
     """
 
-    grain = "steps"
+    score: str = choice("value", ("value", "progress"), "V_j, or how much it rose")
+    per: str = choice("steps", ("steps", "tokens"), "what is scored")
 
-    def _read(self, response: Response, values: list[float]) -> list[float]:
-        return [values[end] for end in response.step_ends]
+    cacheable = False
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+        object.__setattr__(self, "grain", self.per)
 
-@register_signal("shared-prefix-tokens")
-@dataclass(frozen=True)
-class SharedPrefixTokens(PrefixSignal):
-    """The mean outcome of the group's responses that share a response's tokens so far, by token.
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The form of the score."""
+        return {"signal": self.name, "score": self.score, "per": self.per}
 
-        V_t = mean of r_out,k over the k whose first t tokens are the response's own
-        score_t = V_t                                             (score="value")
-        score_t = V_t - V_{t-1}, V_0 the group's mean outcome     (score="progress")
+    def stream(self, responses: Sequence[Response]) -> Iterator[Scored]:
+        """Group by group, in the order in which groups first appear."""
+        for rows in _groups(responses):
+            outcomes = [number_fact(responses[row], "outcome") for row in rows]
+            values = prefix_values([_tokens(responses[row]) for row in rows], outcomes)
+            start = sum(outcomes) / len(outcomes)
+            for row, of_tokens in zip(rows, values, strict=True):
+                yield row, self._scores(responses[row], of_tokens, start)
 
-    Args:
-        score: "value" or "progress".
-
-    Raises:
-        RolloutError: a row without `group`, `outcome` or token ids.
-
-    Example:
-        >>> a = Response("?", "ab", ((0, 1), (1, 2)), token_ids=(5, 6),
-        ...              facts={"group": 0, "outcome": 1.0})
-        >>> b = Response("?", "ac", ((0, 1), (1, 2)), token_ids=(5, 7),
-        ...              facts={"group": 0, "outcome": 0.0})
-        >>> SharedPrefixTokens(score="progress").scores([a, b])
-        [[0.0, 0.5], [0.0, -0.5]]
-
-    Source: lambda-GRPO (2509.21154), R_i,t.
-    """
-
-    grain = "tokens"
+    def _scores(self, response: Response, values: list[float], start: float) -> list[float]:
+        if self.per == "steps":
+            values = [values[end] for end in response.step_ends]
+        if self.score == "value":
+            return values
+        return [after - before for before, after in pairwise((start, *values))]
 
 
 def prefix_values(

@@ -6,6 +6,8 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
+from math import fsum
 from typing import Any, ClassVar
 
 from stepcredit.errors import SettingError
@@ -45,22 +47,24 @@ class LogRatio(Signal):
     Args:
         tokenizer: the policy's, a folder or loaded.
         temperature: of every model; log-probs in the rows are taken as they are.
-        clamp: scores within [-clamp, clamp]; log-ratios are unbounded and rare ones huge.
+        clamp: each token's score within [-clamp, clamp]; log-ratios are unbounded, rare ones huge.
+        per: "tokens", or "steps": the sum over each step's tokens.
         max_tokens_per_batch, device, dtype: of local models, as in `LocalLogProbs`.
     """
 
     tokenizer: Any = declare(None, lambda value: None, "the policy's tokenizer")
     temperature: float = number(1.0, "of every model's log-probs", above=0)
-    clamp: float | None = number(None, "scores within [-clamp, clamp]", above=0, optional=True)
+    clamp: float | None = number(None, "tokens within [-clamp, clamp]", above=0, optional=True)
+    per: str = choice("tokens", ("tokens", "steps"), "what is scored; steps: by their sum")
     max_tokens_per_batch: int = whole(16384, "bound of a forward's tokens", at_least=1)
     device: str = text("auto", "where local models run")
     dtype: str = choice("auto", DTYPES, "precision of local models' weights")
 
     sides: ClassVar[tuple[str, ...]] = ()
-    grain = "tokens"
 
     def __post_init__(self) -> None:
         check_fields(self)
+        object.__setattr__(self, "grain", self.per)
 
     @abstractmethod
     def combine(self, *logprobs: float) -> float:
@@ -115,7 +119,7 @@ class LogRatio(Signal):
     def identity(self) -> dict[str, Any]:
         """Each side's identity and the settings of the score."""
         sides = {n: self.sources[n].identity if n in self.sources else None for n in self.sides}
-        return {"signal": self.name, **sides, "clamp": self.clamp}
+        return {"signal": self.name, **sides, "clamp": self.clamp, "per": self.per}
 
     def content(self, response: Response) -> Any:
         """The policy's tokens, and the log-probs that stand in the row."""
@@ -124,7 +128,8 @@ class LogRatio(Signal):
             for name in self.sides
             if name not in self.sources
         }
-        return [response.prompt_ids, response.token_ids, known]
+        ends = response.step_ends if self.per == "steps" else None
+        return [response.prompt_ids, response.token_ids, known, ends]
 
     def stream(self, responses: Sequence[Response]) -> Iterator[Scored]:
         """A window of responses at a time, each model over all of it in turn."""
@@ -133,13 +138,21 @@ class LogRatio(Signal):
             window = responses[start : start + WINDOW]
             columns = [self._logprobs(name, window) for name in self.sides]
             for offset, rows in enumerate(zip(*columns, strict=True)):
-                yield start + offset, [self._score(*token) for token in zip(*rows, strict=True)]
+                scores = [self._score(*token) for token in zip(*rows, strict=True)]
+                yield start + offset, self._pooled(window[offset], scores)
 
     def _logprobs(self, name: str, responses: Sequence[Response]) -> list[list[float]]:
         source = self.sources.get(name)
         if source is not None:
             return source.scores(responses)
         return [numbers_fact(response, f"{name}_logprobs") for response in responses]
+
+    def _pooled(self, response: Response, scores: list[float]) -> list[float]:
+        if self.per == "tokens":
+            return scores
+        return [
+            fsum(scores[last + 1 : end + 1]) for last, end in pairwise((-1, *response.step_ends))
+        ]
 
     def _score(self, *logprobs: float) -> float:
         score = self.combine(*logprobs)
