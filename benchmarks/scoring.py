@@ -5,9 +5,11 @@
     python benchmarks/scoring.py --quick    a small body and few responses: does it run?
 
 The body has SmolLM2-135M's shape and random weights; the head is Qwen2.5-Math-PRM's. Signal and
-bare forward take turns over the same responses, batch by batch: the bare model is given the very
+bare forward take turns, a forward's worth of responses at a time: the bare model is given the very
 tensors that the signal padded, and nothing else. What is over it is tokenization, packing, the
-head and the hand-over of scores. Then the same text is cut into 1 to 64 steps. One thread.
+head and the hand-over of scores. Then inputs of equal length are cut into 1 to 64 steps.
+
+One thread, and seconds of its own CPU time: what else runs on the machine counts little.
 """
 
 from __future__ import annotations
@@ -17,8 +19,9 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import median
 from typing import Any
@@ -55,8 +58,10 @@ class Load:
     rounds: int
 
 
-FULL = Load(SMOLLM2, responses=64, tokens=512, rounds=3)
-QUICK = Load(SMALL, responses=8, tokens=256, rounds=2)
+FULL = Load(SMOLLM2, responses=64, tokens=512, rounds=2)
+QUICK = Load(SMALL, responses=32, tokens=256, rounds=4)
+A_FORWARD = 16
+"""Responses in one forward."""
 
 
 def build_tokenizer() -> Any:
@@ -117,69 +122,73 @@ def build_signal(load: Load, tokenizer: Any) -> Any:
     torch.manual_seed(0)
     body = LlamaModel(LlamaConfig(**load.body)).eval()
     model = HeadedModel(body, TwoLayerHead(load.body["hidden_size"])).eval()
-    return LocalPRM(model, "qwen2.5-math-prm", tokenizer=tokenizer, max_tokens_per_batch=8192)
+    return LocalPRM(model, "qwen2.5-math-prm", tokenizer=tokenizer)
 
 
-def forwards(signal: Any, responses: list[Any]) -> list[dict[str, Any]]:
-    """The inputs of every forward that scoring runs, recorded as it runs."""
+def seconds(run: Callable[[], Any]) -> float:
+    """CPU seconds of one run."""
+    began = time.process_time()
+    run()
+    return time.process_time() - began
+
+
+@contextmanager
+def recorded(body: Any) -> Iterator[list[dict[str, Any]]]:
+    """The inputs of every forward that a body runs."""
     seen: list[dict[str, Any]] = []
 
     def note(_: Any, __: Any, given: dict[str, Any]) -> None:
         seen.append(given)
 
-    handle = signal.scorer.body.register_forward_pre_hook(note, with_kwargs=True)
-    signal.scores(responses)
+    handle = body.register_forward_pre_hook(note, with_kwargs=True)
+    yield seen
     handle.remove()
-    return seen
-
-
-def race(runners: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each contender in each round; they take turns."""
-    times: dict[str, list[float]] = {name: [] for name in runners}
-    for _ in range(rounds):
-        for name, run in runners.items():
-            began = time.perf_counter()
-            run()
-            times[name].append(time.perf_counter() - began)
-    return times
 
 
 def against_bare(load: Load) -> dict[str, Any]:
-    """The signal and the bare forward over the same padded tokens."""
+    """The signal and the bare forward over the same padded tokens, in turns."""
     import torch
 
     tokenizer = build_tokenizer()
     signal = build_signal(load, tokenizer)
     responses = split_responses(load, 12, tokenizer)
-    batches = forwards(signal, responses)
+    body = signal.scorer.body
+    parts = [responses[at : at + A_FORWARD] for at in range(0, len(responses), A_FORWARD)]
+    times: dict[str, list[float]] = {"signal": [], "bare": []}
+    padded = 0
 
     @torch.inference_mode()
-    def bare() -> None:
+    def bare(batches: list[dict[str, Any]]) -> None:
         for batch in batches:
-            signal.scorer.body(**batch)
+            body(**batch)
 
-    times = race({"signal": lambda: signal.scores(responses), "bare": bare}, load.rounds)
-    padded = sum(batch["input_ids"].numel() for batch in batches)
+    signal.scores(responses[:2])
+    for _ in range(load.rounds):
+        for part in parts:
+            with recorded(body) as batches:
+                times["signal"].append(seconds(lambda given=part: signal.scores(given)))
+            times["bare"].append(seconds(lambda given=batches: bare(given)))
+            padded += sum(batch["input_ids"].numel() for batch in batches)
+    pairs = zip(times["signal"], times["bare"], strict=True)
     return {
-        "forwards": len(batches),
-        "padded tokens": padded,
-        "tokens": sum(int(batch["attention_mask"].sum()) for batch in batches),
-        "seconds": {name: round(median(of), 3) for name, of in times.items()},
-        "speed": median(b / s for s, b in zip(times["signal"], times["bare"], strict=True)),
+        "padded tokens": padded // load.rounds,
+        "seconds": {name: round(sum(of) / load.rounds, 2) for name, of in times.items()},
+        "speed": median(bare / signal for signal, bare in pairs),
     }
 
 
 def by_steps(load: Load) -> dict[int, float]:
-    """Seconds a response, the same number of tokens cut into more and more steps."""
+    """Seconds a response, inputs of equal length cut into more and more steps."""
     tokenizer = build_tokenizer()
     signal = build_signal(load, tokenizer)
-    few = Load(load.body, max(4, load.responses // 8), load.tokens, load.rounds)
-    runners: dict[str, Callable[[], Any]] = {}
-    for steps in CUTS:
-        responses = split_responses(few, steps, tokenizer)
-        runners[str(steps)] = lambda given=responses: signal.scores(given)
-    times = race(runners, load.rounds)
-    return {steps: median(times[str(steps)]) / few.responses for steps in CUTS}
+    few = replace(load, responses=A_FORWARD // 2)
+    inputs = {steps: split_responses(few, steps, tokenizer) for steps in CUTS}
+    times: dict[int, list[float]] = {steps: [] for steps in CUTS}
+    signal.scores(inputs[1][:2])
+    for _ in range(load.rounds):
+        for steps, responses in inputs.items():
+            times[steps].append(seconds(lambda given=responses: signal.scores(given)))
+    return {steps: median(of) / few.responses for steps, of in times.items()}
 
 
 def report(bare: dict[str, Any], steps: dict[int, float], found: dict[str, float]) -> None:
@@ -187,13 +196,11 @@ def report(bare: dict[str, Any], steps: dict[int, float], found: dict[str, float
     from rich.console import Console
     from rich.table import Table
 
-    seconds = bare["seconds"]
-    told = Table(title="the same padded tokens", title_justify="left")
-    for heading in ("forwards", "tokens", "padded", "signal, s", "bare, s"):
+    told = Table(title="CPU seconds over the same padded tokens", title_justify="left")
+    for heading in ("padded tokens", "signal", "bare"):
         told.add_column(heading, justify="right")
-    counts = (bare["forwards"], bare["tokens"], bare["padded tokens"])
-    told.add_row(*map(str, counts), f"{seconds['signal']:.2f}", f"{seconds['bare']:.2f}")
-    cost = Table(title="milliseconds a response, by steps", title_justify="left")
+    told.add_row(str(bare["padded tokens"]), *(f"{of:.2f}" for of in bare["seconds"].values()))
+    cost = Table(title="CPU milliseconds a response, by steps", title_justify="left")
     for cut in steps:
         cost.add_column(str(cut), justify="right")
     cost.add_row(*[f"{of * 1e3:.0f}" for of in steps.values()])

@@ -55,6 +55,11 @@ def test_remote_code_is_never_run(tmp_path: Path) -> None:
     (folder / "modeling_qwen2_rm.py").write_text("raise SystemExit('was run')")
     (folder / "configuration.py").write_text("raise SystemExit('was run')")
     assert len(QWEN.signal(folder).scores(responses())) == 6
+    checkpoints.edit_config(folder, model_type="known_to_its_own_code_alone")
+    line = refused(QWEN, folder)
+    assert line.startswith("does not load: ")
+    assert "contains custom code" in line
+    assert "\n" not in line
 
 
 def test_a_checkpoint_without_its_head(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from tests.signals.prm.cases import BY_NAME, CASES, Case, bare, responses
 from transformers import BertConfig, BertForTokenClassification
 
 from stepcredit.errors import SignalError
-from stepcredit.signals.prm import HeadedModel, LocalPRM, TwoLayerHead, local
+from stepcredit.signals.prm import HeadedModel, LocalPRM, local
 from stepcredit.signals.responses import Response
 from stepcredit.signals.splitting import splitter
 
@@ -202,15 +202,16 @@ def test_no_memory_is_told_with_the_bound(tmp_path: Path) -> None:
     assert str(caught.value) == line
 
 
-def test_heads_stay_in_float32(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["qwen2.5-math-prm", "skywork", "rlhflow", "math-shepherd"])
+def test_heads_stay_in_float32(name: str, tmp_path: Path) -> None:
     """The body has the type asked for; what stands on it does not lose digits."""
-    signal = QWEN.signal(QWEN.checkpoint(tmp_path), dtype="bfloat16")
+    case = BY_NAME[name]
+    signal = case.signal(case.checkpoint(tmp_path), dtype="bfloat16")
     scorer = signal.scorer
     assert isinstance(scorer, HeadedModel)
-    assert isinstance(scorer.head, TwoLayerHead)
-    assert next(scorer.body.parameters()).dtype == torch.bfloat16
-    assert next(scorer.head.parameters()).dtype == torch.float32
-    whole = QWEN.signal(tmp_path).scores(responses())
+    assert {weight.dtype for weight in scorer.body.parameters()} == {torch.bfloat16}
+    assert {weight.dtype for weight in scorer.head.state_dict().values()} == {torch.float32}
+    whole = case.signal(tmp_path).scores(responses())
     for row, exact in zip(signal.scores(responses()), whole, strict=True):
-        assert row == pytest.approx(exact, abs=0.2)
+        assert row == pytest.approx(exact, abs=0.25)
         assert row != exact

@@ -34,7 +34,7 @@ def load_tokenizer(source: str, revision: str | None = None) -> Any:
     from transformers import AutoTokenizer
 
     with _loading(source):
-        return AutoTokenizer.from_pretrained(source, revision=revision)
+        return AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
 
 
 def load_scorer(
@@ -67,7 +67,7 @@ def load_scorer(
     require("signals", "transformers")
     import transformers
 
-    rest = {"dtype": dtype, "revision": revision}
+    rest = {"dtype": dtype, "revision": revision, "trust_remote_code": False}
     with _loading(source):
         if protocol.head in PUBLISHED:
             body = _whole(transformers.AutoModel, source, rest)
