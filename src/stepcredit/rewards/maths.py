@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from math import isfinite
 from typing import Any
 
 from stepcredit.errors import RolloutError
@@ -115,7 +116,7 @@ def _by_text(answer: str | None, gold: str) -> Verdict | None:
 
 def _squeezed(answer: str) -> str:
     """An answer as spelled, without the spaces that part nothing."""
-    return _IDLE_SPACE.sub("", spelled(answer))
+    return _IDLE_SPACE.sub("", " ".join(spelled(answer).split()))
 
 
 def gold_answer(value: Any, row: int, field: str) -> str:
@@ -132,8 +133,8 @@ def gold_answer(value: Any, row: int, field: str) -> str:
         >>> gold_answer(r"so \boxed{7}", 0, "answer"), gold_answer("#### 8", 0, "answer")
         ('7', '8')
     """
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return f"{value:.0f}" if value == value // 1 else repr(value)
+    if isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value):
+        return f"{value:.0f}" if value == int(value) else repr(value)
     if isinstance(value, list | tuple) and value:
         return ", ".join(gold_answer(part, row, field) for part in value)
     if not isinstance(value, str) or not value.strip():
