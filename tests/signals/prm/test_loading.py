@@ -170,13 +170,14 @@ def test_identities_differ_where_scores_may(tmp_path: Path) -> None:
 
 
 def test_identities_of_loaded_models() -> None:
-    """By their weights, bit for bit."""
+    """By their weights, bit for bit, as they are now."""
     case = BY_NAME["pure"]
     model, tokenizer = case.model(), case.tokenizer()
-    first = LocalPRM(model, "pure", tokenizer=tokenizer).identity
+    prm = LocalPRM(model, "pure", tokenizer=tokenizer)
+    first = prm.identity
     assert first == LocalPRM(case.model(), "pure", tokenizer=tokenizer).identity
     with torch.no_grad():
         model.score.bias[0] += 1e-6
-    assert first != LocalPRM(model, "pure", tokenizer=tokenizer).identity
+    assert first != prm.identity
     half = LocalPRM(case.model().bfloat16(), "pure", tokenizer=tokenizer).identity
     assert half != first

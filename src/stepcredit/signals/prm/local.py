@@ -127,7 +127,7 @@ class LocalPRM(Signal):
             revision=self.revision,
         )
 
-    @cached_property
+    @property
     def identity(self) -> dict[str, Any]:
         """The model's and the tokenizer's fingerprints, the protocol and its fields, the type."""
         protocol = {"name": self.protocol_used.name, **asdict(self.protocol_used)}  # type: ignore[call-overload]
