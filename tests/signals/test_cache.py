@@ -15,7 +15,7 @@ import pytest
 from tests.signals.writers import Digits, texts, truth, write
 
 from stepcredit.errors import FileError, SettingError, SignalError
-from stepcredit.signals.cache import Cached, ScoreStore, key_of
+from stepcredit.signals.cache import Cached, ScoreStore, key_of, remove_store
 from stepcredit.signals.responses import Response
 from stepcredit.signals.signal import Scored
 
@@ -126,6 +126,15 @@ def test_scores_that_do_not_fit_are_not_kept(path: Path) -> None:
     assert str(caught.value) == "row 2: 3 scores for 4 tokens"
     with ScoreStore(path) as store:
         assert store.get([key_of(Digits(), response) for response in texts(3)]) == {}
+
+
+def test_removed_with_what_lies_beside(path: Path) -> None:
+    store = ScoreStore(path)
+    store.put(b"k", [1.0])
+    assert len(list(path.parent.iterdir())) == 3
+    remove_store(path)
+    remove_store(path)
+    assert list(path.parent.iterdir()) == []
 
 
 class Grouped(Digits):

@@ -139,6 +139,21 @@ class ScoreStore:
             raise FileError(" ".join(str(error).split()), field=str(self.path)) from error
 
 
+def remove_store(path: str | Path) -> None:
+    """Delete a file of scores and what SQLite keeps beside it, where they are.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "scores.sqlite"
+        >>> ScoreStore(path).close()
+        >>> remove_store(path)
+        >>> path.exists()
+        False
+    """
+    for beside in ("", "-wal", "-shm"):
+        Path(f"{path}{beside}").unlink(missing_ok=True)
+
+
 def key_of(signal: Signal, response: Response) -> bytes:
     """The key of a response's scores: a digest of what the signal is and what it is given.
 

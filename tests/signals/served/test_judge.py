@@ -256,6 +256,11 @@ def test_template_in_a_response_is_only_text(server: Misbehaving) -> None:
     assert content == "{{ 7 * 7 }}|2|{{ steps.__class__ }}"
 
 
+def test_half_a_character_is_sent_as_it_is(server: Misbehaving) -> None:
+    response = Response("?", "\ud83d", ((0, 1),), (1,))
+    assert judge(server.url).scores([response]) == [each(response, chance)]
+
+
 def test_request_carries_what_is_set(server: Misbehaving) -> None:
     extra = {"seed": 1, "chat_template_kwargs": {"enable_thinking": False}}
     judge(server.url, extra=extra, top_logprobs=5).scores([truth.response("?", ["So."])])
@@ -312,5 +317,7 @@ def test_identity_holds_the_question_and_not_the_address() -> None:
     one, two = judge("http://a:1"), judge("http://b:2", timeout=5.0)
     assert one.identity == two.identity
     assert one.identity != judge("http://a:1", rubric="Strict.").identity
+    assert TERSE in one.identity.values()
+    assert STEPWISE[:8] in judge("http://a:1", template=None).identity["template"]
     assert json.loads(json.dumps(one.identity)) == one.identity
     assert signal("judge", url="http://a:1", model="judge").name == "judge"

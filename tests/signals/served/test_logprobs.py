@@ -115,8 +115,8 @@ def test_special_tokens_and_parts_of_characters_fit_any(server: Misbehaving, api
     first = len(truth.ALPHABET)
     server.plan(setting={"alphabet": alphabet})
     a = truth.ALPHABET.index("a")
-    ids, spans = (a, first, first + 1, first + 2), ((0, 1), (1, 2), (1, 2), (2, 2))
-    response = Response("?", "a☃", spans, token_ids=ids, prompt_ids=(5, 6))
+    ids, spans = (a, first, a, first + 1, first + 2), ((0, 1), (1, 3), (2, 3), (2, 3), (3, 3))
+    response = Response("?", "a ☃", spans, token_ids=ids, prompt_ids=(5, 6))
     expected = [-((31 * id + 11 + sum(ids[:i])) % 1009) / 100 for i, id in enumerate(ids)]
     assert teacher(server.url, api).scores([response]) == [pytest.approx(expected)]
 

@@ -59,10 +59,10 @@ def test_ten_thousand_responses_with_one_that_never_works(
         assert found == pytest.approx(truth.step_scores(responses[index]), abs=1e-12)
 
     server.plan(setting={"step_tag_id": truth.TAG})
-    some = responses[:3000]
+    some = responses[:2000]
     scores = cached.scores(some)
     assert scores == [pytest.approx(truth.step_scores(r), abs=1e-12) for r in some]
-    assert server.count()["requests"] == 3000 - sum(index < 3000 for index in given)
+    assert server.count()["requests"] == 2000 - sum(index < 2000 for index in given)
 
 
 def test_call_aligns_to_the_policys_tokens(server: Misbehaving) -> None:

@@ -61,7 +61,8 @@ class Served(Signal):
         timeout: seconds for one request.
         deadline: seconds for one response, all its requests and repetitions.
         attempts: how often a request is asked before the run stops.
-        backoff: seconds before the first repetition at most, doubled for each further one.
+        backoff: seconds before the first repetition at most, doubled for each further one up to
+            30; a server's `Retry-After` goes before it.
         api_key_env: name of the environment variable that holds the key, where one is needed.
     """
 
@@ -82,9 +83,8 @@ class Served(Signal):
     @property
     def identity(self) -> dict[str, Any]:
         """The signal's name and all its settings but those that say how the server is asked."""
-        said = [declared.name for declared in fields(self) if declared.repr]
-        settings = {name: getattr(self, name) for name in said if name not in OPERATION}
-        return {"signal": self.name, **settings}
+        names = [declared.name for declared in fields(self) if declared.name not in OPERATION]
+        return {"signal": self.name, **{name: getattr(self, name) for name in names}}
 
     @abstractmethod
     async def ask(self, asking: Any, response: Response) -> list[float]:

@@ -7,6 +7,7 @@ final at once.
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -14,7 +15,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, Self, TypeVar
+from typing import Any, NoReturn, Self, TypeVar
 
 import anyio
 import httpx
@@ -25,7 +26,11 @@ from stepcredit.signals.served.faults import Fault, Refused
 
 Answer = TypeVar("Answer")
 LONGEST_MESSAGE = 300
+"""Characters of a server's own words that an error repeats."""
+LONGEST_WAIT = 30.0
+"""Seconds between two repetitions, where the server names none."""
 ASKED_AGAIN = {408, 425, 429}
+"""Statuses that may pass, besides 5xx."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +108,9 @@ class Client:
                 self._idle.append(connection)
 
     async def _connect(self) -> httpx.AsyncClient:
-        headers = {"Authorization": f"Bearer {self._key}"} if self._key else None
+        headers = {"Content-Type": "application/json"}
+        if self._key:
+            headers["Authorization"] = f"Bearer {self._key}"
         one = httpx.Limits(max_connections=1)
         new = httpx.AsyncClient(
             headers=headers, limits=one, timeout=None, verify=self._certificates
@@ -117,10 +124,11 @@ class Client:
             Fault: no answer in time, a torn one, or a status that may pass.
             Refused: any other status than 200, with the server's own message.
         """
+        content = json.dumps(body, separators=(",", ":")).encode()
         async with self._connection() as connection:
             try:
                 with anyio.fail_after(self.server.timeout):
-                    answer = await connection.post(url, json=body)
+                    answer = await connection.post(url, content=content)
             except TimeoutError:
                 raise Fault(f"no answer within {self.server.timeout:g} s") from None
             except httpx.RequestError as error:
@@ -132,7 +140,7 @@ class Client:
         except ValueError:
             raise Fault("the answer is not JSON") from None
 
-    def _refuse(self, answer: httpx.Response) -> None:
+    def _refuse(self, answer: httpx.Response) -> NoReturn:
         message = message_of(answer)
         if self._key:
             message = message.replace(self._key, "***")
@@ -202,7 +210,7 @@ class Asking:
 
 
 def _patience(backoff: float) -> Callable[[tenacity.RetryCallState], float]:
-    jitter = tenacity.wait_random_exponential(multiplier=backoff, max=max(backoff, 30.0))
+    jitter = tenacity.wait_random_exponential(multiplier=backoff, max=max(backoff, LONGEST_WAIT))
 
     def seconds(state: tenacity.RetryCallState) -> float:
         fault = state.outcome.exception() if state.outcome else None

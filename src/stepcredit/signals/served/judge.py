@@ -13,7 +13,7 @@ from stepcredit.signals.registry import register_signal
 from stepcredit.signals.responses import Response
 from stepcredit.signals.served import verdicts
 from stepcredit.signals.served.base import Served, is_name
-from stepcredit.signals.served.prompts import check_template, messages
+from stepcredit.signals.served.prompts import check_template, messages, templates
 from stepcredit.signals.signal import refuse_empty
 
 PATH = "/v1/chat/completions"
@@ -89,6 +89,12 @@ class Judge(Served):
             raise SettingError(reason, field="temperature")
         for field in ("system", "template"):
             check_template(getattr(self, field), field)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """All settings but those that say how the server is asked; templates as they are used."""
+        system, template = templates(self)
+        return {**super().identity, "system": system, "template": template}
 
     async def ask(self, asking: Any, response: Response) -> list[float]:
         """A request a step, all at once; or one for the response."""

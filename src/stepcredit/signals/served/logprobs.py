@@ -88,17 +88,18 @@ class ServedLogProbs(Served):
 def fits(response: Response, index: int, text: str) -> bool:
     """Whether a server's text of a token is what the policy wrote.
 
-    Space at the ends is left out, as tokenizers differ in where they show it. Tokens that are no
-    text of their own (special ones, and parts of a character) fit any.
+    Space at the ends is left out, as tokenizers differ in where they show it. Tokens without a text
+    of their own (special ones, and parts of a character) fit any.
 
     Example:
         >>> response = Response("?", "a cat", spans=((0, 1), (1, 5)))
         >>> fits(response, 1, " cat"), fits(response, 1, " dog")
         (True, False)
     """
-    spans = response.spans
-    span = spans[index]
-    shared = span in spans[max(0, index - 1) : index] or span in spans[index + 1 : index + 2]
-    if span[0] == span[1] or shared or "\N{REPLACEMENT CHARACTER}" in text:
+    start, end = response.spans[index]
+    before = max((span[1] for span in response.spans[max(0, index - 1) : index]), default=start)
+    after = min((span[0] for span in response.spans[index + 1 : index + 2]), default=end)
+    shared = before > start or after < end
+    if start == end or shared or "\N{REPLACEMENT CHARACTER}" in text:
         return True
-    return text.replace("▁", " ").strip() == response.text[span[0] : span[1]].strip()
+    return text.replace("▁", " ").strip() == response.text[start:end].strip()

@@ -92,6 +92,16 @@ earlier, step, number, rubric, yes, no
         raise SettingError(reason, field=field)
 
 
+def templates(judge: Judge) -> tuple[str, str]:
+    """The templates in use, of the system message and of the question."""
+    system = SYSTEM["response" if judge.per == "response" else "step"]
+    question = QUESTIONS[judge.per]
+    return (
+        system if judge.system is None else judge.system,
+        question if judge.template is None else judge.template,
+    )
+
+
 def messages(judge: Judge, response: Response, number: int) -> list[dict[str, str]]:
     """The chat that asks for the verdict on a step, or with `per="response"` on all.
 
@@ -100,12 +110,10 @@ def messages(judge: Judge, response: Response, number: int) -> list[dict[str, st
         response: split into steps.
         number: of the step, from 1.
     """
-    turns = judge.per == "turns"
-    system = SYSTEM["response" if judge.per == "response" else "step"]
-    system = _filled(system if judge.system is None else judge.system, judge, response, number)
-    template = QUESTIONS[judge.per] if judge.template is None else judge.template
+    system_template, template = templates(judge)
+    system = _filled(system_template, judge, response, number)
     chat = [{"role": "system", "content": system}] if system else []
-    for step in range(1 if turns else number, number):
+    for step in range(1 if judge.per == "turns" else number, number):
         chat.append({"role": "user", "content": _filled(template, judge, response, step)})
         chat.append({"role": "assistant", "content": judge.yes})
     return [*chat, {"role": "user", "content": _filled(template, judge, response, number)}]
