@@ -20,8 +20,8 @@ from stepcredit.signals.responses import Response
 from stepcredit.signals.signal import Scored
 
 WRITERS = 4
-KILLS = 40
-COUNT = 40_000
+KILLS = 30
+COUNT = 20_000
 
 
 @pytest.fixture

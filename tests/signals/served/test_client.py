@@ -42,7 +42,9 @@ def free_port() -> int:
 
 
 def sockets() -> int:
-    """Sockets this process has open."""
+    """Sockets this process has open, where the system tells."""
+    if not os.path.isdir("/proc/self/fd"):
+        return 0
     links = [f"/proc/self/fd/{number}" for number in os.listdir("/proc/self/fd")]
     return sum(os.path.islink(link) and "socket" in os.readlink(link) for link in links)
 
