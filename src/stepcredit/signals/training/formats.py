@@ -80,7 +80,9 @@ def prm800k(row: dict[str, Any], reading: Reading) -> Iterator[Labelled]:
 
 def _completions(step: Any, place: str, reading: Reading) -> list[tuple[str, int | None]]:
     """Texts and labels of the steps that were offered; published rows have null for none."""
-    if isinstance(step, dict) and step.get("completions") is None:
+    if not isinstance(step, dict):
+        raise RolloutError(f"expected an object, got {step!r:.60}", field=place)
+    if step.get("completions") is None:
         return []
     found = []
     for index, completion in enumerate(_list(step, "completions", place)):

@@ -19,6 +19,7 @@ from stepcredit.signals.training.metrics import (
     calibration,
     question_intervals,
     ranking,
+    weighted_auc,
 )
 from stepcredit.signals.training.rows import LabelledRow, described
 
@@ -133,10 +134,12 @@ def judge(
         "calibration": calibration(steps),
     }
 
+    auc = weighted_auc(steps)
+
     def drawn(weights: Numbers) -> dict[str, float | None]:
         return {
             "f1": errors.at(threshold, weights[errors.question])["f1"],
-            "roc_auc": ranking(steps, weights[steps.question])["roc_auc"],
+            "roc_auc": auc(weights[steps.question]),
         }
 
     rng = np.random.default_rng(seed)

@@ -182,12 +182,11 @@ class LabelledScores:
         return bool(len(self.scores) and self.scores.min() >= 0 and self.scores.max() <= 1)
 
 
-def ranking(steps: LabelledScores, weights: Numbers | None = None) -> dict[str, float | None]:
+def ranking(steps: LabelledScores) -> dict[str, float | None]:
     """How well scores tell wrong steps from right ones, at any threshold.
 
     Args:
         steps: at least one.
-        weights: of each step; equal if absent.
 
     Returns:
         `roc_auc`: the chance that a right step scores above a wrong one, 0.5 for no signal;
@@ -201,19 +200,43 @@ def ranking(steps: LabelledScores, weights: Numbers | None = None) -> dict[str, 
 
     Source: scikit-learn's `roc_auc_score` and `average_precision_score`.
     """
-    weights = np.ones(len(steps.scores)) if weights is None else weights
-    wrong_share = _share(~steps.right, weights)
-    if wrong_share in (None, 0.0, 1.0):
+    wrong_share = float((~steps.right).mean())
+    if not steps.both:
         return {"roc_auc": None, "average_precision": None, "wrong_share": wrong_share}
     from sklearn.metrics import average_precision_score, roc_auc_score
 
-    kept = weights > 0
-    right, scores, weights = steps.right[kept], steps.scores[kept], weights[kept]
     return {
-        "roc_auc": float(roc_auc_score(right, scores, sample_weight=weights)),
-        "average_precision": float(average_precision_score(~right, -scores, sample_weight=weights)),
+        "roc_auc": float(roc_auc_score(steps.right, steps.scores)),
+        "average_precision": float(average_precision_score(~steps.right, -steps.scores)),
         "wrong_share": wrong_share,
     }
+
+
+def weighted_auc(steps: LabelledScores) -> Callable[[Numbers], float | None]:
+    """The area under the ROC curve as a function of the steps' weights, sorted once.
+
+        AUC = sum_s right_s (wrong weight below s + half of that at s) / (right * wrong weight)
+
+    A thousand draws for an interval take what ten of `roc_auc_score` do.
+
+    Returns:
+        A function of weights, one a step; None where one kind of step weighs nothing.
+
+    Source: Mann & Whitney 1947.
+    """
+    order = np.argsort(steps.scores, kind="stable")
+    right, ordered = steps.right[order], steps.scores[order]
+    starts = np.flatnonzero(np.diff(ordered, prepend=-inf))
+
+    def auc(weights: Numbers) -> float | None:
+        own = weights[order]
+        rights = np.add.reduceat(np.where(right, own, 0.0), starts)
+        wrongs = np.add.reduceat(np.where(right, 0.0, own), starts)
+        pairs = float(rights.sum() * wrongs.sum())
+        below = wrongs.cumsum() - wrongs / 2
+        return float((rights * below).sum()) / pairs if pairs else None
+
+    return auc
 
 
 def calibration(steps: LabelledScores) -> dict[str, Any]:
