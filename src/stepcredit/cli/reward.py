@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stepcredit.cli.options import Imports, Input, import_modules, setting
-from stepcredit.cli.progress import progress_bar
+from stepcredit.cli.progress import counting_bar, progress_bar
 from stepcredit.cli.shape import Output
 from stepcredit.cli.told import say
 from stepcredit.errors import SettingError
@@ -55,9 +55,9 @@ def reward(
 ) -> None:
     """Write the rollouts with an outcome, or a format and its gate, in the same order.
 
-    OUT may be IN. It is there whole or not at all; an older OUT survives a failure.
+    All rows are checked before the first is graded. OUT may be IN; it is there whole or not at all,
+    and an older OUT survives a failure.
     """
-    from stepcredit.data.files import RolloutFile
     from stepcredit.rewards.files import reward_file
 
     import_modules(imports)
@@ -65,9 +65,9 @@ def reward(
     if answer is not None:
         given["answer"] = answer
     rules = named_rewards(names, given)
-    with progress_bar(source) as progress, RolloutFile(source, progress) as file:
+    with progress_bar(source) as reading, counting_bar("grading") as told:
         try:
-            rows = reward_file(file, output, rules, text)
+            rows = reward_file(source, output, rules, text=text, told=told, reading=reading)
         except SettingError as error:
             raise SettingError(f"--reward: {error.reason}") from None
     for line in notes(rules, rows):

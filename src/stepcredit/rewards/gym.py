@@ -49,7 +49,7 @@ class ReasoningGym(Reward):
 
     def rewards(self, texts: Sequence[str], facts: Sequence[Facts]) -> list[float]:
         """1 for each right answer, else 0."""
-        require("rewards", "reasoning_gym")
+        require("gym", "reasoning_gym")
         entries = [
             self._asked(known.get(self.entry, known), row) for row, known in enumerate(facts)
         ]
