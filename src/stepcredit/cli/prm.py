@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from stepcredit.cli.options import Imports, import_modules, setting
 from stepcredit.cli.prm_report import bars, print_figures
+from stepcredit.cli.score import named_signal
 from stepcredit.cli.told import INTERRUPTED, say, told_in_one_line
 from stepcredit.errors import FileError, SettingError, StepCreditError
 
 if TYPE_CHECKING:
-    from stepcredit.signals.signal import Signal
     from stepcredit.signals.training.reading import Read
 
+Given = TypeVar("Given")
 SHARE_FOR_THRESHOLD = 0.2
 TRAIN_FIELDS = (
     "protocol, protocol_settings, epochs, max_steps, learning_rate, warmup, schedule, "
@@ -87,23 +87,28 @@ def train(
     resume: Resume = None,
 ) -> None:
     """Fit a two-class head on a body; report F1, AUC and calibration on held-out questions."""
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
     if resume is not None:
         _train(resume, _recorded(resume), resume=True)
         return
-    for value, name in ((rows, "ROWS"), (model, "--model"), (output, "-o")):
-        if not value:
-            raise StepCreditError("is needed, but for --resume", field=name)
+    rows, model = _needed(rows, "ROWS"), _needed(model, "--model")
+    folder = _needed(output, "-o")
     reading = {"neutral": neutral, "alternatives": alternatives, "originals": originals}
+    own = {"seed": seed, "test": test, "validation": validation}
     fields = dict(map(setting, settings))
-    fields |= {"seed": seed, "test": test, "validation": validation}
+    for field in own.keys() & fields.keys():
+        raise SettingError(f"is an option of its own: --{field}", field=f"--set {field}")
     record = {
         "model": model,
-        "settings": fields,
+        "settings": {**fields, **own},
         "read": {"paths": rows, "format": format, "bad": bad_rows, "reading": reading},
     }
-    assert output is not None
-    _train(output, record, resume=False)
+    _train(folder, record, resume=False)
+
+
+def _needed(value: Given | None, name: str) -> Given:
+    if not value:
+        raise StepCreditError("is needed, unless --resume is given", field=name)
+    return value
 
 
 def _recorded(folder: Path) -> dict[str, Any]:
@@ -173,9 +178,8 @@ def evaluate(
     imports: Imports = [],  # noqa: B006
 ) -> None:
     """Judge any signal on labelled steps: F1 of the first error, AUC, calibration."""
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
     import_modules(imports)
-    scorer = _named_signal(signal, settings)
+    scorer = named_signal(signal, settings)
     reading = {"neutral": neutral, "alternatives": alternatives, "originals": originals}
     read = _read(rows, format, bad_rows, reading)
     if validation is None:
@@ -197,17 +201,6 @@ def evaluate(
     print_figures(figures, f"{signal}: judged on {figures['data']['questions']} questions")
 
 
-def _named_signal(name: str, settings: list[str]) -> Signal:
-    """The signal that `--signal` and `--set` name."""
-    from stepcredit.signals.registry import signal
-
-    try:
-        return signal(name, **dict(map(setting, settings)))
-    except SettingError as error:
-        option = f"--set {error.field}" if error.field else f"--signal {name}"
-        raise SettingError(error.reason, field=option) from None
-
-
 def _read(paths: list[str], format: str, bad: str, reading: dict[str, Any]) -> Read:
     """The labelled rows, and a line on those that were skipped."""
     from stepcredit.signals.training.formats import Reading
@@ -219,7 +212,8 @@ def _read(paths: list[str], format: str, bad: str, reading: dict[str, Any]) -> R
         option = "--bad-rows" if error.field == "bad" else f"--{error.field}"
         raise SettingError(error.reason, field=option) from None
     if read.faults:
-        say(f"{len(read.faults)} bad rows skipped, the first: {read.faults[0]}")
+        count = len(read.faults)
+        say(f"{count} bad row{'s' * (count > 1)} skipped, the first: {read.faults[0]}")
     return read
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -246,9 +247,13 @@ def test_labels_stand_where_steps_are_read(body: Path, masked: bool) -> None:
 
 
 def test_the_trainer_minimizes_that_loss(
-    tmp_path: Path, body: Path, rows: list[LabelledRow]
+    tmp_path: Path, trained: Path, rows: list[LabelledRow]
 ) -> None:
-    """One update over two batches: its loss is the mean over all steps of both, smoothed."""
+    """One update over two batches: its loss is the mean over all steps of both, smoothed.
+
+    It starts from a trained head, of which every label and every mask makes a difference.
+    """
+    body = without_dropout(trained, tmp_path / "body")
     settings = TrainSettings(
         max_steps=1,
         accumulate=2,
@@ -260,17 +265,31 @@ def test_the_trainer_minimizes_that_loss(
     )
     train_prm(rows, body, tmp_path / "prm", settings)
     (logged,) = map(json.loads, (tmp_path / "prm/training.jsonl").read_text().splitlines())
-    model = load_classifier(str(body), settings).eval()
     shown = split_by_question(rows, test=0.4, validation=0.3).train
-    losses = []
-    for ids, classes in examples_by_hand(body, shown, masked=True):
-        with torch.no_grad():
-            logits = model(torch.tensor([ids])).logits[0].tolist()
-        losses += by_hand(logits, classes, 0.2)
     tokenizer = AutoTokenizer.from_pretrained(body)
     fitted = fit_to_length(shown, settings.protocol_used, tokenizer, None)
     assert len(batched(examples_of(fitted, 1, mask_after_error=True), 700)) == 2
-    assert logged["loss"] == pytest.approx(sum(losses) / len(losses), rel=0.03)  # dropout of 0.1
+    assert logged["loss"] == pytest.approx(mean_loss(body, shown, 0.2, masked=True), abs=1e-4)
+    assert abs(mean_loss(body, shown, 0.0, masked=True) - logged["loss"]) > 0.01
+    assert abs(mean_loss(body, shown, 0.2, masked=False) - logged["loss"]) > 0.001
+
+
+def without_dropout(trained: Path, folder: Path) -> Path:
+    shutil.copytree(trained, folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "classifier_dropout": 0.0}))
+    return folder
+
+
+def mean_loss(body: Path, rows: list[LabelledRow], smoothing: float, *, masked: bool) -> float:
+    """The loss by hand, each solution in its own forward."""
+    model = AutoModelForTokenClassification.from_pretrained(body).eval()
+    losses = []
+    for ids, classes in examples_by_hand(body, rows, masked=masked):
+        with torch.no_grad():
+            logits = model(torch.tensor([ids])).logits[0].tolist()
+        losses += by_hand(logits, classes, smoothing)
+    return sum(losses) / len(losses)
 
 
 def test_pure_s_protocol_trains_and_loads_back(
