@@ -106,7 +106,7 @@ def test_the_limit_holds(entries: dict[str, dict[str, Any]]) -> None:
     start = time.monotonic()
     hanging = "((9**9999)**9999)**9999"
     assert rule(tagged([hanging, row["answer"]]), [{"entry": row}] * 2) == [0.0, 1.0]
-    assert time.monotonic() - start < 15.0
+    assert time.monotonic() - start < 60.0
 
 
 @pytest.mark.parametrize(
