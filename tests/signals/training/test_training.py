@@ -359,3 +359,11 @@ def test_what_can_not_be_trained(tmp_path: Path, body: Path, rows: list[Labelled
     with pytest.raises(SignalError, match=r"nothing: does not load: "):
         train_prm(rows, tmp_path / "nothing", tmp_path / "b")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_several_processes_are_refused(
+    tmp_path: Path, rows: list[LabelledRow], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(StepCreditError, match=r"^WORLD_SIZE: 2 processes: training runs in one$"):
+        train_prm(rows, tmp_path, tmp_path / "prm")

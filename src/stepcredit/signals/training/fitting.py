@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +122,7 @@ def fit(
             model=model,
             args=arguments,
             train_dataset=batches,  # type: ignore[arg-type]
-            data_collator=lambda one: collated(one[0]),
+            data_collator=lambda drawn: collated(list(chain.from_iterable(drawn))),
             compute_loss_func=partial(step_loss, smoothing=settings.label_smoothing),
             callbacks=[_reporting(report)] if report else [],
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -75,7 +76,7 @@ def train_prm(
 
     Raises:
         RolloutError: a solution longer than `max_length` or the model's context.
-        StepCreditError: a part without a labelled row.
+        StepCreditError: a part without a labelled row, or a launcher of several processes.
         FileError: the folder is not empty, or holds another run.
         SignalError: the model does not load.
         MissingExtra: the extra `prm` is not installed.
@@ -84,6 +85,7 @@ def train_prm(
     last token. Differs: a head of two classes in place of the vocabulary.
     """
     require("prm", "transformers", "accelerate", "sklearn", "scipy", "matplotlib")
+    _one_process()
     settings, folder = settings or TrainSettings(), Path(output)
     record = {
         "model": str(model),
@@ -101,6 +103,13 @@ def train_prm(
     figures = _judged(data, folder, settings, scored)
     write_json(folder / METRICS, figures)
     return figures
+
+
+def _one_process() -> None:
+    """Refuse a launcher's second process, which would write the same files."""
+    processes = os.environ.get("WORLD_SIZE", "1")
+    if processes != "1":
+        raise StepCreditError(f"{processes} processes: training runs in one", field="WORLD_SIZE")
 
 
 def _check(folder: Path, record: dict[str, Any], *, resume: bool) -> None:
