@@ -50,8 +50,10 @@ def described(name: str, cls: type[Any]) -> str:
     source = re.search(r"^Source: (.*?)(?:\n\n|\Z)", text, re.DOTALL | re.MULTILINE)
     lines = [f"{name}  {text.partition(chr(10))[0]}"]
     lines += [f"    {line}" for line in equation_of(cls, text).splitlines()]
-    declared = [field for field in fields(cls) if field.init and field.metadata.get("about")]
-    rows = [(field.name, shown_default(field), field.metadata["about"]) for field in declared]
+    declared = [field for field in fields(cls) if field.init and not callable(field.default)]
+    rows = [
+        (field.name, shown_default(field), field.metadata.get("about", "")) for field in declared
+    ]
     widths = [max((len(row[column]) for row in rows), default=0) for column in (0, 1)]
     lines += [f"  {a:<{widths[0]}}  {b:<{widths[1]}}  {c}".rstrip() for a, b, c in rows]
     if source:
@@ -79,4 +81,5 @@ def shown_default(declared: Field[Any]) -> str:
         value = declared.default_factory()
     else:
         return "(required)"
-    return value if isinstance(value, str) else json.dumps(value, default=repr)
+    bare = isinstance(value, str) and value and value.isprintable()
+    return value if bare else json.dumps(value, default=repr)
