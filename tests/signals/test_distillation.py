@@ -17,6 +17,7 @@ from stepcredit.signals.distillation import Distillation, GeneralizedDistillatio
 from stepcredit.signals.logprobs import LocalLogProbs
 from stepcredit.signals.registry import signal
 from stepcredit.signals.responses import Response
+from stepcredit.signals.served.logprobs import ServedLogProbs
 from stepcredit.signals.signal import Signal
 
 SIDES = ("student", "teacher", "base")
@@ -210,6 +211,18 @@ def test_a_vocabulary_that_cannot_be_checked_is_refused(folders):
     with pytest.raises(SettingError) as caught:
         Distillation(student=build("llama"), teacher=folders["teacher"]).scores(rows_of())
     assert str(caught.value) == "tokenizer: a model that is loaded already needs it"
+
+
+def test_a_mapping_is_a_served_model():
+    served = {"url": "http://localhost:8000", "model": "big"}
+    source = Distillation(teacher=served).sources["teacher"]
+    assert isinstance(source, ServedLogProbs)
+    assert (source.url, source.model) == ("http://localhost:8000", "big")
+    with pytest.raises(SettingError) as caught:
+        Distillation(teacher=served, temperature=0.7).scores(rows_of(known=["student"]))
+    assert str(caught.value) == "temperature: the teacher's is 1, the signal's 0.7"
+    with pytest.raises(SettingError, match=r"^teacher: .* unexpected keyword argument 'ulr'"):
+        Distillation(teacher={"ulr": "x", "model": "big"}).scores(rows_of(known=["student"]))
 
 
 def test_two_temperatures_are_refused(folders):

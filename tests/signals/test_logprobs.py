@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 from tests.signals.tiny_models import build, save, tokenizer
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import stepcredit.signals.causal as causal
 from stepcredit.errors import RolloutError, SettingError, SignalError
@@ -117,6 +117,17 @@ def test_the_identity_tells_models_apart(tmp_path):
 def test_padding_rows_of_the_embedding_are_no_tokens_of_the_vocabulary(tmp_path):
     path = save(tmp_path, vocab_size=384)
     assert len(LocalLogProbs(path).vocabulary.tokens) == len(tokenizer())
+
+
+def test_another_vocabulary_than_the_policys_is_refused(tmp_path):
+    policy = AutoTokenizer.from_pretrained(save(tmp_path))
+    policy.add_tokens(["<think>"])
+    with pytest.raises(SignalError) as caught:
+        LocalLogProbs(str(tmp_path), policy=policy).scores(responses(1))
+    assert str(caught.value) == (
+        f"{tmp_path}: another vocabulary than {tmp_path}'s: "
+        f"token {len(tokenizer())} is nothing, there '<think>'"
+    )
 
 
 @pytest.mark.parametrize(

@@ -23,18 +23,21 @@ from stepcredit.signals.causal import (
     padded_ids,
 )
 from stepcredit.signals.facts import policy_ids
+from stepcredit.signals.registry import register_signal
 from stepcredit.signals.responses import Response
 from stepcredit.signals.signal import Scored, Signal
-from stepcredit.signals.vocabulary import Vocabulary
+from stepcredit.signals.vocabulary import Vocabulary, check_vocabulary
 
 
+@register_signal("logprobs")
 @dataclass(frozen=True)
 class LocalLogProbs(Signal):
     """A language model's log-prob of each token of a response, given the policy's own prompt.
 
         score_t = log softmax(logits_t / temperature)[token_t]
 
-    The model is given the policy's token ids, so it must have the policy's vocabulary.
+    The model is given the policy's token ids, so it must have the policy's vocabulary. A teacher's
+    log-probs in the rows (`teacher_logprobs`) are what `sc.OPD` and `Distillation` read.
 
     Args:
         model: a folder or name, or a loaded causal language model of transformers.
@@ -43,11 +46,12 @@ class LocalLogProbs(Signal):
         max_tokens_per_batch: bound of a forward's padded tokens; a longer response goes alone.
         device: "auto" is the accelerator where there is one.
         dtype: auto (the checkpoint's), float32, bfloat16 or float16.
+        policy: the policy's tokenizer, a folder or loaded; None: its vocabulary is not checked.
 
     Raises:
         RolloutError: a response without the policy's ids, over the model's context, or with an id
             the model does not have.
-        SignalError: the model cannot be loaded.
+        SignalError: the model cannot be loaded, or has another vocabulary than the policy.
         MissingExtra: transformers is not installed.
 
     Example:
@@ -63,8 +67,8 @@ class LocalLogProbs(Signal):
     max_tokens_per_batch: int = whole(16384, "bound of a forward's tokens", at_least=1)
     device: str = text("auto", "where the model runs")
     dtype: str = choice("auto", DTYPES, "precision of the weights")
+    policy: Any = declare(None, lambda value: None, "the policy's tokenizer, to check against")
 
-    name = "logprobs"
     grain = "tokens"
 
     def __post_init__(self) -> None:
@@ -101,6 +105,8 @@ class LocalLogProbs(Signal):
 
     def stream(self, responses: Sequence[Response]) -> Iterator[Scored]:
         """Batch by batch, the longest responses first."""
+        if self.policy is not None:
+            check_vocabulary(Vocabulary.of(self.policy), self.vocabulary)
         pairs = [policy_ids(response) for response in responses]
         for response, (prompt, own) in zip(responses, pairs, strict=True):
             self.causal.check(response, prompt + own, len(prompt) + len(own))

@@ -75,9 +75,9 @@ class LogRatio(Signal):
         """The signal of each side whose log-probs are not in the rows.
 
         Raises:
-            SettingError: one at another temperature.
+            SettingError: one at another temperature, or with settings that make no sense.
         """
-        found = {name: self._source(getattr(self, name)) for name in self.sides}
+        found = {name: self._source(name, getattr(self, name)) for name in self.sides}
         for name, source in found.items():
             own = getattr(source, "temperature", self.temperature)
             if own != self.temperature:
@@ -85,13 +85,16 @@ class LogRatio(Signal):
                 raise SettingError(reason, field="temperature")
         return {name: source for name, source in found.items() if source is not None}
 
-    def _source(self, value: Any) -> Signal | None:
+    def _source(self, name: str, value: Any) -> Signal | None:
         if value is None or isinstance(value, Signal):
             return value
         if isinstance(value, Mapping):
             from stepcredit.signals.served.logprobs import ServedLogProbs
 
-            return ServedLogProbs(**value)
+            try:
+                return ServedLogProbs(**value)
+            except TypeError as error:
+                raise SettingError(str(error), field=name) from error
         return LocalLogProbs(
             value,
             temperature=self.temperature,
