@@ -77,6 +77,15 @@ def test_hostile_responses_are_wrong_and_quick(kind: str) -> None:
     assert time.monotonic() - start < 30.0
 
 
+@pytest.mark.parametrize("gold", ["C", r"\text{even}", "yes", r"\frac{1}{2}"])
+@pytest.mark.parametrize("part", [r"\text{", "{", "(", r"\left", "C ", "/", "even ", "^", " "])
+def test_hostile_boxes_are_quick_whatever_the_gold_answer(gold: str, part: str) -> None:
+    start = time.process_time()
+    box = part * 30_000 + "}" * 30_000 * part.count("{")
+    assert grade([box], [gold]) == [Verdict.WRONG]
+    assert time.process_time() - start < 2.0
+
+
 def test_honest_responses_are_right() -> None:
     responses = [
         r"First \boxed{41}? No: \boxed{42}.",

@@ -60,6 +60,8 @@ def option_of(answer: str) -> str | None:
         >>> option_of(r"\textbf{(C) } 42"), option_of("C. 42"), option_of("(A) and (B)")
         ('C', 'C', None)
     """
+    if len(answer) > LONGEST:
+        return None
     plain = answer
     while (inner := WRAPPED.sub(r"\1", plain)) != plain:
         plain = inner

@@ -17,7 +17,7 @@ from contextlib import suppress
 
 from stepcredit.rewards.letters import READY
 
-MEMORY = 4 << 30
+MEMORY = 2 << 30
 """Bytes of address space a worker may take; past it, an answer is wrong."""
 
 

@@ -105,9 +105,10 @@ class Worker:
 
 
 def _environment() -> dict[str, str]:
-    """This process's environment, in which what is importable here is importable there."""
+    """This process's environment: what is importable here is importable there, on one thread."""
     folders = [folder or os.getcwd() for folder in sys.path]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(folders)}
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    return {**os.environ, **threads, "PYTHONPATH": os.pathsep.join(folders)}
 
 
 class Pool:
