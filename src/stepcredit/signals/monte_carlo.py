@@ -45,7 +45,8 @@ class Cost:
     max_tokens: int | None
 
     def __str__(self) -> str:
-        told = f"{self.completions:,} completions of {self.prefixes:,} prefixes"
+        prefixes = f"{self.prefixes:,} prefix{'es' * (self.prefixes != 1)}"
+        told = f"{self.completions:,} completions of {prefixes}"
         if self.max_tokens is None:
             return told
         return f"{told}, at most {self.max_tokens:,} sampled tokens"
