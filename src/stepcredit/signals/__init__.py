@@ -1,1 +1,39 @@
 """Where process scores come from: reward models, teachers, language models, programs."""
+
+from stepcredit.signals.cache import Cached
+from stepcredit.signals.combine import Affine, Clipped, Smoothed, Weighted, rescaled
+from stepcredit.signals.registry import register_signal, signal, signals
+from stepcredit.signals.responses import Response
+from stepcredit.signals.signal import Signal
+from stepcredit.signals.splitting import (
+    BlankLine,
+    Newline,
+    NewlineTokens,
+    Regex,
+    Sentence,
+    Splitter,
+    Tags,
+    splitter,
+)
+
+__all__ = [
+    "Affine",
+    "BlankLine",
+    "Cached",
+    "Clipped",
+    "Newline",
+    "NewlineTokens",
+    "Regex",
+    "Response",
+    "Sentence",
+    "Signal",
+    "Smoothed",
+    "Splitter",
+    "Tags",
+    "Weighted",
+    "register_signal",
+    "rescaled",
+    "signal",
+    "signals",
+    "splitter",
+]
