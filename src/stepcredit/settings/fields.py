@@ -55,9 +55,11 @@ def is_whole(*, at_least: int = 0, optional: bool = False) -> Check:
 
 def is_pattern(value: Any) -> str | None:
     """A check for regular expressions."""
+    if not isinstance(value, str):
+        return "a regular expression"
     try:
         re.compile(value)
-    except (re.error, TypeError) as error:
+    except (re.error, OverflowError, RecursionError) as error:
         return f"a regular expression ({error})"
     return None
 

@@ -7,14 +7,15 @@ empty span; tokens that share one character (the bytes of an emoji) share its sp
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
-from collections.abc import Iterable, Sequence
-from itertools import accumulate, pairwise
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate, groupby, pairwise
 from typing import Any
 
 from stepcredit.errors import RolloutError
 
 Spans = tuple[tuple[int, int], ...]
+_BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 _PIECE = re.compile(r"\A\s+|\S+\s*|\A\Z")
 
 
@@ -78,8 +79,8 @@ def spans_of_ids(ids: Sequence[int], tokenizer: Any) -> tuple[str, Spans]:
         reason = f"{type(tokenizer).__name__} can't decode step by step: a fast one is needed"
         raise RolloutError(reason, field="tokenizer")
     for index, token in enumerate(ids):
-        if not 0 <= token < len(tokenizer):
-            reason = f"token {index} is {token}, the tokenizer has {len(tokenizer)}"
+        if token < 0 or tokenizer.backend_tokenizer.id_to_token(token) is None:
+            reason = f"token {index} is {token}, which the tokenizer does not have"
             raise RolloutError(reason, field="token_ids")
     return _decoded(ids, tokenizer)
 
@@ -88,28 +89,46 @@ def _decoded(ids: Sequence[int], tokenizer: Any) -> tuple[str, Spans]:
     from tokenizers.decoders import DecodeStream
 
     backend, special = tokenizer.backend_tokenizer, special_ids(tokenizer)
-    stream, text = DecodeStream(skip_special_tokens=True), ""
-    spans: list[tuple[int, int]] = []
-    waiting: list[int] = []
-    for index, token in enumerate(ids):
-        spans.append((len(text), len(text)))
-        if token in special:
-            continue
-        waiting.append(index)
-        piece = stream.step(backend, token)
+    stream, pieces, done = DecodeStream(skip_special_tokens=True), list[str](), 0
+    spans, waiting = dict[int, tuple[int, int]](), list[int]()
+    shown = [index for index, token in enumerate(ids) if token not in special]
+    for unit in _units(shown, ids, backend):
+        waiting += unit
+        piece = stream.step(backend, [ids[index] for index in unit])
         if piece is not None:
-            text = _laid(spans, waiting, text, text + piece)
+            pieces.append(piece)
+            start, done = done, done + len(piece)
+            spans |= dict.fromkeys(waiting, (start, done))
+            waiting.clear()
+    text = "".join(pieces)
     if waiting:
-        text = _laid(spans, waiting, text, backend.decode(list(ids), skip_special_tokens=True))
-    return text, tuple(spans)
+        text = backend.decode(list(ids), skip_special_tokens=True)
+        spans |= dict.fromkeys(waiting, (done, len(text)))
+    latest = 0
+    for index in range(len(ids)):
+        latest = spans.setdefault(index, (latest, latest))[1]
+    return text, tuple(spans[index] for index in range(len(ids)))
 
 
-def _laid(spans: list[tuple[int, int]], waiting: list[int], before: str, after: str) -> str:
-    """Give the tokens that waited for a whole character the text it made; they wait no more."""
-    for index in waiting:
-        spans[index] = len(before), len(after)
-    waiting.clear()
-    return after
+def _units(shown: Iterable[int], ids: Sequence[int], backend: Any) -> Iterator[list[int]]:
+    """Tokens one by one, but together those of bytes in a row that are no whole characters: such a
+    byte is decoded by what its neighbours are."""
+    byte_of = {index: _BYTE.fullmatch(backend.id_to_token(ids[index])) for index in shown}
+    for is_byte, run in groupby(byte_of, key=lambda index: byte_of[index] is not None):
+        indices = list(run)
+        bytes_ = "".join(found[1] for index in indices if (found := byte_of[index]))
+        if is_byte and not _is_text(bytes.fromhex(bytes_)):
+            yield indices
+        else:
+            yield from ([index] for index in indices)
+
+
+def _is_text(raw: bytes) -> bool:
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def special_ids(tokenizer: Any) -> set[int]:
@@ -121,8 +140,8 @@ def special_ids(tokenizer: Any) -> set[int]:
 def last_tokens(text: str, spans: Spans, ends: Sequence[int]) -> list[int]:
     """Index of the last token of each step.
 
-    A token belongs to the step of its first character that is not space; one of space alone, or
-    without text, to the step before it.
+    A token belongs to the step of its first character that is not space; one of space alone to the
+    step it starts in; one without text to the step before it.
 
     Args:
         text: the response.
@@ -133,14 +152,40 @@ def last_tokens(text: str, spans: Spans, ends: Sequence[int]) -> list[int]:
         One index a step; the last is the last token.
     """
     keys = list(accumulate((_key(text, *span) for span in spans), max))
-    inner = [bisect_left(keys, _next_character(text, end)) - 1 for end in ends[:-1]]
-    return [*inner, len(spans) - 1]
+    return [*(bisect_left(keys, end) - 1 for end in ends[:-1]), len(spans) - 1]
 
 
-def straddling(text: str, spans: Spans, end: int) -> int | None:
-    """The token that holds characters, other than space, both before and after a step's end."""
-    before, after = len(text[:end].rstrip()), _next_character(text, end)
-    index = bisect_left(spans, before, key=lambda span: span[1])
+def _key(text: str, start: int, end: int) -> int:
+    piece = text[start:end]
+    if not piece:
+        return start - 1
+    space = len(piece) - len(piece.lstrip())
+    return start if space == len(piece) else start + space
+
+
+def words_of(text: str) -> Spans:
+    """Where a text is not space, and a last word behind its end."""
+    words = (match.span() for match in re.finditer(r"\S+", text))
+    return (*words, (len(text), len(text) + 1))
+
+
+def gap_at(words: Spans, index: int) -> tuple[int, int]:
+    """The space around a character's place: where what is before ends, where what follows begins.
+
+    Example:
+        >>> words = words_of("ab  cd ")
+        >>> gap_at(words, 3), gap_at(words, 5), gap_at(words, 6)
+        ((2, 4), (5, 5), (6, 7))
+    """
+    after = bisect_right(words, index, key=_end)
+    if words[after][0] < index:
+        return index, index
+    return (words[after - 1][1] if after else 0), words[after][0]
+
+
+def straddling(spans: Spans, before: int, after: int) -> int | None:
+    """The token that holds characters on both sides of a gap."""
+    index = bisect_left(spans, before, key=_end)
     while index < len(spans) and spans[index][0] < before:
         if spans[index][1] > after:
             return index
@@ -148,11 +193,5 @@ def straddling(text: str, spans: Spans, end: int) -> int | None:
     return None
 
 
-def _key(text: str, start: int, end: int) -> int:
-    piece = text[start:end]
-    space = len(piece) - len(piece.lstrip())
-    return start if space == len(piece) else start + space
-
-
-def _next_character(text: str, index: int) -> int:
-    return len(text) - len(text[index:].lstrip())
+def _end(span: tuple[int, int]) -> int:
+    return span[1]

@@ -21,13 +21,13 @@ from typing import Any, ClassVar, TypeVar
 from stepcredit.errors import RolloutError
 from stepcredit.settings.fields import check_fields, choice, declare, is_pattern
 from stepcredit.settings.registry import Registry
-from stepcredit.signals.offsets import straddling
+from stepcredit.signals.offsets import gap_at, straddling, words_of
 from stepcredit.signals.responses import Response, at
 
 Cls = TypeVar("Cls", bound="type[Splitter]")
 BLANK_LINE = r"\n[^\S\n]*\n\s*"
 NEWLINE = r"\n\s*"
-SENTENCE = r"""[.!?]["'”’)\]}$*]*\s+(?=["'“‘(\[$*\\]*[A-Z0-9])|\n\s*"""
+SENTENCE = r"""[.!?]["'”’)\]}$*]*\s+(?=["'“‘(\[$*\\]*(\w))|\n\s*"""
 _INSIDE = "a step that ends inside a token: refuse it, or extend the step to that token's end"
 
 
@@ -79,18 +79,18 @@ def with_steps(response: Response, ends: Iterable[int], *, inside: str = "refuse
 
 
 def _kept(response: Response, ends: Iterable[int], inside: str) -> Iterator[int]:
-    text, done, step = response.text, 0, 0
+    words, done, step = words_of(response.text), 0, 0
     for end in ends:
-        token = straddling(text, response.spans, end)
-        if token is not None:
+        before, after = gap_at(words, end)
+        while (token := straddling(response.spans, before, after)) is not None:
             start, stop = response.spans[token]
             if inside == "refuse":
-                reason = f"step {step} ends inside token {token} ({text[start:stop]!r})"
+                reason = f"step {step} ends inside token {token} ({response.text[start:stop]!r})"
                 raise at(response, RolloutError, reason, field="steps")
-            end = stop
-        if end > done and text[done:end].strip() and text[end:].strip():
-            done, step = end, step + 1
-            yield end
+            before, after = gap_at(words, stop)
+        if before > done and after < len(response.text):
+            done, step = after, step + 1
+            yield after
 
 
 SPLITTERS = Registry[Splitter]("splitter", "stepcredit.splitters")
@@ -162,6 +162,10 @@ class Sentence(_Matches):
     """
 
     rule = SENTENCE
+
+    def ends(self, response: Response) -> Iterable[int]:
+        found = re.finditer(self.rule, response.text)
+        return (match.end() for match in found if "\n" in match[0] or not match[1].islower())
 
 
 @_register("regex")

@@ -1,0 +1,145 @@
+"""Each rule that cuts a text into steps, by cases written by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from time import perf_counter
+from typing import Any
+
+import pytest
+
+from stepcredit.errors import SettingError
+from stepcredit.signals.responses import Response
+from stepcredit.signals.splitting import SPLITTERS, splitter
+
+LONG = 100_000
+CASES: list[tuple[str, dict[str, Any], list[str]]] = [
+    ("blank-line", {}, ["one\n\n", "two\n\n", "three"]),
+    ("blank-line", {}, ["a\nb\n \t\n", "c"]),
+    ("blank-line", {}, ["a\r\n\r\n", "b\r\n\r\n\r\n", "c\r\n"]),
+    ("blank-line", {}, ["\n\n  a\n\n\n\n  ", "b\n\n"]),
+    ("blank-line", {}, ["cut off in mid\n\n", "sentence which"]),
+    ("blank-line", {}, ["a\n\u3000\n", "日本語。\n\n", "🍎"]),
+    ("blank-line", {}, ["no blank line\nhere\n"]),
+    ("blank-line", {}, [""]),
+    ("blank-line", {}, [" \n\n \n"]),
+    ("newline", {}, ["one\n", "two\n\n  ", "three\r\n", "four"]),
+    ("newline", {}, ["\na\n", "b\n\n"]),
+    ("sentence", {}, ["It is 3.5 kg. ", "So 7! ", "Right? ", "Yes, e.g. here."]),
+    ("sentence", {}, ["He said “No.” ", "“Why?” ", "(Because.) ", "$X$ is 2. ", "5 more"]),
+    ("sentence", {}, ["A line without a stop\n", "and another.\n", "lower case. too"]),
+    ("sentence", {}, ["C'est tout. ", "Était-ce vrai? ", "Да. ", "Нет. ", "ΟΚ. και"]),
+    ("sentence", {}, ["So it is \\(4\\). ", "Then \\[x\\]. \\boxed{4}."]),
+    ("sentence", {}, ["It grew... and grew."]),
+    ("tags", {}, ["<think>a\n\nb</think>\n", "<answer>5</answer>\n"]),
+    ("tags", {}, ["<step>a</step>", "<step>b</step> ", "<step>cut"]),
+    ("tags", {}, ["</step a><stepp>x</stepp>< /step>"]),
+    ("tags", {"tags": ["plan"]}, ["<plan>a</plan> ", "<step>b</step> c"]),
+    ("regex", {"pattern": r"\n\n(?=Step)"}, ["Step 1\n\nmore\n\n", "Step 2"]),
+    ("regex", {"pattern": ";"}, ["a; ", "b;  \n", "c"]),
+    ("regex", {"pattern": r"Step \d", "where": "before"}, ["Intro. ", "Step 1: a ", "Step 2: b"]),
+    ("regex", {"pattern": ""}, ["a", "b ", "é"]),
+    ("regex", {"pattern": "x*"}, ["axx", "b"]),
+    ("regex", {"pattern": "never"}, ["a b"]),
+]
+SPANNED: list[tuple[list[str], list[str], list[int]]] = [
+    (["a", ".\n\n", "b", "\n\n"], ["a.\n\n", "b\n\n"], [1, 3]),
+    (["a", ".\n\n", "\n", "b"], ["a.\n\n\n", "b"], [2, 3]),
+    (["a", ".\n", "\n", "b"], ["a.\n\nb"], [3]),
+    (["\n\n", "a", "\n\n", "\n\n", "b", ""], ["\n\na\n\n\n\n", "b"], [3, 5]),
+    (["a\r\n\r\n", "b"], ["a\r\n\r\nb"], [1]),
+    (["", ""], [""], [1]),
+]
+
+
+def by_letters(text: str) -> Response:
+    return Response("?", text, tuple((at, at + 1) for at in range(len(text))) or ((0, 0),))
+
+
+@pytest.mark.parametrize(("name", "fields", "steps"), CASES)
+def test_a_text_is_cut_where_a_reader_would(
+    name: str, fields: dict[str, Any], steps: list[str]
+) -> None:
+    split = splitter(name, **fields).split(by_letters("".join(steps)))
+    assert split.step_texts == steps
+
+
+@pytest.mark.parametrize(("tokens", "steps", "ends"), SPANNED)
+def test_newline_tokens_cut_after_tokens_that_end_in_a_blank_line(
+    tokens: Sequence[str], steps: list[str], ends: list[int]
+) -> None:
+    text, spans = "", []
+    for token in tokens:
+        spans.append((len(text), len(text) + len(token)))
+        text += token
+    split = splitter("newline-tokens").split(Response("?", text, tuple(spans)))
+    assert (split.step_texts, split.step_ends) == (steps, ends)
+
+
+def test_a_splitter_keeps_the_order_and_the_rest_of_a_response() -> None:
+    first = Response.of_text("p", "a\n\nb", name="x:1", facts={"answer": 1})
+    second = Response.of_text("q", "c", name="x:2")
+    split = splitter("blank-line")([first, second])
+    assert [(r.name, r.prompt, r.facts, r.step_ends) for r in split] == [
+        ("x:1", "p", {"answer": 1}, [0, 1]),
+        ("x:2", "q", {}, [0]),
+    ]
+    assert first.steps is None
+
+
+@pytest.mark.parametrize("name", SPLITTERS.names())
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a\n" * (LONG // 2),
+        "a\n\n" * (LONG // 3),
+        "A. " * (LONG // 3),
+        "." * LONG,
+        "." + ")" * LONG,
+        "." + '"' * LONG + " ",
+        ". " + "(" * LONG,
+        "a." + " " * LONG + "b",
+        "a" + "\n " * (LONG // 2) + "b",
+        "a\n" + " \t" * (LONG // 2) + "b",
+        "</step" * (LONG // 6),
+        "</step>" * (LONG // 7),
+    ],
+    ids=lambda text: repr(text[:8]),
+)
+def test_any_long_text_is_cut_at_once(name: str, text: str) -> None:
+    response = Response.of_text("?", text)
+    started = perf_counter()
+    split = splitter(name, inside="extend").split(response)
+    assert perf_counter() - started < 3.0
+    assert "".join(split.step_texts) == text
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "line"),
+    [
+        ("blankline", {}, "unknown splitter 'blankline', did you mean 'blank-line'?"),
+        ("blank-line", {"insid": 1}, "insid: blank-line has no such field, did you mean 'inside'?"),
+        ("newline", {"inside": "drop"}, "inside: expected one of refuse, extend, got 'drop'"),
+        (
+            "regex",
+            {"pattern": "("},
+            "pattern: expected a regular expression (missing ), unterminated subpattern at "
+            "position 0), got '('",
+        ),
+        ("regex", {"pattern": b";"}, "pattern: expected a regular expression, got b';'"),
+        (
+            "regex",
+            {"pattern": "a{9999999999}"},
+            "pattern: expected a regular expression (the repetition number is too large), "
+            "got 'a{9999999999}'",
+        ),
+        ("tags", {"tags": []}, "tags: expected names of tags, got []"),
+        ("tags", {"tags": "step"}, "tags: expected names of tags, got 'step'"),
+        ("tags", {"tags": ["<step>"]}, "tags: expected names of tags, got ['<step>']"),
+        ("tags", {"tags": ["a", 5]}, "tags: expected names of tags, got ['a', 5]"),
+    ],
+)
+def test_bad_settings_are_named(name: str, fields: dict[str, Any], line: str) -> None:
+    with pytest.raises(SettingError) as raised:
+        splitter(name, **fields)
+    assert str(raised.value) == line
