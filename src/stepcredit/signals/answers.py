@@ -14,14 +14,8 @@ from torch import Tensor
 from stepcredit.errors import RolloutError, SettingError, SignalError
 from stepcredit.settings.fields import check_fields, choice, declare, flag, text, whole
 from stepcredit.signals.batching import length_batches
-from stepcredit.signals.causal import (
-    DTYPES,
-    CausalLM,
-    fingerprint,
-    is_model,
-    label_of,
-    load_causal,
-)
+from stepcredit.signals.causal import CausalLM, is_model, load_causal
+from stepcredit.signals.checkpoints import DTYPES, fingerprint, label_of
 from stepcredit.signals.contexts import content_of, reading, trunk_of
 from stepcredit.signals.facts import text_fact
 from stepcredit.signals.registry import register_signal

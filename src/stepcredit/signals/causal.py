@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from stepcredit.errors import RolloutError, SignalError
+from stepcredit.errors import RolloutError
 from stepcredit.requires import require
+from stepcredit.signals.checkpoints import load_tokenizer, load_whole, loading, to_device
 from stepcredit.signals.responses import Response, at
 
-DTYPES = ("auto", "float32", "bfloat16", "float16")
 LOGITS_AT_ONCE = 1 << 25
 
 
@@ -134,82 +133,15 @@ def load_causal(
         MissingExtra: transformers is not installed.
         SignalError: it cannot be loaded; its own code is never run.
     """
-    require("signals", "transformers")
     if not isinstance(model, str | Path):
-        return CausalLM(model, load_tokenizer(tokenizer) if tokenizer is not None else None)
+        return CausalLM(model, load_tokenizer(tokenizer))
+    require("signals", "transformers")
     from transformers import AutoModelForCausalLM
 
-    try:
-        loaded = AutoModelForCausalLM.from_pretrained(str(model), dtype=dtype)
-    except (OSError, ValueError, KeyError) as error:
-        raise SignalError(f"cannot be loaded: {_first_line(error)}", field=str(model)) from error
-    loaded.eval().to(device=device_named(device))
-    return CausalLM(loaded, load_tokenizer(model if tokenizer is None else tokenizer))
-
-
-def load_tokenizer(tokenizer: Any) -> Any:
-    """A tokenizer from a folder or name, or the loaded one given.
-
-    Raises:
-        SignalError: it cannot be loaded.
-    """
-    require("signals", "transformers")
-    if not isinstance(tokenizer, str | Path):
-        return tokenizer
-    from transformers import AutoTokenizer
-
-    try:
-        return AutoTokenizer.from_pretrained(str(tokenizer))
-    except (OSError, ValueError, KeyError) as error:
-        reason = f"its tokenizer cannot be loaded: {_first_line(error)}"
-        raise SignalError(reason, field=str(tokenizer)) from error
-
-
-def device_named(device: str) -> torch.device:
-    """The device of that name; "auto" is the accelerator where there is one."""
-    if device != "auto":
-        return torch.device(device)
-    return torch.accelerator.current_accelerator() or torch.device("cpu")
-
-
-def label_of(model: Any) -> str:
-    """What messages call a model or tokenizer: its path, or the one it was loaded from."""
-    if isinstance(model, str | Path):
-        return str(model)
-    return str(getattr(model, "name_or_path", "") or type(model).__name__)
-
-
-def fingerprint(model: Any) -> str:
-    """A digest of a model's weights and files, so that a cache never mixes two models.
-
-    Args:
-        model: a folder (every byte of its files counts), a name (taken as it is), or a loaded
-            model (every parameter counts, so a policy in training changes with each update).
-    """
-    if isinstance(model, str | Path):
-        if not Path(model).is_dir():
-            return str(model)
-        files = sorted(path for path in Path(model).iterdir() if path.is_file())
-        stats = [path.stat() for path in files]
-        return _digest_of_files(
-            tuple(files), tuple((stat.st_size, stat.st_mtime_ns) for stat in stats)
-        )
-    digest = hashlib.blake2b(digest_size=16)
-    for name, value in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
-        digest.update(value.detach().contiguous().cpu().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()
-
-
-@cache
-def _digest_of_files(files: tuple[Path, ...], stats: tuple[tuple[int, int], ...]) -> str:
-    """Digest of files' names and bytes; read again only when a size or time (`stats`) changes."""
-    digest = hashlib.blake2b(digest_size=16)
-    for path in files:
-        with path.open("rb") as file:
-            digest.update(path.name.encode())
-            digest.update(hashlib.file_digest(file, "blake2b").digest())
-    return digest.hexdigest()
+    with loading(str(model)):
+        loaded = load_whole(AutoModelForCausalLM, str(model), dtype=dtype)
+    own = load_tokenizer(model if tokenizer is None else tokenizer)
+    return CausalLM(to_device(loaded, device).eval(), own)
 
 
 def is_model(value: Any) -> str | None:
@@ -248,7 +180,3 @@ def _picked(states: Tensor, project: Any, targets: Tensor, temperature: float) -
         logits = project(some).float() / temperature
         parts.append(logits.gather(1, wanted[:, None])[:, 0] - logits.logsumexp(1))
     return torch.cat(parts)
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

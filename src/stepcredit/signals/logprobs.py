@@ -13,15 +13,8 @@ import torch
 from stepcredit.errors import SettingError
 from stepcredit.settings.fields import check_fields, choice, declare, number, text, whole
 from stepcredit.signals.batching import length_batches
-from stepcredit.signals.causal import (
-    DTYPES,
-    CausalLM,
-    fingerprint,
-    is_model,
-    label_of,
-    load_causal,
-    padded_ids,
-)
+from stepcredit.signals.causal import CausalLM, is_model, load_causal, padded_ids
+from stepcredit.signals.checkpoints import DTYPES, fingerprint, label_of
 from stepcredit.signals.facts import policy_ids
 from stepcredit.signals.registry import register_signal
 from stepcredit.signals.responses import Response

@@ -14,7 +14,8 @@ from typing import Any
 
 from stepcredit.errors import RolloutError, SettingError, SignalError
 from stepcredit.settings.fields import check_fields, choice, declare, number, text, whole
-from stepcredit.signals.causal import DTYPES, fingerprint, load_causal
+from stepcredit.signals.causal import load_causal
+from stepcredit.signals.checkpoints import DTYPES, fingerprint
 from stepcredit.signals.completers import Completer, FunctionCompleter, ModelCompleter, Prefix
 from stepcredit.signals.contexts import content_of, reading
 from stepcredit.signals.registry import register_signal

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from stepcredit.errors import SettingError
 from stepcredit.settings.fields import check_fields, choice, declare, number, text, whole
-from stepcredit.signals.causal import DTYPES
+from stepcredit.signals.checkpoints import DTYPES
 from stepcredit.signals.facts import numbers_fact
 from stepcredit.signals.logprobs import LocalLogProbs
 from stepcredit.signals.responses import Response

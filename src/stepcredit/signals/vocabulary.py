@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stepcredit.errors import SignalError
-from stepcredit.signals.causal import label_of, load_tokenizer
+from stepcredit.signals.checkpoints import label_of, load_tokenizer
 
 
 @dataclass(frozen=True)

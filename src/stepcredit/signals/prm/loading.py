@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from stepcredit.errors import SettingError, SignalError
+from stepcredit.errors import SignalError
 from stepcredit.requires import require
+from stepcredit.signals.checkpoints import load_whole, loading, to_device
 from stepcredit.signals.prm.heads import Classifier, HeadedModel, TwoLayerHead, ValueHead, WordHead
 from stepcredit.signals.prm.protocol import Protocol
 
@@ -21,20 +21,6 @@ PUBLISHED: dict[str, Callable[[int], nn.Module]] = {"two-layer": TwoLayerHead, "
 """Heads that transformers has no class for, by kind."""
 RESCALED = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 """Settings of language models whose logits are not the output layer's alone."""
-
-
-def load_tokenizer(source: str, revision: str | None = None) -> Any:
-    """A tokenizer from a folder or a name on the Hub.
-
-    Raises:
-        MissingExtra: transformers is not installed.
-        SignalError: there is none, or it does not load.
-    """
-    require("signals", "transformers")
-    from transformers import AutoTokenizer
-
-    with _loading(source):
-        return AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
 
 
 def load_scorer(
@@ -67,20 +53,20 @@ def load_scorer(
     require("signals", "transformers")
     import transformers
 
-    rest = {"dtype": dtype, "revision": revision, "trust_remote_code": False}
-    with _loading(source):
+    rest: dict[str, Any] = {"dtype": dtype, "revision": revision}
+    with loading(source):
         if protocol.head in PUBLISHED:
-            body = _whole(transformers.AutoModel, source, rest)
+            body = load_whole(transformers.AutoModel, source, **rest)
             head = PUBLISHED[protocol.head](body.config.hidden_size)
             _fill(head, read_weights(source, list(head.state_dict()), revision))
             scorer: Scorer = HeadedModel(body, head)
         elif protocol.head == "words":
-            model = _whole(transformers.AutoModelForCausalLM, source, rest)
+            model = load_whole(transformers.AutoModelForCausalLM, source, **rest)
             scorer = attach(model, protocol, tokenizer)
         else:
-            model = _whole(transformers.AutoModelForTokenClassification, source, rest)
+            model = load_whole(transformers.AutoModelForTokenClassification, source, **rest)
             scorer = attach(model, protocol, tokenizer)
-    return _to(scorer, device).eval()
+    return to_device(scorer, device).eval()
 
 
 def attach(model: nn.Module, protocol: Protocol, tokenizer: Any) -> Scorer:
@@ -173,46 +159,3 @@ def _complete(found: dict[str, Tensor], names: Sequence[str]) -> dict[str, Tenso
     if missing:
         raise SignalError(f"lacks the weights {', '.join(missing)}")
     return found
-
-
-def _whole(kind: Any, source: str, rest: dict[str, Any]) -> Any:
-    """A model of transformers all of whose weights the checkpoint has."""
-    model, told = kind.from_pretrained(source, output_loading_info=True, **rest)
-    missing = sorted(told["missing_keys"]) + sorted(key[0] for key in told["mismatched_keys"])
-    if missing:
-        more = f" and {len(missing) - 4} more" if len(missing) > 4 else ""
-        raise SignalError(f"lacks the weights {', '.join(missing[:4])}{more}")
-    return model
-
-
-def _to(scorer: Scorer, device: str) -> Scorer:
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        return scorer.to(device)
-    except (RuntimeError, AssertionError) as error:
-        raise SettingError(f"{device!r}: {_first_line(error)}", field="device") from error
-
-
-@contextmanager
-def _loading(source: str) -> Iterator[None]:
-    """Without the library's notices; what goes wrong is told in one line that names the source."""
-    from transformers.utils import logging
-
-    level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    except SignalError as error:
-        raise SignalError(error.reason, place=source) from error
-    except (OSError, ValueError, KeyError) as error:
-        raise SignalError(f"does not load: {_first_line(error)}", place=source) from error
-    finally:
-        logging.set_verbosity(level)
-        if bar:
-            logging.enable_progress_bar()
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]

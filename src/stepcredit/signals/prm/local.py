@@ -13,12 +13,12 @@ import torch
 from stepcredit.errors import RolloutError, SettingError, SignalError
 from stepcredit.settings.fields import check_fields, choice, declare, text, whole
 from stepcredit.signals.batching import length_batches
-from stepcredit.signals.prm.fingerprints import (
-    fingerprint_of_model,
-    fingerprint_of_source,
+from stepcredit.signals.checkpoints import (
+    fingerprint,
     fingerprint_of_tokenizer,
+    load_tokenizer,
 )
-from stepcredit.signals.prm.loading import Scorer, attach, load_scorer, load_tokenizer
+from stepcredit.signals.prm.loading import Scorer, attach, load_scorer
 from stepcredit.signals.prm.protocol import PROTOCOLS, Protocol
 from stepcredit.signals.prm.reading import Reading
 from stepcredit.signals.registry import register_signal
@@ -111,7 +111,7 @@ class LocalPRM(Signal):
     def tokenizer_used(self) -> Any:
         """The tokenizer, loaded on first use."""
         source = self.model if self.tokenizer is None else self.tokenizer
-        return load_tokenizer(source, self.revision) if isinstance(source, str) else source
+        return load_tokenizer(source, self.revision)
 
     @cached_property
     def scorer(self) -> Scorer:
@@ -132,14 +132,9 @@ class LocalPRM(Signal):
         """The model's and the tokenizer's fingerprints, the protocol and its fields, the type."""
         protocol = {"name": self.protocol_used.name, **asdict(self.protocol_used)}  # type: ignore[call-overload]
         told: dict[str, Any] = {"signal": self.name, "protocol": protocol, "dtype": self.dtype}
-        if isinstance(self.model, str):
-            told["model"] = self.model
-            told["fingerprint"] = fingerprint_of_source(self.model, self.revision)
-        else:
-            told["model"] = type(self.model).__name__
-            told["fingerprint"] = fingerprint_of_model(self.model)
+        told["model"] = fingerprint(self.model, self.revision)
         if isinstance(self.tokenizer, str):
-            told["tokenizer"] = fingerprint_of_source(self.tokenizer, self.revision)
+            told["tokenizer"] = fingerprint(self.tokenizer, self.revision)
         elif self.tokenizer is not None:
             told["tokenizer"] = fingerprint_of_tokenizer(self.tokenizer)
         return told

@@ -11,8 +11,7 @@ import torch
 
 from stepcredit.errors import RolloutError, SettingError, SignalError
 from stepcredit.settings.fields import choice, declare
-from stepcredit.signals.prm.fingerprints import fingerprint_of_tokenizer
-from stepcredit.signals.prm.loading import load_tokenizer
+from stepcredit.signals.checkpoints import fingerprint_of_tokenizer, load_tokenizer
 from stepcredit.signals.prm.protocol import PROTOCOLS, Protocol
 from stepcredit.signals.prm.reading import Reading
 from stepcredit.signals.registry import register_signal
@@ -137,7 +136,7 @@ class ServedPRM(Served):
     def tokenizer_used(self) -> Any:
         """The tokenizer, loaded on first use."""
         source = self.model if self.tokenizer is None else self.tokenizer
-        return load_tokenizer(source) if isinstance(source, str) else source
+        return load_tokenizer(source)
 
 
 def probabilities(

@@ -17,7 +17,7 @@ from stepcredit.data.atomic import replacing
 from stepcredit.data.jsonlines import file_errors
 from stepcredit.errors import FileError, StepCreditError
 from stepcredit.requires import require
-from stepcredit.signals.prm.loading import load_tokenizer
+from stepcredit.signals.checkpoints import load_tokenizer
 from stepcredit.signals.prm.local import LocalPRM
 from stepcredit.signals.training.evaluating import (
     METRICS,
@@ -70,7 +70,7 @@ def train_prm(
         scored: called with (part, solutions scored, in all) while the trained model is judged.
 
     Returns:
-        What `metrics.json` holds: `data` by part, `threshold` and the test questions' figures of
+        What `metrics.json` holds: what each part had (`parts`), and the test questions' figures of
         `judge`. The folder is a checkpoint of transformers and serves as the signal `prm`, with
         `training.json`, `training.jsonl` (the losses) and `judged.png`.
 

@@ -1,0 +1,164 @@
+"""Checkpoints of transformers: loaded whole, by no code of theirs, and told apart for a cache."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from stepcredit.errors import SettingError, SignalError
+from stepcredit.requires import require
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+
+def load_tokenizer(tokenizer: Any, revision: str | None = None) -> Any:
+    """A tokenizer from a folder or a name on the Hub, or the loaded one given.
+
+    Raises:
+        MissingExtra: transformers is not installed.
+        SignalError: there is none, or it does not load.
+    """
+    if not isinstance(tokenizer, str | Path):
+        return tokenizer
+    require("signals", "transformers")
+    from transformers import AutoTokenizer
+
+    source = str(tokenizer)
+    with loading(source):
+        return AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
+
+
+def load_whole(kind: Any, source: str, *, dtype: str = "auto", revision: str | None = None) -> Any:
+    """A model of transformers all of whose weights the checkpoint has.
+
+    Args:
+        kind: one of transformers' auto classes.
+        source: a folder or a name on the Hub.
+        dtype: "auto" is the checkpoint's.
+        revision: branch, tag or commit on the Hub.
+
+    Raises:
+        SignalError: weights are missing, or of another shape; it names them.
+    """
+    rest = {"dtype": dtype, "revision": revision, "trust_remote_code": False}
+    model, told = kind.from_pretrained(source, output_loading_info=True, **rest)
+    missing = sorted(told["missing_keys"]) + sorted(key[0] for key in told["mismatched_keys"])
+    if missing:
+        more = f" and {len(missing) - 4} more" if len(missing) > 4 else ""
+        raise SignalError(f"lacks the weights {', '.join(missing[:4])}{more}")
+    return model
+
+
+def to_device(model: Any, device: str) -> Any:
+    """The model on a device; "auto" is the accelerator where there is one.
+
+    Raises:
+        SettingError: torch has no such device.
+    """
+    if device == "auto":
+        device = str(torch.accelerator.current_accelerator() or "cpu")
+    try:
+        return model.to(device)
+    except (RuntimeError, AssertionError) as error:
+        raise SettingError(f"{device!r}: {_first_line(error)}", field="device") from error
+
+
+@contextmanager
+def loading(source: str) -> Iterator[None]:
+    """Without the library's notices; what goes wrong is told in one line that names the source."""
+    from transformers.utils import logging
+
+    level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    except SignalError as error:
+        raise SignalError(error.reason, place=source) from error
+    except (OSError, ValueError, KeyError) as error:
+        raise SignalError(f"does not load: {_first_line(error)}", place=source) from error
+    finally:
+        logging.set_verbosity(level)
+        if bar:
+            logging.enable_progress_bar()
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
+
+
+def label_of(model: Any) -> str:
+    """What messages call a model or tokenizer: its path, or the one it was loaded from."""
+    if isinstance(model, str | Path):
+        return str(model)
+    return str(getattr(model, "name_or_path", "") or type(model).__name__)
+
+
+def fingerprint(model: Any, revision: str | None = None) -> str:
+    """A digest that tells a model from any other, so that a cache never answers for the wrong one.
+
+        folder          names and contents of its JSON, names, sizes and times of its other files
+        name on the Hub the commit that the revision stands for
+        loaded model    its weights' names, types and bytes: it changes with each update
+
+    Raises:
+        SignalError: there is no such checkpoint.
+
+    Example:
+        >>> a, b = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+        >>> fingerprint(a) == fingerprint(a) != fingerprint(b)
+        True
+    """
+    if isinstance(model, str | Path):
+        return _of_source(str(model), revision)
+    return _of_weights(model)
+
+
+def _of_source(source: str, revision: str | None) -> str:
+    folder = Path(source)
+    if not folder.is_dir():
+        return _commit(source, revision)
+    digest = hashlib.sha256()
+    for file in sorted(path for path in folder.iterdir() if path.is_file()):
+        digest.update(f"{file.name}\n".encode())
+        if file.suffix == ".json":
+            digest.update(file.read_bytes())
+        else:
+            stat = file.stat()
+            digest.update(f"{stat.st_size} {stat.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def _commit(source: str, revision: str | None) -> str:
+    from transformers.utils import cached_file
+    from transformers.utils.hub import extract_commit_hash
+
+    try:
+        commit = extract_commit_hash(cached_file(source, "config.json", revision=revision), None)
+    except (OSError, ValueError) as error:
+        reason = f"does not load: {_first_line(error)}"
+        raise SignalError(reason, place=source) from error
+    return commit or str(revision)
+
+
+def _of_weights(model: nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, weight in sorted(model.state_dict().items()):
+        digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}\n".encode())
+        flat = weight.detach().cpu().contiguous().flatten()
+        digest.update(flat.view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def fingerprint_of_tokenizer(tokenizer: Any) -> str:
+    """A loaded tokenizer's fingerprint: its rules, special tokens and chat template."""
+    rules = [tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else tokenizer.get_vocab()]
+    rules += [tokenizer.chat_template, str(tokenizer.special_tokens_map)]
+    return hashlib.sha256(json.dumps(rules, sort_keys=True).encode()).hexdigest()
