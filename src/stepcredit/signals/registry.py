@@ -14,6 +14,8 @@ OWN = {
     "prm": f"{_ROOM}.prm.local",
     "prm-served": f"{_ROOM}.served.pooling",
     "judge": f"{_ROOM}.served.judge",
+    "logprobs": f"{_ROOM}.logprobs",
+    "logprobs-served": f"{_ROOM}.served.logprobs",
     "opd": f"{_ROOM}.distillation",
     "g-opd": f"{_ROOM}.distillation",
     "implicit": f"{_ROOM}.implicit",

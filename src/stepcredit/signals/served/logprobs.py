@@ -8,6 +8,7 @@ from typing import Any
 from stepcredit.errors import SettingError, SignalError
 from stepcredit.settings.fields import choice, flag, number
 from stepcredit.signals.facts import policy_ids
+from stepcredit.signals.registry import register_signal
 from stepcredit.signals.responses import Response, at
 from stepcredit.signals.served import prompt_logprobs
 from stepcredit.signals.served.base import Served
@@ -18,6 +19,7 @@ LEAST = -9999.0
 APIS = ("vllm", "sglang")
 
 
+@register_signal("logprobs-served")
 @dataclass(frozen=True, kw_only=True)
 class ServedLogProbs(Served):
     """Log-prob of each response token under a served model, teacher-forced.
@@ -44,7 +46,6 @@ class ServedLogProbs(Served):
     Source: vLLM and SGLang, their HTTP interfaces. Differs: nothing.
     """
 
-    name = "logprobs-served"
     grain = "tokens"
     api: str = choice("vllm", APIS, "the server's interface")
     temperature: float = number(1.0, "temperature of the log-probs: 1", above=0)
