@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import re
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import stepcredit as sc
+import stepcredit.signals.prm.protocols
+from stepcredit.rewards.registry import rewards
+from stepcredit.signals import BlankLine, Response, signal
+from stepcredit.signals.prm.protocol import PROTOCOLS
+from stepcredit.signals.registry import SIGNALS
+from stepcredit.signals.splitting import SPLITTERS
+
+MADE_IN_DOCTESTS = {"short"}
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -37,6 +46,32 @@ def test_every_method_is_in_the_tables(path: str) -> None:
     table = "".join(line for line in (ROOT / path).read_text().splitlines() if line[:1] == "|")
     own = {name for name, kind in sc.methods().items() if kind.__module__.startswith("stepcredit")}
     assert {name for name in own if f"`{name}`" not in table} == set()
+
+
+@pytest.mark.parametrize(
+    ("path", "there_are"),
+    [
+        ("docs/signals.md", SIGNALS.names),
+        ("docs/signals.md", SPLITTERS.names),
+        ("docs/signals.md", PROTOCOLS.names),
+        ("docs/rewards.md", lambda: list(rewards())),
+        ("README.md", SIGNALS.names),
+    ],
+)
+def test_everything_by_name_is_in_the_documents(
+    path: str, there_are: Callable[[], list[str]]
+) -> None:
+    text = (ROOT / path).read_text()
+    named = [name for name in there_are() if f"`{name}`" in text]
+    missing = set(there_are()) - set(named) - MADE_IN_DOCTESTS
+    assert missing <= ({"logprobs", "logprobs-served"} if path == "README.md" else set())
+
+
+def test_documented_signal_scores() -> None:
+    code = next(block for block in blocks("docs/signals.md") if "class Short" in block)
+    exec(code, {"__name__": __name__})
+    response = Response.of_text("?", "brief\n\n" + "long " * 17)
+    assert signal("short").scores(BlankLine()([response])) == [[0.0, -5.0]]
 
 
 def test_contributed_estimator_is_short_and_works() -> None:
