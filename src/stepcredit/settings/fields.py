@@ -22,7 +22,11 @@ def declare(default: Any, check: Check, about: str, *, kw_only: bool = False) ->
 
 
 def is_number(
-    *, at_least: float | None = None, above: float | None = None, optional: bool = False
+    *,
+    at_least: float | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+    optional: bool = False,
 ) -> Check:
     """A check for finite numbers within a range."""
 
@@ -32,10 +36,12 @@ def is_number(
         real = isinstance(value, int | float) and not isinstance(value, bool)
         real = real and abs(value) <= float_info.max
         low = real and at_least is not None and value < at_least
-        if real and not low and not (above is not None and value <= above):
+        low = low or (real and above is not None and value <= above)
+        if real and not low and not (at_most is not None and value > at_most):
             return None
         span = f" of at least {at_least:g}" if at_least is not None else ""
         span = f" above {above:g}" if above is not None else span
+        span += f" and at most {at_most:g}" if at_most is not None else ""
         return f"a number{span}" + (" or null" if optional else "")
 
     return check
@@ -70,11 +76,12 @@ def number(
     *,
     at_least: float | None = None,
     above: float | None = None,
+    at_most: float | None = None,
     optional: bool = False,
     kw_only: bool = False,
 ) -> Any:
     """A finite number, within a range."""
-    check = is_number(at_least=at_least, above=above, optional=optional)
+    check = is_number(at_least=at_least, above=above, at_most=at_most, optional=optional)
     return declare(default, check, about, kw_only=kw_only)
 
 
@@ -131,7 +138,10 @@ class Frozen(dict[str, Any]):
     def _refuse(self, *_: Any, **__: Any) -> None:
         raise TypeError("a setting cannot be changed")
 
-    __setitem__ = __delitem__ = update = pop = popitem = clear = setdefault = _refuse  # type: ignore[assignment]
+    def __reduce__(self) -> tuple[type[Frozen], tuple[dict[str, Any]]]:
+        return Frozen, (dict(self),)
+
+    __ior__ = __setitem__ = __delitem__ = update = pop = popitem = clear = setdefault = _refuse  # type: ignore[assignment]
 
 
 def frozen(value: Any) -> Any:

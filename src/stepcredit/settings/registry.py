@@ -124,9 +124,10 @@ class Registry(Generic[Thing]):
             if setting not in known:
                 reason = f"{name} has no such field{hint(setting, list(known))}"
                 raise self.error(reason, field=setting)
-        for missing in known.keys() - settings.keys():
-            if known[missing].default is known[missing].default_factory is MISSING:
-                raise self.error(f"{name} needs it", field=missing)
+        for field, declared in known.items():
+            required = declared.default is declared.default_factory is MISSING
+            if required and field not in settings:
+                raise self.error(f"{name} needs it", field=field)
         return cls(**settings)
 
 

@@ -8,9 +8,11 @@ from math import fsum
 from typing import Any
 
 from stepcredit.errors import SettingError
-from stepcredit.settings.fields import check_fields, declare, number
+from stepcredit.settings.fields import check_fields, declare, is_number, number
 from stepcredit.signals.responses import Response
 from stepcredit.signals.signal import Scored, Signal, joined
+
+_NUMBER = is_number()
 
 
 def _is_signal(value: Any) -> str | None:
@@ -107,7 +109,7 @@ class Smoothed(_Mapped):
         0.9
     """
 
-    amount: float = number(0.1, "share of one half in every score, 0 to 1", at_least=0.0)
+    amount: float = number(0.1, "share of one half in every score", at_least=0.0, at_most=1.0)
 
     def mapped(self, score: float) -> float:
         return (1.0 - self.amount) * score + self.amount / 2.0
@@ -147,6 +149,11 @@ def _are_signals(value: Any) -> str | None:
     return "signals"
 
 
+def _are_weights(value: Any) -> str | None:
+    rows = value is None or (isinstance(value, list | tuple) and not any(map(_NUMBER, value)))
+    return None if rows else "numbers"
+
+
 @dataclass(frozen=True)
 class Weighted(Signal):
     """A weighted sum of signals that score the same steps, or the same tokens.
@@ -169,7 +176,7 @@ class Weighted(Signal):
     """
 
     signals: Sequence[Signal] = declare((), _are_signals, "the signals added up")
-    weights: Sequence[float] | None = declare(None, lambda _: None, "one weight a signal")
+    weights: Sequence[float] | None = declare(None, _are_weights, "one weight a signal")
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -19,18 +19,27 @@ _OPERATIONS: dict[type[ast.operator], Callable[[Fraction, Fraction], Fraction]] 
     ast.Div: operator.truediv,
 }
 _SPELLINGS = (
+    (re.compile(r"\\\\"), "\n"),
     (re.compile(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}"), r"((\1)/(\2))"),
     (re.compile(r"\\(?:times|cdot)(?![a-zA-Z])|[×·∙]"), "*"),
     (re.compile(r"\\div(?![a-zA-Z])|÷"), "/"),
     (re.compile("[−–]"), "-"),
-    (re.compile(r"\\?[$£€]|\\[,;! ]|\\left|\\right"), ""),
+    (re.compile(r"\\[()\[\]]|\\(?=text|mathrm)"), " "),
+    (re.compile(r"\\?[$£€]|\\[,;:! ]|\\left|\\right|&(?==)"), ""),
     (re.compile(r"(?<=\d),(?=\d{3}(?!\d))"), ""),
-    (re.compile(r"(?<=[\d)])\s*\\?%(?:\s+of\s+(?=[\d(]))"), "/100*"),
-    (re.compile(r"(?<=[\d)])\s*\\?%"), "/100"),
+    (re.compile(r"(?<=[\d)])[ \t]*\\?%"), "%"),
+    (re.compile(r"(?<=%)\s+of\s+(?=[\d(])"), "*"),
+    (re.compile(r"(?<=[\d)%])(?:[ \t]*[xX][ \t]*(?=\.?\d)|[ \t]+[xX][ \t]+(?=\())"), " * "),
+    (re.compile(r"(?<![\d)])(?<![\d)] )\*\*"), ""),
 )
 _CALCULATOR = re.compile(r"<<([^<>]*)>>")
-_RUN = re.compile(r"[-+*/()=.\d \t]+")
+_BULLET = re.compile(r"^[ \t]*(?:[-*•]|\(?\d+\))[ \t]+(?=[\d(-])", re.MULTILINE)
+_RUN = re.compile(r"[-+*/()=.%\d \t]+")
 _SENTENCE = re.compile(r"\.(?!\d)")
+_OPERATION = re.compile(r"[\d)%]\s*[-+*/]")
+_OPEN_END = re.compile(r"(?:\^|(?<!\w)[b-zB-HJ-Z]|\b(?:times|mod)|\d\s+and)\Z")
+_SUM = re.compile(r"[-+*/(). \t\d]*", re.ASCII)
+_PERCENT = re.compile(r"\s*[-+]?\s*[\d.]+%\s*")
 _SHOWN = re.compile(r"\s*[-+]?\s*\d*\.\d+\s*")
 
 
@@ -54,15 +63,18 @@ def written_equations(text: str) -> list[str]:
         >>> written_equations("So 3 × 4 = 12 apples, and $5 + 1 = 7. But x = 3.")
         ['3 * 4 = 12', '5 + 1 = 7']
     """
-    plain = spelled_plainly(_CALCULATOR.sub("", text))
+    plain = _BULLET.sub("", spelled_plainly(_CALCULATOR.sub("", text)))
     found = []
     for run in _RUN.finditer(plain):
-        before, after = plain[: run.start()][-1:], plain[run.end() :][:1]
-        parts = _SENTENCE.split(run[0])
+        if "=" not in run[0]:
+            continue
+        start, end = run.span()
+        before, after = plain[max(0, start - 9) : start], plain[end : end + 12]
+        parts = _SENTENCE.split(run[0].removesuffix("."))
         for index, part in enumerate(parts):
             is_first, is_last = index == 0, index == len(parts) - 1
             sides = _sides(part, before if is_first else "", after if is_last else "")
-            if len(sides) > 1 and any(re.search(r"[\d)]\s*[-+*/]", side) for side in sides):
+            if len(sides) > 1 and any(map(_OPERATION.search, sides)):
                 found.append(" = ".join(sides))
     return found
 
@@ -70,16 +82,30 @@ def written_equations(text: str) -> list[str]:
 def _sides(part: str, before: str, after: str) -> list[str]:
     """Sides of an equation in a run of its signs, those left out that go on as something else."""
     sides = part.split("=")
-    if before and re.match(r"\s*[+*/)]|\s*-\s|[\d.(]", sides[0]):
+    if _continues(before, sides[0]):
         sides = sides[1:]
-    if sides and after and re.match(r"[\w^\\\[{!]", after) and sides[-1][-1:] not in " \t":
+    if sides and _is_continued(sides[-1], after):
         sides = sides[:-1]
     sides = [side.strip(" \t") for side in sides]
     if sides:
-        sides[-1] = re.sub(r"[-+*/(\s]+$", "", sides[-1])
+        sides[-1] = sides[-1].rstrip("-+*/( \t")
         sides[0] = sides[0].removeprefix("(" * (sides[0].count("(") > sides[0].count(")")))
         sides[-1] = sides[-1].removesuffix(")" * (sides[-1].count(")") > sides[-1].count("(")))
     return [side for side in sides if side]
+
+
+def _continues(before: str, side: str) -> bool:
+    """Whether a side is the rest of what is no plain sum: `x + 3`, `2^2 + 1`, `f(3)`, `apples * 2`."""
+    glued = re.match(r"[-\d.(]", side) and re.search(r"[^\s:;|>\"'“‘]\Z", before)
+    operated = re.match(r"\s*(?:[+*/)]|-\s)", side) and re.search(r"\S\Z", before)
+    return bool(glued or operated or _OPEN_END.search(before))
+
+
+def _is_continued(side: str, after: str) -> bool:
+    """Whether what follows a side belongs to it: `7x`, `2^2`, `+ x`, `and 1/3`."""
+    glued = side[-1:] not in " \t" and re.match(r"[\w\\\[{!]|,\d", after)
+    operated = after and re.search(r"(?<!\*)[-+*/]\s*\Z", side)
+    return bool(glued or operated or re.match(r"\^|[xyz]\b|and \(?\d+/\d", after))
 
 
 def spelled_plainly(text: str) -> str:
@@ -87,7 +113,7 @@ def spelled_plainly(text: str) -> str:
 
     Example:
         >>> spelled_plainly(r"$1,200 \times 5% = \frac{120}{2}")
-        '1200 * 5/100 = ((120)/(2))'
+        '1200 * 5% = ((120)/(2))'
     """
     for spelling, plain in _SPELLINGS:
         text = spelling.sub(plain, text)
@@ -103,44 +129,55 @@ def holds(equation: str, *, exact: bool = False) -> bool | None:
             truncated to the places shown, as `10/3 = 3.33` and `2/3 = 0.66` are.
 
     Returns:
-        None where a side is no sum of numbers, or there is but one side.
+        None where a side is no sum of numbers, or there is but one side. A percentage is also the
+        number before its sign, as in `100 - 20 = 80%`.
 
     Example:
         >>> holds("10/3=3.33"), holds("10/3=3.33", exact=True), holds("2+2=5"), holds("x=1")
         (True, False, False, None)
     """
     sides = spelled_plainly(equation).split("=")
-    values = [value_of(side) for side in sides]
-    if len(sides) < 2 or any(value is None for value in values):
+    values = [value for side in sides if (value := value_of(side)) is not None]
+    if len(sides) < 2 or len(values) < len(sides):
         return None
-    return all(
-        left == right or (not exact and _is_shown(left, right, side))
-        for (left, right), side in zip(pairwise(values), sides[1:], strict=True)
-    )
+    steps = zip(pairwise(values), sides[1:], strict=True)
+    return all(_agree(left, right, side, exact) for (left, right), side in steps)
 
 
-def _is_shown(value: Fraction | None, shown: Fraction | None, side: str) -> bool:
+def _agree(value: Fraction, shown: Fraction, side: str, exact: bool) -> bool:
+    if _PERCENT.fullmatch(side):
+        number = side.strip().removesuffix("%")
+        return any(_agree(given, 100 * shown, number, exact) for given in (value, 100 * value))
+    return value == shown or (not exact and _is_shown(value, shown, side))
+
+
+def _is_shown(value: Fraction, shown: Fraction, side: str) -> bool:
     """Whether a decimal is the value rounded or truncated to its places, or as a float has it."""
-    if value is None or shown is None or not _SHOWN.fullmatch(side):
+    if not _SHOWN.fullmatch(side):
         return False
-    places = len(side.strip().partition(".")[2])
-    return abs(value - shown) < max(Fraction(1, 10**places), abs(value) * FLOAT)
+    off = abs(value - shown)
+    places = Fraction(1, 10 ** len(side.strip().partition(".")[2]))
+    truncated = off < places and abs(shown) < abs(value)
+    return off <= max(places / 2, abs(value) * FLOAT) or truncated
 
 
 def value_of(expression: str) -> Fraction | None:
-    """The exact value of a sum of decimal numbers with `+ - * / ( )`.
+    """The exact value of a sum of decimal numbers with `+ - * / ( ) %`.
 
     Returns:
         None for anything else, a division by zero, or what is longer than 300 characters.
 
     Example:
-        >>> value_of("(1.5 + 2) * 4"), value_of("1/0"), value_of("__import__('os')")
-        (Fraction(14, 1), None, None)
+        >>> value_of("(1.5 + 2) * 4"), value_of("5% * 40"), value_of("1/0"), value_of("9e9")
+        (Fraction(14, 1), Fraction(2, 1), None, None)
     """
     if len(expression) > LONGEST:
         return None
+    plain = re.sub(r"(\d[\d.]*)%", r"(\1/100)", expression.strip()).replace(")%", ")/100")
+    plain = re.sub(r"(?<![\d.])0+(?=\d)", "", plain)
+    if not _SUM.fullmatch(plain):
+        return None
     try:
-        plain = re.sub(r"(?<![\d.])0+(?=\d)", "", expression.strip())
         return _value(ast.parse(plain, mode="eval").body, plain)
     except (SyntaxError, ValueError, ZeroDivisionError, RecursionError, MemoryError):
         return None

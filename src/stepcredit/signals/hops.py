@@ -29,7 +29,14 @@ def _of_titles(facts: Mapping[str, Any]) -> list[Hop]:
     return [(title,) for title in dict.fromkeys(title for title, _ in facts["supporting_facts"])]
 
 
+def _of_hops(facts: Mapping[str, Any]) -> list[Hop]:
+    if isinstance(facts["hops"], str):
+        raise TypeError("expected a list")
+    return [(hop,) if isinstance(hop, str) else tuple(hop) for hop in facts["hops"]]
+
+
 _SOURCES: dict[str, Callable[[Mapping[str, Any]], list[Hop]]] = {
+    "hops": _of_hops,
     "evidences": _of_triples,
     "question_decomposition": _of_decomposition,
     "supporting_facts": _of_titles,
@@ -53,8 +60,6 @@ def gold_hops(facts: Mapping[str, Any]) -> list[Hop] | None:
         >>> gold_hops({"hops": ["Paris", ["Paris", "France"]]})
         [('Paris',), ('Paris', 'France')]
     """
-    if "hops" in facts:
-        return [(hop,) if isinstance(hop, str) else tuple(hop) for hop in facts["hops"]]
     for field, hops in _SOURCES.items():
         if field in facts:
             return hops(facts)
@@ -133,6 +138,9 @@ class Hops(Signal):
             reason = f"can't be read as gold facts: {type(error).__name__}: {error}"
             raise at(response, RolloutError, reason, field="hops") from None
         if not hops:
-            names = ", ".join(_SOURCES)
-            raise at(response, RolloutError, f"needs hops, or one of {names}", field="hops")
+            reason = f"needs one of {', '.join(_SOURCES)}"
+            raise at(response, RolloutError, reason, field="hops")
+        for hop in hops:
+            if not hop or not all(isinstance(name, str) and words(name).strip() for name in hop):
+                raise at(response, RolloutError, f"expected names, got {hop!r}", field="hops")
         return hops

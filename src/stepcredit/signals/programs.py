@@ -172,6 +172,9 @@ class Program(Signal):
 def _imported(name: str) -> Any:
     module, _, attribute = name.partition(":")
     try:
-        return getattr(import_module(module), attribute)
+        function = getattr(import_module(module), attribute)
     except Exception as error:
         raise SettingError(f"{name}: {type(error).__name__}: {error}", field="function") from error
+    if not callable(function):
+        raise SettingError(f"{name} is no function: {function!r}", field="function")
+    return function

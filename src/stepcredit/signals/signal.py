@@ -8,6 +8,7 @@ from dataclasses import replace
 from math import isfinite
 from typing import Any, ClassVar, Literal
 
+from stepcredit.data.packing import LARGEST
 from stepcredit.data.streams import Steps, Tokens
 from stepcredit.errors import RolloutError, SignalError
 from stepcredit.signals.responses import Response, at
@@ -151,8 +152,9 @@ def check_scores(
     if len(scores) != expected:
         raise at(response, SignalError, f"{len(scores)} scores for {expected} {grain}")
     for index, score in enumerate(scores):
-        if not isfinite(score):
-            raise at(response, SignalError, f"the score of {grain[:-1]} {index} is {score}")
+        if not abs(score) <= LARGEST:
+            why = ", too large for float32" if isfinite(score) else ""
+            raise at(response, SignalError, f"the score of {grain[:-1]} {index} is {score}{why}")
 
 
 def refuse_empty(response: Response) -> None:
