@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from time import perf_counter
@@ -347,12 +348,18 @@ def test_a_callable_is_imported_at_once_or_refused(function: str | None, line: s
 
 
 def test_a_changed_function_is_another_signal() -> None:
+    def make(score: float) -> Callable[[Response], list[float]]:
+        return lambda response: [score]
+
     def one(response: Response) -> list[float]:
         return [1.0]
 
-    def two(response: Response) -> list[float]:
-        return [2.0]
+    def two(response: Response, score: float = 2.0) -> list[float]:
+        return [score]
 
     assert Program(one).identity != Program(two).identity
+    assert Program(make(1.0)).identity != Program(make(2.0)).identity
+    assert Program(make(1.0)).identity == Program(make(1.0)).identity
+    assert Program(print).identity == Program(print).identity != Program(len).identity
     assert Program(one).identity == Program(one).identity
     assert re.fullmatch(r"[0-9a-f]{64}", Program(one).identity["function"])

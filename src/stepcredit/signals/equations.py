@@ -95,7 +95,7 @@ def _sides(part: str, before: str, after: str) -> list[str]:
 
 
 def _continues(before: str, side: str) -> bool:
-    """Whether a side is the rest of what is no plain sum: `x + 3`, `2^2 + 1`, `f(3)`, `apples * 2`."""
+    """Whether a side is the rest of what is no plain sum: `x + 3`, `2^2 + 1`, `f(3)`."""
     glued = re.match(r"[-\d.(]", side) and re.search(r"[^\s:;|>\"'“‘]\Z", before)
     operated = re.match(r"\s*(?:[+*/)]|-\s)", side) and re.search(r"\S\Z", before)
     return bool(glued or operated or _OPEN_END.search(before))

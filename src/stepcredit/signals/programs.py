@@ -140,13 +140,15 @@ class Program(Signal):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The function's name and source: a changed function is another signal."""
+        """The function's source and what it holds: a changed function is another signal."""
         function: Any = self.function
         try:
-            source = hashlib.sha256(inspect.getsource(function).encode()).hexdigest()
-        except (OSError, TypeError):
+            held = inspect.getclosurevars(function).nonlocals, function.__defaults__
+            source = f"{inspect.getsource(function)}{held}"
+        except (OSError, TypeError, AttributeError, ValueError):
             source = repr(function)
-        return {"signal": self.name, "function": source, "per": self.per}
+        digest = hashlib.sha256(source.encode()).hexdigest()
+        return {"signal": self.name, "function": digest, "per": self.per}
 
     def content(self, response: Response) -> Any:
         """All of it: a function may look at anything."""

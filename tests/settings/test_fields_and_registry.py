@@ -1,0 +1,168 @@
+"""Fields that check themselves, frozen settings, and things built by name."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint
+from typing import Any
+
+import pytest
+
+from stepcredit.errors import SettingError
+from stepcredit.settings import registry
+from stepcredit.settings.fields import (
+    Frozen,
+    check_fields,
+    choice,
+    declare,
+    flag,
+    frozen,
+    is_pattern,
+    number,
+    text,
+    whole,
+)
+from stepcredit.settings.registry import Registry
+
+
+@dataclass(frozen=True)
+class Thing:
+    ratio: float = number(0.5, "a share", at_least=0.0, at_most=1.0)
+    above: float | None = number(None, "a bound", above=0.0, optional=True)
+    count: int | None = whole(2, "a count", at_least=1, optional=True)
+    mode: Any = choice("a", ("a", 1, None), "a mode")
+    name: str | None = text(None, "a name")
+    on: bool = flag(True, "a switch")
+    pattern: str = declare("x", is_pattern, "a pattern")
+    extra: Any = declare({"a": [1]}, lambda _: None, "more")
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+SHARE = "ratio: expected a number of at least 0 and at most 1"
+
+
+@pytest.mark.parametrize(
+    ("fields", "line"),
+    [
+        ({"ratio": -0.1}, f"{SHARE}, got -0.1"),
+        ({"ratio": 1.1}, f"{SHARE}, got 1.1"),
+        ({"ratio": True}, f"{SHARE}, got True"),
+        ({"ratio": "1"}, f"{SHARE}, got '1'"),
+        ({"ratio": float("nan")}, f"{SHARE}, got nan"),
+        ({"above": 0}, "above: expected a number above 0 or null, got 0"),
+        ({"above": 10**400}, f"above: expected a number above 0 or null, got {10**400}"),
+        ({"count": 0}, "count: expected a whole number of at least 1 or null, got 0"),
+        ({"count": 1.0}, "count: expected a whole number of at least 1 or null, got 1.0"),
+        ({"count": True}, "count: expected a whole number of at least 1 or null, got True"),
+        ({"mode": True}, "mode: expected one of a, 1, None, got True"),
+        ({"name": 5}, "name: expected a string or null, got 5"),
+        ({"on": 1}, "on: expected true or false, got 1"),
+        ({"pattern": 5}, "pattern: expected a regular expression, got 5"),
+        (
+            {"pattern": "["},
+            "pattern: expected a regular expression (unterminated character set at position 0), "
+            "got '['",
+        ),
+    ],
+)
+def test_a_value_out_of_range_is_named(fields: dict[str, Any], line: str) -> None:
+    with pytest.raises(SettingError) as raised:
+        Thing(**fields)
+    assert str(raised.value) == line
+
+
+def test_values_at_the_bounds_are_taken() -> None:
+    thing = Thing(ratio=1, above=1e-300, count=None, mode=None, name="", on=False)
+    assert (thing.ratio, thing.above, thing.count, thing.mode) == (1, 1e-300, None, None)
+    assert Thing(ratio=0).extra == {"a": (1,)}
+
+
+def test_settings_can_be_hashed_copied_and_pickled_but_not_changed() -> None:
+    thing = Thing(extra={"a": {"b": [1, [2]]}})
+    assert hash(thing) == hash(Thing(extra={"a": {"b": [1, [2]]}}))
+    for other in (copy.copy(thing), copy.deepcopy(thing), pickle.loads(pickle.dumps(thing))):
+        assert other == thing
+        assert type(other.extra) is type(other.extra["a"]) is Frozen
+    for change in (
+        lambda held: held.update(b=1),
+        lambda held: held.__setitem__("b", 1),
+        lambda held: held.__delitem__("a"),
+        lambda held: held.__ior__({"b": 1}),
+        lambda held: held.pop("a"),
+        lambda held: held.popitem(),
+        lambda held: held.setdefault("b", 1),
+        lambda held: held.clear(),
+    ):
+        with pytest.raises(TypeError, match=r"\Aa setting cannot be changed\Z"):
+            change(thing.extra)
+    assert frozen([{"a": [1]}]) == ({"a": (1,)},)
+
+
+@dataclass(frozen=True)
+class Ball:
+    size: int
+    colour: str
+    weight: float = 1.0
+
+
+def shapes() -> Registry[Any]:
+    made = Registry[Any]("shape", "stepcredit.no_such_group")
+    made.register("ball")(Ball)
+    made.register("thing")(Thing)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "line"),
+    [
+        ("bal", {}, "unknown shape 'bal', did you mean 'ball'?"),
+        ("zzz", {}, "unknown shape 'zzz': expected ball, thing"),
+        (5, {}, "expected the name of a shape, got 5"),
+        ("ball", {"wieght": 1}, "wieght: ball has no such field, did you mean 'weight'?"),
+        ("ball", {"q": 1}, "q: ball has no such field: expected size, colour, weight"),
+        ("ball", {}, "size: ball needs it"),
+        ("ball", {"size": 1}, "colour: ball needs it"),
+        ("thing", {"ratio": 2}, f"{SHARE}, got 2"),
+    ],
+)
+def test_what_cannot_be_built_is_named(name: Any, fields: dict[str, Any], line: str) -> None:
+    with pytest.raises(SettingError) as raised:
+        shapes().build(name, **fields)
+    assert str(raised.value) == line
+
+
+def test_a_name_is_taken_once_but_a_module_may_be_imported_anew() -> None:
+    made = shapes()
+    assert made.register("ball")(Ball) is Ball
+    with pytest.raises(SettingError) as raised:
+        made.register("ball")(Thing)
+    assert str(raised.value) == f"shape 'ball' is already {__name__}.Ball"
+    assert made.build("ball", size=1, colour="red") == Ball(1, "red")
+    assert (made.names(), made.all()) == (["ball", "thing"], {"ball": Ball, "thing": Thing})
+
+
+def test_own_modules_load_with_the_first_use() -> None:
+    made = Registry[Any]("shape", "stepcredit.no_such_group", own={"lazy": "no_such_module"})
+    made.register("ball")(Ball)
+    assert made.names() == ["lazy", "ball"]
+    assert made.named("ball") is Ball
+    with pytest.raises(ModuleNotFoundError):
+        made.named("lazy")
+
+
+def test_an_installed_package_adds_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    points = [
+        EntryPoint("fraction", "fractions:Fraction", "g"),
+        EntryPoint("broken", "no_such_module:Thing", "g"),
+    ]
+    monkeypatch.setattr(registry, "entry_points", lambda group: points if group == "g" else [])
+    made = Registry[Any]("shape", "g")
+    assert made.names() == ["fraction", "broken"]
+    with pytest.raises(SettingError) as raised:
+        made.named("broken")
+    reason = "entry point 'broken' (no_such_module:Thing) fails to load: "
+    assert str(raised.value) == f"{reason}No module named 'no_such_module'"
