@@ -11,6 +11,7 @@ from stepcredit.cli.progress import counting_bar
 from stepcredit.cli.score import Tokenizer, loaded_tokenizer
 from stepcredit.cli.shape import Output
 from stepcredit.cli.told import told_in_one_line
+from stepcredit.errors import FileError
 
 app = typer.Typer(help="Turn what others wrote into rollouts.", no_args_is_help=True)
 
@@ -41,7 +42,7 @@ def gsm8k_solutions(source: Solutions, output: Output, tokenizer: Tokenizer = No
     """Four models' solutions a question as a group: equations checked, lines as steps."""
     from stepcredit.signals.gsm8k import gsm8k_solutions as rows_of
 
-    _write(output, rows_of(source, _loaded(tokenizer)))
+    _write(source, output, rows_of(source, _loaded(tokenizer)))
 
 
 @app.command("trl-completions")
@@ -59,7 +60,7 @@ def trl_completions(
     from stepcredit.engines.trl_logs import trl_completions as rows_of
 
     columns = Columns(outcome, format, group_size)
-    _write(output, rows_of(source, columns, _loaded(tokenizer)))
+    _write(source, output, rows_of(source, columns, _loaded(tokenizer)))
 
 
 @app.command("verl-rollouts")
@@ -77,22 +78,25 @@ def verl_rollouts(
     from stepcredit.engines.verl_logs import verl_rollouts as rows_of
 
     columns = Columns(outcome, format, group_size)
-    _write(output, rows_of(source, columns, _loaded(tokenizer)))
+    _write(source, output, rows_of(source, columns, _loaded(tokenizer)))
 
 
 def _loaded(tokenizer: str | None) -> Any:
     return None if tokenizer is None else loaded_tokenizer(tokenizer)
 
 
-def _write(output: str, rows: Iterator[dict[str, Any]]) -> None:
+def _write(source: str, output: str, rows: Iterator[dict[str, Any]]) -> None:
     from stepcredit.data import write_rollouts
 
     with counting_bar("rows") as told:
-        write_rollouts(output, _counted(rows, told))
+        write_rollouts(output, _counted(source, rows, told))
 
 
-def _counted(rows: Iterator[dict[str, Any]], told: Any) -> Iterator[dict[str, Any]]:
+def _counted(source: str, rows: Iterator[dict[str, Any]], told: Any) -> Iterator[dict[str, Any]]:
+    number = 0
     for number, row in enumerate(rows, start=1):
         if told is not None:
             told(number, None)
         yield row
+    if number == 0:
+        raise FileError(f"{source}: there are no rollouts in it")

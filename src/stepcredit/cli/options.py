@@ -36,21 +36,24 @@ Imports = Annotated[
     typer.Option(
         "--import",
         metavar="MODULE",
-        help="A Python module that registers methods; it may lie in this folder. May be repeated.",
+        help="A Python module to load first, for what it registers; it may lie in this folder. "
+        "May be repeated.",
         show_default=False,
     ),
 ]
 
 
 def import_modules(names: Iterable[str]) -> None:
-    """Import the modules that `--import` names, so that the methods they register are known.
+    """Import the modules that `--import` names, so that what they register is known.
+
+    Modules in this folder are found from here on, those that a setting names too.
 
     Raises:
         MethodError: `--import MODULE: reason`.
     """
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
     for name in names:
-        if os.getcwd() not in sys.path:
-            sys.path.append(os.getcwd())
         try:
             import_module(name)
         except Exception as error:

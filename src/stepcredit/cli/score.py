@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stepcredit.cli.options import Imports, Input, import_modules, setting
-from stepcredit.cli.progress import counting_bar, progress_bar
+from stepcredit.cli.progress import counting_bar
 from stepcredit.cli.shape import Output
 from stepcredit.cli.told import say
-from stepcredit.errors import SettingError, SignalError
+from stepcredit.errors import SettingError
 
 if TYPE_CHECKING:
     from stepcredit.signals.files import Scoring
@@ -103,22 +104,21 @@ def score(
     All rows are checked before the first is scored. OUT may be IN; it is there whole or not at all,
     and what a stopped run had scored is kept: the same command goes on from there.
     """
-    from stepcredit.signals.files import Scoring, score_file
+    from stepcredit.signals.files import score_file
 
     import_modules(imports)
     signal = named_signal(name, settings)
     reader = row_reader(tokenizer, split, question, chat=chat)
-    with kept(signal, output, cache) as cached, progress_bar(source) as reading:
-        scoring = _scoring(Scoring, cached, reader, stream, replace)
-        with counting_bar(f"scoring with {name}") as told:
-            score_file(source, output, scoring, told=told, reading=reading)
+    scoring = _scoring(signal, reader, stream, replace=replace)
+    with kept(signal, output, cache) as cached, counting_bar(f"scoring with {name}") as told:
+        score_file(source, output, dataclasses.replace(scoring, signal=cached), told=told)
 
 
-def _scoring(
-    make: type[Scoring], signal: Signal, reader: RowReader, stream: str, replace: bool
-) -> Scoring:
+def _scoring(signal: Signal, reader: RowReader, stream: str, *, replace: bool) -> Scoring:
+    from stepcredit.signals.files import Scoring
+
     try:
-        return make(signal, reader, stream, replace)
+        return Scoring(signal, reader, stream, replace)
     except SettingError as error:
         raise SettingError(f"--as {error.field}: {error.reason}") from None
 
@@ -190,7 +190,7 @@ def loaded_tokenizer(path: str) -> Any:
 
     try:
         return AutoTokenizer.from_pretrained(path)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # a torn file fails as it likes
         reason = str(error).strip().partition("\n")[0]
         raise SettingError(f"--tokenizer {path}: {reason}") from None
 
@@ -202,18 +202,21 @@ def kept(signal: Signal, output: str, cache: Path | None) -> Iterator[Signal]:
     Raises:
         SettingError: `--cache` with a signal whose scores depend on the other responses.
     """
-    from stepcredit.signals.cache import Cached
+    from stepcredit.data.atomic import folder_of
+    from stepcredit.signals.cache import Cached, remove_store
 
+    if cache is not None and not signal.cacheable:
+        raise SettingError(f"--cache: the scores of {signal.name} depend on the other responses")
     if cache is not None:
         yield Cached(signal, cache)
-    elif output == "-" or not signal.cacheable:
+    elif folder_of(output) is None or not signal.cacheable:
         yield signal
     else:
         journal = Path(output).with_name(f".{Path(output).name}.scores.sqlite")
         try:
             yield Cached(signal, journal)
-        except (SignalError, KeyboardInterrupt):
-            say(f"what was scored is kept in {journal}: run the same command to go on")
+        except BaseException:
+            if journal.exists():
+                say(f"what was scored is kept in {journal}: run the same command to go on")
             raise
-        for end in ("", "-wal", "-shm"):
-            Path(f"{journal}{end}").unlink(missing_ok=True)
+        remove_store(journal)

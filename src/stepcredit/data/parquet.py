@@ -132,7 +132,7 @@ def from_lines(lines: Callable[[], Iterable[bytes]], out: IO[bytes], name: str) 
         name: the file's name, for messages.
 
     Raises:
-        FileError: rows that fit no common schema.
+        FileError: rows that fit no common schema, or none.
         MissingExtra: pyarrow is not installed.
     """
     arrow = _pyarrow()
@@ -142,6 +142,8 @@ def from_lines(lines: Callable[[], Iterable[bytes]], out: IO[bytes], name: str) 
             as_text = as_text or any(isinstance(row["group"], str) for row in rows)
             schemas.append(_schema(_grouped(rows, as_text)))
             schemas = [_unified(schemas, as_text)]
+        if not schemas:
+            raise FileError(f"{name}: a Parquet file needs at least one row")
         with arrow.parquet.ParquetWriter(out, schemas[0]) as writer:
             for rows in _batches(map(parse, lines())):
                 batch = arrow.RecordBatch.from_pylist(_grouped(rows, as_text), schema=schemas[0])

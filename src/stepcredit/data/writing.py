@@ -27,7 +27,7 @@ def write_rollouts(path: str | Path, rows: Iterable[dict[str, Any]]) -> None:
 
     Raises:
         RolloutError: a row that breaks a rule; it carries the row and the field.
-        FileError: the file can't be written.
+        FileError: the file can't be written, or no rows into a Parquet file.
 
     Example:
         >>> path = Path(tempfile.mkdtemp()) / "rollouts.jsonl.gz"

@@ -71,6 +71,7 @@ def grouped(logged: Iterable[Logged], columns: Columns, tokenizer: Any) -> Itera
     reader = RowReader(tokenizer)
     for step, responses in groupby(logged, key=lambda each: each.step):
         for number, group in enumerate(_groups(responses, columns.group_size)):
+            _check_known(group)
             for each in group:
                 yield {"group": f"{step}/{number}", **each.row, **_tokens(each, reader)}
 
@@ -85,6 +86,15 @@ def _groups(responses: Iterable[Logged], size: int | None) -> Iterator[list[Logg
             reason = f"{len(group)} responses to this prompt, not a multiple of {size}"
             raise RowError(reason, path=group[0].path, line=group[0].line, field="group")
         yield from (group[start : start + size] for start in range(0, len(group), size))
+
+
+def _check_known(group: Sequence[Logged]) -> None:
+    """Refuse a reward that only some of a group have: its statistics need all."""
+    for name in ("outcome", "format"):
+        unknown = [each for each in group if each.row.get(name) is None]
+        if unknown and len(unknown) < len(group):
+            reason = "unknown, but known for others of its group"
+            raise RowError(reason, path=unknown[0].path, line=unknown[0].line, field=name)
 
 
 def _tokens(logged: Logged, reader: RowReader) -> dict[str, Any]:

@@ -94,11 +94,8 @@ def _parts(completion: Any, path: str, line: int) -> list[tuple[str, bool]]:
 
 
 def _messages(value: Any, path: str, line: int, field: str) -> list[dict[str, Any]]:
-    turns = isinstance(value, list) and value
-    if turns and all(
-        isinstance(turn, dict) and {"role", "content"} <= turn.keys() for turn in value
-    ):
-        return list(value)
+    if isinstance(value, list) and value and all(map(_is_message, value)):
+        return value
     reason = "expected a text, or messages of role and content"
     raise RowError(reason, path=path, line=line, field=field)
 

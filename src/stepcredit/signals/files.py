@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from stepcredit.data.batches import Batch
+from stepcredit.data.checks import check_row
 from stepcredit.data.files import RolloutFile
-from stepcredit.errors import RolloutError, RowError, SettingError
+from stepcredit.errors import RolloutError, RowError, SettingError, SignalError, StepCreditError
 from stepcredit.signals.responses import Response
 from stepcredit.signals.rows import LOGPROB_FIELDS, RowReader, members, refuse_taken
 from stepcredit.signals.signal import Signal, gathered
@@ -54,7 +55,6 @@ def score_file(
     scoring: Scoring,
     *,
     told: Callable[[int, int], None] | None = None,
-    reading: Callable[[float], None] | None = None,
 ) -> int:
     """Write a file's rows with a signal's scores, in the same order.
 
@@ -65,7 +65,6 @@ def score_file(
         output: as `path`; it may be the same file.
         scoring: what is scored, and where the scores go.
         told: called with the number of rows scored, and of all.
-        reading: called with the share of the file read, while it is checked.
 
     Returns:
         Rows written.
@@ -79,6 +78,7 @@ def score_file(
 
     def prepare(fields: dict[str, Any], line: int) -> dict[str, Any]:
         row = scoring.reader.with_tokens(fields)
+        check_row(row)
         refuse_taken(row, scoring.signal.grain, scoring.stream, replace=scoring.replace)
         added = {field: row[field] for field in row.keys() - fields.keys()}
         laid_out[line] = scoring.reader.response(row, f"{name}:{line}"), added
@@ -90,7 +90,7 @@ def score_file(
     def count(done: int, batch: Batch) -> int:
         return done + len(taken(batch))
 
-    with RolloutFile(path, reading, prepare=prepare, batch_tokens=BATCH_TOKENS) as file:
+    with RolloutFile(path, prepare=prepare, batch_tokens=BATCH_TOKENS) as file:
         rows, done = file.fold(int, count), 0
 
         def compute(batch: Batch) -> list[Mapping[str, Any]]:
@@ -121,10 +121,10 @@ def _scored(
     ]
 
 
-def _in_file(error: RolloutError, batch: Batch, responses: list[Response]) -> RolloutError:
+def _in_file(error: RolloutError, batch: Batch, responses: list[Response]) -> StepCreditError:
     """An error about a response as one about its line."""
     for row, response in zip(batch.rows, responses, strict=True):
         if response.name == error.place:
             path = response.name.removesuffix(f":{row.line}")
             return RowError(error.reason, path=path, line=row.line, field=error.field)
-    return error
+    return SignalError(str(error))

@@ -61,7 +61,8 @@ class RowReader:
             return row
         text = row.get("text")
         if not isinstance(text, str):
-            reason = "missing: it is what is scored" if text is None else f"no string: {text!r}"
+            wrong = f"expected a string, got {text!r}"
+            reason = "missing: it is what is scored" if text is None else wrong
             raise RolloutError(reason, field="text", place=name or None)
         if self.tokenizer is None:
             row["tokens"] = pieces_of(text)
