@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from typing import Any
 
 import numpy as np
@@ -111,7 +111,8 @@ class RowReader:
 
     def _agreed(self, text: str | None, made: str, name: str, field: str) -> str:
         if text is not None and text.strip() != made.strip() and not made.startswith(text):
-            reason = f"make {_start(made)}, but the text is {_start(text)}"
+            here, there = _apart(made, text)
+            reason = f"make {here}, but the text is {there}"
             raise RolloutError(reason, field=field, place=name or None)
         return made
 
@@ -125,8 +126,15 @@ class RowReader:
         return tuple(shown["input_ids"])
 
 
-def _start(text: str) -> str:
-    return repr(text if len(text) <= 30 else text[:27] + "...")
+def _apart(one: str, other: str) -> tuple[str, str]:
+    """Two texts, cut to where they part."""
+    same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
+    return _cut(one, max(0, same - 10)), _cut(other, max(0, same - 10))
+
+
+def _cut(text: str, start: int) -> str:
+    end = start + 30
+    return repr("..." * (start > 0) + text[start:end] + "..." * (end < len(text)))
 
 
 def _ids(row: Mapping[str, Any], field: str) -> tuple[int, ...] | None:
