@@ -224,6 +224,10 @@ def test_the_trial_tells_which_models_can_be_packed(kind):
         ({"facts": {"answer": None}}, "r:1: answer: is needed by this signal and missing"),
         ({"facts": {"answer": [7]}}, "r:1: answer: expected a text or a number, got [7]"),
         ({"facts": {"answer": " "}}, "r:1: answer: expected a text or a number, got ' '"),
+        (
+            {"facts": {"answer": float("nan")}},
+            "r:1: answer: expected a text or a number, got nan",
+        ),
         ({"prompt_ids": None}, "r:1: prompt_ids: is needed by this signal and missing"),
         ({"steps": None}, "r:1: steps: not split into steps"),
     ],
@@ -254,6 +258,15 @@ def test_what_is_cached_depends_on_the_answer_and_the_frame(tmp_path):
     one = signal("answer-progress", model=path)
     assert one.content(row) != one.content(replace(row, facts={"answer": 8}))
     others = [{"before": "x"}, {"after": ""}, {"over": "mean"}, {"reads": "text"}]
-    for other in others:
-        assert signal("answer-progress", model=path, **other).identity != one.identity
+    others += [{"tokenizer": tokenizer()}, {"tokenizer": tokenizer(300)}]
+    identities = [signal("answer-progress", model=path, **other).identity for other in others]
+    assert all(one != other for i, one in enumerate(identities) for other in identities[:i])
+    assert one.identity not in identities
     assert signal("answer-progress", model=path, packed=False).identity == one.identity
+
+
+def test_a_whole_number_is_the_answer_without_its_point():
+    """A column with a gap in it is read as floats: 7 becomes 7.0."""
+    row, progress = rows_of()[1], AnswerProgress(model=build("llama"), tokenizer=tokenizer())
+    whole, real = (replace(row, facts={"answer": answer}) for answer in (7, 7.0))
+    assert progress.scores([real]) == progress.scores([whole])

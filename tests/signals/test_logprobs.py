@@ -112,6 +112,9 @@ def test_the_identity_tells_models_apart(tmp_path):
     with torch.no_grad():
         model.model.norm.weight[3] += 1e-3
     assert LocalLogProbs(model).identity != before
+    capped = build("gemma2"), build("gemma2", final_logit_softcapping=3.0)
+    assert LocalLogProbs(capped[0]).identity != LocalLogProbs(capped[1]).identity
+    assert LocalLogProbs(capped[0]).identity == LocalLogProbs(build("gemma2")).identity
 
 
 def test_padding_rows_of_the_embedding_are_no_tokens_of_the_vocabulary(tmp_path):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 import random
+import subprocess
+import sys
+from functools import partial
 from math import sqrt
 
 import pytest
@@ -274,8 +277,12 @@ def test_a_row_over_the_context_is_refused_before_anything_is_sampled():
             "model: expected a model or a sampler, and not both",
         ),
         (
+            {"reward": right, "sampler": rigged, "top_p": 1.5},
+            "top_p: expected a number above 0 and at most 1, got 1.5",
+        ),
+        (
             {"sampler": rigged},
-            "reward: expected a function, or its MODULE:NAME, got None",
+            "reward: expected a function, or MODULE:FUNCTION, got None",
         ),
         (
             {"sampler": rigged, "reward": "no_such_module:f"},
@@ -289,6 +296,65 @@ def test_settings_that_make_no_sense_are_refused(settings, line):
     assert str(caught.value) == line
 
 
+class Graded:
+    """A reward with a setting, whose method is the function."""
+
+    def __init__(self, mark=1.0):
+        self.mark = mark
+
+    def grade(self, texts, facts):
+        return [self.mark] * len(texts)
+
+    def __call__(self, texts, facts):
+        return self.grade(texts, facts)
+
+
+def marking(mark):
+    """A function that holds its setting."""
+    return lambda texts, facts: [mark] * len(texts)
+
+
+KINDS_OF_REWARD = [
+    marking,
+    Graded,
+    lambda mark: Graded(mark).grade,
+    lambda mark: partial(Graded.grade, mark),
+    lambda mark: (lambda texts, facts: [0.0], lambda texts, facts: [1.0])[int(mark)],
+]
+
+
+@pytest.mark.parametrize("kind", KINDS_OF_REWARD)
+def test_rewards_of_one_name_that_differ_are_told_apart(kind):
+    def identity(mark):
+        return MonteCarlo(sampler=rigged, reward=kind(mark)).identity
+
+    assert identity(0.0) == identity(0.0) != identity(1.0)
+
+
+def test_a_reward_has_the_same_identity_in_another_process(tmp_path, monkeypatch):
+    """Also one with an inner function, and a set, whose order differs there."""
+    (tmp_path / "graded.py").write_text(
+        "def reward(texts, facts):\n"
+        "    def good(text):\n"
+        "        return text not in {'one', 'two', 'three', 'four', 'five'}\n"
+        "    return [float(good(text)) for text in texts]\n"
+    )
+    code = "from stepcredit.signals.functions import *; import graded; "
+    code += "print(fingerprint_of_function(graded.reward))"
+    run = [sys.executable, "-c", code]
+    told = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    monkeypatch.syspath_prepend(tmp_path)
+    one = MonteCarlo(sampler=rigged, reward="graded:reward")
+    assert one.identity["reward"] == told.strip()
+
+
+def test_a_reward_of_ours_may_be_named_by_its_class():
+    named = MonteCarlo(sampler=rigged, reward="stepcredit.rewards.exact:Exact", tell=quiet)
+    facts = {"answer": "good\nbad\nyes"}
+    found = named.scores([row_of(**facts), row_of("good\nbad\nno", **facts)])
+    assert [scores[2] for scores in found] == [1.0, 0.0]
+
+
 def test_functions_may_be_named():
     named = MonteCarlo(sampler="random:choice", reward="math:fsum")
     assert (named.sampler, named.reward) == (random.choice, __import__("math").fsum)
@@ -300,5 +366,8 @@ def test_what_is_cached_depends_on_sampler_reward_seed_and_facts():
     for other in ({"n": 4}, {"seed": 1}, {"estimate": "hard"}, {"reward": unreadable}):
         assert signal("monte-carlo", **{**base, **other}).identity != one
     assert signal("monte-carlo", **base, workers=3, tell=quiet).identity == one
+    model = {"model": build("llama"), "reward": right}
+    marks = [MonteCarlo(**model, tokenizer=tokenizer(n)).identity for n in (330, 300)]
+    assert marks[0] != marks[1]
     contents = [MonteCarlo(**base).content(row_of(answer=answer)) for answer in ("a", "b")]
     assert contents[0] != contents[1]

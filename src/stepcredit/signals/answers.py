@@ -15,7 +15,7 @@ from stepcredit.errors import RolloutError, SettingError, SignalError
 from stepcredit.settings.fields import check_fields, choice, declare, flag, text, whole
 from stepcredit.signals.batching import length_batches
 from stepcredit.signals.causal import CausalLM, is_model, load_causal
-from stepcredit.signals.checkpoints import DTYPES, fingerprint, label_of
+from stepcredit.signals.checkpoints import DTYPES, fingerprint, fingerprint_of_tokenizer, label_of
 from stepcredit.signals.contexts import content_of, reading, trunk_of
 from stepcredit.signals.facts import text_fact
 from stepcredit.signals.registry import register_signal
@@ -87,11 +87,13 @@ class AnswerProgress(Signal):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The model's digest, the frame of the answer, and how tokens are read and reduced."""
+        """Model's and tokenizer's digests, the answer's frame, how tokens are read and reduced."""
         settings = {
             name: getattr(self, name) for name in ("before", "after", "over", "reads", "dtype")
         }
-        return {"signal": self.name, "model": fingerprint(self.model), **settings}
+        tokenizer = self.tokenizer and fingerprint_of_tokenizer(self.tokenizer)
+        marks = {"model": fingerprint(self.model), "tokenizer": tokenizer}
+        return {"signal": self.name, **marks, **settings}
 
     def content(self, response: Response) -> Any:
         """The tokens or texts, and the gold answer."""

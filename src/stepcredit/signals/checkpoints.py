@@ -106,7 +106,7 @@ def fingerprint(model: Any, revision: str | None = None) -> str:
 
         folder          names and contents of its JSON, names, sizes and times of its other files
         name on the Hub the commit that the revision stands for
-        loaded model    its weights' names, types and bytes: it changes with each update
+        loaded model    its config, its weights' names, types and bytes: it changes with each update
 
     Raises:
         SignalError: there is no such checkpoint.
@@ -150,6 +150,9 @@ def _commit(source: str, revision: str | None) -> str:
 
 def _of_weights(model: nn.Module) -> str:
     digest = hashlib.sha256()
+    config: Any = getattr(model, "config", None)
+    if hasattr(config, "to_json_string"):
+        digest.update(config.to_json_string().encode())
     for name, weight in sorted(model.state_dict().items()):
         digest.update(f"{name} {weight.dtype} {tuple(weight.shape)}\n".encode())
         flat = weight.detach().cpu().contiguous().flatten()
@@ -157,8 +160,15 @@ def _of_weights(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def fingerprint_of_tokenizer(tokenizer: Any) -> str:
-    """A loaded tokenizer's fingerprint: its rules, special tokens and chat template."""
+def fingerprint_of_tokenizer(tokenizer: Any, revision: str | None = None) -> str:
+    """A tokenizer's fingerprint: of a loaded one its rules, special tokens and chat template; of a
+    folder or a name on the Hub as `fingerprint`.
+
+    Raises:
+        SignalError: there is no such folder or name.
+    """
+    if isinstance(tokenizer, str | Path):
+        return _of_source(str(tokenizer), revision)
     rules = [tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else tokenizer.get_vocab()]
     rules += [tokenizer.chat_template, str(tokenizer.special_tokens_map)]
     return hashlib.sha256(json.dumps(rules, sort_keys=True).encode()).hexdigest()

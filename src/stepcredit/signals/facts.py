@@ -38,18 +38,23 @@ def number_fact(response: Response, field: str) -> float:
 
 
 def text_fact(response: Response, field: str) -> str:
-    """A field of the row that is a text, or a number as text.
+    """A field of the row that is a text, or a finite number as text: a whole one without a point.
 
     Raises:
         RolloutError: it is absent, empty, or anything else.
 
     Example:
-        >>> text_fact(Response.of_text("?", "yes", facts={"answer": 42}), "answer")
+        >>> for answer in "1/2", 42, 18.0:
+        ...     text_fact(Response.of_text("?", "yes", facts={"answer": answer}), "answer")
+        '1/2'
         '42'
+        '18'
     """
     value = fact(response, field)
-    if isinstance(value, str | int | float) and not isinstance(value, bool) and str(value).strip():
-        return str(value)
+    if isinstance(value, str) and value.strip():
+        return value
+    if isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value):
+        return str(int(value) if value == int(value) else value)
     raise at(response, RolloutError, f"expected a text or a number, got {value!r}", field=field)
 
 

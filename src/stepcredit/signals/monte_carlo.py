@@ -5,19 +5,19 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain, pairwise
 from math import isfinite
-from pkgutil import resolve_name
 from typing import Any
 
 from stepcredit.errors import RolloutError, SettingError, SignalError
 from stepcredit.settings.fields import check_fields, choice, declare, number, text, whole
 from stepcredit.signals.causal import load_causal
-from stepcredit.signals.checkpoints import DTYPES, fingerprint
+from stepcredit.signals.checkpoints import DTYPES, fingerprint, fingerprint_of_tokenizer
 from stepcredit.signals.completers import Completer, FunctionCompleter, ModelCompleter, Prefix
 from stepcredit.signals.contexts import content_of, reading
+from stepcredit.signals.functions import fingerprint_of_function, function_of, is_function
 from stepcredit.signals.registry import register_signal
 from stepcredit.signals.responses import Response, at
 from stepcredit.signals.signal import Scored, Signal
@@ -56,11 +56,6 @@ class Cost:
 def log_cost(cost: Cost) -> None:
     """Tell the cost in the log, at a level that is shown unless switched off."""
     logger.warning("monte-carlo: %s", cost)
-
-
-def _is_function(value: Any) -> str | None:
-    named = isinstance(value, str) and ":" in value
-    return None if named or callable(value) else "a function, or its MODULE:NAME"
 
 
 @register_signal("monte-carlo")
@@ -114,17 +109,17 @@ class MonteCarlo(Signal):
     last prefix is the response itself, graded without sampling.
     """
 
-    reward: Any = declare(None, _is_function, "grades whole responses")
+    reward: Any = declare(None, is_function, "grades whole responses")
     model: Any = declare(None, lambda value: None, "the policy, if it is local")
     sampler: Any = declare(
-        None, lambda value: None if value is None else _is_function(value), "completes prefixes"
+        None, lambda value: None if value is None else is_function(value), "completes prefixes"
     )
     tokenizer: Any = declare(None, lambda value: None, "the model's, if it is elsewhere")
     n: int = whole(8, "completions a prefix", at_least=1)
     estimate: str = choice("soft", ("soft", "hard"), "mean of the completions' rewards, or best")
     score: str = choice("value", ("value", "advantage"), "V_j, or how much it rose")
     temperature: float = number(1.0, "of the completions", above=0)
-    top_p: float = number(1.0, "mass of the tokens that may be drawn", above=0)
+    top_p: float = number(1.0, "mass of the tokens that may be drawn", above=0, at_most=1)
     max_new_tokens: int = whole(512, "where a completion is cut off", at_least=1)
     seed: int = whole(0, "of the draws")
     workers: int = whole(1, "prefixes a sampler is asked for at once", at_least=1)
@@ -141,22 +136,20 @@ class MonteCarlo(Signal):
         if (self.model is None) == (self.sampler is None):
             raise SettingError("expected a model or a sampler, and not both", field="model")
         for name in ("reward", "sampler"):
-            if isinstance(getattr(self, name), str):
-                object.__setattr__(self, name, _resolved(getattr(self, name), name))
+            object.__setattr__(self, name, function_of(getattr(self, name), name))
 
     @property
     def identity(self) -> dict[str, Any]:
         """Who completes and who grades, how often, and all that the draws depend on."""
-        names = ["reward", "n", "estimate", "score", "seed"]
+        names = ["n", "estimate", "score", "seed"]
+        told: dict[str, Any] = {"reward": fingerprint_of_function(self.reward)}
         if self.model is None:
-            names.append("sampler")
+            told["sampler"] = fingerprint_of_function(self.sampler)
         else:
             names += ["temperature", "top_p", "max_new_tokens", "reads", "dtype"]
-        settings = {name: getattr(self, name) for name in names}
-        told = {
-            name: _told(value) if callable(value) else value for name, value in settings.items()
-        }
-        return {"signal": self.name, "model": self.model and fingerprint(self.model), **told}
+            told["model"] = fingerprint(self.model)
+            told["tokenizer"] = self.tokenizer and fingerprint_of_tokenizer(self.tokenizer)
+        return {"signal": self.name, **told, **{name: getattr(self, name) for name in names}}
 
     def content(self, response: Response) -> Any:
         """The tokens or texts, and every fact: a reward may look at any."""
@@ -240,18 +233,3 @@ class MonteCarlo(Signal):
             if not isfinite(reward):
                 raise at(response, SignalError, f"gave {reward}", field="reward")
         return rewards
-
-
-def _resolved(name: str, field: str) -> Any:
-    try:
-        return resolve_name(name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise SettingError(f"{name}: {type(error).__name__}: {error}", field=field) from error
-
-
-def _told(value: Any) -> Any:
-    """A setting as an identity tells it: of a function its fields, or its name."""
-    if not callable(value):
-        return value
-    module, name = (getattr(value, part, "") for part in ("__module__", "__qualname__"))
-    return repr(value) if is_dataclass(value) or not name else f"{module}:{name}"

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any
 
-from stepcredit.errors import SettingError, SignalError
+from stepcredit.errors import SignalError
 from stepcredit.settings.fields import check_fields, choice, declare, flag, number
 from stepcredit.signals.equations import annotated_equations, holds, written_equations
+from stepcredit.signals.functions import fingerprint_of_function, function_of, is_function
 from stepcredit.signals.registry import register_signal
 from stepcredit.signals.responses import Response, at
 from stepcredit.signals.signal import Scored, Signal
@@ -100,11 +98,6 @@ class Arithmetic(_Checked):
     equations = staticmethod(written_equations)
 
 
-def _named_function(value: Any) -> str | None:
-    colon = isinstance(value, str) and value.partition(":")
-    return None if callable(value) or (colon and all(colon)) else "a function, or MODULE:FUNCTION"
-
-
 @register_signal("callable")
 @dataclass(frozen=True)
 class Program(Signal):
@@ -128,27 +121,20 @@ class Program(Signal):
     """
 
     function: Function | str = declare(
-        None, _named_function, "MODULE:FUNCTION, which takes a response and gives its scores"
+        None, is_function, "MODULE:FUNCTION, which takes a response and gives its scores"
     )
     per: str = choice("steps", ("steps", "tokens"), "what the function scores")
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if isinstance(self.function, str):
-            object.__setattr__(self, "function", _imported(self.function))
+        object.__setattr__(self, "function", function_of(self.function, "function"))
         object.__setattr__(self, "grain", self.per)
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The function's source and what it holds: a changed function is another signal."""
-        function: Any = self.function
-        try:
-            held = inspect.getclosurevars(function).nonlocals, function.__defaults__
-            source = f"{inspect.getsource(function)}{held}"
-        except (OSError, TypeError, AttributeError, ValueError):
-            source = repr(function)
-        digest = hashlib.sha256(source.encode()).hexdigest()
-        return {"signal": self.name, "function": digest, "per": self.per}
+        """The function's code and what it holds: a changed function is another signal."""
+        told = fingerprint_of_function(self.function)
+        return {"signal": self.name, "function": told, "per": self.per}
 
     def content(self, response: Response) -> Any:
         """All of it: a function may look at anything."""
@@ -169,14 +155,3 @@ class Program(Signal):
                 reason = f"{type(error).__name__}: {error}"
                 raise at(response, SignalError, reason, field="function") from error
             yield index, scores
-
-
-def _imported(name: str) -> Any:
-    module, _, attribute = name.partition(":")
-    try:
-        function = getattr(import_module(module), attribute)
-    except Exception as error:
-        raise SettingError(f"{name}: {type(error).__name__}: {error}", field="function") from error
-    if not callable(function):
-        raise SettingError(f"{name} is no function: {function!r}", field="function")
-    return function
