@@ -34,6 +34,16 @@ Settings = Annotated[
         show_default=False,
     ),
 ]
+Maps = Annotated[
+    list[str],
+    typer.Option(
+        "--map",
+        metavar="MAP",
+        help="What the scores go through, in turn: affine:scale=2,shift=-1, smooth:amount=0.1, "
+        "clip:low=-1,high=1. May be repeated.",
+        show_default=False,
+    ),
+]
 Stream = Annotated[
     str,
     typer.Option(
@@ -90,6 +100,7 @@ def score(
     output: Output,
     name: Name,
     settings: Settings = [],  # noqa: B006 - typer reads the defaults, nothing changes them
+    maps: Maps = [],  # noqa: B006
     stream: Stream = "process",
     replace: Replace = False,
     tokenizer: Tokenizer = None,
@@ -111,7 +122,8 @@ def score(
     reader = row_reader(tokenizer, split, question, chat=chat)
     scoring = _scoring(signal, reader, stream, replace=replace)
     with kept(signal, output, cache) as cached, counting_bar(f"scoring with {name}") as told:
-        score_file(source, output, dataclasses.replace(scoring, signal=cached), told=told)
+        final = dataclasses.replace(scoring, signal=mapped(cached, maps))
+        score_file(source, output, final, told=told)
 
 
 def _scoring(signal: Signal, reader: RowReader, stream: str, *, replace: bool) -> Scoring:
@@ -133,10 +145,58 @@ def named_signal(name: str, settings: list[str]) -> Signal:
 
     values = dict(map(setting, settings))
     try:
+        if name == "monte-carlo":
+            values = {**values, "reward": named_reward(values.get("reward")), "tell": _tell}
         return signal(name, **values)
     except SettingError as error:
         option = f"--set {error.field}" if error.field else f"--signal {name}"
         raise SettingError(f"{option}: {error.reason}") from None
+
+
+def named_reward(value: Any) -> Any:
+    """A reward of `stepcredit rewards` by name, or by {"name": ..., its fields}.
+
+    Raises:
+        SettingError: there is no such reward or field.
+    """
+    from stepcredit.rewards.registry import reward
+
+    fields = {"name": value} if isinstance(value, str) and ":" not in value else value
+    if not isinstance(fields, dict):
+        return value
+    try:
+        return reward(str(fields.get("name")), **{k: v for k, v in fields.items() if k != "name"})
+    except SettingError as error:
+        reason = f"{error.field}: {error.reason}" if error.field else error.reason
+        raise SettingError(reason, field="reward") from None
+
+
+def _tell(cost: object) -> None:
+    say(f"monte-carlo: {cost}")
+
+
+def mapped(signal: Signal, maps: list[str]) -> Signal:
+    """The signal with its scores through each `--map` in turn.
+
+    Raises:
+        SettingError: `--map TEXT: reason`.
+
+    Example:
+        >>> from stepcredit.signals import signal
+        >>> mapped(signal("equations"), ["affine:scale=2,shift=-1", "clip:high=0.5"]).high
+        0.5
+    """
+    from stepcredit.signals.combine import MAPS
+
+    for text in maps:
+        name, _, rest = text.partition(":")
+        try:
+            fields = dict(map(setting, filter(None, rest.split(","))))
+            signal = MAPS.build(name, signal=signal, **fields)
+        except SettingError as error:
+            reason = f"{error.field}: {error.reason}" if error.field else error.reason
+            raise SettingError(f"--map {text}: {reason.removeprefix('--set ')}") from None
+    return signal
 
 
 def row_reader(tokenizer: str | None, split: str | None, question: str, *, chat: bool) -> RowReader:

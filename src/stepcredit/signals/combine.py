@@ -9,10 +9,15 @@ from typing import Any
 
 from stepcredit.errors import SettingError
 from stepcredit.settings.fields import check_fields, declare, is_number, number
+from stepcredit.settings.registry import Registry
 from stepcredit.signals.responses import Response
 from stepcredit.signals.signal import Scored, Signal, joined
 
 _NUMBER = is_number()
+
+
+MAPS = Registry[Signal]("map", "stepcredit.maps")
+"""What a signal's scores may go through, by name; each is built with the `signal` it changes."""
 
 
 def _is_signal(value: Any) -> str | None:
@@ -51,6 +56,7 @@ class _Mapped(Signal):
         raise NotImplementedError
 
 
+@MAPS.register("affine")
 @dataclass(frozen=True)
 class Affine(_Mapped):
     """Scores stretched and moved.
@@ -97,6 +103,7 @@ def rescaled(
     return Affine(signal, scale=scale, shift=lowest - low * scale)
 
 
+@MAPS.register("smooth")
 @dataclass(frozen=True)
 class Smoothed(_Mapped):
     """Label smoothing: probabilities drawn towards one half.
@@ -115,6 +122,7 @@ class Smoothed(_Mapped):
         return (1.0 - self.amount) * score + self.amount / 2.0
 
 
+@MAPS.register("clip")
 @dataclass(frozen=True)
 class Clipped(_Mapped):
     """Scores kept within bounds.
