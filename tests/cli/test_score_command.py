@@ -360,9 +360,14 @@ def test_files_that_cannot_be_opened_are_named(run: Run, tmp_path: Path) -> None
 
 
 def test_no_journal_beside_a_device(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "fails.py").write_text("def now(response): return 1 / 0")
     write(tmp_path / "in.jsonl", [ROW | {"id": 1}])
     before = set(os.listdir("/dev"))
     assert run("score", "in.jsonl", "-o", "/dev/null", *SUMS).code == 0
+    failing = ("--signal", "callable", "--set", "function=fails:now")
+    ended = run("score", "in.jsonl", "-o", "/dev/null", *failing)
+    line = "in.jsonl:1: function: ZeroDivisionError: division by zero\n"
+    assert (ended.code, ended.err) == (1, line)
     assert set(os.listdir("/dev")) == before
 
 

@@ -9,7 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from stepcredit.errors import FileError, RolloutError, RowError, SettingError
-from stepcredit.signals.rows import RowReader
+from stepcredit.signals.rows import LOGPROB_FIELDS, RowReader
+
+_FORMAT = {
+    *("group", "length", "prompt", "text", "tokens", "token_ids", "loss_mask"),
+    *("step_ends", "step_scores", "token_scores", "signals", *LOGPROB_FIELDS),
+    *("outcome", "format", "format_ok", "advantages"),
+}
 
 
 @dataclass(frozen=True)
@@ -114,6 +120,17 @@ def _tokens(logged: Logged, reader: RowReader) -> dict[str, Any]:
         flags = [int(own) for _, own in logged.parts]
         row["loss_mask"] = [f for f, size in zip(flags, sizes, strict=True) for _ in range(size)]
     return row
+
+
+def carried(fields: Mapping[str, Any], converted: Iterable[str]) -> dict[str, Any]:
+    """What else is logged; `logged_NAME` where the format has another meaning for the name.
+
+    Example:
+        >>> carried({"input": "?", "length": 5.0, "acc": 1}, ["input"])
+        {'logged_length': 5.0, 'acc': 1}
+    """
+    rest = {name: value for name, value in fields.items() if name not in set(converted)}
+    return {f"logged_{name}" if name in _FORMAT else name: rest[name] for name in rest}
 
 
 def reward_of(

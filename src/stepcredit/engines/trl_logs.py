@@ -8,7 +8,7 @@ from typing import Any
 
 from stepcredit.data.jsonlines import parse
 from stepcredit.data.parquet import as_lines
-from stepcredit.engines.logs import Columns, Logged, files_in, grouped, reward_of
+from stepcredit.engines.logs import Columns, Logged, carried, files_in, grouped, reward_of
 from stepcredit.errors import RowError, SettingError
 
 _OWN = {"step", "prompt", "completion", "advantage"}
@@ -73,7 +73,7 @@ def _response(
     rollout["outcome"] = reward_of(row, outcome, path, line, option="--outcome")
     if format is not None:
         rollout["format"] = reward_of(row, format, path, line, option="--format")
-    rest = {name: value for name, value in row.items() if name not in {"prompt", "completion"}}
+    rest = carried(row, ("prompt", "completion"))
     parts = _parts(row["completion"], path, line)
     return Logged(path, line, row["step"], repr(row["prompt"]), parts, {**rest, **rollout})
 

@@ -9,10 +9,9 @@ from typing import Any
 
 from stepcredit.data.jsonlines import parse
 from stepcredit.data.source import Source
-from stepcredit.engines.logs import Columns, Logged, files_in, grouped, reward_of
+from stepcredit.engines.logs import Columns, Logged, carried, files_in, grouped, reward_of
 from stepcredit.errors import RolloutError, RowError
 
-_RENAMED = {"input", "output", "gts"}
 _SAMPLE = re.compile(r"(.+)_\d+_\d+")
 
 
@@ -56,7 +55,7 @@ def _response(fields: Any, path: str, line: int, columns: Columns) -> Logged:
         if not isinstance(fields.get(name), str):
             reason = "missing" if name not in fields else "expected a string"
             raise RowError(reason, path=path, line=line, field=name)
-    rollout = {name: value for name, value in fields.items() if name not in _RENAMED}
+    rollout = carried(fields, ("input", "output", "gts"))
     rollout["prompt"] = fields["input"]
     outcome = columns.outcome or "score"
     rollout["outcome"] = reward_of(fields, outcome, path, line, option="--outcome")
