@@ -13,8 +13,11 @@ from transformers import AutoTokenizer
 
 import stepcredit as sc
 from stepcredit.errors import RolloutError, SettingError, SignalError
+from stepcredit.signals.cache import Cached
 from stepcredit.signals.distillation import Distillation, GeneralizedDistillation
 from stepcredit.signals.logprobs import LocalLogProbs
+from stepcredit.signals.prefixes import SharedPrefix
+from stepcredit.signals.programs import Program
 from stepcredit.signals.registry import signal
 from stepcredit.signals.responses import Response
 from stepcredit.signals.served.logprobs import ServedLogProbs
@@ -153,6 +156,30 @@ def test_any_signal_of_log_probs_can_be_a_side():
     assert found[0] == [-1.5 - own for own in rows[0].facts["student_logprobs"]]
 
 
+def test_a_side_that_reads_more_than_tokens_is_kept_by_what_it_reads(tmp_path):
+    prompted = Program(lambda r: [-float(len(r.prompt))] * r.num_tokens, per="tokens")
+    row = rows_of(1, known=["student"])[0]
+    kept = Cached(Distillation(teacher=prompted), tmp_path / "scores.sqlite")
+    short, long = kept.scores([row])[0], kept.scores([replace(row, prompt="What?")])[0]
+    assert [a - b for a, b in zip(short, long, strict=True)] == [pytest.approx(4.0)] * len(short)
+
+
+def test_a_side_of_group_statistics_cannot_be_kept(tmp_path):
+    with pytest.raises(SettingError, match="the scores of opd depend on the other responses"):
+        Cached(Distillation(teacher=SharedPrefix(per="tokens")), tmp_path / "scores.sqlite")
+
+
+def test_a_teacher_whose_scores_are_kept_is_checked_as_any(folders, tmp_path):
+    path = other_vocabulary(tmp_path, lambda known: known.add_tokens(["<think>"]))
+    kept = Cached(LocalLogProbs(path), tmp_path / "scores.sqlite")
+    with pytest.raises(SignalError, match="another vocabulary than"):
+        Distillation(student=folders["student"], teacher=kept).scores(rows_of())
+    kept = Cached(LocalLogProbs(folders["teacher"], temperature=0.7), tmp_path / "scores.sqlite")
+    with pytest.raises(SettingError) as caught:
+        Distillation(student=folders["student"], teacher=kept).scores(rows_of())
+    assert str(caught.value) == "temperature: the teacher's is 0.7, the signal's 1"
+
+
 def test_more_responses_than_a_window_keep_their_order():
     rows = rows_of(600, known=SIDES)
     found = Distillation().scores(rows)
@@ -257,7 +284,7 @@ def test_a_step_signal_is_no_source_of_log_probs():
 def test_what_is_cached_depends_on_models_settings_and_known_log_probs(folders):
     rows = rows_of(2, known=["student"])
     one = Distillation(teacher=folders["teacher"], tokenizer=folders["student"])
-    assert one.content(rows[0])[2] == {"student": rows[0].facts["student_logprobs"]}
+    assert one.content(rows[0])[0] == {"student": rows[0].facts["student_logprobs"]}
     assert one.content(rows[0]) != one.content(rows[1])
     marks = [
         signal("opd", **settings).identity

@@ -162,6 +162,21 @@ def test_what_the_model_cannot_read_is_named(change, line):
     assert str(caught.value) == line
 
 
+@pytest.mark.parametrize("kind", ["llama", "gemma2"])
+def test_no_memory_is_told_with_what_to_lower(kind):
+    model, rows = build(kind), responses(2)
+
+    def fail(*_):
+        raise torch.OutOfMemoryError
+
+    model.model.layers[0].register_forward_pre_hook(fail)
+    width = max(len(row.prompt_ids) + row.num_tokens for row in rows)
+    with pytest.raises(SignalError) as caught:
+        LocalLogProbs(model).scores(rows)
+    line = f"no memory for 2 x {width} tokens; lower max_tokens_per_batch"
+    assert str(caught.value) == line
+
+
 def test_a_folder_without_a_model_is_named(tmp_path):
     with pytest.raises(SignalError, match="does not load: ") as caught:
         LocalLogProbs(str(tmp_path)).scores(responses(1))

@@ -15,7 +15,13 @@ from torch import Tensor
 
 from stepcredit.errors import RolloutError
 from stepcredit.requires import require
-from stepcredit.signals.checkpoints import load_tokenizer, load_whole, loading, to_device
+from stepcredit.signals.checkpoints import (
+    load_tokenizer,
+    load_whole,
+    loading,
+    to_device,
+    within_memory,
+)
 from stepcredit.signals.responses import Response, at
 
 LOGITS_AT_ONCE = 1 << 25
@@ -83,8 +89,11 @@ class CausalLM:
 
         Returns:
             float32, one a target.
+
+        Raises:
+            SignalError: no memory for the batch.
         """
-        with frozen_in_eval(self.model):
+        with within_memory(*inputs["input_ids"].shape), frozen_in_eval(self.model):
             states, project = self._states(inputs, rows, columns)
             return _picked(states, project, targets, temperature)
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from stepcredit.errors import SettingError, SignalError
+from stepcredit.errors import SettingError, SignalError, StepCreditError
 from stepcredit.requires import require
 
 DTYPES = ("auto", "float32", "bfloat16", "float16")
@@ -82,7 +82,9 @@ def loading(source: str) -> Iterator[None]:
         yield
     except SignalError as error:
         raise SignalError(error.reason, place=source) from error
-    except (OSError, ValueError, KeyError) as error:
+    except StepCreditError:
+        raise
+    except Exception as error:
         raise SignalError(f"does not load: {_first_line(error)}", place=source) from error
     finally:
         logging.set_verbosity(level)
@@ -90,8 +92,22 @@ def loading(source: str) -> Iterator[None]:
             logging.enable_progress_bar()
 
 
+@contextmanager
+def within_memory(rows: int, width: int) -> Iterator[None]:
+    """A forward over a batch; what it has no memory for is told with the setting to lower.
+
+    Raises:
+        SignalError: the device is out of memory.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        reason = f"no memory for {rows} x {width} tokens; lower max_tokens_per_batch"
+        raise SignalError(reason) from error
+
+
 def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
+    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def label_of(model: Any) -> str:

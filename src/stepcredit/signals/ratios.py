@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 from stepcredit.errors import SettingError
 from stepcredit.settings.fields import check_fields, choice, declare, number, text, whole
+from stepcredit.signals.cache import Cached
 from stepcredit.signals.checkpoints import DTYPES
 from stepcredit.signals.facts import numbers_fact
 from stepcredit.signals.logprobs import LocalLogProbs
@@ -31,6 +32,11 @@ def _is_side(value: Any) -> str | None:
     if isinstance(value, Signal) and value.grain != "tokens":
         return "a signal of log-probs, one a token"
     return None
+
+
+def _asked(source: Signal | None) -> Signal | None:
+    """The signal itself, where its scores are kept."""
+    return _asked(source.signal) if isinstance(source, Cached) else source
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +71,8 @@ class LogRatio(Signal):
     def __post_init__(self) -> None:
         check_fields(self)
         object.__setattr__(self, "grain", self.per)
+        given = [value for name in self.sides if isinstance(value := getattr(self, name), Signal)]
+        object.__setattr__(self, "cacheable", all(source.cacheable for source in given))
 
     @abstractmethod
     def combine(self, *logprobs: float) -> float:
@@ -79,7 +87,7 @@ class LogRatio(Signal):
         """
         found = {name: self._source(name, getattr(self, name)) for name in self.sides}
         for name, source in found.items():
-            own = getattr(source, "temperature", self.temperature)
+            own = getattr(_asked(source), "temperature", self.temperature)
             if own != self.temperature:
                 reason = f"the {name}'s is {own:g}, the signal's {self.temperature:g}"
                 raise SettingError(reason, field="temperature")
@@ -105,7 +113,8 @@ class LogRatio(Signal):
 
     def _check_vocabularies(self) -> None:
         """Refuse a local model of another vocabulary than the policy's."""
-        local = {n: s for n, s in self.sources.items() if isinstance(s, LocalLogProbs)}
+        asked = {name: _asked(source) for name, source in self.sources.items()}
+        local = {n: source for n, source in asked.items() if isinstance(source, LocalLogProbs)}
         if not local:
             return
         if self.tokenizer is not None:
@@ -125,14 +134,14 @@ class LogRatio(Signal):
         return {"signal": self.name, **sides, "clamp": self.clamp, "per": self.per}
 
     def content(self, response: Response) -> Any:
-        """The policy's tokens, and the log-probs that stand in the row."""
+        """The log-probs that stand in the row, and what the others depend on."""
         known = {
             name: numbers_fact(response, f"{name}_logprobs")
             for name in self.sides
             if name not in self.sources
         }
         ends = response.step_ends if self.per == "steps" else None
-        return [response.prompt_ids, response.token_ids, known, ends]
+        return [known, ends, *(source.content(response) for source in self.sources.values())]
 
     def stream(self, responses: Sequence[Response]) -> Iterator[Scored]:
         """A window of responses at a time, each model over all of it in turn."""

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from stepcredit.signals.batching import length_batches
 from stepcredit.signals.causal import CausalLM, frozen_in_eval
+from stepcredit.signals.checkpoints import within_memory
 
 
 def seed_of(seed: int, *content: object) -> int:
@@ -118,7 +119,7 @@ def _generate(
         eos_token_id=ends or None,
         pad_token_id=ends[0] if ends else 0,
     )
-    with frozen_in_eval(causal.model):
+    with within_memory(len(prefixes), width + max_new_tokens), frozen_in_eval(causal.model):
         sequences = causal.model.generate(
             input_ids=ids.to(causal.model.device),
             attention_mask=mask.to(causal.model.device),

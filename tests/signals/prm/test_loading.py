@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,10 @@ from tests.signals.prm import checkpoints, vocabularies
 from tests.signals.prm.cases import BY_NAME, CASES, Case, responses
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from stepcredit.errors import SettingError, SignalError
-from stepcredit.signals.prm import LocalPRM
+from stepcredit.errors import RolloutError, SettingError, SignalError
+from stepcredit.signals.cache import Cached
+from stepcredit.signals.prm import LocalPRM, QwenMathPRM
+from stepcredit.signals.responses import Response
 
 QWEN, SKYWORK = BY_NAME["qwen2.5-math-prm"], BY_NAME["skywork"]
 
@@ -145,26 +148,55 @@ def test_no_such_device(tmp_path: Path) -> None:
     assert "\n" not in line
 
 
+class Hasty(QwenMathPRM):
+    """A protocol of one's own, made from one of ours."""
+
+
+def test_an_empty_response_scored_before_is_refused_again(tmp_path: Path) -> None:
+    """A cache does not let through what the signal refuses."""
+    folder, path = QWEN.checkpoint(tmp_path / "prm"), tmp_path / "scores.sqlite"
+    empty = replace(Response.of_text("How many?", "\n"), steps=(1,))
+    Cached(QWEN.signal(folder, empty="score"), path).scores([empty])
+    with pytest.raises(RolloutError, match="is empty"):
+        Cached(QWEN.signal(folder), path).scores([empty])
+
+
+@pytest.mark.parametrize("broken", [b"", b"version https://git-lfs.github.com/spec/v1\n"])
+def test_weights_that_are_none(broken: bytes, tmp_path: Path) -> None:
+    """A download that broke off, or a pointer to one."""
+    folder = QWEN.checkpoint(tmp_path)
+    (folder / "model.safetensors").write_bytes(broken)
+    line = refused(QWEN, folder)
+    assert line.startswith("does not load: ")
+    assert "\n" not in line
+
+
 def test_identities_differ_where_scores_may(tmp_path: Path) -> None:
-    """By weights, tokenizer, protocol and its fields, and type; not by how the work is packed."""
+    """By weights, tokenizer, protocol and its fields, type, and what is refused; not by how the
+    work is packed.
+    """
     folder = str(QWEN.checkpoint(tmp_path / "a"))
     other = str(checkpoints.save(QWEN.model(hidden_size=16), QWEN.tokenizer(), tmp_path / "b"))
 
-    def identity(model: object = folder, protocol: str = "qwen2.5-math-prm", **rest: object) -> str:
+    def identity(
+        model: object = folder, protocol: object = "qwen2.5-math-prm", **rest: object
+    ) -> str:
         return json.dumps(LocalPRM(model, protocol, **rest).identity, sort_keys=True)  # type: ignore[arg-type]
 
     same = identity()
-    assert same == identity(max_tokens_per_batch=7, device="cpu", empty="score")
+    assert same == identity(max_tokens_per_batch=7, device="cpu")
     changed = [
         identity(other),
         identity(protocol="reasonflux"),
         identity(protocol_settings={"system": "Be kind."}),
         identity(dtype="bfloat16"),
+        identity(empty="score"),
+        identity(protocol=Hasty()),
         identity(tokenizer=other),
         identity(tokenizer=vocabularies.qwen()),
         identity(tokenizer=vocabularies.llama()),
     ]
-    assert len({same, *changed}) == 8
+    assert len({same, *changed}) == 10
     checkpoints.edit_weights(Path(folder), lambda old: {**old, "score.2.bias": torch.ones(2)})
     assert identity() != same
 

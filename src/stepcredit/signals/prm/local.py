@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import MISSING, asdict, dataclass
+from dataclasses import MISSING, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from stepcredit.signals.checkpoints import (
     fingerprint,
     fingerprint_of_tokenizer,
     load_tokenizer,
+    within_memory,
 )
 from stepcredit.signals.prm.loading import Scorer, attach, load_scorer
 from stepcredit.signals.prm.protocol import PROTOCOLS, Protocol
@@ -129,15 +130,16 @@ class LocalPRM(Signal):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The model's and the tokenizer's fingerprints, the protocol and its fields, the type."""
-        protocol = {"name": self.protocol_used.name, **asdict(self.protocol_used)}  # type: ignore[call-overload]
-        told: dict[str, Any] = {"signal": self.name, "protocol": protocol, "dtype": self.dtype}
-        told["model"] = fingerprint(self.model, self.revision)
-        if isinstance(self.tokenizer, str):
-            told["tokenizer"] = fingerprint(self.tokenizer, self.revision)
-        elif self.tokenizer is not None:
-            told["tokenizer"] = fingerprint_of_tokenizer(self.tokenizer)
-        return told
+        """The model's and the tokenizer's fingerprints, the protocol, the type, what is refused."""
+        tokenizer = self.tokenizer and fingerprint_of_tokenizer(self.tokenizer, self.revision)
+        return {
+            "signal": self.name,
+            "protocol": self.protocol_used.identity,
+            "model": fingerprint(self.model, self.revision),
+            "tokenizer": tokenizer,
+            "dtype": self.dtype,
+            "empty": self.empty,
+        }
 
     def stream(self, responses: Sequence[Response]) -> Iterator[Scored]:
         """Window by window, in each the longest first."""
@@ -190,10 +192,7 @@ class LocalPRM(Signal):
         rows = torch.arange(len(readings)).repeat_interleave(torch.tensor(counts))
         positions = torch.tensor([at for reading in readings for at in reading.positions])
         device = next(self.scorer.parameters()).device
-        try:
+        with within_memory(len(readings), width):
             logits = self.scorer(*(part.to(device) for part in (ids, mask, rows, positions)))
-        except torch.OutOfMemoryError as error:
-            reason = f"no memory for {len(readings)} x {width} tokens; lower max_tokens_per_batch"
-            raise SignalError(f"{reason} ({self.max_tokens_per_batch})") from error
         scores = self.protocol_used.score(logits).cpu()
         return [of_response.tolist() for of_response in scores.split(counts)]

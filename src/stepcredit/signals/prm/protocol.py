@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any, ClassVar, Literal
 
 from torch import Tensor
@@ -16,7 +17,7 @@ Head = Literal["two-layer", "value", "words", "classes"]
 
 
 class Protocol(ABC):
-    """What one family of reward models is given and how its answer is read."""
+    """What one family of reward models is given and how its answer is read: a frozen dataclass."""
 
     name: ClassVar[str] = ""
     head: ClassVar[Head]
@@ -26,6 +27,13 @@ class Protocol(ABC):
 
     def __post_init__(self) -> None:
         check_fields(self)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Its class and fields, which with the model make the scores."""
+        kind = type(self)
+        fields = asdict(self)  # type: ignore[call-overload]
+        return {"class": f"{kind.__module__}:{kind.__qualname__}", **fields}
 
     @abstractmethod
     def encode(self, tokenizer: Any, prompt: str, steps: Sequence[str]) -> Reading:

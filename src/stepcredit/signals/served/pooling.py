@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass
+from dataclasses import MISSING, dataclass
 from functools import cached_property, partial
 from typing import Any
 
@@ -78,14 +78,14 @@ class ServedPRM(Served):
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """Model, revision, protocol with its fields, and the tokenizer's fingerprint."""
-        protocol = {"name": self.protocol_used.name, **asdict(self.protocol_used)}  # type: ignore[call-overload]
+        """Model, revision, protocol, the tokenizer's fingerprint, and what is refused."""
         return {
             "signal": self.name,
             "model": self.model,
             "revision": self.revision,
-            "protocol": protocol,
+            "protocol": self.protocol_used.identity,
             "tokenizer": fingerprint_of_tokenizer(self.tokenizer_used),
+            "empty": self.empty,
         }
 
     async def ask(self, asking: Any, response: Response) -> list[float]:
