@@ -57,16 +57,17 @@ def _group(fields: Any, group: int, reader: RowReader) -> Iterator[dict[str, Any
             "group": group,
             "model": model,
             "prompt": question,
-            "text": _text(solved, "solution"),
+            "text": _text(solved, "solution", f"{model}.solution"),
         }
         row |= {"answer": answer[1]} if answer else {}
         yield _scored(row, reader) | {"outcome": float(solved["is_correct"])}
 
 
-def _text(fields: Mapping[str, Any], name: str) -> str:
+def _text(fields: Mapping[str, Any], name: str, field: str | None = None) -> str:
     value = fields.get(name)
     if not isinstance(value, str):
-        raise RolloutError("missing" if value is None else "expected a string", field=name)
+        reason = "missing" if value is None else "expected a string"
+        raise RolloutError(reason, field=field or name)
     return value
 
 
