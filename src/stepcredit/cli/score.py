@@ -112,8 +112,9 @@ def score(
 ) -> None:
     """Write the rollouts with a signal's scores, in the same order.
 
-    All rows are checked before the first is scored. OUT may be IN; it is there whole or not at all,
-    and what a stopped run had scored is kept: the same command goes on from there.
+    All rows are checked before the first is scored.
+    OUT may be IN; it is there whole or not at all.
+    What a stopped run had scored is kept: the same command goes on from there.
     """
     from stepcredit.signals.files import score_file
 
