@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -14,6 +15,7 @@ from stepcredit.errors import RolloutError
 from stepcredit.signals.prefixes import SharedPrefix
 from stepcredit.signals.registry import signal
 from stepcredit.signals.responses import Response
+from stepcredit.signals.splitting import BlankLine
 
 IDS = st.lists(st.integers(0, 2), min_size=1, max_size=6)
 GROUPS = st.lists(st.tuples(IDS, st.sampled_from([0.0, 0.5, 1.0])), min_size=1, max_size=6)
@@ -125,11 +127,19 @@ def test_a_row_without_its_facts_is_named(broken, line):
     assert str(caught.value) == line
 
 
-def test_a_row_without_token_ids_is_named():
-    row = Response("?", "x", ((0, 1),), (1,), "r:1", facts={"group": 1, "outcome": 1.0})
+def test_tokens_without_ids_are_compared_by_their_texts():
+    """As the words are that rows without a tokenizer have."""
+    texts = [("So 3\n\nit is 3", 1.0), ("So 3\n\nit is 4", 0.0), ("So 33\n\nit is 3", 0.0)]
+    rows = [Response.of_text("?", t, facts={"group": 1, "outcome": o}) for t, o in texts]
+    found = SharedPrefix().scores(BlankLine()(rows))
+    assert found == [[0.5, 1.0], [0.5, 0.0], [0.0, 0.0]]
+
+
+def test_a_row_without_the_token_ids_that_its_group_has_is_named():
+    rows = [response([5], 1.0, name="r:1"), replace(response([5], 0.0, name="r:2"), token_ids=None)]
     with pytest.raises(RolloutError) as caught:
-        SharedPrefix().scores([row])
-    assert str(caught.value) == "r:1: token_ids: is needed by this signal and missing"
+        SharedPrefix().scores(rows)
+    assert str(caught.value) == "r:2: token_ids: missing: others of its group have it"
 
 
 def test_group_statistics_are_never_cached():

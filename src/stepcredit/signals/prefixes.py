@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -24,16 +24,19 @@ class SharedPrefix(Signal):
         score_j = V at step j's last token, or token by token     (score="value")
         score_j = V_j - V_{j-1}, V_0 the group's mean outcome     (score="progress")
 
-    Where a response has parted from all others, V is its own outcome. A response's progress adds up
-    to r_out - mean r_out, so only steps that the group both shares and leaves tell more than the
-    outcome does: a large group, or one sampled as a tree, has many of them.
+    Where a response has parted from all others, V is its own outcome. Unless another goes on from
+    where it ends, a response's progress adds up to r_out - mean r_out, so only steps that the group
+    both shares and leaves tell more than the outcome does: a large group, or one sampled as a tree,
+    has many of them.
+
+    Tokens are token ids, or for a group that has none, the tokens' texts.
 
     Args:
         score: "value" or "progress".
         per: "steps" or "tokens".
 
     Raises:
-        RolloutError: a row without `group`, `outcome` or token ids.
+        RolloutError: a row without `group` or `outcome`, or without token ids in a group with them.
 
     Example:
         >>> rows = [((5, 6), 1.0), ((5, 7), 0.0)]
@@ -68,7 +71,7 @@ class SharedPrefix(Signal):
         """Group by group, in the order in which groups first appear."""
         for rows in _groups(responses):
             outcomes = [number_fact(responses[row], "outcome") for row in rows]
-            values = prefix_values([_tokens(responses[row]) for row in rows], outcomes)
+            values = prefix_values(_tokens([responses[row] for row in rows]), outcomes)
             start = sum(outcomes) / len(outcomes)
             for row, of_tokens in zip(rows, values, strict=True):
                 yield row, self._scores(responses[row], of_tokens, start)
@@ -82,12 +85,12 @@ class SharedPrefix(Signal):
 
 
 def prefix_values(
-    sequences: Sequence[Sequence[int]], outcomes: Sequence[float]
+    sequences: Sequence[Sequence[Hashable]], outcomes: Sequence[float]
 ) -> list[list[float]]:
     """For each token, the mean outcome of the sequences that agree up to and with it.
 
     Args:
-        sequences: a group's token ids.
+        sequences: a group's tokens.
         outcomes: one a sequence.
 
     Returns:
@@ -97,7 +100,7 @@ def prefix_values(
         >>> prefix_values([[1, 2], [1, 3], [1]], [1.0, 0.0, 0.5])
         [[0.5, 1.0], [0.5, 0.0], [0.5]]
     """
-    children: dict[tuple[int, int], int] = {}
+    children: dict[tuple[int, Hashable], int] = {}
     totals, sizes = [0.0], [0]
     paths: list[list[int]] = []
     for sequence, outcome in zip(sequences, outcomes, strict=True):
@@ -122,8 +125,15 @@ def _groups(responses: Sequence[Response]) -> list[list[int]]:
     return list(rows.values())
 
 
-def _tokens(response: Response) -> Sequence[int]:
-    if response.token_ids is None:
-        reason = "is needed by this signal and missing"
-        raise at(response, RolloutError, reason, field="token_ids")
-    return response.token_ids
+def _tokens(group: Sequence[Response]) -> list[Sequence[Hashable]]:
+    """Each response's token ids; their texts where no response has ids."""
+    if all(response.token_ids is None for response in group):
+        return [[response.text[start:end] for start, end in response.spans] for response in group]
+    tokens: list[Sequence[Hashable]] = []
+    for response in group:
+        if response.token_ids is None:
+            raise at(
+                response, RolloutError, "missing: others of its group have it", field="token_ids"
+            )
+        tokens.append(response.token_ids)
+    return tokens

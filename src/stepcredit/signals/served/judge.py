@@ -32,7 +32,8 @@ class Judge(Served):
 
     P is read at the token where the verdict stands, from the log-probs of the most likely tokens
     there; case and space around a token do not matter. A vote where neither word is found counts
-    0.5.
+    0.5: so does every one of a model that thinks first, unless `reasons` lets it, or `extra` keeps
+    it from thinking.
 
     Args:
         per: "step" asks once a step, with the earlier steps in the question; "turns" the same with
@@ -57,7 +58,8 @@ class Judge(Served):
         SettingError: a field out of range, or a template that does not parse.
 
     Example:
-        >>> judge = Judge(url="http://localhost:8000", model="Qwen/Qwen3-8B", rubric="No guesses.")
+        >>> direct = {"chat_template_kwargs": {"enable_thinking": False}}
+        >>> judge = Judge(url="http://localhost:8000", model="Qwen/Qwen3-8B", extra=direct)
         >>> judge.grain
         'steps'
 
