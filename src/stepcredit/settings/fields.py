@@ -59,6 +59,11 @@ def is_whole(*, at_least: int = 0, optional: bool = False) -> Check:
     return check
 
 
+def is_mapping(value: Any) -> str | None:
+    """A check for mappings."""
+    return None if isinstance(value, Mapping) else "an object of fields"
+
+
 def is_pattern(value: Any) -> str | None:
     """A check for regular expressions."""
     if not isinstance(value, str):

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from stepcredit.errors import RolloutError, SettingError, SignalError
-from stepcredit.settings.fields import check_fields, choice, declare, text, whole
+from stepcredit.settings.fields import check_fields, choice, declare, is_mapping, text, whole
 from stepcredit.signals.batching import length_batches
 from stepcredit.signals.checkpoints import (
     fingerprint,
@@ -20,7 +20,7 @@ from stepcredit.signals.checkpoints import (
     within_memory,
 )
 from stepcredit.signals.prm.loading import Scorer, attach, load_scorer
-from stepcredit.signals.prm.protocol import PROTOCOLS, Protocol
+from stepcredit.signals.prm.protocol import PROTOCOLS, Protocol, is_protocol
 from stepcredit.signals.prm.reading import Reading
 from stepcredit.signals.registry import register_signal
 from stepcredit.signals.responses import Response, at
@@ -32,14 +32,6 @@ WINDOW = 2048
 
 def _is_model(value: Any) -> str | None:
     return None if isinstance(value, str | Path | torch.nn.Module) else "a path, a name or a model"
-
-
-def _is_protocol(value: Any) -> str | None:
-    return None if isinstance(value, str | Protocol) else "the name of a protocol, or one"
-
-
-def _is_mapping(value: Any) -> str | None:
-    return None if isinstance(value, dict) else "an object of fields"
 
 
 @register_signal("prm")
@@ -80,8 +72,8 @@ class LocalPRM(Signal):
 
     grain = "steps"
     model: Any = declare(MISSING, _is_model, "a checkpoint's folder or name, or a loaded model")
-    protocol: Any = declare(MISSING, _is_protocol, "how it is asked, by name")
-    protocol_settings: Any = declare({}, _is_mapping, "fields of the protocol")
+    protocol: Any = declare(MISSING, is_protocol, "how it is asked, by name")
+    protocol_settings: Any = declare({}, is_mapping, "fields of the protocol")
     tokenizer: Any = declare(None, lambda _: None, "folder, name, or loaded; the model's own")
     device: str = text("auto", "auto, cpu, cuda, cuda:1, mps, ...")
     dtype: str = choice("auto", ("auto", "float32", "bfloat16", "float16"), "type of the weights")

@@ -69,4 +69,9 @@ class Protocol(ABC):
         raise NotImplementedError(f"{self.name} reads no words")
 
 
+def is_protocol(value: Any) -> str | None:
+    """A check for protocols and their names."""
+    return None if isinstance(value, str | Protocol) else "the name of a protocol, or one"
+
+
 PROTOCOLS = Registry[Protocol]("protocol", "stepcredit.prm_protocols")

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from stepcredit.errors import SettingError
-from stepcredit.settings.fields import choice, declare, flag, number, text, whole
+from stepcredit.settings.fields import choice, declare, flag, is_mapping, number, text, whole
 from stepcredit.signals.registry import register_signal
 from stepcredit.signals.responses import Response
 from stepcredit.signals.served import verdicts
@@ -17,10 +17,6 @@ from stepcredit.signals.served.prompts import check_template, messages, template
 from stepcredit.signals.signal import refuse_empty
 
 PATH = "/v1/chat/completions"
-
-
-def _is_mapping(value: Any) -> str | None:
-    return None if isinstance(value, Mapping) else "an object of fields"
 
 
 @register_signal("judge")
@@ -79,7 +75,7 @@ class Judge(Served):
     temperature: float = number(0.0, "of the samples", at_least=0)
     max_tokens: int | None = whole(None, "tokens it may write", at_least=1, optional=True)
     top_logprobs: int = whole(20, "tokens whose log-probs are asked for", at_least=1)
-    extra: Mapping[str, Any] = declare({}, _is_mapping, "further fields of the request")
+    extra: Mapping[str, Any] = declare({}, is_mapping, "further fields of the request")
     empty: str = choice("refuse", ("refuse", "score"), "what is done with an empty response")
 
     def __post_init__(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import MISSING, dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -10,9 +10,9 @@ from typing import Any
 import torch
 
 from stepcredit.errors import RolloutError, SettingError, SignalError
-from stepcredit.settings.fields import choice, declare
+from stepcredit.settings.fields import choice, declare, is_mapping
 from stepcredit.signals.checkpoints import fingerprint_of_tokenizer, load_tokenizer
-from stepcredit.signals.prm.protocol import PROTOCOLS, Protocol
+from stepcredit.signals.prm.protocol import PROTOCOLS, Protocol, is_protocol
 from stepcredit.signals.prm.reading import Reading
 from stepcredit.signals.registry import register_signal
 from stepcredit.signals.responses import Response, at
@@ -25,14 +25,6 @@ HEADS = ("two-layer", "classes")
 """Heads whose classes `/pooling` gives; words of a vocabulary and single values it does not."""
 ROUNDING = 0.02
 """How far from 1 a server's probabilities may sum, as it rounds them."""
-
-
-def _is_protocol(value: Any) -> str | None:
-    return None if isinstance(value, str | Protocol) else "the name of a protocol, or one"
-
-
-def _is_mapping(value: Any) -> str | None:
-    return None if isinstance(value, Mapping) else "an object of fields"
 
 
 @register_signal("prm-served")
@@ -64,8 +56,8 @@ class ServedPRM(Served):
     """
 
     grain = "steps"
-    protocol: Any = declare(MISSING, _is_protocol, "how it is asked, by name", kw_only=True)
-    protocol_settings: Any = declare({}, _is_mapping, "fields of the protocol")
+    protocol: Any = declare(MISSING, is_protocol, "how it is asked, by name", kw_only=True)
+    protocol_settings: Any = declare({}, is_mapping, "fields of the protocol")
     tokenizer: Any = declare(None, lambda _: None, "folder, name, or loaded; the one at model")
     pooling: str = choice("step", ("step", "all"), "where the server gives probabilities")
     empty: str = choice("refuse", ("refuse", "score"), "what becomes of empty responses")
