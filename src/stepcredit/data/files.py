@@ -28,10 +28,10 @@ from stepcredit.data.batches import (
 from stepcredit.data.checks import Row, check_row
 from stepcredit.data.faults import Faults
 from stepcredit.data.jsonlines import file_errors, parse
-from stepcredit.data.results import Results
+from stepcredit.data.results import by_row
 from stepcredit.data.rollouts import Rollouts
 from stepcredit.data.source import Line, Progress, Source
-from stepcredit.data.splice import Float32Array, with_advantages, with_members
+from stepcredit.data.splice import with_members
 from stepcredit.data.spool import Spool
 from stepcredit.errors import FileError, RolloutError, RowError
 
@@ -216,26 +216,12 @@ class RolloutFile:
             RowError: the first fault; the output is then as it was before.
             FileError: a file that can't be read or written.
         """
-        with file_errors(str(output)):
-            results = Results(folder_of(output))
 
-        def start() -> Results:
-            results.clear()
-            return results
+        def members(batch: Batch) -> Iterator[dict[str, Any]]:
+            for values in by_row(batch.rows, compute(batch.rollouts)):
+                yield {"advantages": values}
 
-        def step(kept: Results, batch: Batch) -> Results:
-            advantages = compute(batch.rollouts)
-            with file_errors(str(output)):
-                kept.keep(batch.rows, advantages)
-            return kept
-
-        with results:
-            self.fold(start, step)
-            with file_errors(str(output)):
-                results.flush()
-            with replacing(output) as out:
-                self._write(results, out, str(output))
-            return len(results)
+        return self.annotate(output, members)
 
     def annotate(
         self, output: str | Path, compute: Callable[[Batch], Iterable[Mapping[str, Any]]]
@@ -273,12 +259,12 @@ class RolloutFile:
             with file_errors(str(output)):
                 spool.flush()
             with replacing(output) as out:
-                self._write_annotated(spool, out, str(output))
+                self._write(spool, out, str(output))
             return len(spool)
 
-    def _write_annotated(self, spool: Spool, out: IO[bytes], name: str) -> None:
+    def _write(self, spool: Spool, out: IO[bytes], name: str) -> None:
         if not name.endswith(".parquet"):
-            out.writelines(self._annotated(spool))
+            out.writelines(self._lines(spool))
         elif self._source.is_parquet:
             from stepcredit.data.parquet import with_columns
 
@@ -286,30 +272,11 @@ class RolloutFile:
         else:
             from stepcredit.data.parquet import from_lines
 
-            from_lines(lambda: self._annotated(spool), out, name)
+            from_lines(lambda: self._lines(spool), out, name)
 
-    def _annotated(self, spool: Spool) -> Iterator[bytes]:
+    def _lines(self, spool: Spool) -> Iterator[bytes]:
         for position, raw in self._again(len(spool)):
             yield with_members(raw, spool.get(position)) + b"\n"
-
-    def _write(self, results: Results, out: IO[bytes], name: str) -> None:
-        if not name.endswith(".parquet"):
-            for line in self._shaped(results):
-                out.write(line)
-        elif self._source.is_parquet:
-            from stepcredit.data.parquet import with_column
-
-            arrays: Iterator[Float32Array] = map(results.advantages, range(len(results)))
-            with_column(self.path, arrays, out)
-        else:
-            from stepcredit.data.parquet import from_lines
-
-            from_lines(lambda: self._shaped(results), out, name)
-
-    def _shaped(self, results: Results) -> Iterator[bytes]:
-        for position, raw in self._again(len(results)):
-            replace = results.replaces(position)
-            yield with_advantages(raw, results.advantages(position), replace=replace) + b"\n"
 
     def _again(self, rows: int) -> Iterator[tuple[int, bytes]]:
         """The lines read before, which must still be there."""

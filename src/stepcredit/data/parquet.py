@@ -9,11 +9,8 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import IO, Any, TypeVar
 
-import numpy as np
-
 from stepcredit.data.inputs import LOGPROBS
 from stepcredit.data.jsonlines import parse
-from stepcredit.data.splice import Float32Array
 from stepcredit.errors import FileError, MissingExtra
 
 Item = TypeVar("Item")
@@ -68,22 +65,6 @@ def _present(row: dict[str, Any]) -> dict[str, Any]:
     return present
 
 
-def with_column(name: str, advantages: Iterable[Float32Array], out: IO[bytes]) -> None:
-    """A Parquet file with the column `advantages`; the other columns keep their types."""
-    arrow = _pyarrow()
-    rows = iter(advantages)
-    with open(name, "rb") as raw, _arrow_errors(name, "is not a Parquet file"):
-        source = arrow.parquet.ParquetFile(raw)
-        kept = [field for field in source.schema_arrow if field.name != "advantages"]
-        column = arrow.field("advantages", arrow.list_(arrow.float32()))
-        schema = arrow.schema([*kept, column], metadata=source.schema_arrow.metadata)
-        with arrow.parquet.ParquetWriter(out, schema) as writer:
-            for batch in source.iter_batches(_BATCH):
-                values = _list_array(list(islice(rows, batch.num_rows)))
-                columns = [batch.column(field.name) for field in kept]
-                writer.write_batch(arrow.record_batch([*columns, values], schema=schema))
-
-
 def with_columns(name: str, members: Callable[[], Iterable[bytes]], out: IO[bytes]) -> None:
     """A Parquet file with further columns, in place of its own of the same name.
 
@@ -115,12 +96,6 @@ def _common_schema(rows: Iterable[dict[str, Any]]) -> Any:
     for batch in _batches(rows):
         schemas = [_unified([*schemas, _schema(batch)], as_text=False)]
     return schemas[0]
-
-
-def _list_array(rows: list[Float32Array]) -> Any:
-    arrow = _pyarrow()
-    starts = np.cumsum([0, *map(len, rows)], dtype=np.int32)
-    return arrow.ListArray.from_arrays(arrow.array(starts), arrow.array(np.concatenate(rows)))
 
 
 def from_lines(lines: Callable[[], Iterable[bytes]], out: IO[bytes], name: str) -> None:

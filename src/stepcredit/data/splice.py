@@ -4,32 +4,11 @@ from __future__ import annotations
 
 import json
 from json.decoder import scanstring  # type: ignore[attr-defined]
-from typing import Any
 
-import numpy as np
 import orjson
 
-Float32Array = np.ndarray[Any, np.dtype[np.float32]]
 _KEEP_DIGITS = json.JSONDecoder(parse_int=str, parse_float=str)
 _SPACE = " \t\r\n"
-
-
-def with_advantages(raw: bytes, advantages: Float32Array, *, replace: bool) -> bytes:
-    """A row's JSON object with the member `advantages` at its end.
-
-    Args:
-        raw: a JSON object with at least one member.
-        advantages: one a token, written as the shortest decimals that float32 tells apart.
-        replace: the row has that member already: take it out first.
-
-    Example:
-        >>> row = b'{"group": 1, "advantages": [9], "id": 1e400}'
-        >>> with_advantages(row, np.array([0.1, 2], dtype=np.float32), replace=True)
-        b'{"group": 1, "id": 1e400,"advantages":[0.1,2.0]}'
-    """
-    if replace:
-        raw = without_member(raw, "advantages")
-    return b'%b,"advantages":%b}' % (raw[:-1].rstrip(), dumps_array(advantages))
 
 
 def with_members(raw: bytes, members: bytes) -> bytes:
@@ -43,17 +22,11 @@ def with_members(raw: bytes, members: bytes) -> bytes:
         >>> with_members(b'{"group": 1, "outcome": 0}', b'{"outcome":1.0,"format":1.0}')
         b'{"group": 1,"outcome":1.0,"format":1.0}'
     """
-    present = _names(raw)
-    for name in _names(members):
-        if name in present:
+    for name in orjson.loads(members):
+        if orjson.dumps(name) in raw or b"\\u" in raw:  # in some string, or spelled otherwise
             raw = without_member(raw, name)
     inside = members.strip()[1:-1]
     return b"%b,%b}" % (raw[:-1].rstrip(), inside) if inside else raw
-
-
-def dumps_array(values: Float32Array) -> bytes:
-    """A float32 array as JSON."""
-    return orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def without_member(raw: bytes, name: str) -> bytes:
@@ -77,10 +50,6 @@ def without_member(raw: bytes, name: str) -> bytes:
         if text[at] == ",":
             at = _skip(text, at + 1)
     return (text[:start] + "".join(kept) + text[end:]).encode()
-
-
-def _names(raw: bytes) -> list[str]:
-    return list(_KEEP_DIGITS.decode(raw.decode()))
 
 
 def _skip(text: str, at: int) -> int:
