@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import stepcredit.signals.causal as causal
 from stepcredit.errors import RolloutError, SettingError, SignalError
+from stepcredit.signals.cache import Cached
 from stepcredit.signals.logprobs import LocalLogProbs
 from stepcredit.signals.responses import Response
 
@@ -115,6 +116,19 @@ def test_the_identity_tells_models_apart(tmp_path):
     capped = build("gemma2"), build("gemma2", final_logit_softcapping=3.0)
     assert LocalLogProbs(capped[0]).identity != LocalLogProbs(capped[1]).identity
     assert LocalLogProbs(capped[0]).identity == LocalLogProbs(build("gemma2")).identity
+
+
+@pytest.mark.parametrize("asked_before", [True, False])
+def test_a_folder_written_anew_is_another_model_to_a_new_signal_alone(tmp_path, asked_before):
+    """A loaded one goes on with its weights, and a cache keeps its scores as theirs."""
+    path, store, (row, other) = save(tmp_path / "m"), tmp_path / "scores.sqlite", responses(2)
+    first = LocalLogProbs(path)
+    (Cached(first, store) if asked_before else first).scores([row])
+    of_first = first.scores([other])
+    save(tmp_path / "m", seed=1)
+    assert Cached(first, store).scores([other]) == of_first
+    second = LocalLogProbs(path)
+    assert Cached(second, store).scores([other]) == second.scores([other]) != of_first
 
 
 def test_padding_rows_of_the_embedding_are_no_tokens_of_the_vocabulary(tmp_path):

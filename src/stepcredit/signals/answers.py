@@ -15,7 +15,13 @@ from stepcredit.errors import RolloutError, SettingError, SignalError
 from stepcredit.settings.fields import check_fields, choice, declare, flag, text, whole
 from stepcredit.signals.batching import length_batches
 from stepcredit.signals.causal import CausalLM, is_model, load_causal
-from stepcredit.signals.checkpoints import DTYPES, fingerprint, fingerprint_of_tokenizer, label_of
+from stepcredit.signals.checkpoints import (
+    DTYPES,
+    fingerprint_in_use,
+    fingerprint_of_tokenizer,
+    label_of,
+    note_fingerprint,
+)
 from stepcredit.signals.contexts import content_of, reading, trunk_of
 from stepcredit.signals.facts import text_fact
 from stepcredit.signals.registry import register_signal
@@ -92,7 +98,7 @@ class AnswerProgress(Signal):
             name: getattr(self, name) for name in ("before", "after", "over", "reads", "dtype")
         }
         tokenizer = self.tokenizer and fingerprint_of_tokenizer(self.tokenizer)
-        marks = {"model": fingerprint(self.model), "tokenizer": tokenizer}
+        marks = {"model": fingerprint_in_use(self), "tokenizer": tokenizer}
         return {"signal": self.name, **marks, **settings}
 
     def content(self, response: Response) -> Any:
@@ -106,6 +112,7 @@ class AnswerProgress(Signal):
         Raises:
             SettingError: it has no tokenizer.
         """
+        note_fingerprint(self)
         loaded = load_causal(self.model, self.tokenizer, device=self.device, dtype=self.dtype)
         if loaded.tokenizer is None:
             raise SettingError("a model that is loaded already needs it", field="tokenizer")

@@ -137,6 +137,29 @@ def fingerprint(model: Any, revision: str | None = None) -> str:
     return _of_weights(model)
 
 
+def fingerprint_in_use(signal: Any) -> str:
+    """The fingerprint of a signal's `model`: of a folder or name, as it was when it was first asked
+    for or loaded, whatever is written there later; of a loaded model, as it is now.
+
+    Raises:
+        SignalError: there is no such checkpoint.
+    """
+    note_fingerprint(signal)
+    noted: str | None = vars(signal).get("_fingerprint")
+    return noted or fingerprint(signal.model)
+
+
+def note_fingerprint(signal: Any) -> None:
+    """Take the fingerprint of what a signal is about to load.
+
+    Raises:
+        SignalError: there is no such checkpoint.
+    """
+    if isinstance(signal.model, str | Path) and "_fingerprint" not in vars(signal):
+        found = fingerprint(signal.model, getattr(signal, "revision", None))
+        object.__setattr__(signal, "_fingerprint", found)
+
+
 def _of_source(source: str, revision: str | None) -> str:
     folder = Path(source)
     if not folder.is_dir():

@@ -14,7 +14,7 @@ from stepcredit.errors import SettingError
 from stepcredit.settings.fields import check_fields, choice, declare, number, text, whole
 from stepcredit.signals.batching import length_batches
 from stepcredit.signals.causal import CausalLM, is_model, load_causal, padded_ids
-from stepcredit.signals.checkpoints import DTYPES, fingerprint, label_of
+from stepcredit.signals.checkpoints import DTYPES, fingerprint_in_use, label_of, note_fingerprint
 from stepcredit.signals.facts import policy_ids
 from stepcredit.signals.registry import register_signal
 from stepcredit.signals.responses import Response
@@ -72,7 +72,7 @@ class LocalLogProbs(Signal):
         """The model's digest, temperature and precision."""
         return {
             "signal": self.name,
-            "model": fingerprint(self.model),
+            "model": fingerprint_in_use(self),
             "temperature": self.temperature,
             "dtype": self.dtype,
         }
@@ -80,6 +80,7 @@ class LocalLogProbs(Signal):
     @cached_property
     def causal(self) -> CausalLM:
         """The model, loaded at first use."""
+        note_fingerprint(self)
         return load_causal(self.model, self.tokenizer, device=self.device, dtype=self.dtype)
 
     @cached_property

@@ -14,7 +14,12 @@ from typing import Any
 from stepcredit.errors import RolloutError, SettingError, SignalError
 from stepcredit.settings.fields import check_fields, choice, declare, number, text, whole
 from stepcredit.signals.causal import load_causal
-from stepcredit.signals.checkpoints import DTYPES, fingerprint, fingerprint_of_tokenizer
+from stepcredit.signals.checkpoints import (
+    DTYPES,
+    fingerprint_in_use,
+    fingerprint_of_tokenizer,
+    note_fingerprint,
+)
 from stepcredit.signals.completers import Completer, FunctionCompleter, ModelCompleter, Prefix
 from stepcredit.signals.contexts import content_of, reading
 from stepcredit.signals.functions import fingerprint_of_function, function_of, is_function
@@ -147,7 +152,7 @@ class MonteCarlo(Signal):
             told["sampler"] = fingerprint_of_function(self.sampler)
         else:
             names += ["temperature", "top_p", "max_new_tokens", "reads", "dtype"]
-            told["model"] = fingerprint(self.model)
+            told["model"] = fingerprint_in_use(self)
             told["tokenizer"] = self.tokenizer and fingerprint_of_tokenizer(self.tokenizer)
         return {"signal": self.name, **told, **{name: getattr(self, name) for name in names}}
 
@@ -188,6 +193,7 @@ class MonteCarlo(Signal):
     def _completer(self) -> Completer:
         if self.sampler is not None:
             return FunctionCompleter(self.sampler, self.n, self.seed, self.workers)
+        note_fingerprint(self)
         causal = load_causal(self.model, self.tokenizer, device=self.device, dtype=self.dtype)
         if causal.tokenizer is None:
             raise SettingError("a model that is loaded already needs it", field="tokenizer")

@@ -14,9 +14,10 @@ from stepcredit.errors import RolloutError, SettingError, SignalError
 from stepcredit.settings.fields import check_fields, choice, declare, is_mapping, text, whole
 from stepcredit.signals.batching import length_batches
 from stepcredit.signals.checkpoints import (
-    fingerprint,
+    fingerprint_in_use,
     fingerprint_of_tokenizer,
     load_tokenizer,
+    note_fingerprint,
     within_memory,
 )
 from stepcredit.signals.prm.loading import Scorer, attach, load_scorer
@@ -111,6 +112,7 @@ class LocalPRM(Signal):
         """The model, loaded on first use."""
         if not isinstance(self.model, str):
             return attach(self.model, self.protocol_used, self.tokenizer_used).eval()
+        note_fingerprint(self)
         return load_scorer(
             self.model,
             self.protocol_used,
@@ -127,7 +129,7 @@ class LocalPRM(Signal):
         return {
             "signal": self.name,
             "protocol": self.protocol_used.identity,
-            "model": fingerprint(self.model, self.revision),
+            "model": fingerprint_in_use(self),
             "tokenizer": tokenizer,
             "dtype": self.dtype,
             "empty": self.empty,
