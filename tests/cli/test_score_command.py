@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from tests.cli.conftest import Run, environment, read, write
 from tests.signals.policies import byte_level
+from tokenizers.processors import TemplateProcessing
 
 import stepcredit as sc
 from stepcredit.cli import progress
@@ -98,6 +99,56 @@ def test_a_tokenizer_makes_or_reads_the_ids(run: Run, tmp_path: Path) -> None:
         assert expected is None or row["step_scores"] == expected
     counts = [len(tokenizer(p, add_special_tokens=False).input_ids) for p in PIECES]
     assert written["step_ends"] == [sum(counts[:5]) - 1, sum(counts[:11]) - 1, len(other)]
+
+
+def test_scores_go_through_maps_in_turn(run: Run, tmp_path: Path) -> None:
+    write(tmp_path / "in.jsonl", [ROW | {"id": 1}])
+    maps = ("--map", "affine:scale=2,shift=-1", "--map", "smooth:amount=0.5", "--map", "clip:low=0")
+    cache = ("--cache", "kept.sqlite")
+    assert run("score", "in.jsonl", "-o", "out.jsonl", *SUMS, *maps, *cache).err == ""
+    (row,) = read(tmp_path / "out.jsonl")
+    assert row["step_scores"] == [0.75, 0.0, 0.25]
+    assert run("score", "in.jsonl", "-o", "out.jsonl", *SUMS, *cache).err == ""
+    assert read(tmp_path / "out.jsonl")[0]["step_scores"] == SCORES
+
+
+def test_monte_carlo_takes_a_reward_by_name_and_tells_its_cost(run: Run, tmp_path: Path) -> None:
+    code = "def complete(prompt, prefix, n, seed):\n    return ['5'] * n"
+    (tmp_path / "fives.py").write_text(code)
+    row = {"group": 1, "prompt": "2+3?", "text": "a\n\n6", "gold": "a\n\n5"}
+    write(tmp_path / "in.jsonl", [row])
+    reward = '{"name": "exact", "answer": "gold"}'
+    given = ("sampler=fives:complete", f"reward={reward}", "n=2")
+    options = [word for field in given for word in ("--set", field)]
+    ended = run("score", "in.jsonl", "-o", "out.jsonl", "--signal", "monte-carlo", *options)
+    assert ended.err.startswith("monte-carlo: 2 completions of 1 prefix")
+    assert read(tmp_path / "out.jsonl")[0]["step_scores"] == [1.0, 0.0]
+
+
+PROMPTS = """
+def count(response):
+    return [float(len(response.prompt_ids))] * len(response.steps)
+"""
+
+
+def test_a_templated_prompt_gets_no_second_start_token(run: Run, tmp_path: Path) -> None:
+    tokenizer = byte_level()
+    start = tokenizer.eos_token
+    tokenizer.bos_token = start
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single=f"{start} $A", special_tokens=[(start, tokenizer.eos_token_id)]
+    )
+    tokenizer.save_pretrained(tmp_path / "policy")
+    (tmp_path / "prompt_lengths.py").write_text(PROMPTS)
+    rows = [{"group": 1, "prompt": prompt, "text": "5"} for prompt in ("2+3?", f"{start}2+3?")]
+    write(tmp_path / "in.jsonl", rows)
+    counting = ("--signal", "callable", "--set", "function=prompt_lengths:count")
+    options = (*counting, "--tokenizer", "policy")
+    assert run("score", "in.jsonl", "-o", "out.jsonl", *options).err == ""
+    plain, templated = (row["step_scores"] for row in read(tmp_path / "out.jsonl"))
+    assert plain == templated
+    ended = run("score", "in.jsonl", "-o", "out.jsonl", *options, "--chat")
+    assert (ended.code, ended.err) == (1, "--chat: policy has no chat template\n")
 
 
 def test_streams_by_name_and_in_place_of_their_own(run: Run, tmp_path: Path) -> None:
@@ -317,6 +368,15 @@ SETTINGS: list[tuple[tuple[str, ...], str]] = [
         "--split regex:patern=;: patern: regex has no such field, did you mean 'pattern'?",
     ),
     ((*SUMS, "--chat"), "--chat: needs --tokenizer"),
+    (
+        (*SUMS, "--map", "affin:scale=2"),
+        "--map affin:scale=2: unknown map 'affin', did you mean 'affine'?",
+    ),
+    ((*SUMS, "--map", "affine:scale"), "--map affine:scale: scale: expected FIELD=VALUE"),
+    (
+        ("--signal", "monte-carlo", "--set", "reward=math"),
+        "--set reward: unknown reward 'math', did you mean 'maths'?",
+    ),
     (
         ("--signal", "shared-prefix", "--cache", "c.sqlite"),
         "--cache: the scores of shared-prefix depend on the other responses",

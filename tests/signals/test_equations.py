@@ -300,7 +300,8 @@ def test_steps_are_scored_by_their_equations() -> None:
     exact = signal("equations", exact=True, neutral=-1)
     assert exact.scores(split) == [[0.0, 1.0, -1, 0.0, -1]]
     assert signal("arithmetic").scores(split) == [[0.5, 0.5, 0.5, 0.5, 0.0]]
-    assert exact.identity == {"signal": "equations", "neutral": -1, "exact": True}
+    settings = {"neutral": -1, "exact": True}
+    assert exact.identity == {"signal": "equations", "reading": 1, **settings}
 
 
 def test_a_callable_scores_what_it_is_given() -> None:

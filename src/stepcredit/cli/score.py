@@ -210,8 +210,11 @@ def row_reader(tokenizer: str | None, split: str | None, question: str, *, chat:
 
     if chat and tokenizer is None:
         raise SettingError("--chat: needs --tokenizer")
+    loaded: Any = None if tokenizer is None else loaded_tokenizer(tokenizer)
+    if chat and loaded.chat_template is None:
+        raise SettingError(f"--chat: {tokenizer} has no chat template")
     return RowReader(
-        tokenizer=None if tokenizer is None else loaded_tokenizer(tokenizer),
+        tokenizer=loaded,
         splitter=None if split is None else named_splitter(split),
         question=question,
         chat=chat,

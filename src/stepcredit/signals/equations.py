@@ -9,6 +9,8 @@ from collections.abc import Callable
 from fractions import Fraction
 from itertools import pairwise
 
+READING = 1
+"""Raised when equations are read otherwise than before: what a cache holds is then not used."""
 LONGEST = 300
 FLOAT = Fraction(1, 10**14)
 """How far a calculator that counts in floats may be off, as a share of the value."""

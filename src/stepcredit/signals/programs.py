@@ -9,7 +9,7 @@ from typing import Any
 
 from stepcredit.errors import SignalError
 from stepcredit.settings.fields import check_fields, choice, declare, flag, number
-from stepcredit.signals.equations import annotated_equations, holds, written_equations
+from stepcredit.signals.equations import READING, annotated_equations, holds, written_equations
 from stepcredit.signals.functions import fingerprint_of_function, function_of, is_function
 from stepcredit.signals.registry import register_signal
 from stepcredit.signals.responses import Response, at
@@ -36,7 +36,8 @@ class _Checked(Signal):
 
     @property
     def identity(self) -> dict[str, Any]:
-        return {"signal": self.name, "neutral": self.neutral, "exact": self.exact}
+        settings = {"neutral": self.neutral, "exact": self.exact}
+        return {"signal": self.name, "reading": READING, **settings}
 
     def stream(self, responses: Sequence[Response]) -> Iterator[Scored]:
         for index, response in enumerate(responses):

@@ -118,7 +118,10 @@ class RowReader:
 
     def _prompt_ids(self, prompt: str) -> tuple[int, ...]:
         if not self.chat:
-            return tuple(self.tokenizer(prompt)["input_ids"])
+            bos = self.tokenizer.bos_token
+            is_templated = bos is not None and prompt.startswith(bos)
+            found = self.tokenizer(prompt, add_special_tokens=not is_templated)
+            return tuple(found["input_ids"])
         turns = [{"role": "user", "content": prompt}]
         shown = self.tokenizer.apply_chat_template(
             turns, add_generation_prompt=True, return_dict=True

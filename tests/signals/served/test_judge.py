@@ -82,6 +82,18 @@ def test_neither_word_is_half(server: Misbehaving, read: str) -> None:
     assert judge(server.url, read=read).scores([CURSED]) == [[0.5, 0.5]]
 
 
+@pytest.mark.parametrize("undecided", [True, False])
+def test_a_judge_that_decides_nothing_is_told_of(
+    server: Misbehaving, undecided: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.plan(setting={"undecided": undecided})
+    judge(server.url).scores(truth.responses(20))
+    told = [record.getMessage() for record in caplog.records if "judge" in record.name]
+    assert len(told) == undecided
+    for line in told:
+        assert line.endswith("0.5: the model hardly ever says Yes or No; does it think first?")
+
+
 def test_plus_and_minus_as_rlhflow_has_them(server: Misbehaving) -> None:
     server.plan(setting={"yes": "+", "no": "-"})
     settings = {"system": "", "template": "{% if number == 1 %}{{ prompt }} {% endif %}{{ step }}"}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,9 +15,13 @@ from stepcredit.signals.responses import Response
 from stepcredit.signals.served import verdicts
 from stepcredit.signals.served.base import Served, is_name
 from stepcredit.signals.served.prompts import check_template, messages, templates
-from stepcredit.signals.signal import refuse_empty
+from stepcredit.signals.signal import Scored, refuse_empty
 
 PATH = "/v1/chat/completions"
+ENOUGH = 20
+"""Steps after which a judge that decides hardly any is told of."""
+SILENT = "%s: %d of %d steps scored 0.5: the model hardly ever says %s or %s; does it think first?"
+logger = logging.getLogger(__name__)
 
 
 @register_signal("judge")
@@ -93,6 +98,17 @@ class Judge(Served):
         """All settings but those that say how the server is asked; templates as they are used."""
         system, template = templates(self)
         return {**super().identity, "system": system, "template": template}
+
+    def stream(self, responses: Sequence[Response]) -> Iterator[Scored]:
+        """As the server answers; a judge that decides nothing is told of, once."""
+        undecided, steps, told = 0, 0, False
+        for index, scores in super().stream(responses):
+            yield index, scores
+            steps += len(scores)
+            undecided += scores.count(verdicts.UNDECIDED)
+            if not told and 2 * undecided > steps >= ENOUGH:
+                told = True
+                logger.warning(SILENT, self.name, undecided, steps, self.yes, self.no)
 
     async def ask(self, asking: Any, response: Response) -> list[float]:
         """A request a step, all at once; or one for the response."""
