@@ -15,7 +15,7 @@ from stepcredit.signals.answers import AnswerProgress
 from stepcredit.signals.causal import CausalLM
 from stepcredit.signals.registry import signal
 from stepcredit.signals.responses import Response
-from stepcredit.signals.splitting import BlankLine
+from stepcredit.signals.splitting import BlankLine, Newline
 from stepcredit.signals.tree_attention import takes_tree_masks
 
 TEXTS = [
@@ -50,13 +50,14 @@ def rows_of(end=True):
 def slow(model, row, *, over="sum", before=BEFORE, after=AFTER):
     """The definition: tokens by hand, each prefix alone, the answer's tokens by their offsets."""
     known, values = tokenizer(), []
-    framed = known(before + str(row.facts["answer"]) + after, return_offsets_mapping=True)
-    branch = framed["input_ids"]
-    kept = [i for i, (_, end) in enumerate(framed["offset_mapping"]) if end > len(before)]
     for through in [-1, *row.step_ends]:
         prefix = [*row.prompt_ids, *row.token_ids[: through + 1]]
         if prefix[-1] == known.eos_token_id:
             prefix.pop()
+        joint = before.lstrip() if known.decode(prefix)[-1:].isspace() else before
+        framed = known(joint + str(row.facts["answer"]) + after, return_offsets_mapping=True)
+        branch = framed["input_ids"]
+        kept = [i for i, (_, end) in enumerate(framed["offset_mapping"]) if end > len(joint)]
         with torch.no_grad():
             logits = model.double()(torch.tensor([prefix + branch])).logits[0]
         table = torch.log_softmax(logits, 1)
@@ -100,6 +101,21 @@ def test_any_frame_will_do(before, after):
     found = AnswerProgress(model=model, tokenizer=tokenizer(), **frame).scores(rows)
     for row, scores in zip(rows, found, strict=True):
         assert scores == pytest.approx(slow(build("llama"), row, **frame), abs=1e-4)
+
+
+def test_a_delimiter_stands_for_the_space_of_the_frame():
+    """The last step is measured as those before it, whether a line's end follows it or not."""
+    model, known = build("llama"), tokenizer()
+    bare, ended = (
+        Response.of_text("?", text, known, prompt_ids=(5, 6), facts={"answer": "5"})
+        for text in ("2 + 3 = 5.\nSo 5", "2 + 3 = 5.\nSo 5\n")
+    )
+    frame = "\nThe answer is "
+    joined = [*bare.token_ids, *known(frame).input_ids]
+    assert joined == [*ended.token_ids, *known(frame.lstrip()).input_ids]
+    progress = AnswerProgress(model=model, tokenizer=known, before=frame)
+    one, other = progress.scores(Newline()([bare, ended]))
+    assert one == pytest.approx(other, abs=1e-5)
 
 
 def test_batches_and_order_change_nothing():

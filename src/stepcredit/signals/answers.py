@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from operator import add
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from stepcredit.errors import RolloutError, SettingError, SignalError
@@ -28,6 +28,7 @@ from stepcredit.signals.registry import register_signal
 from stepcredit.signals.responses import Response, at
 from stepcredit.signals.signal import Scored, Signal
 from stepcredit.signals.tree_attention import (
+    Branch,
     Tree,
     packed_log_probs,
     takes_tree_masks,
@@ -54,7 +55,8 @@ class AnswerProgress(Signal):
         tokenizer: its own; None takes the one beside the model.
         answer: the row's field that holds the gold answer, text or a number.
         before, after: what connects a prefix with the answer, and what closes it; `after` counts
-            as part of the answer, or 4 would be as likely as 42.
+            as part of the answer, or 4 would be as likely as 42. Where a prefix ends in space, as
+            a step does with its delimiter, that stands for the space `before` begins with.
         over: "sum" of the answer's tokens, or their "mean".
         reads: "ids" gives the model the policy's tokens, "text" its own tokens of prompt and text.
         packed: False runs one forward a prefix: the same scores, for models whose attention takes
@@ -123,7 +125,7 @@ class AnswerProgress(Signal):
         trees = [self._tree(response) for response in responses]
         if self.packed:
             self._check_packed(responses, trees)
-            lengths = [tree.packed_length for tree in trees]
+            lengths = [tree.starts[-1] for tree in trees]
             for batch in length_batches(lengths, self.max_tokens_per_batch):
                 found = packed_log_probs(self.causal, [trees[index] for index in batch])
                 yield from zip(batch, map(self._scores, found), strict=True)
@@ -133,34 +135,42 @@ class AnswerProgress(Signal):
 
     def _tree(self, response: Response) -> Tree:
         trunk = trunk_of(response, self.causal.tokenizer, self.reads)
-        branch, first = self._branch(text_fact(response, self.answer))
-        tree = Tree(trunk, branch, first)
-        self.causal.check(response, trunk.ids + branch, tree.reach)
+        answer = text_fact(response, self.answer)
+        tight, spaced = (
+            self._branch(answer, self.before.lstrip()),
+            self._branch(answer, self.before),
+        )
+        spaces = [self._ends_in_space(prefix) for prefix in trunk.prefixes]
+        tree = Tree(trunk, tuple(tight if space else spaced for space in spaces))
+        self.causal.check(response, trunk.ids + spaced.ids, tree.reach)
         return tree
 
-    def _branch(self, answer: str) -> tuple[tuple[int, ...], int]:
-        """Tokens of the framed answer, and the first that holds some of the answer."""
-        framed = self.before + answer + self.after
+    def _ends_in_space(self, ids: Sequence[int]) -> bool:
+        """Whether a prefix brings the space that `before` begins with, as a delimiter does."""
+        return self.causal.tokenizer.decode(ids[-1:])[-1:].isspace()
+
+    def _branch(self, answer: str, before: str) -> Branch:
+        """The framed answer, from the first token that holds some of the answer wanted."""
+        framed = before + answer + self.after
         found = self.causal.tokenizer(framed, add_special_tokens=False, return_offsets_mapping=True)
         ends = [end for _, end in found["offset_mapping"]]
-        first = next(index for index, end in enumerate(ends) if end > len(self.before))
-        return tuple(found["input_ids"]), first
+        first = next(index for index, end in enumerate(ends) if end > len(before))
+        return Branch(tuple(found["input_ids"]), first)
 
-    def _scores(self, log_probs: Tensor) -> list[float]:
-        """Rises from each prefix to the next, of (prefix, answer token) log-probs."""
-        values = log_probs.double()
-        likelihood = values.sum(1) if self.over == "sum" else values.mean(1)
-        return [after - before for before, after in pairwise(likelihood.tolist())]
+    def _scores(self, log_probs: Sequence[Tensor]) -> list[float]:
+        """Rises from each prefix to the next, of the answer tokens' log-probs after each."""
+        values = [found.double() for found in log_probs]
+        likelihood = [float(v.sum() if self.over == "sum" else v.mean()) for v in values]
+        return [after - before for before, after in pairwise(likelihood)]
 
-    def _prefix_by_prefix(self, tree: Tree) -> Tensor:
-        cuts = tree.trunk.cuts
-        rows: list[Tensor] = [torch.empty(0)] * len(cuts)
-        lengths = [cut + tree.fed for cut in cuts]
+    def _prefix_by_prefix(self, tree: Tree) -> list[Tensor]:
+        rows: dict[int, Tensor] = {}
+        fed = (branch.fed for branch in tree.branches)
+        lengths = list(map(add, tree.trunk.cuts, fed))
         for batch in length_batches(lengths, self.max_tokens_per_batch):
             found = unpacked_log_probs(self.causal, tree, batch)
-            for cut, row in zip(batch, found, strict=True):
-                rows[cut] = row
-        return torch.stack(rows)
+            rows |= dict(zip(batch, found, strict=True))
+        return [rows[cut] for cut in range(len(lengths))]
 
     def _check_packed(self, responses: Sequence[Response], trees: Sequence[Tree]) -> None:
         if not self._packs:

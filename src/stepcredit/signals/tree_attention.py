@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, chain, islice, pairwise
+from operator import add
 
 import torch
 from torch import Tensor
@@ -16,75 +18,76 @@ TRUNK = -1
 
 
 @dataclass(frozen=True)
-class Tree:
-    """A trunk and the same branch after each of its cuts.
+class Branch:
+    """Tokens that stand after a prefix.
 
     Args:
-        trunk: prompt and response.
-        branch: token ids.
-        first: index of the branch's first token whose log-prob is wanted.
+        ids: token ids.
+        first: index of the first whose log-prob is wanted; those after it are wanted too.
     """
 
-    trunk: Trunk
-    branch: tuple[int, ...]
+    ids: tuple[int, ...]
     first: int
 
     @property
     def fed(self) -> int:
-        """Branch tokens a model reads: the last is only predicted."""
-        return len(self.branch) - 1
+        """Tokens a model reads: the last is only predicted."""
+        return len(self.ids) - 1
 
     @property
-    def packed_length(self) -> int:
-        """Tokens of the packed forward."""
-        return len(self.trunk.ids) + len(self.trunk.cuts) * self.fed
+    def wanted(self) -> range:
+        """Indices whose log-probs are wanted."""
+        return range(self.first, len(self.ids))
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A trunk and a branch after each of its cuts.
+
+    Args:
+        trunk: prompt and response.
+        branches: one a cut.
+    """
+
+    trunk: Trunk
+    branches: tuple[Branch, ...]
+
+    @property
+    def starts(self) -> list[int]:
+        """Where each branch begins in the packed forward; last, where the forward ends."""
+        sizes = (branch.fed for branch in self.branches)
+        return list(accumulate(sizes, initial=len(self.trunk.ids)))
 
     @property
     def reach(self) -> int:
         """Positions of the longest prefix with its branch."""
-        return self.trunk.cuts[-1] + self.fed
-
-    @property
-    def wanted(self) -> range:
-        """Branch indices whose log-probs are wanted."""
-        return range(self.first, len(self.branch))
+        return max(map(add, self.trunk.cuts, (branch.fed for branch in self.branches)))
 
 
-def packed_log_probs(causal: CausalLM, trees: Sequence[Tree]) -> list[Tensor]:
+def packed_log_probs(causal: CausalLM, trees: Sequence[Tree]) -> list[list[Tensor]]:
     """Log-probs of the branches' wanted tokens, all trees in one forward.
 
     A branch's tokens see the trunk up to its cut and themselves, at the positions they would have
     there.
 
     Returns:
-        (cut, wanted token) of each tree.
+        One tensor a branch of each tree.
     """
     device = causal.model.device
-    packed = [[*tree.trunk.ids, *tree.branch[:-1] * len(tree.trunk.cuts)] for tree in trees]
+    packed = [[*t.trunk.ids, *chain(*(b.ids[:-1] for b in t.branches))] for t in trees]
     inputs = padded_ids(packed, device)
     layout = _layout(trees, inputs["input_ids"].shape[1])
     inputs["attention_mask"] = _mask(layout, causal)
     inputs["position_ids"] = layout.position.to(device)
-    places = torch.tensor(
-        [
-            (row, *place)
-            for row, tree in enumerate(trees)
-            for cut in range(len(tree.trunk.cuts))
-            for place in _places(tree, cut)
-        ],
-        device=device,
-    )
-    rows, columns, targets = places.unbind(1)
+    places = [(row, *place) for row, tree in enumerate(trees) for place in _places(tree)]
+    rows, columns, targets = torch.tensor(places, device=device).unbind(1)
     found = causal.log_probs(inputs, rows, columns, targets)
-    sizes = [len(tree.trunk.cuts) * len(tree.wanted) for tree in trees]
-    return [
-        part.view(-1, len(tree.wanted))
-        for part, tree in zip(found.split(sizes), trees, strict=True)
-    ]
+    parts = iter(found.split([len(b.wanted) for tree in trees for b in tree.branches]))
+    return [list(islice(parts, len(tree.branches))) for tree in trees]
 
 
-def unpacked_log_probs(causal: CausalLM, tree: Tree, cuts: Sequence[int]) -> Tensor:
-    """Log-probs of the branch's wanted tokens after some cuts, one row of the forward each.
+def unpacked_log_probs(causal: CausalLM, tree: Tree, cuts: Sequence[int]) -> list[Tensor]:
+    """Log-probs of the branches' wanted tokens after some cuts, one row of the forward each.
 
     Args:
         causal: the model.
@@ -92,18 +95,19 @@ def unpacked_log_probs(causal: CausalLM, tree: Tree, cuts: Sequence[int]) -> Ten
         cuts: which of them.
 
     Returns:
-        (cut, wanted token).
+        One tensor a cut.
     """
     device = causal.model.device
-    sizes = [tree.trunk.cuts[cut] for cut in cuts]
-    inputs = padded_ids([[*tree.trunk.ids[:size], *tree.branch[:-1]] for size in sizes], device)
+    pairs = [(tree.trunk.cuts[cut], tree.branches[cut]) for cut in cuts]
+    whole = [[*tree.trunk.ids[:size], *branch.ids[:-1]] for size, branch in pairs]
     places = [
-        (row, size - 1 + token, tree.branch[token])
-        for row, size in enumerate(sizes)
-        for token in tree.wanted
+        (row, size - 1 + token, branch.ids[token])
+        for row, (size, branch) in enumerate(pairs)
+        for token in branch.wanted
     ]
     rows, columns, targets = torch.tensor(places, device=device).unbind(1)
-    return causal.log_probs(inputs, rows, columns, targets).view(len(cuts), -1)
+    found = causal.log_probs(padded_ids(whole, device), rows, columns, targets)
+    return list(found.split([len(branch.wanted) for _, branch in pairs]))
 
 
 def takes_tree_masks(causal: CausalLM) -> bool:
@@ -111,21 +115,22 @@ def takes_tree_masks(causal: CausalLM) -> bool:
     if causal.model.config._attn_implementation not in ("sdpa", "eager"):
         return False
     ids = tuple(range(min(9, causal.num_tokens)))
-    tree = Tree(Trunk(ids[:6], (2, 4, 6)), ids[-3:], first=1)
+    branches = Branch(ids[-3:], first=1), Branch(ids[-2:], first=0), Branch(ids[-3:], first=1)
+    tree = Tree(Trunk(ids[:6], (2, 4, 6)), branches)
     try:
-        packed = packed_log_probs(causal, [tree])[0]
+        packed = torch.cat(packed_log_probs(causal, [tree])[0])
     except (RuntimeError, ValueError, TypeError, IndexError, AttributeError):
         return False
-    plain = unpacked_log_probs(causal, tree, range(3))
+    plain = torch.cat(unpacked_log_probs(causal, tree, range(3)))
     tolerance = 1e-3 if causal.model.dtype == torch.float32 else 0.1
     return torch.allclose(packed, plain, rtol=0.0, atol=tolerance)
 
 
-def _places(tree: Tree, cut: int) -> list[tuple[int, int]]:
-    """(column before, token) of each wanted token of one branch."""
-    start = len(tree.trunk.ids) + cut * tree.fed
-    before = tree.trunk.cuts[cut] - 1
-    return [(start + token - 1 if token else before, tree.branch[token]) for token in tree.wanted]
+def _places(tree: Tree) -> Iterator[tuple[int, int]]:
+    """(column before, token) of each wanted token of each branch."""
+    for cut, start, branch in zip(tree.trunk.cuts, tree.starts, tree.branches, strict=False):
+        for token in branch.wanted:
+            yield start + token - 1 if token else cut - 1, branch.ids[token]
 
 
 @dataclass(frozen=True)
@@ -147,13 +152,15 @@ def _layout(trees: Sequence[Tree], width: int) -> _Layout:
     owner = torch.full((len(trees), width), PADDING)
     position, seen = torch.zeros_like(owner), torch.zeros_like(owner)
     for row, tree in enumerate(trees):
-        size, end, cuts = len(tree.trunk.ids), tree.packed_length, torch.tensor(tree.trunk.cuts)
+        size = len(tree.trunk.ids)
         owner[row, :size] = TRUNK
         position[row, :size] = torch.arange(size)
         seen[row, :size] = torch.arange(size) + 1
-        owner[row, size:end] = torch.arange(len(cuts)).repeat_interleave(tree.fed)
-        position[row, size:end] = (cuts[:, None] + torch.arange(tree.fed)).flatten()
-        seen[row, size:end] = cuts.repeat_interleave(tree.fed)
+        for number, (start, end) in enumerate(pairwise(tree.starts)):
+            cut = tree.trunk.cuts[number]
+            owner[row, start:end] = number
+            position[row, start:end] = cut + torch.arange(end - start)
+            seen[row, start:end] = cut
     return _Layout(owner, position, seen)
 
 
