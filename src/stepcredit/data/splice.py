@@ -23,7 +23,7 @@ def with_members(raw: bytes, members: bytes) -> bytes:
         b'{"group": 1,"outcome":1.0,"format":1.0}'
     """
     for name in orjson.loads(members):
-        if orjson.dumps(name) in raw or b"\\u" in raw:  # in some string, or spelled otherwise
+        if orjson.dumps(name) in raw or b"\\u" in raw or b"\\/" in raw:  # or spelled otherwise
             raw = without_member(raw, name)
     inside = members.strip()[1:-1]
     return b"%b,%b}" % (raw[:-1].rstrip(), inside) if inside else raw
