@@ -10,6 +10,7 @@ from trl import GRPOTrainer
 
 import stepcredit as sc
 from stepcredit.engines.trl import StepCreditGRPOTrainer
+from stepcredit.engines.trl_responses import SampledBatch
 from stepcredit.errors import EngineError
 
 
@@ -300,58 +301,6 @@ def test_tool_tokens_get_no_credit_and_count_in_no_step(make_trainer, task):
     assert torch.equal(batch.advantages, expected)
 
 
-def test_token_signals_and_several_streams_are_taken(make_trainer):
-    def signal(completion_ids, **_):
-        tokens = sc.Tokens(
-            [[(-1.0) ** t * token / 20 for t, token in enumerate(ids)] for ids in completion_ids]
-        )
-        steps = [([len(ids) - 1], [float(len(ids))]) for ids in completion_ids]
-        return {"teacher": tokens, "prm": steps}
-
-    weights = {"teacher": 1.0, "prm": 0.5, "outcome": 1.0}
-    trainer = make_trainer(
-        estimator=sc.PASS(weights=weights, chunks="tokens", gate=False), process_signal=signal
-    )
-    trainer.train()
-    streams = trainer.credited.rollouts.streams
-    assert isinstance(streams["teacher"], sc.Tokens)
-    assert isinstance(streams["prm"], sc.Steps)
-    assert any(row.unique().numel() > 3 for row in trainer.credited.advantages)
-
-
-@pytest.mark.parametrize(
-    ("answer", "line"),
-    [
-        ([([0], [1.0])], "process_signal: answered for 1 completions of 2"),
-        (
-            [0.5, 0.5],
-            "process_signal: must give Steps, Tokens, or (step_ends, step_scores) a "
-            "completion, got list",
-        ),
-        (
-            None,
-            "process_signal: must give Steps, Tokens, or (step_ends, step_scores) a completion, "
-            "got NoneType",
-        ),
-    ],
-)
-def test_a_process_signal_of_another_form_is_refused(answer, line):
-    from stepcredit.engines.trl_signals import streams_of
-
-    with pytest.raises(EngineError) as refused:
-        streams_of(answer, torch.ones(2, 3, dtype=torch.bool))
-    assert str(refused.value) == line
-
-
-def test_holes_in_a_token_signal_are_left_out():
-    from stepcredit.engines.trl_signals import streams_of
-
-    present = torch.tensor([[True, False, True, False], [True, True, True, True]])
-    stream = streams_of(sc.Tokens([[0.1, 0.2, 0.3], [1.0, 2.0, 3.0, 4.0]]), present)
-    assert stream.counts.tolist() == [2, 4]
-    assert stream.values.tolist() == [0.1, 0.3, 1.0, 2.0, 3.0, 4.0]
-
-
 @pytest.mark.parametrize(
     ("gate", "kept"),
     [
@@ -363,17 +312,7 @@ def test_holes_in_a_token_signal_are_left_out():
 def test_the_gate_is_the_format_reward_a_threshold_or_a_callable(make_trainer, gate, kept):
     trainer = make_trainer(format_gate=gate)
     rewards = torch.tensor([[0, 1.0, 0], [0, 0.0, 0], [0, 0.25, 0], [0, torch.nan, 0]])
-    sampled = type(
-        "Sampled",
-        (),
-        {
-            "prompts": list("1234"),
-            "completions": list("abcd"),
-            "completion_ids": [[0]] * 4,
-            "inputs": [{}] * 4,
-            "rewards": rewards,
-        },
-    )()
+    sampled = SampledBatch([{}] * 4, list("1234"), list("abcd"), [[0]] * 4, rewards, [[0]] * 4)
     assert trainer._format_ok(sampled, trainer._format(rewards)) == kept
 
 

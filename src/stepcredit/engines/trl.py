@@ -1,6 +1,6 @@
 """TRL: `GRPOTrainer` with one advantage a token, from any estimator of stepcredit.
 
-All knowledge of TRL is here and in `trl_checks`. The hooks, as read in TRL 1.16:
+All knowledge of TRL is here and in the modules `trl_*`. The hooks, as read in TRL 1.16:
 `_calculate_rewards` keeps what each reward function gave, `_generate_and_score_completions`
 replaces the (B,) advantages by (B, T), and `_compute_loss`, TRL's own, multiplies them in token by
 token.
@@ -9,7 +9,7 @@ token.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -18,34 +18,17 @@ from torch import Tensor
 import stepcredit as sc
 from stepcredit.credit.metrics import clipped_share, stream_std
 from stepcredit.engines.trl_checks import check_hooks, check_loss, check_settings
-from stepcredit.engines.trl_signals import streams_of
+from stepcredit.engines.trl_responses import Asked, SampledBatch, prompt_ids_of
+from stepcredit.engines.trl_signals import Given, ask, check_sources, streams_of
 from stepcredit.errors import EngineError, MissingExtra
+from stepcredit.signals.splitting import BlankLine, Splitter
 
 try:
     from trl.trainer.grpo_trainer import GRPOTrainer
 except ImportError as error:  # pragma: no cover - needs an environment without the extra
     raise MissingExtra("needs the extra: pip install 'stepcredit[train]'", field="trl") from error
 
-ProcessSignal = Callable[..., Any]
 FormatGate = float | Callable[..., Sequence[bool]] | None
-
-
-@dataclass(frozen=True)
-class SampledBatch:
-    """What one generation gave: row i is completion i, the groups are neighbours.
-
-    Args:
-        inputs: the dataset's rows, one a completion.
-        prompts, completions: texts, or messages of a conversation.
-        completion_ids: token ids of each completion, without padding.
-        rewards: (rollout, reward function), NaN where a function gave None.
-    """
-
-    inputs: list[dict[str, Any]]
-    prompts: list[Any]
-    completions: list[Any]
-    completion_ids: list[list[int]]
-    rewards: Tensor
 
 
 @dataclass(frozen=True)
@@ -70,16 +53,19 @@ class StepCreditGRPOTrainer(GRPOTrainer):
 
     Args:
         estimator: an estimator, or its method name.
-        process_signal: called as (prompts=, completions=, completion_ids=, inputs=); gives
-            `sc.Steps` or `sc.Tokens`, a list of (step_ends, step_scores) pairs, or {name: any of
-            these}. Ends and token scores count all tokens of the completion, tool output included.
+        process_signal: a `stepcredit.signals.Signal`; or a callable, called as (prompts=,
+            completions=, completion_ids=, inputs=), that gives `sc.Steps` or `sc.Tokens`, a list of
+            (step_ends, step_scores) pairs, or {name: any of these}; or {name: any of either}. Ends
+            and token scores count all tokens of the completion, tool output included.
         outcome_reward: name of the reward function that is the outcome; without it, the sum of all
             functions but `format_reward`.
         format_reward: name of the reward function that is the format reward.
         format_gate: a response keeps the format where the format reward is > 0 (None) or >= a
             number; or a callable with `process_signal`'s arguments, giving a bool a completion.
-        logprobs: called as `process_signal`; gives {"student" | "teacher" | "base" | "prm" | "ref":
-            `sc.Tokens`}, for the methods made of them.
+        logprobs: for the methods made of them: {"student" | "teacher" | "base" | "prm" | "ref":
+            a signal of tokens, or a callable}; or a callable that gives {the same: `sc.Tokens`}.
+        splitter: cuts completions into the steps that a `Signal` scores; without it, paragraphs,
+            each made to end where a token does.
         args, kwargs: GRPOTrainer's own.
 
     Raises:
@@ -101,15 +87,18 @@ class StepCreditGRPOTrainer(GRPOTrainer):
         self,
         *args: Any,
         estimator: sc.Estimator | str = "pass",
-        process_signal: ProcessSignal | None = None,
+        process_signal: Given = None,
         outcome_reward: str | None = None,
         format_reward: str | None = None,
         format_gate: FormatGate = None,
-        logprobs: ProcessSignal | None = None,
+        logprobs: Given = None,
+        splitter: Splitter | None = None,
         **kwargs: Any,
     ) -> None:
         self.estimator = sc.estimator(estimator) if isinstance(estimator, str) else estimator
+        check_sources(process_signal, logprobs)
         self.process_signal, self.logprobs = process_signal, logprobs
+        self.splitter = BlankLine(inside="extend") if splitter is None else splitter
         self.outcome_reward, self.format_reward = outcome_reward, format_reward
         self.format_gate = format_gate
         self.credited: CreditedBatch | None = None
@@ -132,7 +121,9 @@ class StepCreditGRPOTrainer(GRPOTrainer):
         rewards: Tensor = super()._calculate_rewards(
             inputs, prompts, completions, completion_ids_list
         )
-        self._sampled = SampledBatch(inputs, prompts, completions, completion_ids_list, rewards)
+        self._sampled = SampledBatch(
+            inputs, prompts, completions, completion_ids_list, rewards, prompt_ids=[]
+        )
         return rewards
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -140,6 +131,7 @@ class StepCreditGRPOTrainer(GRPOTrainer):
         sampled, self._sampled = self._sampled, None
         if sampled is None:
             raise EngineError("TRL did not call it", field="_calculate_rewards")
+        sampled = replace(sampled, prompt_ids=prompt_ids_of(output))
         trained = trained_mask(output)
         present = present_mask(output, sampled.completion_ids)
         rollouts = sc.Rollouts(**self._fields(sampled, present))
@@ -155,13 +147,15 @@ class StepCreditGRPOTrainer(GRPOTrainer):
         training = self._mode() == "train"
         size: Any = self.num_generations if training else self.num_generations_eval
         count = len(sampled.completion_ids)
-        format_ = self._format(sampled.rewards)
+        groups = [row // size for row in range(count)]
+        outcome, format_ = self._outcome(sampled.rewards), self._format(sampled.rewards)
+        asked = Asked(sampled, self._tokenizer, self.splitter, groups, outcome)
         return {
-            "group": [row // size for row in range(count)],
+            "group": groups,
             "lengths": present.sum(1).tolist(),
-            "process": self._streams(self.process_signal, sampled, present),
-            "logprobs": self._streams(self.logprobs, sampled, present),
-            "outcome": self._outcome(sampled.rewards),
+            "process": _streams(self.process_signal, asked, present),
+            "logprobs": _streams(self.logprobs, asked, present),
+            "outcome": outcome,
             "format": format_,
             "format_ok": self._format_ok(sampled, format_),
         }
@@ -169,9 +163,6 @@ class StepCreditGRPOTrainer(GRPOTrainer):
     def _mode(self) -> str:
         model: Any = self.model
         return "train" if model.training else "eval"
-
-    def _streams(self, signal: ProcessSignal | None, sampled: SampledBatch, present: Tensor) -> Any:
-        return None if signal is None else streams_of(signal(**_as_arguments(sampled)), present)
 
     def _outcome(self, rewards: Tensor) -> list[float | None] | None:
         names = self.reward_func_names
@@ -193,7 +184,7 @@ class StepCreditGRPOTrainer(GRPOTrainer):
     ) -> list[bool] | None:
         gate = self.format_gate
         if callable(gate):
-            return [bool(kept) for kept in gate(**_as_arguments(sampled))]
+            return [bool(kept) for kept in gate(**sampled.as_arguments())]
         if format_ is None:
             return None
         if gate is None:
@@ -240,10 +231,5 @@ def _known(column: Tensor) -> list[float | None]:
     return [None if value != value else value for value in column.double().tolist()]
 
 
-def _as_arguments(sampled: SampledBatch) -> dict[str, Any]:
-    return {
-        "prompts": sampled.prompts,
-        "completions": sampled.completions,
-        "completion_ids": sampled.completion_ids,
-        "inputs": sampled.inputs,
-    }
+def _streams(given: Given, asked: Asked, present: Tensor) -> Any:
+    return None if given is None else streams_of(ask(given, asked), present)

@@ -1,8 +1,8 @@
-"""What a process signal gives a trainer, as the core's streams over trained tokens."""
+"""What process signals give a trainer, as the core's streams over trained tokens."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -10,8 +10,46 @@ from torch import Tensor
 
 import stepcredit as sc
 from stepcredit.data.forest import slot_mask
+from stepcredit.data.inputs import LOGPROBS
 from stepcredit.data.streams import Stream
+from stepcredit.engines.trl_responses import Asked
 from stepcredit.errors import EngineError
+from stepcredit.signals.signal import Signal
+
+Source = Signal | Callable[..., Any]
+Given = Source | Mapping[str, Source] | None
+
+
+def check_sources(process_signal: Given, logprobs: Given) -> None:
+    """Refuse what can't be asked for scores, and log-probs of nobody or of steps.
+
+    Raises:
+        EngineError: names the argument, and the stream where it is one of several.
+    """
+    for field, given in (("process_signal", process_signal), ("logprobs", logprobs)):
+        named = given if isinstance(given, Mapping) else {"": given}
+        for name, source in named.items():
+            if not callable(source) and (source is not None or name):
+                reason = f"expected a Signal or a callable, got {type(source).__name__}"
+                raise EngineError(reason, field=f"{field}.{name}" if name else field)
+    if isinstance(logprobs, Signal):
+        reason = f"whose are they? give {{name: signal}}, the name one of {', '.join(LOGPROBS)}"
+        raise EngineError(reason, field="logprobs")
+    for name, source in logprobs.items() if isinstance(logprobs, Mapping) else ():
+        if name not in LOGPROBS:
+            raise EngineError(f"expected one of {', '.join(LOGPROBS)}", field=f"logprobs.{name}")
+        if isinstance(source, Signal) and source.grain != "tokens":
+            reason = "scores steps, but log-probs are one a token"
+            raise EngineError(reason, field=f"logprobs.{name}")
+
+
+def ask(given: Source | Mapping[str, Source], asked: Asked) -> Any:
+    """What a signal, a callable or each of several says of a batch."""
+    if isinstance(given, Mapping):
+        return {name: ask(source, asked) for name, source in given.items()}
+    if isinstance(given, Signal):
+        return given(asked.responses)
+    return given(**asked.sampled.as_arguments())
 
 
 def streams_of(given: Any, present: Tensor) -> Any:

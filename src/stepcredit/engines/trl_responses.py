@@ -1,0 +1,119 @@
+"""What TRL sampled, and the same as the responses that a `stepcredit.signals.Signal` scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from torch import Tensor
+
+from stepcredit.errors import EngineError
+from stepcredit.signals.responses import Response
+from stepcredit.signals.splitting import Splitter
+
+
+@dataclass(frozen=True)
+class SampledBatch:
+    """What one generation gave: row i is completion i, the groups are neighbours.
+
+    Args:
+        inputs: the dataset's rows, one a completion.
+        prompts, completions: texts, or messages of a conversation.
+        completion_ids: token ids of each completion, without padding.
+        rewards: (rollout, reward function), NaN where a function gave None.
+        prompt_ids: token ids of each prompt as the policy saw it, without padding.
+    """
+
+    inputs: list[dict[str, Any]]
+    prompts: list[Any]
+    completions: list[Any]
+    completion_ids: list[list[int]]
+    rewards: Tensor
+    prompt_ids: list[list[int]]
+
+    def as_arguments(self) -> dict[str, Any]:
+        """The keywords that a callable signal or gate is called with."""
+        return {
+            "prompts": self.prompts,
+            "completions": self.completions,
+            "completion_ids": self.completion_ids,
+            "inputs": self.inputs,
+        }
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A batch as signals are asked about it; responses are made once, when one needs them.
+
+    Args:
+        sampled: the batch.
+        tokenizer: the policy's, a fast one.
+        splitter: cuts the completions into steps.
+        groups: of each completion.
+        outcomes: of each completion; None where it is unknown.
+    """
+
+    sampled: SampledBatch
+    tokenizer: Any
+    splitter: Splitter
+    groups: Sequence[int]
+    outcomes: Sequence[float | None] | None
+
+    @cached_property
+    def responses(self) -> list[Response]:
+        """The completions, split; facts are the dataset's row, and of ours `group` and `outcome`.
+
+        Raises:
+            RolloutError: a completion that cannot be decoded or split, by its row.
+        """
+        return [self.splitter.split(self._response(row)) for row in range(len(self.groups))]
+
+    def _response(self, row: int) -> Response:
+        sampled = self.sampled
+        known = {} if self.outcomes is None else {"outcome": self.outcomes[row]}
+        return Response.of_ids(
+            question_of(sampled.prompts[row]),
+            sampled.completion_ids[row],
+            self.tokenizer,
+            name=f"completion {row}",
+            prompt_ids=tuple(sampled.prompt_ids[row]),
+            facts={**sampled.inputs[row], "group": self.groups[row], **known},
+        )
+
+
+def question_of(prompt: Any) -> str:
+    """The question of a prompt: its text, or in a conversation the last user turn's.
+
+    Raises:
+        EngineError: a conversation without a user's turn, or a prompt of another form.
+
+    Example:
+        >>> question_of([{"role": "system", "content": "Be brief."},
+        ...              {"role": "user", "content": "2+3?"}])
+        '2+3?'
+    """
+    if isinstance(prompt, str):
+        return prompt
+    if isinstance(prompt, Sequence) and all(isinstance(turn, Mapping) for turn in prompt):
+        for turn in reversed(prompt):
+            if turn.get("role") == "user":
+                return _text_of(turn.get("content"))
+        raise EngineError("no turn is a user's: a signal has no question", field="prompt")
+    reason = f"expected a text or a conversation, got {type(prompt).__name__}"
+    raise EngineError(reason, field="prompt")
+
+
+def _text_of(content: Any) -> str:
+    """A turn's text; of a turn in parts, that of its text parts."""
+    if isinstance(content, str):
+        return content
+    parts = content if isinstance(content, Sequence) else []
+    return "".join(part["text"] for part in parts if part.get("type") == "text")
+
+
+def prompt_ids_of(output: Mapping[str, Tensor]) -> list[list[int]]:
+    """The prompts' token ids, without the padding on their left."""
+    pairs = zip(output["prompt_ids"], output["prompt_mask"].bool(), strict=True)
+    return [ids[mask].tolist() for ids, mask in pairs]
