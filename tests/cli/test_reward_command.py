@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,10 @@ from typer.testing import CliRunner
 
 from stepcredit.cli.reward import reward
 from stepcredit.cli.told import told_in_one_line
+from stepcredit.rewards.base import Facts, Reward
+from stepcredit.rewards.registry import register_reward
 
+STOP = "where the first run is stopped"
 PROGRAM = """
 import typer
 from stepcredit.cli.reward import reward
@@ -201,5 +206,41 @@ def test_a_kill_leaves_the_output_untouched(tmp_path: Path) -> None:
     assert process.poll() is None
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "out.jsonl"]
+    names = [path.name for path in tmp_path.iterdir() if not path.name.startswith(".")]
+    assert sorted(names) == ["in.jsonl", "out.jsonl"]
     assert (tmp_path / "out.jsonl").read_text() == "kept"
+
+
+def test_a_stopped_run_goes_on_where_it_was(run: Run, tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    @register_reward("stopping")
+    @dataclass(frozen=True)
+    class Stopping(Reward):
+        """Even lengths are right; it is stopped at a text of its own."""
+
+        def rewards(self, texts: Sequence[str], facts: Sequence[Facts]) -> list[float]:
+            if STOP in texts and not (tmp_path / "go").exists():
+                raise KeyboardInterrupt
+            asked.extend(texts)
+            return [float(len(text) % 2 == 0) for text in texts]
+
+    rows = [{"group": i, "length": 1, "text": "a" * (i % 7) + str(i)} for i in range(4000)]
+    rows[3000]["text"] = STOP
+    write(tmp_path / "in.jsonl", rows)
+    arguments = ("in.jsonl", "-o", "out.jsonl", "--reward", "stopping", "--reward", "format")
+    ended = run(*arguments)
+    journal = ".out.jsonl.graded.sqlite"
+    told = f"what was graded is kept in {journal}: run the same command to go on\n"
+    assert (ended.code, ended.err) == (130, told)
+    first = len(asked)
+    assert 0 < first < 4000
+    (tmp_path / "go").touch()
+    ended = run(*arguments)
+    assert ended.err == f"stopping: kept by a run before: {first} of 4000 rows\n"
+    assert len(asked) == 4000
+    assert [each["outcome"] for each in read(tmp_path / "out.jsonl")] == [
+        float(len(row["text"]) % 2 == 0) for row in rows
+    ]
+    assert {each["format_ok"] for each in read(tmp_path / "out.jsonl")} == {False}
+    assert not (tmp_path / journal).exists()

@@ -468,7 +468,7 @@ def test_a_killed_run_goes_on_where_it_was(tmp_path: Path) -> None:
     assert (tmp_path / "out.jsonl").read_text() == "as it was"
     first = (tmp_path / "calls").read_text().count("so")
     assert 20 <= first < 60
-    assert (tmp_path / ".out.jsonl.scores.sqlite").exists()
+    assert (tmp_path / ".out.jsonl.scored.sqlite").exists()
     again = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True)
     assert (again.returncode, again.stdout, again.stderr) == (0, b"", b"")
     assert 60 <= (tmp_path / "calls").read_text().count("so") <= 61
@@ -488,7 +488,7 @@ def test_a_failing_signal_says_what_is_kept(
     write(tmp_path / "in.jsonl", texts(30))
     monkeypatch.setenv("FAIL_AT", "answer 12\n\nso 144")
     ended = run("score", "in.jsonl", "-o", "out.jsonl", *SLOW)
-    kept = "what was scored is kept in .out.jsonl.scores.sqlite: run the same command to go on"
+    kept = "what was scored is kept in .out.jsonl.scored.sqlite: run the same command to go on"
     failed = "in.jsonl:13: function: RuntimeError: the server went away"
     assert (ended.code, ended.err) == (1, f"{kept}\n{failed}\n")
     assert not (tmp_path / "out.jsonl").exists()

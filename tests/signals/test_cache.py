@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 from tests.signals.writers import Digits, texts, truth, write
 
+from stepcredit.data.store import ScoreStore, remove_store
 from stepcredit.errors import FileError, SettingError, SignalError
-from stepcredit.signals.cache import Cached, ScoreStore, key_of, remove_store
+from stepcredit.signals.cache import Cached, key_of
 from stepcredit.signals.responses import Response
 from stepcredit.signals.signal import Scored
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from stepcredit.cli.journal import journal_beside
 from stepcredit.cli.options import Imports, Input, import_modules, setting
 from stepcredit.cli.progress import counting_bar, progress_bar
 from stepcredit.cli.shape import Output
@@ -56,7 +57,7 @@ def reward(
     """Write the rollouts with an outcome, or a format and its gate, in the same order.
 
     All rows are checked before the first is graded. OUT may be IN; it is there whole or not at all,
-    and an older OUT survives a failure.
+    and what a stopped run had graded is kept: the same command goes on from there.
     """
     from stepcredit.rewards.files import reward_file
 
@@ -65,9 +66,12 @@ def reward(
     if answer is not None:
         given["answer"] = answer
     rules = named_rewards(names, given)
-    with progress_bar(source) as reading, counting_bar("grading") as told:
+    bars = progress_bar(source), counting_bar("grading")
+    with journal_beside(output, "graded") as journal, bars[0] as reading, bars[1] as told:
         try:
-            rows = reward_file(source, output, rules, text=text, told=told, reading=reading)
+            rows = reward_file(
+                source, output, rules, text=text, journal=journal, told=told, reading=reading
+            )
         except SettingError as error:
             raise SettingError(f"--reward: {error.reason}") from None
     for line in notes(rules, rows):

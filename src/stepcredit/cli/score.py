@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from stepcredit.cli.journal import journal_beside
 from stepcredit.cli.options import Imports, Input, import_modules, setting
 from stepcredit.cli.progress import counting_bar
 from stepcredit.cli.shape import Output
@@ -266,21 +267,14 @@ def kept(signal: Signal, output: str, cache: Path | None) -> Iterator[Signal]:
     Raises:
         SettingError: `--cache` with a signal whose scores depend on the other responses.
     """
-    from stepcredit.data.atomic import folder_of
-    from stepcredit.signals.cache import Cached, remove_store
+    from stepcredit.signals.cache import Cached
 
     if cache is not None and not signal.cacheable:
         raise SettingError(f"--cache: the scores of {signal.name} depend on the other responses")
     if cache is not None:
         yield Cached(signal, cache)
-    elif folder_of(output) is None or not signal.cacheable:
+    elif not signal.cacheable:
         yield signal
     else:
-        journal = Path(output).with_name(f".{Path(output).name}.scores.sqlite")
-        try:
-            yield Cached(signal, journal)
-        except BaseException:
-            if journal.exists():
-                say(f"what was scored is kept in {journal}: run the same command to go on")
-            raise
-        remove_store(journal)
+        with journal_beside(output, "scored") as journal:
+            yield signal if journal is None else Cached(signal, journal)
