@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from stepcredit.errors import SignalError
@@ -24,13 +26,23 @@ class Vocabulary:
 
     @classmethod
     def of(cls, tokenizer: Any, name: str | None = None) -> Vocabulary:
-        """A tokenizer's, or that of the tokenizer in a folder.
+        """A tokenizer's, or that of the tokenizer in a folder, which is read once.
 
         Raises:
             SignalError: it cannot be loaded.
         """
-        ids = load_tokenizer(tokenizer).get_vocab()
-        return cls(name or label_of(tokenizer), {index: token for token, index in ids.items()})
+        in_folder = isinstance(tokenizer, str | Path)
+        tokens = _in_folder(str(tokenizer)) if in_folder else _tokens(tokenizer)
+        return cls(name or label_of(tokenizer), tokens)
+
+
+@lru_cache(maxsize=8)
+def _in_folder(source: str) -> Mapping[int, str]:
+    return _tokens(load_tokenizer(source))
+
+
+def _tokens(tokenizer: Any) -> Mapping[int, str]:
+    return {index: token for token, index in tokenizer.get_vocab().items()}
 
 
 def check_vocabulary(policy: Vocabulary, other: Vocabulary) -> None:
