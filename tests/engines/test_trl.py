@@ -10,7 +10,6 @@ from trl import GRPOTrainer
 
 import stepcredit as sc
 from stepcredit.engines.trl import StepCreditGRPOTrainer
-from stepcredit.engines.trl_responses import SampledBatch
 from stepcredit.errors import EngineError
 
 
@@ -215,17 +214,6 @@ def test_a_trl_outside_the_tested_range_warns(monkeypatch):
         check_hooks(GRPOTrainer)
 
 
-def test_several_processes_are_refused(config):
-    from types import SimpleNamespace
-
-    from stepcredit.engines.trl_checks import check_settings
-
-    args = SimpleNamespace(**{**vars(config()), "world_size": 2})
-    with pytest.raises(EngineError) as refused:
-        check_settings(args, has_tools=False)
-    assert str(refused.value) == "world_size: 2 processes: credit needs whole groups; run one"
-
-
 def test_masking_truncated_completions_with_tools_is_refused(config):
     from stepcredit.engines.trl_checks import check_settings
 
@@ -302,18 +290,21 @@ def test_tool_tokens_get_no_credit_and_count_in_no_step(make_trainer, task):
 
 
 @pytest.mark.parametrize(
-    ("gate", "kept"),
-    [
-        (None, [True, False, True, True]),
-        (0.5, [True, False, False, True]),
-        (lambda completions, **_: [c == "b" for c in completions], [False, True, False, False]),
-    ],
+    ("gate", "kept"), [(None, [True, False, True, True]), (0.5, [True, False, False, True])]
 )
-def test_the_gate_is_the_format_reward_a_threshold_or_a_callable(make_trainer, gate, kept):
-    trainer = make_trainer(format_gate=gate)
-    rewards = torch.tensor([[0, 1.0, 0], [0, 0.0, 0], [0, 0.25, 0], [0, torch.nan, 0]])
-    sampled = SampledBatch([{}] * 4, list("1234"), list("abcd"), [[0]] * 4, rewards, [[0]] * 4)
-    assert trainer._format_ok(sampled, trainer._format(rewards)) == kept
+def test_the_gate_is_the_format_reward_or_a_threshold(make_trainer, gate, kept):
+    assert make_trainer(format_gate=gate)._format_ok([1.0, 0.0, 0.25, None]) == kept
+
+
+def test_the_gate_may_be_a_callable(make_trainer):
+    def gate(completion_ids, **_):
+        return [ids[0] % 2 == 0 for ids in completion_ids]
+
+    trainer = make_trainer(args={"max_steps": 2}, format_gate=gate)
+    trainer.train()
+    kept = [ids[0] % 2 == 0 for ids in trainer.credited.sampled.completion_ids]
+    assert trainer.credited.rollouts.format_ok.tolist() == kept
+    assert len(set(kept)) == 2
 
 
 def test_the_outcome_is_the_sum_of_the_rewards_that_are_not_the_format(make_trainer):

@@ -18,6 +18,7 @@ from torch import Tensor
 import stepcredit as sc
 from stepcredit.credit.metrics import clipped_share, stream_std
 from stepcredit.engines.trl_checks import check_hooks, check_loss, check_settings
+from stepcredit.engines.trl_processes import Share, gathered
 from stepcredit.engines.trl_responses import Asked, SampledBatch, prompt_ids_of
 from stepcredit.engines.trl_signals import Given, ask, check_sources, streams_of
 from stepcredit.errors import EngineError, MissingExtra
@@ -35,17 +36,22 @@ FormatGate = float | Callable[..., Sequence[bool]] | None
 class CreditedBatch:
     """A generation batch with its credit: kept by the trainer for logs, callbacks and tests.
 
+    With several processes, `rollouts` are those of all, so that groups are whole; the rest is this
+    process's own: its row i is rollout `first + i`.
+
     Args:
         sampled: what was generated.
         rollouts: the same as the core's input.
         advantages: (rollout, token), 0 off the trained mask.
         mask: (rollout, token), True = trained.
+        first: which of the rollouts row 0 is; 0 in a single process.
     """
 
     sampled: SampledBatch
     rollouts: sc.Rollouts
     advantages: Tensor
     mask: Tensor
+    first: int = 0
 
 
 class StepCreditGRPOTrainer(GRPOTrainer):
@@ -134,31 +140,55 @@ class StepCreditGRPOTrainer(GRPOTrainer):
         sampled = replace(sampled, prompt_ids=prompt_ids_of(output))
         trained = trained_mask(output)
         present = present_mask(output, sampled.completion_ids)
-        rollouts = sc.Rollouts(**self._fields(sampled, present))
-        advantages = self.estimator(rollouts).padded(present)
-        advantages = advantages.to(trained.device, torch.float32).masked_fill(~trained, 0.0)
+        count = len(sampled.completion_ids)
+        first = self.accelerator.process_index * count
+        share = gathered(self._share(sampled, present, trained, first))
+        rollouts = self._rollouts(share, sampled.rewards)
+        rows = self.estimator(rollouts).ragged()
+        own = torch.zeros(present.shape).masked_scatter_(present, torch.cat(rows[first:][:count]))
+        advantages = own.to(trained.device).masked_fill(~trained, 0.0)
         output["advantages"] = advantages
-        self.credited = CreditedBatch(sampled, rollouts, advantages, trained)
-        self._log_credit(self.credited, credit_metrics(self.estimator, rollouts))
+        self.credited = CreditedBatch(sampled, rollouts, advantages, trained, first)
+        self._log_credit(share, rows, credit_metrics(self.estimator, rollouts))
         return output
 
-    def _fields(self, sampled: SampledBatch, present: Tensor) -> dict[str, Any]:
-        """The batch as `sc.Rollouts` takes it; groups by position, as TRL's sampler has them."""
+    def _share(self, sampled: SampledBatch, present: Tensor, trained: Tensor, first: int) -> Share:
+        """This process's part of the batch, whose row 0 is rollout `first` of all."""
+        count = len(sampled.completion_ids)
+        outcomes = self._outcome(sampled.rewards)
+        own = None if outcomes is None else outcomes[first : first + count]
+        groups = self._groups(first + count)[first:]
+        asked = Asked(sampled, self._tokenizer, self.splitter, groups, own)
+        gate = self.format_gate
+        kept = gate(**sampled.as_arguments()) if callable(gate) else None
+        return Share(
+            lengths=present.sum(1).tolist(),
+            trained=trained.any(1).tolist(),
+            process=_streams(self.process_signal, asked, present),
+            logprobs=_streams(self.logprobs, asked, present),
+            format_ok=None if kept is None else [bool(ok) for ok in kept],
+        )
+
+    def _rollouts(self, share: Share, rewards: Tensor) -> sc.Rollouts:
+        """The batch of all processes as `sc.Rollouts`."""
+        format_ = self._format(rewards)
+        kept = self._format_ok(format_) if share.format_ok is None else share.format_ok
+        logprobs: Any = share.logprobs
+        return sc.Rollouts(
+            group=self._groups(len(share.lengths)),
+            lengths=share.lengths,
+            process=share.process,
+            logprobs=logprobs,
+            outcome=self._outcome(rewards),
+            format=format_,
+            format_ok=kept,
+        )
+
+    def _groups(self, count: int) -> list[int]:
+        """Groups by position over all processes, as TRL's sampler has them."""
         training = self._mode() == "train"
         size: Any = self.num_generations if training else self.num_generations_eval
-        count = len(sampled.completion_ids)
-        groups = [row // size for row in range(count)]
-        outcome, format_ = self._outcome(sampled.rewards), self._format(sampled.rewards)
-        asked = Asked(sampled, self._tokenizer, self.splitter, groups, outcome)
-        return {
-            "group": groups,
-            "lengths": present.sum(1).tolist(),
-            "process": _streams(self.process_signal, asked, present),
-            "logprobs": _streams(self.logprobs, asked, present),
-            "outcome": outcome,
-            "format": format_,
-            "format_ok": self._format_ok(sampled, format_),
-        }
+        return [row // size for row in range(count)]
 
     def _mode(self) -> str:
         model: Any = self.model
@@ -179,24 +209,20 @@ class StepCreditGRPOTrainer(GRPOTrainer):
             return None
         return _known(rewards[:, self.reward_func_names.index(self.format_reward)])
 
-    def _format_ok(
-        self, sampled: SampledBatch, format_: list[float | None] | None
-    ) -> list[bool] | None:
-        gate = self.format_gate
-        if callable(gate):
-            return [bool(kept) for kept in gate(**sampled.as_arguments())]
+    def _format_ok(self, format_: list[float | None] | None) -> list[bool] | None:
+        gate: Any = self.format_gate
         if format_ is None:
             return None
         if gate is None:
             return [value is None or value > 0 for value in format_]
         return [value is None or value >= gate for value in format_]
 
-    def _log_credit(self, batch: CreditedBatch, figures: dict[str, float]) -> None:
+    def _log_credit(self, share: Share, rows: Sequence[Tensor], figures: dict[str, float]) -> None:
         """The metrics, and TRL's table of completions, whose advantages are those before ours."""
         for name, value in figures.items():
             self._metrics[self._mode()][f"stepcredit/{name}"].append(value)
-        tokens = batch.mask.sum(1).clamp(min=1)
-        means = (batch.advantages.sum(1) / tokens).tolist()
+        pairs = zip(rows, share.trained, strict=True)
+        means = [float(row.mean()) if trained else 0.0 for row, trained in pairs]
         logged: Any = self._logs["advantages"]
         for _ in range(min(len(means), len(logged))):
             logged.pop()

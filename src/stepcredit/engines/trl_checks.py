@@ -87,7 +87,6 @@ def _refusals(args: Any, has_tools: bool) -> list[tuple[str, bool, str]]:
             args.mask_truncated_completions and has_tools,
             "hides which tokens of a truncated response are a tool's; leave it off with tools",
         ),
-        ("world_size", args.world_size > 1, "processes: credit needs whole groups; run one"),
     ]
 
 

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import torch
+from accelerate import PartialState
+from accelerate.utils import gather_object
 from torch import Tensor
 
 from stepcredit.errors import EngineError
@@ -69,6 +72,14 @@ class Asked:
             RolloutError: a completion that cannot be decoded or split, by its row.
         """
         return [self.splitter.split(self._response(row)) for row in range(len(self.groups))]
+
+    @cached_property
+    def everyones(self) -> tuple[list[Response], Tensor]:
+        """The responses of all processes, and which of them are this one's; called on each."""
+        parts = gather_object([self.responses])
+        before = sum(map(len, parts[: PartialState().process_index]))
+        own = torch.arange(before, before + len(self.responses))
+        return [response for part in parts for response in part], own
 
     def _response(self, row: int) -> Response:
         sampled = self.sampled

@@ -47,8 +47,11 @@ def ask(given: Source | Mapping[str, Source], asked: Asked) -> Any:
     """What a signal, a callable or each of several says of a batch."""
     if isinstance(given, Mapping):
         return {name: ask(source, asked) for name, source in given.items()}
-    if isinstance(given, Signal):
+    if isinstance(given, Signal) and given.cacheable:
         return given(asked.responses)
+    if isinstance(given, Signal):  # reads whole groups
+        responses, own = asked.everyones
+        return given(responses).take(own)
     return given(**asked.sampled.as_arguments())
 
 
@@ -61,7 +64,7 @@ def streams_of(given: Any, present: Tensor) -> Any:
         present: (rollout, token) bool, True on the tokens that are the model's own.
 
     Returns:
-        the same over trained tokens only: a step without a trained token is gone.
+        the same over trained tokens only, on the CPU: a step without a trained token is gone.
 
     Raises:
         EngineError: an answer of another form, or for another number of completions.
@@ -76,7 +79,7 @@ def _stream(given: Any, present: Tensor) -> Stream:
     if stream.counts.numel() != present.shape[0]:
         reason = f"answered for {stream.counts.numel()} completions of {present.shape[0]}"
         raise EngineError(reason, field="process_signal")
-    present = present.to(stream.counts.device)
+    stream = stream.to("cpu")
     if bool(present[:, 1:].le(present[:, :-1]).all()):
         return stream
     if isinstance(stream, sc.Steps):

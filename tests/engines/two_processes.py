@@ -1,0 +1,147 @@
+"""A short run whose completions depend on their place alone, to run in one process or in several.
+
+torchrun --nproc_per_node 2 two_processes.py FOLDER
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from random import Random
+from typing import Any
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import torch
+from datasets import Dataset
+from transformers import PrinterCallback, TrainerCallback
+from trl import GRPOConfig
+
+import stepcredit as sc
+from stepcredit.engines.trl import StepCreditGRPOTrainer
+from stepcredit.lab.arithmetic import build_tokenizer
+from stepcredit.lab.model import ModelSettings, build_model
+from stepcredit.signals import Regex
+from stepcredit.signals.prefixes import SharedPrefix
+from stepcredit.signals.programs import Program
+
+ROWS, GROUP, MINIBATCHES, GENERATIONS = 12, 4, 3, 2
+STREAMS = ("program", "tokens", "prefix", "mine")
+
+
+def drawn(seed: str, row: int) -> list[int]:
+    """A completion that shares beginnings with its group, longer in the batch's second half."""
+    draws = Random(f"{seed} {row}")
+    length = draws.randrange(3, 6) if row < ROWS // 2 else draws.randrange(5, 12)
+    return [draws.randrange(2) for _ in range(length)]
+
+
+def accuracy(completion_ids: Any, **_: Any) -> list[float]:
+    return [float(sum(ids)) / 3 for ids in completion_ids]
+
+
+def form(completion_ids: Any, **_: Any) -> list[float]:
+    return [float(ids[-1]) for ids in completion_ids]
+
+
+def mine(completion_ids: Any, **_: Any) -> Any:
+    return [([len(ids) - 1], [float(len(ids))]) for ids in completion_ids]
+
+
+def gate(completions: Any, completion_ids: Any, **_: Any) -> list[bool]:
+    return [ids[0] == 0 for ids in completion_ids]
+
+
+class Keep(TrainerCallback):
+    """What the trainer credited, generation by generation."""
+
+    trainer: Any
+    rows: list[dict[str, Any]]
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        batch = self.trainer.credited
+        if state.global_step % MINIBATCHES == 0:
+            lengths = [len(ids) for ids in batch.sampled.completion_ids]
+            groups = batch.rollouts.group_index[batch.first :][: len(lengths)]
+            self.rows.append(
+                {
+                    "ids": batch.sampled.completion_ids,
+                    "prompts": batch.sampled.prompts,
+                    "groups": groups.tolist(),
+                    "width": batch.advantages.shape[1],
+                    "advantages": [
+                        row[:length].tolist()
+                        for row, length in zip(batch.advantages, lengths, strict=True)
+                    ],
+                    "table": list(self.trainer._logs["advantages"])[-ROWS:],
+                }
+            )
+
+
+def train(folder: Path) -> dict[str, Any]:
+    """The run's record, of this process."""
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    tokenizer = build_tokenizer()
+    program = Program(lambda r: [len(s) + r.facts["bonus"] for s in r.step_texts])
+    tokens = Program(lambda r: [i / 7 for i in r.token_ids], per="tokens")
+    signals = {"program": program, "tokens": tokens, "prefix": SharedPrefix(), "mine": mine}
+
+    def rollout(prompts: list[str], trainer: Any) -> dict[str, Any]:
+        first = trainer.accelerator.process_index * len(prompts)
+        seed = f"step {trainer.state.global_step}"
+        return {
+            "prompt_ids": [tokenizer(prompt).input_ids for prompt in prompts],
+            "completion_ids": [drawn(seed, first + i) for i in range(len(prompts))],
+            "logprobs": None,
+        }
+
+    torch.manual_seed(0)
+    trainer = StepCreditGRPOTrainer(
+        model=build_model(tokenizer, ModelSettings(width=16, layers=1, heads=1, feed_forward=16)),
+        reward_funcs=[accuracy, form],
+        args=GRPOConfig(
+            output_dir=str(folder),
+            max_steps=MINIBATCHES * GENERATIONS,
+            per_device_train_batch_size=ROWS // MINIBATCHES // processes,
+            steps_per_generation=MINIBATCHES,
+            gradient_accumulation_steps=1,
+            num_generations=GROUP,
+            max_completion_length=12,
+            use_cpu=True,
+            bf16=False,
+            gradient_checkpointing=False,
+            dataloader_pin_memory=False,
+            report_to="none",
+            save_strategy="no",
+            logging_steps=MINIBATCHES,
+            disable_tqdm=True,
+        ),
+        train_dataset=Dataset.from_list([{"prompt": f"{n}+1=", "bonus": n} for n in range(9)]),
+        processing_class=tokenizer,
+        estimator=sc.PASS(weights={**dict.fromkeys(STREAMS, 0.5), "outcome": 1.0, "format": 0.3}),
+        process_signal=signals,
+        outcome_reward="accuracy",
+        format_reward="form",
+        format_gate=gate,
+        splitter=Regex(pattern="1"),
+        rollout_func=rollout,
+    )
+    trainer.remove_callback(PrinterCallback)
+    keep = Keep()
+    keep.trainer, keep.rows = trainer, []
+    trainer.add_callback(keep)
+    trainer.train()
+    shown = [
+        {name: value for name, value in entry.items() if name.startswith("stepcredit/")}
+        for entry in trainer.state.log_history
+    ]
+    accelerator = trainer.accelerator
+    world, rank = accelerator.num_processes, accelerator.process_index
+    return {"world": world, "rank": rank, "generations": keep.rows, "metrics": shown}
+
+
+if __name__ == "__main__":
+    target = Path(sys.argv[1])
+    record = train(target / "output")
+    torch.save(record, target / f"rank-{record['rank']}.pt")
