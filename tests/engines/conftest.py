@@ -67,15 +67,21 @@ def config(tmp_path):
 
 @pytest.fixture
 def make_trainer(task, config):
-    """A maker of trainers; keywords of StepCreditGRPOTrainer override, `args` are GRPOConfig's."""
+    """A maker of trainers; keywords of StepCreditGRPOTrainer override, `args` are GRPOConfig's.
 
-    def make(args: dict[str, Any] | None = None, **changes: Any) -> StepCreditGRPOTrainer:
+    `config` is a whole config instead.
+    """
+    grpo_config = config
+
+    def make(
+        args: dict[str, Any] | None = None, *, config: Any = None, **changes: Any
+    ) -> StepCreditGRPOTrainer:
         torch.manual_seed(0)
         prompts = [{"prompt": p.prompt} for p in problems(16)]
         settings = {
             "model": build_model(task.tokenizer, TINY),
             "reward_funcs": task.reward_functions(),
-            "args": config(**(args or {})),
+            "args": grpo_config(**(args or {})) if config is None else config,
             "train_dataset": Dataset.from_list(prompts),
             "processing_class": task.tokenizer,
             "estimator": sc.PASS(weights=(1.0, 1.0, 0.3), clip=5.0, gate=False),

@@ -18,11 +18,12 @@ from torch import Tensor
 import stepcredit as sc
 from stepcredit.credit.metrics import clipped_share, stream_std
 from stepcredit.engines.trl_checks import check_hooks, check_loss, check_settings
+from stepcredit.engines.trl_config import credit_settings
 from stepcredit.engines.trl_processes import Share, gathered
 from stepcredit.engines.trl_responses import Asked, SampledBatch, prompt_ids_of
 from stepcredit.engines.trl_signals import Given, ask, check_sources, streams_of
 from stepcredit.errors import EngineError, MissingExtra
-from stepcredit.signals.splitting import BlankLine, Splitter
+from stepcredit.signals.splitting import Splitter
 
 try:
     from trl.trainer.grpo_trainer import GRPOTrainer
@@ -57,8 +58,10 @@ class CreditedBatch:
 class StepCreditGRPOTrainer(GRPOTrainer):
     """TRL's GRPOTrainer whose advantages are an estimator's, one a token.
 
+    With `args` a `StepCreditConfig`, what is not given here is as it says there.
+
     Args:
-        estimator: an estimator, or its method name.
+        estimator: an estimator, or its method name; PASS where neither place names one.
         process_signal: a `stepcredit.signals.Signal`; or a callable, called as (prompts=,
             completions=, completion_ids=, inputs=), that gives `sc.Steps` or `sc.Tokens`, a list of
             (step_ends, step_scores) pairs, or {name: any of these}; or {name: any of either}. Ends
@@ -92,7 +95,7 @@ class StepCreditGRPOTrainer(GRPOTrainer):
     def __init__(
         self,
         *args: Any,
-        estimator: sc.Estimator | str = "pass",
+        estimator: sc.Estimator | str | None = None,
         process_signal: Given = None,
         outcome_reward: str | None = None,
         format_reward: str | None = None,
@@ -101,25 +104,39 @@ class StepCreditGRPOTrainer(GRPOTrainer):
         splitter: Splitter | None = None,
         **kwargs: Any,
     ) -> None:
-        self.estimator = sc.estimator(estimator) if isinstance(estimator, str) else estimator
-        check_sources(process_signal, logprobs)
-        self.process_signal, self.logprobs = process_signal, logprobs
-        self.splitter = BlankLine(inside="extend") if splitter is None else splitter
-        self.outcome_reward, self.format_reward = outcome_reward, format_reward
-        self.format_gate = format_gate
-        self.credited: CreditedBatch | None = None
-        self._sampled: SampledBatch | None = None
-        check_hooks(GRPOTrainer)
         config = kwargs.get("args", args[2] if len(args) > 2 else None)
+        given = {
+            "estimator": estimator,
+            "process_signal": process_signal,
+            "outcome_reward": outcome_reward,
+            "format_reward": format_reward,
+            "format_gate": format_gate,
+            "splitter": splitter,
+        }
+        self._set_credit(credit_settings(config, given), logprobs)
+        check_hooks(GRPOTrainer)
         if config is not None:
             check_settings(config, has_tools=bool(kwargs.get("tools")))
         super().__init__(*args, **kwargs)
         check_settings(self.args, has_tools=bool(self.tools))
-        for setting, name in (("outcome_reward", outcome_reward), ("format_reward", format_reward)):
+        for setting in ("outcome_reward", "format_reward"):
+            name = getattr(self, setting)
             if name is not None and name not in self.reward_func_names:
                 names = ", ".join(self.reward_func_names)
                 raise EngineError(f"no reward function {name!r}, there are: {names}", field=setting)
         check_loss(self)
+
+    def _set_credit(self, chosen: dict[str, Any], logprobs: Given) -> None:
+        check_sources(chosen["process_signal"], logprobs)
+        self.estimator: sc.Estimator = chosen["estimator"]
+        self.process_signal: Given = chosen["process_signal"]
+        self.logprobs = logprobs
+        self.outcome_reward: str | None = chosen["outcome_reward"]
+        self.format_reward: str | None = chosen["format_reward"]
+        self.format_gate: FormatGate = chosen["format_gate"]
+        self.splitter: Splitter = chosen["splitter"]
+        self.credited: CreditedBatch | None = None
+        self._sampled: SampledBatch | None = None
 
     def _calculate_rewards(
         self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any

@@ -1,0 +1,157 @@
+"""`StepCreditConfig`: from YAML to the trainer."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from dataclasses import fields
+
+import pytest
+from trl import GRPOConfig, TrlParser
+
+import stepcredit as sc
+from stepcredit.engines.trl_config import StepCreditConfig
+from stepcredit.errors import EngineError
+from stepcredit.signals import BlankLine, Newline, Regex
+from stepcredit.signals.programs import Arithmetic
+
+YAML = """\
+output_dir: {folder}
+max_steps: 2
+per_device_train_batch_size: 4
+steps_per_generation: 2
+num_generations: 4
+max_completion_length: 12
+use_cpu: true
+bf16: false
+gradient_checkpointing: false
+report_to: none
+save_strategy: "no"
+disable_tqdm: true
+estimator: pass
+estimator_fields:
+  weights: {{process: 0.5, outcome: 1.0, format: 0.25}}
+  k: 0.9
+  clip: 4.0
+process_signal: arithmetic
+process_signal_fields: {{neutral: 0.75}}
+outcome_reward: accuracy
+format_reward: format_reward
+format_gate: 0.5
+splitter: regex
+splitter_fields: {{pattern: '\\d'}}
+"""
+
+
+@pytest.fixture
+def parsed(tmp_path):
+    """The YAML's config, with flags of the command line after it."""
+    path = tmp_path / "recipe.yaml"
+    path.write_text(YAML.format(folder=tmp_path / "out"))
+
+    def parse(*flags):
+        parser = TrlParser(StepCreditConfig)
+        return parser.parse_args_and_config(["--config", str(path), *flags])[0]
+
+    return parse
+
+
+@pytest.fixture
+def bare(config):
+    """A maker of StepCreditConfig with the settings of the other tests."""
+
+    def make(**changes):
+        plain = config()
+        known = {f.name: getattr(plain, f.name) for f in fields(GRPOConfig) if f.init}
+        known |= {"generation_batch_size": None, "bf16": False}
+        return StepCreditConfig(**{**known, **changes})
+
+    return make
+
+
+def test_yaml_reaches_the_trainer(parsed, make_trainer):
+    trainer = make_trainer(
+        args=None,
+        config=parsed(),
+        estimator=None,
+        process_signal=None,
+        outcome_reward=None,
+        format_reward=None,
+    )
+    weights = {"process": 0.5, "outcome": 1.0, "format": 0.25}
+    assert trainer.estimator == sc.PASS(weights=weights, k=0.9, clip=4.0)
+    assert trainer.process_signal == Arithmetic(neutral=0.75)
+    assert (trainer.outcome_reward, trainer.format_reward) == ("accuracy", "format_reward")
+    assert trainer.format_gate == 0.5
+    assert trainer.splitter == Regex(pattern=r"\d", inside="extend")
+    trainer.train()
+    assert trainer.credited.rollouts.streams["process"].counts.sum() > 8
+
+
+def test_a_keyword_wins_over_the_config(parsed, make_trainer):
+    trainer = make_trainer(
+        config=parsed(),
+        estimator="grpo",
+        process_signal=len,
+        outcome_reward="task_reward",
+        format_reward=None,
+        format_gate=0.125,
+        splitter=Newline(),
+    )
+    assert trainer.estimator == sc.GRPO()
+    assert trainer.process_signal is len
+    assert (trainer.outcome_reward, trainer.format_reward) == ("task_reward", "format_reward")
+    assert (trainer.format_gate, trainer.splitter) == (0.125, Newline())
+
+
+def test_flags_win_over_yaml(parsed):
+    changed = parsed("--estimator", "pure", "--estimator_fields", '{"temperature": 0.2}')
+    assert changed.credit()["estimator"] == sc.PURE(temperature=0.2)
+    assert changed.format_gate == 0.5
+
+
+def test_without_settings_it_is_pass_on_paragraphs(make_trainer, bare):
+    nothing = dict.fromkeys(("estimator", "process_signal", "outcome_reward", "format_reward"))
+    for trainer in (make_trainer(**nothing), make_trainer(config=bare(), **nothing)):
+        assert trainer.estimator == sc.PASS()
+        assert trainer.splitter == BlankLine(inside="extend")
+        assert trainer.process_signal is trainer.outcome_reward is trainer.format_reward is None
+
+
+def test_every_field_of_ours_has_help_that_argparse_can_show():
+    known = {field.name for field in fields(GRPOConfig)}
+    own = [field for field in fields(StepCreditConfig) if field.name not in known]
+    assert len(own) == 9
+    for field in own:
+        parser = ArgumentParser()
+        parser.add_argument(f"--{field.name}", help=field.metadata["help"])
+        assert field.metadata["help"].endswith(".")
+        assert field.metadata["help"][:20] in parser.format_help()
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"estimator": "pas"}, "estimator: unknown method 'pas', did you mean 'pass'?"),
+        (
+            {"estimator_fields": {"kk": 1}},
+            "estimator_fields.kk: pass has no such field, did you mean 'k'?",
+        ),
+        ({"estimator_fields": "k=1"}, "estimator_fields: expected fields, got 'k=1'"),
+        (
+            {"splitter_fields": {"inside": "cut"}},
+            "splitter_fields.inside: expected one of refuse, extend, got 'cut'",
+        ),
+        (
+            {"process_signal_fields": {"neutral": 1.0}},
+            "process_signal_fields: fields of no signal: name it (process_signal)",
+        ),
+        (
+            {"process_signal": "arithmetics"},
+            "process_signal: unknown signal 'arithmetics', did you mean 'arithmetic'?",
+        ),
+    ],
+)
+def test_settings_refused_name_their_key(bare, changes, line):
+    with pytest.raises(EngineError) as refused:
+        bare(**changes)
+    assert str(refused.value) == line
