@@ -81,6 +81,36 @@ def test_the_loss_gets_the_estimators_advantages_row_by_row(make_trainer, seen):
     assert rows == 8
 
 
+@pytest.mark.parametrize(
+    ("args", "losses"),
+    [
+        ({"num_iterations": 2, "max_steps": 4}, 4),
+        ({"gradient_accumulation_steps": 2, "steps_per_generation": 4, "max_steps": 2}, 4),
+        ({"num_iterations": 2, "gradient_accumulation_steps": 2, "max_steps": 2}, 4),
+    ],
+)
+def test_every_pass_and_slice_of_a_generation_keeps_its_rows_credit(
+    make_trainer, seen, args, losses
+):
+    trainer = make_trainer(args=args)
+    trainer.train()
+    batch = trainer.credited
+    credited = {}
+    for ids, row in zip(batch.sampled.completion_ids, batch.advantages, strict=True):
+        credited.setdefault(tuple(ids), []).append(row[: len(ids)].tolist())
+    assert len(seen) == losses
+    rows = 0
+    for inputs in seen:
+        lengths = inputs["completion_mask"].sum(1).tolist()
+        for ids, length, row in zip(
+            inputs["completion_ids"].tolist(), lengths, inputs["advantages"].tolist(), strict=True
+        ):
+            assert row[:length] in credited[tuple(ids[:length])]
+            rows += 1
+    passes = args.get("num_iterations", 1)
+    assert rows == passes * len(batch.sampled.completion_ids)
+
+
 def test_groups_are_the_samplers_even_where_prompts_repeat(make_trainer):
     from datasets import Dataset
 

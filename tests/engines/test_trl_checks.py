@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
+
 import pytest
 import trl
 from trl import GRPOTrainer
 
 from stepcredit.engines.trl_checks import check_hooks, check_settings
-from stepcredit.errors import EngineError
+from stepcredit.errors import EngineError, MissingExtra
 
 
 @pytest.mark.parametrize(
@@ -123,3 +126,11 @@ def test_an_unknown_reward_name_is_refused(make_trainer):
         "outcome_reward: no reward function 'accurracy', there are: accuracy, format_reward, "
         "task_reward"
     )
+
+
+def test_without_trl_the_extra_is_named(monkeypatch):
+    monkeypatch.delitem(sys.modules, "stepcredit.engines.trl", raising=False)
+    monkeypatch.setitem(sys.modules, "trl.trainer.grpo_trainer", None)
+    with pytest.raises(MissingExtra) as refused:
+        importlib.import_module("stepcredit.engines.trl")
+    assert str(refused.value) == "trl: needs the extra: pip install 'stepcredit[train]'"

@@ -15,6 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from stepcredit.errors import MissingExtra
+
+try:
+    from trl.trainer.grpo_trainer import GRPOTrainer
+except ImportError as error:  # pragma: no cover - needs an environment without the extra
+    raise MissingExtra("needs the extra: pip install 'stepcredit[train]'", field="trl") from error
+
 import stepcredit as sc
 from stepcredit.credit.metrics import clipped_share, stream_std
 from stepcredit.engines.trl_checks import check_hooks, check_loss, check_settings
@@ -22,13 +29,8 @@ from stepcredit.engines.trl_config import credit_settings
 from stepcredit.engines.trl_processes import Share, gathered
 from stepcredit.engines.trl_responses import Asked, SampledBatch, prompt_ids_of
 from stepcredit.engines.trl_signals import Given, ask, check_sources, streams_of
-from stepcredit.errors import EngineError, MissingExtra
+from stepcredit.errors import EngineError
 from stepcredit.signals.splitting import Splitter
-
-try:
-    from trl.trainer.grpo_trainer import GRPOTrainer
-except ImportError as error:  # pragma: no cover - needs an environment without the extra
-    raise MissingExtra("needs the extra: pip install 'stepcredit[train]'", field="trl") from error
 
 FormatGate = float | Callable[..., Sequence[bool]] | None
 
