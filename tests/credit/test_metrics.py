@@ -1,0 +1,438 @@
+"""The metrics of training, against loops over plain lists, and what must change nothing."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import defaultdict
+from random import Random
+from statistics import fmean, pstdev
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.credit.padding import pad, padded_rollouts
+from tests.credit.strategies import Rows, batches, build, examples, random_rows
+from tests.reference import trained
+
+import stepcredit as sc
+from stepcredit.credit.metrics import clipped_share, safe_name, stream_std, training_metrics
+from stepcredit.credit.metrics_texts import cut_steps
+from stepcredit.errors import RolloutError
+
+STREAMS = {"process": 1.0, "judge": 0.5, "teacher": 0.25, "outcome": 1.0, "format": 0.5}
+ESTIMATORS = {
+    "pass": sc.PASS(),
+    "pass-clipped": sc.PASS(k=0.0, clip=0.5),
+    "pass-sign-runs": sc.PASS(chunks="sign_runs", gate=False),
+    "pass-streams": sc.PASS(weights=STREAMS | {"critic": 0.5}, scope="process"),
+    "pass-min": sc.PASSMin(),
+    "grpo-process": sc.ProcessGRPO(),
+    "grpo": sc.GRPO(),
+}
+every = pytest.mark.parametrize("estimator", ESTIMATORS.values(), ids=ESTIMATORS.keys())
+some = examples(15)
+SENTENCES = ("So 3+4=7.", "so  3+4=7.\n", "---", "Wait, is it?", "However, however.", "await", " ")
+REFLECTIVE = ("wait", "however", "alternatively", "recheck", "let me check")
+
+
+def drawn(data: st.DataObject, estimator: sc.Estimator) -> Rows:
+    outcome = "known" if isinstance(estimator, sc.GRPO) else "maybe"
+    return data.draw(batches(outcome=outcome))
+
+
+def with_texts(rows: Rows, rng: Random) -> tuple[Rows, list[list[str]] | None]:
+    """A text for each step that the rows' own step signal scores."""
+    if not any("step_ends" in row for row in rows):
+        return rows, None
+    return rows, [[rng.choice(SENTENCES) for _ in row.get("step_ends", [])] for row in rows]
+
+
+def metrics(rows: Rows, estimator: sc.Estimator, **options: Any) -> dict[str, float]:
+    return training_metrics(build(rows), estimator, **options)
+
+
+def same(got: dict[str, float], want: dict[str, float]) -> None:
+    assert got.keys() == want.keys()
+    for name, value in want.items():
+        assert got[name] == pytest.approx(value, rel=1e-5, abs=1e-6), name
+
+
+# Reference: loops
+
+
+def silent(rows: Rows, stream: str) -> Rows:
+    """The rows with a stream's values at 0, as they would stand in a file."""
+    out = []
+    for row in rows:
+        new = dict(row)
+        if stream == "process":
+            for field in ("step_scores", "token_scores"):
+                if field in row:
+                    new[field] = [0.0] * len(row[field])
+        elif stream == "logprobs":
+            new |= {f: [0.0] * len(v) for f, v in row.items() if f.endswith("_logprobs")}
+        elif stream in ("outcome", "format"):
+            new |= {stream: 0.0} if row.get(stream) is not None else {}
+        elif stream in row.get("signals", {}):
+            signal = row["signals"][stream]
+            field = "advantages" if "advantages" in signal else "scores"
+            signals = {**row["signals"], stream: {**signal, field: [0.0] * len(signal[field])}}
+            new["signals"] = signals
+        out.append(new)
+    return out
+
+
+def flat(ragged: list[torch.Tensor]) -> list[float]:
+    return [value for row in ragged for value in row.tolist()]
+
+
+def names_of(rows: Rows) -> list[str]:
+    streams = dict.fromkeys(name for row in rows for name in trained(row).streams)
+    known = [n for n in ("outcome", "format") if any(row.get(n) is not None for row in rows)]
+    return [*streams, *known]
+
+
+def by_group(rows: Rows, values: list[Any]) -> dict[str, list[Any]]:
+    found: dict[str, list[Any]] = defaultdict(list)
+    for row, value in zip(rows, values, strict=True):
+        found[row["group"]].append(value)
+    return found
+
+
+def loop_streams(rows: Rows, plain: sc.Estimator) -> dict[str, float]:
+    whole = flat(plain(build(rows)).ragged())
+    moved: dict[str, float] = {}
+    found: dict[str, float] = {}
+    for name in [*names_of(rows), "logprobs"]:
+        other = flat(plain(build(silent(rows, name))).ragged())
+        moved[name] = fmean(abs(a - b) for a, b in zip(whole, other, strict=True))
+    total = math.fsum(moved.values())
+    if total > 0:
+        found |= {f"share/{name}": value / total for name, value in moved.items()}
+    plainly = [trained(row) for row in rows]
+    for name in names_of(rows):
+        if name in ("outcome", "format"):
+            scored = [[] if row.get(name) is None else [row[name]] for row in rows]
+        else:
+            scored = [r.streams[name].scores if name in r.streams else [] for r in plainly]
+        pooled = [[x for part in parts for x in part] for parts in by_group(rows, scored).values()]
+        several = [pstdev(values) ** 2 for values in pooled if len(values) > 1]
+        if several:
+            found[f"variance/{name}"] = fmean(several)
+        if name not in ("outcome", "format") and (pairs := loop_pairs(rows, scored)):
+            found[f"agreement/{name}"] = fmean(pairs)
+    return found
+
+
+def loop_pairs(rows: Rows, scored: list[list[float]]) -> list[float]:
+    pairs = []
+    for i, right in enumerate(rows):
+        for j, wrong in enumerate(rows):
+            if right["group"] != wrong["group"] or not scored[i] or not scored[j]:
+                continue
+            if (right["outcome"] or 0) <= 0 or wrong["outcome"] is None or wrong["outcome"] > 0:
+                continue
+            gap = fmean(scored[i]) - fmean(scored[j])
+            pairs.append(0.5 if abs(gap) < 1e-7 else float(gap > 0))
+    return pairs
+
+
+def loop_credit(rows: Rows, estimator: sc.Estimator, plain: sc.Estimator) -> dict[str, float]:
+    whole = [row.tolist() for row in plain(build(rows)).ragged()]
+    chunks = len(plain.explain(build(rows)).rows)
+    tokens = sum(row["length"] for row in rows)
+    found = {
+        "chunks_a_response": chunks / len(rows),
+        "tokens_a_chunk": tokens / chunks,
+        "path_density": fmean(row[0] for row in whole),
+        "format_gated_share": 0.0,
+        "clipped_share": 0.0,
+    }
+    groups = by_group(rows, whole).values()
+    zero = [all(v == 0 for row in group for v in row) for group in groups]
+    found["zero_advantage_group_share"] = sum(zero) / len(zero)
+    if getattr(estimator, "gate", False):
+        found["format_gated_share"] = fmean(not row["format_ok"] for row in rows)
+    if estimator.clip is not None:
+        found["clipped_share"] = sum(abs(v) > estimator.clip for r in whole for v in r) / tokens
+    return found | loop_correlation(rows, whole)
+
+
+def loop_correlation(rows: Rows, whole: list[list[float]]) -> dict[str, float]:
+    paid, long = [], []
+    for group in by_group(rows, whole).values():
+        means, sizes = [fmean(row) for row in group], [len(row) for row in group]
+        paid += [value - fmean(means) for value in means]
+        long += [size - fmean(sizes) for size in sizes]
+    top = max(abs(fmean(row)) for row in whole)
+    paid = [0.0 if abs(v) <= 1e-9 * top else v for v in paid]
+    size = math.sqrt(math.fsum(p * p for p in paid) * math.fsum(x * x for x in long))
+    if size == 0:
+        return {}
+    covariance = math.fsum(p * x for p, x in zip(paid, long, strict=True))
+    return {"advantage_length_correlation": covariance / size}
+
+
+def loop_lengths(rows: Rows, has_steps: bool) -> dict[str, float]:
+    sizes = {"length": [row["length"] for row in rows]}
+    if has_steps:
+        sizes["steps"] = [len(row.get("step_ends", [])) for row in rows]
+    chosen = {
+        "": [True] * len(rows),
+        "_right": [(row["outcome"] or 0) > 0 for row in rows],
+        "_wrong": [row["outcome"] is not None and row["outcome"] <= 0 for row in rows],
+    }
+    return {
+        name + of: fmean(v for v, kept in zip(values, mask, strict=True) if kept)
+        for name, values in sizes.items()
+        for of, mask in chosen.items()
+        if any(mask)
+    }
+
+
+def loop_texts(rows: Rows, steps: list[list[str]], estimator: sc.Estimator) -> dict[str, float]:
+    advantages = estimator(build(rows)).ragged()
+    again, empty, filler, other = 0, 0, [], []
+    for row, texts, values in zip(rows, steps, advantages, strict=True):
+        for place, text in enumerate(texts):
+            before = [t.lower().split() for t in texts[:place]]
+            repeated = text.lower().split() in before
+            blank = re.search(r"[A-Za-z0-9]", text) is None
+            again, empty = again + repeated, empty + blank
+            paid = float(values[row["step_ends"][place]])
+            (filler if repeated or blank else other).append(paid)
+    count = len(filler) + len(other)
+    found = {}
+    if count:
+        found = {"repeated_step_share": again / count, "contentless_step_share": empty / count}
+    if filler and other:
+        found["filler_gap"] = fmean(filler) - fmean(other)
+    words = [w for row in steps for w in re.findall(r"[a-z]+", " ".join(row).lower())]
+    found["reflection_words"] = sum(word in REFLECTIVE for word in words) / len(rows)
+    return found
+
+
+def expected(
+    rows: Rows, estimator: sc.Estimator, steps: list[list[str]] | None
+) -> dict[str, float]:
+    plain = type(estimator)(**{**vars(estimator), "clip": None})
+    found = loop_streams(rows, plain) | loop_credit(rows, estimator, plain)
+    has_steps = any("process" in names_of([row]) and "step_ends" in row for row in rows)
+    judged = [r["signals"]["judge"]["ends"] for r in rows if "judge" in r.get("signals", {})]
+    assert has_steps or not judged
+    found |= loop_lengths(rows, has_steps)
+    return found if steps is None else found | loop_texts(rows, steps, estimator)
+
+
+# Tests
+
+
+@every
+@some
+@given(data=st.data(), seed=st.integers(0, 2**20))
+def test_all_metrics_equal_loops(estimator: sc.Estimator, data: st.DataObject, seed: int) -> None:
+    rows, steps = with_texts(drawn(data, estimator), Random(seed))
+    texts = None if steps is None else [" ".join(row) for row in steps]
+    got = metrics(rows, estimator, steps=steps, texts=texts)
+    stds = {name: got.pop(name) for name in list(got) if name.endswith("_std")}
+    same(got, expected(rows, estimator, steps))
+    assert all(map(math.isfinite, [*got.values(), *stds.values()]))
+    plain = stream_std(estimator, build(rows))
+    assert stds == pytest.approx({f"{name}_std": std for name, std in plain.items()}, abs=1e-12)
+
+
+@every
+@some
+@given(data=st.data())
+def test_stds_equal_loops(estimator: sc.Estimator, data: st.DataObject) -> None:
+    rows = drawn(data, estimator)
+    plain = type(estimator)(**{**vars(estimator), "clip": None})
+    whole = flat(plain(build(rows)).ragged())
+    process = rows
+    for name in names_of(rows):
+        process = process if name in ("outcome", "format") else silent(process, name)
+    found = {"advantage": pstdev(whole)}
+    others = {"process": process, **{n: silent(rows, n) for n in ("outcome", "format")}}
+    for name, quiet in others.items():
+        other = flat(plain(build(quiet)).ragged())
+        found[name] = pstdev([a - b for a, b in zip(whole, other, strict=True)])
+    assert stream_std(estimator, build(rows)) == pytest.approx(found, rel=1e-6, abs=1e-7)
+
+
+@every
+@some
+@given(data=st.data(), seed=st.integers(0, 2**20))
+def test_row_order_changes_nothing(estimator: sc.Estimator, data: st.DataObject, seed: int) -> None:
+    rows, steps = with_texts(drawn(data, estimator), Random(seed))
+    order = Random(seed).sample(range(len(rows)), len(rows))
+    moved = None if steps is None else [steps[i] for i in order]
+    same(
+        metrics([rows[i] for i in order], estimator, steps=moved),
+        metrics(rows, estimator, steps=steps),
+    )
+
+
+@some
+@given(data=st.data(), seed=st.integers(0, 2**20))
+def test_padding_changes_nothing(data: st.DataObject, seed: int) -> None:
+    rows = data.draw(batches(signals=("steps", "tokens")))
+    padded = padded_rollouts(rows, pad(rows, Random(seed)))
+    same(training_metrics(padded, sc.PASS()), metrics(rows, sc.PASS()))
+
+
+@every
+@some
+@given(data=st.data(), seed=st.integers(0, 2**20))
+def test_a_batch_beside_its_copy_keeps_its_metrics(
+    estimator: sc.Estimator, data: st.DataObject, seed: int
+) -> None:
+    rows, steps = with_texts(drawn(data, estimator), Random(seed))
+    double = rows + [row | {"group": f"{row['group']} again"} for row in rows]
+    twice = None if steps is None else steps + steps
+    same(metrics(double, estimator, steps=twice), metrics(rows, estimator, steps=steps))
+
+
+def test_huge_values_leave_a_neighbours_parts_alone() -> None:
+    rows = random_rows(Random(0), [4], outcome="known", gate=False)
+    loud = [
+        row | {"group": "loud", "step_scores": [1e30 * (i + 1)] * len(row["step_scores"])}
+        for i, row in enumerate(rows)
+    ]
+    alone, beside = metrics(rows, sc.PASS()), metrics(rows + loud, sc.PASS())
+    assert beside["zero_advantage_group_share"] == alone["zero_advantage_group_share"]
+    quiet = metrics(loud, sc.PASS())["advantage_length_correlation"]
+    bound = sorted((quiet, alone["advantage_length_correlation"]))
+    assert bound[0] - 1e-6 <= beside["advantage_length_correlation"] <= bound[1] + 1e-6
+
+
+@every
+@pytest.mark.parametrize("signal", ["steps", "tokens", "streams"])
+def test_degenerate_batches_give_finite_numbers(estimator: sc.Estimator, signal: str) -> None:
+    for sizes in ([1], [2], [1, 1]):
+        for options in ({"max_length": 1}, {"gate": False}, {"kind": "equal"}):
+            rows = random_rows(Random(3), sizes, signal, outcome="known", **options)
+            found = metrics(rows, estimator)
+            assert all(map(math.isfinite, found.values())), found
+            assert "filler_gap" not in found
+
+
+def test_a_batch_without_a_signal_leaves_out_what_is_unknown() -> None:
+    found = training_metrics(sc.Rollouts(group=[0, 0], lengths=[2, 3]), sc.PASS())
+    assert found == {
+        **{f"{name}_std": 0.0 for name in ("advantage", "process", "outcome", "format")},
+        "chunks_a_response": 1.0,
+        "tokens_a_chunk": 2.5,
+        "path_density": 0.0,
+        "zero_advantage_group_share": 1.0,
+        "format_gated_share": 0.0,
+        "clipped_share": 0.0,
+        "length": 2.5,
+    }
+
+
+def test_no_name_holds_what_verl_reduces_by() -> None:
+    rng = Random(1)
+    rows = random_rows(rng, [4, 4], outcome="known")
+    base = build(rows)
+    steps = base.streams["process"]
+    odd = dict.fromkeys(("gemini", "SUMMARY", "maxwell", "minimum", "process"), steps)
+    found = training_metrics(
+        base.with_streams(odd),
+        sc.PASS(weights={"gemini": 1.0, "maxwell": 1.0, "outcome": 1.0, "format": 1.0}),
+        steps=[[rng.choice(SENTENCES) for _ in row["step_ends"]] for row in rows],
+        texts=["wait"] * len(rows),
+        truncated=[False] * len(rows),
+    )
+    assert len([name for name in found if name.startswith("share/")]) == 8
+    assert {"filler_gap", "reflection_words", "truncated_share", "steps_right"} <= found.keys()
+    for name in found:
+        assert not re.search("min|max|sum", name.lower()), name
+    assert safe_name("share/gemini") == "share/gem-ini"
+
+
+@every
+def test_advantages_at_hand_give_the_same(estimator: sc.Estimator) -> None:
+    rollouts = build(random_rows(Random(5), [4, 3], outcome="known"))
+    again = training_metrics(rollouts, estimator, advantages=estimator(rollouts))
+    assert again == training_metrics(rollouts, estimator)
+
+
+def test_the_filler_gap_is_of_the_clipped_advantages() -> None:
+    rollouts = sc.Rollouts(
+        group=[0, 0],
+        process=sc.Steps([[0, 1], [0, 1]], [[9.0, 0.0], [0.0, 0.0]]),
+        tokens=[["so", "..."], ["a", "b"]],
+    )
+    estimator = sc.PASS(k=0.0, operator="center", clip=1.0)
+    paid = estimator(rollouts).packed().tolist()
+    assert training_metrics(rollouts, estimator)["filler_gap"] == pytest.approx(
+        paid[1] - fmean([paid[0], *paid[2:]])
+    )
+    assert clipped_share(estimator, rollouts) == 1.0
+
+
+def test_a_signal_that_pays_for_filler_has_a_gap_above_zero() -> None:
+    texts = [["3+4=7\n", "...\n", "7*2=4\n", "...\n"], ["3+4=8\n", "8*2=6\n"]]
+    for filler, sign in ((0.95, 1), (0.05, -1)):
+        scores = [[0.6, filler, 0.6, filler], [0.3, 0.3]]
+        rollouts = sc.Rollouts([0, 0], process=sc.Steps([[0, 1, 2, 3], [0, 1]], scores))
+        found = training_metrics(rollouts, sc.PASS(k=1.0, operator="center"), steps=texts)
+        assert sign * found["filler_gap"] > 0
+        assert found["repeated_step_share"] == pytest.approx(1 / 6)
+        assert found["contentless_step_share"] == pytest.approx(2 / 6)
+
+
+def test_steps_come_from_tokens_and_may_be_ids() -> None:
+    ends = [[1, 3], [0]]
+    plain = {"group": [0, 0], "process": sc.Steps(ends, [[1.0, 0.5], [0.0]])}
+    tokens = [["so ", "x", "So", " x"], ["---"]]
+    told = training_metrics(sc.Rollouts(**plain, tokens=tokens), sc.PASS())
+    given = training_metrics(sc.Rollouts(**plain), sc.PASS(), steps=[["so x", "So x"], ["---"]])
+    assert told.pop("reflection_words") == 0.0
+    assert told == given
+    rollouts = sc.Rollouts(**plain)
+    marks = sc.Rollouts([0, 0], lengths=[4, 1], step_ends=ends).step_ends
+    assert marks is not None
+    ids = cut_steps([[5, 6, 5, 6], [7]], marks)
+    found = training_metrics(rollouts, sc.PASS(), steps=ids)
+    assert found["repeated_step_share"] == pytest.approx(1 / 3)
+    assert found["contentless_step_share"] == 0.0
+    by_rule = training_metrics(rollouts, sc.PASS(), steps=ids, contentless=lambda s: s == (7,))
+    assert by_rule["contentless_step_share"] == pytest.approx(1 / 3)
+
+
+def test_texts_of_some_responses_alone_are_left_out() -> None:
+    fields = {"group": [0, 0], "process": sc.Steps([[0], [0]], [[1.0], [0.0]])}
+    found = training_metrics(sc.Rollouts(**fields, tokens=[["a"], None]), sc.PASS())
+    assert not {"reflection_words", "repeated_step_share"} & found.keys()
+
+
+def test_marked_steps_count_on_a_token_signal() -> None:
+    rollouts = sc.Rollouts([0], process=sc.Tokens([[0.1, 0.2, 0.3]]), step_ends=[[0, 2]])
+    assert training_metrics(rollouts, sc.PASS(chunks="steps"))["steps"] == 2.0
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"steps": [["a"]]}, "steps: 1 given, but 2 rollouts"),
+        ({"steps": [["a"], []]}, "row 0: steps: 1 given, but 2 steps"),
+        ({"texts": ["a"]}, "texts: 1 given, but 2 rollouts"),
+        ({"truncated": [True]}, "truncated: 1 given, but 2 rollouts"),
+    ],
+)
+def test_what_does_not_fit_is_refused(options: dict[str, Any], reason: str) -> None:
+    rollouts = sc.Rollouts([0, 0], process=sc.Steps([[0, 1], [0]], [[1.0, 0.5], [0.0]]))
+    with pytest.raises(RolloutError) as caught:
+        training_metrics(rollouts, sc.PASS(), **options)
+    assert str(caught.value) == reason
+
+
+def test_right_is_above_the_given_number() -> None:
+    rollouts = sc.Rollouts([0, 0, 1], lengths=[5, 2, 9], outcome=[0.7, 0.4, None])
+    found = training_metrics(rollouts, sc.PASS(), right_above=0.5)
+    assert (found["length_right"], found["length_wrong"]) == (5.0, 2.0)
+    assert training_metrics(rollouts, sc.PASS())["length_right"] == 3.5
