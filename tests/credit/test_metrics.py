@@ -20,6 +20,7 @@ from tests.reference import trained
 import stepcredit as sc
 from stepcredit.credit.metrics import clipped_share, safe_name, stream_std, training_metrics
 from stepcredit.credit.metrics_texts import cut_steps
+from stepcredit.credit.theory import path_score
 from stepcredit.errors import RolloutError
 
 STREAMS = {"process": 1.0, "judge": 0.5, "teacher": 0.25, "outcome": 1.0, "format": 0.5}
@@ -331,6 +332,27 @@ def test_a_batch_without_a_signal_leaves_out_what_is_unknown() -> None:
         "clipped_share": 0.0,
         "length": 2.5,
     }
+
+
+@pytest.mark.parametrize("estimator", [sc.PASS(), sc.PASS(k=1.0), sc.PASS(k=0.0)])
+@some
+@given(data=st.data())
+def test_path_density_is_the_mean_path_score(estimator: sc.PASS, data: st.DataObject) -> None:
+    rows = data.draw(batches(signals=("steps",)))
+    values: dict[int, list[float]] = defaultdict(list)
+    for row in estimator.explain(build(rows)).rows:
+        values[row["rollout"]].append(row["fused"])
+    scores = [path_score(math.fsum(own), len(own), estimator.k) for own in values.values()]
+    found = metrics(rows, estimator)["path_density"]
+    assert found == pytest.approx(fmean(scores), rel=1e-5, abs=1e-6)
+
+
+def test_methods_made_of_log_probs_tell_their_share() -> None:
+    rows = random_rows(Random(2), [4, 4], "none", kind="real", outcome="known")
+    assert metrics(rows, sc.OPD())["share/logprobs"] == 1.0
+    both = metrics(rows, sc.PRIME(whiten_batch=False))
+    assert 0 < both["share/logprobs"] < 1
+    assert both["share/logprobs"] + both["share/outcome"] == pytest.approx(1.0)
 
 
 def test_no_name_holds_what_verl_reduces_by() -> None:

@@ -51,8 +51,8 @@ def difference(first: Advantages, second: Advantages) -> tuple[Float64[Tensor, "
         [0.0]
     """
     if _same_chunks(first, second):
-        return first.values.to(torch.float64) - second.values, first.sizes
-    return first.packed().to(torch.float64) - second.packed(), None
+        return first.values.double().sub_(second.values), first.sizes
+    return first.packed().double().sub_(second.packed()), None
 
 
 def _same_chunks(first: Advantages, second: Advantages) -> bool:
