@@ -9,6 +9,7 @@ import torch
 from trl import GRPOTrainer
 
 import stepcredit as sc
+from stepcredit.credit.metrics import training_metrics
 from stepcredit.engines.trl import StepCreditGRPOTrainer
 
 
@@ -227,53 +228,15 @@ def test_the_table_and_the_metrics_show_the_new_advantages(make_trainer):
     means = batch.advantages.sum(1) / batch.mask.sum(1)
     assert list(trainer._logs["advantages"]) == pytest.approx(means.tolist(), abs=1e-6)
     logged = trainer.state.log_history[0]
-    names = {name for name in logged if name.startswith("stepcredit/")}
-    assert names == {
-        f"stepcredit/{name}"
-        for name in ("advantage_std", "process_std", "outcome_std", "format_std", "clipped_share")
-    }
+    figures = training_metrics(batch.rollouts, trainer.estimator)
+    assert {"process_std", "share/outcome", "clipped_share", "zero_advantage_group_share"} <= set(
+        figures
+    )
+    shown = {name: value for name, value in logged.items() if name.startswith("stepcredit/")}
+    assert shown == {f"stepcredit/{name}": pytest.approx(v, 1e-6) for name, v in figures.items()}
     values = sc.PASS(weights=(1.0, 1.0, 0.3), gate=False)(batch.rollouts).packed()
-    share = float((values.abs() > 5.0).float().mean())
-    assert logged["stepcredit/clipped_share"] == pytest.approx(share)
-    assert logged["stepcredit/advantage_std"] == pytest.approx(
-        float(values.std(correction=0)), 1e-5
-    )
-
-
-def test_a_streams_part_is_what_silencing_it_changes():
-    from stepcredit.engines.trl import credit_metrics
-
-    fields = {
-        "group": [0, 0, 0, 0],
-        "lengths": [2, 1, 1, 2],
-        "process": sc.Steps([[1], [0], [0], [1]], [[0.1], [0.4], [0.3], [0.9]]),
-        "outcome": [1.0, 0.0, 0.0, 1.0],
-        "format": None,
-        "format_ok": None,
-    }
-    figures = credit_metrics(sc.PASS(weights=(0.0, 2.0, 1.0), clip=1.0), sc.Rollouts(**fields))
-    outcome = sc.GRPO()(sc.Rollouts([0] * 4, lengths=[2, 1, 1, 2], outcome=[1.0, 0.0, 0.0, 1.0]))
-    assert figures["process_std"] == figures["format_std"] == 0.0
-    expected = 2 * float(outcome.packed().double().std(correction=0))
-    assert figures["outcome_std"] == pytest.approx(expected, rel=1e-6)
-    assert figures["clipped_share"] == 1.0
-
-
-def test_every_kind_of_stream_can_be_silenced():
-    from stepcredit.engines.trl import credit_metrics
-
-    streams = {
-        "prm": sc.Steps([[1], [0, 1]], [[0.5], [0.1, 0.9]]),
-        "teacher": sc.Tokens([[0.5, 0.25], [0.0, 1.0]]),
-        "critic": sc.TokenAdvantages([[1.0, -1.0], [2.0, 0.0]]),
-    }
-    fields = {"group": [0, 0], "process": streams, "outcome": None, "format": None}
-    estimator = sc.PASS(weights={"prm": 0.0, "teacher": 0.0, "critic": 1.0})
-    figures = credit_metrics(estimator, sc.Rollouts(**fields))
-    assert figures["process_std"] == pytest.approx(
-        float(torch.tensor([1.0, -1, 2, 0]).std(correction=0))
-    )
-    assert figures["outcome_std"] == figures["format_std"] == 0.0
+    assert figures["clipped_share"] == pytest.approx(float((values.abs() > 5.0).float().mean()))
+    assert figures["advantage_std"] == pytest.approx(float(values.std(correction=0)), 1e-5)
 
 
 def test_evaluation_uses_its_own_group_size(make_trainer):

@@ -23,7 +23,7 @@ except ImportError as error:  # pragma: no cover - needs an environment without 
     raise MissingExtra("needs the extra: pip install 'stepcredit[train]'", field="trl") from error
 
 import stepcredit as sc
-from stepcredit.credit.metrics import clipped_share, stream_std
+from stepcredit.credit.metrics import training_metrics
 from stepcredit.engines.trl_checks import check_hooks, check_loss, check_settings
 from stepcredit.engines.trl_config import credit_settings
 from stepcredit.engines.trl_processes import Share, gathered
@@ -163,12 +163,14 @@ class StepCreditGRPOTrainer(GRPOTrainer):
         first = self.accelerator.process_index * count
         share = gathered(self._share(sampled, present, trained, first))
         rollouts = self._rollouts(share, sampled.rewards)
-        rows = self.estimator(rollouts).ragged()
+        whole = self.estimator(rollouts)
+        rows = whole.ragged()
         own = torch.zeros(present.shape).masked_scatter_(present, torch.cat(rows[first:][:count]))
         advantages = own.to(trained.device).masked_fill(~trained, 0.0)
         output["advantages"] = advantages
         self.credited = CreditedBatch(sampled, rollouts, advantages, trained, first)
-        self._log_credit(share, rows, credit_metrics(self.estimator, rollouts))
+        figures = training_metrics(rollouts, self.estimator, advantages=whole)
+        self._log_credit(share, rows, figures)
         return output
 
     def _share(self, sampled: SampledBatch, present: Tensor, trained: Tensor, first: int) -> Share:
@@ -264,12 +266,6 @@ def present_mask(output: Mapping[str, Tensor], completion_ids: list[list[int]]) 
     lengths = torch.tensor([len(ids) for ids in completion_ids])
     present = torch.arange(width) < lengths[:, None]
     return present & output["tool_mask"].bool().cpu() if "tool_mask" in output else present
-
-
-def credit_metrics(estimator: sc.Estimator, rollouts: sc.Rollouts) -> dict[str, float]:
-    """{"advantage_std", "process_std", "outcome_std", "format_std", "clipped_share"} of a batch."""
-    spread = {f"{name}_std": std for name, std in stream_std(estimator, rollouts).items()}
-    return {**spread, "clipped_share": clipped_share(estimator, rollouts)}
 
 
 def _known(column: Tensor) -> list[float | None]:
