@@ -21,7 +21,7 @@ from stepcredit.signals.checkpoints import (
     within_memory,
 )
 from stepcredit.signals.prm.loading import Scorer, attach, load_scorer
-from stepcredit.signals.prm.protocol import PROTOCOLS, Protocol, is_protocol
+from stepcredit.signals.prm.protocol import Protocol, built, is_protocol
 from stepcredit.signals.prm.reading import Reading
 from stepcredit.signals.registry import register_signal
 from stepcredit.signals.responses import Response, at
@@ -89,17 +89,12 @@ class LocalPRM(Signal):
                 object.__setattr__(self, name, str(getattr(self, name)))
         if not isinstance(self.model, str) and self.tokenizer is None:
             raise SettingError("a loaded model needs one", field="tokenizer")
-        if isinstance(self.protocol, str):
-            PROTOCOLS.build(self.protocol, **self.protocol_settings)
-        elif self.protocol_settings:
-            raise SettingError("only for a protocol by name", field="protocol_settings")
+        built(self.protocol, self.protocol_settings)
 
     @cached_property
     def protocol_used(self) -> Protocol:
         """The protocol, built from its name and fields."""
-        if isinstance(self.protocol, Protocol):
-            return self.protocol
-        return PROTOCOLS.build(self.protocol, **self.protocol_settings)
+        return built(self.protocol, self.protocol_settings)
 
     @cached_property
     def tokenizer_used(self) -> Any:
@@ -149,12 +144,7 @@ class LocalPRM(Signal):
 
     def _reading(self, response: Response) -> Reading:
         """A response as the model's input."""
-        try:
-            reading = self.protocol_used.encode(
-                self.tokenizer_used, response.prompt, response.step_texts
-            )
-        except RolloutError as error:
-            raise at(response, RolloutError, error.reason, field=error.field) from error
+        reading = self.protocol_used.reading(self.tokenizer_used, response)
         self._check(response, reading)
         return reading
 

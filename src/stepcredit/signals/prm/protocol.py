@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
+from stepcredit.errors import RolloutError, SettingError, SignalError
 from stepcredit.settings.fields import check_fields
 from stepcredit.settings.registry import Registry
 from stepcredit.signals.prm.reading import Reading
+from stepcredit.signals.responses import Response, at
 
 Head = Literal["two-layer", "value", "words", "classes"]
 
@@ -68,6 +70,17 @@ class Protocol(ABC):
         """
         raise NotImplementedError(f"{self.name} reads no words")
 
+    def reading(self, tokenizer: Any, response: Response) -> Reading:
+        """`encode` of a response split into steps.
+
+        Raises:
+            SignalError, RolloutError: as `encode`, under the response's name.
+        """
+        try:
+            return self.encode(tokenizer, response.prompt, response.step_texts)
+        except (RolloutError, SignalError) as error:
+            raise at(response, type(error), error.reason, field=error.field) from error
+
 
 def is_protocol(value: Any) -> str | None:
     """A check for protocols and their names."""
@@ -75,3 +88,20 @@ def is_protocol(value: Any) -> str | None:
 
 
 PROTOCOLS = Registry[Protocol]("protocol", "stepcredit.prm_protocols")
+
+
+def built(protocol: str | Protocol, settings: Mapping[str, Any]) -> Protocol:
+    """A protocol from its name and fields; one that is built already, itself.
+
+    Raises:
+        SettingError: an unknown name or field, or fields of a protocol that is built already.
+
+    Example:
+        >>> built("math-shepherd", {}).range
+        (0.0, 1.0)
+    """
+    if isinstance(protocol, str):
+        return PROTOCOLS.build(protocol, **settings)
+    if settings:
+        raise SettingError("only for a protocol by name", field="protocol_settings")
+    return protocol

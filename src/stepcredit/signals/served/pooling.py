@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-from stepcredit.errors import RolloutError, SettingError, SignalError
+from stepcredit.errors import SettingError, SignalError
 from stepcredit.settings.fields import choice, declare, is_mapping
 from stepcredit.signals.checkpoints import fingerprint_of_tokenizer, load_tokenizer
-from stepcredit.signals.prm.protocol import PROTOCOLS, Protocol, is_protocol
+from stepcredit.signals.prm.protocol import Protocol, built, is_protocol
 from stepcredit.signals.prm.reading import Reading
 from stepcredit.signals.registry import register_signal
 from stepcredit.signals.responses import Response, at
@@ -84,7 +84,7 @@ class ServedPRM(Served):
         """One request: the scores of all steps."""
         if self.empty == "refuse":
             refuse_empty(response)
-        reading = self._reading(response)
+        reading = self.protocol_used.reading(self.tokenizer_used, response)
         body = {
             "model": self.model,
             "task": "token_classify",
@@ -100,13 +100,6 @@ class ServedPRM(Served):
         ).tolist()
         return scores
 
-    def _reading(self, response: Response) -> Reading:
-        try:
-            tokenizer, steps = self.tokenizer_used, response.step_texts
-            return self.protocol_used.encode(tokenizer, response.prompt, steps)
-        except (RolloutError, SignalError) as error:
-            raise at(response, type(error), error.reason, field=error.field) from error
-
     def _places(self, response: Response, reading: Reading) -> list[int]:
         """The tokens of the input at which the server gives probabilities."""
         if self.pooling == "all":
@@ -120,9 +113,7 @@ class ServedPRM(Served):
     @cached_property
     def protocol_used(self) -> Protocol:
         """The protocol, built from its name and fields."""
-        if isinstance(self.protocol, Protocol):
-            return self.protocol
-        return PROTOCOLS.build(self.protocol, **self.protocol_settings)
+        return built(self.protocol, self.protocol_settings)
 
     @cached_property
     def tokenizer_used(self) -> Any:
