@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset
-from tests.engines.conftest import TINY
+from tests.engines.trl.conftest import TINY
 from transformers import PrinterCallback
 from trl import GRPOTrainer
 from typer.testing import CliRunner
