@@ -170,7 +170,7 @@ def _signals(given: Given) -> Iterator[tuple[str, Signal]]:
         yield "process", _built("process_signal", own, signal, given)
 
 
-def _named_signals(names: Given, by_stream: Given) -> Iterator[tuple[str, Signal]]:
+def _named_signals(names: Mapping[Any, Any], by_stream: Given) -> Iterator[tuple[str, Signal]]:
     for stream in by_stream:
         if stream not in names:
             reason = f"no such stream{hint(str(stream), list(map(str, names)))}"
