@@ -10,12 +10,11 @@ from statistics import fmean, pstdev
 from typing import Any
 
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.credit.padding import pad, padded_rollouts
 from tests.credit.strategies import Rows, batches, build, examples, random_rows
-from tests.reference import trained
+from tests.reference.metrics import expected, flat, names_of, silent
 
 import stepcredit as sc
 from stepcredit.credit.metrics import clipped_share, safe_name, stream_std, training_metrics
@@ -36,7 +35,6 @@ ESTIMATORS = {
 every = pytest.mark.parametrize("estimator", ESTIMATORS.values(), ids=ESTIMATORS.keys())
 some = examples(15)
 SENTENCES = ("So 3+4=7.", "so  3+4=7.\n", "---", "Wait, is it?", "However, however.", "await", " ")
-REFLECTIVE = ("wait", "however", "alternatively", "recheck", "let me check")
 
 
 def drawn(data: st.DataObject, estimator: sc.Estimator) -> Rows:
@@ -62,173 +60,6 @@ def same(got: dict[str, float], want: dict[str, float]) -> None:
 
 
 # Reference: loops
-
-
-def silent(rows: Rows, stream: str) -> Rows:
-    """The rows with a stream's values at 0, as they would stand in a file."""
-    out = []
-    for row in rows:
-        new = dict(row)
-        if stream == "process":
-            for field in ("step_scores", "token_scores"):
-                if field in row:
-                    new[field] = [0.0] * len(row[field])
-        elif stream == "logprobs":
-            new |= {f: [0.0] * len(v) for f, v in row.items() if f.endswith("_logprobs")}
-        elif stream in ("outcome", "format"):
-            new |= {stream: 0.0} if row.get(stream) is not None else {}
-        elif stream in row.get("signals", {}):
-            signal = row["signals"][stream]
-            field = "advantages" if "advantages" in signal else "scores"
-            signals = {**row["signals"], stream: {**signal, field: [0.0] * len(signal[field])}}
-            new["signals"] = signals
-        out.append(new)
-    return out
-
-
-def flat(ragged: list[torch.Tensor]) -> list[float]:
-    return [value for row in ragged for value in row.tolist()]
-
-
-def names_of(rows: Rows) -> list[str]:
-    streams = dict.fromkeys(name for row in rows for name in trained(row).streams)
-    known = [n for n in ("outcome", "format") if any(row.get(n) is not None for row in rows)]
-    return [*streams, *known]
-
-
-def by_group(rows: Rows, values: list[Any]) -> dict[str, list[Any]]:
-    found: dict[str, list[Any]] = defaultdict(list)
-    for row, value in zip(rows, values, strict=True):
-        found[row["group"]].append(value)
-    return found
-
-
-def loop_streams(rows: Rows, plain: sc.Estimator) -> dict[str, float]:
-    whole = flat(plain(build(rows)).ragged())
-    moved: dict[str, float] = {}
-    found: dict[str, float] = {}
-    for name in [*names_of(rows), "logprobs"]:
-        other = flat(plain(build(silent(rows, name))).ragged())
-        moved[name] = fmean(abs(a - b) for a, b in zip(whole, other, strict=True))
-    total = math.fsum(moved.values())
-    if total > 0:
-        found |= {f"share/{name}": value / total for name, value in moved.items()}
-    plainly = [trained(row) for row in rows]
-    for name in names_of(rows):
-        if name in ("outcome", "format"):
-            scored = [[] if row.get(name) is None else [row[name]] for row in rows]
-        else:
-            scored = [r.streams[name].scores if name in r.streams else [] for r in plainly]
-        pooled = [[x for part in parts for x in part] for parts in by_group(rows, scored).values()]
-        several = [pstdev(values) ** 2 for values in pooled if len(values) > 1]
-        if several:
-            found[f"variance/{name}"] = fmean(several)
-        if name not in ("outcome", "format") and (pairs := loop_pairs(rows, scored)):
-            found[f"agreement/{name}"] = fmean(pairs)
-    return found
-
-
-def loop_pairs(rows: Rows, scored: list[list[float]]) -> list[float]:
-    pairs = []
-    for i, right in enumerate(rows):
-        for j, wrong in enumerate(rows):
-            if right["group"] != wrong["group"] or not scored[i] or not scored[j]:
-                continue
-            if (right["outcome"] or 0) <= 0 or wrong["outcome"] is None or wrong["outcome"] > 0:
-                continue
-            gap = fmean(scored[i]) - fmean(scored[j])
-            pairs.append(0.5 if abs(gap) < 1e-7 else float(gap > 0))
-    return pairs
-
-
-def loop_credit(rows: Rows, estimator: sc.Estimator, plain: sc.Estimator) -> dict[str, float]:
-    whole = [row.tolist() for row in plain(build(rows)).ragged()]
-    chunks = len(plain.explain(build(rows)).rows)
-    tokens = sum(row["length"] for row in rows)
-    found = {
-        "chunks_a_response": chunks / len(rows),
-        "tokens_a_chunk": tokens / chunks,
-        "path_density": fmean(row[0] for row in whole),
-        "format_gated_share": 0.0,
-        "clipped_share": 0.0,
-    }
-    groups = by_group(rows, whole).values()
-    zero = [all(v == 0 for row in group for v in row) for group in groups]
-    found["zero_advantage_group_share"] = sum(zero) / len(zero)
-    if getattr(estimator, "gate", False):
-        found["format_gated_share"] = fmean(not row["format_ok"] for row in rows)
-    if estimator.clip is not None:
-        found["clipped_share"] = sum(abs(v) > estimator.clip for r in whole for v in r) / tokens
-    return found | loop_correlation(rows, whole)
-
-
-def loop_correlation(rows: Rows, whole: list[list[float]]) -> dict[str, float]:
-    paid, long = [], []
-    for group in by_group(rows, whole).values():
-        means, sizes = [fmean(row) for row in group], [len(row) for row in group]
-        paid += [value - fmean(means) for value in means]
-        long += [size - fmean(sizes) for size in sizes]
-    top = max(abs(fmean(row)) for row in whole)
-    paid = [0.0 if abs(v) <= 1e-9 * top else v for v in paid]
-    size = math.sqrt(math.fsum(p * p for p in paid) * math.fsum(x * x for x in long))
-    if size == 0:
-        return {}
-    covariance = math.fsum(p * x for p, x in zip(paid, long, strict=True))
-    return {"advantage_length_correlation": covariance / size}
-
-
-def loop_lengths(rows: Rows, has_steps: bool) -> dict[str, float]:
-    sizes = {"length": [row["length"] for row in rows]}
-    if has_steps:
-        sizes["steps"] = [len(row.get("step_ends", [])) for row in rows]
-    chosen = {
-        "": [True] * len(rows),
-        "_right": [(row["outcome"] or 0) > 0 for row in rows],
-        "_wrong": [row["outcome"] is not None and row["outcome"] <= 0 for row in rows],
-    }
-    return {
-        name + of: fmean(v for v, kept in zip(values, mask, strict=True) if kept)
-        for name, values in sizes.items()
-        for of, mask in chosen.items()
-        if any(mask)
-    }
-
-
-def loop_texts(rows: Rows, steps: list[list[str]], estimator: sc.Estimator) -> dict[str, float]:
-    advantages = estimator(build(rows)).ragged()
-    again, empty, filler, other = 0, 0, [], []
-    for row, texts, values in zip(rows, steps, advantages, strict=True):
-        for place, text in enumerate(texts):
-            before = [t.lower().split() for t in texts[:place]]
-            repeated = text.lower().split() in before
-            blank = re.search(r"[A-Za-z0-9]", text) is None
-            again, empty = again + repeated, empty + blank
-            paid = float(values[row["step_ends"][place]])
-            (filler if repeated or blank else other).append(paid)
-    count = len(filler) + len(other)
-    found = {}
-    if count:
-        found = {"repeated_step_share": again / count, "contentless_step_share": empty / count}
-    if filler and other:
-        found["filler_gap"] = fmean(filler) - fmean(other)
-    words = [w for row in steps for w in re.findall(r"[a-z]+", " ".join(row).lower())]
-    found["reflection_words"] = sum(word in REFLECTIVE for word in words) / len(rows)
-    return found
-
-
-def expected(
-    rows: Rows, estimator: sc.Estimator, steps: list[list[str]] | None
-) -> dict[str, float]:
-    plain = type(estimator)(**{**vars(estimator), "clip": None})
-    found = loop_streams(rows, plain) | loop_credit(rows, estimator, plain)
-    has_steps = any("process" in names_of([row]) and "step_ends" in row for row in rows)
-    judged = [r["signals"]["judge"]["ends"] for r in rows if "judge" in r.get("signals", {})]
-    assert has_steps or not judged
-    found |= loop_lengths(rows, has_steps)
-    return found if steps is None else found | loop_texts(rows, steps, estimator)
-
-
-# Tests
 
 
 @every
