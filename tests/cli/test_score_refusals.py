@@ -136,7 +136,7 @@ SETTINGS: list[tuple[tuple[str, ...], str]] = [
     (
         (*SUMS, "--split", "blnk"),
         "--split blnk: unknown splitter 'blnk': expected blank-line, newline, newline-tokens, "
-        "regex, sentence, tags",
+        "regex, sentence, tags, turns",
     ),
     (
         (*SUMS, "--split", "regex:patern=;"),

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
-from stepcredit.errors import SettingError
+from stepcredit.errors import RolloutError, SettingError
+from stepcredit.signals.offsets import spans_of_pieces
 from stepcredit.signals.responses import Response
+from stepcredit.signals.rows import RowReader
 from stepcredit.signals.splitting import SPLITTERS, splitter
 
 LONG = 100_000
@@ -74,6 +76,47 @@ def test_newline_tokens_cut_after_tokens_that_end_in_a_blank_line(
         text += token
     split = splitter("newline-tokens").split(Response("?", text, tuple(spans)))
     assert (split.step_texts, split.step_ends) == (steps, ends)
+
+
+TURNS: list[tuple[list[str], list[int], list[str], list[int]]] = [
+    (["a", "b", "T", "T", "c"], [1, 1, 0, 0, 1], ["ab", "TT", "c"], [1, 3, 4]),
+    (["T", "a", "", "", "T", "b", ""], [0, 1, 1, 0, 0, 1, 1], ["T", "a", "T", "b"], [0, 3, 4, 6]),
+    (["a ", "T", "\n", "b"], [1, 0, 0, 1], ["a ", "T\n", "b"], [0, 2, 3]),
+    (["a", "\n", "b", "T"], [1, 0, 1, 0], ["a\n", "b", "T"], [1, 2, 3]),
+    (["a", "b"], [1, 1], ["ab"], [1]),
+]
+
+
+@pytest.mark.parametrize(("tokens", "mask", "steps", "ends"), TURNS)
+def test_turns_are_the_models_and_between_them_the_tools(
+    tokens: list[str], mask: list[int], steps: list[str], ends: list[int]
+) -> None:
+    """What follows a turn and is no text, or space alone, is of the turn."""
+    row = {"tokens": tokens, "loss_mask": mask}
+    response = RowReader(splitter=splitter("turns", inside="extend")).response(row)
+    assert (response.step_texts, response.step_ends) == (steps, ends)
+
+
+def test_without_a_mask_all_is_one_turn() -> None:
+    response = Response("?", "a\n\nb", ((0, 1), (1, 3), (3, 4)))
+    assert splitter("turns").split(response).step_ends == [2]
+
+
+def test_flags_that_are_not_one_a_token_are_refused() -> None:
+    with pytest.raises(RolloutError) as refused:
+        Response("?", "ab", ((0, 1), (1, 2)), own=(True,))
+    assert str(refused.value) == "own: 1 flags, but the text has 2 tokens"
+
+
+@pytest.mark.parametrize("pieces", [["a", "b c", ""], ["", "x"]])
+def test_the_tokens_texts_make_the_text(pieces: list[str]) -> None:
+    text = "".join(pieces)
+    assert Response("?", text, spans_of_pieces(pieces)).token_texts == pieces
+
+
+def test_tokens_of_one_character_share_it_with_the_first() -> None:
+    response = Response("?", "a🍎b", ((0, 1), (1, 2), (1, 2), (1, 2), (2, 3)))
+    assert response.token_texts == ["a", "🍎", "", "", "b"]
 
 
 def test_a_splitter_keeps_the_order_and_the_rest_of_a_response() -> None:

@@ -69,8 +69,8 @@ Split = Annotated[
     str | None,
     typer.Option(
         metavar="NAME",
-        help="blank-line, newline, sentence, tags, regex, newline-tokens; NAME:FIELD=VALUE sets a "
-        "field. Default: the rows' step_ends, else blank-line.",
+        help="blank-line, newline, sentence, tags, regex, newline-tokens, turns; NAME:FIELD=VALUE "
+        "sets a field. Default: the rows' step_ends, else blank-line.",
         show_default=False,
     ),
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any, TypeVar
 
 from stepcredit.errors import RolloutError, StepCreditError
@@ -35,9 +35,10 @@ class Response:
         token_ids: the policy's, one a span, where they are known.
         prompt_ids: the prompt's tokens exactly as the policy saw them, where they are known.
         facts: what else is known of it: the gold answer, supporting facts, the group.
+        own: which tokens the policy wrote, one flag a span; the others are a tool's. None: all.
 
     Raises:
-        RolloutError: no tokens, or token ids and spans that differ in number.
+        RolloutError: no tokens, or token ids, flags and spans that differ in number.
 
     Example:
         >>> response = Response.of_text("2+3?", "2 + 3 = 5.\\n\\nSo 5.")
@@ -53,6 +54,7 @@ class Response:
     token_ids: tuple[int, ...] | None = None
     prompt_ids: tuple[int, ...] | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
+    own: tuple[bool, ...] | None = None
 
     def __post_init__(self) -> None:
         if not self.spans:
@@ -60,6 +62,9 @@ class Response:
         if self.token_ids is not None and len(self.token_ids) != len(self.spans):
             reason = f"{len(self.token_ids)} ids, but the text has {len(self.spans)} tokens"
             raise at(self, RolloutError, reason, field="token_ids")
+        if self.own is not None and len(self.own) != len(self.spans):
+            reason = f"{len(self.own)} flags, but the text has {len(self.spans)} tokens"
+            raise at(self, RolloutError, reason, field="own")
 
     @classmethod
     def of_text(cls, prompt: str, text: str, tokenizer: Any = None, **rest: Any) -> Response:
@@ -93,6 +98,13 @@ class Response:
     def num_tokens(self) -> int:
         """The policy's tokens in the response, special ones included."""
         return len(self.spans)
+
+    @property
+    def token_texts(self) -> list[str]:
+        """The tokens' texts; joined they are the text. Of tokens that share a character, the first
+        has it."""
+        ends = accumulate((end for _, end in self.spans), max, initial=0)
+        return [self.text[start:end] for start, end in pairwise(ends)]
 
     @property
     def is_empty(self) -> bool:

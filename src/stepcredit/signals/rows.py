@@ -86,6 +86,7 @@ class RowReader:
             token_ids=_ids(row, "token_ids"),
             prompt_ids=_ids(row, "prompt_ids"),
             facts=row,
+            own=None if row.get("loss_mask") is None else tuple(map(bool, row["loss_mask"])),
         )
         if self.tokenizer is not None and response.prompt_ids is None and response.prompt:
             response = replace(response, prompt_ids=self._prompt_ids(response.prompt))

@@ -15,7 +15,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Any, ClassVar, TypeVar
 
 from stepcredit.errors import RolloutError
@@ -226,3 +226,24 @@ class NewlineTokens(Splitter):
     def ends(self, response: Response) -> Iterable[int]:
         text = response.text
         return (end for start, end in response.spans if text[start:end].endswith("\n\n"))
+
+
+@_register("turns")
+@dataclass(frozen=True)
+class Turns(Splitter):
+    """Steps are an agent's turns, and between them what its tools answered: no step is of both.
+
+    It reads which tokens the policy wrote (`Response.own`, a row's `loss_mask`); without that, all
+    is one turn. A tool's answer holds no trained token, so its score is left out of the credit.
+
+    Example:
+        >>> spans = ((0, 2), (2, 4), (4, 7), (7, 9))
+        >>> response = Response("?", "a b c> d.", spans, own=(True, True, False, True))
+        >>> Turns().split(response).step_texts
+        ['a b ', 'c> ', 'd.']
+    """
+
+    def ends(self, response: Response) -> Iterable[int]:
+        own = response.own or (True,) * response.num_tokens
+        runs = groupby(zip(own, response.spans, strict=True), key=lambda token: token[0])
+        return (list(run)[-1][1][1] for _, run in runs)
