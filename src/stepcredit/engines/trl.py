@@ -25,12 +25,14 @@ except ImportError as error:  # pragma: no cover - needs an environment without 
 import stepcredit as sc
 from stepcredit.credit.metrics import training_metrics
 from stepcredit.engines.trl_checks import check_hooks, check_loss, check_settings
-from stepcredit.engines.trl_config import credit_settings
+from stepcredit.engines.trl_config import SPLITTER, SPLITTER_FIELDS, credit_settings
+from stepcredit.engines.trl_logprobs import check_models, needed_models, policy_logprobs, rows_of
 from stepcredit.engines.trl_processes import Share, gathered
 from stepcredit.engines.trl_responses import Asked, SampledBatch, prompt_ids_of
-from stepcredit.engines.trl_signals import Given, ask, check_sources, streams_of
+from stepcredit.engines.trl_signals import Given, check_sources, logprobs_of, process_of
+from stepcredit.engines.trl_texts import decoded, step_ends_of, token_texts, truncated_rows
 from stepcredit.errors import EngineError
-from stepcredit.signals.splitting import Splitter
+from stepcredit.signals.splitting import Splitter, Turns, splitter
 
 FormatGate = float | Callable[..., Sequence[bool]] | None
 
@@ -75,8 +77,10 @@ class StepCreditGRPOTrainer(GRPOTrainer):
             number; or a callable with `process_signal`'s arguments, giving a bool a completion.
         logprobs: for the methods made of them: {"student" | "teacher" | "base" | "prm" | "ref":
             a signal of tokens, or a callable}; or a callable that gives {the same: `sc.Tokens`}.
+            The student's are the trainer's own, and base and ref its reference's, where they are
+            needed and not given.
         splitter: cuts completions into the steps that a `Signal` scores; without it, paragraphs,
-            each made to end where a token does.
+            each made to end where a token does, or where tools answered the model's turns.
         args, kwargs: GRPOTrainer's own.
 
     Raises:
@@ -113,9 +117,10 @@ class StepCreditGRPOTrainer(GRPOTrainer):
             "outcome_reward": outcome_reward,
             "format_reward": format_reward,
             "format_gate": format_gate,
+            "logprobs": logprobs,
             "splitter": splitter,
         }
-        self._set_credit(credit_settings(config, given), logprobs)
+        self._set_credit(credit_settings(config, given))
         check_hooks(GRPOTrainer)
         if config is not None:
             check_settings(config, has_tools=bool(kwargs.get("tools")))
@@ -126,17 +131,19 @@ class StepCreditGRPOTrainer(GRPOTrainer):
             if name is not None and name not in self.reward_func_names:
                 names = ", ".join(self.reward_func_names)
                 raise EngineError(f"no reward function {name!r}, there are: {names}", field=setting)
+        check_models(self, self._models)
         check_loss(self)
 
-    def _set_credit(self, chosen: dict[str, Any], logprobs: Given) -> None:
-        check_sources(chosen["process_signal"], logprobs)
+    def _set_credit(self, chosen: dict[str, Any]) -> None:
+        check_sources(chosen["process_signal"], chosen["logprobs"])
         self.estimator: sc.Estimator = chosen["estimator"]
         self.process_signal: Given = chosen["process_signal"]
-        self.logprobs = logprobs
+        self.logprobs: Given = chosen["logprobs"]
         self.outcome_reward: str | None = chosen["outcome_reward"]
         self.format_reward: str | None = chosen["format_reward"]
         self.format_gate: FormatGate = chosen["format_gate"]
-        self.splitter: Splitter = chosen["splitter"]
+        self.splitter: Splitter | None = chosen["splitter"]
+        self._models = needed_models(self.estimator, self.process_signal, self.logprobs)
         self.credited: CreditedBatch | None = None
         self._sampled: SampledBatch | None = None
 
@@ -161,7 +168,8 @@ class StepCreditGRPOTrainer(GRPOTrainer):
         present = present_mask(output, sampled.completion_ids)
         count = len(sampled.completion_ids)
         first = self.accelerator.process_index * count
-        share = gathered(self._share(sampled, present, trained, first))
+        asked = self._asked(sampled, output, present, first)
+        share = gathered(self._share(asked, present, trained))
         rollouts = self._rollouts(share, sampled.rewards)
         whole = self.estimator(rollouts)
         rows = whole.ragged()
@@ -169,25 +177,55 @@ class StepCreditGRPOTrainer(GRPOTrainer):
         advantages = own.to(trained.device).masked_fill(~trained, 0.0)
         output["advantages"] = advantages
         self.credited = CreditedBatch(sampled, rollouts, advantages, trained, first)
-        figures = training_metrics(rollouts, self.estimator, advantages=whole)
+        figures = training_metrics(
+            rollouts,
+            self.estimator,
+            advantages=whole,
+            steps=share.steps,
+            texts=share.texts,
+            truncated=share.truncated,
+        )
         self._log_credit(share, rows, figures)
         return output
 
-    def _share(self, sampled: SampledBatch, present: Tensor, trained: Tensor, first: int) -> Share:
-        """This process's part of the batch, whose row 0 is rollout `first` of all."""
-        count = len(sampled.completion_ids)
+    def _asked(
+        self, sampled: SampledBatch, output: Mapping[str, Any], present: Tensor, first: int
+    ) -> Asked:
+        """This process's part of the batch, whose row 0 is rollout `first` of all, for signals."""
+        lengths = [len(ids) for ids in sampled.completion_ids]
         outcomes = self._outcome(sampled.rewards)
-        own = None if outcomes is None else outcomes[first : first + count]
-        groups = self._groups(first + count)[first:]
-        asked = Asked(sampled, self._tokenizer, self.splitter, groups, own)
+        logprobs = policy_logprobs(self, output, torch.tensor(lengths), self._models)
+        tools = "tool_mask" in output
+        unnamed = Turns(inside="extend") if tools else splitter(SPLITTER, **SPLITTER_FIELDS)
+        return Asked(
+            sampled,
+            self._tokenizer,
+            self.splitter or unnamed,
+            groups=self._groups(first + len(lengths))[first:],
+            outcomes=None if outcomes is None else outcomes[first:][: len(lengths)],
+            own=present if tools else None,
+            logprobs=rows_of(logprobs, lengths),
+        )
+
+    def _share(self, asked: Asked, present: Tensor, trained: Tensor) -> Share:
+        """What this process knows of its rollouts."""
+        ids = asked.sampled.completion_ids
         gate = self.format_gate
-        kept = gate(**sampled.as_arguments()) if callable(gate) else None
+        kept = gate(**asked.sampled.as_arguments()) if callable(gate) else None
+        process = process_of(self.process_signal, asked, present)
+        ends = step_ends_of(asked, self.estimator, present)
+        texts, steps = decoded(asked, present, process, ends)
         return Share(
             lengths=present.sum(1).tolist(),
             trained=trained.any(1).tolist(),
-            process=_streams(self.process_signal, asked, present),
-            logprobs=_streams(self.logprobs, asked, present),
+            process=process,
+            logprobs=logprobs_of(self.logprobs, asked, present, self.estimator),
             format_ok=None if kept is None else [bool(ok) for ok in kept],
+            step_ends=ends,
+            tokens=token_texts(asked, self.estimator, present),
+            truncated=truncated_rows(ids, [*self.eos_token_ids, self._tokenizer.pad_token_id]),
+            texts=texts,
+            steps=steps,
         )
 
     def _rollouts(self, share: Share, rewards: Tensor) -> sc.Rollouts:
@@ -203,6 +241,8 @@ class StepCreditGRPOTrainer(GRPOTrainer):
             outcome=self._outcome(rewards),
             format=format_,
             format_ok=kept,
+            step_ends=share.step_ends,
+            tokens=share.tokens,
         )
 
     def _groups(self, count: int) -> list[int]:
@@ -272,5 +312,9 @@ def _known(column: Tensor) -> list[float | None]:
     return [None if value != value else value for value in column.double().tolist()]
 
 
-def _streams(given: Given, asked: Asked, present: Tensor) -> Any:
-    return None if given is None else streams_of(ask(given, asked), present)
+if __name__ == "__main__":
+    import sys
+
+    from stepcredit.engines.trl_script import main
+
+    sys.exit(main())

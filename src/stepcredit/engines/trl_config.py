@@ -12,10 +12,11 @@ import stepcredit as sc
 from stepcredit.errors import EngineError, SettingError
 from stepcredit.signals.registry import signal
 from stepcredit.signals.signal import Signal
-from stepcredit.signals.splitting import splitter
+from stepcredit.signals.splitting import Splitter, splitter
 
 SPLITTER, SPLITTER_FIELDS = "blank-line", {"inside": "extend"}
 Fields = dict[str, Any] | str | None
+Signals = Signal | dict[str, Signal] | None
 Thing = TypeVar("Thing")
 
 
@@ -26,10 +27,14 @@ class StepCreditConfig(GRPOConfig):
     Args:
         estimator: method name, as `stepcredit methods` lists them.
         estimator_fields: its fields.
-        process_signal: name of a signal; a signal object or a callable is the trainer's keyword.
-        process_signal_fields: its fields.
+        process_signal: name of a signal, or {stream: name}; a signal object or a callable is the
+            trainer's keyword.
+        process_signal_fields: its fields, or {stream: its fields}.
+        logprobs: {model: name of a signal}, as `StepCreditGRPOTrainer` takes them.
+        logprobs_fields: {model: its fields}.
         outcome_reward, format_reward, format_gate: as `StepCreditGRPOTrainer` takes them.
-        splitter: name of the rule that cuts completions into steps.
+        splitter: name of the rule that cuts completions into steps; None: paragraphs, or the
+            model's turns where tools answer.
         splitter_fields: its fields; unless they say so, a step within a token ends with the token.
 
     Raises:
@@ -46,7 +51,10 @@ class StepCreditConfig(GRPOConfig):
     _VALID_DICT_FIELDS = [  # noqa: RUF012 - TRL's own convention
         *GRPOConfig._VALID_DICT_FIELDS,
         "estimator_fields",
+        "process_signal",
         "process_signal_fields",
+        "logprobs",
+        "logprobs_fields",
         "splitter_fields",
     ]
 
@@ -58,15 +66,33 @@ class StepCreditConfig(GRPOConfig):
         default=None,
         metadata={"help": 'Fields of the estimator, such as {"k": 0.7, "clip": 5.0}.'},
     )
-    process_signal: str | None = field(
+    process_signal: dict[str, str] | str | None = field(
         default=None,
         metadata={
-            "help": "Signal that scores the steps or tokens, such as 'prm'. None: no signal."
+            "help": "Signal that scores the steps or tokens, such as 'prm', or several streams, "
+            'such as {"prm": "prm", "teacher": "opd"}. None: no signal.'
         },
     )
     process_signal_fields: Fields = field(
         default=None,
-        metadata={"help": 'Fields of the signal, such as {"model": "a-folder"}.'},
+        metadata={
+            "help": 'Fields of the signal, such as {"model": "a-folder"}; of several streams, '
+            "fields by stream."
+        },
+    )
+    logprobs: dict[str, str] | str | None = field(
+        default=None,
+        metadata={
+            "help": "Signals that give the log-probs of the methods made of them, by model: "
+            'student, teacher, base, prm or ref, such as {"teacher": "logprobs"}. The student\'s '
+            "are the trainer's own."
+        },
+    )
+    logprobs_fields: Fields = field(
+        default=None,
+        metadata={
+            "help": 'Fields of these signals by model, such as {"teacher": {"model": "a-folder"}}.'
+        },
     )
     outcome_reward: str | None = field(
         default=None,
@@ -86,11 +112,11 @@ class StepCreditConfig(GRPOConfig):
             "where it is above 0."
         },
     )
-    splitter: str = field(
-        default=SPLITTER,
+    splitter: str | None = field(
+        default=None,
         metadata={
             "help": "Rule that cuts completions into steps, such as 'blank-line', 'newline' or "
-            "'sentence'."
+            "'sentence'. None: 'blank-line', or where tools answer 'turns'."
         },
     )
     splitter_fields: Fields = field(
@@ -111,47 +137,85 @@ class StepCreditConfig(GRPOConfig):
         Raises:
             EngineError: a name that is unknown, or a field refused; it begins with the setting.
         """
-        cut = {**SPLITTER_FIELDS, **self._fields("splitter")}
+        if isinstance(self.logprobs, str):
+            reason = f"whose are they? give {{model: signal}}, got {self.logprobs!r}"
+            raise EngineError(reason, field="logprobs")
+        fields = self._fields("estimator_fields")
         return {
-            "estimator": self._built("estimator", sc.estimator, self._fields("estimator")),
-            "process_signal": self._signal(),
+            "estimator": _built(sc.estimator, self.estimator, fields, "estimator"),
+            "process_signal": self._signals("process_signal"),
+            "logprobs": self._signals("logprobs"),
             "outcome_reward": self.outcome_reward,
             "format_reward": self.format_reward,
             "format_gate": self.format_gate,
-            "splitter": self._built("splitter", splitter, cut),
+            "splitter": self._splitter(),
         }
 
-    def _signal(self) -> Signal | None:
-        given = self._fields("process_signal")
-        if self.process_signal is not None:
-            return self._built("process_signal", signal, given)
-        if given:
-            reason = "fields of no signal: name it (process_signal)"
-            raise EngineError(reason, field="process_signal_fields")
-        return None
+    def _splitter(self) -> Splitter | None:
+        fields = self._fields("splitter_fields")
+        if self.splitter is None and not fields:
+            return None
+        name = SPLITTER if self.splitter is None else self.splitter
+        return _built(splitter, name, {**SPLITTER_FIELDS, **fields}, "splitter")
+
+    def _signals(self, setting: str) -> Signals:
+        names: Any = getattr(self, setting)
+        fields = self._fields(f"{setting}_fields")
+        if not isinstance(names, Mapping):
+            if names is None and fields:
+                reason = f"fields of no signal: name it ({setting})"
+                raise EngineError(reason, field=f"{setting}_fields")
+            return None if names is None else _built(signal, names, fields, setting)
+        for stream in fields:
+            if stream not in names:
+                reason = f"{setting} has no such stream, there are: {', '.join(names)}"
+                raise EngineError(reason, field=f"{setting}_fields.{stream}")
+        return {
+            stream: _built(
+                signal,
+                name,
+                _mapping(fields.get(stream), f"{setting}_fields.{stream}"),
+                f"{setting}.{stream}",
+                f"{setting}_fields.{stream}",
+            )
+            for stream, name in names.items()
+        }
 
     def _fields(self, setting: str) -> dict[str, Any]:
-        given: Any = getattr(self, f"{setting}_fields")
-        if given is None:
-            return {}
-        if not isinstance(given, Mapping):
-            raise EngineError(f"expected fields, got {given!r}", field=f"{setting}_fields")
-        return dict(given)
+        return _mapping(getattr(self, setting), setting)
 
-    def _built(self, setting: str, build: Callable[..., Thing], fields: Mapping[str, Any]) -> Thing:
-        try:
-            return build(getattr(self, setting), **fields)
-        except SettingError as error:
-            refused = f"{setting}_fields.{error.field}" if error.field else setting
-            raise EngineError(error.reason, field=refused) from error
+
+def _mapping(given: Any, setting: str) -> dict[str, Any]:
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise EngineError(f"expected fields, got {given!r}", field=setting)
+    return dict(given)
+
+
+def _built(
+    build: Callable[..., Thing],
+    name: Any,
+    fields: Mapping[str, Any],
+    setting: str,
+    fields_setting: str | None = None,
+) -> Thing:
+    """A thing by its name; errors begin with the setting that named it, or its fields."""
+    try:
+        return build(name, **fields)
+    except SettingError as error:
+        place = f"{fields_setting or f'{setting}_fields'}.{error.field}" if error.field else setting
+        raise EngineError(error.reason, field=place) from error
 
 
 DEFAULTS: dict[str, Any] = {
     "estimator": "pass",
     "process_signal": None,
+    "logprobs": None,
     "outcome_reward": None,
     "format_reward": None,
     "format_gate": None,
+    "splitter": None,
 }
 
 
@@ -162,11 +226,8 @@ def credit_settings(config: Any, given: Mapping[str, Any]) -> dict[str, Any]:
         config: a `StepCreditConfig`; any other sets nothing.
         given: keywords of the trainer, None where one is not given.
     """
-    if isinstance(config, StepCreditConfig):
-        base = config.credit()
-    else:
-        base = {**DEFAULTS, "splitter": splitter(SPLITTER, **SPLITTER_FIELDS)}
-    chosen = base | {name: value for name, value in given.items() if value is not None}
+    base = config.credit() if isinstance(config, StepCreditConfig) else DEFAULTS
+    chosen = {**base, **{name: value for name, value in given.items() if value is not None}}
     if isinstance(chosen["estimator"], str):
         chosen["estimator"] = sc.estimator(chosen["estimator"])
     return chosen

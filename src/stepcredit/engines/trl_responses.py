@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -56,6 +56,8 @@ class Asked:
         splitter: cuts the completions into steps.
         groups: of each completion.
         outcomes: of each completion; None where it is unknown.
+        own: (completion, token) bool, which tokens the model wrote; None: all of them.
+        logprobs: by model, a log-prob for each token of each completion.
     """
 
     sampled: SampledBatch
@@ -63,10 +65,13 @@ class Asked:
     splitter: Splitter
     groups: Sequence[int]
     outcomes: Sequence[float | None] | None
+    own: Tensor | None = None
+    logprobs: Mapping[str, Sequence[list[float]]] = field(default_factory=dict)
 
     @cached_property
     def responses(self) -> list[Response]:
-        """The completions, split; facts are the dataset's row, and of ours `group` and `outcome`.
+        """The completions, split; facts are the dataset's row, and of ours `group`, `outcome` and
+        the log-probs.
 
         Raises:
             RolloutError: a completion that cannot be decoded or split, by its row.
@@ -83,14 +88,17 @@ class Asked:
 
     def _response(self, row: int) -> Response:
         sampled = self.sampled
-        known = {} if self.outcomes is None else {"outcome": self.outcomes[row]}
+        known: dict[str, Any] = {} if self.outcomes is None else {"outcome": self.outcomes[row]}
+        known |= {f"{name}_logprobs": rows[row] for name, rows in self.logprobs.items()}
+        ids = sampled.completion_ids[row]
         return Response.of_ids(
             question_of(sampled.prompts[row]),
-            sampled.completion_ids[row],
+            ids,
             self.tokenizer,
             name=f"completion {row}",
             prompt_ids=tuple(sampled.prompt_ids[row]),
             facts={**sampled.inputs[row], "group": self.groups[row], **known},
+            own=None if self.own is None else tuple(self.own[row, : len(ids)].tolist()),
         )
 
 

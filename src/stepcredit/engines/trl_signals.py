@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 import stepcredit as sc
-from stepcredit.data.forest import slot_mask
 from stepcredit.data.inputs import LOGPROBS
 from stepcredit.data.streams import Stream
+from stepcredit.engines.streams import trained_steps, trained_tokens
 from stepcredit.engines.trl_responses import Asked
 from stepcredit.errors import EngineError
 from stepcredit.signals.signal import Signal
@@ -41,6 +40,35 @@ def check_sources(process_signal: Given, logprobs: Given) -> None:
         if isinstance(source, Signal) and source.grain != "tokens":
             reason = "scores steps, but log-probs are one a token"
             raise EngineError(reason, field=f"logprobs.{name}")
+
+
+def process_of(given: Given, asked: Asked, present: Tensor) -> Any:
+    """The process streams of a batch, over the model's own tokens; None where there is no signal.
+
+    Args:
+        given: the trainer's `process_signal`.
+        asked: the batch.
+        present: (completion, token) bool, True on the tokens that are the model's own.
+    """
+    return None if given is None else streams_of(ask(given, asked), present)
+
+
+def logprobs_of(given: Given, asked: Asked, present: Tensor, estimator: sc.Estimator) -> Any:
+    """The log-probs of a batch, over the model's own tokens: those given, and of what the method is
+    made of besides, the policy's own and its reference's.
+
+    Args:
+        given: the trainer's `logprobs`.
+        asked: the batch.
+        present: (completion, token) bool, True on the tokens that are the model's own.
+        estimator: the method.
+    """
+    models = getattr(estimator, "models", ())
+    own = {name: sc.Tokens(rows) for name, rows in asked.logprobs.items() if name in models}
+    if not isinstance(given, Mapping | None):
+        return process_of(given, asked, present)
+    found = {**own, **({} if given is None else ask(given, asked))}
+    return streams_of(found, present) if found else None
 
 
 def ask(given: Source | Mapping[str, Source], asked: Asked) -> Any:
@@ -83,8 +111,8 @@ def _stream(given: Any, present: Tensor) -> Stream:
     if bool(present[:, 1:].le(present[:, :-1]).all()):
         return stream
     if isinstance(stream, sc.Steps):
-        return _trained_steps(stream, present)
-    return _trained_tokens(stream, present)
+        return trained_steps(stream, present)
+    return trained_tokens(stream, present)
 
 
 def _from_pairs(given: Any) -> sc.Steps:
@@ -94,24 +122,3 @@ def _from_pairs(given: Any) -> sc.Steps:
         reason = "must give Steps, Tokens, or (step_ends, step_scores) a completion"
         raise EngineError(f"{reason}, got {type(given).__name__}", field="process_signal") from None
     return sc.Steps(ends=[ends for ends, _ in pairs], scores=[scores for _, scores in pairs])
-
-
-def _trained_steps(stream: sc.Steps, present: Tensor) -> sc.Steps:
-    """Ends counted over trained tokens; steps that hold none are left out."""
-    rows = torch.repeat_interleave(torch.arange(len(stream.counts)), stream.counts)
-    trained = present.long().cumsum(1)
-    ends = trained[rows, stream.ends.clamp(max=present.shape[1] - 1)] - 1
-    previous = torch.cat([ends.new_full((1,), -1), ends[:-1]])
-    previous[torch.cat([rows.new_ones(1, dtype=torch.bool), rows[1:] != rows[:-1]])] = -1
-    kept = ends > previous
-    counts = torch.bincount(rows[kept], minlength=len(stream.counts))
-    return sc.Steps(ends=ends[kept], scores=stream.values[kept], counts=counts)
-
-
-def _trained_tokens(stream: Stream, present: Tensor) -> Stream:
-    width = present.shape[1]
-    all_tokens = slot_mask(stream.counts, width)
-    dense = stream.values.new_zeros(all_tokens.shape).masked_scatter(all_tokens, stream.values)
-    kept = present & all_tokens
-    rebuilt = sc.TokenAdvantages if isinstance(stream, sc.TokenAdvantages) else sc.Tokens
-    return rebuilt(dense[kept], counts=kept.sum(1))

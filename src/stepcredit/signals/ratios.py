@@ -169,3 +169,34 @@ class LogRatio(Signal):
     def _score(self, *logprobs: float) -> float:
         score = self.combine(*logprobs)
         return score if self.clamp is None else max(-self.clamp, min(self.clamp, score))
+
+
+def log_ratios(signal: Any) -> Iterator[LogRatio]:
+    """The log-ratios that a signal is or is made of, however it is wrapped.
+
+    Example:
+        >>> from stepcredit.signals.distillation import Distillation
+        >>> from stepcredit.signals.combine import Affine
+        >>> [ratio.name for ratio in log_ratios(Affine(Distillation(), scale=2.0))]
+        ['opd']
+    """
+    if isinstance(signal, LogRatio):
+        yield signal
+    elif isinstance(signal, Signal):
+        yield from log_ratios(list(vars(signal).values()))
+    elif isinstance(signal, Mapping | list | tuple):
+        values = signal.values() if isinstance(signal, Mapping) else signal
+        for value in values:
+            yield from log_ratios(value)
+
+
+def sides_in_rows(signal: Any) -> set[str]:
+    """The models whose log-probs a signal reads from the rows.
+
+    Example:
+        >>> from stepcredit.signals.distillation import Distillation
+        >>> sides_in_rows(Distillation(teacher="models/teacher"))
+        {'student'}
+    """
+    ratios = list(log_ratios(signal))
+    return {name for each in ratios for name in each.sides if getattr(each, name) is None}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from trl import GRPOTrainer
 import stepcredit as sc
 from stepcredit.credit.metrics import training_metrics
 from stepcredit.engines.trl import StepCreditGRPOTrainer
+from stepcredit.lab.tokenizer import EOS, PAD, UNKNOWN, VOCABULARY
 
 
 @pytest.fixture
@@ -44,6 +46,24 @@ def mean_advantage(inputs):
     mask = inputs["completion_mask"]
     means = (inputs["advantages"] * mask).sum(1) / mask.sum(1)
     return means[:, None].expand_as(inputs["advantages"]) * mask
+
+
+def panel(batch, estimator):
+    """The metrics of a batch on the arithmetic task, whose tokens are characters."""
+    shown = ["" if token in (EOS, PAD, UNKNOWN) else token for token in VOCABULARY]
+    rows = [[shown[token] for token in ids] for ids in batch.sampled.completion_ids]
+    stream = batch.rollouts.streams["process"]
+    ends, steps = iter(stream.ends.tolist()), []
+    for row, count in zip(rows, stream.counts.tolist(), strict=True):
+        last = [-1, *(next(ends) for _ in range(count))]
+        steps.append(["".join(row[a + 1 : b + 1]) for a, b in pairwise(last)])
+    return training_metrics(
+        batch.rollouts,
+        estimator,
+        steps=steps,
+        texts=["".join(row) for row in rows],
+        truncated=[VOCABULARY[ids[-1]] not in (EOS, PAD) for ids in batch.sampled.completion_ids],
+    )
 
 
 def test_every_update_passes_through_trls_loss_with_one_advantage_a_token(make_trainer, seen):
@@ -228,10 +248,9 @@ def test_the_table_and_the_metrics_show_the_new_advantages(make_trainer):
     means = batch.advantages.sum(1) / batch.mask.sum(1)
     assert list(trainer._logs["advantages"]) == pytest.approx(means.tolist(), abs=1e-6)
     logged = trainer.state.log_history[0]
-    figures = training_metrics(batch.rollouts, trainer.estimator)
-    assert {"process_std", "share/outcome", "clipped_share", "zero_advantage_group_share"} <= set(
-        figures
-    )
+    figures = panel(batch, trainer.estimator)
+    assert {"process_std", "share/outcome", "clipped_share", "filler_gap"} <= set(figures)
+    assert figures["truncated_share"] == pytest.approx(logged["completions/clipped_ratio"])
     shown = {name: value for name, value in logged.items() if name.startswith("stepcredit/")}
     assert shown == {f"stepcredit/{name}": pytest.approx(v, 1e-6) for name, v in figures.items()}
     values = sc.PASS(weights=(1.0, 1.0, 0.3), gate=False)(batch.rollouts).packed()

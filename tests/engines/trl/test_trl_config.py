@@ -11,7 +11,7 @@ from trl import GRPOConfig, TrlParser
 import stepcredit as sc
 from stepcredit.engines.trl_config import StepCreditConfig
 from stepcredit.errors import EngineError
-from stepcredit.signals import BlankLine, Newline, Regex
+from stepcredit.signals import Newline, Regex
 from stepcredit.signals.programs import Arithmetic
 
 YAML = """\
@@ -109,18 +109,18 @@ def test_flags_win_over_yaml(parsed):
     assert changed.format_gate == 0.5
 
 
-def test_without_settings_it_is_pass_on_paragraphs(make_trainer, bare):
+def test_without_settings_it_is_pass(make_trainer, bare):
     nothing = dict.fromkeys(("estimator", "process_signal", "outcome_reward", "format_reward"))
     for trainer in (make_trainer(**nothing), make_trainer(config=bare(), **nothing)):
         assert trainer.estimator == sc.PASS()
-        assert trainer.splitter == BlankLine(inside="extend")
         assert trainer.process_signal is trainer.outcome_reward is trainer.format_reward is None
+        assert trainer.splitter is trainer.logprobs is None
 
 
 def test_every_field_of_ours_has_help_that_argparse_can_show():
     known = {field.name for field in fields(GRPOConfig)}
     own = [field for field in fields(StepCreditConfig) if field.name not in known]
-    assert len(own) == 9
+    assert len(own) == 11
     for field in own:
         parser = ArgumentParser()
         parser.add_argument(f"--{field.name}", help=field.metadata["help"])

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import stepcredit as sc
+from stepcredit.data.streams import Stream
 from stepcredit.engines.trl_processes import Share, joined
 from stepcredit.errors import EngineError
 
@@ -55,6 +56,8 @@ def test_two_processes_give_the_advantages_of_one(tmp_path):
         assert whole["table"] == pytest.approx(means, abs=1e-6)
     named = [entry for entry in alone["metrics"] if entry]
     assert named
+    assert {"stepcredit/filler_gap", "stepcredit/truncated_share"} <= named[0].keys()
+    assert named[0]["stepcredit/repeated_step_share"] > 0
     assert [entry for entry in pair[0]["metrics"] if entry] == [pytest.approx(e) for e in named]
 
 
@@ -72,8 +75,7 @@ def close_by_group(whole, rows):
 
 
 def share(**changes):
-    held = {"process": None, "logprobs": None, "format_ok": None}
-    return Share(**{"lengths": [2], "trained": [True], **held, **changes})
+    return Share(**{"lengths": [2], "trained": [True], **changes})
 
 
 def test_shares_are_joined_in_order():
@@ -81,6 +83,10 @@ def test_shares_are_joined_in_order():
         process={"a": sc.Steps([[0, 1]], [[0.1, 0.2]])},
         logprobs={"student": sc.Tokens([[-1.0, -2.0]])},
         format_ok=[True],
+        step_ends=Stream._of(values=torch.tensor([1]), counts=torch.tensor([1])),
+        truncated=[True],
+        texts=["ab"],
+        steps=[["a", "b"]],
     )
     two = share(
         lengths=[3],
@@ -88,9 +94,17 @@ def test_shares_are_joined_in_order():
         process={"a": sc.Steps([[2]], [[0.3]])},
         logprobs={"student": sc.Tokens([[-3.0, -4.0, -5.0]])},
         format_ok=[False],
+        step_ends=Stream._of(values=torch.tensor([0, 2]), counts=torch.tensor([2])),
+        truncated=[False],
+        texts=["cd"],
+        steps=[["cd"]],
     )
     both = joined([one, two])
     assert (both.lengths, both.trained, both.format_ok) == ([2, 3], [True, False], [True, False])
+    assert (both.truncated, both.texts) == ([True, False], ["ab", "cd"])
+    assert both.steps == [["a", "b"], ["cd"]]
+    assert both.step_ends.values.tolist() == [1, 0, 2]
+    assert both.tokens is None
     assert both.process["a"].ends.tolist() == [0, 1, 2]
     assert both.process["a"].counts.tolist() == [2, 1]
     assert both.process["a"].values.tolist() == pytest.approx([0.1, 0.2, 0.3])

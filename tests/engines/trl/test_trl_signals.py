@@ -6,9 +6,10 @@ import pytest
 import torch
 from datasets import Dataset
 from tests.signals.tiny_models import save
+from torch.nn.utils.rnn import pad_sequence
 
 import stepcredit as sc
-from stepcredit.engines.trl_responses import Asked, SampledBatch, question_of
+from stepcredit.engines.trl_responses import SampledBatch, question_of
 from stepcredit.engines.trl_signals import check_sources, streams_of
 from stepcredit.errors import EngineError
 from stepcredit.lab.model import ModelSettings, build_model
@@ -61,8 +62,13 @@ def test_a_signal_sees_questions_ids_rows_groups_and_outcomes(make_trainer):
 def test_steps_are_paragraphs_where_no_splitter_is_given(make_trainer, task):
     ids = [task.tokenizer(text).input_ids for text in ("1\n2\n\n<3>$", "4$")]
     prompts = [[{"role": "user", "content": "1+2="}], "4="]
-    sampled = SampledBatch([{}] * 2, prompts, ["", ""], ids, torch.zeros(2, 1), [[1], [4]])
-    asked = Asked(sampled, task.tokenizer, make_trainer().splitter, [0, 0], None)
+    sampled = SampledBatch([{}] * 2, prompts, ["", ""], ids, torch.zeros(2, 3), [[1], [4]])
+    output = {
+        "completion_ids": pad_sequence(list(map(torch.tensor, ids)), batch_first=True),
+        "prompt_ids": torch.ones(2, 1, dtype=torch.long),
+    }
+    present = torch.arange(output["completion_ids"].shape[1]) < torch.tensor([[9], [2]])
+    asked = make_trainer(outcome_reward="accuracy")._asked(sampled, output, present, 0)
     assert [r.step_texts for r in asked.responses] == [["1\n2\n\n", "<3>"], ["4"]]
     assert [r.step_ends for r in asked.responses] == [[4, 8], [1]]
     assert [r.prompt for r in asked.responses] == ["1+2=", "4="]

@@ -1,0 +1,110 @@
+"""What the completions say, as the metrics and chunkers of text read it: trained tokens alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+import stepcredit as sc
+from stepcredit.credit.chunks import chunker, reads_text, steps
+from stepcredit.credit.metrics_texts import cut_steps
+from stepcredit.data.streams import Stream
+from stepcredit.engines.trl_processes import Streams
+from stepcredit.engines.trl_responses import Asked
+from stepcredit.engines.trl_signals import streams_of
+from stepcredit.signals.splitting import Turns
+
+
+def decoded(
+    asked: Asked, present: Tensor, process: Streams, ends: Stream | None
+) -> tuple[list[str], list[list[str]] | None]:
+    """The responses' texts and their steps', special tokens left out.
+
+    Args:
+        asked: the batch.
+        present: (completion, token) bool, True on the model's own tokens.
+        process: its process streams; the first that has steps tells them.
+        ends: where they end, if no stream has steps.
+
+    Returns:
+        A text a response, and a text a step; None where nothing tells steps.
+    """
+    tokenizer = asked.tokenizer
+    ids = [
+        [token for token, own in zip(row, flags, strict=False) if own]
+        for row, flags in zip(asked.sampled.completion_ids, present.tolist(), strict=True)
+    ]
+    texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
+    streams = process.values() if isinstance(process, Mapping) else [process]
+    for stream in streams:
+        if isinstance(stream, sc.Steps):
+            ends = Stream._of(values=stream.ends, counts=stream.counts)
+            break
+    if ends is None:
+        return texts, None
+    cut = cut_steps(ids, ends)
+    said = tokenizer.batch_decode(
+        [list(step) for row in cut for step in row], skip_special_tokens=True
+    )
+    following = iter(said)
+    return texts, [[next(following) for _ in row] for row in cut]
+
+
+def step_ends_of(asked: Asked, estimator: sc.Estimator, present: Tensor) -> Stream | None:
+    """Where steps end, for streams without ends of their own: turns, or the chunks `steps`.
+
+    Args:
+        asked: the batch.
+        estimator: whose chunks may be the steps.
+        present: (completion, token) bool, True on the model's own tokens.
+
+    Returns:
+        The steps' last tokens over the model's own; None where nothing asks for them.
+    """
+    if isinstance(asked.splitter, Turns):
+        return turn_ends(present)
+    rule = chunker(getattr(estimator, "chunks", "auto"))
+    if getattr(rule, "func", rule) is not steps:
+        return None
+    ends = [response.step_ends for response in asked.responses]
+    cut: sc.Steps = streams_of(sc.Steps(ends, [[0.0] * len(row) for row in ends]), present)
+    return Stream._of(values=cut.ends, counts=cut.counts)
+
+
+def turn_ends(present: Tensor) -> Stream:
+    """The last token of each turn, counted over the model's own tokens.
+
+    Args:
+        present: (completion, token) bool, True on the model's own tokens.
+
+    Example:
+        >>> own = torch.tensor([[1, 1, 0, 1], [0, 1, 1, 0]]).bool()
+        >>> ends = turn_ends(own)
+        >>> ends.values.tolist(), ends.counts.tolist()
+        ([1, 2, 1], [2, 1])
+    """
+    following = torch.cat([present[:, 1:], present.new_zeros(len(present), 1)], dim=1)
+    last = present & ~following
+    return Stream._of(values=(present.long().cumsum(1) - 1)[last], counts=last.sum(1))
+
+
+def token_texts(asked: Asked, estimator: sc.Estimator, present: Tensor) -> list[list[str]] | None:
+    """The trained tokens' texts, where the estimator's chunks are cut by text."""
+    if not reads_text(chunker(getattr(estimator, "chunks", "auto"))):
+        return None
+    return [
+        [text for text, own in zip(response.token_texts, row, strict=False) if own]
+        for response, row in zip(asked.responses, present.tolist(), strict=True)
+    ]
+
+
+def truncated_rows(ids: Sequence[Sequence[int]], ending: Sequence[int]) -> list[bool]:
+    """Which completions do not end with a token that ends one, as TRL tells them.
+
+    Example:
+        >>> truncated_rows([[5, 0], [5, 6]], ending=[0])
+        [False, True]
+    """
+    return [row[-1] not in ending for row in ids]
