@@ -114,15 +114,20 @@ class VerlSettings:
         return format_ > 0 if self.format_gate is None else format_ >= self.format_gate
 
 
-def reads_logprobs(given: Signal) -> bool:
-    """Whether a signal, or one it is made of, takes log-probs from the rows."""
-    if isinstance(given, LogRatio) and any(getattr(given, name) is None for name in given.sides):
-        return True
-    return any(reads_logprobs(part) for part in _parts(given))
+def logprobs_read(given: Signal) -> set[str]:
+    """Whose log-probs a signal, or one it is made of, takes from the rows.
+
+    Example:
+        >>> sorted(logprobs_read(signal("opd", teacher="a-folder")))
+        ['student']
+    """
+    sides = given.sides if isinstance(given, LogRatio) else ()
+    found = {name for name in sides if getattr(given, name) is None}
+    return found.union(*(logprobs_read(part) for part in _parts(given)))
 
 
 def _needs_batch(given: Signal) -> bool:
-    return not given.cacheable or reads_logprobs(given)
+    return not given.cacheable or bool(logprobs_read(given))
 
 
 def _parts(given: Signal) -> Iterator[Signal]:

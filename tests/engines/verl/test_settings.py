@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import stepcredit as sc
-from stepcredit.engines.verl_settings import VerlSettings, reads_logprobs
+from stepcredit.engines.verl_settings import VerlSettings, logprobs_read
 from stepcredit.errors import EngineError
 from stepcredit.signals.combine import Clipped, Weighted
 from stepcredit.signals.registry import signal
@@ -85,9 +85,9 @@ def test_signals_are_scored_where_what_they_read_is_known(name, fields, in_train
 
 
 def test_log_probs_are_seen_through_signals_made_of_signals():
-    inner = signal("opd")
-    assert reads_logprobs(Weighted((Clipped(inner), Clipped(inner))))
-    assert not reads_logprobs(Weighted((signal("equations"),)))
+    inner = signal("g-opd", base="a-folder", tokenizer="a-folder")
+    assert logprobs_read(Weighted((Clipped(inner), Clipped(inner)))) == {"student", "teacher"}
+    assert logprobs_read(Weighted((signal("equations"),))) == set()
 
 
 @pytest.mark.parametrize(

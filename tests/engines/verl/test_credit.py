@@ -1,0 +1,278 @@
+"""From the queue's fields to advantages, against the core on tensors built another way."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.utils.rnn import pad_sequence
+
+import stepcredit as sc
+from stepcredit.engines.verl_batch import QueuedBatch, question_of
+from stepcredit.engines.verl_credit import Credit, with_engine
+from stepcredit.engines.verl_settings import VerlSettings
+from stepcredit.errors import EngineError, RolloutError
+
+
+def settings(**given):
+    return VerlSettings.of({"algorithm": {"stepcredit": given}})
+
+
+def padded(rows, dtype=torch.float64):
+    return pad_sequence([torch.tensor(row, dtype=dtype) for row in rows], batch_first=True)
+
+
+def by_steps(made):
+    """The same responses as `from_padded` reads them: a step's number at each of its tokens."""
+    ids = [
+        np.searchsorted(ends, np.arange(len(m)))
+        for ends, m in zip(made.ENDS, made.MASKS, strict=True)
+    ]
+    mask = padded(made.MASKS, torch.int64)
+    step_id = torch.full(mask.shape, -1)
+    for row, numbers in enumerate(ids):
+        step_id[row, : len(numbers)] = torch.tensor(numbers)
+    scores = padded([made.scores_of(row) for row in range(len(made.UIDS))])
+    return {"mask": mask, "group": made.UIDS, "step_id": step_id, "step_scores": scores}
+
+
+def assert_rows(made, credit, expected):
+    """Every row of the queue: the core's advantages, and zeros for the two of padding."""
+    rows = credit.rows()
+    assert [len(row) for row in rows] == [*map(len, made.MASKS), 1, 1]
+    for row, values in zip(rows, expected, strict=False):
+        torch.testing.assert_close(row, values[: len(row)], rtol=0, atol=0)
+    assert [row.tolist() for row in rows[len(made.UIDS) :]] == [[0.0], [0.0]]
+
+
+@pytest.mark.parametrize("method", ["pass", "pure", "pass-min", "grpo-process", "grpo", "adca"])
+def test_steps_are_credited_as_the_core_does_over_holes_padding_and_any_order(made, method):
+    credit = Credit(QueuedBatch.of(*made.queue(made.step_extras())), settings(method=method))
+    known = by_steps(made)
+    rollouts = sc.Rollouts.from_padded(**known, outcome=made.OUTCOMES)
+    expected = sc.estimator(method)(rollouts).padded(known["mask"])
+    assert expected.abs().max() > 0
+    assert_rows(made, credit, expected)
+
+
+def test_arrays_and_tensors_are_read_as_lists_are(made):
+    extras = made.step_extras()
+    for extra, kind in zip(extras, [np.array, torch.tensor, list] * 2, strict=True):
+        extra["step_ends"] = kind(extra["step_ends"])
+        extra["step_scores"] = kind(extra["step_scores"])
+    listed = Credit(QueuedBatch.of(*made.queue(made.step_extras())), settings())
+    found = Credit(QueuedBatch.of(*made.queue(extras)), settings())
+    for one, other in zip(found.rows(), listed.rows(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-7)
+
+
+def test_format_and_the_gate_are_the_cores(made):
+    formats = [1.0, 0.0, 0.5, 0.25, 1.0, 0.0]
+    extras = [
+        {**e, "format": np.float64(f)} for e, f in zip(made.step_extras(), formats, strict=True)
+    ]
+    extras[4]["format_ok"] = np.bool_(False)
+    credit = Credit(QueuedBatch.of(*made.queue(extras)), settings(format_gate=0.3))
+    known = by_steps(made)
+    kept = [True, False, True, False, False, False]
+    rollouts = sc.Rollouts.from_padded(
+        **known, outcome=made.OUTCOMES, format=formats, format_ok=kept
+    )
+    assert_rows(made, credit, sc.PASS()(rollouts).padded(known["mask"]))
+
+
+def test_token_scores_and_named_streams_are_streams_of_their_own(made):
+    scores = [
+        [0.1 * t * (row + 1) % 0.7 for t in range(len(m))] for row, m in enumerate(made.MASKS)
+    ]
+    extras = [
+        {
+            "token_scores": scores[row],
+            "signals": {"prm": {"ends": made.ENDS[row], "scores": made.scores_of(row)}},
+        }
+        for row in range(len(made.UIDS))
+    ]
+    weights = {"prm": 1.0, "process": 0.5, "outcome": 1.0}
+    credit = Credit(QueuedBatch.of(*made.queue(extras)), settings(fields={"weights": weights}))
+    known = by_steps(made)
+    steps = sc.Rollouts.from_padded(**known).streams["process"]
+    mask, group = known["mask"], known["group"]
+    rollouts = sc.Rollouts.from_padded(
+        mask, group, token_scores=padded(scores), process={"prm": steps}, outcome=made.OUTCOMES
+    )
+    assert_rows(made, credit, sc.PASS(weights=weights)(rollouts).padded(mask))
+
+
+def test_responses_without_steps_have_none_of_the_signal(made):
+    extras = made.step_extras()
+    extras[2] = {"step_ends": [], "step_scores": []}
+    extras[3] = {"step_ends": None, "step_scores": None}
+    credit = Credit(QueuedBatch.of(*made.queue(extras)), settings())
+    assert credit.rollouts.streams["process"].counts.tolist() == [2, 3, 0, 0, 2, 2]
+    trained = [[t for t in mask if t] for mask in made.MASKS]
+    rollouts = sc.Rollouts(
+        group=made.UIDS,
+        lengths=[len(row) for row in trained],
+        process=sc.Steps(
+            ends=[[1, 5], [1, 4, 5], [], [], [0, 4], [2, 3]],
+            scores=[
+                made.scores_of(0),
+                np.delete(made.scores_of(1), 1).tolist(),
+                [],
+                [],
+                made.scores_of(4),
+                made.scores_of(5)[:2],
+            ],
+        ),
+        outcome=made.OUTCOMES,
+    )
+    assert_rows(made, credit, sc.PASS()(rollouts).padded(padded(made.MASKS, torch.int64)))
+
+
+def test_rows_without_a_trained_token_are_no_members_of_their_group(made):
+    fields, keys, tags = made.queue(made.step_extras())
+    masks = [torch.tensor(mask) for mask in [*made.MASKS, [0], [0]]]
+    masks[0] = torch.zeros(6, dtype=torch.int64)
+    fields["response_mask"] = torch.nested.as_nested_tensor(masks, layout=torch.jagged)
+    credit = Credit(QueuedBatch.of(fields, keys, tags), settings())
+    known = {name: value[1:] for name, value in by_steps(made).items()}
+    rollouts = sc.Rollouts.from_padded(**known, outcome=made.OUTCOMES[1:])
+    expected = sc.PASS()(rollouts).padded(known["mask"])
+    rows = credit.rows()
+    assert rows[0].tolist() == [0.0] * 6
+    for row, values in zip(rows[1:6], expected, strict=True):
+        assert torch.equal(row, values[: len(row)])
+
+
+def test_verls_own_advantage_stands_in_the_outcomes_place(made):
+    engine = [torch.linspace(-1, 1, len(m)) * (row + 1) for row, m in enumerate(made.MASKS)]
+    rows = [*engine, torch.ones(1), torch.ones(1)]
+    credit = Credit(QueuedBatch.of(*made.queue(made.step_extras())), settings(), engine=rows)
+    known = by_steps(made)
+    mask = known["mask"]
+    ready = [row[torch.tensor(m).bool()] for row, m in zip(engine, made.MASKS, strict=True)]
+    rollouts = sc.Rollouts.from_padded(**known, process={"engine": sc.TokenAdvantages(ready)})
+    weights = {"process": 1.0, "engine": 1.0, "format": 1.0}
+    assert_rows(made, credit, sc.PASS(weights=weights)(rollouts).padded(mask))
+
+
+def test_a_method_of_log_probs_reads_the_policys_the_references_and_the_teachers(made):
+    own = [[-0.5 - 0.1 * t for t in range(len(m))] for m in made.MASKS]
+    ref = [[-0.3 - 0.05 * t * t for t in range(len(m))] for m in made.MASKS]
+    teacher = [[-0.9 + 0.07 * t for t in range(len(m))] for m in made.MASKS]
+    shifted = [[9.0] * row + values + [9.0] for row, values in enumerate(teacher)]
+    whole = [torch.tensor(row)[:, None] for row in [*shifted, [0.0] * 4, [0.0] * 4]]
+    fields = {
+        "old_log_probs": torch.nested.as_nested_tensor(
+            [torch.tensor(r) for r in [*own, [0.0], [0.0]]], layout=torch.jagged
+        ),
+        "ref_log_prob": torch.nested.as_nested_tensor(
+            [torch.tensor(r) for r in [*ref, [0.0], [0.0]]], layout=torch.jagged
+        ),
+        "teacher_logprobs": whole,
+    }
+    credit = Credit(QueuedBatch.of(*made.queue([{}] * 6, **fields)), settings(method="g-opd"))
+    mask = padded(made.MASKS, torch.int64)
+    logprobs = {"student": padded(own), "base": padded(ref), "teacher": padded(teacher)}
+    rollouts = sc.Rollouts.from_padded(mask, made.UIDS, outcome=made.OUTCOMES, logprobs=logprobs)
+    expected = sc.GOPD()(rollouts).padded(mask)
+    for row, values in zip(credit.rows(), expected, strict=False):
+        torch.testing.assert_close(row, values[: len(row)], rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("extra", "line"),
+    [
+        (
+            {"step_ends": [1, 4], "step_scores": [0.1, 0.2]},
+            "response b7_0_0: process: last step ends at 4, but the response's last token is 5",
+        ),
+        (
+            {"token_scores": [0.1, 0.2]},
+            "response b7_0_0: process: 2 values, but 6 tokens",
+        ),
+        (
+            {"step_ends": [1, 5], "step_scores": [0.1, float("nan")]},
+            "response b7_0_0: scores: nan is not a finite number",
+        ),
+        (
+            {"step_ends": [1, 5], "step_scores": [0.1, 0.2], "token_scores": [0.1] * 6},
+            "response b7_0_0: step_scores: the stream 'process' is given twice",
+        ),
+        (
+            {"step_ends": [5], "step_scores": [0.1, 0.2]},
+            "response b7_0_0: ends: 1 ends, but 2 scores",
+        ),
+    ],
+)
+def test_a_fault_is_one_line_with_the_responses_key(made, extra, line):
+    batch = QueuedBatch.of(*made.queue([extra] + [{}] * 5))
+    with pytest.raises(RolloutError) as caught:
+        _ = Credit(batch, settings()).rollouts
+    assert str(caught.value) == line
+
+
+def test_steps_and_tokens_in_one_stream_are_refused(made):
+    extras = [{"token_scores": [0.1] * 6}, *made.step_extras()[1:]]
+    with pytest.raises(RolloutError) as caught:
+        _ = Credit(QueuedBatch.of(*made.queue(extras)), settings()).rollouts
+    line = "response a1_1_0: process: holds scores of steps, other responses scores of tokens"
+    assert str(caught.value) == line
+
+
+def test_scores_asked_of_the_reward_loop_and_not_there_are_refused(made):
+    batch = QueuedBatch.of(*made.queue([{}] * 6))
+    with pytest.raises(EngineError) as caught:
+        _ = Credit(batch, settings(process_signal="equations")).rollouts
+    reason = "no response has its scores: does another reward manager run?"
+    assert str(caught.value) == f"algorithm.stepcredit.process_signal (process): {reason}"
+
+
+def test_a_missing_field_and_several_outputs_of_a_session_are_refused(made):
+    fields, keys, tags = made.queue([{}] * 6)
+    del fields["rm_scores"]
+    with pytest.raises(EngineError, match=r"^rm_scores: is not in the queue: credit needs it$"):
+        QueuedBatch.of(fields, keys, tags)
+    fields, keys, tags = made.queue([{}] * 6)
+    keys[3] = "a1_1_1"
+    with pytest.raises(EngineError) as caught:
+        QueuedBatch.of(fields, keys, tags)
+    reason = "the agent loop gave several outputs, but scores are of the last alone"
+    assert str(caught.value) == f"session a1_1: {reason}"
+
+
+def test_the_largest_log_probs_of_a_teacher_are_not_the_sampled_tokens():
+    columns = {"prompts": [torch.ones(2)], "teacher_logprobs": [torch.zeros(4, 8)]}
+    columns["response_mask"] = [torch.ones(2)]
+    with pytest.raises(EngineError) as caught:
+        QueuedBatch(["u_0_0"], [False], columns).logprobs("teacher")
+    reason = "expected the sampled token's, got the 8 largest a token"
+    assert str(caught.value) == f"teacher_logprobs: {reason}"
+
+
+def test_the_engines_weight_is_the_outcomes_unless_it_has_its_own():
+    own = {"process": 1.0, "engine": 2.0}
+    assert with_engine(sc.PASS(weights=own)).weights == own
+    moved = with_engine(sc.PASS(operator={"process": "abs_max", "outcome": "center"}))
+    assert (moved.weights["engine"], moved.operator) == (1.0, {"process": "abs_max"})
+    with pytest.raises(EngineError) as caught:
+        with_engine(sc.PASS(weights={"engine": 1.0, "outcome": 1.0}))
+    reason = "counts the outcome twice: verl's own advantage holds it"
+    assert str(caught.value) == f"algorithm.stepcredit.fields.weights: {reason}"
+
+
+def test_the_question_is_the_last_users_whatever_holds_the_turns():
+    turns = [
+        {"role": "user", "content": "1?"},
+        {
+            "role": "user",
+            "content": [
+                {"type": "image"},
+                {"type": "text", "text": "2"},
+                {"type": "text", "text": "?"},
+            ],
+        },
+        {"role": "assistant", "content": "So"},
+    ]
+    assert question_of(turns) == question_of(np.array(turns, dtype=object)) == "2?"
+    assert question_of(None) == question_of([]) == ""
