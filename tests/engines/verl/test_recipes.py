@@ -1,0 +1,158 @@
+"""verl's recipes: each composes, passes verl's own checks, and names nothing that isn't there."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+pytest.importorskip("verl", reason="verl is not installed: its recipes are not tested")
+
+from hydra import compose, initialize_config_dir, initialize_config_module
+from omegaconf import DictConfig, OmegaConf
+from verl.trainer.ppo.utils import need_critic, need_reference_policy
+from verl.utils.config import omega_conf_to_dataclass, validate_config
+
+from stepcredit.engines.verl_settings import VerlSettings
+
+FOLDER = Path(__file__).resolve().parents[3] / "recipes"
+RECIPES = sorted(FOLDER.glob("*/verl*.yaml"))
+OWN = "algorithm.stepcredit"
+RENAMED = {
+    "log_prob_micro_batch_size": "ppo_micro_batch_size",
+    "log_prob_micro_batch_size_per_gpu": "ppo_micro_batch_size_per_gpu",
+    "log_prob_use_dynamic_bsz": "use_dynamic_bsz",
+    "log_prob_max_token_len_per_gpu": "ppo_max_token_len_per_gpu",
+}
+"""What verl's worker calls the reference policy's keys before it builds its settings."""
+
+each_recipe = pytest.mark.parametrize(
+    "recipe", RECIPES, ids=lambda path: f"{path.parent.name}/{path.stem}"
+)
+
+
+def composed(recipe: Path, *overrides: str) -> DictConfig:
+    """verl's whole config, as `--config-dir` and `--config-name` compose it."""
+    beside = "hydra.searchpath=[pkg://verl.trainer.config]"
+    with initialize_config_dir(str(recipe.parent), version_base=None):
+        return compose(recipe.stem, overrides=[beside, *overrides])
+
+
+def leaves(config: Any, path: str = "") -> Iterator[str]:
+    """Dotted paths of a YAML's values."""
+    for key, value in config.items():
+        place = f"{path}.{key}" if path else key
+        if isinstance(value, dict):
+            yield from leaves(value, place)
+        else:
+            yield place
+
+
+def header(recipe: Path) -> str:
+    """The comments at a recipe's beginning, lines that end in a backslash joined."""
+    lines = [
+        line.removeprefix("#")
+        for line in recipe.read_text().partition("\ndefaults")[0].splitlines()
+    ]
+    return "\n".join(lines).replace("\\\n", " ")
+
+
+def baselines(recipe: Path) -> list[str]:
+    """The overrides that a recipe's header names as its baselines."""
+    listed = header(recipe).partition("Baselines")[2]
+    found = re.findall(r"^   (\+?[a-z][\w.]*=)('[^']*'|\S+)", listed, re.MULTILINE)
+    return [key + value.strip("'") for key, value in found]
+
+
+def test_the_papers_recipes_are_there() -> None:
+    found = [str(path.relative_to(FOLDER)) for path in RECIPES]
+    pure = ["pure/verl-prm-vr.yaml", "pure/verl-prm.yaml", "pure/verl-vr.yaml"]
+    qa = ["pass-qa/verl-gopd.yaml", "pass-qa/verl-opd.yaml"]
+    assert found == ["pass-maths/verl.yaml", *qa, *pure]
+
+
+@each_recipe
+def test_composes_and_passes_verls_checks(recipe: Path) -> None:
+    config = composed(recipe, "trainer.nnodes=4")
+    assert config.trainer.v1.trainer_mode == "stepcredit"
+    with pytest.warns(UserWarning, match="Disabled critic"):
+        critic = need_critic(config)
+    assert not critic
+    validate_config(config, need_reference_policy(config), critic)
+
+
+@each_recipe
+def test_every_section_is_what_verl_builds_of_it(recipe: Path) -> None:
+    config = composed(recipe)
+    OmegaConf.set_struct(config, False)
+    policy = config.actor_rollout_ref
+    for own, name in RENAMED.items():
+        policy.ref[name] = policy.ref.pop(own)
+    policy.ref.ppo_mini_batch_size = policy.actor.ppo_mini_batch_size
+    for section in (policy.actor, policy.ref, policy.rollout):
+        omega_conf_to_dataclass(section)
+    distillation = omega_conf_to_dataclass(config.distillation)
+    assert distillation.enabled is ("opd" in recipe.stem)
+
+
+@each_recipe
+def test_no_key_is_unknown(recipe: Path) -> None:
+    given = yaml.safe_load(recipe.read_text())
+    given.pop("defaults")
+    with initialize_config_module("verl.trainer.config", version_base=None):
+        plain = compose("ppo_trainer")
+    known = set(leaves(OmegaConf.to_container(plain)))
+    own = {path for path in leaves(given) if not path.startswith(OWN)}
+    assert own - known == set()
+
+
+@each_recipe
+def test_credits_keys_build(recipe: Path) -> None:
+    settings = VerlSettings.of(composed(recipe))
+    assert settings.estimator.name == ("pure" if recipe.parent.name == "pure" else "pass")
+    assert set(settings.signals) == (set() if recipe.stem == "verl-vr" else {"process"})
+    assert set(settings.scored_in_trainer) == ({"process"} if "opd" in recipe.stem else set())
+    assert settings.outcome_reward is not None
+
+
+@each_recipe
+def test_baselines_are_one_key(recipe: Path) -> None:
+    named = baselines(recipe)
+    assert len(named) >= 3 or "defaults:\n  - verl-" in recipe.read_text()
+    usual = composed(recipe)
+    for override in named:
+        changed = composed(recipe, override)
+        assert changed != usual
+        VerlSettings.of(changed)
+
+
+@each_recipe
+def test_command_in_the_header_is_this_recipes(recipe: Path) -> None:
+    commands = re.findall(r"main_ppo (.*)", header(recipe))
+    if not commands:
+        assert "defaults:\n  - verl-" in recipe.read_text()
+        return
+    (command,) = commands
+    options = shlex.split(command.replace("$PWD", str(FOLDER.parent)))
+    flags = dict(zip(options[:4:2], options[1:4:2], strict=True))
+    assert flags == {"--config-dir": str(recipe.parent), "--config-name": recipe.stem}
+    composed(recipe, *options[4:])
+
+
+def test_command_line_composes_the_same() -> None:
+    recipe = FOLDER / "pass-qa/verl-gopd.yaml"
+    command = [sys.executable, "-m", "verl.trainer.main_ppo", "--config-dir", str(recipe.parent)]
+    command += ["--config-name", recipe.stem, "--cfg", "job", "trainer.nnodes=3"]
+    printed = subprocess.run(
+        command, capture_output=True, text=True, check=True, timeout=200
+    ).stdout
+    assert OmegaConf.create(printed) == OmegaConf.create(
+        OmegaConf.to_yaml(composed(recipe, "trainer.nnodes=3"))
+    )
