@@ -29,6 +29,7 @@ from stepcredit.engines.trl_config import SPLITTER, SPLITTER_FIELDS, credit_sett
 from stepcredit.engines.trl_logprobs import check_models, needed_models, policy_logprobs, rows_of
 from stepcredit.engines.trl_processes import Share, gathered
 from stepcredit.engines.trl_responses import Asked, SampledBatch, prompt_ids_of
+from stepcredit.engines.trl_resume import ResumingGRPOTrainer, check_saving
 from stepcredit.engines.trl_signals import Given, check_sources, logprobs_of, process_of
 from stepcredit.engines.trl_texts import decoded, step_ends_of, token_texts, truncated_rows
 from stepcredit.errors import EngineError
@@ -59,7 +60,7 @@ class CreditedBatch:
     first: int = 0
 
 
-class StepCreditGRPOTrainer(GRPOTrainer):
+class StepCreditGRPOTrainer(ResumingGRPOTrainer):
     """TRL's GRPOTrainer whose advantages are an estimator's, one a token.
 
     With `args` a `StepCreditConfig`, what is not given here is as it says there.
@@ -92,7 +93,8 @@ class StepCreditGRPOTrainer(GRPOTrainer):
             estimator=sc.PASS(k=0.7), process_signal=prm,
         )
 
-    Source: trl 1.16.0, trl/trainer/grpo_trainer.py. Differs: the advantages, and nothing else.
+    Source: trl 1.16.0, trl/trainer/grpo_trainer.py. Differs: the advantages, what is logged of
+        them, and when a checkpoint is written (`ResumingGRPOTrainer`).
     """
 
     _tag_names = ["trl", "grpo", "stepcredit"]  # noqa: RUF012 - TRL's own convention
@@ -126,6 +128,7 @@ class StepCreditGRPOTrainer(GRPOTrainer):
             check_settings(config, has_tools=bool(kwargs.get("tools")))
         super().__init__(*args, **kwargs)
         check_settings(self.args, has_tools=bool(self.tools))
+        check_saving(self.args)
         for setting in ("outcome_reward", "format_reward"):
             name = getattr(self, setting)
             if name is not None and name not in self.reward_func_names:

@@ -15,7 +15,10 @@ from torch import Tensor
 from stepcredit.errors import EngineError
 
 TESTED_FROM, TESTED_BELOW = "1.16.0", "1.17"
-HOOKS = ("_calculate_rewards", "_generate_and_score_completions", "_compute_loss")
+HOOKS = (
+    *("_calculate_rewards", "_generate_and_score_completions", "_compute_loss"),
+    *("_init_training_state", "_maybe_log_save_evaluate", "_save_checkpoint"),
+)
 RATIO_FREE_LOSSES = ("cispo", "vespo")
 
 

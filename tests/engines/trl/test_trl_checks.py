@@ -95,7 +95,7 @@ def test_the_check_of_the_loss_leaves_the_trainer_as_it_was(make_trainer):
 
 def test_a_trl_without_the_hook_is_refused():
     class Older:
-        _calculate_rewards = _compute_loss = print
+        _calculate_rewards = _compute_loss = _save_checkpoint = print
 
     with pytest.raises(EngineError) as refused:
         check_hooks(Older)
