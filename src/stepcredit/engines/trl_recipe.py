@@ -1,0 +1,294 @@
+"""What `python -m stepcredit.engines.trl` is told: keys, the YAML file, flags."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from textwrap import wrap
+from typing import Any, NoReturn
+
+import yaml
+from trl import GRPOConfig, ModelConfig, TrlParser
+
+from stepcredit.engines.trl_config import StepCreditConfig
+from stepcredit.errors import SettingError
+from stepcredit.settings.registry import hint
+
+PROGRAM = "python -m stepcredit.engines.trl"
+NONE = ("none", "null")
+OWN_FIELDS = {"estimator", "process_signal", "splitter", "logprobs"}
+"""Settings with fields of their own, `NAME_fields`: another name on the command line drops them."""
+INTRODUCTION = f"""\
+{PROGRAM} --config RECIPE.yaml [--KEY VALUE ...]
+
+Trains any causal language model on any dataset with TRL's GRPOTrainer and stepcredit's advantages.
+A YAML file of keys; a flag of the same name goes before it. Two things are not keys:
+
+  --smoke      two steps on the CPU with tiny random models and built-in rows; tells what changed
+  --help-all   every key, TRL's too
+
+"""
+
+
+@dataclass
+class RecipeArguments:
+    """Which rows, prompts and rewards: what is neither TRL's configuration nor the credit's.
+
+    Args:
+        each: see its help.
+
+    Raises:
+        SettingError: a mapping that is none.
+
+    Example:
+        >>> RecipeArguments(dataset_name="rows.jsonl", rewards={"right": "maths"}).rewards
+        {'right': 'maths'}
+    """
+
+    dataset_name: str | None = field(
+        default=None,
+        metadata={"help": "Rows: FILE.jsonl, .json, .parquet, .csv; a folder; a name on the Hub."},
+    )
+    dataset_config: str | None = field(
+        default=None, metadata={"help": "Which configuration of the dataset."}
+    )
+    dataset_train_split: str = field(
+        default="train", metadata={"help": "Rows to train on, such as 'train' or 'train[:5000]'."}
+    )
+    eval_dataset_name: str | None = field(
+        default=None, metadata={"help": "Rows to evaluate on. None: those of dataset_name."}
+    )
+    dataset_test_split: str = field(
+        default="test",
+        metadata={"help": "Rows to evaluate on, where eval_strategy is not 'no'."},
+    )
+    columns: dict[str, str] | str | None = field(
+        default=None,
+        metadata={
+            "help": 'New columns by name, such as {"prompt": "problem", "answer": '
+            '"reward_model.ground_truth"}. The column prompt is a text or messages; rewards and '
+            "signals read the others."
+        },
+    )
+    system_prompt: str | None = field(
+        default=None, metadata={"help": "System turn of each prompt."}
+    )
+    prompt_template: str | None = field(
+        default=None,
+        metadata={"help": "User's turn; {prompt} and other columns in braces are filled in."},
+    )
+    chat: bool = field(
+        default=True,
+        metadata={"help": "Whether a text becomes a user's turn for the model's chat template."},
+    )
+    max_prompt_length: int | None = field(
+        default=None, metadata={"help": "Rows whose prompts have more tokens are left out."}
+    )
+    rewards: dict[str, str] | str | None = field(
+        default=None,
+        metadata={
+            "help": 'Reward functions, such as {"accuracy": "maths", "layout": "format"}: one that '
+            "`stepcredit rewards` lists, or MODULE:FUNCTION. The one that judges the layout is the "
+            "format reward, the others' sum the outcome, unless the keys below say otherwise."
+        },
+    )
+    reward_fields: dict[str, Any] | str | None = field(
+        default=None,
+        metadata={"help": 'Fields of rewards by name, such as {"layout": {"template": "boxed"}}.'},
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("columns", "rewards", "reward_fields"):
+            setattr(self, name, mapping_of(getattr(self, name), name))
+
+
+KINDS: tuple[Any, ...] = (RecipeArguments, StepCreditConfig, ModelConfig)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What was read.
+
+    Args:
+        arguments, training, model: the keys, checked.
+        notes: what a person should know of how they were read.
+    """
+
+    arguments: RecipeArguments
+    training: StepCreditConfig
+    model: ModelConfig
+    notes: tuple[str, ...] = ()
+
+
+def mapping_of(value: Any, name: str) -> dict[str, Any]:
+    """A mapping, or YAML or JSON of one; None is an empty one.
+
+    Raises:
+        SettingError: it is something else.
+
+    Example:
+        >>> mapping_of('{"accuracy": "maths"}', "rewards")
+        {'accuracy': 'maths'}
+    """
+    if isinstance(value, str):
+        try:
+            value = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise SettingError(f"is no mapping: {value!r}", field=name) from error
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise SettingError(f"expected a mapping, got {value!r}", field=name)
+    return dict(value)
+
+
+class RecipeParser(TrlParser):
+    """TrlParser over the three sets of keys, which tells a fault in one line.
+
+    Example:
+        >>> values, notes = RecipeParser().values(["--estimator", "grpo", "--max_steps", "3"])
+        >>> values["estimator"], values["max_steps"], notes
+        ('grpo', 3, ())
+    """
+
+    def __init__(self) -> None:
+        super().__init__(KINDS, prog=PROGRAM, add_help=False, allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        """A flag or value that argparse refuses, with the key first.
+
+        Raises:
+            SettingError: always.
+        """
+        found = re.match(r"argument --(\w+)[^:]*: (.*)", message)
+        raise SettingError(*found.groups()[1:], field=found[1]) if found else SettingError(message)
+
+    def values(self, flags: Sequence[str]) -> tuple[dict[str, Any], tuple[str, ...]]:
+        """Every key's value: the flag's, else the YAML's, else the default; and what to tell.
+
+        Raises:
+            SettingError: an unknown key or flag, a value of the wrong type, or an unreadable file.
+        """
+        path, rest = config_of(flags)
+        if path is not None:
+            self._take(path)
+        namespace, unknown = self.parse_known_args(rest)
+        if unknown:
+            flag, known = unknown[0].partition("=")[0], [f"--{name}" for name in vars(namespace)]
+            raise SettingError(f"unknown flag{near(flag, known)}", field=flag)
+        values = vars(namespace)
+        given = {flag[2:].partition("=")[0].replace("-", "_") for flag in rest if flag[:2] == "--"}
+        return values, tuple(_without_fields(values, given))
+
+    def _take(self, path: str) -> None:
+        """A YAML's keys, as defaults."""
+        read = read_yaml(path)
+        known = [name for kind in self.dataclass_types for name in names_of(kind)]
+        for name in read:
+            if name not in known:
+                raise SettingError(f"unknown key{near(str(name), known)}", field=name, place=path)
+        self.set_defaults_with_config(**read)
+
+
+def near(name: str, known: Sequence[str]) -> str:
+    """What an unknown name may have meant; nothing where none is near."""
+    meant = hint(name, list(known))
+    return meant if meant.startswith(",") else ""
+
+
+def names_of(kind: type) -> list[str]:
+    """The keys of a dataclass."""
+    return [each.name for each in fields(kind) if each.init]
+
+
+def config_of(flags: Sequence[str]) -> tuple[str | None, list[str]]:
+    """The file behind `--config`, and the other flags.
+
+    Raises:
+        SettingError: nothing stands behind it.
+
+    Example:
+        >>> config_of(["--config", "a.yaml", "--seed", "3"])
+        ('a.yaml', ['--seed', '3'])
+    """
+    rest, path = list(flags), None
+    for index, flag in enumerate(flags):
+        if flag.startswith("--config="):
+            path, rest = flag.partition("=")[2], [*flags[:index], *flags[index + 1 :]]
+        elif flag == "--config":
+            if index + 1 == len(flags):
+                raise SettingError("expected a file", field="--config")
+            path, rest = flags[index + 1], [*flags[:index], *flags[index + 2 :]]
+    return path, rest
+
+
+def read_yaml(path: str) -> dict[str, Any]:
+    """A recipe's keys.
+
+    Raises:
+        SettingError: no such file, or no mapping.
+    """
+    try:
+        read = yaml.safe_load(Path(path).read_text())
+    except OSError as error:
+        reason = (error.strerror or type(error).__name__).lower()
+        raise SettingError(f"{path}: {reason}", field="--config") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" line {mark.line + 1}:" if mark else ""
+        problem = getattr(error, "problem", None) or "is no YAML"
+        raise SettingError(f"{line.strip()} {problem}".strip(), place=path) from error
+    if not isinstance(read, dict):
+        raise SettingError("expected keys and values", place=path)
+    return read
+
+
+def _without_fields(values: dict[str, Any], given: set[str]) -> list[str]:
+    """Drop the fields of what a flag has replaced, and read `none`; what was dropped is told."""
+    told = []
+    for name in sorted(OWN_FIELDS & given):
+        key = f"{name}_fields"
+        if str(values[name]).lower() in NONE:
+            values[name] = None
+        if key not in given and values.get(key):
+            told.append(f"{key}: left out, they are not those of --{name} {values[name]}")
+            values[key] = None
+    return told
+
+
+def read_recipe(values: dict[str, Any], notes: Sequence[str] = ()) -> Recipe:
+    """The keys as the dataclasses that check them.
+
+    Raises:
+        SettingError, EngineError, ValueError: a value refused.
+    """
+    arguments, training, model = (
+        kind(**{name: values[name] for name in names_of(kind)}) for kind in KINDS
+    )
+    return Recipe(arguments, training, model, tuple(notes))
+
+
+def help_text(*, everything: bool = False) -> str:
+    """The keys: our own with their help, or every key."""
+    if everything:
+        return RecipeParser().format_help()
+    credit = set(names_of(StepCreditConfig)) - set(names_of(GRPOConfig))
+    parts = [
+        _section("Rows, prompts and rewards", RecipeArguments, names_of(RecipeArguments)),
+        _section("Credit", StepCreditConfig, credit),
+        _section("Model", ModelConfig, ["model_name_or_path", "dtype", "use_peft"]),
+    ]
+    rest = "And every key of TRL's GRPOConfig and ModelConfig.\n"
+    return INTRODUCTION + "\n".join(parts) + "\n" + rest
+
+
+def _section(title: str, kind: type, names: Any) -> str:
+    lines = [f"{title}:"]
+    for each in fields(kind):
+        if each.name in names:
+            text = each.metadata["help"].replace("%%", "%")
+            default = "" if each.default is None else f" [{each.default}]"
+            lines += wrap(f"  {each.name:<22} {text}{default}", 100, subsequent_indent=" " * 25)
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,141 @@
+"""`--smoke`: a recipe with its models, rows and steps made tiny, and all else as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from stepcredit.engines.trl_recipe import mapping_of
+from stepcredit.engines.trl_tiny import save_language_model, save_reward_model, save_rows
+from stepcredit.errors import SettingError
+from stepcredit.signals.registry import SIGNALS
+
+STEPS = 2
+LONGEST = 32
+MODELS = ("model", "teacher", "student", "base", "prm", "ref")
+LOCAL = {"prm-served": "prm", "logprobs-served": "logprobs"}
+STILL: dict[str, Any] = {
+    "use_cpu": True,
+    "bf16": False,
+    "fp16": False,
+    "tf32": None,
+    "dtype": "float32",
+    "attn_implementation": None,
+    "load_in_4bit": False,
+    "load_in_8bit": False,
+    "model_init_kwargs": None,
+    "model_revision": "main",
+    "use_vllm": False,
+    "deepspeed": None,
+    "fsdp": None,
+    "fsdp_config": None,
+    "torch_compile": False,
+    "use_liger_kernel": False,
+    "dataloader_pin_memory": False,
+    "dataloader_num_workers": 0,
+    "report_to": "none",
+    "push_to_hub": False,
+    "resume_from_checkpoint": None,
+    "save_strategy": "no",
+    "disable_tqdm": True,
+}
+"""What a tiny model on the CPU, and a run of two steps, have no use for."""
+
+
+def smoked(values: Mapping[str, Any], folder: Path) -> tuple[dict[str, Any], list[str]]:
+    """A recipe's values with tiny models and built-in rows, for two steps on the CPU.
+
+    The estimator, the signals' kinds, protocols and fields, the splitter, rewards, loss and group
+    size stay as they are.
+
+    Args:
+        values: every key's value.
+        folder: where the models, the rows and the outcome are written.
+
+    Returns:
+        The values, and a line for each key changed.
+
+    Raises:
+        SettingError: a signal that no tiny model can stand in for.
+    """
+    tiny = dict(values)
+    model = save_language_model(folder / "policy")
+    rows = save_rows(folder, mapping_of(values["columns"], "columns"))
+    tiny |= STILL | _sizes(values)
+    tiny |= {"model_name_or_path": model, "output_dir": str(folder / "out")}
+    tiny |= {"dataset_name": rows, "dataset_config": None, "dataset_train_split": "train"}
+    if str(values["eval_strategy"]) not in ("no", "False"):
+        tiny |= {"eval_dataset_name": rows, "dataset_test_split": "train"}
+        tiny |= {"eval_strategy": "steps", "eval_steps": STEPS}
+    for key in ("process_signal", "logprobs"):
+        if values.get(key) is not None:
+            tiny[key], tiny[f"{key}_fields"] = _tiny_signals(values, key, folder)
+    told = [_line(key, values[key], tiny[key], folder) for key in tiny if tiny[key] != values[key]]
+    return tiny, told
+
+
+def _line(key: str, old: Any, new: Any, folder: Path) -> str:
+    shown = str(new).replace(f"{folder}/", "")
+    return f"{key}: {shown} for {old}"
+
+
+def _sizes(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Short responses, and one or two groups a step; as many minibatches a generation as ever."""
+    group, accumulated = values["num_generations"], values["gradient_accumulation_steps"]
+    minibatches = max(1, (values["steps_per_generation"] or accumulated) // accumulated)
+    return {
+        "max_steps": STEPS,
+        "logging_steps": 1,
+        "per_device_train_batch_size": group,
+        "per_device_eval_batch_size": values["num_generations_eval"] or group,
+        "gradient_accumulation_steps": 2,
+        "steps_per_generation": 2 * minibatches,
+        "generation_batch_size": None,
+        "max_completion_length": min(LONGEST, values["max_completion_length"]),
+        "max_prompt_length": None,
+    }
+
+
+def _tiny_signals(values: Mapping[str, Any], key: str, folder: Path) -> tuple[Any, Any]:
+    """A recipe's signal or signals and their fields, tiny."""
+    named, given = values[key], mapping_of(values[f"{key}_fields"], f"{key}_fields")
+    if isinstance(named, str) and not named.startswith("{"):
+        return _tiny_signal(named, given, key, folder)
+    names: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
+    for stream, name in mapping_of(named, key).items():
+        fields_of = mapping_of(given.get(stream), f"{key}_fields.{stream}")
+        names[stream], settings[stream] = _tiny_signal(name, fields_of, f"{key}.{stream}", folder)
+    return names, settings
+
+
+def _tiny_signal(
+    name: str, given: Mapping[str, Any], key: str, folder: Path
+) -> tuple[str, dict[str, Any]]:
+    """A signal that asks tiny models by the same protocol; a served one is run here."""
+    if name == "judge":
+        reason = "no tiny model can be asked for verdicts: leave the signal out to try the rest"
+        raise SettingError(reason, field=key)
+    local = LOCAL.get(name, name)
+    kind: Any = SIGNALS.named(local)
+    known = [each.name for each in fields(kind)]
+    tiny = {field: value for field, value in given.items() if field in known or local == name}
+    tiny.pop("revision", None)
+    for field in MODELS:
+        if field in known and tiny.get(field, given.get(field)) is not None:
+            tiny[field] = _tiny_model(local, tiny, field, folder)
+    if "device" in known:
+        tiny["device"] = "cpu"
+    if tiny.get("tokenizer") is not None:
+        tiny["tokenizer"] = str(folder / "policy")
+    return local, tiny
+
+
+def _tiny_model(signal: str, given: Mapping[str, Any], field: str, folder: Path) -> str:
+    if signal == "prm":
+        protocol = given.get("protocol")
+        place = folder / f"reward-model-{protocol}"
+        return save_reward_model(place, protocol, given.get("protocol_settings") or {})
+    return save_language_model(folder / field, seed=1 + MODELS.index(field))
