@@ -1,0 +1,183 @@
+"""A response as verl's reward loop has it, and what the reward loop tells of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from stepcredit.engines.verl_batch import question_of
+from stepcredit.errors import EngineError
+from stepcredit.rewards.base import Reward
+from stepcredit.signals.responses import Response
+from stepcredit.signals.served.base import Served
+from stepcredit.signals.signal import Signal
+
+TRAINING = "stepcredit_train"
+"""The field of rows sampled for training: the trainer sets it, as verl tells the reward loop of
+validation by nothing."""
+ERROR = "stepcredit_error"
+"""What went wrong with a row, among its extras: verl would log an exception and pad the row away,
+the trainer stops."""
+
+
+@dataclass(frozen=True)
+class RewardedRow:
+    """One response to be rewarded.
+
+    Args:
+        prompt_ids, response_ids: without padding, special tokens kept.
+        columns: the rest that verl knows of it: the data set's row, `uid`, `session_id`.
+    """
+
+    prompt_ids: list[int]
+    response_ids: list[int]
+    columns: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, data: Any) -> RewardedRow:
+        """The last row of what verl's reward loop was sent: the session's final output.
+
+        Args:
+            data: a `DataProto` of one session.
+        """
+        item = data[-1:][0]
+        columns, mask = item.non_tensor_batch, item.batch["attention_mask"].bool()
+        prompt, response = item.batch["prompts"], item.batch["responses"]
+        if "response_len" in columns:
+            size, length = int(columns["prompt_len"]), int(columns["response_len"])
+            return cls(prompt[:size].tolist(), response[:length].tolist(), columns)
+        own, rest = mask[: len(prompt)], mask[len(prompt) :]
+        return cls(prompt[own].tolist(), response[rest].tolist(), columns)
+
+    @property
+    def name(self) -> str:
+        """What errors call it: the start of its key in verl's queue."""
+        parts = [self.columns.get(part) for part in ("uid", "session_id")]
+        return "response " + "_".join(str(part) for part in parts if part is not None)
+
+    @property
+    def is_training(self) -> bool:
+        """Whether it was sampled for training: then its steps are scored."""
+        return bool(self.columns.get(TRAINING, False))
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What is known of it, for rewards and signals: `answer`, the data set's, and `group`."""
+        uid = self.columns.get("uid")
+        return {
+            "answer": (self.columns.get("reward_model") or {}).get("ground_truth"),
+            **(self.columns.get("extra_info") or {}),
+            **({} if uid is None else {"group": str(uid)}),
+        }
+
+    def response(self, tokenizer: Any, outcome: float) -> Response:
+        """It as signals read it, not split yet.
+
+        Args:
+            tokenizer: the policy's, a fast one.
+            outcome: its outcome, among the facts.
+
+        Raises:
+            RolloutError: it cannot be decoded.
+        """
+        return Response.of_ids(
+            question_of(self.columns.get("raw_prompt")),
+            self.response_ids,
+            tokenizer,
+            name=self.name,
+            prompt_ids=tuple(self.prompt_ids),
+            facts={**self.facts, "outcome": outcome},
+        )
+
+
+def told(signals: Mapping[str, Signal], scored: Mapping[str, Sequence[float]], ends: Any) -> Any:
+    """Scores under the names of the rollout format, the same for every row.
+
+    Args:
+        signals: by stream.
+        scored: scores by stream; none of a row that has none.
+        ends: index of each step's last token, all tokens of the response counted; None where no
+            signal scores steps.
+
+    Example:
+        >>> from stepcredit.signals.registry import signal
+        >>> told({"process": signal("equations")}, {"process": [1.0]}, [8])
+        {'step_ends': [8], 'step_scores': [1.0]}
+        >>> told({"checked": signal("equations")}, {"checked": [1.0]}, [8])
+        {'signals': {'checked': {'scores': [1.0], 'ends': [8]}}}
+    """
+    found: dict[str, Any] = {}
+    for name, signal in signals.items():
+        scores, by_step = scored.get(name), signal.grain == "steps"
+        if name != "process":
+            stream = {"scores": scores, **({"ends": ends} if by_step else {})}
+            found.setdefault("signals", {})[name] = None if scores is None else stream
+        elif by_step:
+            found |= {"step_ends": None if scores is None else ends, "step_scores": scores}
+        else:
+            found["token_scores"] = scores
+    return found
+
+
+def merged(own: Mapping[str, Any], ours: Mapping[str, Any]) -> dict[str, Any]:
+    """The reward function's extras and ours.
+
+    Raises:
+        EngineError: both give the same.
+
+    Example:
+        >>> merged({"acc": 1.0}, {"format": 0.0})
+        {'acc': 1.0, 'format': 0.0}
+    """
+    for name in ours:
+        if own.get(name) is not None:
+            reason = "the reward function gives it too: leave it to one of them"
+            raise EngineError(reason, field=name)
+    return {**own, **ours}
+
+
+def numbers_alone(extras: Mapping[str, Any]) -> dict[str, Any]:
+    """Extras that verl's validation can average: it fails on lists and mappings.
+
+    Example:
+        >>> numbers_alone({"acc": 1.0, "pred": "42", "step_ends": [3]})
+        {'acc': 1.0, 'pred': '42'}
+    """
+    return {
+        name: value
+        for name, value in extras.items()
+        if not isinstance(value, Mapping | list | tuple) and not getattr(value, "ndim", 0)
+    }
+
+
+def graded(rule: Reward) -> Callable[..., float]:
+    """A reward of ours as verl's `compute_score`; safe from any thread.
+
+    Example:
+        >>> from stepcredit.rewards import reward
+        >>> graded(reward("exact"))("gsm8k", "42", "42", extra_info={})
+        1.0
+    """
+
+    def compute_score(
+        data_source: str, solution_str: str, ground_truth: Any, extra_info: Any = None, **rest: Any
+    ) -> float:
+        facts = {**(extra_info or {}), getattr(rule, "answer", "answer"): ground_truth}
+        return rule([solution_str], [facts])[0]
+
+    return compute_score
+
+
+def shared(signal: Signal, workers: int) -> Signal:
+    """A served signal with one worker's share of its `concurrency`; any other as it is.
+
+    Example:
+        >>> from stepcredit.signals.registry import signal
+        >>> judge = signal("judge", url="http://localhost:8000", model="judge", concurrency=20)
+        >>> shared(judge, workers=8).concurrency
+        2
+    """
+    if not isinstance(signal, Served):
+        return signal
+    return replace(signal, concurrency=max(1, signal.concurrency // workers))
