@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Iterator
+from types import ModuleType
 from typing import Any
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import pytest
 import torch
@@ -80,3 +85,43 @@ class Made:
 def made() -> type[Made]:
     """What rows are made of, and the maker of a queue's answer."""
     return Made
+
+
+@pytest.fixture(scope="session")
+def compose() -> Callable[..., Any]:
+    """A maker of verl's whole config: `compose(*overrides)`."""
+    pytest.importorskip("verl", reason="needs verl, in an environment of its own")
+    from hydra import compose as composed
+    from hydra import initialize_config_module
+
+    def make(*overrides: str) -> Any:
+        with initialize_config_module("verl.trainer.config", version_base=None):
+            return composed("ppo_trainer", [*BASE, *overrides])
+
+    return make
+
+
+BASE = (
+    "algorithm.adv_estimator=grpo",
+    "actor_rollout_ref.rollout.name=vllm",
+    "actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=1",
+    "data.max_response_length=8",
+    "trainer.logger=[]",
+)
+"""What verl's own defaults leave open, or set to a GPU's taste."""
+
+
+@pytest.fixture(scope="session")
+def transfer_queue() -> Iterator[ModuleType]:
+    """verl's queue on a local Ray, without a dashboard."""
+    pytest.importorskip("verl", reason="needs verl, in an environment of its own")
+    import ray
+    import transfer_queue as queue
+    from omegaconf import OmegaConf
+
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    backend = {"storage_backend": "SimpleStorage", "SimpleStorage": {"num_data_storage_units": 1}}
+    queue.init(OmegaConf.create({"backend": backend}))
+    yield queue
+    queue.close()
+    ray.shutdown()
