@@ -6,19 +6,24 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
 pytest.importorskip("verl", reason="verl is not installed: its recipes are not tested")
 
 from hydra import compose, initialize_config_dir, initialize_config_module
 from omegaconf import DictConfig, OmegaConf
+from tensordict import TensorDict
+from verl.trainer.distillation.losses import distillation_ppo_loss
 from verl.trainer.ppo.utils import need_critic, need_reference_policy
 from verl.utils.config import omega_conf_to_dataclass, validate_config
+from verl.workers.utils.losses import ppo_loss
 
 from stepcredit.engines.verl_settings import VerlSettings
 
@@ -156,3 +161,54 @@ def test_command_line_composes_the_same() -> None:
     assert OmegaConf.create(printed) == OmegaConf.create(
         OmegaConf.to_yaml(composed(recipe, "trainer.nnodes=3"))
     )
+
+
+def jagged(*rows: list[Any]) -> torch.Tensor:
+    """Rows of unequal length, as verl's queue holds them."""
+    tensors = [torch.tensor(row) for row in rows]
+    return torch.nested.as_nested_tensor(tensors, layout=torch.jagged)
+
+
+def micro_batch(teacher: float) -> TensorDict:
+    """Prompts of 2 and 1 tokens, responses of 2 and 3; the teacher's stand over both."""
+    fields = {
+        "prompts": jagged([5, 6], [7]),
+        "responses": jagged([1, 2], [3, 4, 5]),
+        "response_mask": jagged([1, 1], [1, 1, 1]),
+        "old_log_probs": jagged([-1.0, -1.0], [-1.0, -1.0, -1.0]),
+        "ref_log_prob": jagged([-1.0, -1.1], [-0.9, -1.0, -1.0]),
+        "advantages": jagged([0.5, -1.0], [2.0, 0.1, -0.3]),
+        "teacher_logprobs": jagged([[teacher]] * 4, [[teacher]] * 4),
+    }
+    told = {"dp_size": 1, "batch_num_tokens": 5, "global_batch_size": 2}
+    return TensorDict({**fields, **told}, batch_size=[])
+
+
+def gradient(loss: Callable[..., Any], config: DictConfig, teacher: float) -> torch.Tensor:
+    """Of one of verl's losses, by the policy's log-probs of prompts and responses."""
+    logps = torch.full((8,), -1.0, requires_grad=True)
+    value, _ = loss(
+        config=omega_conf_to_dataclass(config.actor_rollout_ref.actor),
+        model_output={
+            "log_probs": torch.nested.nested_tensor_from_jagged(logps, torch.tensor([0, 4, 8]))
+        },
+        data=micro_batch(teacher),
+    )
+    (found,) = torch.autograd.grad(value, logps)
+    return found
+
+
+@pytest.mark.parametrize("teacher", [-0.3, -9.0, -torch.inf])
+def test_distillation_adds_no_loss_of_its_own(teacher: float) -> None:
+    """The teacher's log-probs come to be in the advantages: a loss would count them twice."""
+    recipe = FOLDER / "pass-qa/verl-opd.yaml"
+    coefficient = "distillation.distillation_loss.distillation_loss_coef=1.0"
+    plain, counted = composed(recipe), composed(recipe, coefficient)
+    credit = gradient(ppo_loss, plain, teacher)
+    whole, twice = (
+        gradient(partial(distillation_ppo_loss, distillation_config=told), plain, teacher)
+        for told in map(omega_conf_to_dataclass, (plain.distillation, counted.distillation))
+    )
+    assert credit.abs().sum() > 0
+    assert whole.equal(credit)
+    assert teacher == -torch.inf or not twice.allclose(credit)
