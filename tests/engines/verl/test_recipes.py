@@ -25,6 +25,7 @@ from verl.trainer.ppo.utils import need_critic, need_reference_policy
 from verl.utils.config import omega_conf_to_dataclass, validate_config
 from verl.workers.utils.losses import ppo_loss
 
+from stepcredit.engines.verl_checks import check_settings
 from stepcredit.engines.verl_settings import VerlSettings
 
 FOLDER = Path(__file__).resolve().parents[3] / "recipes"
@@ -119,8 +120,10 @@ def test_no_key_is_unknown(recipe: Path) -> None:
 
 
 @each_recipe
-def test_credits_keys_build(recipe: Path) -> None:
-    settings = VerlSettings.of(composed(recipe))
+def test_credits_keys_build_and_nothing_is_refused(recipe: Path) -> None:
+    config = composed(recipe)
+    settings = VerlSettings.of(config)
+    check_settings(config, settings)
     assert settings.estimator.name == ("pure" if recipe.parent.name == "pure" else "pass")
     assert set(settings.signals) == (set() if recipe.stem == "verl-vr" else {"process"})
     assert set(settings.scored_in_trainer) == ({"process"} if "opd" in recipe.stem else set())
@@ -135,7 +138,7 @@ def test_baselines_are_one_key(recipe: Path) -> None:
     for override in named:
         changed = composed(recipe, override)
         assert changed != usual
-        VerlSettings.of(changed)
+        check_settings(changed, VerlSettings.of(changed))
 
 
 @each_recipe
