@@ -205,10 +205,10 @@ def check_engine(estimator: sc.Estimator, name: str) -> None:
         try:
             found.append(fused(rollouts).packed())
         except StepCreditError as error:
-            reason = f"{name!r} gives advantages that {estimator.name!r} refuses: {error}"
+            reason = f"{estimator.name!r} can't take {name}'s advantage ({error}); use grpo"
             raise EngineError(reason, field="algorithm.adv_estimator") from error
     if torch.equal(*found):
-        reason = f"{name!r} gives advantages that {estimator.name!r} does not read; use grpo"
+        reason = f"{estimator.name!r} does not read {name}'s advantage; use grpo"
         raise EngineError(reason, field="algorithm.adv_estimator")
 
 

@@ -22,7 +22,7 @@ from stepcredit.engines.streams import trained_steps, trained_tokens
 from stepcredit.engines.texts import decoded
 from stepcredit.engines.verl_batch import QueuedBatch, placed
 from stepcredit.engines.verl_settings import ENGINE, PLACE, VerlSettings, logprobs_read
-from stepcredit.errors import EngineError, RolloutError
+from stepcredit.errors import EngineError, MethodError, RolloutError
 from stepcredit.signals.responses import Response
 
 Told = Mapping[str, Any]
@@ -198,8 +198,7 @@ def with_engine(estimator: sc.Estimator) -> sc.Estimator:
     """
     given: Any = getattr(estimator, "weights", None)
     if given is None:
-        reason = f"{estimator.name!r} has no weights for verl's own advantage; use grpo"
-        raise EngineError(reason, field="algorithm.adv_estimator")
+        raise _no_engine(estimator, "it weighs no streams")
     weights = canonical_weights(given)
     if ENGINE in weights and weights.get("outcome"):
         reason = "counts the outcome twice: verl's own advantage holds it"
@@ -209,7 +208,15 @@ def with_engine(estimator: sc.Estimator) -> sc.Estimator:
     operator = getattr(estimator, "operator", None)
     if isinstance(operator, Mapping):
         changes["operator"] = {name: rule for name, rule in operator.items() if name in moved}
-    return replace(estimator, **changes)
+    try:
+        return replace(estimator, **changes)
+    except MethodError as error:
+        raise _no_engine(estimator, error.reason) from error
+
+
+def _no_engine(estimator: sc.Estimator, reason: str) -> EngineError:
+    line = f"{estimator.name!r} can't take verl's own advantage ({reason}); use grpo"
+    return EngineError(line, field="algorithm.adv_estimator")
 
 
 def _moved(name: str) -> str:

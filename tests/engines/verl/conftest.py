@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -87,20 +88,6 @@ def made() -> type[Made]:
     return Made
 
 
-@pytest.fixture(scope="session")
-def compose() -> Callable[..., Any]:
-    """A maker of verl's whole config: `compose(*overrides)`."""
-    pytest.importorskip("verl", reason="needs verl, in an environment of its own")
-    from hydra import compose as composed
-    from hydra import initialize_config_module
-
-    def make(*overrides: str) -> Any:
-        with initialize_config_module("verl.trainer.config", version_base=None):
-            return composed("ppo_trainer", [*BASE, *overrides])
-
-    return make
-
-
 BASE = (
     "algorithm.adv_estimator=grpo",
     "actor_rollout_ref.rollout.name=vllm",
@@ -111,15 +98,47 @@ BASE = (
 """What verl's own defaults leave open, or set to a GPU's taste."""
 
 
+ON_CPU = Path(__file__).with_name("on_cpu")
+"""Modules that processes of Ray import: a platform for a CPU, an actor, scripted rollouts."""
+
+
+@pytest.fixture(scope="session")
+def compose() -> Callable[..., Any]:
+    """A maker of verl's whole config: `compose("key.of.it=value", "+new.key=value")`."""
+    pytest.importorskip("verl", reason="needs verl, in an environment of its own")
+    from hydra import compose as composed
+    from hydra import initialize_config_module
+    from omegaconf import OmegaConf
+
+    with initialize_config_module("verl.trainer.config", version_base=None):
+        base = composed("ppo_trainer", [*BASE])
+    OmegaConf.set_struct(base, False)
+
+    def make(*overrides: str) -> Any:
+        given = OmegaConf.from_dotlist([override.removeprefix("+") for override in overrides])
+        config = OmegaConf.merge(base, given)
+        OmegaConf.set_struct(config, True)
+        return config
+
+    return make
+
+
 @pytest.fixture(scope="session")
 def transfer_queue() -> Iterator[ModuleType]:
-    """verl's queue on a local Ray, without a dashboard."""
+    """verl's queue on a local Ray, without a dashboard, whose processes train on the CPU."""
     pytest.importorskip("verl", reason="needs verl, in an environment of its own")
     import ray
     import transfer_queue as queue
     from omegaconf import OmegaConf
 
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("VERL_PLATFORM", "cpu")
+        environment.setenv("VERL_ENGINE_DEVICE", "cuda")
+        environment.setenv("VERL_USE_EXTERNAL_MODULES", "stepcredit_cpu_platform")
+        environment.setenv("TRANSFER_QUEUE_ENABLE", "1")
+        environment.setenv("OMP_NUM_THREADS", "1")
+        environment.setenv("PYTHONPATH", str(ON_CPU), prepend=os.pathsep)
+        ray.init(num_cpus=16, include_dashboard=False, log_to_driver=False)
     backend = {"storage_backend": "SimpleStorage", "SimpleStorage": {"num_data_storage_units": 1}}
     queue.init(OmegaConf.create({"backend": backend}))
     yield queue

@@ -199,6 +199,16 @@ def test_an_error_of_the_reward_loop_stops_the_trainer(batch, compose, made):
     assert str(caught.value) == "reward loop: response a1_3: the server answered 500"
 
 
+def test_prompts_to_train_on_are_marked_for_the_reward_loop(compose, monkeypatch):
+    from verl.trainer.ppo.v1 import PPOTrainerSync
+
+    prompts = TensorDict({"index": torch.arange(4)}, batch_size=4)
+    monkeypatch.setattr(PPOTrainerSync, "_next_train_batch", lambda self, number=None: prompts)
+    found = trainer_of(compose())._next_train_batch(4)
+    parts = found.chunk(2)  # as verl hands them to its agent loops
+    assert [part["stepcredit_train"] for part in parts] == [True, True]
+
+
 def test_one_key_turns_it_on_and_the_reward_manager_follows(compose, monkeypatch):
     from verl.trainer.ppo.v1 import PPOTrainerSync, get_trainer_cls
 

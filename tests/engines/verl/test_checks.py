@@ -1,0 +1,203 @@
+"""What is refused at start, by the key's name: on verl's own config and its own losses."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("verl", reason="needs verl, in an environment of its own")
+
+import transfer_queue
+import verl
+from verl.trainer.ppo.core_algos import POLICY_LOSS_REGISTRY
+from verl.trainer.ppo.v1 import PPOTrainerSync
+
+import stepcredit as sc
+from stepcredit.engines.verl import checked_settings
+from stepcredit.engines.verl_checks import check_engine, check_hooks, check_loss
+from stepcredit.errors import EngineError
+
+OWN = "+algorithm.stepcredit"
+TEACHER = ("distillation.enabled=true", f"{OWN}.process_signal=opd")
+LOSS = "distillation.distillation_loss"
+NO_COUNT = f"{LOSS}.distillation_loss_coef=0"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        (
+            ["algorithm.adv_estimator=gdpo"],
+            "algorithm.adv_estimator: 'gdpo' needs more than verl's V1 trainer gives it; use grpo",
+        ),
+        (
+            ["algorithm.adv_estimator=stepcredit-rloo"],
+            "algorithm.adv_estimator: 'stepcredit-rloo' is for verl's own trainers; use grpo, and "
+            "algorithm.stepcredit.method=rloo",
+        ),
+        (
+            ["algorithm.norm_adv_by_std_in_grpo=false"],
+            "algorithm.norm_adv_by_std_in_grpo: False has no effect: the method standardizes; set "
+            "algorithm.stepcredit.fields.operator instead",
+        ),
+        (
+            ["algorithm.use_kl_in_reward=true"],
+            "algorithm.use_kl_in_reward: True has no effect: the outcome is the reward alone; use "
+            "actor_rollout_ref.actor.use_kl_loss",
+        ),
+        (
+            [
+                "algorithm.use_kl_in_reward=true",
+                "algorithm.adv_estimator=reinforce_plus_plus",
+                *TEACHER[:1],
+                NO_COUNT,
+                f"{OWN}.process_signal=g-opd",
+            ],
+            "algorithm.use_kl_in_reward: True counts the reference's log-probs twice: they are in "
+            "the advantages",
+        ),
+        (
+            ["algorithm.use_pf_ppo=true"],
+            "algorithm.use_pf_ppo: True draws rows anew, but credit is written back row by row",
+        ),
+        (
+            ["distillation.enabled=true", f"{LOSS}.use_task_rewards=false"],
+            f"{LOSS}.use_task_rewards: False drops the policy loss, and the advantages with it; "
+            "set it to true",
+        ),
+        (
+            [*TEACHER],
+            f"{LOSS}.distillation_loss_coef: 1.0 counts the teacher twice: it is in the "
+            "advantages; set it to 0",
+        ),
+        (
+            [*TEACHER, NO_COUNT, f"{LOSS}.loss_mode=forward_kl_topk"],
+            f"{LOSS}.loss_mode: 'forward_kl_topk' keeps the largest log-probs, not the sampled "
+            "token's; use k1",
+        ),
+        (
+            [f"{OWN}.process_signal=opd"],
+            "algorithm.stepcredit: reads teacher_logprobs: set distillation.enabled=true and "
+            f"{LOSS}.distillation_loss_coef=0",
+        ),
+        (
+            ["distillation.enabled=true", NO_COUNT, f"{OWN}.method=g-opd"],
+            "algorithm.stepcredit: reads base_logprobs: set "
+            "actor_rollout_ref.actor.use_kl_loss=true (its kl_loss_coef may be 0)",
+        ),
+        (
+            [f"{OWN}.method=prime"],
+            "algorithm.stepcredit: reads prm_logprobs: verl has none; use the signal 'implicit' "
+            "with its own models",
+        ),
+        (
+            ["reward.reward_manager.name=dapo", f"{OWN}.process_signal=equations"],
+            "reward.reward_manager.name: 'dapo' does not score what algorithm.stepcredit names; "
+            "use stepcredit",
+        ),
+        (
+            ["reward.reward_model.enable=true", f"{OWN}.format_reward=format"],
+            "reward.reward_model.enable: True rewards without a reward manager, which scores what "
+            "algorithm.stepcredit names; leave it off",
+        ),
+        (
+            [
+                "reward.reward_model.enable=true",
+                "reward.custom_reward_function.path=mine.py",
+                f"{OWN}.format_reward=format",
+            ],
+            "reward.reward_model.enable_resource_pool: False gives no scores beside the reward; "
+            "set it to true",
+        ),
+        (
+            ["algorithm.adv_estimator=gae", f"{OWN}.method=pure"],
+            "algorithm.adv_estimator: 'pure' can't take verl's own advantage (it weighs no "
+            "streams); use grpo",
+        ),
+        (
+            ["algorithm.adv_estimator=gae", f"{OWN}.method=gdpo"],
+            "algorithm.adv_estimator: 'gdpo' can't take verl's own advantage (gdpo takes outcome "
+            "and format alone, not 'engine'); use grpo",
+        ),
+        (
+            ["algorithm.adv_estimator=gae", f"{OWN}.method=grpo-process"],
+            "algorithm.adv_estimator: 'grpo-process' does not read gae's advantage; use grpo",
+        ),
+        (
+            ["actor_rollout_ref.actor.policy_loss.loss_mode=geo_mean"],
+            "actor_rollout_ref.actor.policy_loss.loss_mode: 'geo_mean' does not train each token "
+            "by its own advantage (cosine 0.126)",
+        ),
+        (
+            [f"{OWN}.fields.k=-1"],
+            "algorithm.stepcredit.fields.k: expected a number of at least 0, got -1",
+        ),
+    ],
+)
+def test_a_setting_that_loses_credit_or_counts_it_twice_is_refused(compose, overrides, line):
+    with pytest.raises(EngineError) as caught:
+        checked_settings(compose(*overrides))
+    assert str(caught.value) == line
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [],
+        ["algorithm.adv_estimator=gae"],
+        ["algorithm.adv_estimator=rloo", f"{OWN}.method=pass-min"],
+        ["algorithm.adv_estimator=reinforce_plus_plus", "algorithm.use_kl_in_reward=true"],
+        ["distillation.enabled=true"],
+        [*TEACHER, NO_COUNT],
+        [*TEACHER, NO_COUNT, "actor_rollout_ref.actor.use_kl_loss=true"],
+        ["reward.reward_manager.name=dapo"],
+        ["reward.reward_manager.name=stepcredit", f"{OWN}.process_signal=equations"],
+        ["algorithm.rollout_correction.bypass_mode=true"],
+    ],
+)
+def test_what_credit_survives_is_taken(compose, overrides):
+    assert checked_settings(compose(*overrides)).estimator is not None
+
+
+@pytest.mark.parametrize("name", sorted(POLICY_LOSS_REGISTRY))
+def test_of_verls_losses_one_alone_trains_by_the_mean_advantage(compose, name):
+    loss = "actor_rollout_ref.actor.policy_loss"
+    actor = compose(f"{loss}.loss_mode={name}", f"{loss}.dro_beta=0.1").actor_rollout_ref.actor
+    if name != "geo_mean":
+        check_loss(actor)
+        return
+    with pytest.raises(EngineError, match="'geo_mean' does not train each token"):
+        check_loss(actor)
+
+
+@pytest.mark.parametrize("mode", ["token-sum", "seq-mean-token-mean", "seq-mean-token-sum-norm"])
+def test_every_way_of_adding_up_the_loss_keeps_token_credit(compose, mode):
+    check_loss(compose(f"actor_rollout_ref.actor.loss_agg_mode={mode}").actor_rollout_ref.actor)
+
+
+def test_methods_that_fuse_streams_take_verls_own_advantage():
+    check_engine(sc.PASS(scope="process", weights=(0.0, 1.0, 0.0)), "gae")
+    check_engine(sc.estimator("pass-min"), "gae")
+    with pytest.raises(EngineError) as caught:
+        check_engine(sc.PASS(weights=(1.0, 0.0, 1.0)), "gae")
+    line = "algorithm.adv_estimator: 'pass' does not read gae's advantage; use grpo"
+    assert str(caught.value) == line
+
+
+def test_a_verl_outside_the_range_is_told_of_and_a_missing_hook_refused(monkeypatch):
+    check_hooks(PPOTrainerSync, transfer_queue)
+    monkeypatch.setattr(verl, "__version__", "0.10.0")
+    told = r"^verl 0.10.0 is outside the range tested, >=0.9.0,<0.10$"
+    with pytest.warns(UserWarning, match=told):
+        check_hooks(PPOTrainerSync, transfer_queue)
+    monkeypatch.setattr(verl, "__version__", "0.9.1")
+    monkeypatch.setattr(PPOTrainerSync, "_compute_advantage", lambda self, data: data)
+    with pytest.raises(EngineError) as caught:
+        check_hooks(PPOTrainerSync, transfer_queue)
+    line = "_compute_advantage: verl 0.9.1 has (self, data), expected (self, batch, metrics)"
+    assert str(caught.value) == line
+
+
+def test_a_queue_without_the_functions_is_refused():
+    with pytest.raises(EngineError) as caught:
+        check_hooks(PPOTrainerSync, object())
+    assert str(caught.value) == "transfer_queue.kv_batch_get: the queue has no such function"

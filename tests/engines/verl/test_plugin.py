@@ -1,0 +1,85 @@
+"""verl finds the plugin by its entry point, in a process of its own, and pays nothing for it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+pytest.importorskip("verl", reason="needs verl, in an environment of its own")
+
+from stepcredit.engines import verl_plugin
+from stepcredit.engines.verl import StepCreditPPOTrainer, register
+from stepcredit.errors import EngineError
+
+
+def printed(*lines: str) -> list[str]:
+    """What a fresh Python prints last, a line each."""
+    ran = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", "\n".join(lines)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    return ran.stdout.splitlines()
+
+
+def test_importing_verl_registers_all_three_when_each_is_loaded():
+    found = printed(
+        "import sys, verl",
+        "print([name for name in sys.modules if name.startswith('stepcredit.')])",
+        "from verl.trainer.ppo.core_algos import get_adv_estimator_fn",
+        "print(get_adv_estimator_fn('stepcredit-grpo').keywords)",
+        "from verl.experimental.reward_loop.reward_manager import get_reward_manager_cls",
+        "print(get_reward_manager_cls('stepcredit').__module__)",
+        "from verl.trainer.ppo.v1 import get_trainer_cls",
+        "print(get_trainer_cls('stepcredit').__name__)",
+    )
+    assert found == [
+        "['stepcredit.engines', 'stepcredit.engines.verl_plugin']",
+        "{'method': 'grpo'}",
+        "stepcredit.engines.verl_rewards",
+        "StepCreditPPOTrainer",
+    ]
+
+
+def test_importing_ours_first_registers_the_same_class():
+    found = printed(
+        "from stepcredit.engines.verl import StepCreditPPOTrainer",
+        "from verl.trainer.ppo.v1 import get_trainer_cls",
+        "print(get_trainer_cls('stepcredit') is StepCreditPPOTrainer)",
+    )
+    assert found == ["True"]
+
+
+def test_verls_own_modules_keep_their_loader_and_source():
+    import inspect
+
+    import verl.trainer.ppo.core_algos as algorithms
+
+    assert type(algorithms.__loader__).__name__ == "SourceFileLoader"
+    assert "def register_adv_est" in inspect.getsource(algorithms)
+
+
+def test_a_part_that_fails_is_told_of_and_stops_nothing(monkeypatch, caplog):
+    parts = {"verl.trainer.ppo.v1": ("stepcredit.engines.no_such_module", None)}
+    monkeypatch.setattr(verl_plugin, "PARTS", parts)
+    verl_plugin.registered("verl.trainer.ppo.v1")
+    assert caplog.messages == [
+        "stepcredit can't be used in verl: stepcredit.engines.no_such_module: "
+        "ModuleNotFoundError: No module named 'stepcredit.engines.no_such_module'"
+    ]
+
+
+def test_anothers_trainer_of_the_name_is_refused(monkeypatch):
+    from verl.trainer.ppo.v1 import PPOTrainerSync, trainer_base
+
+    register()
+    assert trainer_base.TRAINER_REGISTRY["stepcredit"] is StepCreditPPOTrainer
+    monkeypatch.setitem(trainer_base.TRAINER_REGISTRY, "stepcredit", PPOTrainerSync)
+    with pytest.raises(EngineError) as caught:
+        register()
+    name = "verl.trainer.ppo.v1.trainer_sync.PPOTrainerSync"
+    assert str(caught.value) == f"trainer.v1.trainer_mode: 'stepcredit' is already {name}"
