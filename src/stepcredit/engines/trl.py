@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -30,6 +31,7 @@ from stepcredit.engines.trl_logprobs import check_models, needed_models, policy_
 from stepcredit.engines.trl_processes import Share, gathered
 from stepcredit.engines.trl_responses import Asked, SampledBatch, prompt_ids_of
 from stepcredit.engines.trl_resume import ResumingGRPOTrainer, check_saving
+from stepcredit.engines.trl_rollouts import Credited, rewards_of, write_generation
 from stepcredit.engines.trl_signals import Given, check_sources, logprobs_of, process_of
 from stepcredit.engines.trl_texts import decoded, step_ends_of, token_texts, truncated_rows
 from stepcredit.errors import EngineError
@@ -82,6 +84,8 @@ class StepCreditGRPOTrainer(ResumingGRPOTrainer):
             needed and not given.
         splitter: cuts completions into the steps that a `Signal` scores; without it, paragraphs,
             each made to end where a token does, or where tools answered the model's turns.
+        rollouts_dir: folder that gets the rollouts of each generation in training, with signals and
+            advantages, as a file that the `stepcredit` commands read.
         args, kwargs: GRPOTrainer's own.
 
     Raises:
@@ -110,6 +114,7 @@ class StepCreditGRPOTrainer(ResumingGRPOTrainer):
         format_gate: FormatGate = None,
         logprobs: Given = None,
         splitter: Splitter | None = None,
+        rollouts_dir: str | Path | None = None,
         **kwargs: Any,
     ) -> None:
         config = kwargs.get("args", args[2] if len(args) > 2 else None)
@@ -121,6 +126,7 @@ class StepCreditGRPOTrainer(ResumingGRPOTrainer):
             "format_gate": format_gate,
             "logprobs": logprobs,
             "splitter": splitter,
+            "rollouts_dir": rollouts_dir,
         }
         self._set_credit(credit_settings(config, given))
         check_hooks(GRPOTrainer)
@@ -146,6 +152,8 @@ class StepCreditGRPOTrainer(ResumingGRPOTrainer):
         self.format_reward: str | None = chosen["format_reward"]
         self.format_gate: FormatGate = chosen["format_gate"]
         self.splitter: Splitter | None = chosen["splitter"]
+        self.rollouts_dir: str | Path | None = chosen["rollouts_dir"]
+        self._generation = (-1, 0)
         self._models = needed_models(self.estimator, self.process_signal, self.logprobs)
         self.credited: CreditedBatch | None = None
         self._sampled: SampledBatch | None = None
@@ -189,7 +197,31 @@ class StepCreditGRPOTrainer(ResumingGRPOTrainer):
             truncated=share.truncated,
         )
         self._log_credit(share, rows, figures)
+        if self.rollouts_dir is not None and self._mode() == "train":
+            self._write_rollouts(asked, present)
         return output
+
+    def _write_rollouts(self, asked: Asked, present: Tensor) -> None:
+        """The generation's file, named by the step, and from its second one on by a number."""
+        batch: Any = self.credited
+        step, before = self.state.global_step, self._generation
+        self._generation = (step, before[1] + 1 if step == before[0] else 0)
+        label = f"{step:06d}" + (f"-{self._generation[1]}" if self._generation[1] else "")
+        own = slice(batch.first, batch.first + len(present))
+        credited = Credited(
+            asked,
+            present,
+            batch.advantages,
+            batch.rollouts,
+            batch.first,
+            rewards=rewards_of(self.reward_func_names, batch.sampled.rewards[own]),
+            truncated=self._truncated(asked),
+        )
+        write_generation(self.rollouts_dir, label, credited)  # type: ignore[arg-type]
+
+    def _truncated(self, asked: Asked) -> list[bool]:
+        ending = [*self.eos_token_ids, self._tokenizer.pad_token_id]
+        return truncated_rows(asked.sampled.completion_ids, ending)
 
     def _asked(
         self, sampled: SampledBatch, output: Mapping[str, Any], present: Tensor, first: int
@@ -212,7 +244,6 @@ class StepCreditGRPOTrainer(ResumingGRPOTrainer):
 
     def _share(self, asked: Asked, present: Tensor, trained: Tensor) -> Share:
         """What this process knows of its rollouts."""
-        ids = asked.sampled.completion_ids
         gate = self.format_gate
         kept = gate(**asked.sampled.as_arguments()) if callable(gate) else None
         process = process_of(self.process_signal, asked, present)
@@ -226,7 +257,7 @@ class StepCreditGRPOTrainer(ResumingGRPOTrainer):
             format_ok=None if kept is None else [bool(ok) for ok in kept],
             step_ends=ends,
             tokens=token_texts(asked, self.estimator, present),
-            truncated=truncated_rows(ids, [*self.eos_token_ids, self._tokenizer.pad_token_id]),
+            truncated=self._truncated(asked),
             texts=texts,
             steps=steps,
         )

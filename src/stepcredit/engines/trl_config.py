@@ -36,6 +36,7 @@ class StepCreditConfig(GRPOConfig):
         splitter: name of the rule that cuts completions into steps; None: paragraphs, or the
             model's turns where tools answer.
         splitter_fields: its fields; unless they say so, a step within a token ends with the token.
+        rollouts_dir: folder that gets a file of rollouts a generation, with signals and advantages.
 
     Raises:
         EngineError: a name that is unknown, or a field refused; it begins with the setting.
@@ -127,6 +128,14 @@ class StepCreditConfig(GRPOConfig):
         },
     )
 
+    rollouts_dir: str | None = field(
+        default=None,
+        metadata={
+            "help": "Folder that gets the rollouts of each generation, with signals and "
+            "advantages, as a file that the stepcredit commands read. None: they are not kept."
+        },
+    )
+
     def __post_init__(self) -> None:
         super().__post_init__()
         self.credit()
@@ -149,6 +158,7 @@ class StepCreditConfig(GRPOConfig):
             "format_reward": self.format_reward,
             "format_gate": self.format_gate,
             "splitter": self._splitter(),
+            "rollouts_dir": self.rollouts_dir,
         }
 
     def _splitter(self) -> Splitter | None:
@@ -216,6 +226,7 @@ DEFAULTS: dict[str, Any] = {
     "format_reward": None,
     "format_gate": None,
     "splitter": None,
+    "rollouts_dir": None,
 }
 
 

@@ -76,7 +76,16 @@ class Asked:
         Raises:
             RolloutError: a completion that cannot be decoded or split, by its row.
         """
-        return [self.splitter.split(self._response(row)) for row in range(len(self.groups))]
+        return self.splitter(self.unsplit)
+
+    @cached_property
+    def unsplit(self) -> list[Response]:
+        """The same before they are split.
+
+        Raises:
+            RolloutError: a completion that cannot be decoded, by its row.
+        """
+        return [self._response(row) for row in range(len(self.groups))]
 
     @cached_property
     def everyones(self) -> tuple[list[Response], Tensor]:

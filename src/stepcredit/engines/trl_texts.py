@@ -65,7 +65,7 @@ def step_ends_of(asked: Asked, estimator: sc.Estimator, present: Tensor) -> Stre
     """
     if isinstance(asked.splitter, Turns):
         return turn_ends(present)
-    rule = chunker(getattr(estimator, "chunks", "auto"))
+    rule = chunker(getattr(estimator, "chunks", None) or "auto")
     if getattr(rule, "func", rule) is not steps:
         return None
     ends = [response.step_ends for response in asked.responses]

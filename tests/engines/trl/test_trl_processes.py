@@ -12,6 +12,7 @@ import pytest
 import torch
 
 import stepcredit as sc
+from stepcredit.data.files import read_rows
 from stepcredit.data.streams import Stream
 from stepcredit.engines.trl_processes import Share, joined
 from stepcredit.errors import EngineError
@@ -54,11 +55,20 @@ def test_two_processes_give_the_advantages_of_one(tmp_path):
         assert left["table"] == right["table"] == pytest.approx(whole["table"], abs=1e-6)
         means = [sum(row) / len(row) for row in whole["advantages"]]
         assert whole["table"] == pytest.approx(means, abs=1e-6)
+    written = [kept(tmp_path / folder) for folder in ("one", "two")]
+    assert written[1] == written[0]
+    assert [row["token_ids"] for row in written[0]] == alone["generations"][0]["ids"]
     named = [entry for entry in alone["metrics"] if entry]
     assert named
     assert {"stepcredit/filler_gap", "stepcredit/truncated_share"} <= named[0].keys()
     assert named[0]["stepcredit/repeated_step_share"] > 0
     assert [entry for entry in pair[0]["metrics"] if entry] == [pytest.approx(e) for e in named]
+
+
+def kept(folder):
+    """The first generation's rows, without their advantages."""
+    rows = list(read_rows(folder / "output" / "rollouts" / "rollouts-000000.jsonl"))
+    return [{name: row[name] for name in row if name != "advantages"} for row in rows]
 
 
 def close_by_group(whole, rows):

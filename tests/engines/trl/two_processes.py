@@ -126,6 +126,7 @@ def train(folder: Path) -> dict[str, Any]:
         format_gate=gate,
         splitter=Regex(pattern="1"),
         rollout_func=rollout,
+        rollouts_dir=folder / "rollouts",
     )
     trainer.remove_callback(PrinterCallback)
     keep = Keep()

@@ -1,0 +1,161 @@
+"""Rollouts kept while training: files that say again what was trained and logged."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from datasets import Dataset
+from typer.testing import CliRunner
+
+import stepcredit as sc
+from stepcredit.cli import app
+from stepcredit.credit.metrics import training_metrics
+from stepcredit.data.files import RolloutFile, read_rollouts, read_rows
+from stepcredit.lab.arithmetic import problems
+from stepcredit.signals import Regex
+from stepcredit.signals.programs import Program
+
+STEPS = 30
+WEIGHTS = {"process": 1.0, "drift": 0.5, "outcome": 1.0, "format": 0.3}
+
+
+def drift(completion_ids, **_):
+    return sc.Tokens(
+        [[(-1.0) ** place * token / 7 for place, token in enumerate(ids)] for ids in completion_ids]
+    )
+
+
+def in_pairs(completion_ids, **_):
+    """Steps of two tokens, scored by their first."""
+    ends = [sorted({*range(1, len(ids), 2), len(ids) - 1}) for ids in completion_ids]
+    return [(e, [ids[end] / 20 for end in e]) for e, ids in zip(ends, completion_ids, strict=True)]
+
+
+def files(folder):
+    return sorted(folder.glob("rollouts-*.jsonl"))
+
+
+def test_the_metrics_of_30_steps_are_those_of_the_rollouts_it_kept(make_trainer, tmp_path):
+    folder = tmp_path / "rollouts"
+    trainer = make_trainer(
+        args={
+            "max_steps": STEPS,
+            "steps_per_generation": 1,
+            "per_device_train_batch_size": 8,
+            "logging_steps": 1,
+        },
+        estimator=sc.PASS(weights=WEIGHTS, clip=1.5, gate=False),
+        process_signal={"process": in_pairs, "drift": drift},
+        rollouts_dir=folder,
+    )
+    trainer.train()
+    logs = [entry for entry in trainer.state.log_history if "loss" in entry]
+    assert len(logs) == len(files(folder)) == STEPS
+    told = set()
+    for entry, path in zip(logs, files(folder), strict=True):
+        with RolloutFile(path) as file:
+            (batch,) = file.fold(list, lambda done, batch: [*done, batch])
+        figures = training_metrics(
+            batch.rollouts,
+            trainer.estimator,
+            truncated=[row.fields["truncated"] for row in batch.rows],
+        )
+        shown = {name: value for name, value in entry.items() if name.startswith("stepcredit/")}
+        expected = {f"stepcredit/{name}": value for name, value in figures.items()}
+        assert shown == pytest.approx(expected, rel=1e-12, abs=1e-15)
+        told |= figures.keys()
+    assert {"share/drift", "filler_gap", "clipped_share", "variance/drift"} <= told
+
+
+def test_a_file_holds_the_generation_and_the_commands_read_it(make_trainer, tmp_path):
+    folder = tmp_path / "rollouts"
+    rows = [{"prompt": p.prompt, "answer": n} for n, p in enumerate(problems(4))]
+    trainer = make_trainer(
+        args={"max_steps": 2}, train_dataset=Dataset.from_list(rows), rollouts_dir=folder
+    )
+    trainer.train()
+    (path,) = files(folder)
+    assert path.name == "rollouts-000000.jsonl"
+    batch = trainer.credited
+    kept = list(read_rows(path))
+    for row, line in enumerate(kept):
+        assert line["group"] == f"000000/{row // 4}"
+        assert line["prompt"] == batch.sampled.prompts[row]
+        assert line["answer"] == batch.sampled.inputs[row]["answer"]
+        assert line["token_ids"] == batch.sampled.completion_ids[row]
+        assert line["text"] == batch.sampled.completions[row] == "".join(line["tokens"])
+        assert line["rewards"]["accuracy"] == line["outcome"] == float(batch.rollouts.outcome[row])
+        trained = batch.advantages[row, : len(line["token_ids"])].tolist()
+        assert line["advantages"] == pytest.approx(trained, rel=1e-7)
+    shaped = tmp_path / "shaped.jsonl"
+    options = ["--method", "pass", "--set", "weights=[1.0,1.0,0.3]", "--set", "clip=5.0"]
+    options += ["--set", "gate=false"]
+    ended = CliRunner().invoke(app, ["shape", str(path), "-o", str(shaped), *options])
+    assert ended.exit_code == 0, ended.output
+    again = [line["advantages"] for line in read_rows(shaped)]
+    assert again == [pytest.approx(line["advantages"], rel=1e-6, abs=1e-9) for line in kept]
+    ended = CliRunner().invoke(app, ["explain", str(path), "--group", "000000/1", *options])
+    assert ended.exit_code == 0, ended.output
+
+
+def test_masked_and_truncated_tokens_are_kept_as_they_were(make_trainer, task, tmp_path):
+    """A tool's tokens have loss_mask 0, and no step or log-prob of theirs is trained."""
+    folder = tmp_path / "rollouts"
+    own = [1, 1, 0, 0, 1, 0]
+
+    def rollout(prompts, trainer):
+        return {
+            "prompt_ids": [task.tokenizer(p).input_ids for p in prompts],
+            "completion_ids": [[1, 2, 3, 4, 5, 6 + (i % 3)] for i in range(len(prompts))],
+            "logprobs": None,
+            "env_mask": [own for _ in prompts],
+        }
+
+    tokens = Program(lambda r: [i / 7 for i in r.token_ids], per="tokens")
+    turns = Program(lambda r: [len(text) + r.token_ids[-1] for text in r.step_texts])
+    trainer = make_trainer(
+        args={"max_steps": 2},
+        rollout_func=rollout,
+        process_signal={"turns": turns, "tokens": tokens},
+        estimator=sc.PASS(weights={"turns": 1.0, "tokens": 0.5}, gate=False),
+        logprobs={"teacher": tokens},
+        rollouts_dir=folder,
+    )
+    trainer.train()
+    (path,) = files(folder)
+    line = next(read_rows(path))
+    assert line["loss_mask"] == own
+    assert line["signals"]["turns"]["ends"] == line["step_ends"] == [1, 5]
+    assert line["signals"]["turns"]["scores"] == [8.0, 7.0]
+    assert line["signals"]["tokens"]["scores"] == pytest.approx([1 / 7, 2 / 7, 0, 0, 5 / 7, 0])
+    assert line["teacher_logprobs"] == pytest.approx([1 / 7, 2 / 7, 0, 0, 5 / 7, 0])
+    assert line["truncated"] is True
+    read, batch = read_rollouts(path), trainer.credited
+    assert torch.equal(trainer.estimator(read).packed(), trainer.estimator(batch.rollouts).packed())
+    assert read.step_ends.values.tolist() == batch.rollouts.step_ends.values.tolist()
+
+
+def test_each_sampling_has_its_file(make_trainer, tmp_path):
+    """Two samplings a step, and none of an evaluation."""
+    folder = tmp_path / "rollouts"
+    trainer = make_trainer(
+        args={
+            "max_steps": 2,
+            "steps_per_generation": 1,
+            "gradient_accumulation_steps": 2,
+            "per_device_eval_batch_size": 4,
+        },
+        eval_dataset=Dataset.from_list([{"prompt": "1+2*3="}]),
+        rollouts_dir=folder,
+        splitter=Regex(pattern="1"),
+    )
+    trainer.train()
+    trainer.evaluate()
+    assert [path.name for path in files(folder)] == [
+        "rollouts-000000-1.jsonl",
+        "rollouts-000000.jsonl",
+        "rollouts-000001-1.jsonl",
+        "rollouts-000001.jsonl",
+    ]
+    labels = {row["group"] for path in files(folder) for row in read_rows(path)}
+    assert labels == {"000000/0", "000000-1/0", "000001/0", "000001-1/0"}
