@@ -92,7 +92,7 @@ def turn_ends(present: Tensor) -> Stream:
 
 def token_texts(asked: Asked, estimator: sc.Estimator, present: Tensor) -> list[list[str]] | None:
     """The trained tokens' texts, where the estimator's chunks are cut by text."""
-    if not reads_text(chunker(getattr(estimator, "chunks", "auto"))):
+    if not reads_text(chunker(getattr(estimator, "chunks", None) or "auto")):
         return None
     return [
         [text for text, own in zip(response.token_texts, row, strict=False) if own]
