@@ -1,0 +1,204 @@
+"""The recipes for TRL: every key is known, each takes its steps, and its data can be made."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import yaml
+
+pytest.importorskip("trl")
+
+from accelerate.commands.config.config_args import load_config_from_file
+from trl.scripts.sft import make_parser
+
+from stepcredit.engines.trl_data import load_rows
+from stepcredit.engines.trl_recipe import RecipeParser, read_recipe
+from stepcredit.engines.trl_script import main
+
+FOLDER = Path(__file__).resolve().parents[1] / "recipes"
+RECIPES = sorted(
+    path
+    for path in FOLDER.glob("*/*.yaml")
+    if not path.name.startswith("verl") and path.name != "sft.yaml"
+)
+BASELINES = [
+    ("pass-maths/trl.yaml", ["--estimator", "grpo"]),
+    ("pass-maths/trl.yaml", ["--estimator", "grpo-process"]),
+    ("pass-maths/trl.yaml", ["--estimator_fields", '{"chunks": "tokens"}']),
+    ("pass-qa/opd.yaml", ["--estimator_fields", '{"k": 0, "chunks": "tokens"}']),
+    ("pure/prm-vr.yaml", ["--estimator", "rloo"]),
+    ("smollm2/trl.yaml", ["--estimator", "grpo"]),
+]
+
+
+def named(path: Path) -> str:
+    return f"{path.parent.name}/{path.name}"
+
+
+@pytest.fixture(scope="module")
+def prepare() -> ModuleType:
+    """`recipes/prepare.py`."""
+    spec = importlib.util.spec_from_file_location("recipes_prepare", FOLDER / "prepare.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where dataclasses look their annotations up
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_there_are_as_many_as_are_told() -> None:
+    assert [named(path) for path in RECIPES] == [
+        "pass-maths/trl.yaml",
+        "pass-qa/gopd.yaml",
+        "pass-qa/opd.yaml",
+        "pure/prm-vr.yaml",
+        "pure/prm.yaml",
+        "pure/vr.yaml",
+        "smollm2/trl.yaml",
+    ]
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=named)
+def test_every_key_is_accepted(path: Path) -> None:
+    values, notes = RecipeParser().values(["--config", str(path)])
+    given = yaml.safe_load(path.read_text())
+    assert notes == ()
+    training = read_recipe(values | {"use_cpu": True, "bf16": False}).training
+    assert training.estimator == given["estimator"]
+    accumulated = training.gradient_accumulation_steps
+    assert training.save_steps % (training.steps_per_generation // accumulated) == 0
+    assert training.per_device_train_batch_size % training.num_generations in (0, 4)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=named)
+def test_each_starts_and_takes_its_steps(path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    told = steps_of(path, [], capfd)
+    changed = {line.split()[1].rstrip(":") for line in told if line.startswith("smoke: ")}
+    assert {"model_name_or_path", "dataset_name", "max_steps"} <= changed
+    kept = {"estimator", "estimator_fields", "rewards", "reward_fields", "splitter", "beta"}
+    assert not changed & (kept | {"num_generations", "learning_rate", "loss_type", "temperature"})
+
+
+@pytest.mark.parametrize(("name", "flags"), BASELINES)
+def test_a_baseline_starts_by_one_flag(
+    name: str, flags: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    steps_of(FOLDER / name, flags, capfd)
+
+
+def steps_of(path: Path, flags: list[str], capfd: pytest.CaptureFixture[str]) -> list[str]:
+    """What a recipe prints that is tried, and did its two steps."""
+    code = main(["--config", str(path), "--smoke", *flags])
+    shown = capfd.readouterr()
+    assert code == 0, shown.err[-2000:]
+    assert re.search(r"^2 steps; model in ", shown.out, re.MULTILINE)
+    assert shown.out.count("'grad_norm'") == 2
+    assert "'stepcredit/zero_advantage_group_share'" in shown.out
+    return shown.out.splitlines()
+
+
+def test_the_sft_is_trls_own() -> None:
+    path = FOLDER / "smollm2/sft.yaml"
+    given = yaml.safe_load(path.read_text())
+    known = {action.dest for action in make_parser()._actions}
+    assert set(given) <= known
+    flags = ["--config", str(path), "--use_cpu", "true", "--bf16", "false"]
+    _, training, model, rows = make_parser().parse_args_and_config(flags)
+    assert (training.max_steps, model.model_name_or_path) == (100, "models/smollm2")
+    assert rows.datasets[0].data_files == "data/chain-sums-sft.jsonl"
+
+
+def test_accelerate_reads_the_shards_config() -> None:
+    read = load_config_from_file(str(FOLDER / "fsdp.yaml"))
+    assert (read.num_processes, read.fsdp_config["fsdp_version"]) == (8, 2)
+
+
+@pytest.mark.parametrize("folder", sorted({path.parent for path in RECIPES}), ids=lambda p: p.name)
+def test_readmes_name_what_is_there(folder: Path, prepare: ModuleType) -> None:
+    text = (folder / "README.md").read_text()
+    assert len(text.splitlines()) == 3
+    for path in re.findall(r"(?:recipes|examples)/[\w./-]+\.(?:py|yaml)", text):
+        assert (FOLDER.parent / path).is_file(), path
+    for path in folder.glob("*.yaml"):
+        assert path.stem in text
+    made = dict(re.findall(r"prepare\.py ([\w-]+) ([\w/.-]+)", text))
+    assert set(made) <= set(prepare.ORIGINS)
+    wanted = {
+        yaml.safe_load(path.read_text())["dataset_name"]
+        for path in RECIPES
+        if path.parent == folder
+    }
+    assert wanted <= set(re.findall(r"data/[\w.-]+", text))
+
+
+def test_maths_rows_serve_both_trainers(prepare: ModuleType, shared_dir: Path) -> None:
+    source = str(shared_dir / "data/math/math500.jsonl")
+    rows = prepare.prepared("deepscaler", source=source)
+    assert len(rows) == 500
+    first = rows[0]
+    assert [turn["role"] for turn in first["prompt"]] == ["system", "user"]
+    assert first["reward_model"] == {"style": "rule", "ground_truth": first["answer"]}
+    assert first["extra_info"] == {"answer": first["answer"]}
+    hard = prepare.prepared("math", source=source)
+    levels = [row["level"] for row in load_rows(source)]
+    assert len(hard) == sum(level >= 3 for level in levels)
+    assert prepare.prepared("math", source=source, rows=7, seed=1) != hard[:7]
+    drawn = [prepare.prepared("math", source=source, rows=7, seed=seed) for seed in (1, 1, 2)]
+    assert drawn[0] == drawn[1] != drawn[2]
+    tenth = prepare.without_answers(hard, 0.1, seed=0)
+    known = [row["answer"] is not None for row in tenth]
+    assert sum(known) == round(0.1 * len(tenth))
+    assert known == [row["extra_info"]["answer"] is not None for row in tenth]
+
+
+def test_hops_rows_hold_what_rewards_and_signals_read(
+    prepare: ModuleType, shared_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = str(shared_dir / "data/qa/hotpotqa_train100.json")
+    out = tmp_path / "made/hotpotqa.parquet"
+    flags = ["prepare.py", "hotpotqa", str(out), "--source", source, "--rows", "20"]
+    monkeypatch.setattr("sys.argv", flags)
+    prepare.main()
+    rows = load_rows(str(out))
+    assert len(rows) == 20
+    first = rows[0]
+    (turn,) = first["prompt"]
+    assert turn["content"].endswith(f"Question: {first['question']}")
+    assert first["context"]["sentences"][0][0].strip() in turn["content"]
+    assert set(first["supporting_facts"]["title"]) <= set(first["context"]["title"])
+    assert first["reward_model"]["ground_truth"] == first["answer"]
+
+
+def test_sums_are_worked_out_right(prepare: ModuleType) -> None:
+    pytest.importorskip("reasoning_gym")
+    from stepcredit.rewards import reward
+    from stepcredit.signals import Response, signal, splitter
+
+    rows = prepare.prepared("chain-sums", rows=50, seed=3)
+    worked = prepare.prepared("chain-sums-sft", rows=50, seed=3)
+    assert [row["prompt"] for row in rows] == [row["prompt"] for row in worked]
+    texts = [row["completion"][0]["content"] for row in worked]
+    assert reward("reasoning-gym")(texts, rows) == [1.0] * 50
+    assert reward("format", template="qa-tags")(texts) == [1.0] * 50
+    responses = [Response.of_text("?", text) for text in texts]
+    scores = signal("arithmetic").scores(splitter("newline")(responses))
+    terms = [(len(row["metadata"]["expression"].split()) + 1) // 2 for row in rows]
+    assert scores == [[1.0] * (count - 1) + [0.5] for count in terms]
+
+
+def test_a_source_that_is_not_there_is_one_line(
+    prepare: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = ["prepare.py", "math", "out.parquet", "--source", "no/math.jsonl"]
+    monkeypatch.setattr("sys.argv", flags)
+    with pytest.raises(SystemExit) as refused:
+        prepare.main()
+    assert refused.value.code == 2
+    line = "--source: no such file or folder: no/math.jsonl"
+    assert capsys.readouterr().err.splitlines()[-1].endswith(line)
