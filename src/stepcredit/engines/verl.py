@@ -28,7 +28,6 @@ from stepcredit.engines.verl_checks import (
     check_hooks,
     check_loss,
     check_settings,
-    needs_manager,
     uses_engine,
 )
 from stepcredit.engines.verl_credit import Credit
@@ -47,7 +46,7 @@ class StepCreditPPOTrainer(PPOTrainerSync):
 
     Args:
         config: verl's whole config. Its `trainer_mode` becomes "sync", by which verl chooses how
-            batches are sampled; its reward manager "stepcredit" where that has something to score.
+            batches are sampled, and its reward manager "stepcredit" where it was "naive".
 
     Raises:
         EngineError: a setting under which token credit would be lost or counted twice, by name, at
@@ -60,8 +59,9 @@ class StepCreditPPOTrainer(PPOTrainerSync):
     def __init__(self, config: Any) -> None:
         self.credit_settings = checked_settings(config)
         config.trainer.v1.trainer_mode = "sync"
-        if needs_manager(self.credit_settings):
-            config.reward.reward_manager.name = MANAGER
+        manager = config.reward.reward_manager
+        if (manager.source, manager.name) == ("register", "naive"):
+            manager.name = MANAGER
         self.credited: Credit | None = None
         super().__init__(config)
 

@@ -123,7 +123,7 @@ def compose() -> Callable[..., Any]:
     return make
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def transfer_queue() -> Iterator[ModuleType]:
     """verl's queue on a local Ray, without a dashboard, whose processes train on the CPU."""
     pytest.importorskip("verl", reason="needs verl, in an environment of its own")

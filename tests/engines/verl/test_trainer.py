@@ -218,9 +218,9 @@ def test_one_key_turns_it_on_and_the_reward_manager_follows(compose, monkeypatch
     trainer = get_trainer_cls("stepcredit")(compose(mode))
     assert trainer.credit_settings.estimator == sc.PASS()
     assert given[-1].trainer.v1.trainer_mode == "sync"
-    assert given[-1].reward.reward_manager.name == "naive"
-    get_trainer_cls("stepcredit")(compose(mode, "+algorithm.stepcredit.process_signal=equations"))
     assert given[-1].reward.reward_manager.name == "stepcredit"
+    get_trainer_cls("stepcredit")(compose(mode, "reward.reward_manager.name=dapo"))
+    assert given[-1].reward.reward_manager.name == "dapo"
 
 
 def test_our_keys_leave_verls_own_reading_of_the_config_alone(compose):
