@@ -1,0 +1,209 @@
+"""Agents in TRL: a turn is a step, a tool's answer is none.
+
+The tools, the calls' parsing and the mask are TRL's own; only what the model writes is scripted.
+"""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+import trl
+from datasets import Dataset
+from tests.signals import tiny_models
+from transformers import PrinterCallback
+
+import stepcredit as sc
+from stepcredit.data.files import read_rollouts, read_rows
+from stepcredit.engines.trl import StepCreditGRPOTrainer
+from stepcredit.engines.trl_config import StepCreditConfig
+from stepcredit.signals import BlankLine
+from stepcredit.signals.programs import Program
+
+CALL = '<tool_call>\n{{"name": "add", "arguments": {{"a": {a}, "b": 2}}}}\n</tool_call><|im_end|>'
+TEMPLATE = Path(trl.__file__).parent / "chat_templates" / "qwen2_5.jinja"
+
+
+def add(a: int, b: int) -> int:
+    """Add two numbers.
+
+    Args:
+        a: one.
+        b: the other.
+    """
+    return a + b
+
+
+def script(row, turn):
+    """Even rows ask the tool once, row 0 twice; odd rows answer at once."""
+    if row % 2 == 0 and turn < (2 if row == 0 else 1):
+        return f"Let me\n\nadd {row}.\n" + CALL.format(a=row + turn)
+    return f"It is {row + 2}.\n\nDone.<|im_end|>"
+
+
+@pytest.fixture
+def tokenizer():
+    made = copy.deepcopy(tiny_models.tokenizer())
+    made.add_special_tokens({"additional_special_tokens": ["<|im_start|>"]})
+    made.add_special_tokens({"eos_token": "<|im_end|>"})
+    made.chat_template = TEMPLATE.read_text()
+    return made
+
+
+@pytest.fixture
+def make_agent(tmp_path, tokenizer):
+    """A maker of trainers whose model writes the script, and calls a real tool."""
+
+    class Scripted(StepCreditGRPOTrainer):
+        def _generate(self, prompts):
+            self.turns = [0] * len(prompts)
+            self.rows = {}
+            return super()._generate(prompts)
+
+        def _generate_single_turn(self, prompt_ids, *args, **kwargs):
+            if not self.rows:
+                chosen = list(range(len(prompt_ids)))
+            else:
+                chosen = [row for row in self.rows if "<tool_call>" in self.rows[row]]
+            texts = [script(row, self.turns[row]) for row in chosen]
+            for row in chosen:
+                self.turns[row] += 1
+            self.rows = dict(zip(chosen, texts, strict=True))
+            return [tokenizer(text).input_ids for text in texts], None
+
+    def make(**changes):
+        config = StepCreditConfig(
+            output_dir=str(tmp_path / "out"),
+            max_steps=1,
+            per_device_train_batch_size=4,
+            num_generations=4,
+            max_completion_length=400,
+            use_cpu=True,
+            bf16=False,
+            gradient_checkpointing=False,
+            report_to="none",
+            save_strategy="no",
+            logging_steps=1,
+            disable_tqdm=True,
+        )
+        vocabulary = len(tokenizer)
+        settings = {
+            "model": tiny_models.build(
+                "llama", vocab_size=vocabulary, max_position_embeddings=2048
+            ),
+            "reward_funcs": [lambda completions, **_: [1.0, 0.0, 0.5, 0.0]],
+            "args": config,
+            "train_dataset": Dataset.from_list(
+                [{"prompt": [{"role": "user", "content": "Add 1 and 2."}]}] * 4
+            ),
+            "processing_class": tokenizer,
+            "tools": [add],
+            "rollouts_dir": tmp_path / "rollouts",
+        }
+        trainer = Scripted(**{**settings, **changes})
+        trainer.remove_callback(PrinterCallback)
+        trainer.train()
+        return trainer
+
+    return make
+
+
+def turns_of(trainer, row):
+    """The model's turns as texts, read from its ids and TRL's mask alone."""
+    batch = trainer.credited
+    ids = batch.sampled.completion_ids[row]
+    turns, current = [], []
+    for token, own in zip(ids, batch.mask[row, : len(ids)].tolist(), strict=True):
+        if own:
+            current.append(token)
+        elif current:
+            turns, current = [*turns, current], []
+    return [*turns, current]
+
+
+def lengths(turns):
+    return [len(turn) for turn in turns]
+
+
+def all_turns(trainer):
+    return [turns_of(trainer, row) for row in range(4)]
+
+
+def own_advantages(batch):
+    return (row[own] for row, own in zip(batch.advantages, batch.mask, strict=True))
+
+
+def test_without_a_score_the_turns_are_the_steps(make_agent, tokenizer):
+    trainer = make_agent(estimator="grpo")
+    batch = trainer.credited
+    turns = [turns_of(trainer, row) for row in range(4)]
+    assert [len(row) for row in turns] == [3, 1, 2, 1]
+    assert tokenizer.decode(turns[2][0]) == script(2, 0)
+    assert not batch.mask[0, : len(batch.sampled.completion_ids[0])].all()
+    ends = batch.rollouts.step_ends
+    assert ends.counts.tolist() == [3, 1, 2, 1]
+    lengths = [len(turn) for row in turns for turn in row]
+    first = torch.tensor(lengths[:3]).cumsum(0) - 1
+    assert ends.values[:3].tolist() == first.tolist()
+    assert batch.rollouts.lengths.tolist() == [sum(map(len, row)) for row in turns]
+    logged = trainer.state.log_history[0]
+    assert logged["stepcredit/steps"] == 7 / 4
+    assert logged["stepcredit/length"] == pytest.approx(logged["completions/mean_length"])
+
+
+def test_a_signal_scores_turns_and_a_tools_answer_gets_nothing(make_agent, tmp_path):
+    seen = []
+
+    def score(response):
+        seen.append(response)
+        return [float(len(text.strip())) for text in response.step_texts]
+
+    trainer = make_agent(estimator=sc.PASS(gate=False), process_signal=Program(score))
+    batch = trainer.credited
+    assert [len(response.steps) for response in seen] == [5, 1, 3, 1]
+    assert "<tool_response>\n4\n</tool_response>" in seen[2].step_texts[1]
+    assert "Let me\n\nadd 2." in seen[2].step_texts[0]
+    steps = batch.rollouts.streams["process"]
+    assert steps.counts.tolist() == [3, 1, 2, 1]
+    said = [len(script(2, turn).replace("<|im_end|>", "")) for turn in range(2)]
+    assert steps.values[4:6].tolist() == said
+    ends = [row.cumsum(0) - 1 for row in map(torch.tensor, map(lengths, all_turns(trainer)))]
+    assert steps.ends.tolist() == torch.cat(ends).tolist()
+    tools = ~batch.mask
+    assert (batch.advantages[tools] == 0).all()
+    for row in batch.advantages[batch.mask].split(batch.rollouts.lengths.tolist()):
+        assert (row != 0).all()
+    again = sc.PASS(gate=False)(read_rollouts(next((tmp_path / "rollouts").glob("*"))))
+    assert torch.allclose(again.packed(), torch.cat(list(own_advantages(batch))), atol=1e-6)
+
+
+def test_a_named_splitter_goes_before_turns(make_agent):
+    trainer = make_agent(
+        estimator=sc.PASS(gate=False),
+        process_signal=Program(lambda r: [1.0 * len(text) for text in r.step_texts]),
+        splitter=BlankLine(inside="extend"),
+    )
+    assert trainer.credited.rollouts.streams["process"].counts.tolist() == [4, 2, 3, 2]
+    assert trainer.credited.rollouts.step_ends is None
+
+
+def test_token_signals_are_chunked_by_turns(make_agent):
+    scored = Program(lambda r: [t / 100 for t in r.token_ids], per="tokens")
+    trainer = make_agent(estimator=sc.PASS(chunks="steps", gate=False), process_signal=scored)
+    batch = trainer.credited
+    rows = batch.advantages[batch.mask].split(batch.rollouts.lengths.tolist())
+    parts = [row.split(lengths(turns)) for row, turns in zip(rows, all_turns(trainer), strict=True)]
+    assert all(part.unique().numel() == 1 for row in parts for part in row)
+    assert torch.cat([part[:1] for part in parts[0]]).unique().numel() == 3
+
+
+def test_the_kept_rollouts_have_the_mask(make_agent, tmp_path):
+    trainer = make_agent(estimator="grpo")
+    rows = list(read_rows(next((tmp_path / "rollouts").glob("*"))))
+    for row, line in enumerate(rows):
+        ids = trainer.credited.sampled.completion_ids[row]
+        own = trainer.credited.mask[row, : len(ids)].int().tolist()
+        assert line.get("loss_mask", [1] * len(ids)) == own
+    assert rows[0]["prompt"] == "Add 1 and 2."
