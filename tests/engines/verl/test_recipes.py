@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from functools import partial
+from copy import deepcopy
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +23,15 @@ from hydra import compose, initialize_config_dir, initialize_config_module
 from omegaconf import DictConfig, OmegaConf
 from tensordict import TensorDict
 from verl.trainer.distillation.losses import distillation_ppo_loss
-from verl.trainer.ppo.utils import need_critic, need_reference_policy
+from verl.trainer.ppo.utils import create_rl_dataset, need_critic, need_reference_policy
 from verl.utils.config import omega_conf_to_dataclass, validate_config
 from verl.workers.utils.losses import ppo_loss
 
 from stepcredit.engines.verl_checks import check_settings
+from stepcredit.engines.verl_rows import graded
 from stepcredit.engines.verl_settings import VerlSettings
+from stepcredit.lab.tokenizer import build_tokenizer
+from stepcredit.rewards import reward
 
 FOLDER = Path(__file__).resolve().parents[3] / "recipes"
 RECIPES = sorted(FOLDER.glob("*/verl*.yaml"))
@@ -44,8 +49,9 @@ each_recipe = pytest.mark.parametrize(
 )
 
 
+@cache
 def composed(recipe: Path, *overrides: str) -> DictConfig:
-    """verl's whole config, as `--config-dir` and `--config-name` compose it."""
+    """verl's whole config, as `--config-dir` and `--config-name` compose it: not to be changed."""
     beside = "hydra.searchpath=[pkg://verl.trainer.config]"
     with initialize_config_dir(str(recipe.parent), version_base=None):
         return compose(recipe.stem, overrides=[beside, *overrides])
@@ -96,7 +102,7 @@ def test_composes_and_passes_verls_checks(recipe: Path) -> None:
 
 @each_recipe
 def test_every_section_is_what_verl_builds_of_it(recipe: Path) -> None:
-    config = composed(recipe)
+    config = deepcopy(composed(recipe))
     OmegaConf.set_struct(config, False)
     policy = config.actor_rollout_ref
     for own, name in RENAMED.items():
@@ -164,6 +170,88 @@ def test_command_line_composes_the_same() -> None:
     assert OmegaConf.create(printed) == OmegaConf.create(
         OmegaConf.to_yaml(composed(recipe, "trainer.nnodes=3"))
     )
+
+
+SHARED = {
+    "model_name_or_path": "actor_rollout_ref.model.path",
+    "dataset_name": "data.train_files",
+    "estimator": f"{OWN}.method",
+    "splitter": f"{OWN}.splitter",
+    "learning_rate": "actor_rollout_ref.actor.optim.lr",
+    "epsilon": "actor_rollout_ref.actor.clip_ratio",
+    "beta": "actor_rollout_ref.actor.kl_loss_coef",
+    "warmup_steps": "actor_rollout_ref.actor.optim.lr_warmup_steps",
+    "num_generations": "actor_rollout_ref.rollout.n",
+    "temperature": "actor_rollout_ref.rollout.temperature",
+    "max_prompt_length": "data.max_prompt_length",
+}
+"""Keys of TRL's recipes, and where verl's has the same."""
+
+
+@each_recipe
+def test_is_the_method_of_the_recipe_for_trl(recipe: Path) -> None:
+    other = recipe.with_stem("trl" if recipe.stem == "verl" else recipe.stem.removeprefix("verl-"))
+    theirs, config = yaml.safe_load(other.read_text()), composed(recipe)
+    if recipe.stem == "verl-prm-vr":  # one prompt in ten has its answer there
+        assert theirs.pop("dataset_name") == "data/math-tenth.parquet"
+    same = {key: OmegaConf.select(config, place) for key, place in SHARED.items() if key in theirs}
+    assert same == {key: theirs[key] for key in same}
+    own = VerlSettings.of(config)
+    assert {key: getattr(own.estimator, key) for key in theirs["estimator_fields"]} == {
+        **theirs["estimator_fields"],
+        **({"weights": (1, 1, 1)} if "weights" in theirs["estimator_fields"] else {}),
+    }
+    rewards = theirs["rewards"]
+    assert own.outcome_reward == reward(
+        rewards["accuracy"], **theirs["reward_fields"].get("accuracy", {})
+    )
+    if "format" in rewards:
+        assert own.format_reward == reward("format", **theirs["reward_fields"]["format"])
+
+
+SOURCES: dict[str, tuple[str, Any, str]] = {
+    "deepscaler": ("pass-maths/verl", {"problem": "1+1?", "answer": "2"}, r"\boxed{2}"),
+    "math": (
+        "pure/verl-vr",
+        {"problem": "2+3?", "solution": r"It is \boxed{5}.", "level": "Level 3"},
+        r"\boxed{5}",
+    ),
+    "hotpotqa": (
+        "pass-qa/verl-opd",
+        {
+            "question": "Who wrote it?",
+            "answer": "Ann Lee",
+            "context": [["It", ["It is by Ann Lee.", " It sold well."]], ["Ann", ["A writer."]]],
+            "supporting_facts": [["It", 0]],
+        },
+        "<answer>ann lee</answer>",
+    ),
+}
+"""For each data set that `prepare.py` makes: a recipe, a row at its source, a right response."""
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_verl_reads_and_rewards_prepared_rows(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    recipe, row, right = SOURCES[name]
+    source, prepared = tmp_path / "source.json", tmp_path / "rows.parquet"
+    source.write_text(json.dumps([row, row]))
+    command = [sys.executable, str(FOLDER / "prepare.py"), name, str(prepared)]
+    subprocess.run([*command, "--source", str(source)], check=True, timeout=200)
+    config = composed(FOLDER / f"{recipe}.yaml", "data.filter_overlong_prompts_workers=1")
+    tokenizer = build_tokenizer()
+    tokenizer.chat_template = "{% for turn in messages %}{{ turn.content }}{% endfor %}"
+    data = create_rl_dataset([str(prepared)], config.data, tokenizer, None)
+    assert len(data) == 2
+    settings = VerlSettings.of(config)
+    assert settings.outcome_reward is not None
+    judge = graded(settings.outcome_reward)
+    for response, outcome in ((right, 1.0), ("<answer>7</answer> \\boxed{7}", 0.0)):
+        known = data[0]["extra_info"]
+        answer = data[0]["reward_model"]["ground_truth"]
+        assert judge(data[0]["data_source"], response, answer, known) == outcome
 
 
 def jagged(*rows: list[Any]) -> torch.Tensor:
