@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -183,8 +184,10 @@ class RecipeParser(TrlParser):
         return values, tuple(_without_fields(values, given))
 
     def _take(self, path: str) -> None:
-        """A YAML's keys, as defaults."""
+        """A YAML's keys, as defaults; those under `env`, as everywhere in TRL, as variables."""
         read = read_yaml(path)
+        variables = mapping_of(read.pop("env", None), "env")
+        os.environ.update({name: str(value) for name, value in variables.items()})
         known = [name for kind in self.dataclass_types for name in names_of(kind)]
         for name in read:
             if name not in known:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from stepcredit.engines.trl_recipe import mapping_of
-from stepcredit.engines.trl_tiny import save_language_model, save_reward_model, save_rows
+from stepcredit.engines.trl_tiny import ROWS, save_language_model, save_reward_model, save_rows
 from stepcredit.errors import SettingError
 from stepcredit.signals.registry import SIGNALS
 
@@ -65,6 +65,8 @@ def smoked(values: Mapping[str, Any], folder: Path) -> tuple[dict[str, Any], lis
     rows = save_rows(folder, mapping_of(values["columns"], "columns"))
     tiny |= STILL | _sizes(values)
     tiny |= {"model_name_or_path": model, "output_dir": str(folder / "out")}
+    if values["rollouts_dir"] is not None:
+        tiny["rollouts_dir"] = str(folder / "rollouts")
     tiny |= {"dataset_name": rows, "dataset_config": None, "dataset_train_split": "train"}
     if str(values["eval_strategy"]) not in ("no", "False"):
         tiny |= {"eval_dataset_name": rows, "dataset_test_split": "train"}
@@ -89,7 +91,7 @@ def _sizes(values: Mapping[str, Any]) -> dict[str, Any]:
         "max_steps": STEPS,
         "logging_steps": 1,
         "per_device_train_batch_size": group,
-        "per_device_eval_batch_size": values["num_generations_eval"] or group,
+        "per_device_eval_batch_size": ROWS * (values["num_generations_eval"] or group),
         "gradient_accumulation_steps": 2,
         "steps_per_generation": 2 * minibatches,
         "generation_batch_size": None,

@@ -31,6 +31,7 @@ CHAT = (
     "{%- endfor %}"
     "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}{%- endif %}"
 )
+ROWS = 8
 WIDTH = 16
 SIZES = {
     "hidden_size": WIDTH,
@@ -110,7 +111,7 @@ def save_rows(folder: Path, columns: Mapping[str, str]) -> str:
         The file, as a recipe names it.
     """
     path = folder / "rows.jsonl"
-    rows = [_row(first, first + 3, columns) for first in range(2, 10)]
+    rows = [_row(first, first + 3, columns) for first in range(2, 2 + ROWS)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return str(path)
 

@@ -179,6 +179,14 @@ def test_a_faulty_yaml_is_one_line(tmp_path, capfd, text, line):
     assert capfd.readouterr().err.strip() == line.replace("{}", str(path))
 
 
+def test_env_sets_variables(folder, monkeypatch):
+    monkeypatch.setenv("STEPCREDIT_TRIED", "0")
+    with (folder / "recipe.yaml").open("a") as recipe:
+        recipe.write("env: {STEPCREDIT_TRIED: 7}\n")
+    values_of(folder)
+    assert os.environ["STEPCREDIT_TRIED"] == "7"
+
+
 def test_a_missing_model_is_named(capfd):
     assert main(["--use_cpu", "true", "--bf16", "false"]) == 2
     line = "model_name_or_path: needed: a folder or a name on the Hub"
@@ -324,7 +332,7 @@ def test_smoke_changes_models_rows_and_steps_alone(folder, tmp_path):
     flags = ["--process_signal", '{"prm": "prm-served", "teacher": "g-opd"}']
     flags += ["--process_signal_fields", json.dumps({"prm": served, "teacher": teacher})]
     flags += ["--num_generations", "4", "--gradient_accumulation_steps", "8"]
-    flags += ["--steps_per_generation", "16", "--use_vllm", "true"]
+    flags += ["--steps_per_generation", "16", "--use_vllm", "true", "--rollouts_dir", "kept"]
     values, _ = values_of(folder, *flags)
     place = tmp_path / "smoke"
     place.mkdir()
@@ -336,6 +344,7 @@ def test_smoke_changes_models_rows_and_steps_alone(folder, tmp_path):
     kept += ("num_generations", "loss_type", "beta", "learning_rate", "system_prompt")
     assert [tiny[key] for key in kept] == [values[key] for key in kept]
     assert (tiny["max_steps"], tiny["use_vllm"]) == (2, False)
+    assert {Path(tiny[key]).parent for key in ("output_dir", "rollouts_dir")} == {place}
     assert tiny["steps_per_generation"] == 2 * tiny["gradient_accumulation_steps"]
     assert tiny["process_signal"] == {"prm": "prm", "teacher": "g-opd"}
     prm, opd = tiny["process_signal_fields"]["prm"], tiny["process_signal_fields"]["teacher"]
