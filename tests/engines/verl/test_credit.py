@@ -144,6 +144,14 @@ def test_rows_without_a_trained_token_are_no_members_of_their_group(made):
         assert torch.equal(row, values[: len(row)])
 
 
+def test_padding_is_known_by_its_tag_whatever_its_mask(made):
+    masks = made.nested([*made.MASKS, [1], [1]], torch.int64)
+    batch = QueuedBatch.of(*made.queue(made.step_extras(), response_mask=masks))
+    known = by_steps(made)
+    rollouts = sc.Rollouts.from_padded(**known, outcome=made.OUTCOMES)
+    assert_rows(made, Credit(batch, settings()), sc.PASS()(rollouts).padded(known["mask"]))
+
+
 def test_verls_own_advantage_stands_in_the_outcomes_place(made):
     engine = [torch.linspace(-1, 1, len(m)) * (row + 1) for row, m in enumerate(made.MASKS)]
     rows = [*engine, torch.ones(1), torch.ones(1)]

@@ -97,6 +97,11 @@ def test_metrics_are_the_librarys_and_verl_averages_them_all(batch, compose, mad
     assert ours["stepcredit/length"] == pytest.approx(26 / 6)
     assert ours["stepcredit/steps"] == pytest.approx(12 / 6)
     assert ours["stepcredit/truncated_share"] == pytest.approx(1 / 6)
+    ended = [list(range(10, 10 + len(mask))) for mask in made.MASKS]
+    ended[1][-1] = trainer.tokenizer.eos_token_id
+    ids = made.nested([*ended, [1], [1]], torch.int64)
+    trainer._compute_advantage(batch(made.step_extras(), responses=ids), metrics)
+    assert metrics["stepcredit/truncated_share"] == 0
     assert {f"stepcredit/{name}" for name in ("reflection_words", "repeated_step_share")} <= set(
         ours
     )
@@ -115,6 +120,8 @@ def test_verls_own_advantage_is_a_stream_and_its_returns_stay(
     ]
     fields = {"values": made.nested([*values, [0.0], [0.0]], torch.float32)}
     queued = batch(made.step_extras(), **fields)
+    order = [6, 5, 0, 7, 3, 1, 2, 4]
+    queued.reorder(order)
     config = compose(f"algorithm.adv_estimator={name}", "algorithm.lam=0.9")
     trainer_of(config)._compute_advantage(queued, {})
     masks = padded([*made.MASKS, [0], [0]])
@@ -132,12 +139,12 @@ def test_verls_own_advantage_is_a_stream_and_its_returns_stay(
     rollouts = sc.Rollouts(made.UIDS, process={"process": in_tokens(made), "engine": ready})
     weights = {"process": 1.0, "engine": 1.0, "format": 1.0}
     expected = sc.PASS(weights=weights)(rollouts).padded(padded(made.MASKS))
-    found = advantages_in(transfer_queue, queued)
-    for row, values in enumerate(expected):
-        torch.testing.assert_close(found[row], values[: len(found[row])], rtol=0, atol=2**-18)
-    got = transfer_queue.kv_batch_get(queued.keys, "train", select_fields=["returns"])["returns"]
-    for row, values in enumerate(got.unbind()):
-        torch.testing.assert_close(values, returns[row][: len(values)], rtol=0, atol=1e-6)
+    expected = [*expected, torch.zeros(1), torch.zeros(1)]
+    got = transfer_queue.kv_batch_get(queued.keys, "train", select_fields=["advantages", "returns"])
+    for place, row in enumerate(order):
+        found, back = got["advantages"][place], got["returns"][place]
+        torch.testing.assert_close(found, expected[row][: len(found)], rtol=0, atol=2**-18)
+        torch.testing.assert_close(back, returns[row][: len(back)], rtol=0, atol=1e-6)
 
 
 def test_tokens_that_verl_rejects_get_nothing_and_credit_stays_as_it_was(
