@@ -32,6 +32,7 @@ from stepcredit.engines.trl_processes import Share, gathered
 from stepcredit.engines.trl_responses import Asked, SampledBatch, prompt_ids_of
 from stepcredit.engines.trl_resume import ResumingGRPOTrainer, check_saving
 from stepcredit.engines.trl_rollouts import Credited, rewards_of, write_generation
+from stepcredit.engines.trl_shown import card_of, reward_figures
 from stepcredit.engines.trl_signals import Given, check_sources, logprobs_of, process_of
 from stepcredit.engines.trl_texts import decoded, step_ends_of, token_texts, truncated_rows
 from stepcredit.errors import EngineError
@@ -102,7 +103,7 @@ class StepCreditGRPOTrainer(ResumingGRPOTrainer):
     """
 
     _tag_names = ["trl", "grpo", "stepcredit"]  # noqa: RUF012 - TRL's own convention
-    _name = "GRPO with stepcredit"
+    _name = "stepcredit"
 
     def __init__(
         self,
@@ -154,6 +155,7 @@ class StepCreditGRPOTrainer(ResumingGRPOTrainer):
         self.splitter: Splitter | None = chosen["splitter"]
         self.rollouts_dir: str | Path | None = chosen["rollouts_dir"]
         self._generation = (-1, 0)
+        self._name, self._paper = card_of(self.estimator)
         self._models = needed_models(self.estimator, self.process_signal, self.logprobs)
         self.credited: CreditedBatch | None = None
         self._sampled: SampledBatch | None = None
@@ -196,7 +198,7 @@ class StepCreditGRPOTrainer(ResumingGRPOTrainer):
             texts=share.texts,
             truncated=share.truncated,
         )
-        self._log_credit(share, rows, figures)
+        self._log_credit(share, rollouts, rows, figures)
         if self.rollouts_dir is not None and self._mode() == "train":
             self._write_rollouts(asked, present)
         return output
@@ -312,10 +314,19 @@ class StepCreditGRPOTrainer(ResumingGRPOTrainer):
             return [value is None or value > 0 for value in format_]
         return [value is None or value >= gate for value in format_]
 
-    def _log_credit(self, share: Share, rows: Sequence[Tensor], figures: dict[str, float]) -> None:
-        """The metrics, and TRL's table of completions, whose advantages are those before ours."""
+    def _log_credit(
+        self,
+        share: Share,
+        rollouts: sc.Rollouts,
+        rows: Sequence[Tensor],
+        figures: dict[str, float],
+    ) -> None:
+        """The metrics; and in place of TRL's, its reward figures and its table's advantages."""
+        metrics = self._metrics[self._mode()]
         for name, value in figures.items():
-            self._metrics[self._mode()][f"stepcredit/{name}"].append(value)
+            metrics[f"stepcredit/{name}"].append(value)
+        for name, value in reward_figures(rollouts).items():
+            metrics[name][-1:] = [value]
         pairs = zip(rows, share.trained, strict=True)
         means = [float(row.mean()) if trained else 0.0 for row, trained in pairs]
         logged: Any = self._logs["advantages"]
