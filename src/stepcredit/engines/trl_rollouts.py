@@ -85,7 +85,8 @@ def rows_of(label: str, credited: Credited) -> list[Row]:
             line["step_ends"] = _all_ends(ends[row], mask)
         for name, parts in streams.items():
             _add_stream(line, name, parts[row], mask)
-        line |= {name: _spread(parts[row].values, mask) for name, parts in logprobs.items()}
+        known = {name: parts[row].values for name, parts in logprobs.items()}
+        line |= {name: _spread(values, mask) for name, values in known.items() if values.numel()}
         line["outcome"] = _known(own.outcomes, row)
         line["format"] = _known(own.formats, row)
         line["format_ok"] = bool(own.format_ok[row])
