@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from argparse import Action
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -192,7 +193,34 @@ class RecipeParser(TrlParser):
         for name in read:
             if name not in known:
                 raise SettingError(f"unknown key{near(str(name), known)}", field=name, place=path)
+        for action in self._actions:
+            fault = fault_of(action, read.get(action.dest))
+            if fault is not None:
+                raise SettingError(fault, field=action.dest, place=path)
         self.set_defaults_with_config(**read)
+
+
+def fault_of(action: Action, value: Any) -> str | None:
+    """What is wrong with the type of a YAML's value, which argparse would not look at.
+
+    Example:
+        >>> from argparse import ArgumentParser
+        >>> action = ArgumentParser().add_argument("--steps", type=int)
+        >>> fault_of(action, [3]), fault_of(action, 3), fault_of(action, "1e3")
+        ('expected int, got [3]', None, None)
+    """
+    kind = getattr(action.type, "__name__", "")
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value is None or (isinstance(value, str) and action.choices is None):
+        return None
+    if action.choices is not None:
+        known = [str(choice) for choice in action.choices]
+        return None if value in known else f"{value!r} is unknown{hint(str(value), known)}"
+    if kind in ("int", "float") and (not is_number or (kind == "int" and value != int(value))):
+        return f"expected {kind}, got {value!r}"
+    if kind == "string_to_bool" and not isinstance(value, bool):
+        return f"expected true or false, got {value!r}"
+    return None
 
 
 def near(name: str, known: Sequence[str]) -> str:

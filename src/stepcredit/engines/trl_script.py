@@ -60,8 +60,12 @@ def main(flags: Sequence[str] | None = None) -> int:
 
 
 def _told(error: Exception, code: int) -> int:
-    print(str(error).strip().partition("\n")[0] or type(error).__name__, file=sys.stderr)
+    print(_first_line(error), file=sys.stderr)
     return code
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def _read(flags: list[str], stack: ExitStack) -> Recipe:
@@ -128,13 +132,16 @@ def tag_format(training: Any, functions: Sequence[NamedReward]) -> None:
 
 
 def _tokenizer(model: ModelConfig, training: Any) -> Any:
-    return AutoTokenizer.from_pretrained(
-        model.model_name_or_path,
-        revision=model.model_revision,
-        trust_remote_code=training.trust_remote_code,
-        truncation_side="left",
-        padding_side="left",
-    )
+    try:
+        return AutoTokenizer.from_pretrained(
+            model.model_name_or_path,
+            revision=model.model_revision,
+            trust_remote_code=training.trust_remote_code,
+            truncation_side="left",
+            padding_side="left",
+        )
+    except (OSError, ValueError) as error:
+        raise SettingError(_first_line(error), field="model_name_or_path") from error
 
 
 def _model_settings(model: ModelConfig) -> dict[str, Any]:

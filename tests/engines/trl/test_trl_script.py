@@ -115,7 +115,10 @@ def test_it_goes_on_from_a_checkpoint_and_evaluates(folder, capfd):
     ("flags", "line"),
     [
         (["--dataset_name", "rows.jsonl"], "dataset_name: no such file or folder: rows.jsonl"),
-        (["--dataset_name", "{}/policy/config.txt"], None),
+        (["--dataset_name", "{}/policy/config.txt"], "dataset_name: "),
+        (["--model_name_or_path", "{}/none"], "model_name_or_path: "),
+        (["--num_generations", "3"], "generation_batch_size (4) must be divisible by "
+         "num_generations (3)."),
         (["--columns", '{"prompt": "problme"}'], "columns.prompt: {}/rows.jsonl has no column "
          "'problme', did you mean 'problem'?"),
         (["--columns", '{"prompt": "gold.valeu"}'], "columns.prompt: {}/rows.jsonl has no column "
@@ -155,8 +158,9 @@ def test_what_is_refused_is_one_line(folder, capfd, flags, line):
     given = [flag.replace("{}/", f"{folder}/") for flag in flags]
     assert run(folder, *given) == 2
     told = capfd.readouterr().err.strip().splitlines()
-    if line is None:
-        assert told[-1].startswith("dataset_name: ")
+    if line.endswith(": "):
+        assert told[-1].startswith(line)
+        assert str(folder) in told[-1]
     else:
         assert told[-1] == line.replace("{}/", f"{folder}/")
     assert not any("Traceback" in each for each in told)
@@ -166,6 +170,11 @@ def test_what_is_refused_is_one_line(folder, capfd, flags, line):
     ("text", "line"),
     [
         ("estimater: grpo\n", "{}: estimater: unknown key, did you mean 'estimator'?"),
+        ("max_steps: [1]\n", "{}: max_steps: expected int, got [1]"),
+        ("max_steps: 2.5\n", "{}: max_steps: expected int, got 2.5"),
+        ("learning_rate: true\n", "{}: learning_rate: expected float, got True"),
+        ("use_vllm: 3\n", "{}: use_vllm: expected true or false, got 3"),
+        ("eval_strategy: no\n", "{}: eval_strategy: False is unknown: expected no, steps, epoch"),
         ("- estimator\n", "{}: expected keys and values"),
         ("rewards: {a: b\n", "{}: line 2: expected ',' or '}', but got '<stream end>'"),
         (None, "--config: {}: no such file or directory"),
