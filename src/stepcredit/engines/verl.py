@@ -19,6 +19,7 @@ try:
     from tensordict import NonTensorData, TensorDict
     from verl.trainer.ppo.v1.trainer_base import TRAINER_REGISTRY
     from verl.trainer.ppo.v1.trainer_sync import PPOTrainerSync
+    from verl.utils.import_utils import import_external_libs
 except ImportError as error:
     raise MissingExtra("needs the extra: pip install 'stepcredit[verl]'", field="verl") from error
 
@@ -114,6 +115,7 @@ def checked_settings(config: Any) -> VerlSettings:
     check_hooks(PPOTrainerSync, transfer_queue)
     settings = VerlSettings.of(config)
     check_settings(config, settings)
+    import_external_libs(config.actor_rollout_ref.model.get("external_lib"))  # it may hold a loss
     check_loss(config.actor_rollout_ref.actor)
     return settings
 

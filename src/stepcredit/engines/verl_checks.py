@@ -17,7 +17,10 @@ from stepcredit.engines.verl_settings import ENGINE, PLACE, VerlSettings, logpro
 from stepcredit.errors import EngineError, StepCreditError
 
 TESTED_FROM, TESTED_BELOW = "0.9.0", "0.10"
-HOOK = ("self", "batch", "metrics")
+HOOKS = {
+    "_compute_advantage": ("self", "batch", "metrics"),
+    "_next_train_batch": ("self", "num_prompts"),
+}
 QUEUE = ("kv_batch_get", "kv_batch_put")
 NEED_MORE = ("gdpo", "remax", "optimal_token_baseline", "tir_optimal_token_baseline")
 """Estimators of verl's that its V1 trainer does not give what they need."""
@@ -35,11 +38,12 @@ def check_hooks(trainer: type, queue: Any) -> None:
     if not Version(TESTED_FROM) <= version < Version(TESTED_BELOW):
         text = f"verl {version} is outside the range tested, >={TESTED_FROM},<{TESTED_BELOW}"
         warnings.warn(text, UserWarning, stacklevel=3)
-    hook = getattr(trainer, "_compute_advantage", None)
-    found = tuple(inspect.signature(hook).parameters) if callable(hook) else ()
-    if found != HOOK:
-        reason = f"verl {version} has ({', '.join(found)}), expected ({', '.join(HOOK)})"
-        raise EngineError(reason, field="_compute_advantage")
+    for name, expected in HOOKS.items():
+        hook = getattr(trainer, name, None)
+        found = tuple(inspect.signature(hook).parameters) if callable(hook) else ()
+        if found != expected:
+            reason = f"verl {version} has ({', '.join(found)}), expected ({', '.join(expected)})"
+            raise EngineError(reason, field=name)
     for name in QUEUE:
         if not callable(getattr(queue, name, None)):
             raise EngineError("the queue has no such function", field=f"transfer_queue.{name}")

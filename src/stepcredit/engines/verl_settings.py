@@ -15,7 +15,7 @@ from stepcredit.settings.registry import hint
 from stepcredit.signals.ratios import LogRatio
 from stepcredit.signals.registry import signal
 from stepcredit.signals.signal import Signal
-from stepcredit.signals.splitting import Splitter, splitter
+from stepcredit.signals.splitting import Splitter, Turns, splitter
 
 PLACE = "algorithm.stepcredit"
 ENGINE = "engine"
@@ -93,13 +93,18 @@ class VerlSettings:
 
     @property
     def scored_in_trainer(self) -> dict[str, Signal]:
-        """The signals that read whole groups or log-probs the trainer has: known only there."""
-        return {name: each for name, each in self.signals.items() if _needs_batch(each)}
+        """The signals that read what the trainer alone has: whole groups, log-probs, or, where an
+        agent's turns are the steps, which tokens the policy wrote."""
+        return {name: each for name, each in self.signals.items() if self._needs_batch(each)}
 
     @property
     def scored_with_rewards(self) -> dict[str, Signal]:
         """The other signals: the reward loop scores each response as it comes."""
-        return {name: each for name, each in self.signals.items() if not _needs_batch(each)}
+        return {name: each for name, each in self.signals.items() if not self._needs_batch(each)}
+
+    def _needs_batch(self, given: Signal) -> bool:
+        turns = given.grain == "steps" and isinstance(self.splitter, Turns)
+        return turns or not given.cacheable or bool(logprobs_read(given))
 
     def keeps_format(self, format_: float | None) -> bool:
         """The format gate: True where the format reward is unknown.
@@ -124,10 +129,6 @@ def logprobs_read(given: Signal) -> set[str]:
     sides = given.sides if isinstance(given, LogRatio) else ()
     found = {name for name in sides if getattr(given, name) is None}
     return found.union(*(logprobs_read(part) for part in _parts(given)))
-
-
-def _needs_batch(given: Signal) -> bool:
-    return not given.cacheable or bool(logprobs_read(given))
 
 
 def _parts(given: Signal) -> Iterator[Signal]:

@@ -197,6 +197,26 @@ def test_a_verl_outside_the_range_is_told_of_and_a_missing_hook_refused(monkeypa
     assert str(caught.value) == line
 
 
+def test_a_loss_of_the_users_own_is_tried_as_verls_are(compose, tmp_path, monkeypatch):
+    source = (
+        "from verl.trainer.ppo.core_algos import register_policy_loss\n"
+        "@register_policy_loss('by_the_mean')\n"
+        "def loss(log_prob, advantages, **rest):\n"
+        "    return -(advantages.mean(1, keepdim=True) * log_prob).sum(), {}\n"
+    )
+    (tmp_path / "a_loss_of_ones_own.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    overrides = (
+        "actor_rollout_ref.model.external_lib=a_loss_of_ones_own",
+        "actor_rollout_ref.actor.policy_loss.loss_mode=by_the_mean",
+    )
+    try:
+        with pytest.raises(EngineError, match="'by_the_mean' does not train each token"):
+            checked_settings(compose(*overrides))
+    finally:
+        POLICY_LOSS_REGISTRY.pop("by_the_mean", None)
+
+
 def test_a_queue_without_the_functions_is_refused():
     with pytest.raises(EngineError) as caught:
         check_hooks(PPOTrainerSync, object())

@@ -84,6 +84,16 @@ def test_signals_are_scored_where_what_they_read_is_known(name, fields, in_train
     assert list(found.scored_with_rewards) == ["process"] * (not in_trainer)
 
 
+def test_steps_that_are_an_agents_turns_are_scored_where_the_turns_are_known():
+    signals = {"a": "equations", "b": "logprobs"}
+    fields = {"weights": {"a": 1.0, "b": 1.0}}
+    given = {"process_signal": signals, "fields": fields}
+    given["process_signal_fields"] = {"b": {"model": "a-folder"}}
+    assert list(settings(**given, splitter="turns").scored_in_trainer) == ["a"]
+    assert list(settings(**given, splitter="turns").scored_with_rewards) == ["b"]
+    assert list(settings(**given).scored_in_trainer) == []
+
+
 def test_log_probs_are_seen_through_signals_made_of_signals():
     inner = signal("g-opd", base="a-folder", tokenizer="a-folder")
     assert logprobs_read(Weighted((Clipped(inner), Clipped(inner)))) == {"student", "teacher"}
