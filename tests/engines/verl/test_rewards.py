@@ -23,7 +23,10 @@ from verl.experimental.reward_loop.reward_manager import get_reward_manager_cls
 from verl.trainer.ppo.metric_utils import process_validation_metrics
 from verl.trainer.ppo.reward import resolve_reward_manager_cls
 
+from stepcredit.engines.verl_batch import QueuedBatch
+from stepcredit.engines.verl_credit import Credit
 from stepcredit.engines.verl_rewards import StepCreditRewardManager
+from stepcredit.engines.verl_settings import VerlSettings
 from stepcredit.errors import EngineError
 
 SERVED = Path(__file__).resolve().parents[2] / "signals" / "served"
@@ -184,6 +187,26 @@ def test_streams_of_several_names_and_grains(tokenizer):
     )
     extras = found["reward_extra_info"]
     assert extras["signals"] == {"sums": {"scores": SCORES, "ends": ENDS}}
+
+
+def test_turns_are_left_to_the_trainer_which_knows_the_tools_tokens(tokenizer):
+    given = {"process_signal": "equations", "splitter": "turns", "splitter_fields": {}}
+    (found,) = rewarded(tokenizer, [sent(tokenizer, TEXT)], **given)
+    assert set(found["reward_extra_info"]) == {"score", "acc", "pred", "stepcredit_error"}
+    text = "1 + 1 = <<1+1=2>>2. <tool> 7 </tool> 2 + 2 = <<2+2=5>>5."
+    ids, tool = tokenizer(text)["input_ids"], [text.index("<tool>"), text.index("2 + 2")]
+    own = [int(not tool[0] <= place < tool[1]) for place in range(len(ids))]
+    queued = {
+        "uid": ["u"],
+        "response_mask": torch.tensor([own]),
+        "rm_scores": torch.zeros(1, len(ids)),
+        "prompts": torch.tensor([tokenizer("1?")["input_ids"]]),
+        "responses": torch.tensor([ids]),
+    }
+    batch = QueuedBatch.of(queued, ["u_0_0"], [{}])
+    stream = Credit(batch, VerlSettings.of(config(**given)), tokenizer).rollouts.streams["process"]
+    assert stream.ends.tolist() == [tool[0] - 1, sum(own) - 1]
+    assert stream.values.tolist() == [1.0, 0.0]
 
 
 def test_validation_asks_no_signal_and_gives_what_verl_can_average(tokenizer, server, tmp_path):
