@@ -109,7 +109,10 @@ class ResumingGRPOTrainer(GRPOTrainer):
     def _init_training_state(
         self, max_steps: int, steps_an_epoch: int, epochs: int, checkpoint: Any, trial: Any
     ) -> tuple[int, int]:
-        """Refuse a checkpoint within a sampling; bring the sampler to the epoch's order."""
+        """Refuse a checkpoint that does not hold; bring the sampler to the epoch's order."""
+        if checkpoint is not None and not any(Path(checkpoint).glob("rng_state*.pth")):
+            reason = f"{checkpoint} holds the model alone: train from it anew"
+            raise EngineError(reason, field="resume_from_checkpoint")
         self._step, self._buffered_inputs, self._waiting = 0, None, False
         done: tuple[int, int] = super()._init_training_state(
             max_steps, steps_an_epoch, epochs, checkpoint, trial
@@ -126,7 +129,16 @@ class ResumingGRPOTrainer(GRPOTrainer):
                 torch.randperm(sampler.num_samples, generator=sampler.generator)
         kept = None if checkpoint is None else Path(checkpoint) / STATE
         self._restored = torch.load(kept) if kept is not None and kept.exists() else None
+        self._check_processes()
         return done
+
+    def _check_processes(self) -> None:
+        """Refuse a checkpoint of more or fewer processes: samples and order would be others."""
+        there = self.accelerator.num_processes
+        wrote = there if self._restored is None else self._restored["loss"].numel()
+        if wrote != there:
+            reason = f"{wrote} processes wrote it, here {there} would go on: start as many"
+            raise EngineError(reason, field="resume_from_checkpoint")
 
     def _maybe_log_save_evaluate(self, tr_loss: Any, *args: Any, **kwargs: Any) -> None:
         self.control.should_save |= self._waiting
@@ -156,7 +168,7 @@ class ResumingGRPOTrainer(GRPOTrainer):
         """What the next log will average, and since when; called on every process."""
         return {
             "metrics": dict(self._metrics["train"]),
-            "loss": self.accelerator.gather(self._tr_loss).mean().cpu(),
+            "loss": self.accelerator.gather(self._tr_loss.reshape(1)).cpu(),
             "last_logged": self._globalstep_last_logged,
         }
 
@@ -165,6 +177,6 @@ class ResumingGRPOTrainer(GRPOTrainer):
         if self._restored is not None:
             kept, self._restored = self._restored, None
             self._metrics["train"].update(kept["metrics"])
-            self._tr_loss += kept["loss"].to(self._tr_loss)
+            self._tr_loss += kept["loss"][self.accelerator.process_index].to(self._tr_loss)
             self._globalstep_last_logged = kept["last_logged"]
         return super().training_step(*args, **kwargs)

@@ -9,7 +9,7 @@ import torch
 from datasets import Dataset
 from transformers import TrainerCallback
 
-from stepcredit.engines.trl_resume import updates_a_sampling
+from stepcredit.engines.trl_resume import STATE, updates_a_sampling
 from stepcredit.errors import EngineError
 from stepcredit.lab.arithmetic import problems
 
@@ -219,4 +219,27 @@ def test_a_checkpoint_within_a_sampling_is_refused(make_trainer, tmp_path):
         )
     assert str(refused.value) == (
         "resume_from_checkpoint: step 4 lies within a sampling; go on from a multiple of 6"
+    )
+
+
+def test_a_checkpoint_of_the_model_alone_is_refused(make_trainer, tmp_path):
+    args = {"save_strategy": "steps", "save_steps": 2, "save_only_model": True}
+    make_trainer(args=args).train()
+    folder = str(tmp_path / "checkpoint-2")
+    with pytest.raises(EngineError) as refused:
+        make_trainer(args=args).train(resume_from_checkpoint=folder)
+    assert str(refused.value) == (
+        f"resume_from_checkpoint: {folder} holds the model alone: train from it anew"
+    )
+
+
+def test_a_checkpoint_of_another_number_of_processes_is_refused(make_trainer, tmp_path):
+    make_trainer(args={"save_strategy": "steps", "save_steps": 2}).train()
+    state = tmp_path / "checkpoint-2" / STATE
+    kept = torch.load(state)
+    torch.save({**kept, "loss": kept["loss"].repeat(2)}, state)
+    with pytest.raises(EngineError) as refused:
+        make_trainer().train(resume_from_checkpoint=str(state.parent))
+    assert str(refused.value) == (
+        "resume_from_checkpoint: 2 processes wrote it, here 1 would go on: start as many"
     )
