@@ -47,7 +47,8 @@ class StepCreditRewardManager(NaiveRewardManager):
     remain, and nothing is scored but outcome and format.
 
     A reward or signal that fails is told under `stepcredit_error`, and an outcome that failed is
-    NaN: the trainer stops at it. verl would log it and train on the rest.
+    NaN: the trainer stops at it, and validation's averages are NaN. verl would log it, train on the
+    rest, and count it as 0 in validation.
 
     Args:
         config: verl's; the keys under `algorithm.stepcredit` are `VerlSettings`'.
@@ -88,11 +89,11 @@ class StepCreditRewardManager(NaiveRewardManager):
             data: a `DataProto` of one session; its last row is rewarded.
         """
         row = RewardedRow.of(data)
-        reward, extras, error = nan, dict[str, Any](), None
+        reward, extras, error = nan, dict[str, Any](acc=nan), None
         try:
             found = await super().run_single(data)
-            reward = found["reward_score"]
-            extras = merged(found["reward_extra_info"], await self._format(row))
+            reward, extras = found["reward_score"], found["reward_extra_info"]
+            extras = merged(extras, await self._format(row))
             if row.is_training:
                 extras = merged(extras, await self._process(row, reward))
         except StepCreditError as refused:

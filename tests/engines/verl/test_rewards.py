@@ -282,6 +282,16 @@ def test_an_outcome_that_fails_is_not_a_number_and_told(tokenizer):
     assert (extras["step_ends"], extras["step_scores"]) == (None, None)
 
 
+def test_an_outcome_that_fails_in_validation_is_not_averaged_as_wrong(tokenizer):
+    rows = [sent(tokenizer, TEXT, training=False, reward_model={"ground_truth": None})]
+    (found,) = rewarded(tokenizer, rows, None, outcome_reward="exact")
+    told = {name: [value] for name, value in found["reward_extra_info"].items()}
+    averages = process_validation_metrics(
+        ["sums"], ["u"], told, expected_acc_counts={("sums", "u"): 1}
+    )
+    assert np.isnan(averages["sums"]["acc"]["mean@1"])
+
+
 def test_a_stream_that_the_reward_function_gives_too_is_told(tokenizer):
     def with_scores(**known):
         return {"score": 1.0, "step_scores": [0.5]}
