@@ -55,6 +55,50 @@ def test_steps_are_credited_as_the_core_does_over_holes_padding_and_any_order(ma
     assert_rows(made, credit, expected)
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_any_masks_steps_and_order_of_rows_give_the_cores_advantages(made, seed):
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(1, 9, size=rng.integers(2, 9))
+    masks = [(rng.random(size) < 0.7).astype(int).tolist() for size in sizes]
+    masks[0][0] = 1
+    cuts = [np.append(np.flatnonzero(rng.random(size - 1) < 0.4), size - 1) for size in sizes]
+    scores = [rng.normal(size=len(ends)).round(3).tolist() for ends in cuts]
+    uids = rng.choice(["a", "b", "c"], size=len(sizes)).tolist()
+    outcomes = rng.integers(0, 2, size=len(sizes)).astype(float)
+    fields = {
+        "uid": uids,
+        "response_mask": made.nested(masks, torch.int64),
+        "rm_scores": made.nested(
+            [[0.0] * (size - 1) + [r] for size, r in zip(sizes, outcomes, strict=True)],
+            torch.float32,
+        ),
+        "prompts": made.nested([[1]] * len(sizes), torch.int64),
+        "responses": made.nested(masks, torch.int64),
+        "extra_fields": [
+            {"reward_extra_info": {"step_ends": ends, "step_scores": given}}
+            for ends, given in zip(cuts, scores, strict=True)
+        ],
+    }
+    keys = [f"{uid}_{row}_0" for row, uid in enumerate(uids)]
+    rows = Credit(QueuedBatch.of(fields, keys, [{}] * len(keys)), settings()).rows()
+    mask = padded(masks, torch.int64)
+    step_id = torch.full(mask.shape, -1)
+    for row, ends in enumerate(cuts):
+        step_id[row, : sizes[row]] = torch.from_numpy(np.searchsorted(ends, np.arange(sizes[row])))
+    held = mask.any(1)
+    rollouts = sc.Rollouts.from_padded(
+        mask[held],
+        [uid for uid, kept in zip(uids, held, strict=True) if kept],
+        step_id=step_id[held],
+        step_scores=padded(scores)[held],
+        outcome=outcomes[held],
+    )
+    expected = torch.zeros(mask.shape)
+    expected[held] = sc.PASS()(rollouts).padded(mask[held])
+    for row, values in zip(rows, expected, strict=True):
+        torch.testing.assert_close(row, values[: len(row)], rtol=0, atol=0)
+
+
 def test_arrays_and_tensors_are_read_as_lists_are(made):
     extras = made.step_extras()
     for extra, kind in zip(extras, [np.array, torch.tensor, list] * 2, strict=True):
