@@ -31,7 +31,7 @@ BASELINES = [
     ("pass-maths/trl.yaml", ["--estimator", "grpo-process"]),
     ("pass-maths/trl.yaml", ["--estimator_fields", '{"chunks": "tokens"}']),
     ("pass-qa/opd.yaml", ["--estimator_fields", '{"k": 0, "chunks": "tokens"}']),
-    ("pure/prm-vr.yaml", ["--estimator", "rloo"]),
+    ("pure/prm-vr.yaml", ["--estimator", "pass"]),
     ("smollm2/trl.yaml", ["--estimator", "grpo"]),
 ]
 

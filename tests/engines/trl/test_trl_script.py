@@ -111,6 +111,15 @@ def test_it_goes_on_from_a_checkpoint_and_evaluates(folder, capfd):
     assert [entry["step"] for entry in history["log_history"] if "eval_reward" in entry] == [4]
 
 
+def test_a_run_that_goes_on_ends_as_one_without_a_stop(folder):
+    steady = ("--lr_scheduler_type", "constant", "--max_steps", "4")
+    assert run(folder, *steady, "--output_dir", str(folder / "whole")) == 0
+    assert run(folder, *steady, "--max_steps", "2") == 0
+    assert run(folder, *steady, "--resume_from_checkpoint", "auto") == 0
+    whole, parts = (load_file(folder / name / "model.safetensors") for name in ("whole", "out"))
+    assert all(weight.equal(parts[name]) for name, weight in whole.items())
+
+
 @pytest.mark.parametrize(
     ("flags", "line"),
     [
@@ -353,6 +362,8 @@ def test_smoke_changes_models_rows_and_steps_alone(folder, tmp_path):
     kept += ("num_generations", "loss_type", "beta", "learning_rate", "system_prompt")
     assert [tiny[key] for key in kept] == [values[key] for key in kept]
     assert (tiny["max_steps"], tiny["use_vllm"]) == (2, False)
+    first = json.loads(Path(tiny["dataset_name"]).read_text().partition("\n")[0])
+    assert (first["problem"], first["gold"]) == ("2 + 5 =", {"value": "7"})
     assert {Path(tiny[key]).parent for key in ("output_dir", "rollouts_dir")} == {place}
     assert tiny["steps_per_generation"] == 2 * tiny["gradient_accumulation_steps"]
     assert tiny["process_signal"] == {"prm": "prm", "teacher": "g-opd"}
