@@ -138,7 +138,7 @@ def transfer_queue() -> Iterator[ModuleType]:
         environment.setenv("TRANSFER_QUEUE_ENABLE", "1")
         environment.setenv("OMP_NUM_THREADS", "1")
         environment.setenv("PYTHONPATH", str(ON_CPU), prepend=os.pathsep)
-        ray.init(num_cpus=16, include_dashboard=False, log_to_driver=False)
+        ray.init("local", num_cpus=16, include_dashboard=False, log_to_driver=False)
     backend = {"storage_backend": "SimpleStorage", "SimpleStorage": {"num_data_storage_units": 1}}
     queue.init(OmegaConf.create({"backend": backend}))
     yield queue
