@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice, pairwise
 
 import torch
 from torch import Tensor
 
 import stepcredit as sc
 from stepcredit.credit.chunks import chunker, reads_text, steps
-from stepcredit.credit.metrics_texts import cut_steps
 from stepcredit.data.streams import Stream
 from stepcredit.engines.trl_processes import Streams
 from stepcredit.engines.trl_responses import Asked
@@ -44,12 +44,19 @@ def decoded(
             break
     if ends is None:
         return texts, None
-    cut = cut_steps(ids, ends)
-    said = tokenizer.batch_decode(
-        [list(step) for row in cut for step in row], skip_special_tokens=True
+    cut = list(_cut(ids, ends))
+    said = iter(
+        tokenizer.batch_decode([step for row in cut for step in row], skip_special_tokens=True)
     )
-    following = iter(said)
-    return texts, [[next(following) for _ in row] for row in cut]
+    return texts, [[next(said) for _ in row] for row in cut]
+
+
+def _cut(ids: Sequence[list[int]], ends: Stream) -> Iterator[list[list[int]]]:
+    """Each response's steps; where the ends make no sense too, which `sc.Rollouts` will tell."""
+    places = iter(ends.values.tolist())
+    for row, count in zip(ids, ends.counts.tolist(), strict=True):
+        last = [-1, *islice(places, count)]
+        yield [row[before + 1 : end + 1] for before, end in pairwise(last)]
 
 
 def step_ends_of(asked: Asked, estimator: sc.Estimator, present: Tensor) -> Stream | None:

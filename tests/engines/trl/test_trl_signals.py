@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 import stepcredit as sc
 from stepcredit.engines.trl_responses import SampledBatch, question_of
 from stepcredit.engines.trl_signals import check_sources, streams_of
-from stepcredit.errors import EngineError
+from stepcredit.errors import EngineError, RolloutError
 from stepcredit.lab.model import ModelSettings, build_model
 from stepcredit.signals import Newline, Regex, signal
 from stepcredit.signals.logprobs import LocalLogProbs
@@ -250,6 +250,22 @@ def test_token_signals_and_several_streams_are_taken(make_trainer):
 def test_a_process_signal_of_another_form_is_refused(answer, line):
     with pytest.raises(EngineError) as refused:
         streams_of(answer, torch.ones(2, 3, dtype=torch.bool))
+    assert str(refused.value) == line
+
+
+@pytest.mark.parametrize(
+    ("ends", "line"),
+    [
+        ([40, 41], "row 0: process: last step ends at 41, but the response's last token is 11"),
+        ([1, 1], "row 0: ends: 1 follows 1: ends must increase"),
+    ],
+)
+def test_steps_that_do_not_fit_are_told_by_row_and_field(make_trainer, ends, line):
+    def signal(completion_ids, **_):
+        return [(ends, [0.5] * len(ends)) for _ in completion_ids]
+
+    with pytest.raises(RolloutError) as refused:
+        make_trainer(process_signal=signal).train()
     assert str(refused.value) == line
 
 
