@@ -25,7 +25,7 @@ except ImportError as error:  # pragma: no cover - needs an environment without 
 
 import stepcredit as sc
 from stepcredit.credit.metrics import training_metrics
-from stepcredit.engines.trl_checks import check_hooks, check_loss, check_settings
+from stepcredit.engines.trl_checks import check_finite, check_hooks, check_loss, check_settings
 from stepcredit.engines.trl_config import SPLITTER, SPLITTER_FIELDS, credit_settings
 from stepcredit.engines.trl_logprobs import check_models, needed_models, policy_logprobs, rows_of
 from stepcredit.engines.trl_processes import Share, gathered
@@ -186,6 +186,7 @@ class StepCreditGRPOTrainer(ResumingGRPOTrainer):
         rollouts = self._rollouts(share, sampled.rewards)
         whole = self.estimator(rollouts)
         rows = whole.ragged()
+        check_finite(rows, self.estimator.name)
         own = torch.zeros(present.shape).masked_scatter_(present, torch.cat(rows[first:][:count]))
         advantages = own.to(trained.device).masked_fill(~trained, 0.0)
         output["advantages"] = advantages

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -111,6 +111,23 @@ def check_loss(trainer: Any) -> None:
     if not bool((along > 1 - 1e-4).all()):
         reason = f"{trainer.loss_type!r} does not train each token by its own advantage"
         raise EngineError(f"{reason} (cosine {float(along.min()):.3f})", field="loss_type")
+
+
+def check_finite(rows: Sequence[Tensor], method: str) -> None:
+    """Refuse an advantage that is NaN or infinite: the loss would be, and then every weight.
+
+    Args:
+        rows: each rollout's advantages.
+        method: the estimator's name; ours give none, a registered one may.
+
+    Raises:
+        EngineError: names the rollout.
+    """
+    if bool(torch.cat(list(rows)).isfinite().all()):
+        return
+    row = next(row for row, values in enumerate(rows) if not bool(values.isfinite().all()))
+    reason = f"{method} gave an advantage that is not a finite number"
+    raise EngineError(reason, row=row, field="estimator")
 
 
 def _made_up_batch(logps: Tensor, advantages: Tensor) -> dict[str, Tensor]:

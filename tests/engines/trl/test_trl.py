@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import pytest
@@ -12,6 +13,7 @@ from trl import GRPOTrainer
 import stepcredit as sc
 from stepcredit.credit.metrics import training_metrics
 from stepcredit.engines.trl import StepCreditGRPOTrainer
+from stepcredit.errors import EngineError
 from stepcredit.lab.tokenizer import EOS, PAD, UNKNOWN, VOCABULARY
 
 
@@ -159,6 +161,39 @@ def test_sequence_level_ratios_would_erase_token_credit(make_trainer, seen):
     token = gradient(trainer, inputs)
     mean = gradient(trainer, inputs, advantages=mean_advantage(inputs))
     assert cosine(token, mean) > 0.9999
+
+
+def test_nan_on_padding_would_be_the_loss(make_trainer, seen):
+    """So the advantages are 0 there: a mask does not take NaN away."""
+    trainer = make_trainer(args={"max_steps": 2})
+    trainer.train()
+    inputs = next(inputs for inputs in seen if not inputs["completion_mask"].all())
+    off = inputs["completion_mask"] == 0
+    assert (inputs["advantages"][off] == 0).all()
+    spoiled = inputs["advantages"].masked_fill(off, torch.nan)
+    trainer.model.train()
+    assert torch.isfinite(trainer._compute_loss(trainer.model, inputs))
+    assert torch.isnan(trainer._compute_loss(trainer.model, {**inputs, "advantages": spoiled}))
+
+
+def test_an_advantage_that_is_no_number_is_refused(make_trainer):
+    """Ours give none; an estimator that somebody registers may."""
+
+    @dataclass(frozen=True)
+    class Broken(sc.GRPO):
+        name = "broken"
+
+        def __call__(self, rollouts):
+            found = super().__call__(rollouts)
+            values = found.values.clone()
+            values[found.chunks[:2].sum()] = torch.nan
+            return replace(found, values=values)
+
+    with pytest.raises(EngineError) as refused:
+        make_trainer(estimator=Broken()).train()
+    assert str(refused.value) == (
+        "row 2: estimator: broken gave an advantage that is not a finite number"
+    )
 
 
 def test_an_estimator_is_taken_by_its_method_name(make_trainer):
