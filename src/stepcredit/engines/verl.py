@@ -29,6 +29,7 @@ from stepcredit.engines.verl_checks import (
     check_hooks,
     check_loss,
     check_settings,
+    is_default_manager,
     uses_engine,
 )
 from stepcredit.engines.verl_credit import Credit
@@ -60,9 +61,8 @@ class StepCreditPPOTrainer(PPOTrainerSync):
     def __init__(self, config: Any) -> None:
         self.credit_settings = checked_settings(config)
         config.trainer.v1.trainer_mode = "sync"
-        manager = config.reward.reward_manager
-        if (manager.source, manager.name) == ("register", "naive"):
-            manager.name = MANAGER
+        if is_default_manager(config):
+            config.reward.reward_manager.name = MANAGER
         self.credited: Credit | None = None
         super().__init__(config)
 

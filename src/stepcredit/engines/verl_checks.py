@@ -144,11 +144,9 @@ def _of_distillation(config: Any, settings: VerlSettings) -> Iterator[Refusal]:
 def _of_rewards(config: Any, settings: VerlSettings) -> Iterator[Refusal]:
     if not needs_manager(settings):
         return
-    manager = "reward.reward_manager"
-    other = _at(config, f"{manager}.name", "naive") not in ("naive", MANAGER)
     yield (
-        f"{manager}.name",
-        other or _at(config, f"{manager}.source", "register") != "register",
+        "reward.reward_manager.name",
+        not _is_manager(config),
         f"does not score what {PLACE} names; use {MANAGER}",
     )
     model, own = "reward.reward_model", _at(config, "reward.custom_reward_function.path")
@@ -164,6 +162,23 @@ def _of_rewards(config: Any, settings: VerlSettings) -> Iterator[Refusal]:
         colocated,
         "gives no scores beside the reward; set it to true",
     )
+
+
+def _is_manager(config: Any) -> bool:
+    """Whether the reward loop will run our manager, or a subclass of it."""
+    from verl.trainer.ppo.reward import resolve_reward_manager_cls
+
+    from stepcredit.engines.verl_rewards import StepCreditRewardManager
+
+    if is_default_manager(config):
+        return True  # the trainer puts ours in its place
+    return issubclass(resolve_reward_manager_cls(config), StepCreditRewardManager)
+
+
+def is_default_manager(config: Any) -> bool:
+    """Whether the reward manager is the one that verl's config comes with."""
+    given = config.reward.reward_manager
+    return bool((given.source, given.name) == ("register", "naive"))
 
 
 def needs_manager(settings: VerlSettings) -> bool:

@@ -151,6 +151,12 @@ def test_a_setting_that_loses_credit_or_counts_it_twice_is_refused(compose, over
         [*TEACHER, NO_COUNT, "actor_rollout_ref.actor.use_kl_loss=true"],
         ["reward.reward_manager.name=dapo"],
         ["reward.reward_manager.name=stepcredit", f"{OWN}.process_signal=equations"],
+        [
+            "reward.reward_manager.source=importlib",
+            "reward.reward_manager.name=StepCreditRewardManager",
+            "reward.reward_manager.module.path=pkg://stepcredit.engines.verl_rewards",
+            f"{OWN}.process_signal=equations",
+        ],
         ["algorithm.rollout_correction.bypass_mode=true"],
     ],
 )
