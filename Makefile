@@ -49,7 +49,7 @@ $(VENV)/.dev: $(VENV)/.python pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
 	touch $@ $(VENV)/.train
 
-# verl asks for another numpy and transformers than its tests here run with: nothing resolves them
+# verl wants another transformers than the newest TRL, hence another environment
 $(VERL)/.ready: requirements-verl.txt constraints.txt pyproject.toml
 	$(PYTHON) -m venv $(VERL)
 	$(VERL)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
