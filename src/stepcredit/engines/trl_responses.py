@@ -12,7 +12,7 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 from torch import Tensor
 
-from stepcredit.errors import EngineError
+from stepcredit.engines.texts import question_of
 from stepcredit.signals.responses import Response
 from stepcredit.signals.splitting import Splitter
 
@@ -109,36 +109,6 @@ class Asked:
             facts={**sampled.inputs[row], "group": self.groups[row], **known},
             own=None if self.own is None else tuple(self.own[row, : len(ids)].tolist()),
         )
-
-
-def question_of(prompt: Any) -> str:
-    """The question of a prompt: its text, or in a conversation the last user turn's.
-
-    Raises:
-        EngineError: a conversation without a user's turn, or a prompt of another form.
-
-    Example:
-        >>> question_of([{"role": "system", "content": "Be brief."},
-        ...              {"role": "user", "content": "2+3?"}])
-        '2+3?'
-    """
-    if isinstance(prompt, str):
-        return prompt
-    if isinstance(prompt, Sequence) and all(isinstance(turn, Mapping) for turn in prompt):
-        for turn in reversed(prompt):
-            if turn.get("role") == "user":
-                return _text_of(turn.get("content"))
-        raise EngineError("no turn is a user's: a signal has no question", field="prompt")
-    reason = f"expected a text or a conversation, got {type(prompt).__name__}"
-    raise EngineError(reason, field="prompt")
-
-
-def _text_of(content: Any) -> str:
-    """A turn's text; of a turn in parts, that of its text parts."""
-    if isinstance(content, str):
-        return content
-    parts = content if isinstance(content, Sequence) else []
-    return "".join(part["text"] for part in parts if part.get("type") == "text")
 
 
 def prompt_ids_of(output: Mapping[str, Tensor]) -> list[list[int]]:

@@ -16,7 +16,8 @@ import stepcredit as sc
 from stepcredit.data.streams import Stream
 from stepcredit.data.writing import write_rollouts
 from stepcredit.engines.logs import carried
-from stepcredit.engines.trl_responses import Asked, question_of
+from stepcredit.engines.texts import question_of
+from stepcredit.engines.trl_responses import Asked
 from stepcredit.errors import EngineError
 
 Row = dict[str, Any]

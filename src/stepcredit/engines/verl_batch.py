@@ -11,6 +11,7 @@ from jaxtyping import Bool
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from stepcredit.engines.texts import question_of
 from stepcredit.errors import EngineError, RolloutError
 from stepcredit.signals.responses import Response
 from stepcredit.signals.splitting import Splitter
@@ -150,7 +151,7 @@ class QueuedBatch:
         for member, row in enumerate(self.members):
             facts = {name: rows[member].tolist() for name, rows in known.items()}
             response = Response.of_ids(
-                question_of(self._at("raw_prompt", row)),
+                question_of(self._at("raw_prompt", row), without=""),
                 self.columns["responses"][row].tolist(),
                 tokenizer,
                 name=self.name_of(member),
@@ -184,26 +185,6 @@ def rows_of(column: Any) -> list[Any]:
     if isinstance(column, Tensor):
         return [row.cpu() for row in column.unbind()]
     return column.tolist() if hasattr(column, "tolist") else list(column)
-
-
-def question_of(prompt: Any) -> str:
-    """The last user turn's text of a conversation; "" where there is none.
-
-    Example:
-        >>> question_of([{"role": "system", "content": "Be brief."},
-        ...              {"role": "user", "content": "2+3?"}])
-        '2+3?'
-    """
-    for turn in reversed(list(prompt if prompt is not None else [])):
-        if turn.get("role") == "user":
-            content = turn.get("content")
-            return content if isinstance(content, str) else _joined(content)
-    return ""
-
-
-def _joined(parts: Any) -> str:
-    """The texts among a turn's parts."""
-    return "".join(part["text"] for part in parts if part.get("type") == "text")
 
 
 def _of_response(row: Tensor, prompt: int, size: int) -> Tensor:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from stepcredit.engines.verl_batch import question_of
+from stepcredit.engines.texts import question_of
 from stepcredit.errors import EngineError
 from stepcredit.rewards.base import Reward
 from stepcredit.signals.responses import Response
@@ -82,7 +82,7 @@ class RewardedRow:
             RolloutError: it cannot be decoded.
         """
         return Response.of_ids(
-            question_of(self.columns.get("raw_prompt")),
+            question_of(self.columns.get("raw_prompt"), without=""),
             self.response_ids,
             tokenizer,
             name=self.name,

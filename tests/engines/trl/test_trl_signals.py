@@ -9,7 +9,7 @@ from tests.signals.tiny_models import save
 from torch.nn.utils.rnn import pad_sequence
 
 import stepcredit as sc
-from stepcredit.engines.trl_responses import SampledBatch, question_of
+from stepcredit.engines.trl_responses import SampledBatch
 from stepcredit.engines.trl_signals import check_sources, streams_of
 from stepcredit.errors import EngineError, RolloutError
 from stepcredit.lab.model import ModelSettings, build_model
@@ -145,35 +145,6 @@ def test_log_probs_of_a_local_teacher_are_those_of_its_forward(make_trainer, tas
             logits = teacher(torch.tensor([prompt + own])).logits[0, len(prompt) - 1 : -1]
         expected = logits.log_softmax(-1)[torch.arange(len(own)), torch.tensor(own)]
         assert torch.allclose(values.float(), expected, atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("prompt", "question"),
-    [
-        ("2+3=", "2+3="),
-        ([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], "a"),
-        ([{"role": "user", "content": "a"}, {"role": "user", "content": "c"}], "c"),
-        ([{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "t"}]}], "t"),
-    ],
-)
-def test_the_question_is_the_text_or_the_last_user_turn(prompt, question):
-    assert question_of(prompt) == question
-
-
-@pytest.mark.parametrize(
-    ("prompt", "line"),
-    [
-        (
-            [{"role": "system", "content": "a"}],
-            "prompt: no turn is a user's: a signal has no question",
-        ),
-        (7, "prompt: expected a text or a conversation, got int"),
-    ],
-)
-def test_a_prompt_without_a_question_is_refused(prompt, line):
-    with pytest.raises(EngineError) as refused:
-        question_of(prompt)
-    assert str(refused.value) == line
 
 
 NAMES = "student, teacher, base, prm, ref"

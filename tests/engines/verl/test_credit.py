@@ -8,7 +8,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 import stepcredit as sc
-from stepcredit.engines.verl_batch import QueuedBatch, question_of
+from stepcredit.engines.verl_batch import QueuedBatch
 from stepcredit.engines.verl_credit import Credit, with_engine
 from stepcredit.engines.verl_settings import VerlSettings
 from stepcredit.errors import EngineError, RolloutError
@@ -311,20 +311,3 @@ def test_the_engines_weight_is_the_outcomes_unless_it_has_its_own():
         with_engine(sc.PASS(weights={"engine": 1.0, "outcome": 1.0}))
     reason = "counts the outcome twice: verl's own advantage holds it"
     assert str(caught.value) == f"algorithm.stepcredit.fields.weights: {reason}"
-
-
-def test_the_question_is_the_last_users_whatever_holds_the_turns():
-    turns = [
-        {"role": "user", "content": "1?"},
-        {
-            "role": "user",
-            "content": [
-                {"type": "image"},
-                {"type": "text", "text": "2"},
-                {"type": "text", "text": "?"},
-            ],
-        },
-        {"role": "assistant", "content": "So"},
-    ]
-    assert question_of(turns) == question_of(np.array(turns, dtype=object)) == "2?"
-    assert question_of(None) == question_of([]) == ""
