@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,8 @@ from torch import nn
 from stepcredit.errors import SettingError, SignalError, StepCreditError
 from stepcredit.requires import require
 
+SPARING = "FSDP_CPU_RAM_EFFICIENT_LOADING"
+"""accelerate's setting by which transformers fills a model's weights on the first process alone."""
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -36,7 +39,7 @@ def load_tokenizer(tokenizer: Any, revision: str | None = None) -> Any:
 
 
 def load_whole(kind: Any, source: str, *, dtype: str = "auto", revision: str | None = None) -> Any:
-    """A model of transformers all of whose weights the checkpoint has.
+    """A model of transformers all of whose weights the checkpoint has, on every process.
 
     Args:
         kind: one of transformers' auto classes.
@@ -48,12 +51,25 @@ def load_whole(kind: Any, source: str, *, dtype: str = "auto", revision: str | N
         SignalError: weights are missing, or of another shape; it names them.
     """
     rest = {"dtype": dtype, "revision": revision, "trust_remote_code": False}
-    model, told = kind.from_pretrained(source, output_loading_info=True, **rest)
+    with _on_every_process():
+        model, told = kind.from_pretrained(source, output_loading_info=True, **rest)
     missing = sorted(told["missing_keys"]) + sorted(key[0] for key in told["mismatched_keys"])
     if missing:
         more = f" and {len(missing) - 4} more" if len(missing) > 4 else ""
         raise SignalError(f"lacks the weights {', '.join(missing[:4])}{more}")
     return model
+
+
+@contextmanager
+def _on_every_process() -> Iterator[None]:
+    """Without accelerate's sparing of memory: FSDP would fill the weights later, but it wraps the
+    policy alone, and those of a signal's own model would never be filled."""
+    before = os.environ.pop(SPARING, None)
+    try:
+        yield
+    finally:
+        if before is not None:
+            os.environ[SPARING] = before
 
 
 def to_device(model: Any, device: str) -> Any:

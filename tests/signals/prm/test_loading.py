@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 from tests.signals.prm import checkpoints, vocabularies
 from tests.signals.prm.cases import BY_NAME, CASES, Case, responses
-from transformers import Qwen2Config, Qwen2ForCausalLM
+from transformers import AutoModelForTokenClassification, Qwen2Config, Qwen2ForCausalLM
+from transformers.integrations import is_fsdp_enabled
 
 from stepcredit.errors import RolloutError, SettingError, SignalError
 from stepcredit.signals.cache import Cached
@@ -63,6 +66,38 @@ def test_remote_code_is_never_run(tmp_path: Path) -> None:
     assert line.startswith("does not load: ")
     assert "contains custom code" in line
     assert "\n" not in line
+
+
+@pytest.fixture
+def second_rank(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """As accelerate launches FSDP that spares memory: a process that is not its node's first."""
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    monkeypatch.setenv("FSDP_CPU_RAM_EFFICIENT_LOADING", "true")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    store = torch.distributed.HashStore()
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.usefixtures("second_rank")
+def test_weights_are_loaded_on_every_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FSDP fills the policy's weights later, and no reward model's."""
+    case, spared = BY_NAME["pure"], []
+    loads = AutoModelForTokenClassification.from_pretrained
+
+    def noted(*given: Any, **settings: Any) -> Any:
+        spared.append(is_fsdp_enabled())
+        return loads(*given, **settings)
+
+    monkeypatch.setattr(AutoModelForTokenClassification, "from_pretrained", noted)
+    scores = case.signal(case.checkpoint(tmp_path)).scores(responses())
+    assert spared == [False]
+    assert is_fsdp_enabled()
+    given = LocalPRM(case.model(), case.protocol, tokenizer=case.tokenizer(), device="cpu")
+    assert given.scores(responses()) == [pytest.approx(row, abs=1e-5) for row in scores]
 
 
 def test_a_checkpoint_without_its_head(tmp_path: Path) -> None:
