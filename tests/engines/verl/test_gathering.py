@@ -83,3 +83,23 @@ def test_an_item_without_a_result_is_refused():
 
     with pytest.raises(SignalError, match=r"^was not scored$"):
         asyncio.run(asked())
+
+
+def test_what_is_no_ordinary_exception_leaves_nobody_waiting():
+    class PanicException(BaseException):
+        """As libraries in Rust raise."""
+
+    def stream(items):
+        if 0 in items:
+            raise PanicException("index out of range")
+        yield from ((index, 2 * item) for index, item in enumerate(items))
+
+    async def asked():
+        double = Gathering(stream)
+        failed = asyncio.gather(double(0), double(1), return_exceptions=True)
+        return await asyncio.wait_for(failed, timeout=20), await double(2)
+
+    errors, later = asyncio.run(asked())
+    assert [str(error) for error in errors] == ["PanicException: index out of range"] * 2
+    assert [type(error) for error in errors] == [SignalError] * 2
+    assert later == 4
