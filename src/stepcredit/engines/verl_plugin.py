@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 PARTS = {
     "verl.trainer.ppo.core_algos": ("stepcredit.engines.verl_estimators", "register_estimators"),
-    "verl.trainer.ppo.v1": ("stepcredit.engines.verl", "register"),
+    "verl.trainer.ppo.v1": ("stepcredit.engines.verl", None),
     "verl.experimental.reward_loop.reward_manager": ("stepcredit.engines.verl_rewards", None),
 }
 """For each module of verl that registers such things: our module, and its function that registers
