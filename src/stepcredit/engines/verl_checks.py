@@ -15,6 +15,7 @@ import stepcredit as sc
 from stepcredit.engines.verl_credit import with_engine
 from stepcredit.engines.verl_settings import ENGINE, PLACE, VerlSettings, logprobs_read
 from stepcredit.errors import EngineError, StepCreditError
+from stepcredit.signals.ratios import log_ratios, sides_in_rows
 
 TESTED_FROM, TESTED_BELOW = "0.9.0", "0.10"
 HOOKS = {
@@ -81,6 +82,7 @@ def models_read(settings: VerlSettings) -> set[str]:
 def _refusals(config: Any, settings: VerlSettings) -> Iterator[Refusal]:
     yield from _of_estimator(config, settings)
     yield from _of_distillation(config, settings)
+    yield from _of_temperature(config, settings)
     yield from _of_rewards(config, settings)
 
 
@@ -139,6 +141,25 @@ def _of_distillation(config: Any, settings: VerlSettings) -> Iterator[Refusal]:
         reads and "topk" in str(_at(config, f"{loss}.loss_mode", "")),
         "keeps the largest log-probs, not the sampled token's; use k1",
     )
+
+
+def _of_temperature(config: Any, settings: VerlSettings) -> Iterator[Refusal]:
+    """verl's log-probs of policy and reference are at the temperature it samples at."""
+    key = "actor_rollout_ref.rollout.temperature"
+    own = _at(config, key, 1.0)
+    yield (
+        key,
+        "teacher" in models_read(settings) and own != 1,
+        "is the policy's, but verl's teacher answers at 1: set it to 1",
+    )
+    for ratio in log_ratios(settings.scored_in_trainer):
+        told = sides_in_rows(ratio)
+        yield (
+            key,
+            bool(told) and told < set(ratio.sides) and own != ratio.temperature,
+            f"is the policy's, but {ratio.name!r} asks its models at {ratio.temperature:g}: set "
+            "both alike",
+        )
 
 
 def _of_rewards(config: Any, settings: VerlSettings) -> Iterator[Refusal]:
@@ -220,7 +241,13 @@ def check_engine(estimator: sc.Estimator, name: str) -> None:
         own = sc.TokenAdvantages([[size, -size], [-size, 2 * size]])
         steps = sc.Steps(ends=[[0, 1], [0, 1]], scores=[[0.0, 0.0], [0.0, 0.0]])
         streams = {"process": steps, ENGINE: own}
-        rollouts = sc.Rollouts([0, 0], lengths=[2, 2], process=streams, outcome=[1.0, 0.0])
+        rollouts = sc.Rollouts(
+            [0, 0],
+            lengths=[2, 2],
+            process=streams,
+            outcome=[1.0, 0.0],
+            tokens=[["So.", " 5."], ["So.", " 6."]],
+        )
         try:
             found.append(fused(rollouts).packed())
         except StepCreditError as error:

@@ -20,6 +20,7 @@ OWN = "+algorithm.stepcredit"
 TEACHER = ("distillation.enabled=true", f"{OWN}.process_signal=opd")
 LOSS = "distillation.distillation_loss"
 NO_COUNT = f"{LOSS}.distillation_loss_coef=0"
+SAMPLED_AT = "actor_rollout_ref.rollout.temperature"
 
 
 @pytest.mark.parametrize(
@@ -90,6 +91,14 @@ NO_COUNT = f"{LOSS}.distillation_loss_coef=0"
             "with its own models",
         ),
         (
+            [*TEACHER, NO_COUNT, f"{SAMPLED_AT}=0.6"],
+            f"{SAMPLED_AT}: 0.6 is the policy's, but verl's teacher answers at 1: set it to 1",
+        ),
+        (
+            [*TEACHER[1:], f"{OWN}.process_signal_fields.teacher=a-folder", f"{SAMPLED_AT}=0.6"],
+            f"{SAMPLED_AT}: 0.6 is the policy's, but 'opd' asks its models at 1: set both alike",
+        ),
+        (
             ["reward.reward_manager.name=dapo", f"{OWN}.process_signal=equations"],
             "reward.reward_manager.name: 'dapo' does not score what algorithm.stepcredit names; "
             "use stepcredit",
@@ -144,11 +153,20 @@ def test_a_setting_that_loses_credit_or_counts_it_twice_is_refused(compose, over
     [
         [],
         ["algorithm.adv_estimator=gae"],
+        ["algorithm.adv_estimator=gae", f"{OWN}.fields.chunks=sentences"],
+        ["algorithm.adv_estimator=gae", f"{OWN}.fields.chunks=steps"],
         ["algorithm.adv_estimator=rloo", f"{OWN}.method=pass-min"],
         ["algorithm.adv_estimator=reinforce_plus_plus", "algorithm.use_kl_in_reward=true"],
         ["distillation.enabled=true"],
         [*TEACHER, NO_COUNT],
         [*TEACHER, NO_COUNT, "actor_rollout_ref.actor.use_kl_loss=true"],
+        [
+            *TEACHER[1:],
+            f"{OWN}.process_signal_fields.teacher=a-folder",
+            f"{OWN}.process_signal_fields.temperature=0.6",
+            f"{SAMPLED_AT}=0.6",
+        ],
+        [f"{SAMPLED_AT}=0.6"],
         ["reward.reward_manager.name=dapo"],
         ["reward.reward_manager.name=stepcredit", f"{OWN}.process_signal=equations"],
         [
