@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from stepcredit.engines.texts import question_of
+from stepcredit.engines.verl_rows import dataset_facts
 from stepcredit.errors import EngineError, RolloutError
 from stepcredit.signals.responses import Response
 from stepcredit.signals.splitting import Splitter
@@ -163,12 +164,8 @@ class QueuedBatch:
         return found
 
     def _facts(self, row: int) -> dict[str, Any]:
-        reward_model = self._at("reward_model", row) or {}
-        return {
-            "answer": reward_model.get("ground_truth"),
-            **(self._at("extra_info", row) or {}),
-            "group": str(self.columns["uid"][row]),
-        }
+        known = dataset_facts(self._at("reward_model", row), self._at("extra_info", row))
+        return {**known, "group": str(self.columns["uid"][row])}
 
     def _at(self, name: str, row: int) -> Any:
         return self.columns[name][row] if name in self.columns else None

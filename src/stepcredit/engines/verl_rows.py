@@ -64,10 +64,9 @@ class RewardedRow:
     @property
     def facts(self) -> dict[str, Any]:
         """What is known of it, for rewards and signals: `answer`, the data set's, and `group`."""
-        uid = self.columns.get("uid")
+        uid, given = self.columns.get("uid"), self.columns
         return {
-            "answer": (self.columns.get("reward_model") or {}).get("ground_truth"),
-            **(self.columns.get("extra_info") or {}),
+            **dataset_facts(given.get("reward_model"), given.get("extra_info")),
             **({} if uid is None else {"group": str(uid)}),
         }
 
@@ -89,6 +88,22 @@ class RewardedRow:
             prompt_ids=tuple(self.prompt_ids),
             facts={**self.facts, "outcome": outcome},
         )
+
+
+def dataset_facts(
+    reward_model: Mapping[str, Any] | None, extra_info: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """What verl's data set knows of a row: `extra_info`, and the ground truth as `answer`.
+
+    An `answer` in `extra_info` is that where there is no ground truth alone: verl's own GSM8K keeps
+    the whole written solution there.
+
+    Example:
+        >>> dataset_facts({"ground_truth": "72"}, {"answer": "48 + 24 = 72 #### 72", "index": 0})
+        {'answer': '72', 'index': 0}
+    """
+    known, truth = dict(extra_info or {}), (reward_model or {}).get("ground_truth")
+    return {**known, "answer": known.get("answer") if truth is None else truth}
 
 
 def told(signals: Mapping[str, Signal], scored: Mapping[str, Sequence[float]], ends: Any) -> Any:

@@ -72,7 +72,7 @@ def test_a_signal_reads_the_data_sets_row_the_ids_and_which_tokens_are_the_polic
         masks=[[1, 1, 1, 1], [1, 1, 0, 1], [1] * 9, [1] * 3],
         raw_prompt=turns,
         reward_model=[{"ground_truth": f"gold {row}"} for row in range(4)],
-        extra_info=[{"hops": row} for row in range(4)],
+        extra_info=[{"hops": row, "answer": f"so, gold {row}"} for row in range(4)],
     )
     given = replace(credit_of(batch).settings, signals={"process": Seen()})
     assert Credit(batch, given, TOKENIZER).rollouts.num_rollouts == 4

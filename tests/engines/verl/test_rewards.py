@@ -302,6 +302,30 @@ def test_a_stream_that_the_reward_function_gives_too_is_told(tokenizer):
     assert told == f"response u_0: step_scores: {reason}"
 
 
+def test_the_gold_answer_is_the_ground_truth_whatever_else_the_row_calls_answer(
+    tokenizer, monkeypatch
+):
+    seen = []
+
+    def kept(self, responses):
+        seen.extend(responses)
+        yield from ((row, [0.0] * len(r.step_ends)) for row, r in enumerate(responses))
+
+    monkeypatch.setattr("stepcredit.signals.programs.Equations.stream", kept)
+    worked = {"answer": "2 + 3 = 5 #### 5", "level": 3}  # as in verl's own GSM8K
+    rewarded(tokenizer, [sent(tokenizer, TEXT, extra_info=worked)], process_signal="equations")
+    rewarded(
+        tokenizer,
+        [sent(tokenizer, TEXT, extra_info={"answer": "5"}, reward_model={"ground_truth": None})],
+        compute_score=lambda **known: 0.0,
+        process_signal="equations",
+    )
+    assert [(one.facts["answer"], one.facts.get("level")) for one in seen] == [
+        ("5", 3),
+        ("5", None),
+    ]
+
+
 def test_two_outcomes_are_refused(tokenizer):
     given = config(outcome_reward="exact")
     given.reward.custom_reward_function.path = "mine.py"
