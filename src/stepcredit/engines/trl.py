@@ -176,6 +176,7 @@ class StepCreditGRPOTrainer(ResumingGRPOTrainer):
         sampled, self._sampled = self._sampled, None
         if sampled is None:
             raise EngineError("TRL did not call it", field="_calculate_rewards")
+        check_settings(self.args, has_tools="tool_mask" in output)
         sampled = replace(sampled, prompt_ids=prompt_ids_of(output))
         trained = trained_mask(output)
         present = present_mask(output, sampled.completion_ids)

@@ -113,6 +113,23 @@ def check_loss(trainer: Any) -> None:
         raise EngineError(f"{reason} (cosine {float(along.min()):.3f})", field="loss_type")
 
 
+def check_rows(args: Any, rows: int, field: str) -> None:
+    """Refuse fewer rows than a generation samples: TRL would end at step 0 and say nothing.
+
+    Args:
+        args: the config.
+        rows: of the training set.
+        field: what errors call it.
+
+    Raises:
+        EngineError: names the setting.
+    """
+    needed = args.generation_batch_size // args.num_generations
+    if rows < needed:
+        reason = f"{rows} rows, but a generation samples {needed} prompts: not one step would be"
+        raise EngineError(f"{reason} made; lower steps_per_generation or the batch", field=field)
+
+
 def check_finite(rows: Sequence[Tensor], method: str) -> None:
     """Refuse an advantage that is NaN or infinite: the loss would be, and then every weight.
 

@@ -200,6 +200,9 @@ def _mapping(given: Any, setting: str) -> dict[str, Any]:
         return {}
     if not isinstance(given, Mapping):
         raise EngineError(f"expected fields, got {given!r}", field=setting)
+    for name in given:
+        if not isinstance(name, str):
+            raise EngineError(f"expected names, got {name!r}", field=setting)
     return dict(given)
 
 

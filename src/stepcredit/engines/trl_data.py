@@ -85,7 +85,7 @@ def with_columns(rows: Dataset, columns: Mapping[str, str], where: str) -> Datas
         SettingError: there is no such column, or no column `prompt` in the end.
     """
     for name, path in columns.items():
-        _check_column(rows, name, str(path), where)
+        _check_column(rows.features, name, str(path), where)
     if "prompt" not in {*columns, *rows.column_names}:
         reason = f"{where} has no column 'prompt'; say which of its own it is"
         raise SettingError(f"{reason}: {', '.join(rows.column_names)}", field="columns.prompt")
@@ -95,19 +95,20 @@ def with_columns(rows: Dataset, columns: Mapping[str, str], where: str) -> Datas
     return rows.map(lambda row: {name: _value(row, path) for name, path in moved.items()})
 
 
-def _check_column(rows: Dataset, name: str, path: str, where: str) -> None:
-    first, known = (rows[0] if len(rows) else {}), rows.column_names
+def _check_column(features: Mapping[str, Any], name: str, path: str, where: str) -> None:
+    known: Any = features
     for part in path.split("."):
-        if not isinstance(first, Mapping) or (part not in first and part not in known):
-            meant = hint(part, list(first)) if isinstance(first, Mapping) else ""
+        if not isinstance(known, Mapping) or part not in known:
+            meant = hint(part, list(known)) if isinstance(known, Mapping) else ""
             raise SettingError(f"{where} has no column {path!r}{meant}", field=f"columns.{name}")
-        first, known = first.get(part), []
+        known = known[part]
 
 
 def _value(row: Mapping[str, Any], path: str) -> Any:
+    """What is there; None where something on the way is null."""
     value: Any = row
     for part in path.split("."):
-        value = value[part]
+        value = None if value is None else value[part]
     return value
 
 
@@ -124,8 +125,8 @@ def with_prompts(
         chat: whether a text becomes a user's turn.
 
     Raises:
-        SettingError: a template that names no column, or settings that messages or texts can't
-            take.
+        SettingError: a template that names no column, settings that messages or texts can't take,
+            or a prompt that is neither.
     """
     first = rows[0]["prompt"] if len(rows) else ""
     if not isinstance(first, str) and template is not None:
@@ -140,20 +141,36 @@ def with_prompts(
             raise SettingError(reason, field="prompt_template")
     if isinstance(first, str) and not chat and template is None:
         return rows
-    return rows.map(lambda row: {"prompt": _prompt(row, system, template, chat)})
+    return rows.map(
+        lambda row, index: {"prompt": _prompt(row, system, template, chat, index)},
+        with_indices=True,
+    )
 
 
-def _prompt(row: Mapping[str, Any], system: str | None, template: str | None, chat: bool) -> Any:
+def _prompt(
+    row: Mapping[str, Any], system: str | None, template: str | None, chat: bool, index: int
+) -> Any:
     given = row["prompt"]
     if isinstance(given, str):
         text = given if template is None else _PLACE.sub(lambda m: str(row[m[1]]), template)
         if not chat:
             return text
         given = [{"role": "user", "content": text}]
+    if not _is_conversation(given):
+        reason = f"row {index}: expected a text, or messages of role and content, got {given!r:.80}"
+        raise SettingError(reason, field="columns.prompt")
     turns = [{"role": turn["role"], "content": turn["content"]} for turn in given]
     if system is not None and turns[0]["role"] != "system":
-        turns.insert(0, {"role": "system", "content": system})
+        in_parts = not isinstance(turns[0]["content"], str)
+        content = [{"type": "text", "text": system}] if in_parts else system
+        turns.insert(0, {"role": "system", "content": content})
     return turns
+
+
+def _is_conversation(given: Any) -> bool:
+    turns = given if isinstance(given, Sequence) and not isinstance(given, str) else []
+    known = (isinstance(turn, Mapping) and {"role", "content"} <= turn.keys() for turn in turns)
+    return len(turns) > 0 and all(known)
 
 
 def within_length(rows: Dataset, tokenizer: Any, longest: int | None) -> Dataset:

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from textwrap import wrap
-from typing import Any, NoReturn
+from types import NoneType
+from typing import Any, NoReturn, get_args, get_type_hints
 
 import yaml
 from trl import GRPOConfig, ModelConfig, TrlParser
@@ -20,6 +21,8 @@ from stepcredit.settings.registry import hint
 
 PROGRAM = "python -m stepcredit.engines.trl"
 NONE = ("none", "null")
+RESUME = "resume_from_checkpoint"
+"""A text, of which YAML makes a bool where it is `true`."""
 OWN_FIELDS = {"estimator", "process_signal", "splitter", "logprobs"}
 """Settings with fields of their own, `NAME_fields`: another name on the command line drops them."""
 INTRODUCTION = f"""\
@@ -143,6 +146,9 @@ def mapping_of(value: Any, name: str) -> dict[str, Any]:
         return {}
     if not isinstance(value, Mapping):
         raise SettingError(f"expected a mapping, got {value!r}", field=name)
+    for key in value:
+        if not isinstance(key, str):
+            raise SettingError(f"expected names, got {key!r}", field=name)
     return dict(value)
 
 
@@ -193,8 +199,17 @@ class RecipeParser(TrlParser):
         for name in read:
             if name not in known:
                 raise SettingError(f"unknown key{near(str(name), known)}", field=name, place=path)
+        hints = {
+            name: told
+            for kind in self.dataclass_types
+            for name, told in get_type_hints(kind).items()
+        }
         for action in self._actions:
-            fault = fault_of(action, read.get(action.dest))
+            if action.dest not in read:
+                continue
+            value = read[action.dest]
+            told = str | bool | None if action.dest == RESUME else hints[action.dest]
+            fault = fault_of(action, value) or fault_by_hint(told, value)
             if fault is not None:
                 raise SettingError(fault, field=action.dest, place=path)
         self.set_defaults_with_config(**read)
@@ -210,16 +225,35 @@ def fault_of(action: Action, value: Any) -> str | None:
         ('expected int, got [3]', None, None)
     """
     kind = getattr(action.type, "__name__", "")
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if value is None or (isinstance(value, str) and action.choices is None):
         return None
     if action.choices is not None:
         known = [str(choice) for choice in action.choices]
         return None if value in known else f"{value!r} is unknown{hint(str(value), known)}"
-    if kind in ("int", "float") and (not is_number or (kind == "int" and value != int(value))):
-        return f"expected {kind}, got {value!r}"
+    many = isinstance(value, list) and action.nargs == "+"
+    numbers = {"int": int, "float": int | float}.get(kind)
+    for each in value if many else [value]:
+        is_number = isinstance(each, int | float) and not isinstance(each, bool)
+        if numbers and not (is_number and isinstance(each, numbers)):
+            return f"expected {kind}, got {each!r}"
     if kind == "string_to_bool" and not isinstance(value, bool):
         return f"expected true or false, got {value!r}"
+    return None
+
+
+def fault_by_hint(told: Any, value: Any) -> str | None:
+    """What is wrong with a YAML's value by its field's annotation: null, or what is no text.
+
+    Example:
+        >>> fault_by_hint(int, None), fault_by_hint(str | None, 5), fault_by_hint(str | None, None)
+        ('expected int, got null', 'expected a text, got 5', None)
+    """
+    parts = set(get_args(told)) or {told}
+    if value is None:
+        name = getattr(told, "__name__", "a value")
+        return None if {NoneType, Any} & parts else f"expected {name}, got null"
+    if parts - {NoneType} == {str} and not isinstance(value, str):
+        return f"expected a text, got {value!r}"
     return None
 
 

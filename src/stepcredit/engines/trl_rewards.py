@@ -85,6 +85,9 @@ def reward_functions(
         if name not in named:
             reason = f"fields of no reward{hint(name, list(named))}"
             raise SettingError(reason, field=f"reward_fields.{name}")
+    for name, given in fields.items():
+        if not isinstance(given, Mapping | None):
+            raise SettingError(f"expected fields, got {given!r}", field=f"reward_fields.{name}")
     return [_built(name, rule, fields.get(name) or {}) for name, rule in named.items()]
 
 

@@ -16,6 +16,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from trl import ModelConfig, get_peft_config, get_quantization_config
 
 from stepcredit.engines.trl import StepCreditGRPOTrainer
+from stepcredit.engines.trl_checks import check_rows
 from stepcredit.engines.trl_data import load_rows, with_columns, with_prompts, within_length
 from stepcredit.engines.trl_recipe import (
     Recipe,
@@ -25,7 +26,7 @@ from stepcredit.engines.trl_recipe import (
     read_recipe,
 )
 from stepcredit.engines.trl_rewards import NamedReward, check_facts, reward_functions
-from stepcredit.engines.trl_smoke import smoked
+from stepcredit.engines.trl_smoke import CreditCount, smoked
 from stepcredit.errors import SettingError, StepCreditError
 
 REFUSED, FAILED = 2, 1
@@ -52,8 +53,13 @@ def main(flags: Sequence[str] | None = None) -> int:
             trainer, resume = built(recipe), checkpoint_of(recipe.training)
         except (StepCreditError, ValueError, ImportError, OSError) as error:
             return _told(error, REFUSED)
+        count = CreditCount(trainer)
+        if "--smoke" in given:
+            trainer.add_callback(count)
         try:
             train(trainer, recipe, resume)
+            if "--smoke" in given:
+                _say(f"smoke: {count.told}")
         except StepCreditError as error:
             return _told(error, FAILED)
     return 0
@@ -102,6 +108,7 @@ def built(recipe: Recipe) -> StepCreditGRPOTrainer:
     tag_format(training, functions)
     tokenizer = _tokenizer(model, training)
     rows = _rows(recipe, tokenizer, "train")
+    check_rows(training, len(rows), "dataset_name")
     check_facts(functions, rows)
     given = mapping_of(training.model_init_kwargs, "model_init_kwargs")
     training.model_init_kwargs = _model_settings(model) | given
@@ -161,6 +168,8 @@ def _rows(recipe: Recipe, tokenizer: Any, use: str) -> Dataset:
         split = arguments.dataset_test_split
         if arguments.eval_dataset_name is not None:
             setting, name = "eval_dataset_name", arguments.eval_dataset_name
+        elif name is not None:
+            check_split(name, split)
     if name is None:
         raise SettingError("needed: a file, a folder or a name on the Hub", field=setting)
     with PartialState().main_process_first():
@@ -178,6 +187,18 @@ def _rows(recipe: Recipe, tokenizer: Any, use: str) -> Dataset:
     left = f"; {len(rows) - len(kept)} longer prompts left out" if len(kept) < len(rows) else ""
     _say(f"{use}: {len(kept)} rows of {name} ({split}){left}")
     return kept
+
+
+def check_split(name: str, split: str) -> None:
+    """Refuse to evaluate on all rows of the file that is trained on, taken for another split of it.
+
+    Raises:
+        SettingError: it is a file, which is one split, and another is named.
+    """
+    if Path(name).expanduser().is_file() and split.partition("[")[0] != "train":
+        reason = f"{name} is one split, 'train', and has no {split!r}: take a part of it, such as"
+        reason += " 'train[90%:]', or name an eval_dataset_name"
+        raise SettingError(reason, field="dataset_test_split")
 
 
 def checkpoint_of(training: Any) -> str | None:

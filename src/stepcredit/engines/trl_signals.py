@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 import stepcredit as sc
@@ -50,7 +51,7 @@ def process_of(given: Given, asked: Asked, present: Tensor) -> Any:
         asked: the batch.
         present: (completion, token) bool, True on the tokens that are the model's own.
     """
-    return None if given is None else streams_of(ask(given, asked), present)
+    return None if given is None else streams_of(ask(given, asked), present, lengths_of(asked))
 
 
 def logprobs_of(given: Given, asked: Asked, present: Tensor, estimator: sc.Estimator) -> Any:
@@ -68,7 +69,12 @@ def logprobs_of(given: Given, asked: Asked, present: Tensor, estimator: sc.Estim
     if not isinstance(given, Mapping | None):
         return process_of(given, asked, present)
     found = {**own, **({} if given is None else ask(given, asked))}
-    return streams_of(found, present) if found else None
+    return streams_of(found, present, lengths_of(asked)) if found else None
+
+
+def lengths_of(asked: Asked) -> list[int]:
+    """All tokens of each completion, a tool's included."""
+    return [len(ids) for ids in asked.sampled.completion_ids]
 
 
 def ask(given: Source | Mapping[str, Source], asked: Asked) -> Any:
@@ -83,26 +89,27 @@ def ask(given: Source | Mapping[str, Source], asked: Asked) -> Any:
     return given(**asked.sampled.as_arguments())
 
 
-def streams_of(given: Any, present: Tensor) -> Any:
+def streams_of(given: Any, present: Tensor, lengths: Sequence[int] | None = None) -> Any:
     """A process signal's answer as the `process` argument of `sc.Rollouts`.
 
     Args:
         given: `sc.Steps`, `sc.Tokens`, a list of (step_ends, step_scores) pairs, or {name: such};
             ends and token scores count all tokens of a completion.
         present: (rollout, token) bool, True on the tokens that are the model's own.
+        lengths: all tokens of each completion; None: the answer fits them.
 
     Returns:
         the same over trained tokens only, on the CPU: a step without a trained token is gone.
 
     Raises:
-        EngineError: an answer of another form, or for another number of completions.
+        EngineError: an answer of another form, or for another number of completions or tokens.
     """
     if isinstance(given, Mapping):
-        return {name: _stream(value, present) for name, value in given.items()}
-    return _stream(given, present)
+        return {name: _stream(value, present, lengths) for name, value in given.items()}
+    return _stream(given, present, lengths)
 
 
-def _stream(given: Any, present: Tensor) -> Stream:
+def _stream(given: Any, present: Tensor, lengths: Sequence[int] | None) -> Stream:
     stream = given if isinstance(given, Stream) else _from_pairs(given)
     if stream.counts.numel() != present.shape[0]:
         reason = f"answered for {stream.counts.numel()} completions of {present.shape[0]}"
@@ -110,9 +117,26 @@ def _stream(given: Any, present: Tensor) -> Stream:
     stream = stream.to("cpu")
     if bool(present[:, 1:].le(present[:, :-1]).all()):
         return stream
+    if lengths is not None:
+        _check_lengths(stream, torch.as_tensor(lengths))
     if isinstance(stream, sc.Steps):
         return trained_steps(stream, present)
     return trained_tokens(stream, present)
+
+
+def _check_lengths(stream: Stream, lengths: Tensor) -> None:
+    """Refuse ends or scores beyond a completion, which its tools' tokens would swallow."""
+    if isinstance(stream, sc.Steps):
+        rows = torch.repeat_interleave(torch.arange(len(lengths)), stream.counts)
+        wrong = stream.ends >= lengths[rows]
+        rows, found = rows[wrong], [f"a step ends at {end}" for end in stream.ends[wrong].tolist()]
+    else:
+        rows = ((stream.counts != lengths) & (stream.counts > 0)).nonzero()[:, 0]
+        found = [f"{count} values" for count in stream.counts[rows].tolist()]
+    if found:
+        row = int(rows[0])
+        reason = f"{found[0]}, but the completion has {int(lengths[row])} tokens, a tool's included"
+        raise EngineError(reason, row=row, field="process_signal")
 
 
 def _from_pairs(given: Any) -> sc.Steps:
