@@ -93,12 +93,22 @@ def test_a_baseline_starts_by_one_flag(
 
 
 def steps_of(path: Path, flags: list[str], capfd: pytest.CaptureFixture[str]) -> list[str]:
-    """What a recipe prints that is tried, and did its two steps."""
+    """What a recipe prints that is tried, did its two steps, and credited what it sampled."""
     code = main(["--config", str(path), "--smoke", *flags])
     shown = capfd.readouterr()
     assert code == 0, shown.err[-2000:]
     assert re.search(r"^2 steps; model in ", shown.out, re.MULTILINE)
-    assert shown.out.count("'grad_norm'") == 2
+    norms = re.findall(r"'grad_norm': '([^']+)'", shown.out)
+    assert len(norms) == 2
+    assert all(float(norm) > 0 for norm in norms)
+    credited = re.fullmatch(
+        r"smoke: (\d+) of (\d+) responses had a nonzero advantage", shown.out.splitlines()[-1]
+    )
+    assert credited is not None
+    assert 0 < int(credited[1]) <= int(credited[2])
+    means = dict(re.findall(r"'rewards/(\w+)/mean': '([^']+)'", shown.out))
+    assert 0 < float(means["accuracy"]) < 1
+    assert float(means.get("format", 1)) > 0
     assert "'stepcredit/zero_advantage_group_share'" in shown.out
     return shown.out.splitlines()
 

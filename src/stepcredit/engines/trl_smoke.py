@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from accelerate.utils import gather_object
+from transformers import TrainerCallback
+
+from stepcredit.engines.trl_pieces import Pieces, pieces_of
 from stepcredit.engines.trl_recipe import mapping_of
 from stepcredit.engines.trl_tiny import ROWS, save_language_model, save_reward_model, save_rows
 from stepcredit.errors import SettingError
@@ -44,6 +48,14 @@ STILL: dict[str, Any] = {
 """What a tiny model on the CPU, and a run of two steps, have no use for."""
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where tiny models are written, and what they write."""
+
+    folder: Path
+    pieces: Pieces
+
+
 def smoked(values: Mapping[str, Any], folder: Path) -> tuple[dict[str, Any], list[str]]:
     """A recipe's values with tiny models and built-in rows, for two steps on the CPU.
 
@@ -58,10 +70,12 @@ def smoked(values: Mapping[str, Any], folder: Path) -> tuple[dict[str, Any], lis
         The values, and a line for each key changed.
 
     Raises:
-        SettingError: a signal that no tiny model can stand in for.
+        SettingError: a signal that no tiny model can stand in for, or a reward that is unknown.
     """
     tiny = dict(values)
-    model = save_language_model(folder / "policy")
+    rewards = (mapping_of(values[key], key) for key in ("rewards", "reward_fields"))
+    place = Place(folder, pieces_of(*rewards))
+    model = save_language_model(folder / "policy", pieces=place.pieces)
     rows = save_rows(folder, mapping_of(values["columns"], "columns"))
     tiny |= STILL | _sizes(values)
     tiny |= {"model_name_or_path": model, "output_dir": str(folder / "out")}
@@ -73,7 +87,7 @@ def smoked(values: Mapping[str, Any], folder: Path) -> tuple[dict[str, Any], lis
         tiny |= {"eval_strategy": "steps", "eval_steps": STEPS}
     for key in ("process_signal", "logprobs"):
         if values.get(key) is not None:
-            tiny[key], tiny[f"{key}_fields"] = _tiny_signals(values, key, folder)
+            tiny[key], tiny[f"{key}_fields"] = _tiny_signals(values, key, place)
     told = [_line(key, values[key], tiny[key], folder) for key in tiny if tiny[key] != values[key]]
     return tiny, told
 
@@ -100,21 +114,21 @@ def _sizes(values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _tiny_signals(values: Mapping[str, Any], key: str, folder: Path) -> tuple[Any, Any]:
+def _tiny_signals(values: Mapping[str, Any], key: str, place: Place) -> tuple[Any, Any]:
     """A recipe's signal or signals and their fields, tiny."""
     named, given = values[key], mapping_of(values[f"{key}_fields"], f"{key}_fields")
     if isinstance(named, str) and not named.startswith("{"):
-        return _tiny_signal(named, given, key, folder)
+        return _tiny_signal(named, given, key, place)
     names: dict[str, Any] = {}
     settings: dict[str, Any] = {}
     for stream, name in mapping_of(named, key).items():
         fields_of = mapping_of(given.get(stream), f"{key}_fields.{stream}")
-        names[stream], settings[stream] = _tiny_signal(name, fields_of, f"{key}.{stream}", folder)
+        names[stream], settings[stream] = _tiny_signal(name, fields_of, f"{key}.{stream}", place)
     return names, settings
 
 
 def _tiny_signal(
-    name: str, given: Mapping[str, Any], key: str, folder: Path
+    name: str, given: Mapping[str, Any], key: str, place: Place
 ) -> tuple[str, dict[str, Any]]:
     """A signal that asks tiny models by the same protocol; a served one is run here."""
     if name == "judge":
@@ -127,17 +141,45 @@ def _tiny_signal(
     tiny.pop("revision", None)
     for field in MODELS:
         if field in known and tiny.get(field, given.get(field)) is not None:
-            tiny[field] = _tiny_model(local, tiny, field, folder)
+            tiny[field] = _tiny_model(local, tiny, field, place)
     if "device" in known:
         tiny["device"] = "cpu"
     if tiny.get("tokenizer") is not None:
-        tiny["tokenizer"] = str(folder / "policy")
+        tiny["tokenizer"] = str(place.folder / "policy")
     return local, tiny
 
 
-def _tiny_model(signal: str, given: Mapping[str, Any], field: str, folder: Path) -> str:
+def _tiny_model(signal: str, given: Mapping[str, Any], field: str, place: Place) -> str:
     if signal == "prm":
         protocol = given.get("protocol")
-        place = folder / f"reward-model-{protocol}"
-        return save_reward_model(place, protocol, given.get("protocol_settings") or {})
-    return save_language_model(folder / field, seed=1 + MODELS.index(field))
+        folder = place.folder / f"reward-model-{protocol}"
+        return save_reward_model(folder, protocol, given.get("protocol_settings") or {})
+    seed = 1 + MODELS.index(field)
+    return save_language_model(place.folder / field, seed, place.pieces)
+
+
+class CreditCount(TrainerCallback):  # type: ignore[misc]
+    """Counts the responses of training, and those of them that are credited at all.
+
+    Args:
+        trainer: whose generations are counted, each once; their evaluations are not.
+    """
+
+    def __init__(self, trainer: Any) -> None:
+        self.trainer = trainer
+        self.last: Any = None
+        self.counts = (0, 0)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Add what was generated since the step before."""
+        batch = self.trainer.credited
+        if batch is not self.last:
+            credited = int(batch.advantages.ne(0).any(1).sum())
+            self.counts = self.counts[0] + credited, self.counts[1] + len(batch.advantages)
+        self.last = batch
+
+    @property
+    def told(self) -> str:
+        """The counts of all processes in a line; asked for on each."""
+        credited, count = map(sum, zip(*gather_object([self.counts]), strict=True))
+        return f"{credited} of {count} responses had a nonzero advantage"

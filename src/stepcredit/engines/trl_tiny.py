@@ -1,12 +1,13 @@
 """Tiny random models with a tokenizer that fits them all, and rows that fit any recipe.
 
-They stand in for a recipe's models and data where it is only tried.
+They stand in for a recipe's models and data where it is only tried. A language model draws at
+random, but from the pieces that the recipe's rewards read.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from transformers import (
     Qwen2ForTokenClassification,
 )
 
+from stepcredit.engines.trl_pieces import SUMS, Pieces
 from stepcredit.signals.prm.loading import PUBLISHED
 from stepcredit.signals.prm.protocol import built
 
@@ -31,8 +33,10 @@ CHAT = (
     "{%- endfor %}"
     "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}{%- endif %}"
 )
-ROWS = 8
+ROWS = len(SUMS)
 WIDTH = 16
+PRESENCE, LEANING = 12.0, 2.0
+"""How strongly a token tells its kind, and the output layer follows it."""
 SIZES = {
     "hidden_size": WIDTH,
     "intermediate_size": 32,
@@ -44,9 +48,24 @@ SIZES = {
 }
 
 
-def tokenizer() -> PreTrainedTokenizerFast:
-    """A token a character of ASCII, with ChatML and the marks that reward models are read at."""
-    vocabulary = {spelling: index for index, spelling in enumerate([*BYTES, "Ġ-", "<unk>"])}
+def spelled(text: str) -> str:
+    """A text as byte-level vocabularies spell it.
+
+    Example:
+        >>> spelled("2 + 5\\n")
+        '2Ġ+Ġ5Ċ'
+    """
+    return text.replace(" ", "Ġ").replace("\n", "Ċ")
+
+
+def tokenizer(pieces: Sequence[str] = ()) -> PreTrainedTokenizerFast:
+    """A token a character of ASCII, with ChatML and the marks that reward models are read at.
+
+    Args:
+        pieces: texts that are tokens too: a model may write them, no text is encoded with them.
+    """
+    tokens = [*BYTES, "Ġ-", "<unk>", *map(spelled, pieces)]
+    vocabulary = {spelling: index for index, spelling in enumerate(tokens)}
     merges = [("Ġ", "-")]  # Math-Shepherd's words are the two tokens of "+ -"
     backend = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, unk_token="<unk>"))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
@@ -62,12 +81,45 @@ def tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def save_language_model(folder: Path, seed: int = 0) -> str:
-    """A causal language model and its tokenizer; the folder as a recipe names it."""
-    words = tokenizer()
-    _random(Qwen2ForCausalLM, words, seed).save_pretrained(folder)
+def save_language_model(folder: Path, seed: int = 0, pieces: Pieces | None = None) -> str:
+    """A causal language model and its tokenizer; the folder as a recipe names it.
+
+    Args:
+        folder: where they are written.
+        seed: of its weights.
+        pieces: what it writes; without, any characters.
+    """
+    words = tokenizer(pieces.texts if pieces else ())
+    model = _random(Qwen2ForCausalLM, words, seed)
+    if pieces is not None:
+        _lean(model, words, pieces)
+    model.save_pretrained(folder)
     words.save_pretrained(folder)
     return str(folder)
+
+
+def _lean(model: Any, words: Any, pieces: Pieces) -> None:
+    """Make steps and answers likely after the prompt and steps, and the end after an answer, or
+    now and then after a step.
+
+    Each kind of token has a dimension of its own, which the layers leave alone and from which the
+    output layer leans to what may follow. All else stays random.
+    """
+    parts = (pieces.opening, pieces.steps, pieces.answers)
+    opening, steps, answers = (words.convert_tokens_to_ids(list(map(spelled, p))) for p in parts)
+    others = sorted(set(range(len(words))) - {*opening, *steps, *answers})
+    kinds = [others, opening + steps, answers]
+    end = [words.eos_token_id]
+    following = [opening or steps + answers, steps + answers + end, end]
+    embedded = model.get_input_embeddings().weight.data
+    output = model.get_output_embeddings().weight.data
+    embedded[:, : len(kinds)], output[:, : len(kinds)] = 0.0, -LEANING
+    for kind, (tokens, leads) in enumerate(zip(kinds, following, strict=True)):
+        embedded[tokens, kind] = PRESENCE
+        output[leads, kind] = LEANING
+    for layer in model.model.layers:
+        layer.self_attn.o_proj.weight.data[: len(kinds)] = 0.0
+        layer.mlp.down_proj.weight.data[: len(kinds)] = 0.0
 
 
 def save_reward_model(folder: Path, protocol: Any, settings: Mapping[str, Any]) -> str:
@@ -111,7 +163,7 @@ def save_rows(folder: Path, columns: Mapping[str, str]) -> str:
         The file, as a recipe names it.
     """
     path = folder / "rows.jsonl"
-    rows = [_row(first, first + 3, columns) for first in range(2, 2 + ROWS)]
+    rows = [_row(left, right, columns) for left, right in SUMS]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return str(path)
 
