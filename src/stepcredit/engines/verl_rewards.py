@@ -29,8 +29,8 @@ from stepcredit.engines.verl_rows import (
     told,
 )
 from stepcredit.engines.verl_settings import PLACE, VerlSettings
-from stepcredit.errors import EngineError, SignalError, StepCreditError
-from stepcredit.signals.responses import Response, at
+from stepcredit.errors import EngineError, StepCreditError
+from stepcredit.signals.responses import Response
 
 logger = logging.getLogger(__name__)
 
@@ -90,15 +90,18 @@ class StepCreditRewardManager(NaiveRewardManager):
         """
         row = RewardedRow.of(data)
         reward, extras, error = nan, dict[str, Any](acc=nan), None
+        ours = self.settings.outcome_reward is not None
         try:
             found = await super().run_single(data)
-            reward, extras = found["reward_score"], found["reward_extra_info"]
+            ours, reward, extras = True, found["reward_score"], found["reward_extra_info"]
             extras = merged(extras, await self._format(row))
             if row.is_training:
                 extras = merged(extras, await self._process(row, reward))
-        except StepCreditError as refused:
-            error = _line(refused, row)
-            logger.error("%s", error, exc_info=refused)
+        except Exception as failed:
+            if not ours and not isinstance(failed, StepCreditError):
+                raise  # by the user's reward function
+            error = _line(failed, row)
+            logger.error("%s", error, exc_info=failed)
             extras = {**told(self.signals, {}, None), **extras}
         extras = {**extras, ERROR: error} if row.is_training else numbers_alone(extras)
         return {"reward_score": reward, "reward_extra_info": extras}
@@ -116,26 +119,22 @@ class StepCreditRewardManager(NaiveRewardManager):
         """The process signals' extras.
 
         Raises:
-            StepCreditError: the response can't be split, or it or another of its batch not scored.
+            Exception: the response can't be split, or it or another of its batch not scored.
         """
         if not self.signals:
             return {}
         response = await asyncio.to_thread(self._split, row, outcome)
-        try:
-            rows = await asyncio.gather(*(score(response) for score in self._scored.values()))
-        except Exception as error:
-            if isinstance(error, StepCreditError):
-                raise
-            raise at(response, SignalError, f"{type(error).__name__}: {error}") from error
+        rows = await asyncio.gather(*(score(response) for score in self._scored.values()))
         return told(self.signals, dict(zip(self._scored, rows, strict=True)), response.step_ends)
 
     def _split(self, row: RewardedRow, outcome: float) -> Response:
         return self.settings.splitter.split(row.response(self.tokenizer, outcome))
 
 
-def _line(error: StepCreditError, row: RewardedRow) -> str:
+def _line(error: Exception, row: RewardedRow) -> str:
     """The error in one line that names the response."""
-    said = " ".join(str(error).split())
+    known = isinstance(error, StepCreditError)
+    said = " ".join((str(error) if known else f"{type(error).__name__}: {error}").split())
     return said if said.startswith("response ") else f"{row.name}: {said}"
 
 

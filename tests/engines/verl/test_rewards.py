@@ -273,6 +273,31 @@ def test_what_a_signal_raises_is_told_by_name_whatever_it_is(tokenizer, monkeypa
     assert told == "response u_0: ZeroDivisionError: division by zero"
 
 
+@pytest.mark.parametrize(
+    "given", [{"outcome_reward": "exact"}, {"format_reward": "format"}, {"splitter": "newline"}]
+)
+def test_what_a_reward_of_ours_or_the_splitter_raises_is_told_too(tokenizer, monkeypatch, given):
+    def broken(self, *_):
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr("stepcredit.rewards.exact.Exact.rewards", broken)
+    monkeypatch.setattr("stepcredit.rewards.formats.Format.rewards", broken)
+    monkeypatch.setattr("stepcredit.signals.splitting.Splitter.split", broken)
+    own = None if "outcome_reward" in given else graded
+    rows = [sent(tokenizer, TEXT)]
+    (found,) = rewarded(tokenizer, rows, own, process_signal="equations", **given)
+    told = found["reward_extra_info"]["stepcredit_error"]
+    assert told == "response u_0: ZeroDivisionError: division by zero"
+
+
+def test_what_the_users_own_reward_function_raises_is_left_to_verl(tokenizer):
+    def broken(**known):
+        raise ZeroDivisionError("division by zero")
+
+    with pytest.raises(ZeroDivisionError):
+        rewarded(tokenizer, [sent(tokenizer, TEXT)], broken, process_signal="equations")
+
+
 def test_an_outcome_that_fails_is_not_a_number_and_told(tokenizer):
     rows = [sent(tokenizer, TEXT, reward_model={"ground_truth": None})]
     (found,) = rewarded(tokenizer, rows, None, outcome_reward="exact", process_signal="equations")
