@@ -105,7 +105,8 @@ def streams_of(given: Any, present: Tensor, lengths: Sequence[int] | None = None
         EngineError: an answer of another form, or for another number of completions or tokens.
     """
     if isinstance(given, Mapping):
-        return {name: _stream(value, present, lengths) for name, value in given.items()}
+        names = sorted(given, key=lambda name: name != "process")  # as in a file of rollouts
+        return {name: _stream(given[name], present, lengths) for name in names}
     return _stream(given, present, lengths)
 
 

@@ -9,6 +9,8 @@ import pytest
 from datasets import Dataset
 
 import stepcredit as sc
+from stepcredit.credit.metrics import training_metrics
+from stepcredit.data.files import read_rollouts
 from stepcredit.engines.trl_data import with_columns, with_prompts
 from stepcredit.engines.trl_script import main
 from stepcredit.engines.trl_tiny import save_language_model
@@ -168,3 +170,24 @@ def test_a_system_turn_has_the_form_of_the_turn_it_precedes():
     (row,) = with_prompts(Dataset.from_list([{"prompt": parts}]), system="Add.")
     system = {"role": "system", "content": [{"type": "text", "text": "Add."}]}
     assert row["prompt"] == [system, *parts]
+
+
+def test_the_stream_process_goes_before_the_others_as_in_a_file(make_trainer, tmp_path):
+    def whole(completion_ids, **_):
+        return [([len(ids) - 1], [float(ids[-1])]) for ids in completion_ids]
+
+    def halves(completion_ids, **_):
+        ends = [sorted({(len(ids) - 1) // 2, len(ids) - 1}) for ids in completion_ids]
+        return [(each, [float(end) for end in each]) for each in ends]
+
+    weights = {"halves": 1.0, "process": 1.0, "outcome": 1.0, "format": 0.3}
+    trainer = make_trainer(
+        {"max_steps": 1, "steps_per_generation": 1, "per_device_train_batch_size": 8},
+        estimator=sc.PASS(weights=weights, gate=False),
+        process_signal={"halves": halves, "process": whole},
+        rollouts_dir=tmp_path,
+    )
+    trainer.train()
+    rollouts = read_rollouts(tmp_path / "rollouts-000000.jsonl")
+    assert list(trainer.credited.rollouts.streams) == list(rollouts.streams)
+    assert training_metrics(rollouts, trainer.estimator)["steps"] == 1.0
