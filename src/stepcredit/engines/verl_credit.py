@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -245,14 +245,35 @@ def told_streams(batch: QueuedBatch) -> dict[str, Stream]:
 
 def _told(extra: Told, row: int) -> dict[str, Told]:
     """Streams that a row has scores of."""
-    found = dict(extra.get("signals") or {})
+    found = _checked_signals(extra, row)
     own = [name for name in ("step_scores", "token_scores") if _listed(extra.get(name))]
-    if len(own) > 1 or (own and _listed((found.get("process") or {}).get("scores"))):
+    if len(own) > 1 or (own and _listed(found.get("process", {}).get("scores"))):
         raise RolloutError("the stream 'process' is given twice", row=row, field=own[0])
     if own:
         ends = extra.get("step_ends") if own == ["step_scores"] else None
         found["process"] = {"ends": ends, "scores": extra[own[0]]}
     return {name: given for name, given in found.items() if given and _values(given)}
+
+
+def _checked_signals(extra: Told, row: int) -> dict[str, Told]:
+    """Its named streams; refuses what is told of any stream in another form than lists."""
+    named = _fields(extra.get("signals"), "signals", row)
+    found: dict[str, Told] = {
+        name: _fields(given, f"signals.{name}", row) for name, given in named.items()
+    }
+    told = {name: extra.get(name) for name in ("step_ends", "step_scores", "token_scores")}
+    for name, given in found.items():
+        told |= {f"signals.{name}.{key}": value for key, value in given.items()}
+    for name, values in told.items():
+        if not isinstance(values, Iterable | None) or getattr(values, "ndim", 1) != 1:
+            raise RolloutError(f"expected a list, got {values!r}", row=row, field=name)
+    return found
+
+
+def _fields(given: Any, name: str, row: int) -> dict[str, Any]:
+    if not isinstance(given, Mapping | None):
+        raise RolloutError(f"expected names with their values, got {given!r}", row=row, field=name)
+    return dict(given or {})
 
 
 def _stream(name: str, rows: Sequence[Told], batch: QueuedBatch) -> Stream:

@@ -252,6 +252,18 @@ def test_a_method_of_log_probs_reads_the_policys_the_references_and_the_teachers
             "response b7_0_0: step_scores: the stream 'process' is given twice",
         ),
         (
+            {"step_ends": [5], "step_scores": 0.5},
+            "response b7_0_0: step_scores: expected a list, got 0.5",
+        ),
+        (
+            {"signals": {"prm": {"ends": np.array(5), "scores": [0.5]}}},
+            "response b7_0_0: signals.prm.ends: expected a list, got array(5)",
+        ),
+        (
+            {"signals": {"prm": [0.5]}},
+            "response b7_0_0: signals.prm: expected names with their values, got [0.5]",
+        ),
+        (
             {"step_ends": [5], "step_scores": [0.1, 0.2]},
             "response b7_0_0: ends: 1 ends, but 2 scores",
         ),
