@@ -204,6 +204,7 @@ def test_no_name_holds_what_verl_reduces_by() -> None:
     for name in found:
         assert not re.search("min|max|sum", name.lower()), name
     assert safe_name("share/gemini") == "share/gem-ini"
+    assert safe_name("share/Subtotal") == "share/Subt-otal"
 
 
 @every

@@ -81,9 +81,9 @@ def training_metrics(
         filler_gap                      `filler_gap` of steps that are either
         reflection_words                `reflection_words` a response
 
-    Names hold none of min, max and sum, by which verl would pick another reduction than the mean:
-    a stream's name that does is hyphenated (gem-ini). A batch's metrics are those of its rollouts
-    in any order and layout; those of one process's part of a batch are that part's own.
+    Names hold none of min, max, sum and total, by which verl would pick another reduction than the
+    mean: a stream's name that does is hyphenated (gem-ini). A batch's metrics are those of its
+    rollouts in any order and layout; those of one process's part of a batch are that part's own.
 
     Args:
         rollouts: whole groups.
@@ -128,13 +128,13 @@ def training_metrics(
 
 
 def safe_name(name: str) -> str:
-    """A metric's name without min, max and sum in it.
+    """A metric's name without min, max, sum and total in it.
 
     Example:
         >>> safe_name("share/gemini"), safe_name("share/prm")
         ('share/gem-ini', 'share/prm')
     """
-    return re.sub(r"m(?=in|ax)|s(?=um)", r"\g<0>-", name, flags=re.IGNORECASE)
+    return re.sub(r"m(?=in|ax)|s(?=um)|t(?=otal)", r"\g<0>-", name, flags=re.IGNORECASE)
 
 
 def stream_std(estimator: Estimator, rollouts: Rollouts) -> dict[str, float]:
