@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from time import perf_counter
 from typing import Any
 
@@ -80,9 +81,12 @@ def test_newline_tokens_cut_after_tokens_that_end_in_a_blank_line(
 
 TURNS: list[tuple[list[str], list[int], list[str], list[int]]] = [
     (["a", "b", "T", "T", "c"], [1, 1, 0, 0, 1], ["ab", "TT", "c"], [1, 3, 4]),
-    (["T", "a", "", "", "T", "b", ""], [0, 1, 1, 0, 0, 1, 1], ["T", "a", "T", "b"], [0, 3, 4, 6]),
+    (["T", "a", "", "", "T", "b", ""], [0, 1, 1, 0, 0, 1, 1], ["T", "a", "T", "b"], [0, 2, 4, 6]),
     (["a ", "T", "\n", "b"], [1, 0, 0, 1], ["a ", "T\n", "b"], [0, 2, 3]),
-    (["a", "\n", "b", "T"], [1, 0, 1, 0], ["a\n", "b", "T"], [1, 2, 3]),
+    (["a", "T", "\n", " ", "b"], [1, 0, 0, 1, 1], ["a", "T\n", " b"], [0, 2, 4]),
+    (["a", " ", "T", " b"], [1, 0, 0, 1], ["a", " T", " b"], [0, 2, 3]),
+    (["a", "\n", "b", "T"], [1, 0, 1, 0], ["a", "\n", "b", "T"], [0, 1, 2, 3]),
+    (["a", "T", "", ""], [1, 0, 1, 1], ["a", "T", ""], [0, 1, 3]),
     (["a", "b"], [1, 1], ["ab"], [1]),
 ]
 
@@ -91,10 +95,23 @@ TURNS: list[tuple[list[str], list[int], list[str], list[int]]] = [
 def test_turns_are_the_models_and_between_them_the_tools(
     tokens: list[str], mask: list[int], steps: list[str], ends: list[int]
 ) -> None:
-    """What follows a turn and is no text, or space alone, is of the turn."""
+    """To the token, whatever is text or space: no step is of both."""
     row = {"tokens": tokens, "loss_mask": mask}
-    response = RowReader(splitter=splitter("turns", inside="extend")).response(row)
+    response = RowReader(splitter=splitter("turns")).response(row)
     assert (response.step_texts, response.step_ends) == (steps, ends)
+    for last, end in pairwise((-1, *ends)):
+        assert len(set(mask[last + 1 : end + 1])) == 1
+    again = RowReader().response({**row, "step_ends": ends})
+    assert (again.step_texts, again.step_ends) == (steps, ends)
+
+
+def test_steps_of_turns_can_be_split_anew() -> None:
+    """By text, which tells their tokens again."""
+    row = {"tokens": ["a", "T\n", " ", "\n", "b"], "loss_mask": [1, 0, 1, 1, 1]}
+    turns = RowReader(splitter=splitter("turns")).response(row)
+    assert turns.step_ends == [0, 1, 4]
+    anew = splitter("blank-line").split(turns)
+    assert (anew.step_texts, anew.step_ends) == (["aT\n \n", "b"], [3, 4])
 
 
 def test_without_a_mask_all_is_one_turn() -> None:

@@ -142,6 +142,8 @@ class Program(Signal):
         whole = [response.prompt, response.text, response.spans, response.steps]
         return [
             *whole,
+            response.own,
+            response.ends,
             response.token_ids,
             response.prompt_ids,
             repr(sorted(response.facts.items())),

@@ -36,6 +36,8 @@ class Response:
         prompt_ids: the prompt's tokens exactly as the policy saw them, where they are known.
         facts: what else is known of it: the gold answer, supporting facts, the group.
         own: which tokens the policy wrote, one flag a span; the others are a tool's. None: all.
+        ends: index of each step's last token, where tokens and not the text tell it. None: by
+            `steps`.
 
     Raises:
         RolloutError: no tokens, or token ids, flags and spans that differ in number.
@@ -55,6 +57,7 @@ class Response:
     prompt_ids: tuple[int, ...] | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
     own: tuple[bool, ...] | None = None
+    ends: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if not self.spans:
@@ -119,7 +122,8 @@ class Response:
     @property
     def step_ends(self) -> list[int]:
         """Index of each step's last token, as rollouts count them."""
-        return last_tokens(self.text, self.spans, self._split())
+        steps = self._split()
+        return last_tokens(self.text, self.spans, steps) if self.ends is None else list(self.ends)
 
     def _split(self) -> tuple[int, ...]:
         if self.steps is None:

@@ -19,7 +19,7 @@ from stepcredit.signals.offsets import (
     spans_of_text,
 )
 from stepcredit.signals.responses import Response, at
-from stepcredit.signals.splitting import BlankLine, Splitter
+from stepcredit.signals.splitting import BlankLine, Splitter, Turns
 
 LOGPROB_FIELDS = tuple(f"{model}_logprobs" for model in LOGPROBS)
 
@@ -147,6 +147,9 @@ def _ids(row: Mapping[str, Any], field: str) -> tuple[int, ...] | None:
 
 def _with_ends(response: Response, ends: Sequence[int]) -> Response:
     """A response whose steps end with the given tokens, as the row has them."""
+    turns = Turns().split(response)
+    if response.own is not None and turns.step_ends == list(ends):
+        return turns
     stops = [response.spans[end][1] for end in ends[:-1]]
     steps = (*stops, len(response.text))
     if any(left >= right for left, right in pairwise((0, *steps))) and len(steps) > 1:

@@ -6,7 +6,8 @@ cut-off response wrote last is one more step, and an empty response is one empty
 
 A step must also end where a token ends, or it has no last token. Space between two steps may lie in
 either's tokens (`.\n\n` and ` The` are both fine); a token that holds other characters of both is
-refused by name, or the step is made to end with that token (`inside="extend"`).
+refused by name, or the step is made to end with that token (`inside="extend"`). An agent's turns
+are told by tokens alone.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby, pairwise
+from itertools import pairwise
 from typing import Any, ClassVar, TypeVar
 
 from stepcredit.errors import RolloutError
@@ -71,7 +72,7 @@ def with_steps(response: Response, ends: Iterable[int], *, inside: str = "refuse
         RolloutError: an end inside a token, under the response's name.
     """
     kept = list(_kept(response, ends, inside))
-    split = replace(response, steps=(*kept, len(response.text)))
+    split = replace(response, steps=(*kept, len(response.text)), ends=None)
     for step, (before, last) in enumerate(pairwise((-1, *split.step_ends))):
         if last <= before:
             raise at(response, RolloutError, f"step {step} holds no token", field="steps")
@@ -235,6 +236,8 @@ class Turns(Splitter):
 
     It reads which tokens the policy wrote (`Response.own`, a row's `loss_mask`); without that, all
     is one turn. A tool's answer holds no trained token, so its score is left out of the credit.
+    Space is of the turn whose token it is, and a turn of nothing else, or of special tokens, is a
+    step too.
 
     Example:
         >>> spans = ((0, 2), (2, 4), (4, 7), (7, 9))
@@ -244,6 +247,15 @@ class Turns(Splitter):
     """
 
     def ends(self, response: Response) -> Iterable[int]:
+        return (response.spans[token][1] for token in self._last_tokens(response))
+
+    def split(self, response: Response) -> Response:
+        """One response, split where its tokens' writer changes."""
+        *stops, _ = self.ends(response)
+        ends = tuple(self._last_tokens(response))
+        return replace(response, steps=(*stops, len(response.text)), ends=ends)
+
+    def _last_tokens(self, response: Response) -> Iterator[int]:
         own = response.own or (True,) * response.num_tokens
-        runs = groupby(zip(own, response.spans, strict=True), key=lambda token: token[0])
-        return (list(run)[-1][1][1] for _, run in runs)
+        yield from (token for token, (one, next_) in enumerate(pairwise(own)) if one != next_)
+        yield len(own) - 1

@@ -83,8 +83,9 @@ def test_a_signal_reads_the_data_sets_row_the_ids_and_which_tokens_are_the_polic
     assert one.facts == known
 
 
-def test_an_agents_turns_are_steps_and_what_its_tools_wrote_is_none():
-    said, masks = ["12=345"], [[1, 1, 0, 0, 1, 1]]
+@pytest.mark.parametrize("text", ["12=345", "12=3\n5", "12=\n45"])
+def test_an_agents_turns_are_steps_and_what_its_tools_wrote_is_none(text):
+    said, masks = [text], [[1, 1, 0, 0, 1, 1]]
     credit = credit_of(queued(said, masks), process_signal="equations", splitter="turns")
     found = credit.rollouts.streams["process"]
     assert (found.ends.tolist(), credit.rollouts.lengths.tolist()) == ([1, 3], [4])
