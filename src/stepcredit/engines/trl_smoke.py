@@ -132,8 +132,8 @@ def _tiny_signal(
 ) -> tuple[str, dict[str, Any]]:
     """A signal that asks tiny models by the same protocol; a served one is run here."""
     if name == "judge":
-        reason = "no tiny model can be asked for verdicts: leave the signal out to try the rest"
-        raise SettingError(reason, field=key)
+        reason = "judge: --smoke has no tiny model that gives verdicts; try the rest without it, by"
+        raise SettingError(f"{reason} --process_signal none", field=key)
     local = LOCAL.get(name, name)
     kind: Any = SIGNALS.named(local)
     known = [each.name for each in fields(kind)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -383,5 +384,9 @@ def test_smoke_refuses_what_no_tiny_model_can_answer(folder, capfd):
     fields = '{"url": "http://localhost:1", "model": "big"}'
     flags = ("--process_signal", "judge", "--process_signal_fields", fields)
     assert run(folder, *flags, "--smoke") == 2
-    line = "no tiny model can be asked for verdicts: leave the signal out to try the rest"
-    assert capfd.readouterr().err.strip().endswith(f"\nprocess_signal: {line}")
+    line = "judge: --smoke has no tiny model that gives verdicts; try the rest without it, by"
+    last = capfd.readouterr().err.strip().splitlines()[-1]
+    assert last == f"process_signal: {line} --process_signal none"
+    assert run(folder, "--process_signal", "none", "--smoke") == 0
+    last = capfd.readouterr().out.splitlines()[-1]
+    assert re.fullmatch(r"smoke: [1-9]\d* of \d+ responses had a nonzero advantage", last)
