@@ -33,7 +33,13 @@ from stepcredit.engines.trl_responses import Asked, SampledBatch, prompt_ids_of
 from stepcredit.engines.trl_resume import ResumingGRPOTrainer, check_saving
 from stepcredit.engines.trl_rollouts import Credited, rewards_of, write_generation
 from stepcredit.engines.trl_shown import card_of, reward_figures
-from stepcredit.engines.trl_signals import Given, check_sources, logprobs_of, process_of
+from stepcredit.engines.trl_signals import (
+    Given,
+    check_sources,
+    check_weights,
+    logprobs_of,
+    process_of,
+)
 from stepcredit.engines.trl_texts import decoded, step_ends_of, token_texts, truncated_rows
 from stepcredit.errors import EngineError
 from stepcredit.signals.splitting import Splitter, Turns, splitter
@@ -141,11 +147,15 @@ class StepCreditGRPOTrainer(ResumingGRPOTrainer):
             if name is not None and name not in self.reward_func_names:
                 names = ", ".join(self.reward_func_names)
                 raise EngineError(f"no reward function {name!r}, there are: {names}", field=setting)
+        if isinstance(self.format_gate, int | float) and self.format_reward is None:
+            reason = f"{self.format_gate:g} is a threshold of the format reward: name format_reward"
+            raise EngineError(reason, field="format_gate")
         check_models(self, self._models)
         check_loss(self)
 
     def _set_credit(self, chosen: dict[str, Any]) -> None:
         check_sources(chosen["process_signal"], chosen["logprobs"])
+        check_weights(chosen["estimator"], chosen["process_signal"])
         self.estimator: sc.Estimator = chosen["estimator"]
         self.process_signal: Given = chosen["process_signal"]
         self.logprobs: Given = chosen["logprobs"]

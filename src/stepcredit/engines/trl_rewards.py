@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -54,7 +55,12 @@ class NamedReward:
         picked = {name: _picked(value, known, count) for name, value in columns.items()}
         asked: dict[str, Any] = {"prompts": prompts, "completions": completions}
         asked = {name: [value[i] for i in known] for name, value in asked.items()}
-        for row, value in zip(known, self.function(**asked, **picked), strict=True):
+        given: Any = self.function(**asked, **picked)
+        values = list(asyncio.run(given) if asyncio.iscoroutine(given) else given)
+        if len(values) != len(known):
+            reason = f"gave {len(values)} rewards for {len(known)} completions"
+            raise SettingError(reason, field=f"rewards.{self.__name__}")
+        for row, value in zip(known, values, strict=True):
             found[row] = value
         return found
 

@@ -107,6 +107,9 @@ def built(recipe: Recipe) -> StepCreditGRPOTrainer:
         raise SettingError('needed, such as {"accuracy": "maths"}', field="rewards")
     tag_format(training, functions)
     tokenizer = _tokenizer(model, training)
+    if arguments.chat and tokenizer.chat_template is None:
+        reason = f"{model.model_name_or_path} has no chat template: set it to false, for texts"
+        raise SettingError(reason, field="chat")
     rows = _rows(recipe, tokenizer, "train")
     check_rows(training, len(rows), "dataset_name")
     check_facts(functions, rows)

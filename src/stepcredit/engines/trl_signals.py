@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 import stepcredit as sc
+from stepcredit.credit.streams import canonical_weights
 from stepcredit.data.inputs import LOGPROBS
 from stepcredit.data.streams import Stream
 from stepcredit.engines.streams import trained_steps, trained_tokens
@@ -41,6 +42,24 @@ def check_sources(process_signal: Given, logprobs: Given) -> None:
         if isinstance(source, Signal) and source.grain != "tokens":
             reason = "scores steps, but log-probs are one a token"
             raise EngineError(reason, field=f"logprobs.{name}")
+
+
+def check_weights(estimator: sc.Estimator, process_signal: Given) -> None:
+    """Refuse a signal that a method of weighted streams would ask and then leave out.
+
+    Raises:
+        EngineError: names the stream.
+    """
+    usual = getattr(type(estimator), "weights", None)
+    if usual is None or not isinstance(process_signal, Signal | Mapping):
+        return
+    if "process" not in canonical_weights(usual):  # a baseline of outcomes alone, such as GDPO
+        return
+    weights = canonical_weights(estimator.weights)  # type: ignore[attr-defined]
+    for name in process_signal if isinstance(process_signal, Mapping) else ["process"]:
+        if name not in weights:
+            reason = f"the stream {name!r} has no weight, there are: {', '.join(weights)}"
+            raise EngineError(f"{reason}; give it one", field="estimator_fields.weights")
 
 
 def process_of(given: Given, asked: Asked, present: Tensor) -> Any:

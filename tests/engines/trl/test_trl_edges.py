@@ -12,9 +12,12 @@ import stepcredit as sc
 from stepcredit.credit.metrics import training_metrics
 from stepcredit.data.files import read_rollouts
 from stepcredit.engines.trl_data import with_columns, with_prompts
+from stepcredit.engines.trl_rewards import NamedReward
 from stepcredit.engines.trl_script import main
+from stepcredit.engines.trl_signals import check_weights
 from stepcredit.engines.trl_tiny import save_language_model
 from stepcredit.errors import EngineError, SettingError
+from stepcredit.signals import signal
 
 ROWS = [{"prompt": f"{n} + 1 =", "answer": str(n + 1)} for n in range(1, 7)]
 TURNS = [{"role": "user", "content": "1 + 1 ="}]
@@ -115,6 +118,11 @@ def recipe(tmp_path):
         ({"reward_weights": [1.0]}, "reward_weights: [1.0] has no effect: the estimator weighs the "
          "streams; set its weights instead"),
         ({"reward_fields": {"right": "last"}}, "reward_fields.right: expected fields, got 'last'"),
+        ({"format_gate": 0.5}, "format_gate: 0.5 is a threshold of the format reward: name "
+         "format_reward"),
+        ({"process_signal": "arithmetic", "estimator_fields": {"weights": {"prm": 1.0}}},
+         "estimator_fields.weights: the stream 'process' has no weight, there are: prm; give it "
+         "one"),
         ({"resume_from_checkpoint": True}, "resume_from_checkpoint: no checkpoint in {}/out"),
     ],
 )  # fmt: skip
@@ -191,3 +199,31 @@ def test_the_stream_process_goes_before_the_others_as_in_a_file(make_trainer, tm
     rollouts = read_rollouts(tmp_path / "rollouts-000000.jsonl")
     assert list(trainer.credited.rollouts.streams) == list(rollouts.streams)
     assert training_metrics(rollouts, trainer.estimator)["steps"] == 1.0
+
+
+def test_a_policy_without_a_chat_template_is_told(recipe, tmp_path, capfd):
+    path = recipe()
+    (tmp_path / "policy/chat_template.jinja").unlink()
+    assert main(["--config", path]) == 2
+    line = f"chat: {tmp_path}/policy has no chat template: set it to false, for texts"
+    assert capfd.readouterr().err.strip().splitlines()[-1] == line
+    assert main(["--config", path, "--chat", "false"]) == 0
+
+
+async def later(completions, **_):
+    return [float(len(completion)) for completion in completions]
+
+
+def test_a_reward_may_be_a_coroutine_and_must_fit():
+    asked = {"prompts": ["?"] * 3, "completions": ["a", "bc", ""]}
+    assert NamedReward("late", later)(**asked) == [1.0, 2.0, 0.0]
+    with pytest.raises(SettingError) as fault:
+        NamedReward("one", lambda **_: [1.0])(**asked)
+    assert str(fault.value) == "rewards.one: gave 1 rewards for 3 completions"
+
+
+def test_a_baseline_of_outcomes_takes_the_recipe_with_its_signal():
+    for method in ("gdpo", "grpo", "pass"):
+        check_weights(sc.estimator(method), signal("arithmetic"))
+    with pytest.raises(EngineError, match=r"^estimator_fields.weights: the stream 'b' has no"):
+        check_weights(sc.PASS(), {"process": signal("arithmetic"), "b": signal("arithmetic")})
