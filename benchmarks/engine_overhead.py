@@ -31,7 +31,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, PrinterCallback
 from trl import GRPOConfig, GRPOTrainer
 
-from stepcredit.engines import trl
+from stepcredit.engines.trl import trainer as trl
 from stepcredit.signals.programs import Program
 
 VOCABULARY, PARAGRAPH = 49152, 40

@@ -16,7 +16,7 @@ from typing import Any
 
 from datasets import Dataset
 
-from stepcredit.engines.trl_data import load_rows
+from stepcredit.engines.trl.data import load_rows
 from stepcredit.errors import SettingError
 from stepcredit.requires import require
 from stepcredit.rewards import last_box

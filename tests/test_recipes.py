@@ -16,9 +16,9 @@ pytest.importorskip("trl")
 from accelerate.commands.config.config_args import load_config_from_file
 from trl.scripts.sft import make_parser
 
-from stepcredit.engines.trl_data import load_rows
-from stepcredit.engines.trl_recipe import RecipeParser, read_recipe
-from stepcredit.engines.trl_script import main
+from stepcredit.engines.trl.data import load_rows
+from stepcredit.engines.trl.recipe import RecipeParser, read_recipe
+from stepcredit.engines.trl.script import main
 
 FOLDER = Path(__file__).resolve().parents[1] / "recipes"
 RECIPES = sorted(

@@ -57,7 +57,7 @@ def trl_completions(
 ) -> None:
     """What TRL logs with log_completions=True."""
     from stepcredit.engines.logs import Columns
-    from stepcredit.engines.trl_logs import trl_completions as rows_of
+    from stepcredit.engines.trl.logs import trl_completions as rows_of
 
     columns = Columns(outcome, format, group_size)
     _write(source, output, rows_of(source, columns, _loaded(tokenizer)))
@@ -75,7 +75,7 @@ def verl_rollouts(
 ) -> None:
     """What verl writes into trainer.rollout_data_dir."""
     from stepcredit.engines.logs import Columns
-    from stepcredit.engines.verl_logs import verl_rollouts as rows_of
+    from stepcredit.engines.verl.logs import verl_rollouts as rows_of
 
     columns = Columns(outcome, format, group_size)
     _write(source, output, rows_of(source, columns, _loaded(tokenizer)))

@@ -1,1 +1,1 @@
-"""One file a trainer: all knowledge of that trainer, and nothing else."""
+"""One package a trainer: all knowledge of it, and nothing else. What they share lies beside."""

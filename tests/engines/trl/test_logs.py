@@ -19,8 +19,8 @@ from typer.testing import CliRunner
 import stepcredit as sc
 from stepcredit.cli import app
 from stepcredit.engines.logs import Columns
-from stepcredit.engines.trl_logs import trl_completions
-from stepcredit.engines.verl_logs import verl_rollouts
+from stepcredit.engines.trl.logs import trl_completions
+from stepcredit.engines.verl.logs import verl_rollouts
 from stepcredit.errors import FileError, RowError, SettingError
 from stepcredit.lab.model import build_model
 

@@ -26,7 +26,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import LlamaConfig, LlamaForCausalLM
 
 import stepcredit as sc
-from stepcredit.engines.verl import PPOTrainerSync, StepCreditPPOTrainer
+from stepcredit.engines.verl.trainer import PPOTrainerSync, StepCreditPPOTrainer
 from stepcredit.errors import EngineError
 
 pytestmark = pytest.mark.timeout(150, method="thread")  # what waits for Ray hears no signal
@@ -297,7 +297,7 @@ def test_the_plugin_is_in_every_worker_of_the_reward_loop(loops):
         return [manager.__module__, manager.__name__, "stepcredit" in TRAINER_REGISTRY]
 
     calls = [w.__ray_call__.remote(names) for w in loops.rewards.reward_loop_workers]
-    found = ["stepcredit.engines.verl_rewards", "StepCreditRewardManager", True]
+    found = ["stepcredit.engines.verl.rewards", "StepCreditRewardManager", True]
     assert ray.get(calls, timeout=60) == [found, found]
 
 

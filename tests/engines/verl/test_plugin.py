@@ -9,8 +9,8 @@ import pytest
 
 pytest.importorskip("verl", reason="needs verl, in an environment of its own")
 
-from stepcredit.engines import verl_plugin
-from stepcredit.engines.verl import StepCreditPPOTrainer, register
+from stepcredit.engines.verl import plugin
+from stepcredit.engines.verl.trainer import StepCreditPPOTrainer, register
 from stepcredit.errors import EngineError
 
 
@@ -38,9 +38,9 @@ def test_importing_verl_registers_all_three_when_each_is_loaded():
         "print(get_trainer_cls('stepcredit').__name__)",
     )
     assert found == [
-        "['stepcredit.engines', 'stepcredit.engines.verl_plugin']",
+        "['stepcredit.engines', 'stepcredit.engines.verl', 'stepcredit.engines.verl.plugin']",
         "{'method': 'grpo'}",
-        "stepcredit.engines.verl_rewards",
+        "stepcredit.engines.verl.rewards",
         "StepCreditPPOTrainer",
     ]
 
@@ -49,7 +49,7 @@ def test_importing_ours_first_registers_the_same_class():
     found = printed(
         "import sys",
         "sys.stderr = sys.stdout  # where a part that fails is told of",
-        "from stepcredit.engines.verl import StepCreditPPOTrainer",
+        "from stepcredit.engines.verl.trainer import StepCreditPPOTrainer",
         "from verl.trainer.ppo.v1 import get_trainer_cls",
         "print(get_trainer_cls('stepcredit') is StepCreditPPOTrainer)",
     )
@@ -68,8 +68,8 @@ def test_verls_own_modules_keep_their_loader_and_source():
 
 def test_a_part_that_fails_is_told_of_and_stops_nothing(monkeypatch, caplog):
     parts = {"verl.trainer.ppo.v1": ("stepcredit.engines.no_such_module", None)}
-    monkeypatch.setattr(verl_plugin, "PARTS", parts)
-    verl_plugin.registered("verl.trainer.ppo.v1")
+    monkeypatch.setattr(plugin, "PARTS", parts)
+    plugin.registered("verl.trainer.ppo.v1")
     assert caplog.messages == [
         "stepcredit can't be used in verl: stepcredit.engines.no_such_module: "
         "ModuleNotFoundError: No module named 'stepcredit.engines.no_such_module'"

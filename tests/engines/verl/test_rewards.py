@@ -23,10 +23,10 @@ from verl.experimental.reward_loop.reward_manager import get_reward_manager_cls
 from verl.trainer.ppo.metric_utils import process_validation_metrics
 from verl.trainer.ppo.reward import resolve_reward_manager_cls
 
-from stepcredit.engines.verl_batch import QueuedBatch
-from stepcredit.engines.verl_credit import Credit
-from stepcredit.engines.verl_rewards import StepCreditRewardManager
-from stepcredit.engines.verl_settings import VerlSettings
+from stepcredit.engines.verl.batch import QueuedBatch
+from stepcredit.engines.verl.credit import Credit
+from stepcredit.engines.verl.rewards import StepCreditRewardManager
+from stepcredit.engines.verl.settings import VerlSettings
 from stepcredit.errors import EngineError
 
 SERVED = Path(__file__).resolve().parents[2] / "signals" / "served"
@@ -139,7 +139,7 @@ def test_it_is_found_by_name_and_by_module():
     given = OmegaConf.create({"reward": {"reward_manager": manager}})
     assert resolve_reward_manager_cls(given) is StepCreditRewardManager
     assert get_reward_manager_cls("stepcredit") is StepCreditRewardManager
-    module = {"path": "pkg://stepcredit.engines.verl_rewards"}
+    module = {"path": "pkg://stepcredit.engines.verl.rewards"}
     by_path = {"source": "importlib", "name": "StepCreditRewardManager", "module": module}
     given = OmegaConf.create({"reward": {"reward_manager": by_path}})
     assert resolve_reward_manager_cls(given) is StepCreditRewardManager

@@ -14,7 +14,7 @@ import torch
 import stepcredit as sc
 from stepcredit.data.files import read_rows
 from stepcredit.data.streams import Stream
-from stepcredit.engines.trl_processes import Share, joined
+from stepcredit.engines.trl.processes import Share, joined
 from stepcredit.errors import EngineError
 
 SCRIPT = Path(__file__).with_name("two_processes.py")

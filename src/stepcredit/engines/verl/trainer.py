@@ -1,8 +1,8 @@
 """verl: its synchronous V1 trainer with one advantage a token, from any estimator of stepcredit.
 
-All knowledge of verl is here and in the modules `verl_*`. The hook, as read in verl 0.9:
+All knowledge of verl is here and in the modules beside this one. The hook, as read in verl 0.9:
 `_compute_advantage` has the engine's own advantage computed and written to the queue, then writes
-the estimator's over it, by key; verl's losses multiply them in token by token. `verl_plugin` has
+the estimator's over it, by key; verl's losses multiply them in token by token. `plugin` has
 verl load this when its trainers are.
 """
 
@@ -23,8 +23,8 @@ try:
 except ImportError as error:
     raise MissingExtra("needs the extra: pip install 'stepcredit[verl]'", field="verl") from error
 
-from stepcredit.engines.verl_batch import FIELDS, QueuedBatch, rows_of
-from stepcredit.engines.verl_checks import (
+from stepcredit.engines.verl.batch import FIELDS, QueuedBatch, rows_of
+from stepcredit.engines.verl.checks import (
     MANAGER,
     check_hooks,
     check_loss,
@@ -32,9 +32,9 @@ from stepcredit.engines.verl_checks import (
     is_default_manager,
     uses_engine,
 )
-from stepcredit.engines.verl_credit import Credit
-from stepcredit.engines.verl_rows import ERROR, TRAINING
-from stepcredit.engines.verl_settings import VerlSettings
+from stepcredit.engines.verl.credit import Credit
+from stepcredit.engines.verl.rows import ERROR, TRAINING
+from stepcredit.engines.verl.settings import VerlSettings
 
 MODE = "stepcredit"
 

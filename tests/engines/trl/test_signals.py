@@ -9,8 +9,8 @@ from tests.signals.tiny_models import save
 from torch.nn.utils.rnn import pad_sequence
 
 import stepcredit as sc
-from stepcredit.engines.trl_responses import SampledBatch
-from stepcredit.engines.trl_signals import check_sources, streams_of
+from stepcredit.engines.trl.responses import SampledBatch
+from stepcredit.engines.trl.signals import check_sources, streams_of
 from stepcredit.errors import EngineError, RolloutError
 from stepcredit.lab.model import ModelSettings, build_model
 from stepcredit.signals import Newline, Regex, signal

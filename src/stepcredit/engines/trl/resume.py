@@ -17,7 +17,7 @@ from torch.utils.data import Sampler
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from trl.trainer.grpo_trainer import GRPOTrainer
 
-from stepcredit.engines.trl_checks import check_rows
+from stepcredit.engines.trl.checks import check_rows
 from stepcredit.errors import EngineError
 
 STATE = "stepcredit_state.pt"

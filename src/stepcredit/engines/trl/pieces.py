@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from stepcredit.engines.trl_rewards import reward_functions
+from stepcredit.engines.trl.rewards import reward_functions
 from stepcredit.rewards.adapters import TRLReward
 
 SUMS = [(left, total - left) for total in (7, 9) for left in range(2, 6)]

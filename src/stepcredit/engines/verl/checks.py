@@ -12,8 +12,8 @@ import verl
 from packaging.version import Version
 
 import stepcredit as sc
-from stepcredit.engines.verl_credit import with_engine
-from stepcredit.engines.verl_settings import ENGINE, PLACE, VerlSettings, logprobs_read
+from stepcredit.engines.verl.credit import with_engine
+from stepcredit.engines.verl.settings import ENGINE, PLACE, VerlSettings, logprobs_read
 from stepcredit.errors import EngineError, StepCreditError
 from stepcredit.signals.ratios import log_ratios, sides_in_rows
 
@@ -189,7 +189,7 @@ def _is_manager(config: Any) -> bool:
     """Whether the reward loop will run our manager, or a subclass of it."""
     from verl.trainer.ppo.reward import resolve_reward_manager_cls
 
-    from stepcredit.engines.verl_rewards import StepCreditRewardManager
+    from stepcredit.engines.verl.rewards import StepCreditRewardManager
 
     if is_default_manager(config):
         return True  # the trainer puts ours in its place

@@ -20,8 +20,8 @@ from stepcredit.data.inputs import told_length
 from stepcredit.data.streams import Stream
 from stepcredit.engines.streams import trained_steps, trained_tokens
 from stepcredit.engines.texts import decoded
-from stepcredit.engines.verl_batch import QueuedBatch, placed
-from stepcredit.engines.verl_settings import ENGINE, PLACE, VerlSettings, logprobs_read
+from stepcredit.engines.verl.batch import QueuedBatch, placed
+from stepcredit.engines.verl.settings import ENGINE, PLACE, VerlSettings, logprobs_read
 from stepcredit.errors import EngineError, MethodError, RolloutError
 from stepcredit.signals.responses import Response
 

@@ -18,8 +18,8 @@ from typing import Any
 from verl.experimental.reward_loop.reward_manager import register
 from verl.experimental.reward_loop.reward_manager.naive import NaiveRewardManager
 
-from stepcredit.engines.verl_gathering import Gathering
-from stepcredit.engines.verl_rows import (
+from stepcredit.engines.verl.gathering import Gathering
+from stepcredit.engines.verl.rows import (
     ERROR,
     RewardedRow,
     graded,
@@ -28,7 +28,7 @@ from stepcredit.engines.verl_rows import (
     shared,
     told,
 )
-from stepcredit.engines.verl_settings import PLACE, VerlSettings
+from stepcredit.engines.verl.settings import PLACE, VerlSettings
 from stepcredit.errors import EngineError, StepCreditError
 from stepcredit.signals.responses import Response
 
@@ -63,7 +63,7 @@ class StepCreditRewardManager(NaiveRewardManager):
         # `trainer.v1.trainer_mode=stepcredit` sets it; by hand, one of
         reward.reward_manager.name=stepcredit
         reward.reward_manager.source=importlib reward.reward_manager.name=StepCreditRewardManager
-            reward.reward_manager.module.path=pkg://stepcredit.engines.verl_rewards
+            reward.reward_manager.module.path=pkg://stepcredit.engines.verl.rewards
 
     Source: verl 0.9.1, experimental/reward_loop/reward_manager/naive.py. Differs: the extras.
     """

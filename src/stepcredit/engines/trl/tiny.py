@@ -20,7 +20,7 @@ from transformers import (
     Qwen2ForTokenClassification,
 )
 
-from stepcredit.engines.trl_pieces import SUMS, Pieces
+from stepcredit.engines.trl.pieces import SUMS, Pieces
 from stepcredit.signals.prm.loading import PUBLISHED
 from stepcredit.signals.prm.protocol import built
 

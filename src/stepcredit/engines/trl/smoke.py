@@ -10,9 +10,9 @@ from typing import Any
 from accelerate.utils import gather_object
 from transformers import TrainerCallback
 
-from stepcredit.engines.trl_pieces import Pieces, pieces_of
-from stepcredit.engines.trl_recipe import mapping_of
-from stepcredit.engines.trl_tiny import ROWS, save_language_model, save_reward_model, save_rows
+from stepcredit.engines.trl.pieces import Pieces, pieces_of
+from stepcredit.engines.trl.recipe import mapping_of
+from stepcredit.engines.trl.tiny import ROWS, save_language_model, save_reward_model, save_rows
 from stepcredit.errors import SettingError
 from stepcredit.signals.registry import SIGNALS
 

@@ -16,7 +16,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 import stepcredit as sc
-from stepcredit.engines.verl_settings import PLACE, VerlSettings
+from stepcredit.engines.verl.settings import PLACE, VerlSettings
 from stepcredit.errors import EngineError
 
 OUTCOME_METHODS = ("grpo", "dr-grpo", "rloo", "gdpo")

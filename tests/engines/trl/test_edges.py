@@ -11,11 +11,11 @@ from datasets import Dataset
 import stepcredit as sc
 from stepcredit.credit.metrics import training_metrics
 from stepcredit.data.files import read_rollouts
-from stepcredit.engines.trl_data import with_columns, with_prompts
-from stepcredit.engines.trl_rewards import NamedReward
-from stepcredit.engines.trl_script import main
-from stepcredit.engines.trl_signals import check_weights
-from stepcredit.engines.trl_tiny import save_language_model
+from stepcredit.engines.trl.data import with_columns, with_prompts
+from stepcredit.engines.trl.rewards import NamedReward
+from stepcredit.engines.trl.script import main
+from stepcredit.engines.trl.signals import check_weights
+from stepcredit.engines.trl.tiny import save_language_model
 from stepcredit.errors import EngineError, SettingError
 from stepcredit.signals import signal
 

@@ -18,7 +18,7 @@ from transformers import PrinterCallback
 import stepcredit as sc
 from stepcredit.data.files import read_rollouts, read_rows
 from stepcredit.engines.trl import StepCreditGRPOTrainer
-from stepcredit.engines.trl_config import StepCreditConfig
+from stepcredit.engines.trl.config import StepCreditConfig
 from stepcredit.signals import BlankLine
 from stepcredit.signals.programs import Program
 

@@ -9,7 +9,7 @@ import pytest
 import trl
 from trl import GRPOTrainer
 
-from stepcredit.engines.trl_checks import check_hooks, check_settings
+from stepcredit.engines.trl.checks import check_hooks, check_settings
 from stepcredit.errors import EngineError, MissingExtra
 
 
@@ -129,8 +129,8 @@ def test_an_unknown_reward_name_is_refused(make_trainer):
 
 
 def test_without_trl_the_extra_is_named(monkeypatch):
-    monkeypatch.delitem(sys.modules, "stepcredit.engines.trl", raising=False)
+    monkeypatch.delitem(sys.modules, "stepcredit.engines.trl.trainer", raising=False)
     monkeypatch.setitem(sys.modules, "trl.trainer.grpo_trainer", None)
     with pytest.raises(MissingExtra) as refused:
-        importlib.import_module("stepcredit.engines.trl")
+        importlib.import_module("stepcredit.engines.trl.trainer")
     assert str(refused.value) == "trl: needs the extra: pip install 'stepcredit[train]'"

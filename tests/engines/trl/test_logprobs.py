@@ -9,8 +9,8 @@ import torch
 from trl import GRPOConfig, TrlParser
 
 import stepcredit as sc
-from stepcredit.engines.trl_config import StepCreditConfig
-from stepcredit.engines.trl_logprobs import needed_models
+from stepcredit.engines.trl.config import StepCreditConfig
+from stepcredit.engines.trl.logprobs import needed_models
 from stepcredit.errors import EngineError
 from stepcredit.lab.model import ModelSettings, build_model
 from stepcredit.signals import Cached, signal

@@ -11,9 +11,9 @@ from torch import Tensor
 import stepcredit as sc
 from stepcredit.credit.chunks import chunker, reads_text, steps
 from stepcredit.data.streams import Stream
-from stepcredit.engines.trl_processes import Streams
-from stepcredit.engines.trl_responses import Asked
-from stepcredit.engines.trl_signals import streams_of
+from stepcredit.engines.trl.processes import Streams
+from stepcredit.engines.trl.responses import Asked
+from stepcredit.engines.trl.signals import streams_of
 from stepcredit.signals.splitting import Turns
 
 

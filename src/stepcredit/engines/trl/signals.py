@@ -13,7 +13,7 @@ from stepcredit.credit.streams import canonical_weights
 from stepcredit.data.inputs import LOGPROBS
 from stepcredit.data.streams import Stream
 from stepcredit.engines.streams import trained_steps, trained_tokens
-from stepcredit.engines.trl_responses import Asked
+from stepcredit.engines.trl.responses import Asked
 from stepcredit.errors import EngineError
 from stepcredit.signals.signal import Signal
 

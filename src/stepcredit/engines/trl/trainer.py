@@ -1,6 +1,6 @@
 """TRL: `GRPOTrainer` with one advantage a token, from any estimator of stepcredit.
 
-All knowledge of TRL is here and in the modules `trl_*`. The hooks, as read in TRL 1.16:
+All knowledge of TRL is here and in the modules beside this one. The hooks, as read in TRL 1.16:
 `_calculate_rewards` keeps what each reward function gave, `_generate_and_score_completions`
 replaces the (B,) advantages by (B, T), and `_compute_loss`, TRL's own, multiplies them in token by
 token.
@@ -25,22 +25,22 @@ except ImportError as error:  # pragma: no cover - needs an environment without 
 
 import stepcredit as sc
 from stepcredit.credit.metrics import training_metrics
-from stepcredit.engines.trl_checks import check_finite, check_hooks, check_loss, check_settings
-from stepcredit.engines.trl_config import SPLITTER, SPLITTER_FIELDS, credit_settings
-from stepcredit.engines.trl_logprobs import check_models, needed_models, policy_logprobs, rows_of
-from stepcredit.engines.trl_processes import Share, gathered
-from stepcredit.engines.trl_responses import Asked, SampledBatch, prompt_ids_of
-from stepcredit.engines.trl_resume import ResumingGRPOTrainer, check_saving
-from stepcredit.engines.trl_rollouts import Credited, rewards_of, write_generation
-from stepcredit.engines.trl_shown import card_of, reward_figures
-from stepcredit.engines.trl_signals import (
+from stepcredit.engines.trl.checks import check_finite, check_hooks, check_loss, check_settings
+from stepcredit.engines.trl.config import SPLITTER, SPLITTER_FIELDS, credit_settings
+from stepcredit.engines.trl.logprobs import check_models, needed_models, policy_logprobs, rows_of
+from stepcredit.engines.trl.processes import Share, gathered
+from stepcredit.engines.trl.responses import Asked, SampledBatch, prompt_ids_of
+from stepcredit.engines.trl.resume import ResumingGRPOTrainer, check_saving
+from stepcredit.engines.trl.rollouts import Credited, rewards_of, write_generation
+from stepcredit.engines.trl.shown import card_of, reward_figures
+from stepcredit.engines.trl.signals import (
     Given,
     check_sources,
     check_weights,
     logprobs_of,
     process_of,
 )
-from stepcredit.engines.trl_texts import decoded, step_ends_of, token_texts, truncated_rows
+from stepcredit.engines.trl.texts import decoded, step_ends_of, token_texts, truncated_rows
 from stepcredit.errors import EngineError
 from stepcredit.signals.splitting import Splitter, Turns, splitter
 
@@ -367,11 +367,3 @@ def present_mask(output: Mapping[str, Tensor], completion_ids: list[list[int]]) 
 
 def _known(column: Tensor) -> list[float | None]:
     return [None if value != value else value for value in column.double().tolist()]
-
-
-if __name__ == "__main__":
-    import sys
-
-    from stepcredit.engines.trl_script import main
-
-    sys.exit(main())

@@ -14,18 +14,18 @@ from datasets import Dataset, DatasetDict
 from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
-from stepcredit.engines.trl_data import (
+from stepcredit.engines.trl.data import (
     load_rows,
     prompt_length,
     with_columns,
     with_prompts,
     within_length,
 )
-from stepcredit.engines.trl_recipe import RecipeParser, help_text, read_recipe
-from stepcredit.engines.trl_rewards import NamedReward, check_facts, reward_functions
-from stepcredit.engines.trl_script import checkpoint_of, main, tag_format
-from stepcredit.engines.trl_smoke import smoked
-from stepcredit.engines.trl_tiny import save_language_model, save_reward_model
+from stepcredit.engines.trl.recipe import RecipeParser, help_text, read_recipe
+from stepcredit.engines.trl.rewards import NamedReward, check_facts, reward_functions
+from stepcredit.engines.trl.script import checkpoint_of, main, tag_format
+from stepcredit.engines.trl.smoke import smoked
+from stepcredit.engines.trl.tiny import save_language_model, save_reward_model
 from stepcredit.errors import SettingError
 from stepcredit.rewards import TRLReward
 from stepcredit.signals import Response, signal, splitter

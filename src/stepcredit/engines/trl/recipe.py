@@ -15,7 +15,7 @@ from typing import Any, NoReturn, get_args, get_type_hints
 import yaml
 from trl import GRPOConfig, ModelConfig, TrlParser
 
-from stepcredit.engines.trl_config import StepCreditConfig
+from stepcredit.engines.trl.config import StepCreditConfig
 from stepcredit.errors import SettingError
 from stepcredit.settings.registry import hint
 

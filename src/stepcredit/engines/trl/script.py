@@ -15,18 +15,18 @@ from transformers import AutoTokenizer
 from transformers.trainer_utils import get_last_checkpoint
 from trl import ModelConfig, get_peft_config, get_quantization_config
 
-from stepcredit.engines.trl import StepCreditGRPOTrainer
-from stepcredit.engines.trl_checks import check_rows
-from stepcredit.engines.trl_data import load_rows, with_columns, with_prompts, within_length
-from stepcredit.engines.trl_recipe import (
+from stepcredit.engines.trl.checks import check_rows
+from stepcredit.engines.trl.data import load_rows, with_columns, with_prompts, within_length
+from stepcredit.engines.trl.recipe import (
     Recipe,
     RecipeParser,
     help_text,
     mapping_of,
     read_recipe,
 )
-from stepcredit.engines.trl_rewards import NamedReward, check_facts, reward_functions
-from stepcredit.engines.trl_smoke import CreditCount, smoked
+from stepcredit.engines.trl.rewards import NamedReward, check_facts, reward_functions
+from stepcredit.engines.trl.smoke import CreditCount, smoked
+from stepcredit.engines.trl.trainer import StepCreditGRPOTrainer
 from stepcredit.errors import SettingError, StepCreditError
 
 REFUSED, FAILED = 2, 1

@@ -17,7 +17,7 @@ from stepcredit.data.streams import Stream
 from stepcredit.data.writing import write_rollouts
 from stepcredit.engines.logs import carried
 from stepcredit.engines.texts import question_of
-from stepcredit.engines.trl_responses import Asked
+from stepcredit.engines.trl.responses import Asked
 from stepcredit.errors import EngineError
 
 Row = dict[str, Any]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from stepcredit.engines.trl_pieces import SUMS, pieces_of
-from stepcredit.engines.trl_tiny import tokenizer
+from stepcredit.engines.trl.pieces import SUMS, pieces_of
+from stepcredit.engines.trl.tiny import tokenizer
 from stepcredit.rewards import reward
 from stepcredit.signals import Response, splitter
 

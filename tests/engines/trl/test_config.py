@@ -9,7 +9,7 @@ import pytest
 from trl import GRPOConfig, TrlParser
 
 import stepcredit as sc
-from stepcredit.engines.trl_config import StepCreditConfig
+from stepcredit.engines.trl.config import StepCreditConfig
 from stepcredit.errors import EngineError
 from stepcredit.signals import Newline, Regex
 from stepcredit.signals.programs import Arithmetic

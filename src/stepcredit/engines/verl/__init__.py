@@ -1,0 +1,1 @@
+"""verl: all knowledge of it, and nothing else. `plugin` is what verl loads."""
