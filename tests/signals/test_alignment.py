@@ -308,8 +308,22 @@ def test_a_step_that_no_token_makes_is_refused() -> None:
 def test_ids_the_tokenizer_does_not_have(ids: list[int], line: str) -> None:
     assert len(byte_fallback()) == 320
     with pytest.raises(RolloutError) as raised:
-        Response.of_ids("?", ids, byte_fallback())
+        spans_of_ids(ids, byte_fallback())
     assert str(raised.value) == line
+
+
+def test_what_a_policy_samples_beyond_its_tokenizer_has_no_text() -> None:
+    """Vocabularies are padded: a policy may write an id that no tokenizer reads."""
+    tokenizer = byte_fallback()
+    ids = tokenizer("1 + 2 = 3.", add_special_tokens=False).input_ids
+    whole = Response.of_ids("?", ids, tokenizer)
+    padded = Response.of_ids("?", [320, *ids[:2], 999, *ids[2:], 321], tokenizer)
+    spans = list(whole.spans)
+    here = (spans[1][1], spans[1][1])
+    assert padded.text == whole.text
+    assert padded.spans == ((0, 0), *spans[:2], here, *spans[2:], (len(whole.text),) * 2)
+    with pytest.raises(RolloutError):
+        Response.of_ids("?", [-1], tokenizer)
 
 
 def test_a_slow_tokenizer_is_refused() -> None:

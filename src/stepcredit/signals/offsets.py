@@ -59,7 +59,7 @@ def spans_of_text(text: str, tokenizer: Any) -> tuple[tuple[int, ...], Spans]:
     return tuple(found["input_ids"]), tuple(map(tuple, found["offset_mapping"]))
 
 
-def spans_of_ids(ids: Sequence[int], tokenizer: Any) -> tuple[str, Spans]:
+def spans_of_ids(ids: Sequence[int], tokenizer: Any, *, sampled: bool = False) -> tuple[str, Spans]:
     """The text that token ids make, special tokens left out, and where each id lies in it.
 
     The ids are decoded as they are, never encoded anew: a policy need not write the tokens that
@@ -68,6 +68,8 @@ def spans_of_ids(ids: Sequence[int], tokenizer: Any) -> tuple[str, Spans]:
     Args:
         ids: of the response.
         tokenizer: of transformers, a fast one.
+        sampled: they come from the policy itself, whose vocabulary may be padded beyond its
+            tokenizer's: an id that the tokenizer does not have is without text, no error.
 
     Returns:
         The text, and one span an id. Ids of an unfinished character get what it decodes to.
@@ -78,20 +80,23 @@ def spans_of_ids(ids: Sequence[int], tokenizer: Any) -> tuple[str, Spans]:
     if not tokenizer.is_fast:
         reason = f"{type(tokenizer).__name__} can't decode step by step: a fast one is needed"
         raise RolloutError(reason, field="tokenizer")
+    backend, special, shown = tokenizer.backend_tokenizer, special_ids(tokenizer), list[int]()
     for index, token in enumerate(ids):
-        if token < 0 or tokenizer.backend_tokenizer.id_to_token(token) is None:
+        known = token >= 0 and backend.id_to_token(token) is not None
+        if token < 0 or not (known or sampled):
             reason = f"token {index} is {token}, which the tokenizer does not have"
             raise RolloutError(reason, field="token_ids")
-    return _decoded(ids, tokenizer)
+        if known and token not in special:
+            shown.append(index)
+    return _decoded(ids, shown, backend)
 
 
-def _decoded(ids: Sequence[int], tokenizer: Any) -> tuple[str, Spans]:
+def _decoded(ids: Sequence[int], shown: Sequence[int], backend: Any) -> tuple[str, Spans]:
+    """The text of the ids at the places shown, and every id's span."""
     from tokenizers.decoders import DecodeStream
 
-    backend, special = tokenizer.backend_tokenizer, special_ids(tokenizer)
     stream, pieces, done = DecodeStream(skip_special_tokens=True), list[str](), 0
     spans, waiting = dict[int, tuple[int, int]](), list[int]()
-    shown = [index for index, token in enumerate(ids) if token not in special]
     for unit in _units(shown, ids, backend):
         waiting += unit
         piece = stream.step(backend, [ids[index] for index in unit])
@@ -102,7 +107,7 @@ def _decoded(ids: Sequence[int], tokenizer: Any) -> tuple[str, Spans]:
             waiting.clear()
     text = "".join(pieces)
     if waiting:
-        text = backend.decode(list(ids), skip_special_tokens=True)
+        text = backend.decode([ids[index] for index in shown], skip_special_tokens=True)
         spans |= dict.fromkeys(waiting, (done, len(text)))
     latest = 0
     for index in range(len(ids)):

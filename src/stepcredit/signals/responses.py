@@ -88,13 +88,15 @@ class Response:
     def of_ids(cls, prompt: str, ids: Sequence[int], tokenizer: Any, **rest: Any) -> Response:
         """From the policy's token ids, exactly as it sampled them.
 
+        An id that the tokenizer does not have, of a padded vocabulary, is without text.
+
         Args:
             prompt: the question.
             ids: the response's, end of text included.
             tokenizer: the policy's, of transformers, a fast one.
             rest: further fields.
         """
-        text, spans = spans_of_ids(ids, tokenizer)
+        text, spans = spans_of_ids(ids, tokenizer, sampled=True)
         return cls(prompt, text, spans, token_ids=tuple(ids), **rest)
 
     @property
