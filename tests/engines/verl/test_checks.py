@@ -176,6 +176,7 @@ def test_a_setting_that_loses_credit_or_counts_it_twice_is_refused(compose, over
             f"{OWN}.process_signal=equations",
         ],
         ["algorithm.rollout_correction.bypass_mode=true"],
+        ["algorithm.norm_adv_by_std_in_grpo=false", f"{OWN}.method=dr-grpo"],
     ],
 )
 def test_what_credit_survives_is_taken(compose, overrides):
@@ -191,6 +192,15 @@ def test_of_verls_losses_one_alone_trains_by_the_mean_advantage(compose, name):
         return
     with pytest.raises(EngineError, match="'geo_mean' does not train each token"):
         check_loss(actor)
+
+
+def test_a_loss_that_fails_when_tried_is_named(compose):
+    actor = compose("actor_rollout_ref.actor.policy_loss.loss_mode=dro").actor_rollout_ref.actor
+    with pytest.raises(EngineError) as caught:
+        check_loss(actor)
+    line = "actor_rollout_ref.actor.policy_loss.loss_mode: 'dro' fails on two made-up responses: "
+    assert str(caught.value).startswith(line)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("mode", ["token-sum", "seq-mean-token-mean", "seq-mean-token-sum-norm"])

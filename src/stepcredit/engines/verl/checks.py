@@ -25,6 +25,8 @@ HOOKS = {
 QUEUE = ("kv_batch_get", "kv_batch_put")
 NEED_MORE = ("gdpo", "remax", "optimal_token_baseline", "tir_optimal_token_baseline")
 """Estimators of verl's that its V1 trainer does not give what they need."""
+UNSCALED = ("dr-grpo", "rloo")
+"""Methods that divide by no std, as `norm_adv_by_std_in_grpo=false` asks for."""
 MANAGER = "stepcredit"
 Refusal = tuple[str, bool, str]
 
@@ -101,7 +103,9 @@ def _of_estimator(config: Any, settings: VerlSettings) -> Iterator[Refusal]:
     )
     yield (
         "algorithm.norm_adv_by_std_in_grpo",
-        not engine and not _at(config, "algorithm.norm_adv_by_std_in_grpo", True),
+        not engine
+        and settings.estimator.name not in UNSCALED
+        and not _at(config, "algorithm.norm_adv_by_std_in_grpo", True),
         f"has no effect: the method standardizes; set {PLACE}.fields.operator instead",
     )
     in_reward = bool(_at(config, "algorithm.use_kl_in_reward", False))
@@ -277,20 +281,24 @@ def check_loss(actor: Any) -> None:
     name = settings.policy_loss.get("loss_mode", "vanilla")
     logps = torch.full((2, 3), -1.0, requires_grad=True)
     advantages = torch.tensor([[1.0, -2.0, 0.5], [-1.0, 0.25, 3.0]])
-    loss, _ = get_policy_loss_fn(name)(
-        old_log_prob=logps.detach(),
-        log_prob=logps,
-        advantages=advantages,
-        response_mask=torch.ones(2, 3),
-        loss_agg_mode=settings.loss_agg_mode,
-        config=settings,
-        rollout_is_weights=None,
-    )
+    field = "actor_rollout_ref.actor.policy_loss.loss_mode"
+    try:
+        loss, _ = get_policy_loss_fn(name)(
+            old_log_prob=logps.detach(),
+            log_prob=logps,
+            advantages=advantages,
+            response_mask=torch.ones(2, 3),
+            loss_agg_mode=settings.loss_agg_mode,
+            config=settings,
+            rollout_is_weights=None,
+        )
+    except Exception as error:  # whatever a loss of verl's or of the user's may raise
+        reason = f"{name!r} fails on two made-up responses: {type(error).__name__}: {error}"
+        raise EngineError(reason, field=field) from error
     (gradient,) = torch.autograd.grad(loss, logps)
     along = torch.nn.functional.cosine_similarity(gradient, -advantages, dim=1)
     if not bool((along > 1 - 1e-4).all()):
         reason = f"{name!r} does not train each token by its own advantage"
-        field = "actor_rollout_ref.actor.policy_loss.loss_mode"
         raise EngineError(f"{reason} (cosine {float(along.min()):.3f})", field=field)
 
 
