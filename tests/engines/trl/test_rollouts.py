@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from accelerate import PartialState
 from datasets import Dataset
 from typer.testing import CliRunner
 
@@ -11,6 +12,8 @@ import stepcredit as sc
 from stepcredit.cli import app
 from stepcredit.credit.metrics import training_metrics
 from stepcredit.data.files import RolloutFile, read_rollouts, read_rows
+from stepcredit.engines.trl.rollouts import check_folder
+from stepcredit.errors import EngineError
 from stepcredit.lab.arithmetic import problems
 from stepcredit.signals import Regex
 from stepcredit.signals.programs import Program
@@ -159,3 +162,28 @@ def test_each_sampling_has_its_file(make_trainer, tmp_path):
     ]
     labels = {row["group"] for path in files(folder) for row in read_rows(path)}
     assert labels == {"000000/0", "000000-1/0", "000001/0", "000001-1/0"}
+
+
+def test_a_folder_that_takes_no_file_is_refused_at_start(make_trainer, tmp_path):
+    """Before the model samples, in one line; a folder that does not exist yet is made."""
+    file = tmp_path / "a-file"
+    file.write_text("mine")
+    for folder, reason in ((file, "File exists"), (file / "inside", "Not a directory")):
+        with pytest.raises(EngineError) as raised:
+            make_trainer(rollouts_dir=folder)
+        line = f"rollouts_dir: rollouts can't be written to {folder}: {reason}"
+        assert str(raised.value) == line
+    assert file.read_text() == "mine"
+    make_trainer(rollouts_dir=tmp_path / "new" / "folder")
+    assert list((tmp_path / "new" / "folder").iterdir()) == []
+
+
+def test_a_folder_without_leave_to_write_is_refused_by_the_first_process(monkeypatch, tmp_path):
+    def refuse(**_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    with pytest.raises(EngineError, match=r"rollouts_dir: .*: Permission denied$"):
+        check_folder(tmp_path)
+    monkeypatch.setattr(PartialState, "is_main_process", False)
+    check_folder(tmp_path)

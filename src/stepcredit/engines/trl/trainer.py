@@ -31,7 +31,7 @@ from stepcredit.engines.trl.logprobs import check_models, needed_models, policy_
 from stepcredit.engines.trl.processes import Share, gathered
 from stepcredit.engines.trl.responses import Asked, SampledBatch, prompt_ids_of
 from stepcredit.engines.trl.resume import ResumingGRPOTrainer, check_saving
-from stepcredit.engines.trl.rollouts import Credited, rewards_of, write_generation
+from stepcredit.engines.trl.rollouts import Credited, check_folder, rewards_of, write_generation
 from stepcredit.engines.trl.shown import card_of, reward_figures
 from stepcredit.engines.trl.signals import (
     Given,
@@ -142,6 +142,7 @@ class StepCreditGRPOTrainer(ResumingGRPOTrainer):
         super().__init__(*args, **kwargs)
         check_settings(self.args, has_tools=bool(self.tools))
         check_saving(self.args)
+        check_folder(self.rollouts_dir)
         for setting in ("outcome_reward", "format_reward"):
             name = getattr(self, setting)
             if name is not None and name not in self.reward_func_names:
