@@ -45,7 +45,7 @@ class Summary:
         self.counts["broken"] += not row.format_ok
         self.counts["shaped"] += "advantages" in row.fields
         for name, signal in row.streams.items():
-            self.streams[name, KIND_NAMES[signal.kind]] += 1
+            self.streams[name, KIND_NAMES[signal.kind]] += bool(signal.values)
             self.scores[name, KIND_NAMES[signal.kind]] += len(signal.values)
         for name in row.logprobs:
             self.streams[f"{name}_logprobs", "one a token"] += 1

@@ -232,13 +232,17 @@ def _read_signals(row: Row, fields: dict[str, Any], size: _Size) -> None:
         place = f"signals.{name}"
         if type(signal) is not dict:
             raise _wrong(place, "an object", signal)
-        if name in ("outcome", "format") or name in row.streams:
+        found = _signal(row, signal, place, size)
+        if name in ("outcome", "format") or (name in row.streams and found.values):
             raise RolloutError("this name is taken: a process stream needs another", field=place)
-        row.streams[name] = _signal(row, signal, place, size)
+        row.streams.setdefault(name, found)
 
 
 def _signal(row: Row, signal: dict[str, Any], place: str, size: _Size) -> Signal:
-    """One further process stream: scores by step or by token, or ready-made advantages."""
+    """One further process stream: scores by step or by token, or ready-made advantages.
+
+    Empty lists name a stream, its kind and its place among the streams, of which the row has none.
+    """
     if ("scores" in signal) == ("advantages" in signal):
         raise RolloutError("expected either scores or advantages", field=place)
     key = "scores" if "scores" in signal else "advantages"
@@ -247,10 +251,13 @@ def _signal(row: Row, signal: dict[str, Any], place: str, size: _Size) -> Signal
         if key == "advantages":
             reason = "advantages are one a token: expected no ends"
             raise RolloutError(reason, field=f"{place}.ends")
+        if signal["ends"] == values == []:
+            return Signal(Steps, [], [])
         ends = _ends(signal["ends"], f"{place}.ends")
         size.agree(f"{place}.ends", ends[-1] + 1, steps=True)
         return _steps(row, values, ends, f"{place}.scores")
-    size.agree(f"{place}.{key}", len(values))
+    if values:
+        size.agree(f"{place}.{key}", len(values))
     kind: type[Stream] = Tokens if key == "scores" else TokenAdvantages
     return Signal(kind, _trained(values, row.mask))
 

@@ -187,3 +187,55 @@ def test_a_folder_without_leave_to_write_is_refused_by_the_first_process(monkeyp
         check_folder(tmp_path)
     monkeypatch.setattr(PartialState, "is_main_process", False)
     check_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "streams", [("hops", "pairs"), ("process", "pairs"), ("drift", "pairs"), ("process", "drift")]
+)
+def test_a_first_row_without_the_first_stream_changes_no_metric(make_trainer, tmp_path, streams):
+    """Its streams, their kinds and their order are read back as they were, in one batch."""
+
+    def by_hops(completion_ids, **_):
+        rows = in_thirds(completion_ids)
+        return [([], []) if row < 4 else pair for row, pair in enumerate(rows)]
+
+    def some_drift(completion_ids, **_):
+        kept = [[] if row < 4 else ids for row, ids in enumerate(completion_ids)]
+        return drift(kept)
+
+    signals = {"hops": by_hops, "process": by_hops, "drift": some_drift, "pairs": in_pairs}
+    trainer = make_trainer(
+        args={"max_steps": 1, "logging_steps": 1},
+        estimator=sc.PASS(weights={**dict.fromkeys(streams, 1.0), "outcome": 1.0}, gate=False),
+        process_signal={name: signals[name] for name in streams},
+        rollouts_dir=tmp_path / "kept",
+    )
+    trainer.train()
+    (path,) = files(tmp_path / "kept")
+    with RolloutFile(path) as file:
+        (batch,) = file.fold(list, lambda done, batch: [*done, batch])
+    ran, read = trainer.credited.rollouts, batch.rollouts
+    assert list(read.streams) == list(ran.streams) == list(streams)
+    for name, stream in ran.streams.items():
+        assert type(read.streams[name]) is type(stream)
+        assert read.streams[name].counts.tolist() == stream.counts.tolist()
+    cut_off = [row.fields["truncated"] for row in batch.rows]
+    figures = training_metrics(read, trainer.estimator, truncated=cut_off)
+    shown = {f"stepcredit/{name}": value for name, value in figures.items()}
+    (entry,) = [entry for entry in trainer.state.log_history if "loss" in entry]
+    logged = {name: value for name, value in entry.items() if name.startswith("stepcredit/")}
+    assert logged == pytest.approx(shown, rel=1e-12, abs=1e-15)
+    out = tmp_path / "scored.jsonl"
+    options = ["--signal", "equations", "--replace", "--split", "blank-line"]
+    kind = trainer.credited.rollouts.streams.get("process")
+    if kind is None or isinstance(kind, sc.Steps):
+        ended = CliRunner().invoke(app, ["score", str(path), "-o", str(out), *options])
+        assert ended.exit_code == 0, ended.output
+        assert all("step_scores" in row for row in read_rows(out))
+        assert CliRunner().invoke(app, ["validate", str(out)]).exit_code == 0
+
+
+def in_thirds(completion_ids):
+    """One step of three tokens, and the rest."""
+    ends = [sorted({min(2, len(ids) - 1), len(ids) - 1}) for ids in completion_ids]
+    return [(e, [ids[end] / 9 for end in e]) for e, ids in zip(ends, completion_ids, strict=True)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from accelerate.utils import gather_object
 from torch import Tensor
 
 import stepcredit as sc
+from stepcredit.data.jsonlines import file_errors
 from stepcredit.data.streams import Stream
 from stepcredit.data.writing import write_rollouts
 from stepcredit.engines.logs import carried
@@ -46,6 +48,26 @@ class Credited:
     truncated: list[bool]
 
 
+def check_folder(folder: str | Path | None) -> None:
+    """Refuse a folder that takes no file, before anything is generated; the first process asks.
+
+    Args:
+        folder: `rollouts_dir`, made if it is not there; None: rollouts are not kept.
+
+    Raises:
+        EngineError: it is no folder, or cannot be written.
+    """
+    if folder is None or not PartialState().is_main_process:
+        return
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = f"rollouts can't be written to {folder}: {error.strerror}"
+        raise EngineError(reason, field="rollouts_dir") from None
+
+
 def write_generation(folder: str | Path, label: str, credited: Credited) -> None:
     """Write a generation of all processes as `rollouts-LABEL.jsonl`; called on each of them.
 
@@ -64,7 +86,8 @@ def write_generation(folder: str | Path, label: str, credited: Credited) -> None
     """
     rows = [row for part in gather_object([rows_of(label, credited)]) for row in part]
     if PartialState().is_main_process:
-        Path(folder).mkdir(parents=True, exist_ok=True)
+        with file_errors(str(folder)):
+            Path(folder).mkdir(parents=True, exist_ok=True)
         write_rollouts(Path(folder) / f"rollouts-{label}.jsonl", rows)
 
 
@@ -127,17 +150,23 @@ def _is_json(value: Any) -> bool:
 
 
 def _add_stream(line: Row, name: str, stream: Stream, mask: Tensor) -> None:
-    """A process stream's members of a row, counted over all its tokens; none where it has none."""
-    if not stream.values.numel():
-        return
-    ends = _all_ends(stream.ends, mask) if isinstance(stream, sc.Steps) else None
-    values = stream.values if ends else _spread(stream.values, mask)
-    if name == "process" and not isinstance(stream, sc.TokenAdvantages):
+    """A process stream's members of a row, counted over all its tokens.
+
+    A row without the stream has it under `signals` with empty lists, so that streams have the same
+    order in the file as in the run.
+    """
+    kind = "advantages" if isinstance(stream, sc.TokenAdvantages) else "scores"
+    has_any = bool(stream.values.numel())
+    ends, values = None, stream.values
+    if isinstance(stream, sc.Steps):
+        ends = _all_ends(stream.ends, mask) if has_any else []
+    elif has_any:
+        values = _spread(values, mask)
+    if name == "process" and kind == "scores" and has_any:
         line |= {"step_ends": ends, "step_scores": values} if ends else {"token_scores": values}
         return
-    kind = "advantages" if isinstance(stream, sc.TokenAdvantages) else "scores"
-    signals = line.setdefault("signals", {})
-    signals[name] = {kind: values, **({"ends": ends} if ends else {})}
+    own = {kind: values} | ({} if ends is None else {"ends": ends})
+    line.setdefault("signals", {})[name] = own
 
 
 def _by_row(stream: Stream) -> list[Stream]:
