@@ -19,7 +19,7 @@ from stepcredit.signals.offsets import (
     spans_of_text,
 )
 from stepcredit.signals.responses import Response, at
-from stepcredit.signals.splitting import BlankLine, Splitter, Turns
+from stepcredit.signals.splitting import BlankLine, Splitter
 
 LOGPROB_FIELDS = tuple(f"{model}_logprobs" for model in LOGPROBS)
 
@@ -146,12 +146,14 @@ def _ids(row: Mapping[str, Any], field: str) -> tuple[int, ...] | None:
 
 
 def _with_ends(response: Response, ends: Sequence[int]) -> Response:
-    """A response whose steps end with the given tokens, as the row has them."""
-    turns = Turns().split(response)
-    if response.own is not None and turns.step_ends == list(ends):
-        return turns
+    """A response whose steps end with the given tokens, as the row has them.
+
+    An agent's turn ends by its tokens alone: the last may have no text.
+    """
     stops = [response.spans[end][1] for end in ends[:-1]]
     steps = (*stops, len(response.text))
+    if response.own is not None:
+        return replace(response, steps=steps, ends=tuple(ends))
     if any(left >= right for left, right in pairwise((0, *steps))) and len(steps) > 1:
         raise at(response, RolloutError, "a step holds no text: split it anew", field="step_ends")
     split = replace(response, steps=steps)

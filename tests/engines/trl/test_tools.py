@@ -14,8 +14,10 @@ import trl
 from datasets import Dataset
 from tests.signals import tiny_models
 from transformers import PrinterCallback
+from typer.testing import CliRunner
 
 import stepcredit as sc
+from stepcredit.cli import app
 from stepcredit.data.files import read_rollouts, read_rows
 from stepcredit.engines.trl import StepCreditGRPOTrainer
 from stepcredit.engines.trl.config import StepCreditConfig
@@ -207,3 +209,27 @@ def test_the_kept_rollouts_have_the_mask(make_agent, tmp_path):
         own = trainer.credited.mask[row, : len(ids)].int().tolist()
         assert line.get("loss_mask", [1] * len(ids)) == own
     assert rows[0]["prompt"] == "Add 1 and 2."
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["tokenizer", "kept-tokens"])
+def test_kept_turns_are_scored_again(make_agent, tmp_path, tokenizer, named):
+    """Each turn ends in an end-of-turn token, which has no text."""
+    trainer = make_agent(
+        estimator=sc.PASS(gate=False),
+        process_signal=Program(lambda r: [1.0 * len(text) for text in r.step_texts]),
+    )
+    tokenizer.save_pretrained(tmp_path / "policy")
+    kept, out = next((tmp_path / "rollouts").glob("*")), tmp_path / "scored.jsonl"
+    options = ["--signal", "arithmetic", "--replace"]
+    options += ["--tokenizer", str(tmp_path / "policy")] if named else []
+    ran = trainer.credited.rollouts.streams["process"]
+    for split in ([], ["--split", "turns"]):
+        ended = CliRunner().invoke(app, ["score", str(kept), "-o", str(out), *options, *split])
+        assert ended.exit_code == 0, ended.output
+        read = read_rollouts(out).streams["process"]
+        assert read.ends.tolist() == ran.ends.tolist()
+        assert read.counts.tolist() == ran.counts.tolist()
+    before = [line["step_ends"] for line in read_rows(kept)]
+    after = [line["step_ends"] for line in read_rows(out)]
+    assert [len(row) for row in before] == [3, 1, 2, 1]
+    assert [len(row) for row in after] == [5, 1, 3, 1]
