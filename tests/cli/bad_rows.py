@@ -210,6 +210,14 @@ ROWS: dict[str, tuple[bytes, str]] = {
         b'{"group": 1, "length": 2, "signals": {"judge": {"scores": [1], "ends": [0]}}}',
         "1: signals.judge.ends: last step ends at 0, but the response's last token is 1",
     ),
+    "signal's scores without ends": (
+        b'{"group": 1, "length": 2, "signals": {"judge": {"scores": [1], "ends": []}}}',
+        "1: signals.judge.ends: expected at least one step",
+    ),
+    "signal's ends without scores": (
+        b'{"group": 1, "length": 2, "signals": {"judge": {"scores": [], "ends": [1]}}}',
+        "1: signals.judge.scores: 0 scores, but 1 step ends",
+    ),
     "signal named outcome": (
         b'{"group": 1, "length": 1, "signals": {"outcome": {"scores": [1]}}}',
         "1: signals.outcome: this name is taken: a process stream needs another",

@@ -306,3 +306,32 @@ def test_gzip_output_is_the_same_each_time(tmp_path: Path) -> None:
     one, two = ((tmp_path / name).read_bytes() for name in ("a.jsonl.gz", "b.jsonl.gz"))
     assert one == two
     assert gzip.decompress(one) == b'{"group":1,"length":1}\n'
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_empty_lists_name_streams_that_a_row_has_none_of(container: str, tmp_path: Path) -> None:
+    """A stream's place and kind are told by the first row, though it has no score."""
+    none = {
+        "process": {"scores": [], "ends": []},
+        "hops": {"scores": [], "ends": []},
+        "judge": {"scores": []},
+        "critic": {"advantages": []},
+    }
+    full = {
+        "hops": {"scores": [0.5, 1.0], "ends": [0, 2]},
+        "judge": {"scores": [0.25, 0.5, 1.0]},
+        "critic": {"advantages": [0.5, 0.0, 1.0]},
+    }
+    steps = {"step_ends": [1, 2], "step_scores": [1.0, 2.0]}
+    rows = [
+        {"group": 1, "length": 2, "signals": none},
+        {"group": 1, **steps, "signals": {"process": {"scores": []}, **full}},
+    ]
+    path = tmp_path / f"in.{container}"
+    sc.write_rollouts(path, rows)
+    streams = sc.read_rollouts(path).streams
+    assert list(streams) == ["process", "hops", "judge", "critic"]
+    kinds = [sc.Steps, sc.Steps, sc.Tokens, sc.TokenAdvantages]
+    assert [type(stream) for stream in streams.values()] == kinds
+    assert [s.counts.tolist() for s in streams.values()] == [[0, 2], [0, 2], [0, 3], [0, 3]]
+    assert streams["process"].ends.tolist() == [1, 2]

@@ -105,6 +105,23 @@ def test_turns_are_the_models_and_between_them_the_tools(
     assert (again.step_texts, again.step_ends) == (steps, ends)
 
 
+@pytest.mark.parametrize(
+    ("mask", "ends", "steps"),
+    [
+        ([1, 1, 0, 0, 0, 1], [1, 5], ["a ", "tool b"]),
+        ([1, 1, 0, 0, 1, 1], [1, 4, 5], ["a ", "tool ", "b"]),
+        ([0, 1, 0, 0, 1, 1], [1, 5], ["a ", "tool b"]),
+    ],
+)
+def test_a_turns_end_without_text_is_read_as_the_row_has_it(
+    mask: list[int], ends: list[int], steps: list[str]
+) -> None:
+    """An end of turn next to the tool's marker: by the text, either might be the last."""
+    row = {"tokens": ["a ", "", "", "tool ", "", "b"], "loss_mask": mask, "step_ends": ends}
+    response = RowReader().response(row)
+    assert (response.step_texts, response.step_ends) == (steps, ends)
+
+
 def test_steps_of_turns_can_be_split_anew() -> None:
     """By text, which tells their tokens again."""
     row = {"tokens": ["a", "T\n", " ", "\n", "b"], "loss_mask": [1, 0, 1, 1, 1]}
