@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
 from stepcredit.engines.texts import question_of
 from stepcredit.errors import EngineError
 from stepcredit.rewards.base import Reward
+from stepcredit.signals.ratios import LogRatio
 from stepcredit.signals.responses import Response
 from stepcredit.signals.served.base import Served
 from stepcredit.signals.signal import Signal
@@ -185,7 +186,11 @@ def graded(rule: Reward) -> Callable[..., float]:
 
 
 def shared(signal: Signal, workers: int) -> Signal:
-    """A served signal with one worker's share of its `concurrency`; any other as it is.
+    """A signal of which each served part has one worker's share of its `concurrency`.
+
+    Args:
+        signal: served, or made of others: a sum, a cache, a map, a log-ratio's sides.
+        workers: how many ask at once.
 
     Example:
         >>> from stepcredit.signals.registry import signal
@@ -193,6 +198,22 @@ def shared(signal: Signal, workers: int) -> Signal:
         >>> shared(judge, workers=8).concurrency
         2
     """
-    if not isinstance(signal, Served):
+    if isinstance(signal, Served):
+        return replace(signal, concurrency=max(1, signal.concurrency // workers))
+    if not is_dataclass(signal):
         return signal
-    return replace(signal, concurrency=max(1, signal.concurrency // workers))
+    parts = {field.name: getattr(signal, field.name) for field in fields(signal) if field.init}
+    if isinstance(signal, LogRatio):  # a side may be a server's settings
+        settings = [name for name in signal.sides if isinstance(parts[name], Mapping)]
+        parts |= {name: signal.sources[name] for name in settings}
+    changes = {name: _shared_part(part, workers) for name, part in parts.items()}
+    return replace(signal, **{name: part for name, part in changes.items() if part is not None})
+
+
+def _shared_part(part: Any, workers: int) -> Any:
+    """A signal, or signals, each with a worker's share; None of anything else."""
+    if isinstance(part, Signal):
+        return shared(part, workers)
+    if isinstance(part, list | tuple) and any(isinstance(each, Signal) for each in part):
+        return tuple(shared(each, workers) for each in part)
+    return None
