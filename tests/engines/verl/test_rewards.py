@@ -172,9 +172,11 @@ def test_outcome_and_format_of_ours(tokenizer):
     )
     none = {"stepcredit_error": None}
     assert right["reward_score"] == 1.0
-    assert right["reward_extra_info"] == {"acc": 1.0, "format": 1.0, "format_ok": True, **none}
+    told = {**dict.fromkeys(("score", "acc", "outcome"), 1.0), "format": 1.0, "format_ok": True}
+    assert right["reward_extra_info"] == {**told, **none}
     assert wrong["reward_score"] == 0.0
-    assert wrong["reward_extra_info"] == {"acc": 0.0, "format": 0.0, "format_ok": False, **none}
+    told = {**dict.fromkeys(("score", "acc", "outcome"), 0.0), "format": 0.0, "format_ok": False}
+    assert wrong["reward_extra_info"] == {**told, **none}
 
 
 def test_streams_of_several_names_and_grains(tokenizer):
@@ -299,17 +301,19 @@ def test_what_the_users_own_reward_function_raises_is_left_to_verl(tokenizer):
 
 
 def test_an_outcome_that_fails_is_not_a_number_and_told(tokenizer):
-    rows = [sent(tokenizer, TEXT, reward_model={"ground_truth": None})]
-    (found,) = rewarded(tokenizer, rows, None, outcome_reward="exact", process_signal="equations")
+    rows = [sent(tokenizer, TEXT)]
+    given = {"outcome_reward": "qa-joint", "process_signal": "equations"}
+    (found,) = rewarded(tokenizer, rows, None, **given)
     assert np.isnan(found["reward_score"])
     extras = found["reward_extra_info"]
-    assert extras["stepcredit_error"] == "response u_0: row 0: answer: missing: the reward needs it"
+    reason = "supporting_facts: missing: the reward needs it"
+    assert extras["stepcredit_error"] == f"response u_0: row 0: {reason}"
     assert (extras["step_ends"], extras["step_scores"]) == (None, None)
 
 
 def test_an_outcome_that_fails_in_validation_is_not_averaged_as_wrong(tokenizer):
-    rows = [sent(tokenizer, TEXT, training=False, reward_model={"ground_truth": None})]
-    (found,) = rewarded(tokenizer, rows, None, outcome_reward="exact")
+    rows = [sent(tokenizer, TEXT, training=False)]
+    (found,) = rewarded(tokenizer, rows, None, outcome_reward="qa-joint")
     told = {name: [value] for name, value in found["reward_extra_info"].items()}
     averages = process_validation_metrics(
         ["sums"], ["u"], told, expected_acc_counts={("sums", "u"): 1}

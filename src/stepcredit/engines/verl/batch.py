@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from stepcredit.engines.texts import question_of
-from stepcredit.engines.verl.rows import dataset_facts
+from stepcredit.engines.verl.rows import dataset_facts, told_outcome, with_outcome
 from stepcredit.errors import EngineError, RolloutError
 from stepcredit.signals.responses import Response
 from stepcredit.signals.splitting import Splitter
@@ -92,9 +92,20 @@ class QueuedBatch:
         return pad_sequence(masks, batch_first=True)
 
     @cached_property
-    def outcomes(self) -> list[float]:
-        """Total of each member's row of rewards: a tool's tokens may carry it too."""
-        return [float(row.double().sum()) for row in self.of_members("rm_scores")]
+    def outcomes(self) -> list[float | None]:
+        """Each member's `outcome` among its extras, None where it is unknown; of one without it the
+        total of its row of rewards: a tool's tokens may carry some too.
+
+        Raises:
+            RolloutError: an `outcome` that is no number.
+        """
+        found = []
+        for member, row in enumerate(self.of_members("rm_scores")):
+            try:
+                found.append(told_outcome(self.extras[member], float(row.double().sum())))
+            except RolloutError as error:
+                raise RolloutError(error.reason, row=member, field=error.field) from None
+        return found
 
     @cached_property
     def extras(self) -> list[Mapping[str, Any]]:
@@ -137,7 +148,8 @@ class QueuedBatch:
     def responses(
         self, tokenizer: Any, splitter: Splitter, models: Sequence[str] = ()
     ) -> list[Response]:
-        """The members' responses, split; facts are the dataset's, the group, outcome and log-probs.
+        """The members' responses, split; facts are the dataset's, the group, log-probs and the
+        outcome where it is known.
 
         Args:
             tokenizer: the policy's, a fast one.
@@ -157,7 +169,7 @@ class QueuedBatch:
                 tokenizer,
                 name=self.name_of(member),
                 prompt_ids=tuple(self.columns["prompts"][row].tolist()),
-                facts={**self._facts(row), "outcome": self.outcomes[member], **facts},
+                facts={**with_outcome(self._facts(row), self.outcomes[member]), **facts},
                 own=tuple(self.columns["response_mask"][row].bool().tolist()),
             )
             found.append(splitter.split(response))

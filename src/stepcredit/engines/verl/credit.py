@@ -138,6 +138,7 @@ class Credit:
                 raise EngineError(reason, field=f"{PLACE}.process_signal ({name})")
             found[name] = over_trained(signal(self._responses), name, self.batch)
         if self.engine is not None:
+            check_outcomes(self.batch)
             own = sc.TokenAdvantages([self.engine[row].double() for row in self.batch.members])
             found[ENGINE] = over_trained(own, ENGINE, self.batch)
         return found
@@ -184,6 +185,18 @@ class Credit:
 
 def _number(value: Any) -> float | None:
     return None if value is None else float(value)
+
+
+def check_outcomes(batch: QueuedBatch) -> None:
+    """Refuse an unknown outcome where verl's own advantage stands in the outcome's place.
+
+    Raises:
+        EngineError: names the first response without one.
+    """
+    if None in batch.outcomes:
+        name = batch.name_of(batch.outcomes.index(None))
+        reason = f"verl's own advantage counts the unknown outcome of {name} as 0; use grpo"
+        raise EngineError(reason, field="algorithm.adv_estimator")
 
 
 def with_engine(estimator: sc.Estimator) -> sc.Estimator:

@@ -27,6 +27,7 @@ from stepcredit.engines.verl.rows import (
     numbers_alone,
     shared,
     told,
+    told_outcome,
 )
 from stepcredit.engines.verl.settings import PLACE, VerlSettings
 from stepcredit.errors import EngineError, StepCreditError
@@ -43,8 +44,9 @@ class StepCreditRewardManager(NaiveRewardManager):
     what the reward function returned, `format` and `format_ok` where a format reward is set, and of
     rows sampled for training `step_ends` and `step_scores`, `token_scores` or `signals`, and
     `stepcredit_error`: the names and meaning of the rollout format, all tokens of the response
-    counted, the same names for every row that did not fail. In validation only numbers and texts
-    remain, and nothing is scored but outcome and format.
+    counted, the same names for every row that did not fail. A reward of ours tells the `outcome`
+    too: None, unknown, where it reads a gold answer and the row has none; so may a reward function.
+    In validation only numbers and texts remain, and nothing is scored but outcome and format.
 
     A reward or signal that fails is told under `stepcredit_error`, and an outcome that failed is
     NaN: the trainer stops at it, and validation's averages are NaN. verl would log it, train on the
@@ -89,14 +91,15 @@ class StepCreditRewardManager(NaiveRewardManager):
             data: a `DataProto` of one session; its last row is rewarded.
         """
         row = RewardedRow.of(data)
-        reward, extras, error = nan, dict[str, Any](acc=nan), None
         ours = self.settings.outcome_reward is not None
+        reward, error = nan, None
+        extras: dict[str, Any] = {"acc": nan, "outcome": nan} if ours else {"acc": nan}
         try:
             found = await super().run_single(data)
             ours, reward, extras = True, found["reward_score"], found["reward_extra_info"]
             extras = merged(extras, await self._format(row))
             if row.is_training:
-                extras = merged(extras, await self._process(row, reward))
+                extras = merged(extras, await self._process(row, told_outcome(extras, reward)))
         except Exception as failed:
             if not ours and not isinstance(failed, StepCreditError):
                 raise  # by the user's reward function
@@ -115,7 +118,7 @@ class StepCreditRewardManager(NaiveRewardManager):
         (found,) = await asyncio.to_thread(rule, [text], [row.facts])
         return {"format": found, "format_ok": self.settings.keeps_format(found)}
 
-    async def _process(self, row: RewardedRow, outcome: float) -> dict[str, Any]:
+    async def _process(self, row: RewardedRow, outcome: float | None) -> dict[str, Any]:
         """The process signals' extras.
 
         Raises:
@@ -127,7 +130,7 @@ class StepCreditRewardManager(NaiveRewardManager):
         rows = await asyncio.gather(*(score(response) for score in self._scored.values()))
         return told(self.signals, dict(zip(self._scored, rows, strict=True)), response.step_ends)
 
-    def _split(self, row: RewardedRow, outcome: float) -> Response:
+    def _split(self, row: RewardedRow, outcome: float | None) -> Response:
         return self.settings.splitter.split(row.response(self.tokenizer, outcome))
 
 

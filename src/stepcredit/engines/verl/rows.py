@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
+from math import nan
 from typing import Any
 
 from stepcredit.engines.texts import question_of
-from stepcredit.errors import EngineError
+from stepcredit.errors import EngineError, RolloutError
 from stepcredit.rewards.base import Reward
 from stepcredit.signals.ratios import LogRatio
 from stepcredit.signals.responses import Response
@@ -71,12 +72,12 @@ class RewardedRow:
             **({} if uid is None else {"group": str(uid)}),
         }
 
-    def response(self, tokenizer: Any, outcome: float) -> Response:
+    def response(self, tokenizer: Any, outcome: float | None) -> Response:
         """It as signals read it, not split yet.
 
         Args:
             tokenizer: the policy's, a fast one.
-            outcome: its outcome, among the facts.
+            outcome: its outcome, among the facts; None: unknown.
 
         Raises:
             RolloutError: it cannot be decoded.
@@ -87,7 +88,7 @@ class RewardedRow:
             tokenizer,
             name=self.name,
             prompt_ids=tuple(self.prompt_ids),
-            facts={**self.facts, "outcome": outcome},
+            facts=with_outcome(self.facts, outcome),
         )
 
 
@@ -105,6 +106,36 @@ def dataset_facts(
     """
     known, truth = dict(extra_info or {}), (reward_model or {}).get("ground_truth")
     return {**known, "answer": known.get("answer") if truth is None else truth}
+
+
+def with_outcome(facts: Mapping[str, Any], outcome: float | None) -> dict[str, Any]:
+    """Facts with the response's outcome; without any where it is unknown.
+
+    Example:
+        >>> with_outcome({"answer": "72"}, 1.0), with_outcome({"outcome": 0.5}, None)
+        ({'answer': '72', 'outcome': 1.0}, {})
+    """
+    known = {name: value for name, value in facts.items() if name != "outcome"}
+    return known if outcome is None else {**known, "outcome": outcome}
+
+
+def told_outcome(extras: Mapping[str, Any], reward: float) -> float | None:
+    """The outcome of a row: `outcome` among its extras, where None is unknown, or its reward.
+
+    Raises:
+        RolloutError: it is something else than a number.
+
+    Example:
+        >>> told_outcome({}, 1.0), told_outcome({"outcome": 0.5}, 1.0)
+        (1.0, 0.5)
+        >>> told_outcome({"outcome": None}, 0.0) is None
+        True
+    """
+    given = extras.get("outcome", reward)
+    try:
+        return None if given is None else float(given)
+    except (TypeError, ValueError):
+        raise RolloutError(f"expected a number or null, got {given!r}", field="outcome") from None
 
 
 def told(signals: Mapping[str, Signal], scored: Mapping[str, Sequence[float]], ends: Any) -> Any:
@@ -154,11 +185,12 @@ def merged(own: Mapping[str, Any], ours: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def numbers_alone(extras: Mapping[str, Any]) -> dict[str, Any]:
-    """Extras that verl's validation can average: it fails on lists and mappings.
+    """Extras that verl's validation can average: it fails on lists and mappings, and leaves out
+    what is None.
 
     Example:
-        >>> numbers_alone({"acc": 1.0, "pred": "42", "step_ends": [3]})
-        {'acc': 1.0, 'pred': '42'}
+        >>> numbers_alone({"outcome": None, "pred": "42", "step_ends": [3]})
+        {'outcome': None, 'pred': '42'}
     """
     return {
         name: value
@@ -167,20 +199,28 @@ def numbers_alone(extras: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def graded(rule: Reward) -> Callable[..., float]:
+def graded(rule: Reward) -> Callable[..., dict[str, Any]]:
     """A reward of ours as verl's `compute_score`; safe from any thread.
+
+    Where the reward reads a gold answer and there is none, the outcome is unknown: verl wants a
+    number, and gets 0. `acc` is NaN there, as verl's validation counts one that is None as wrong.
 
     Example:
         >>> from stepcredit.rewards import reward
         >>> graded(reward("exact"))("gsm8k", "42", "42", extra_info={})
-        1.0
+        {'score': 1.0, 'acc': 1.0, 'outcome': 1.0}
+        >>> graded(reward("exact"))("gsm8k", "42", None, extra_info={})
+        {'score': 0.0, 'acc': nan, 'outcome': None}
     """
 
     def compute_score(
         data_source: str, solution_str: str, ground_truth: Any, extra_info: Any = None, **rest: Any
-    ) -> float:
+    ) -> dict[str, Any]:
+        if ground_truth is None and hasattr(rule, "answer"):
+            return {"score": 0.0, "acc": nan, "outcome": None}
         facts = {**(extra_info or {}), getattr(rule, "answer", "answer"): ground_truth}
-        return rule([solution_str], [facts])[0]
+        found = rule([solution_str], [facts])[0]
+        return {"score": found, "acc": found, "outcome": found}
 
     return compute_score
 
