@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 import stepcredit as sc
 from stepcredit.cli import app
+from stepcredit.data.parquet import as_lines
 from stepcredit.engines.logs import Columns
 from stepcredit.engines.trl.logs import trl_completions
 from stepcredit.engines.verl.logs import verl_rollouts
@@ -45,7 +46,9 @@ def digits(completions: list[Any], **_: Any) -> list[float]:
 def logged(task: Any, config: Callable[..., Any]) -> Callable[..., tuple[Path, list[Any]]]:
     """Runs TRL's trainer; gives the folder it logged into, and what its rewards saw."""
 
-    def train(prompts: list[Any], rewards: list[Any], **changes: Any) -> tuple[Path, list[Any]]:
+    def train(
+        prompts: list[Any], rewards: list[Any], asked: str | None = None, **changes: Any
+    ) -> tuple[Path, list[Any]]:
         torch.manual_seed(0)
         seen: list[Any] = []
 
@@ -61,6 +64,7 @@ def logged(task: Any, config: Callable[..., Any]) -> Callable[..., tuple[Path, l
             reward_funcs=[*rewards, watch],
             args=args,
             train_dataset=Dataset.from_list([{"prompt": prompt} for prompt in prompts]),
+            eval_dataset=asked and Dataset.from_list([{"prompt": asked}]),
             processing_class=tokenizer,
         )
         trainer.remove_callback(PrinterCallback)
@@ -161,16 +165,59 @@ def test_tool_turns_are_not_trained(tmp_path: Path) -> None:
     assert (row["group"], row["outcome"], row["right"]) == ("1/0", 1.0, 1.0)
 
 
+def test_evaluations_among_the_completions_that_trl_logged(logged: Any, tmp_path: Path) -> None:
+    """Each pushes two responses of training out of the table; the second stands beside the first
+    where no generation came between."""
+    evaluated = {"eval_strategy": "steps", "eval_steps": 1, "num_generations_eval": 2}
+    folder, _ = logged(PROMPTS, [length], "9+9=", per_device_eval_batch_size=2, **evaluated)
+    out = tmp_path / "out.jsonl"
+    first, second = (folder / f"completions_0000{step}.parquet" for step in (1, 2))
+    with as_lines(str(first)) as lines:
+        prompts = [json.loads(line)["prompt"] for line in lines]
+    assert prompts[-2:] == ["9+9="] * 2
+    assert "9+9=" not in prompts[:6]
+    reason = "is it cut off by an evaluation's? leave the file out, or give --group-size"
+    line = f"{first}:1: group: 2 responses to this prompt, but 4 to another: {reason}\n"
+    assert run("convert", "trl-completions", folder, "-o", out) == (1, "", line)
+    ended = run("convert", "trl-completions", folder, "-o", out, "--group-size", 2)
+    line = f"{second}:7: an evaluation's, after 6 of the table before: leave the file out\n"
+    assert ended == (1, "", line)
+    assert not out.exists()
+
+
+def test_a_policy_that_says_the_same_again_is_no_evaluation(tmp_path: Path) -> None:
+    for step in (1, 2):
+        rows = [entry("a", "x", 1.0, step=step) for _ in range(4)]
+        rows[-1 if step == 2 else 0]["completion"] = "y"
+        table(tmp_path / f"completions_{step}.parquet", rows)
+    groups = [row["group"] for row in trl_completions(tmp_path)]
+    assert groups == ["1/0"] * 4 + ["2/0"] * 4
+
+
+@pytest.mark.parametrize(("sizes", "line"), [((2, 4, 4), 1), ((4, 4, 2), 9), ((1, 4, 3), 1)])
+def test_a_group_cut_off_at_a_tables_end_is_refused(
+    sizes: tuple[int, ...], line: int, tmp_path: Path
+) -> None:
+    rows = [entry("abc"[at], f"x{n}", 1.0) for at, size in enumerate(sizes) for n in range(size)]
+    path = table(tmp_path / "completions_1.parquet", rows)
+    with pytest.raises(RowError) as raised:
+        list(trl_completions(path))
+    size = sizes[0] if line == 1 else sizes[-1]
+    place = f"{path}:{line}: group: {size} responses to this prompt, but 4 to another: "
+    assert str(raised.value).startswith(place)
+
+
 def test_groups_follow_the_prompt_or_the_size_told(tmp_path: Path) -> None:
     rows = [entry("a", f"x{i}", float(i)) for i in range(4)]
     rows += [entry("b", f"y{i}", float(i)) for i in range(2)]
+    rows += [entry("c", f"z{i}", float(i)) for i in range(4)]
     path = table(tmp_path / "completions_1.parquet", rows)
 
     def groups(**columns: Any) -> list[str]:
         return [row["group"] for row in trl_completions(path, Columns(**columns))]
 
-    assert groups() == ["1/0"] * 4 + ["1/1"] * 2
-    assert groups(group_size=2) == ["1/0"] * 2 + ["1/1"] * 2 + ["1/2"] * 2
+    assert groups() == ["1/0"] * 4 + ["1/1"] * 2 + ["1/2"] * 4
+    assert groups(group_size=2) == [f"1/{number}" for number in range(5) for _ in range(2)]
     with pytest.raises(RowError) as raised:
         groups(group_size=4)
     reason = "group: 2 responses to this prompt, not a multiple of 4"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,10 @@ def trl_completions(
     is left out. A conversation's prompt is its last user turn; where tools answered, `loss_mask` is
     0 on their tokens.
 
+    An evaluation's responses push training's out of the table, which does not say whose they are.
+    Where that shows, the table is refused: by responses appended to the table before, or by a first
+    or last group that is smaller than another.
+
     Args:
         path: a `completions_*.parquet` file, or the folder of them.
         columns: the reward columns; without `outcome`, the only column of numbers.
@@ -30,7 +35,7 @@ def trl_completions(
 
     Raises:
         FileError: a file that can't be read.
-        RowError: a row without prompt or completion.
+        RowError: a row without prompt or completion, or a table with an evaluation's responses.
         SettingError: no such column, or several that might be the outcome.
     """
     columns = columns or Columns()
@@ -44,10 +49,43 @@ def _logged(path: str | Path, columns: Columns) -> Iterator[Logged]:
             rows = [parse(line) for line in lines]
         table = [[row.get(name) for name in ("prompt", "completion", "advantage")] for row in rows]
         if table != before:
+            _check_appended(before, table, str(file))
+            if columns.group_size is None:
+                _check_sizes([repr(prompt) for prompt, *_ in table], str(file))
             outcome = columns.outcome or _only_reward(rows, str(file))
             for line, row in enumerate(rows, start=1):
                 yield _response(row, str(file), line, outcome, columns.format)
         before = table
+
+
+def _check_appended(before: list[Any], table: list[Any], path: str) -> None:
+    """Refuse a table that goes on from the one before: a generation of training fills a whole one.
+
+    Responses to one prompt don't count: a policy may well say the same again.
+
+    Raises:
+        RowError: at the first response that was appended.
+    """
+    for kept in range(len(table) - 1, 0, -1):
+        is_one = all(row[0] == table[0][0] for row in table[: kept + 1])
+        if table[:kept] == before[-kept:] and not is_one:
+            reason = f"an evaluation's, after {kept} of the table before: leave the file out"
+            raise RowError(reason, path=path, line=kept + 1)
+
+
+def _check_sizes(keys: list[str], path: str) -> None:
+    """Refuse a table whose first or last group is cut off.
+
+    Raises:
+        RowError: at the group's first response.
+    """
+    sizes = [len(list(same)) for _, same in groupby(keys)]
+    largest = max(sizes, default=0)
+    for size, line in ((sizes[:1], 1), (sizes[-1:], len(keys) - sum(sizes[-1:]) + 1)):
+        if size and size[0] < largest:
+            reason = f"{size[0]} responses to this prompt, but {largest} to another: is it cut off "
+            reason += "by an evaluation's? leave the file out, or give --group-size"
+            raise RowError(reason, path=path, line=line, field="group")
 
 
 def _only_reward(rows: list[dict[str, Any]], path: str) -> str:
