@@ -11,7 +11,7 @@ import pytest
 import torch
 from datasets import Dataset
 from transformers import PrinterCallback
-from trl import GRPOConfig
+from trl import GRPOConfig, GRPOTrainer
 
 import stepcredit as sc
 from stepcredit.engines.trl import StepCreditGRPOTrainer
@@ -94,3 +94,18 @@ def make_trainer(task, config):
         return trainer
 
     return make
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """The inputs of every call of TRL's own `_compute_loss` in training."""
+    calls = []
+    original = GRPOTrainer._compute_loss
+
+    def spy(self, model, inputs):
+        if model.training:
+            calls.append(inputs)
+        return original(self, model, inputs)
+
+    monkeypatch.setattr(GRPOTrainer, "_compute_loss", spy)
+    return calls

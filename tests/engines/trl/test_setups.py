@@ -6,7 +6,6 @@ import pandas
 import pytest
 import torch
 from datasets import Dataset
-from trl import GRPOTrainer
 
 import stepcredit as sc
 from stepcredit.lab.arithmetic import problems
@@ -16,21 +15,6 @@ from stepcredit.signals.logprobs import LocalLogProbs
 TINY = ModelSettings(width=16, layers=1, heads=1, feed_forward=16)
 LOSSES = ["grpo", "bnpo", "dr_grpo", "dapo", "luspo", "sapo", "cispo", "vespo"]
 EVEN = {"vespo_k_neg": 2.0, "vespo_lambda_neg": 3.0}
-
-
-@pytest.fixture
-def seen(monkeypatch):
-    """The inputs of every call of TRL's own `_compute_loss` in training."""
-    calls = []
-    original = GRPOTrainer._compute_loss
-
-    def spy(self, model, inputs):
-        if model.training:
-            calls.append(inputs)
-        return original(self, model, inputs)
-
-    monkeypatch.setattr(GRPOTrainer, "_compute_loss", spy)
-    return calls
 
 
 def gradient(trainer, inputs, advantages):

@@ -17,21 +17,6 @@ from stepcredit.errors import EngineError
 from stepcredit.lab.tokenizer import EOS, PAD, UNKNOWN, VOCABULARY
 
 
-@pytest.fixture
-def seen(monkeypatch):
-    """The inputs of every call of TRL's own `_compute_loss` in training."""
-    calls = []
-    original = GRPOTrainer._compute_loss
-
-    def spy(self, model, inputs):
-        if model.training:
-            calls.append(inputs)
-        return original(self, model, inputs)
-
-    monkeypatch.setattr(GRPOTrainer, "_compute_loss", spy)
-    return calls
-
-
 def gradient(trainer, inputs, **changes):
     trainer.model.train()
     trainer.model.zero_grad()

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 import trl
-from packaging.version import Version
 from torch import Tensor
 
+from stepcredit.engines.versions import warn_outside
 from stepcredit.errors import EngineError
 
-TESTED_FROM, TESTED_BELOW = "1.16.0", "1.17"
+TESTED = ("1.16.0", "1.17")
 HOOKS = (
     *("_calculate_rewards", "_generate_and_score_completions", "_compute_loss"),
     *("_init_training_state", "_maybe_log_save_evaluate", "_save_checkpoint"),
@@ -28,10 +27,8 @@ def check_hooks(trainer: type) -> None:
     Raises:
         EngineError: names the hook.
     """
-    version = Version(trl.__version__)
-    if not Version(TESTED_FROM) <= version < Version(TESTED_BELOW):
-        text = f"trl {version} is outside the range tested, >={TESTED_FROM},<{TESTED_BELOW}"
-        warnings.warn(text, UserWarning, stacklevel=3)
+    version = trl.__version__
+    warn_outside("trl", version, TESTED)
     for hook in HOOKS:
         if not callable(getattr(trainer, hook, None)):
             raise EngineError(f"trl {version} has no such method: it is the hook", field=hook)

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import inspect
-import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 import verl
-from packaging.version import Version
 
 import stepcredit as sc
 from stepcredit.engines.verl.credit import with_engine
 from stepcredit.engines.verl.settings import ENGINE, PLACE, VerlSettings, logprobs_read
+from stepcredit.engines.versions import warn_outside
 from stepcredit.errors import EngineError, StepCreditError
 from stepcredit.signals.ratios import log_ratios, sides_in_rows
 
-TESTED_FROM, TESTED_BELOW = "0.9.0", "0.10"
+TESTED = ("0.9.0", "0.10")
 HOOKS = {
     "_compute_advantage": ("self", "batch", "metrics"),
     "_next_train_batch": ("self", "num_prompts"),
@@ -37,10 +36,8 @@ def check_hooks(trainer: type, queue: Any) -> None:
     Raises:
         EngineError: names the hook.
     """
-    version = Version(verl.__version__)
-    if not Version(TESTED_FROM) <= version < Version(TESTED_BELOW):
-        text = f"verl {version} is outside the range tested, >={TESTED_FROM},<{TESTED_BELOW}"
-        warnings.warn(text, UserWarning, stacklevel=3)
+    version = verl.__version__
+    warn_outside("verl", version, TESTED)
     for name, expected in HOOKS.items():
         hook = getattr(trainer, name, None)
         found = tuple(inspect.signature(hook).parameters) if callable(hook) else ()
