@@ -116,10 +116,10 @@ def rewarded(tokenizer, rows, training=True):
 def test_one_prompt_in_ten_has_an_outcome_and_all_have_process_rewards(
     tokenizer, prepared, made, monkeypatch
 ):
-    seen = []
+    seen = {}
 
     def scored(self, responses):
-        seen.extend(response.facts for response in responses)
+        seen.update((each.name, each.facts.get("outcome", "absent")) for each in responses)
         yield from ((row, [1.0] * len(r.step_ends)) for row, r in enumerate(responses))
 
     monkeypatch.setattr("stepcredit.signals.programs.Equations.stream", scored)
@@ -131,9 +131,9 @@ def test_one_prompt_in_ten_has_an_outcome_and_all_have_process_rewards(
     assert [each["outcome"] for each in extras] == expected
     assert [each["reward_score"] for each in found] == [outcome or 0.0 for outcome in expected]
     assert {frozenset(each) for each in extras} == {frozenset(extras[0])}
-    assert [facts.get("outcome", "absent") for facts in seen] == [
-        "absent" if outcome is None else outcome for outcome in expected
-    ]
+    names = [f"response p{place}_{number}" for place in range(len(known)) for number in (0, 1)]
+    told = ["absent" if outcome is None else outcome for outcome in expected]
+    assert seen == dict(zip(names, told, strict=True))
     responses = [each.batch["responses"][0] for each in sessions]
     fields = {
         "uid": [each.non_tensor_batch["uid"][0] for each in sessions],
