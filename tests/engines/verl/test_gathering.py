@@ -85,11 +85,16 @@ def test_an_item_without_a_result_is_refused():
         asyncio.run(asked())
 
 
+class PanicException(BaseException):
+    """As libraries in Rust raise."""
+
+
 def test_what_is_no_ordinary_exception_leaves_nobody_waiting():
-    class PanicException(BaseException):
-        """As libraries in Rust raise."""
+    started = threading.Event()
 
     def stream(items):
+        started.set()
+        sleep(0.1)
         if 0 in items:
             raise PanicException("index out of range")
         yield from ((index, 2 * item) for index, item in enumerate(items))
@@ -97,7 +102,10 @@ def test_what_is_no_ordinary_exception_leaves_nobody_waiting():
     async def asked():
         double = Gathering(stream)
         failed = asyncio.gather(double(0), double(1), return_exceptions=True)
-        return await asyncio.wait_for(failed, timeout=20), await double(2)
+        while not started.is_set():
+            await asyncio.sleep(0.01)
+        meanwhile = double(2)
+        return await asyncio.wait_for(asyncio.gather(failed, meanwhile), timeout=20)
 
     errors, later = asyncio.run(asked())
     assert [str(error) for error in errors] == ["PanicException: index out of range"] * 2

@@ -69,9 +69,11 @@ class Gathering(Generic[Item, Result]):
                 await loop.run_in_executor(self._thread, self._work, items, futures, loop)
             except Exception as error:
                 _fail(futures, error)
+            except asyncio.CancelledError:
+                _fail([*futures, *(future for _, future in self._waiting)], SignalError("stopped"))
+                raise
             except BaseException as error:  # such as a panic of the tokenizers: none waits for ever
                 _fail(futures, SignalError(f"{type(error).__name__}: {error}"))
-                raise
             _fail(futures, SignalError("was not scored"))
 
     def _work(
