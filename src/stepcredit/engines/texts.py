@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice, pairwise
 from typing import Any
 
-from stepcredit.credit.metrics_texts import cut_steps
+import stepcredit as sc
+from stepcredit.credit.chunks import chunker, reads_text, steps
 from stepcredit.data.streams import Stream
 from stepcredit.errors import EngineError
+from stepcredit.signals.responses import Response
 
 
 def decoded(
@@ -23,10 +26,58 @@ def decoded(
     texts = tokenizer.batch_decode(list(map(list, ids)), skip_special_tokens=True)
     if ends is None:
         return texts, None
-    cut = cut_steps(ids, ends)
-    every = [list(step) for row in cut for step in row]
+    cut = list(_cut(ids, ends))
+    every = [step for row in cut for step in row]
     following = iter(tokenizer.batch_decode(every, skip_special_tokens=True))
     return texts, [[next(following) for _ in row] for row in cut]
+
+
+def _cut(ids: Sequence[Sequence[int]], ends: Stream) -> Iterator[list[list[int]]]:
+    """Each response's steps; where the ends make no sense too, which `sc.Rollouts` will tell."""
+    places = iter(ends.values.tolist())
+    for row, count in zip(ids, ends.counts.tolist(), strict=True):
+        last = [-1, *islice(places, count)]
+        yield [list(row[before + 1 : end + 1]) for before, end in pairwise(last)]
+
+
+def chunks_are_steps(estimator: sc.Estimator) -> bool:
+    """Whether the estimator's chunks are the steps, which a signal of tokens does not tell.
+
+    Example:
+        >>> chunks_are_steps(sc.PASS(chunks="steps")), chunks_are_steps(sc.PASS())
+        (True, False)
+    """
+    rule = _chunks(estimator)
+    return getattr(rule, "func", rule) is steps
+
+
+def chunks_read_text(estimator: sc.Estimator) -> bool:
+    """Whether the estimator's chunks are cut by the tokens' texts.
+
+    Example:
+        >>> chunks_read_text(sc.PASS(chunks="sentences")), chunks_read_text(sc.PASS())
+        (True, False)
+    """
+    return reads_text(_chunks(estimator))
+
+
+def _chunks(estimator: sc.Estimator) -> Any:
+    return chunker(getattr(estimator, "chunks", None) or "auto")
+
+
+def trained_texts(
+    responses: Sequence[Response], trained: Sequence[Sequence[bool]]
+) -> list[list[str]]:
+    """The texts of each response's trained tokens.
+
+    Args:
+        responses: the batch's.
+        trained: a flag a token of each response; more flags than tokens are padding.
+    """
+    return [
+        [text for text, own in zip(response.token_texts, flags, strict=False) if own]
+        for response, flags in zip(responses, trained, strict=True)
+    ]
 
 
 def question_of(prompt: Any, *, without: str | None = None) -> str:

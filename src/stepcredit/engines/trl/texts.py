@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice, pairwise
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 import stepcredit as sc
-from stepcredit.credit.chunks import chunker, reads_text, steps
 from stepcredit.data.streams import Stream
+from stepcredit.engines import texts as shared
 from stepcredit.engines.trl.processes import Streams
 from stepcredit.engines.trl.responses import Asked
 from stepcredit.engines.trl.signals import streams_of
@@ -31,32 +30,16 @@ def decoded(
     Returns:
         A text a response, and a text a step; None where nothing tells steps.
     """
-    tokenizer = asked.tokenizer
     ids = [
         [token for token, own in zip(row, flags, strict=False) if own]
         for row, flags in zip(asked.sampled.completion_ids, present.tolist(), strict=True)
     ]
-    texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
     streams = process.values() if isinstance(process, Mapping) else [process]
     for stream in streams:
         if isinstance(stream, sc.Steps):
             ends = Stream._of(values=stream.ends, counts=stream.counts)
             break
-    if ends is None:
-        return texts, None
-    cut = list(_cut(ids, ends))
-    said = iter(
-        tokenizer.batch_decode([step for row in cut for step in row], skip_special_tokens=True)
-    )
-    return texts, [[next(said) for _ in row] for row in cut]
-
-
-def _cut(ids: Sequence[list[int]], ends: Stream) -> Iterator[list[list[int]]]:
-    """Each response's steps; where the ends make no sense too, which `sc.Rollouts` will tell."""
-    places = iter(ends.values.tolist())
-    for row, count in zip(ids, ends.counts.tolist(), strict=True):
-        last = [-1, *islice(places, count)]
-        yield [row[before + 1 : end + 1] for before, end in pairwise(last)]
+    return shared.decoded(asked.tokenizer, ids, ends)
 
 
 def step_ends_of(asked: Asked, estimator: sc.Estimator, present: Tensor) -> Stream | None:
@@ -72,8 +55,7 @@ def step_ends_of(asked: Asked, estimator: sc.Estimator, present: Tensor) -> Stre
     """
     if isinstance(asked.splitter, Turns):
         return turn_ends(present)
-    rule = chunker(getattr(estimator, "chunks", None) or "auto")
-    if getattr(rule, "func", rule) is not steps:
+    if not shared.chunks_are_steps(estimator):
         return None
     ends = [response.step_ends for response in asked.responses]
     cut: sc.Steps = streams_of(sc.Steps(ends, [[0.0] * len(row) for row in ends]), present)
@@ -99,12 +81,9 @@ def turn_ends(present: Tensor) -> Stream:
 
 def token_texts(asked: Asked, estimator: sc.Estimator, present: Tensor) -> list[list[str]] | None:
     """The trained tokens' texts, where the estimator's chunks are cut by text."""
-    if not reads_text(chunker(getattr(estimator, "chunks", None) or "auto")):
+    if not shared.chunks_read_text(estimator):
         return None
-    return [
-        [text for text, own in zip(response.token_texts, row, strict=False) if own]
-        for response, row in zip(asked.responses, present.tolist(), strict=True)
-    ]
+    return shared.trained_texts(asked.responses, present.tolist())
 
 
 def truncated_rows(ids: Sequence[Sequence[int]], ending: Sequence[int]) -> list[bool]:

@@ -12,14 +12,18 @@ import torch
 from torch import Tensor
 
 import stepcredit as sc
-from stepcredit.credit.chunks import chunker, reads_text, steps
 from stepcredit.credit.metrics import training_metrics
 from stepcredit.credit.metrics_signals import segmentation
 from stepcredit.credit.streams import canonical_weights
 from stepcredit.data.inputs import told_length
 from stepcredit.data.streams import Stream
 from stepcredit.engines.streams import trained_steps, trained_tokens
-from stepcredit.engines.texts import decoded
+from stepcredit.engines.texts import (
+    chunks_are_steps,
+    chunks_read_text,
+    decoded,
+    trained_texts,
+)
 from stepcredit.engines.verl.batch import QueuedBatch, placed
 from stepcredit.engines.verl.settings import ENGINE, PLACE, VerlSettings, logprobs_read
 from stepcredit.errors import EngineError, MethodError, RolloutError
@@ -153,7 +157,7 @@ class Credit:
 
     def _step_ends(self) -> Stream | None:
         """Where steps end, for chunks that are the steps of a signal of tokens."""
-        if _named_chunks(self.estimator) is not steps:
+        if not chunks_are_steps(self.estimator):
             return None
         ends = [response.step_ends for response in self._responses]
         zeros = sc.Steps(ends, [[0.0] * len(row) for row in ends])
@@ -162,13 +166,9 @@ class Credit:
 
     def _token_texts(self) -> list[list[str]] | None:
         """The trained tokens' texts, for chunks that are cut by text."""
-        if not reads_text(_named_chunks(self.estimator)):
+        if not chunks_read_text(self.estimator):
             return None
-        pairs = zip(self._responses, self.batch.trained.tolist(), strict=True)
-        return [
-            [text for text, own in zip(response.token_texts, mask, strict=False) if own]
-            for response, mask in pairs
-        ]
+        return trained_texts(self._responses, self.batch.trained.tolist())
 
     def _kept(self, extra: Told, format_: float | None) -> bool:
         told = extra.get("format_ok")
@@ -234,11 +234,6 @@ def _no_engine(estimator: sc.Estimator, reason: str) -> EngineError:
 
 def _moved(name: str) -> str:
     return ENGINE if name == "outcome" else name
-
-
-def _named_chunks(estimator: sc.Estimator) -> Any:
-    rule = chunker(getattr(estimator, "chunks", None) or "auto")
-    return getattr(rule, "func", rule)
 
 
 def told_streams(batch: QueuedBatch) -> dict[str, Stream]:
