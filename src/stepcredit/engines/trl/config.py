@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 from trl.trainer.grpo_config import GRPOConfig
 
 import stepcredit as sc
-from stepcredit.errors import EngineError, SettingError
+from stepcredit.engines.named import built, fields_of
+from stepcredit.errors import EngineError
 from stepcredit.signals.registry import signal
 from stepcredit.signals.signal import Signal
 from stepcredit.signals.splitting import Splitter, splitter
@@ -17,7 +18,6 @@ from stepcredit.signals.splitting import Splitter, splitter
 SPLITTER, SPLITTER_FIELDS = "blank-line", {"inside": "extend"}
 Fields = dict[str, Any] | str | None
 Signals = Signal | dict[str, Signal] | None
-Thing = TypeVar("Thing")
 
 
 @dataclass
@@ -151,7 +151,9 @@ class StepCreditConfig(GRPOConfig):
             raise EngineError(reason, field="logprobs")
         fields = self._fields("estimator_fields")
         return {
-            "estimator": _built(sc.estimator, self.estimator, fields, "estimator"),
+            "estimator": built(
+                sc.estimator, self.estimator, fields, "estimator", "estimator_fields"
+            ),
             "process_signal": self._signals("process_signal"),
             "logprobs": self._signals("logprobs"),
             "outcome_reward": self.outcome_reward,
@@ -166,59 +168,35 @@ class StepCreditConfig(GRPOConfig):
         if self.splitter is None and not fields:
             return None
         name = SPLITTER if self.splitter is None else self.splitter
-        return _built(splitter, name, {**SPLITTER_FIELDS, **fields}, "splitter")
+        given = {**SPLITTER_FIELDS, **fields}
+        return built(splitter, name, given, "splitter", "splitter_fields")
 
     def _signals(self, setting: str) -> Signals:
         names: Any = getattr(self, setting)
-        fields = self._fields(f"{setting}_fields")
+        own = f"{setting}_fields"
+        fields = self._fields(own)
         if not isinstance(names, Mapping):
             if names is None and fields:
                 reason = f"fields of no signal: name it ({setting})"
-                raise EngineError(reason, field=f"{setting}_fields")
-            return None if names is None else _built(signal, names, fields, setting)
+                raise EngineError(reason, field=own)
+            return None if names is None else built(signal, names, fields, setting, own)
         for stream in fields:
             if stream not in names:
                 reason = f"{setting} has no such stream, there are: {', '.join(names)}"
-                raise EngineError(reason, field=f"{setting}_fields.{stream}")
+                raise EngineError(reason, field=f"{own}.{stream}")
         return {
-            stream: _built(
+            stream: built(
                 signal,
                 name,
-                _mapping(fields.get(stream), f"{setting}_fields.{stream}"),
+                fields_of(fields.get(stream), f"{own}.{stream}"),
                 f"{setting}.{stream}",
-                f"{setting}_fields.{stream}",
+                f"{own}.{stream}",
             )
             for stream, name in names.items()
         }
 
     def _fields(self, setting: str) -> dict[str, Any]:
-        return _mapping(getattr(self, setting), setting)
-
-
-def _mapping(given: Any, setting: str) -> dict[str, Any]:
-    if given is None:
-        return {}
-    if not isinstance(given, Mapping):
-        raise EngineError(f"expected fields, got {given!r}", field=setting)
-    for name in given:
-        if not isinstance(name, str):
-            raise EngineError(f"expected names, got {name!r}", field=setting)
-    return dict(given)
-
-
-def _built(
-    build: Callable[..., Thing],
-    name: Any,
-    fields: Mapping[str, Any],
-    setting: str,
-    fields_setting: str | None = None,
-) -> Thing:
-    """A thing by its name; errors begin with the setting that named it, or its fields."""
-    try:
-        return build(name, **fields)
-    except SettingError as error:
-        place = f"{fields_setting or f'{setting}_fields'}.{error.field}" if error.field else setting
-        raise EngineError(error.reason, field=place) from error
+        return fields_of(getattr(self, setting), setting)
 
 
 DEFAULTS: dict[str, Any] = {

@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 
 import stepcredit as sc
 from stepcredit.credit.streams import SCALARS, canonical_weights
-from stepcredit.errors import EngineError, SettingError
+from stepcredit.engines.named import built, fields_of
+from stepcredit.errors import EngineError
 from stepcredit.rewards.base import Reward
 from stepcredit.rewards.registry import reward
 from stepcredit.settings.registry import hint
@@ -150,7 +151,7 @@ def _plain(value: Any) -> Any:
 
 def _checked(given: Any) -> Given:
     """All keys, those not given at their defaults."""
-    found = _mapping(given, "")
+    found = fields_of(given, PLACE)
     for key in found:
         if key not in DEFAULTS:
             raise _refused(f"no such key{hint(str(key), list(DEFAULTS))}", str(key))
@@ -158,11 +159,7 @@ def _checked(given: Any) -> Given:
 
 
 def _mapping(given: Any, key: str) -> Given:
-    if given is None:
-        return {}
-    if not isinstance(given, Mapping):
-        raise _refused(f"expected fields, got {given!r}", key)
-    return dict(given)
+    return fields_of(given, f"{PLACE}.{key}")
 
 
 def _signals(given: Given) -> Iterator[tuple[str, Signal]]:
@@ -218,12 +215,9 @@ def _gate(given: Any) -> float | None:
 
 def _built(name: str, own: str, build: Callable[..., Thing], given: Given) -> Thing:
     """What a key names, with the fields that stand under another; errors begin with the key."""
-    try:
-        return build(given[name], **_mapping(given[own], own))
-    except SettingError as error:
-        field = f"{own}.{error.field}" if error.field else name
-        raise _refused(error.reason, field) from error
+    fields = _mapping(given[own], own)
+    return built(build, given[name], fields, f"{PLACE}.{name}", f"{PLACE}.{own}")
 
 
 def _refused(reason: str, key: str) -> EngineError:
-    return EngineError(reason, field=f"{PLACE}.{key}" if key else PLACE)
+    return EngineError(reason, field=f"{PLACE}.{key}")
