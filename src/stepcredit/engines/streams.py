@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 import torch
 from jaxtyping import Bool
 from torch import Tensor
 
 import stepcredit as sc
+from stepcredit.credit.streams import SCALARS, canonical_weights
 from stepcredit.data.forest import slot_mask
 from stepcredit.data.streams import Stream
 
@@ -44,3 +47,31 @@ def trained_tokens(stream: Stream, trained: Bool[Tensor, "rollout token"]) -> St
     kept = trained & all_tokens
     rebuilt = sc.TokenAdvantages if isinstance(stream, sc.TokenAdvantages) else sc.Tokens
     return rebuilt(dense[kept], counts=kept.sum(1))
+
+
+def unweighed(
+    estimator: sc.Estimator, streams: Iterable[str], scalars: Sequence[str] = SCALARS
+) -> tuple[str, dict[str, float]] | None:
+    """The first stream that a method of weighted process streams would leave out, and its weights.
+
+    Args:
+        estimator: the method.
+        streams: names of the process streams it will be given.
+        scalars: names of streams that are no process signal.
+
+    Returns:
+        None where all have a weight, or the method weighs no process streams, as GDPO.
+
+    Example:
+        >>> unweighed(sc.PASS(weights={"prm": 1.0, "outcome": 1.0}), ["prm", "judge"])
+        ('judge', {'prm': 1.0, 'outcome': 1.0})
+        >>> unweighed(sc.PASS(), ["process"]), unweighed(sc.GDPO(), ["process"])
+        (None, None)
+    """
+    usual, given = (getattr(of, "weights", None) for of in (type(estimator), estimator))
+    if given is None:
+        return None
+    weights = canonical_weights(given)
+    if {*weights, *canonical_weights(usual or {})} <= set(scalars):
+        return None
+    return next(((stream, weights) for stream in streams if stream not in weights), None)

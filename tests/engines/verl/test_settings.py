@@ -131,6 +131,10 @@ def test_log_probs_are_seen_through_signals_made_of_signals():
             "process_signal.engine: this name is taken: a process stream needs another",
         ),
         (
+            {"process_signal": "equations", "fields": {"weights": {"outcome": 1.0}}},
+            "fields.weights: gives no weight to the stream 'process': outcome: 1",
+        ),
+        (
             {"process_signal": {"prm": "opd"}},
             "fields.weights: gives no weight to the stream 'prm': "
             "process: 1, outcome: 1, format: 1",

@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 
 import stepcredit as sc
-from stepcredit.credit.streams import canonical_weights
 from stepcredit.data.inputs import LOGPROBS
 from stepcredit.data.streams import Stream
-from stepcredit.engines.streams import trained_steps, trained_tokens
+from stepcredit.engines.streams import trained_steps, trained_tokens, unweighed
 from stepcredit.engines.trl.responses import Asked
 from stepcredit.errors import EngineError
 from stepcredit.signals.signal import Signal
@@ -50,16 +49,14 @@ def check_weights(estimator: sc.Estimator, process_signal: Given) -> None:
     Raises:
         EngineError: names the stream.
     """
-    usual = getattr(type(estimator), "weights", None)
-    if usual is None or not isinstance(process_signal, Signal | Mapping):
+    if not isinstance(process_signal, Signal | Mapping):
         return
-    if "process" not in canonical_weights(usual):  # a baseline of outcomes alone, such as GDPO
-        return
-    weights = canonical_weights(estimator.weights)  # type: ignore[attr-defined]
-    for name in process_signal if isinstance(process_signal, Mapping) else ["process"]:
-        if name not in weights:
-            reason = f"the stream {name!r} has no weight, there are: {', '.join(weights)}"
-            raise EngineError(f"{reason}; give it one", field="estimator_fields.weights")
+    streams = process_signal if isinstance(process_signal, Mapping) else ["process"]
+    found = unweighed(estimator, streams)
+    if found is not None:
+        name, weights = found
+        reason = f"the stream {name!r} has no weight, there are: {', '.join(weights)}"
+        raise EngineError(f"{reason}; give it one", field="estimator_fields.weights")
 
 
 def process_of(given: Given, asked: Asked, present: Tensor) -> Any:

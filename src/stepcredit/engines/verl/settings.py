@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import stepcredit as sc
-from stepcredit.credit.streams import SCALARS, canonical_weights
+from stepcredit.credit.streams import SCALARS
 from stepcredit.engines.named import built, fields_of
+from stepcredit.engines.streams import unweighed
 from stepcredit.errors import EngineError
 from stepcredit.rewards.base import Reward
 from stepcredit.rewards.registry import reward
@@ -187,15 +188,12 @@ def _named_signals(names: Mapping[Any, Any], by_stream: Given) -> Iterator[tuple
 
 def _check_weighed(estimator: sc.Estimator, signals: Mapping[str, Signal]) -> None:
     """Refuse a signal to which the method, though it weighs process streams, gives no weight."""
-    given = getattr(estimator, "weights", None)
-    weights = {} if given is None else canonical_weights(given)
-    if weights.keys() <= {*SCALARS, ENGINE}:
-        return
-    for stream in signals:
-        if stream not in weights:
-            names = ", ".join(f"{name}: {weight:g}" for name, weight in weights.items())
-            reason = f"gives no weight to the stream {stream!r}: {names}"
-            raise _refused(reason, "fields.weights")
+    found = unweighed(estimator, signals, (*SCALARS, ENGINE))
+    if found is not None:
+        stream, weights = found
+        names = ", ".join(f"{name}: {weight:g}" for name, weight in weights.items())
+        reason = f"gives no weight to the stream {stream!r}: {names}"
+        raise _refused(reason, "fields.weights")
 
 
 def _reward(key: str, given: Given) -> Reward | None:
