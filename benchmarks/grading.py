@@ -41,7 +41,7 @@ def main() -> None:
     found = [last_box(row["solution"]) or "" for row in rows]
     golds = [row["answer"] for row in rows]
     pairs = list(zip(map(spelled, found), map(spelled, golds), strict=True))
-    pool = shared_pool("grader", 1)
+    pool = shared_pool("stepcredit.rewards.grader", 1)
     sides: dict[str, Callable[[], object]] = {
         "math-verify in this process": lambda: [verdict(*pair) for pair in pairs],
         "the pool, one worker": lambda: pool.verdicts(pairs, 60.0),

@@ -32,7 +32,7 @@ SLACK = 20.0
 
 @pytest.fixture
 def pool() -> Pool:
-    made = Pool("grader", 1)
+    made = Pool("stepcredit.rewards.grader", 1)
     assert made.verdicts([("1", "1.0")], 30.0) == "R"
     yield made
     made.close()
@@ -113,8 +113,12 @@ def test_a_closed_pool_starts_anew(pool: Pool) -> None:
 
 
 def test_the_pool_is_one_a_process() -> None:
-    assert shared_pool("grader", 2) is shared_pool("grader", 2)
-    assert shared_pool("grader", 2) is not shared_pool("grader", 1)
+    assert shared_pool("stepcredit.rewards.grader", 2) is shared_pool(
+        "stepcredit.rewards.grader", 2
+    )
+    assert shared_pool("stepcredit.rewards.grader", 2) is not shared_pool(
+        "stepcredit.rewards.grader", 1
+    )
 
 
 def run(program: str, tmp_path: Path) -> subprocess.CompletedProcess[str]:
@@ -135,7 +139,7 @@ def test_workers_import_neither_the_script_nor_torch(tmp_path: Path) -> None:
         from stepcredit.rewards.maths import grade
         from stepcredit.rewards.workers import shared_pool
         print(grade(["2/4"], ["0.5"], workers=1)[0].name)
-        worker = shared_pool("grader", 1)._idle[0]
+        worker = shared_pool("stepcredit.rewards.grader", 1)._idle[0]
         maps = Path(f"/proc/{worker._process.pid}/maps")
         print("torch" in maps.read_text() if maps.exists() else False)
         """,
@@ -166,7 +170,7 @@ def test_workers_end_with_their_parent_even_one_that_hangs(tmp_path: Path) -> No
         r"""
         import os, threading, time
         from stepcredit.rewards.workers import Pool
-        pool = Pool("grader", 2)
+        pool = Pool("stepcredit.rewards.grader", 2)
         pool.verdicts([("2/4", "0.5")] , 30.0)
         idle = pool._idle[0]._process.pid
         started = []
@@ -203,7 +207,7 @@ def test_no_worker_is_left_when_the_script_ends(tmp_path: Path) -> None:
         from stepcredit.rewards.maths import grade
         from stepcredit.rewards.workers import shared_pool
         grade(["2/4"], ["0.5"], workers=1)
-        print(shared_pool("grader", 1)._idle[0]._process.pid)
+        print(shared_pool("stepcredit.rewards.grader", 1)._idle[0]._process.pid)
         """,
         tmp_path,
     )
@@ -213,7 +217,7 @@ def test_no_worker_is_left_when_the_script_ends(tmp_path: Path) -> None:
 
 def test_processes_are_at_most_as_many_as_asked_for() -> None:
     assert workers._cpus() >= 1
-    pool = Pool("grader", 2)
+    pool = Pool("stepcredit.rewards.grader", 2)
     pool.verdicts([("2/4", "0.5")] * 100, 30.0)
     assert 1 <= len(pool._idle) <= 2
     pool.close()

@@ -7,6 +7,10 @@ from typing import Any
 
 from stepcredit.rewards.letters import BAD_GOLD, RIGHT, WRONG
 
+PROCESS_PER_ITEM = False
+"""math-verify parses text and never evaluates it as code."""
+TRIAL = (r"\frac{1}{2}", "0.5")
+
 
 def ready() -> None:
     """Import what grading needs, and run it once: the first run builds the parser."""

@@ -56,7 +56,9 @@ class ReasoningGym(Reward):
         answers = [answer_of(text, self.read) for text in texts]
         given = [row for row, answer in enumerate(answers) if answer and len(answer) <= LONGEST]
         pairs = [(answers[row] or "", entries[row]) for row in given]
-        letters = shared_pool("gym_grader", self.workers).verdicts(pairs, self.limit)
+        letters = shared_pool("stepcredit.rewards.gym_grader", self.workers).verdicts(
+            pairs, self.limit
+        )
         if BAD_GOLD in letters:
             row = given[letters.index(BAD_GOLD)]
             name = json.loads(entries[row])["dataset"]

@@ -16,6 +16,10 @@ _EVALUATES = ("eval(", "exec(", "parse_expr(", "sympify(")
 _FUNCTIONS = re.compile(r"\b(?:a?(?:sin|cos|tan)h?|exp|log|ln|sqrt|[Aa]bs)$")
 _OPERATORS = frozenset("+-*/^%([{,=<>|&~:")
 
+PROCESS_PER_ITEM = True
+"""Some of these graders evaluate text, and all are code of others: none can change another's."""
+TRIAL = ("3", '{"dataset": "chain_sum", "entry": {"answer": "3"}, "threshold": 1.0}')
+
 
 def ready() -> None:
     """Import what grading needs."""

@@ -87,7 +87,9 @@ def grade(
         if verdict is None and answer is not None
     }
     if asked:
-        told = shared_pool("grader", workers).verdicts(list(asked.values()), limit)
+        told = shared_pool("stepcredit.rewards.grader", workers).verdicts(
+            list(asked.values()), limit
+        )
         known.update(zip(asked, map(Verdict, told), strict=True))
     return [known[pair] or Verdict.WRONG for pair in pairs]
 

@@ -1,50 +1,136 @@
-"""The loop of a worker process: untrusted items in, one letter an item out.
+"""The loop of a grading process: untrusted items in, one letter per item out.
 
-The parent ends a process that takes too long. Should the parent be gone, the kernel does: each item
-runs under an alarm that nobody handles, and that ends the process inside C code too.
+The process confines itself before it reads the first item. The parent ends it when an item takes
+too long. If the parent is gone, the kernel does: each item runs under an alarm that nobody handles,
+and that ends the process inside C code too.
 """
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
-import resource
+import math
+import os
 import signal
 import socket
+import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from typing import Protocol
 
-from stepcredit.rewards.letters import READY
+from stepcredit.rewards import sandbox
+from stepcredit.rewards.letters import LETTERS, READY, RIGHT, TIMED_OUT
 
-MEMORY = 2 << 30
-"""Bytes of address space a worker may take; past it, an answer is wrong."""
+LIFETIME = 3600
+"""Seconds of CPU time after which a grading process is replaced by a new one."""
+_TRIAL_LIMIT = 60.0
+_SYSTEM = (
+    "/lib",
+    "/lib64",
+    "/usr/lib",
+    "/usr/lib64",
+    "/usr/local/lib",
+    "/dev/null",
+    "/dev/urandom",
+)
 
 
-def serve(handle: int, ready: Callable[[], None], verdict: Callable[[str, str], str]) -> None:
+class Grader(Protocol):
+    """What a module that grades in worker processes defines.
+
+    `PROCESS_PER_ITEM` says whether each item is graded in a process of its own, so that no item can
+    change how another one is graded. `TRIAL` is an answer and what it is compared with, for which
+    `verdict` must give `RIGHT`.
+    """
+
+    PROCESS_PER_ITEM: bool
+    TRIAL: tuple[str, str]
+
+    def ready(self) -> None:
+        """Import what grading needs."""
+
+    def verdict(self, answer: str, gold: str, /) -> str:
+        """The letter of an answer."""
+
+
+def serve(handle: int, grader: Grader) -> None:
     """Grade batches from a socket until it closes.
 
-    A batch is a line of JSON, `{"limit": seconds, "pairs": [[answer, gold], ...]}`; one letter an
-    item goes back as soon as it is known.
+    A batch is a line of JSON, `{"limit": seconds, "pairs": [[answer, gold], ...]}`; one letter per
+    item is sent back as soon as it is known.
 
     Args:
         handle: the socket's file descriptor.
-        ready: called once, before the first batch is asked for.
-        verdict: the letter of an answer and what it is held against.
+        grader: the module that grades.
+
+    Raises:
+        RuntimeError: grading does not work within the limits that are set here.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    with suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")
     with socket.socket(fileno=handle) as link, link.makefile("rb") as lines:
-        ready()
+        grader.ready()
+        grade = _confined(grader)
+        if grade(*grader.TRIAL, _TRIAL_LIMIT) != RIGHT:
+            raise RuntimeError("grading does not work within the limits set for it on this system")
         link.sendall(READY.encode())
         for line in lines:
             batch = json.loads(line)
             for answer, gold in batch["pairs"]:
-                signal.setitimer(signal.ITIMER_REAL, batch["limit"] + 1)
-                letter = verdict(answer, gold)
-                signal.setitimer(signal.ITIMER_REAL, 0)
-                link.sendall(letter.encode())
+                link.sendall(grade(answer, gold, batch["limit"]).encode())
+
+
+def _confined(grader: Grader) -> Callable[[str, str, float], str]:
+    """Confine this process; the function that grades an item within its seconds."""
+    sandbox.limit_resources(LIFETIME, processes=grader.PROCESS_PER_ITEM)
+    sandbox.allow_reading_only(readable_folders())
+    if grader.PROCESS_PER_ITEM:
+        gc.freeze()
+        return lambda *item: _in_a_process(grader, *item)
+    sandbox.allow_computing_only()
+    return lambda *item: _under_alarm(grader, *item)
+
+
+def _under_alarm(grader: Grader, answer: str, gold: str, limit: float) -> str:
+    signal.setitimer(signal.ITIMER_REAL, limit + 1)
+    letter = grader.verdict(answer, gold)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    return letter
+
+
+def _in_a_process(grader: Grader, answer: str, gold: str, limit: float) -> str:
+    """The letter that a forked process gives, which can change nothing here; nothing is not one."""
+    ours, theirs = os.pipe()
+    child = os.fork()
+    if child == 0:
+        with suppress(BaseException):
+            _close_all_but(theirs)
+            sandbox.die_with_parent()
+            sandbox.limit_resources(math.ceil(limit) + 1, processes=False)
+            sandbox.allow_computing_only()
+            os.write(theirs, _under_alarm(grader, answer, gold, limit).encode())
+        os._exit(0)
+    os.close(theirs)
+    with os.fdopen(ours, "rb", buffering=0) as replies:
+        reply = replies.read(1).decode(errors="replace")
+    with suppress(ProcessLookupError):
+        os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return reply if reply in LETTERS else TIMED_OUT
+
+
+def _close_all_but(handle: int) -> None:
+    """Close what the process was given, so that only this descriptor leads out of it."""
+    os.closerange(0, handle)
+    os.closerange(handle + 1, sandbox.OPEN_FILES)
+
+
+def readable_folders() -> Iterator[str]:
+    """What a grading process may read: Python, what it can import, and the system's libraries."""
+    yield from dict.fromkeys(
+        [sys.prefix, sys.base_prefix, sys.exec_prefix, *filter(None, sys.path), *_SYSTEM]
+    )

@@ -1,7 +1,9 @@
 """A pool of grading processes that outlives what they grade.
 
 Each worker is a Python of its own that imports the grader alone: neither the script that runs here
-nor torch. An item that takes too long costs its worker, and nothing but itself.
+nor torch. It gets a bare environment and an empty folder, and confines itself (see `sandbox`)
+before it reads what it grades. An item that takes too long ends its worker; the other items are
+graded by another one.
 """
 
 from __future__ import annotations
@@ -9,6 +11,8 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import signal
+import site
 import socket
 import subprocess
 import sys
@@ -18,7 +22,9 @@ from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 
+import stepcredit
 from stepcredit.errors import SignalError
 from stepcredit.rewards.letters import READY, TIMED_OUT
 
@@ -26,17 +32,26 @@ Pair = tuple[str, str]
 _START_LIMIT = 120.0
 _CHUNK = 16
 _PROGRAM = """
+from importlib import import_module
 from stepcredit.rewards.serving import serve
-from stepcredit.rewards.{grader} import ready, verdict
-serve({handle}, ready, verdict)
+serve({handle}, import_module("{grader}"))
 """
+_KEPT_VARIABLES = (
+    "LANG",
+    "LC_ALL",
+    "LC_CTYPE",
+    "LD_LIBRARY_PATH",
+    "DYLD_LIBRARY_PATH",
+    "PYTHONHOME",
+)
+"""Of the user's environment variables, those a grading process gets, and OpenBLAS's."""
 
 
 class Worker:
     """One grading process, and the socket to it.
 
     Args:
-        grader: the module of this room whose `verdict` it runs.
+        grader: the module that grades, a `serving.Grader`, by its full name.
 
     Raises:
         SignalError: the process does not start; with the last line it wrote.
@@ -44,6 +59,7 @@ class Worker:
 
     def __init__(self, grader: str) -> None:
         ours, theirs = socket.socketpair()
+        self._folder = tempfile.TemporaryDirectory(prefix="stepcredit-grader-")
         with theirs, tempfile.TemporaryFile() as told:
             self._link = ours
             program = _PROGRAM.format(grader=grader, handle=theirs.fileno())
@@ -53,7 +69,9 @@ class Worker:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=told,
-                env=_environment(),
+                cwd=self._folder.name,
+                env=_environment(self._folder.name),
+                start_new_session=True,
             )
             theirs.close()
             if self._answers(1, _START_LIMIT) != READY:
@@ -98,24 +116,40 @@ class Worker:
         return self._process.poll() is None
 
     def end(self) -> None:
-        """End the process, whatever it does."""
+        """End the process and what it has started, whatever they do."""
         self._link.close()
-        self._process.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+        self._folder.cleanup()
 
 
-def _environment() -> dict[str, str]:
-    """This process's environment: what is importable here is importable there, on one thread."""
-    folders = [folder or os.getcwd() for folder in sys.path]
+def _environment(folder: str) -> dict[str, str]:
+    """The environment of a grading process: no variable of the user's that could hold a secret.
+
+    What is importable here is importable there, except for the working folder.
+    """
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name in _KEPT_VARIABLES or name.startswith("OPENBLAS_")
+    }
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    return {**os.environ, **threads, "PYTHONPATH": os.pathsep.join(folders)}
+    places = {"HOME": folder, "TMPDIR": folder, "PYTHONPATH": os.pathsep.join(_import_path())}
+    return {**kept, **threads, **places, "PYTHONUSERBASE": site.getuserbase()}
+
+
+def _import_path() -> list[str]:
+    own = str(Path(stepcredit.__path__[0]).parent)
+    here = ("", os.getcwd())
+    return [own, *(folder for folder in sys.path if folder not in (own, *here))]
 
 
 class Pool:
     """Workers that are started when needed, and shared by all threads of a process.
 
     Args:
-        grader: the module of this room whose `verdict` they run.
+        grader: the module that grades, a `serving.Grader`, by its full name.
         workers: the most processes that grade at once.
     """
 
@@ -180,7 +214,7 @@ def shared_pool(grader: str, workers: int | None = None) -> Pool:
     """The pool of this process, closed at its exit; a forked child gets one of its own.
 
     Args:
-        grader: the module of this room whose `verdict` it runs.
+        grader: the module that grades, a `serving.Grader`, by its full name.
         workers: None: as many as there are CPUs to run on, at most 16.
     """
     key = grader, workers or min(16, _cpus())
