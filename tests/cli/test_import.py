@@ -67,3 +67,60 @@ def test_a_module_that_fails_is_told_in_one_line(
     ended = run(command, *COMMANDS[command], "--import", module)
     assert (ended.code, ended.out) == (1, "")
     assert ended.err == f"--import {module}: {BROKEN[module]}\n"
+
+
+HOSTILE = """
+from pathlib import Path
+Path({canary!r}).write_text("ran")
+class Evil: pass
+"""
+OPTIONAL = ("bottleneck", "numexpr", "numba", "usercustomize", "sitecustomize", "uvloop", "evil")
+"""Modules that libraries import where they are there; and one that an entry point names."""
+ORDINARY = {
+    "validate": ("in.jsonl",),
+    "shape": ("in.jsonl", "-o", "out.jsonl"),
+    "methods": (),
+    "signals": (),
+    "rewards": (),
+    "score": ("in.jsonl", "-o", "out.jsonl", "--signal", "equations"),
+}
+
+
+@pytest.mark.parametrize("command", ORDINARY)
+@pytest.mark.parametrize("safe", [False, True])
+def test_nothing_is_imported_from_the_working_folder(
+    command: str, safe: bool, run_process: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    canary = tmp_path / "canary"
+    for name in OPTIONAL:
+        (tmp_path / f"{name}.py").write_text(HOSTILE.format(canary=str(canary)))
+    (tmp_path / "evil-1.dist-info").mkdir()
+    (tmp_path / "evil-1.dist-info" / "METADATA").write_text("Name: evil\nVersion: 1\n")
+    (tmp_path / "evil-1.dist-info" / "entry_points.txt").write_text(
+        "".join(
+            f"[stepcredit.{kind}]\nevil = evil:Evil\n"
+            for kind in ("estimators", "signals", "rewards", "splitters")
+        )
+    )
+    if safe:
+        monkeypatch.setenv("PYTHONSAFEPATH", "1")
+    row = {"group": "g", "tokens": ["1+1=2", "."], "text": "1+1=2.", "outcome": 0.5}
+    write(tmp_path / "in.jsonl", [row])
+    ended = run_process(command, *ORDINARY[command])
+    assert ended.code == 0, ended.err
+    assert not canary.exists()
+
+
+@pytest.mark.parametrize("safe", [False, True])
+def test_a_function_in_this_folder_is_a_signal(
+    safe: bool, run_process: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if safe:
+        monkeypatch.setenv("PYTHONSAFEPATH", "1")
+    (tmp_path / "mine.py").write_text("def score(response): return [0.5] * len(response.step_texts)\n")
+    write(tmp_path / "in.jsonl", [{"group": "g", "text": "1+1=2", "prompt": "?"}])
+    ended = run_process(
+        "score", "in.jsonl", "-o", "-", "--signal", "callable", "--set", "function=mine:score"
+    )
+    assert ended.code == 0, ended.err
+    assert json.loads(ended.out)["step_scores"] == [0.5]

@@ -3,12 +3,10 @@ its answers as Python."""
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import socket
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -118,7 +116,8 @@ PROCESSES = {
     "system": "import os; done = os.system('true') == 0",
     "exec": "import os; os.execv('/bin/sh', ['sh', '-c', 'exit 0'])",
     "a thread": "import threading; threading.Thread(target=int).start(); done = True",
-    "the parent's memory": "import os; open(f'/proc/{os.getppid()}/mem', 'rb').read(1); done = True",
+    "the parent's memory": "import os; open(f'/proc/{os.getppid()}/mem', 'rb').read(1)"
+    "; done = True",
     "a signal to the parent": "import os; os.kill(os.getppid(), 0); done = True",
     "a signal to the tester": "import os; os.kill(int(target), 0); done = True",
     "a session": "import os; os.setsid(); done = True",

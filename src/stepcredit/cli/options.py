@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
 from collections.abc import Iterable
-from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from stepcredit.errors import MethodError, RolloutError
+from stepcredit.settings.modules import module_named
 
 if TYPE_CHECKING:
     from stepcredit.credit import Estimator, Moments
@@ -46,16 +44,12 @@ Imports = Annotated[
 def import_modules(names: Iterable[str]) -> None:
     """Import the modules that `--import` names, so that what they register is known.
 
-    Modules in this folder are found from here on, those that a setting names too.
-
     Raises:
         MethodError: `--import MODULE: reason`.
     """
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
     for name in names:
         try:
-            import_module(name)
+            module_named(name)
         except Exception as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise MethodError(f"--import {name}: {reason}") from error

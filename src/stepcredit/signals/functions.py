@@ -7,11 +7,11 @@ import inspect
 from collections.abc import Callable
 from dataclasses import is_dataclass
 from functools import partial
-from pkgutil import resolve_name
 from types import CodeType
 from typing import Any
 
 from stepcredit.errors import SettingError
+from stepcredit.settings.modules import object_named
 
 
 def is_function(value: Any) -> str | None:
@@ -45,7 +45,7 @@ def function_of(value: Any, field: str) -> Callable[..., Any]:
         found: Callable[..., Any] = value
         return found
     try:
-        named = resolve_name(value)
+        named = object_named(value)
         found = named() if isinstance(named, type) else named
     except Exception as error:
         raise SettingError(f"{value}: {type(error).__name__}: {error}", field=field) from error

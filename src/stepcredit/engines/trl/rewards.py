@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from pkgutil import resolve_name
 from typing import Any
 
 from stepcredit.errors import RolloutError, SettingError
 from stepcredit.rewards.adapters import TRLReward
 from stepcredit.rewards.registry import reward, rewards
+from stepcredit.settings.modules import object_named
 from stepcredit.settings.registry import hint
 
 Function = Callable[..., Sequence[float | None]]
@@ -115,10 +113,8 @@ def _built(name: str, rule: str, fields: Mapping[str, Any]) -> NamedReward:
 
 
 def _imported(name: str, address: str) -> Function:
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
     try:
-        found: Function = resolve_name(address)
+        found: Function = object_named(address)
     except Exception as error:
         reason = f"{address}: {type(error).__name__}: {error}"
         raise SettingError(reason, field=f"rewards.{name}") from error
