@@ -117,7 +117,8 @@ def test_a_function_in_this_folder_is_a_signal(
 ) -> None:
     if safe:
         monkeypatch.setenv("PYTHONSAFEPATH", "1")
-    (tmp_path / "mine.py").write_text("def score(response): return [0.5] * len(response.step_texts)\n")
+    program = "def score(response): return [0.5] * len(response.step_texts)\n"
+    (tmp_path / "mine.py").write_text(program)
     write(tmp_path / "in.jsonl", [{"group": "g", "text": "1+1=2", "prompt": "?"}])
     ended = run_process(
         "score", "in.jsonl", "-o", "-", "--signal", "callable", "--set", "function=mine:score"
