@@ -15,7 +15,7 @@ import platform
 import resource
 import struct
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from stepcredit.rewards.syscalls import ARCHITECTURES, Calls
@@ -186,3 +186,23 @@ def _no_new_privileges() -> bool:
 
 def _libc() -> ctypes.CDLL:
     return ctypes.CDLL(None, use_errno=True)
+
+
+def walls() -> dict[str, bool]:
+    """Which of the two walls stand on this system; a child process tries them.
+
+    Example:
+        >>> sorted(walls())
+        ['files', 'system calls']
+    """
+    return {
+        "files": _holds(lambda: allow_reading_only([])),
+        "system calls": _holds(allow_computing_only),
+    }
+
+
+def _holds(confine: Callable[[], bool]) -> bool:
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if confine() else 1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
