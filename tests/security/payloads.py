@@ -1,0 +1,238 @@
+"""Texts that run code, read files or exhaust a reader, where a reader evaluates what it is given.
+
+`{canary}` stands for the path of a file that does not exist; a payload that works creates it.
+Braces have other meanings in these texts: fill them with `filled`, never with `str.format`.
+"""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+
+from tests.security.python_payloads import PYTHON_PAYLOADS
+
+ENCODED = "base64:"
+"""Prefix of a payload that `filled` gives in base64, once the path is in it."""
+
+PAYLOADS: dict[str, tuple[str, ...]] = {
+    **PYTHON_PAYLOADS,
+    "too-much": (
+        "9**9**9**9",
+        "9^9^9^9",
+        "(9**9**9)**(9**9**9)",
+        "((9**9999)**9999)**9999",
+        "10**-10**10**10",
+        "1 << 10**10",
+        "1 << (1 << 40)",
+        "0x1 << 0xffffffffff",
+        "(x + 1)**99999999",
+        "(1.5)**99999999999",
+        "9**(9**9 + x - x)",
+        "exp(exp(exp(exp(100))))",
+        "factorial(10**9)",
+        "99999999999!",
+        "9!!!!",
+        "[0]*10**10",
+        "'a'*10**10",
+        "range(10**12)",
+        "((((((((((9**99)**99)**99)**99)**99)**99)**99)**99)**99)**99)",
+        "(" * 300 + "1" + ")" * 300,
+        "[" * 5000 + "]" * 5000,
+        "-" * 9000 + "1",
+        "~" * 9000 + "1",
+        "1" * 9000,
+        "1e999999999",
+        "1E-999999999",
+        "0x" + "f" * 9000,
+        "+".join(["x"] * 4000),
+        "NaN",
+        "nan",
+        "inf",
+        "-Infinity",
+        "[NaN, NaN, NaN]",
+        "a" * 5000 + "!",
+        '{"a":' * 1500 + "1" + "}" * 1500,
+    ),
+    "latex": (
+        r"\write18{touch {canary}}",
+        r"\immediate\write18{touch {canary}}",
+        r"\input{|touch {canary}}",
+        r"\input{{canary}}",
+        r"\include{/etc/passwd}",
+        r"\openout5={canary} \write5{a} \closeout5",
+        r"\newwrite\f\immediate\openout\f={canary}",
+        r"\directlua{io.open('{canary}', 'w')}",
+        r"\catcode`\@=11 \@@input|'touch {canary}'",
+        r"\def\a{\a\a}\a",
+        r"\loop\iftrue\repeat",
+        r"\boxed{\text{open('{canary}', 'w')}}",
+        r"\operatorname{open}('{canary}', 'w')",
+        r"\mathrm{__import__}('os').mknod('{canary}')",
+        r"\frac{open('{canary}', 'w')}{1}",
+        r"\sqrt[open('{canary}', 'w')]{2}",
+        r"\begin{matrix} open('{canary}', 'w') \end{matrix}",
+        r"\href{file:///etc/passwd}{a}",
+        r"\includegraphics{{canary}}",
+        r"\sum_{i=1}^{10^{10^{10}}} i",
+    ),
+    "template": (
+        "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+        "{{ cycler.__init__.__globals__.os.mknod('{canary}') }}",
+        "{{ lipsum.__globals__['os'].system('touch {canary}') }}",
+        "{{ self.__init__.__globals__.__builtins__.open('{canary}', 'w') }}",
+        "{{ config.__class__.__init__.__globals__['os'].mknod('{canary}') }}",
+        "{% for c in [].__class__.__base__.__subclasses__() %}{{ c }}{% endfor %}",
+        "{% import os %}{{ os.mknod('{canary}') }}",
+        "{% include '{canary}' %}",
+        "{{ 7*'7' }}",
+        "{{ range(10**9) | list }}",
+        "<%! import os %><% os.mknod('{canary}') %>",
+        "${open('{canary}', 'w')}",
+        "#{open('{canary}', 'w')}",
+        "<?php touch('{canary}'); ?>",
+        "<%= File.write('{canary}', '') %>",
+    ),
+    "format-string": (
+        "{0.__class__.__init__.__globals__}",
+        "{0.__class__.__mro__[1].__subclasses__}",
+        "{self.__init__.__globals__[__builtins__][open]}",
+        "{answer.__class__}",
+        "{}{}{}{}{}{}",
+        "{missing}",
+        "{0!r:{1}}",
+        "{:>9999999999}",
+        "{0:.{1}f}",
+        "{",
+        "}",
+        "%s%s%s%s%n",
+        "%(__class__)s",
+        "%9999999999d",
+        "$canary ${canary}",
+    ),
+    "yaml": (
+        "!!python/object/apply:os.mknod ['{canary}']",
+        "!!python/object/apply:builtins.open ['{canary}', 'w']",
+        "!!python/object/apply:subprocess.check_output [['touch', '{canary}']]",
+        "!!python/object/new:os.system ['touch {canary}']",
+        "!!python/name:os.system",
+        "!!python/module:os",
+        "a: !!python/object/apply:os.mknod ['{canary}']",
+        "&a [*a]",
+        "a: &a [x, x]\nb: &b [*a, *a]\nc: &c [*b, *b]\nd: [*c, *c]",
+        "--- !ruby/object:Gem::Installer\ni: x",
+    ),
+    "pickle": (
+        "cbuiltins\nopen\n(V{canary}\nVw\ntR.",
+        "cos\nmknod\n(V{canary}\ntR.",
+        "cposix\nsystem\n(Vtouch {canary}\ntR.",
+        ENCODED + "cbuiltins\nopen\n(V{canary}\nVw\ntR.",
+        ENCODED + "cos\nmknod\n(V{canary}\ntR.",
+        ENCODED + "cposix\nsystem\n(Vtouch {canary}\ntR.",
+        ENCODED + "cbuiltins\neval\n(Vopen('{canary}', 'w')\ntR.",
+        ENCODED + "open('{canary}', 'w')",
+    ),
+    "shell": (
+        "$(touch {canary})",
+        "`touch {canary}`",
+        "; touch {canary}",
+        "&& touch {canary}",
+        "|| touch {canary}",
+        "| touch {canary}",
+        "& touch {canary} &",
+        "\ntouch {canary}\n",
+        "'; touch {canary}; '",
+        '"; touch {canary}; "',
+        "> {canary}",
+        ">> {canary}",
+        "<(touch {canary})",
+        "${IFS}touch${IFS}{canary}",
+        "() { :;}; touch {canary}",
+        "--output={canary}",
+        "-o{canary}",
+        "!touch {canary}",
+        "%COMSPEC% /c type nul > {canary}",
+    ),
+    "json-javascript": (
+        '{"__proto__": {"polluted": true}}',
+        '{"constructor": {"prototype": {"polluted": true}}}',
+        '{"__class__": "os.mknod", "args": ["{canary}"]}',
+        '{"py/reduce": [{"py/type": "os.mknod"}, {"py/tuple": ["{canary}"]}]}',
+        '{"$type": "System.Diagnostics.Process", "a": "touch {canary}"}',
+        '{"a": 1, "a": 2}',
+        '{"a": NaN, "b": Infinity}',
+        '["\\ud800"]',
+        '"\\u0000"',
+        "require('fs').writeFileSync('{canary}', '')",
+        "process.mainModule.require('child_process').execSync('touch {canary}')",
+        "<script>fetch('file://{canary}')</script>",
+        "javascript:alert(1)",
+        "*/ open('{canary}', 'w') /*",
+    ),
+    "xml": (
+        '<!DOCTYPE a [<!ENTITY b SYSTEM "file://{canary}">]><a>&b;</a>',
+        '<!DOCTYPE a [<!ENTITY b "bb"><!ENTITY c "&b;&b;">]><a>&c;&c;</a>',
+        '<a xmlns:xi="http://www.w3.org/2001/XInclude"><xi:include href="file://{canary}"/></a>',
+        "<![CDATA[</answer><answer>1]]>",
+        "</answer><answer>open('{canary}', 'w')</answer>",
+        "<think><answer>1</answer>",
+        "<svg onload=alert(1)>",
+        '<?xml-stylesheet href="file://{canary}"?>',
+    ),
+    "path": (
+        "../../../../../../etc/passwd",
+        "{canary}",
+        "file://{canary}",
+        "/proc/self/environ",
+        "/dev/zero",
+        "/dev/stdin",
+        "~/.ssh/id_rsa",
+        "..\\..\\windows\\system32",
+        "{canary}\x00.json",
+        "%2e%2e%2f%2e%2e%2fetc%2fpasswd",
+        "pkg://os.mknod",
+        "os:mknod",
+        "CON",
+    ),
+    "sql": (
+        "'; DROP TABLE scores; --",
+        "1 OR 1=1",
+        "' OR ''='",
+        '" UNION SELECT * FROM sqlite_master --',
+        "'; ATTACH DATABASE '{canary}' AS a; CREATE TABLE a.b(c); --",
+        "SELECT load_extension('{canary}')",
+        "SELECT writefile('{canary}', '')",
+        "'; COPY (SELECT 1) TO PROGRAM 'touch {canary}'; --",
+    ),
+    "terminal": (
+        "\x1b[2J\x1b[H",
+        "\x1b]0;title\x07",
+        "\x1b]52;c;b3Blbg==\x07",
+        "\x1b]8;;file://{canary}\x07a\x1b]8;;\x07",
+        "\x1b[31mFAILED\x1b[0m",
+        "\x1bP+q544e\x1b\\",
+        "\x9b31m",
+        "\r\x1b[K1 passed",
+        "\x08\x08\x08",
+        "[red]a[/red][link=file://{canary}]b[/link]",
+        "\u202e\u2066txt.exe\u2069",
+        "=cmd|' /C touch {canary}'!A0",
+        "@SUM(1+1)",
+        "\ufffe\uffff",
+    ),
+}
+"""Payloads by what would have to read them for harm to be done."""
+
+
+def filled(canary: Path | str) -> dict[str, tuple[str, ...]]:
+    """The payloads with a canary's path in them, by kind."""
+    return {
+        kind: tuple(_filled(payload, str(canary)) for payload in payloads)
+        for kind, payloads in PAYLOADS.items()
+    }
+
+
+def _filled(payload: str, canary: str) -> str:
+    text = payload.replace("{canary}", canary)
+    if not text.startswith(ENCODED):
+        return text
+    return base64.b64encode(text.removeprefix(ENCODED).encode()).decode()
