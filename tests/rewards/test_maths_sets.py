@@ -52,7 +52,9 @@ def test_gold_answers_are_right_against_themselves(name: str, maths_rows: Any) -
 def test_gold_answers_are_read_as_maths(name: str, maths_rows: Any) -> None:
     """The same without the rule that the same text is right: math-verify alone."""
     golds = [spelled(gold_answer(row[FIELDS[name]], 0, name)) for row in maths_rows(name)]
-    letters = shared_pool("grader").verdicts([(gold, gold) for gold in golds], limit=20.0)
+    letters = shared_pool("stepcredit.rewards.grader").verdicts(
+        [(gold, gold) for gold in golds], limit=20.0
+    )
     missed = {gold for gold, letter in zip(golds, letters, strict=True) if letter != "R"}
     print(f"{name}: math-verify reads {len(golds) - letters.count('G')} of {len(golds)}")
     assert missed <= UNREADABLE.get(name, set())

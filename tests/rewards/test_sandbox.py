@@ -18,6 +18,7 @@ GRADER = '''
 """Runs the answer as Python with the gold answer as `target`; R if `done` is true at the end."""
 import json, os
 ready = lambda: __import__("socket")
+decided = lambda answer, gold: None
 PROCESS_PER_ITEM = {apart}
 TRIAL = ("done = True", "")
 state = {{}}

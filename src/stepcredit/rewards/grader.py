@@ -37,6 +37,10 @@ def verdict(answer: str, gold: str) -> str:
     )
 
 
+def decided(answer: str, gold: str) -> None:
+    """Nothing is decided before math-verify has read both."""
+
+
 def parsed(answer: str) -> list[Any]:
     """What math-verify reads in an answer: nothing, or one expression."""
     from math_verify import parse

@@ -5,19 +5,23 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 
-from stepcredit.errors import RolloutError
+from stepcredit.errors import MissingExtra, RolloutError
 from stepcredit.requires import require
 from stepcredit.rewards.base import Facts, Reward
 from stepcredit.rewards.boxed import READERS, answer_of
-from stepcredit.rewards.letters import BAD_GOLD, RIGHT, TIMED_OUT
+from stepcredit.rewards.gym_table import COMPOSITE, VERSION, rule_of
+from stepcredit.rewards.letters import RIGHT, TIMED_OUT
 from stepcredit.rewards.registry import register_reward
 from stepcredit.rewards.workers import shared_pool
 from stepcredit.settings.fields import choice, number, text, whole
 
 LONGEST = 10_000
 """Characters of an answer that is still graded."""
+
+_WHAT_IS_RUN = "number, formula or list that the data set could hold"
 
 
 @register_reward("reasoning-gym")
@@ -26,14 +30,21 @@ class ReasoningGym(Reward):
     """1 where the data set's own grader gives the answer at least the threshold, else 0.
 
     Graders run in worker processes with a limit of wall clock. One that raises has been given a
-    wrong answer. Where its module evaluates text as code, an answer that calls anything but
-    elementary functions is wrong and is not handed to it.
+    wrong answer. Some graders evaluate answers or fields of the row as code: such a text is given
+    to them only if all its parts are on the list of what the data set needs, such as numbers,
+    operators and elementary functions (`stepcredit.rewards.gym_table`). An answer that is not is
+    wrong; a row that is not is an error. Five data sets must meet a further condition, because
+    their graders call some answers right that are not.
 
     Raises:
-        RolloutError: an entry that is no reasoning-gym row, or of an unknown data set.
-        MissingExtra: reasoning-gym is not installed.
+        RolloutError: an entry that is no reasoning-gym row, is of an unknown data set, or has a
+            field that its grader would run as code.
+        MissingExtra: reasoning-gym is not installed, or is of a version whose graders were not
+            reviewed.
 
-    Source: reasoning-gym 0.1.25. Differs: partial scores below the threshold are 0.
+    Source: reasoning-gym 0.1.25. Differs: partial scores below the threshold are 0; answers that
+    would run code, NaN in two data sets, and answers to game_of_life_halting, puzzle24 and
+    calendar_arithmetic that don't fit the row are wrong.
     """
 
     entry: str = text(
@@ -49,32 +60,58 @@ class ReasoningGym(Reward):
 
     def rewards(self, texts: Sequence[str], facts: Sequence[Facts]) -> list[float]:
         """1 for each right answer, else 0."""
-        require("gym", "reasoning_gym")
-        entries = [
-            self._asked(known.get(self.entry, known), row) for row, known in enumerate(facts)
-        ]
+        _require_reviewed_version()
+        entries = [self._asked(known, row) for row, known in enumerate(facts)]
         answers = [answer_of(text, self.read) for text in texts]
         given = [row for row, answer in enumerate(answers) if answer and len(answer) <= LONGEST]
         pairs = [(answers[row] or "", entries[row]) for row in given]
-        letters = shared_pool("stepcredit.rewards.gym_grader", self.workers).verdicts(
-            pairs, self.limit
-        )
-        if BAD_GOLD in letters:
-            row = given[letters.index(BAD_GOLD)]
-            name = json.loads(entries[row])["dataset"]
-            raise RolloutError(f"reasoning-gym has no data set {name!r}", row=row, field=self.entry)
+        pool = shared_pool("stepcredit.rewards.gym_grader", self.workers)
+        letters = pool.verdicts(pairs, self.limit)
         self.tally["timed out"] += letters.count(TIMED_OUT)
         self.tally["no answer"] += sum(not answer for answer in answers)
         found = dict.fromkeys(range(len(texts)), 0.0)
         found.update(zip(given, (float(letter == RIGHT) for letter in letters), strict=True))
         return list(found.values())
 
-    def _asked(self, entry: Any, row: int) -> str:
+    def _asked(self, facts: Facts, row: int) -> str:
         """The entry as the worker takes it."""
-        good = isinstance(entry, Mapping) and "answer" in entry
-        metadata = entry.get("metadata") if good else None
-        name = self.dataset or (metadata or {}).get("source_dataset")
-        if not good or not isinstance(name, str):
+        entry = facts.get(self.entry, facts)
+        name = self._dataset_of(entry)
+        if name is None:
             reason = "expected a row of reasoning-gym: answer, metadata with source_dataset"
             raise RolloutError(reason, row=row, field=self.entry)
-        return json.dumps({"dataset": name, "entry": dict(entry), "threshold": self.threshold})
+        rule = rule_of(name)
+        if rule is None:
+            reason = f"data set {name!r:.60} is not among those of reasoning-gym {VERSION}"
+            raise RolloutError(f"{reason} whose graders were reviewed", row=row, field=self.entry)
+        if path := rule.refused_field(entry):
+            field = path if entry is facts else f"{self.entry}.{path}"
+            reason = f"the grader of {name} would run it as code, and it is no {_WHAT_IS_RUN}"
+            raise RolloutError(reason, row=row, field=field)
+        asked = {"dataset": name, "entry": dict(entry), "threshold": self.threshold}
+        try:
+            return json.dumps(asked)
+        except (TypeError, ValueError, RecursionError) as error:
+            reason = f"cannot be written as JSON: {error}"
+            raise RolloutError(reason, row=row, field=self.entry) from error
+
+    def _dataset_of(self, entry: Any) -> str | None:
+        """The name of the data set whose grader the entry needs; None where it is no entry."""
+        if not isinstance(entry, Mapping) or "answer" not in entry:
+            return None
+        if self.dataset not in (None, COMPOSITE):
+            return self.dataset
+        metadata = entry.get("metadata")
+        name = metadata.get("source_dataset") if isinstance(metadata, Mapping) else None
+        return name if isinstance(name, str) else None
+
+
+def _require_reviewed_version() -> None:
+    require("gym", "reasoning_gym")
+    installed = version("reasoning_gym")
+    if installed != VERSION:
+        reason = (
+            f"version {installed} is installed, but only the graders of {VERSION} were reviewed"
+        )
+        advice = f"for what they run as code: pip install reasoning_gym=={VERSION}"
+        raise MissingExtra(f"{reason} {advice}", field="reasoning_gym")

@@ -1,20 +1,14 @@
-"""A reasoning-gym grader in a worker process, with what it may evaluate limited."""
+"""A reasoning-gym grader in a worker process: it gets only what the table lets through."""
 
 from __future__ import annotations
 
-import inspect
 import json
-import re
-import sys
 from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from stepcredit.rewards.letters import BAD_GOLD, RIGHT, WRONG
-
-_EVALUATES = ("eval(", "exec(", "parse_expr(", "sympify(")
-_FUNCTIONS = re.compile(r"\b(?:a?(?:sin|cos|tan)h?|exp|log|ln|sqrt|[Aa]bs)$")
-_OPERATORS = frozenset("+-*/^%([{,=<>|&~:")
+from stepcredit.rewards.gym_table import rule_of
+from stepcredit.rewards.letters import RIGHT, WRONG
 
 PROCESS_PER_ITEM = True
 """Some of these graders evaluate text, and all are code of others: none can change another's."""
@@ -26,51 +20,44 @@ def ready() -> None:
     import reasoning_gym  # noqa: F401
 
 
+def decided(answer: str, entry: str) -> str | None:
+    """`WRONG` where the data set's rule does not let the answer or its row through to the grader.
+
+    The reward has refused such rows already. See `verdict` for the arguments.
+    """
+    asked = json.loads(entry)
+    row, rule = asked["entry"], rule_of(asked["dataset"])
+    try:
+        through = rule and not rule.refused_field(row) and rule.lets_through(answer, row)
+    except Exception:
+        return WRONG
+    return None if through else WRONG
+
+
 def verdict(answer: str, entry: str) -> str:
     """Whether the data set's own grader gives the answer at least the threshold.
 
-    A grader that raises has been given a wrong answer.
+    A grader that raises has been given a wrong answer. The rule is asked here too, since this is
+    where text is evaluated.
 
     Args:
         answer: what the response says.
         entry: JSON, `{"dataset": name, "entry": row of the data set, "threshold": least score}`.
     """
     asked = json.loads(entry)
-    try:
-        grader, evaluates = _grader(asked["dataset"])
-    except ValueError:
-        return BAD_GOLD
-    if evaluates and not harmless(answer):
+    row, rule = asked["entry"], rule_of(asked["dataset"])
+    if rule is None or decided(answer, entry) is not None:
         return WRONG
     try:
-        return RIGHT if grader(answer, asked["entry"]) >= asked["threshold"] else WRONG
+        rule.restore(row)
+        score = _grader(asked["dataset"])(answer, row) if rule.also(answer, row) else 0.0
+        return RIGHT if score >= asked["threshold"] else WRONG
     except Exception:
         return WRONG
 
 
 @cache
-def _grader(name: str) -> tuple[Callable[[str, Any], float], bool]:
-    """The data set's grader, and whether its module evaluates text as code."""
+def _grader(name: str) -> Callable[[str, Any], float]:
     from reasoning_gym import get_score_answer_fn
 
-    grader = get_score_answer_fn(name)
-    source = inspect.getsource(sys.modules[type(grader.__self__).__module__])  # type: ignore[attr-defined]
-    return grader, any(call in source for call in _EVALUATES)
-
-
-def harmless(answer: str) -> bool:
-    """Can the answer be evaluated without calling anything but elementary functions?
-
-    Every opening parenthesis must follow an operator or such a function's name: what is not called
-    does not act. Escapes and comments, which could hide what is called, are no part of an answer.
-
-    Example:
-        >>> harmless("(1 + 2)*sin(x)"), harmless("__import__('os')"), harmless("[open][0]('f')")
-        (True, False, False)
-    """
-    if "__" in answer or "\\" in answer or "#" in answer:
-        return False
-    befores = [before.rstrip() for before in answer.split("(")[:-1]]
-    return all(
-        not before or before[-1] in _OPERATORS or _FUNCTIONS.search(before) for before in befores
-    )
+    return get_score_answer_fn(name)

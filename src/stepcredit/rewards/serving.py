@@ -51,6 +51,9 @@ class Grader(Protocol):
     def ready(self) -> None:
         """Import what grading needs."""
 
+    def decided(self, answer: str, gold: str, /) -> str | None:
+        """The letter of an answer that needs no grading; None if it does."""
+
     def verdict(self, answer: str, gold: str, /) -> str:
         """The letter of an answer."""
 
@@ -90,7 +93,9 @@ def _confined(grader: Grader) -> Callable[[str, str, float], str]:
     sandbox.allow_reading_only(readable_folders())
     if grader.PROCESS_PER_ITEM:
         gc.freeze()
-        return lambda *item: _in_a_process(grader, *item)
+        return lambda answer, gold, limit: (
+            grader.decided(answer, gold) or _in_a_process(grader, answer, gold, limit)
+        )
     sandbox.allow_computing_only()
     return lambda *item: _under_alarm(grader, *item)
 
