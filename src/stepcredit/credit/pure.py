@@ -104,7 +104,6 @@ class PURE(Estimator):
         baseline = self._baseline(_Own(soft, plain, table, group, rivals.clamp(min=1)))
         baseline = torch.where(rivals[:, None] > 0, baseline, plain)
         process = (plain - baseline) * table.mask
-        entering = table.mask & (rivals[:, None] > 0)
         stages = {
             "score": table.values,
             "min": soft,
@@ -112,9 +111,16 @@ class PURE(Estimator):
             "baseline": baseline,
             "outcome": outcome,
         }
-        sizes = (plain.abs() + baseline.abs()) * entering
-        scale = group.largest(sizes) + group.largest(outcome)
-        return Credit(table.slots, process + outcome, lambda: stages, scale=scale)
+        scale = group.largest(plain) + group.largest(baseline) + group.largest(outcome)
+
+        def entering() -> Tensor:
+            """The same without lone and unscored responses, whose process part is 0."""
+            sizes = (plain.abs() + baseline.abs()) * (table.mask & (rivals[:, None] > 0))
+            return group.largest(sizes) + group.largest(outcome)
+
+        return Credit(
+            table.slots, process + outcome, lambda: stages, scale=scale, entering=entering
+        )
 
     def _baseline(self, own: _Own) -> Values:
         """What is taken from each slot's return, of a response that has rivals."""
