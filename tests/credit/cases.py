@@ -35,6 +35,11 @@ def _pass(signals: tuple[str, ...] = ("steps", "tokens"), **params: Any) -> Case
     return Case("pass", params, signals, {"gaps": True})
 
 
+def _led(**params: Any) -> Case:
+    """Every row has the leading stream; batches with gaps are those of `test_absent_streams`."""
+    return Case("pass", {"weights": STREAMS, **params}, ("streams",))
+
+
 def _pure(**params: Any) -> Case:
     return Case("pure", params, options={"gaps": True}, batch_wide="whiten_batch" in params)
 
@@ -65,10 +70,8 @@ CASES: dict[str, Case] = {
     "pass-steps": _pass(STEPS, chunks="steps"),
     "pass-group-runs": _pass(TOKENS, chunks="group_runs", operator="center"),
     "pass-streams": _pass(("streams",), weights=STREAMS),
-    "pass-streams-from-teacher": _pass(("streams",), weights=STREAMS, chunks_from="teacher"),
-    "pass-streams-from-judge-runs": _pass(
-        ("streams",), weights=STREAMS, chunks_from="judge", chunks="runs"
-    ),
+    "pass-streams-from-teacher": _led(chunks_from="teacher"),
+    "pass-streams-from-judge-runs": _led(chunks_from="judge", chunks="runs"),
     "pass-ready-made": _pass(("streams",), weights=READY),
     "pass-ready-made-process-scope": _pass(
         ("streams",), weights=READY, scope="process", match_std=True, recenter=True

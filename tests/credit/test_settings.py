@@ -55,6 +55,16 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
         {"weights": {"process": 1}},
         "weights: gdpo takes outcome and format alone, not 'process'",
     ),
+    (
+        "grpo-process",
+        {"pooling": "process", "weights": (2, 0, 0)},
+        "weights: pooling='process' has no weights",
+    ),
+    (
+        "grpo-process",
+        {"pooling": "process", "weights": {"prm": 1}},
+        "weights: pooling='process' has no weights",
+    ),
     ("pure", {"baseline": "per_slot"}, "max_length: baseline='per_slot' needs it"),
     ("pass", {"kk": 1}, "kk: pass has no such field, did you mean 'k'?"),
     ("grop", {}, "unknown method 'grop', did you mean 'grpo'?"),
@@ -81,6 +91,23 @@ def test_settings_stay_what_was_checked() -> None:
 @pytest.mark.parametrize("method", sorted(sc.methods()))
 def test_equal_estimators_hash_alike(method: str) -> None:
     assert hash(sc.estimator(method)) == hash(sc.estimator(method))
+
+
+def test_the_pooling_without_weights_takes_the_default_and_reads_the_only_stream() -> None:
+    named = sc.ProcessGRPO(pooling="process", weights=(1, 1.0, 1))
+    plain = sc.ProcessGRPO(pooling="process")
+    assert (named, plain.weights) == (plain, None)
+    assert sc.ProcessGRPO().weights == (1.0, 1.0, 1.0)
+    rows = [[1.0, 0.0], [0.0]]
+    found = [
+        plain(sc.Rollouts([0, 0], process={name: sc.Tokens(rows)})).packed().tolist()
+        for name in ("process", "prm")
+    ]
+    assert found[0] == found[1]
+    both = {"prm": sc.Tokens(rows), "judge": sc.Tokens(rows)}
+    with pytest.raises(MethodError) as refused:
+        plain(sc.Rollouts([0, 0], process=both))
+    assert str(refused.value) == "reads one process stream, named 'process'; there are prm, judge"
 
 
 def test_missing_text_names_the_callers_row() -> None:

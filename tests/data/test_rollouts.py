@@ -321,3 +321,115 @@ def test_explain_counts_the_steps_left_out() -> None:
     )
     told = "steps without a trained token, left out: 1"
     assert told in str(sc.PASS().explain(rollouts)).splitlines()
+
+
+FOUR = sc.Rollouts(["a", "b", "a", "c"], [1, 2, 3, 4], outcome=[0.1, 0.2, 0.3, 0.4])
+
+
+@pytest.mark.parametrize(
+    ("rows", "lengths"),
+    [
+        ([True, False, False, True], [1, 4]),
+        (torch.tensor([False, True, True, False]), [2, 3]),
+        (np.array([False, False, False, True]), [4]),
+        ([np.True_, False, False, False], [1]),
+        (range(2, 4), [3, 4]),
+        (np.array([3, 0], dtype=np.uint8), [4, 1]),
+        ([np.int64(1), torch.tensor(1)], [2, 2]),
+        (torch.tensor([3, 2], dtype=torch.int8), [4, 3]),
+        ((2, 2, 0), [3, 3, 1]),
+    ],
+)
+def test_take_reads_row_numbers_and_flags(rows: Any, lengths: list[int]) -> None:
+    assert FOUR.take(rows).lengths.tolist() == lengths
+
+
+@pytest.mark.parametrize(
+    ("rows", "reason"),
+    [
+        ([True, False], "rows: 2 flags, but 4 rollouts"),
+        (torch.ones(5, dtype=torch.bool), "rows: 5 flags, but 4 rollouts"),
+        ([1.0], "rows: 1.0 is not a row number"),
+        ([1.5], "rows: 1.5 is not a row number"),
+        (torch.tensor([1.0]), "rows: expected integers, got float32"),
+        (np.array([0.9]), "rows: expected integers, got float64"),
+        ([-1], "rows: -1 is outside 0..3"),
+        ([0, 4], "rows: 4 is outside 0..3"),
+        ([True, 2], "rows: True is not a row number"),
+        (["1"], "rows: '1' is not a row number"),
+        (1, "rows: expected row numbers, or one flag per rollout, got int"),
+        (None, "rows: expected row numbers, or one flag per rollout, got NoneType"),
+        (torch.tensor([[0, 1]]), "rows: shape is (1, 2), expected (rows,)"),
+        ([], "rows: expected at least one rollout, got none"),
+        ([False] * 4, "rows: expected at least one rollout, got none"),
+    ],
+)
+def test_take_says_what_it_cannot_take(rows: Any, reason: str) -> None:
+    assert message(lambda: FOUR.take(rows)) == reason
+
+
+def test_streams_take_as_rollouts_do() -> None:
+    stream = sc.Tokens([[1.0], [2.0, 3.0]])
+    assert stream.take([False, True]).values.tolist() == [2.0, 3.0]
+    assert stream.take([False, False]).counts.tolist() == []
+    assert message(lambda: stream.take([2])) == "rows: 2 is outside 0..1"
+
+
+@pytest.mark.parametrize("count", [-1, 1.5, True, "1", None])
+def test_a_count_is_a_whole_number(count: Any) -> None:
+    reason = f"left_out: expected a whole number of at least 0, got {count!r}"
+    assert message(lambda: sc.Rollouts([0], [1], left_out=count)) == reason
+
+
+@pytest.mark.parametrize("width", [2.0, True, "3", torch.tensor(2.5)])
+def test_a_width_is_a_whole_number(width: Any) -> None:
+    advantages = sc.GRPO()(sc.Rollouts(GROUP, [2, 1], outcome=[1.0, 0.0]))
+    got = f"got {width!r}"
+    assert message(lambda: advantages.padded(width=width)).endswith(got)
+    assert advantages.padded(width=np.int64(3)).shape == (2, 3)
+    differ = "width: 4, but the mask has 2 tokens"
+    assert message(lambda: advantages.padded([[1, 1], [1, 0]], width=4)) == differ
+
+
+def test_unsigned_integers_beyond_int64_are_refused_not_wrapped() -> None:
+    large = np.array([2**63 + 5, 1], dtype=np.uint64)
+    reason = f"expected integers of at most {2**63 - 1}"
+    assert message(lambda: sc.Rollouts(large, [1, 1])) == f"group: {reason}"
+    assert message(lambda: sc.Rollouts(GROUP, large)) == f"lengths: {reason}"
+    assert sc.Rollouts([2**63 + 5, 1], [1, 1]).group_labels == [2**63 + 5, 1]
+
+
+def test_short_integers_do_not_overflow() -> None:
+    lengths = torch.full((300,), 200, dtype=torch.uint8)
+    steps = sc.Steps(torch.full((300, 1), 199, dtype=torch.uint8), torch.ones(300, 1))
+    rollouts = sc.Rollouts(torch.zeros(300, dtype=torch.int8), lengths, steps)
+    assert sc.PASS()(rollouts).packed().numel() == 60_000
+    wide = torch.ones(2, 200, dtype=torch.int8)
+    assert sc.Rollouts.from_padded(wide, GROUP).lengths.tolist() == [200, 200]
+
+
+@pytest.mark.parametrize("value", [nan, 0.5, -1.0, inf])
+def test_a_float_mask_holds_0_and_1(value: float) -> None:
+    mask = MASK.float()
+    mask[1, 2] = value
+    reason = f"row 1: mask: {value} is neither 0 nor 1"
+    assert message(lambda: sc.Rollouts.from_padded(mask, GROUP)) == reason
+    advantages = sc.GRPO()(sc.Rollouts(GROUP, [3, 4], outcome=[1.0, 0.0]))
+    assert message(lambda: advantages.padded(mask)) == reason
+
+
+def test_a_masked_value_is_unknown_where_that_can_be() -> None:
+    values = np.ma.array([1.0, 2.0], mask=[True, False])
+    rollouts = sc.Rollouts([0, 1], [1, 1], outcome=values, format=values)
+    assert rollouts.has_outcome.tolist() == rollouts.has_format.tolist() == [False, True]
+    masked = "scores: some values are masked: expected all of them"
+    assert message(lambda: sc.Tokens([np.ma.array([1.0], mask=[True])])) == f"row 0: {masked}"
+
+
+@pytest.mark.parametrize("shape", [(0, 5), (2, 0), (0, 0)])
+def test_an_empty_table_is_refused(shape: tuple[int, int]) -> None:
+    reasons = {0: "group: there are no rollouts"}
+    length = "row 0: length: a response needs at least one trained token"
+    empty = torch.zeros(shape)
+    told = message(lambda: sc.Rollouts.from_padded(empty, list(range(shape[0]))))
+    assert told == reasons.get(shape[0], length)

@@ -49,8 +49,8 @@ def divided(values: list[float], k: float) -> list[float]:
 
 
 def chunk_stream(rows: list[Row], weights: dict[str, float], chunks_from: str | None) -> str | None:
-    """The stream that chunks follow: the one asked for, or the first weighted process stream."""
-    if chunks_from is not None:
+    """The stream that chunks follow: the one named if the group has it, or the first weighted."""
+    if any(chunks_from in r.streams for r in rows):
         return chunks_from
     for name in weights:
         if any(name in r.streams and not r.streams[name].is_advantage for r in rows):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 from .fusion import SCALARS, named_weights
 from .numbers import broadcast, mean, minus_others, standardized, suffix_sums, whitened
-from .rows import Row
+from .rows import Row, Stream
 
 
 def outcome_group(
@@ -23,10 +24,13 @@ def outcome_group(
 def process_group(rows: list[Row], p: dict[str, Any]) -> list[list[float]]:
     """grpo-process: the return-to-go of standardized steps, pooled in one of three ways."""
     w = named_weights(p["weights"])
-    scores = [r.streams["process"].scores for r in rows]
+    scored = any("process" in r.streams for r in rows)
+    rows = rows if scored else [one_step(r) for r in rows]
+    none = Stream([], [])
+    scores = [r.streams.get("process", none).scores for r in rows]
     flat = {n: [getattr(r, n) or 0.0 for r in rows] for n in SCALARS}
     if p["pooling"] == "union":
-        steps = _union(scores, flat, w)
+        steps = _union(scores, flat, w, scored)
     else:
         if p["pooling"] == "sum":
             scores = [
@@ -36,16 +40,21 @@ def process_group(rows: list[Row], p: dict[str, Any]) -> list[list[float]]:
         values = iter(standardized([s for row in scores for s in row], "masked_norm"))
         steps = [[next(values) for _ in row] for row in scores]
     return [
-        broadcast(suffix_sums(z), r.streams["process"].step_ends())
+        broadcast(suffix_sums(z), r.streams["process"].step_ends()) if z else [0.0] * r.length
         for z, r in zip(steps, rows, strict=True)
     ]
 
 
-def _union(scores, flat, w):
-    """One mean and std over all scores, outcomes and formats; an absent one counts as 0."""
-    pool = [s for row in scores for s in row] + [v for n in SCALARS for v in flat[n]]
+def one_step(row: Row) -> Row:
+    """The response as one step of score 0: what a group without the stream has."""
+    return replace(row, streams={"process": Stream([0.0], [row.length - 1])})
+
+
+def _union(scores, flat, w, scored):
+    """One mean and std over all scores, outcomes and formats; an absent format counts as 0."""
+    pool = [s for row in scores for s in row if scored] + [v for n in SCALARS for v in flat[n]]
     values = iter(standardized(pool, "masked_norm"))
-    z = [[next(values) for _ in row] for row in scores]
+    z = [[next(values) if scored else 0.0 for _ in row] for row in scores]
     zs = {n: [next(values) for _ in scores] for n in SCALARS}
     return [
         [w["process"] * v + sum(w[n] * zs[n][i] for n in SCALARS) for v in row]
@@ -74,6 +83,8 @@ def gdpo_batch(ragged: list[list[float]], batch_norm: str) -> list[list[float]]:
 
 def adca_group(rows: list[Row], alpha: float) -> list[list[float]]:
     """Step scores centred and scaled by response means; the outcome's z-score at the last step."""
+    if not any("process" in r.streams for r in rows):
+        rows = [one_step(r) for r in rows]
     scores = [r.streams["process"].scores for r in rows]
     mu = mean([mean(s) for s in scores])
     var = mean([mean([(v - mu) ** 2 for v in s]) for s in scores])

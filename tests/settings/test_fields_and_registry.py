@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from stepcredit.errors import SettingError
 from stepcredit.settings import registry
@@ -166,3 +168,60 @@ def test_an_installed_package_adds_its_own(monkeypatch: pytest.MonkeyPatch) -> N
         made.named("broken")
     reason = "entry point 'broken' (no_such_module:Thing) fails to load: "
     assert str(raised.value) == f"{reason}No module named 'no_such_module'"
+
+
+@pytest.mark.parametrize(
+    ("given", "stored"),
+    [
+        ({"ratio": np.float32(0.5)}, 0.5),
+        ({"ratio": np.int8(1)}, 1),
+        ({"ratio": torch.tensor(0.25)}, 0.25),
+        ({"ratio": np.array(0.25)}, 0.25),
+        ({"count": np.uint64(3)}, 3),
+        ({"count": torch.tensor(3)}, 3),
+        ({"mode": np.int64(1)}, 1),
+        ({"mode": np.str_("a")}, "a"),
+        ({"on": np.False_}, False),
+        ({"on": torch.tensor(True)}, True),
+        ({"extra": {"a": np.float64(2)}}, {"a": 2.0}),
+        ({"extra": [np.int64(2), (np.float32(0.5),)]}, (2, (0.5,))),
+        ({"extra": np.array([1.0, 2.0])}, (1.0, 2.0)),
+    ],
+)
+def test_numbers_of_numpy_and_torch_are_stored_as_pythons_own(
+    given: dict[str, Any], stored: Any
+) -> None:
+    (name, value), thing = next(iter(given.items())), Thing(**given)
+    kept = getattr(thing, name)
+    assert kept == stored
+    assert type(kept) is type(stored) or isinstance(kept, Frozen)
+    assert thing == Thing(**{name: stored}), value
+    assert hash(thing) == hash(Thing(**{name: stored}))
+
+
+@pytest.mark.parametrize(
+    ("fields", "line"),
+    [
+        ({"ratio": np.True_}, f"{SHARE}, got True"),
+        ({"ratio": torch.tensor(True)}, f"{SHARE}, got True"),
+        ({"ratio": np.float32("nan")}, f"{SHARE}, got nan"),
+        ({"ratio": np.complex64(1)}, f"{SHARE}, got (1+0j)"),
+        ({"ratio": np.ones(2)}, f"{SHARE}, got [1.0, 1.0]"),
+        ({"ratio": torch.ones(2, 2)}, f"{SHARE}, got [[1.0, 1.0], [1.0, 1.0]]"),
+        ({"ratio": np.ma.masked}, f"{SHARE}, got masked"),
+        (
+            {"ratio": torch.ones((), device="meta")},
+            f"{SHARE}, got tensor(..., device='meta', size=())",
+        ),
+        ({"ratio": "0.5"}, f"{SHARE}, got '0.5'"),
+        (
+            {"count": np.float64(2)},
+            "count: expected a whole number of at least 1 or null, got 2.0",
+        ),
+        ({"on": np.int64(1)}, "on: expected true or false, got 1"),
+    ],
+)
+def test_other_values_of_numpy_and_torch_are_refused(fields: dict[str, Any], line: str) -> None:
+    with pytest.raises(SettingError) as raised:
+        Thing(**fields)
+    assert str(raised.value) == line

@@ -31,11 +31,18 @@ def compare(source: Input, methods: Methods, imports: Imports = []) -> None:  # 
     estimators = [named_estimator(method) for method in methods]
     with progress_bar(source) as progress, RolloutFile(source, progress) as file:
         bound = [FileEstimator(estimator, file) for estimator in estimators]
-        agreement = file.fold(lambda: _none(len(bound)), lambda a, b: _with(a, b, bound))
+        agreement = file.fold(
+            lambda: _none(len(bound)), lambda a, b: _with(a, b, bound), lambda: _finish(bound)
+        )
         warnings = file.warnings()
     _print(methods, agreement)
     for warning in warnings:
         say(f"warning: {warning}")
+
+
+def _finish(bound: list[FileEstimator]) -> None:
+    for estimator in bound:
+        estimator.finish()
 
 
 def _none(methods: int) -> Agreement:

@@ -51,7 +51,7 @@ def explain(
     estimator = named_estimator(method, settings)
     with progress_bar(source) as progress, RolloutFile(source, progress) as file:
         bound = FileEstimator(estimator, file)
-        rows = _rows_of(file, group)
+        rows = _rows_of(file, group, bound)
         if rollout is not None and rollout >= len(rows):
             raise StepCreditError(f"--rollout {rollout}: group {group} has {len(rows)}, from 0")
         explanation = _explained(bound, rows, file.path)
@@ -67,14 +67,15 @@ def explain(
         say(f"warning: {warning}")
 
 
-def _rows_of(file: RolloutFile, group: str) -> list[Row]:
-    """The group's rows; the whole file is read, and checked."""
+def _rows_of(file: RolloutFile, group: str, bound: FileEstimator) -> list[Row]:
+    """The group's rows; the whole file is read, and checked for what the method needs."""
     from stepcredit.data.batches import label_of
 
     def step(rows: list[Row], batch: Batch) -> list[Row]:
+        bound.see(batch.rollouts)
         return rows + [row for row in batch.rows if label_of(row) == group]
 
-    rows: list[Row] = file.fold(list, step)
+    rows: list[Row] = file.fold(list, step, bound.finish)
     if not rows:
         raise StepCreditError(f"--group {group}: there is no such group in {file.path}")
     return rows

@@ -91,8 +91,9 @@ def named_estimator(method: str, settings: Iterable[str] = ()) -> Estimator:
 
 
 class FileEstimator:
-    """An estimator over a file: the file is its batch, where it has a batch-wide last step.
+    """An estimator over a file: the file is its batch.
 
+    What one batch of the file lacks another may hold, so `finish` asks what the whole must have.
     It runs on one thread: its blocks fit one core's cache, and a second thread is waited for longer
     than it helps (at 500 scored tokens a rollout, 5 to 12 times).
 
@@ -106,21 +107,41 @@ class FileEstimator:
 
         torch.set_num_threads(1)
         self.estimator = estimator
-        self.moments: Moments | None = None
+        self.signals: set[str] = set()
+        self.moments = _no_moments()
         if estimator.batch_step is not None:
-            self.moments = file.fold(_no_moments, lambda m, b: m + self._moments(b.rollouts))
+            self.moments = file.fold(
+                _no_moments, lambda m, b: m + self._moments(b.rollouts), self.finish
+            )
 
     def _moments(self, rollouts: Rollouts) -> Moments:
+        self.see(rollouts)
         try:
             return self.estimator.moments(rollouts)
         except MethodError as error:
             raise self.unfit(error) from None
 
     def __call__(self, rollouts: Rollouts) -> Advantages:
+        self.see(rollouts)
         try:
-            if self.moments is None:
-                return self.estimator(rollouts)
             return self.estimator(rollouts, moments=self.moments)
+        except MethodError as error:
+            raise self.unfit(error) from None
+
+    def see(self, rollouts: Rollouts) -> None:
+        """Note which process streams the file has."""
+        from stepcredit.credit.streams import process_signals
+
+        self.signals.update(process_signals(rollouts))
+
+    def finish(self) -> None:
+        """Refuse a file no group of which has a stream that the method needs.
+
+        Raises:
+            RolloutError: names the option.
+        """
+        try:
+            self.estimator.check_streams(sorted(self.signals))
         except MethodError as error:
             raise self.unfit(error) from None
 

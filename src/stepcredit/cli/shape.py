@@ -40,7 +40,8 @@ def shape(
     import_modules(imports)
     estimator = named_estimator(method, settings)
     with progress_bar(source) as progress, RolloutFile(source, progress) as file:
-        file.shape(output, FileEstimator(estimator, file))
+        compute = FileEstimator(estimator, file)
+        file.shape(output, compute, compute.finish)
         warnings = file.warnings()
     for warning in warnings:
         say(f"warning: {warning}")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -17,7 +18,8 @@ from stepcredit.credit.estimator import (
     refuse_missing,
 )
 from stepcredit.credit.estimators import ABOUT_WEIGHTS
-from stepcredit.credit.groups import TOLERANCE, Group, Mask, Values, standardize
+from stepcredit.credit.groups import TOLERANCE, Group, Values, standardize
+from stepcredit.credit.pooling import no_scores, standardized_union, weighted_sum
 from stepcredit.credit.registry import register
 from stepcredit.credit.returns import divide_length, residual, return_to_go
 from stepcredit.credit.streams import (
@@ -25,13 +27,15 @@ from stepcredit.credit.streams import (
     Table,
     Weights,
     canonical_weights,
+    check_named_process,
+    check_one_process,
+    own_process,
     process_streams,
     standardize_scalar,
     table_of,
-    the_process,
-    total_of,
 )
 from stepcredit.data.rollouts import Rollouts
+from stepcredit.data.streams import Stream
 from stepcredit.errors import MethodError
 from stepcredit.settings.fields import choice, composed, number
 
@@ -128,6 +132,14 @@ class RLOO(OutcomeEstimator):
     equation = "A = r_out - mean of the others"
 
 
+_ONE_EACH = canonical_weights((1.0, 1.0, 1.0))
+
+
+def _parse_optional_weights(weights: Weights | None) -> None:
+    if weights is not None:
+        canonical_weights(weights)
+
+
 def _parse_optional_chunker(
     rule: str | Mapping[str, Mapping[str, object]] | Chunker | None,
 ) -> None:
@@ -147,7 +159,8 @@ class ProcessGRPO(Estimator):
 
     Args:
         pooling: what is standardized together; see above. An absent format counts as 0 in `union`.
-        weights: (process, outcome, format), or {stream: weight}; `process` pooling has none.
+        weights: (process, outcome, format), or {stream: weight}; None: 1 each. `process` pooling
+            has no weights: it reads the stream "process", or the only one.
         ddof: the std's divisor is n - ddof.
         eps: added to the std.
         k: 0 is the plain return-to-go; above, Divide-Length ("reward shaping").
@@ -155,10 +168,11 @@ class ProcessGRPO(Estimator):
         clip: A within [-clip, clip].
 
     Returns:
-        The format gate is not applied.
+        The format gate is not applied. A group without a process stream is one chunk per response,
+        of score w_out r_out + w_fmt r_fmt; its `process` pooling gives 0.
 
     Raises:
-        MethodError: there is no process stream.
+        MethodError: no group has a process stream; weights for `process` pooling.
 
     Example:
         >>> import stepcredit as sc
@@ -170,7 +184,7 @@ class ProcessGRPO(Estimator):
     """
 
     pooling: str = choice("sum", ("process", "sum", "union"), "what is standardized together")
-    weights: Weights = composed((1.0, 1.0, 1.0), canonical_weights, ABOUT_WEIGHTS)
+    weights: Weights | None = composed(None, _parse_optional_weights, f"{ABOUT_WEIGHTS}; null: 1")
     ddof: int = choice(1, (0, 1), "the std's divisor is n - ddof")
     eps: float = number(1e-6, "added to the std", at_least=0)
     k: float = number(0.0, "exponent of the chunks left", at_least=0)
@@ -180,71 +194,67 @@ class ProcessGRPO(Estimator):
 
     equation = "A_j = sum_{j' >= j} N(w_prc s + w_out r_out + w_fmt r_fmt)_j'"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.pooling != "process":
+            object.__setattr__(self, "weights", self.weights or tuple(_ONE_EACH.values()))
+            return
+        if self.weights is not None and canonical_weights(self.weights) != _ONE_EACH:
+            raise MethodError("pooling='process' has no weights", field="weights")
+        object.__setattr__(self, "weights", None)
+
+    def check_streams(self, signals: Collection[str]) -> None:
+        """The batch must have a process stream that is read."""
+        if self.weights is None:
+            check_one_process(signals)
+            read = bool(signals)
+        else:
+            weights = canonical_weights(self.weights)
+            check_named_process(weights, signals)
+            read = any(name in weights for name in signals)
+        if not read:
+            raise MethodError("grpo-process needs a process stream")
+
     def credit(self, rollouts: Rollouts) -> Credit:
         """Pool, standardize, cut, divided return-to-go."""
-        group, weights = group_of(rollouts), canonical_weights(self.weights)
-        tables = {n: table_of(s, rollouts) for n, s in process_streams(rollouts, weights).items()}
-        if not tables:
-            raise MethodError("grpo-process needs a process stream")
-        lead = next(iter(tables.values()))
-        values = {
-            name: lead.slots.read(t.values, t.slots) * lead.mask for name, t in tables.items()
-        }
-        pooled = _POOLINGS[self.pooling](self, values, lead, rollouts, group)
-        cut = self._chunks(lead, pooled, group, rollouts)
+        group, streams = group_of(rollouts), self._streams(rollouts)
+        tables = {name: table_of(stream, rollouts) for name, stream in streams.items()}
+        lead = next(iter(tables.values()), None) or no_scores(rollouts)
+        pooled = self._pooled(tables, lead, rollouts, group)
+        cut = self._chunks(lead, pooled, group, rollouts) if tables else Chunks(lead.slots)
         score = cut.slots.read(pooled, lead.slots)
         returns = return_to_go(score, cut.is_end)
         _, divisors = residual(cut.slots.counts, cut.slots.width, self.k, cut.is_end)
         stages = {"score": score, "return_to_go": returns, "divisor": divisors}
         return Credit(cut.slots, divide_length(returns, divisors), lambda: stages, cut.is_end)
 
+    def _pooled(
+        self, tables: dict[str, Table], lead: Table, rollouts: Rollouts, group: Group
+    ) -> Values:
+        """The standardized scores on the slots of the leading stream."""
+        values = {
+            name: lead.slots.read(t.values, t.slots) * lead.mask for name, t in tables.items()
+        }
+        normal = partial(standardize, group=group, ddof=self.ddof, eps=self.eps)
+        if self.weights is None:
+            return normal(next(iter(values.values()), lead.values), lead.mask)
+        scalars = {"outcome": rollouts.outcome[:, None], "format": rollouts.format[:, None]}
+        weights = canonical_weights(self.weights)
+        if self.pooling == "union":
+            return standardized_union(values, scalars, lead, weights, normal)
+        return normal(weighted_sum({**values, **scalars}, lead, weights, group), lead.mask)
+
+    def _streams(self, rollouts: Rollouts) -> dict[str, Stream]:
+        if self.weights is not None:
+            return process_streams(rollouts, canonical_weights(self.weights))
+        stream = own_process(rollouts)
+        return {} if stream is None else {"process": stream}
+
     def _chunks(self, lead: Table, pooled: Values, group: Group, rollouts: Rollouts) -> Chunks:
         if self.chunks is None:
             return Chunks(lead.slots)
         signal = Signal(lead.values, pooled, lead.mask, lead.slots, group, rollouts)
         return (chunker(self.chunks) or paper_chunker(signal))(signal)
-
-    def _normal(self, values: Values, mask: Mask, group: Group) -> Values:
-        return standardize(values, mask, group, "masked_norm", ddof=self.ddof, eps=self.eps)
-
-    def _pool_process(
-        self, values: dict[str, Values], lead: Table, rollouts: Rollouts, group: Group
-    ) -> Values:
-        return self._normal(next(iter(values.values())), lead.mask, group)
-
-    def _pool_sum(
-        self, values: dict[str, Values], lead: Table, rollouts: Rollouts, group: Group
-    ) -> Values:
-        weights = canonical_weights(self.weights)
-        scalars = {"outcome": rollouts.outcome[:, None], "format": rollouts.format[:, None]}
-        both = {name: table for name, table in {**values, **scalars}.items() if name in weights}
-        total = total_of([weights[n] * table for n, table in both.items()], lead.values) * lead.mask
-        sizes = [abs(weights[n]) * group.largest(table) for n, table in both.items()]
-        scale = total_of(sizes, group.largest(lead.values))
-        noise = total.abs() <= TOLERANCE * group.spread(scale)
-        return self._normal(torch.where(noise, 0.0, total), lead.mask, group)
-
-    def _pool_union(
-        self, values: dict[str, Values], lead: Table, rollouts: Rollouts, group: Group
-    ) -> Values:
-        weights = canonical_weights(self.weights)
-        scalars = torch.stack([rollouts.outcome, rollouts.format], 1)
-        union = torch.cat([*values.values(), scalars], 1)
-        mask = torch.cat(
-            [*[lead.mask] * len(values), torch.ones_like(scalars, dtype=torch.bool)], 1
-        )
-        widths = [lead.slots.width] * len(values) + [1, 1]
-        parts = torch.split(self._normal(union, mask, group), widths, 1)
-        named = dict(zip([*values, *SCALARS], parts, strict=True))
-        weighted = [weights[name] * named[name] for name in weights if name in named]
-        return total_of(weighted, lead.values) * lead.mask
-
-
-_POOLINGS = {
-    "process": ProcessGRPO._pool_process,
-    "sum": ProcessGRPO._pool_sum,
-    "union": ProcessGRPO._pool_union,
-}
 
 
 def _scalar_weights(weights: Weights) -> dict[str, float]:
@@ -328,10 +338,11 @@ class ADCA(Estimator):
         clip: A within [-clip, clip].
 
     Returns:
-        Unknown outcomes add no term.
+        Unknown outcomes add no term; a group without a process stream gets the outcome's term
+        alone.
 
     Raises:
-        MethodError: there is no process stream, or several without one named "process".
+        MethodError: no group has a process stream, or there are several, none named "process".
 
     Example:
         >>> import stepcredit as sc
@@ -347,12 +358,16 @@ class ADCA(Estimator):
 
     equation = "A_j = sum_{j' >= j} alpha (s - m)/sqrt(v + 1e-8) + z(r_out) at the last step"
 
+    def check_streams(self, signals: Collection[str]) -> None:
+        """The batch must have the one process stream."""
+        check_one_process(signals)
+        if not signals:
+            raise MethodError("adca needs a process stream")
+
     def credit(self, rollouts: Rollouts) -> Credit:
         """Centre, scale, add the outcome, suffix sum."""
-        stream = the_process(rollouts)
-        if stream is None:
-            raise MethodError("adca needs a process stream")
-        group, table = group_of(rollouts), table_of(stream, rollouts)
+        group, stream = group_of(rollouts), own_process(rollouts)
+        table = no_scores(rollouts) if stream is None else table_of(stream, rollouts)
         reward = self.alpha * _balanced_norm(table, group)
         outcome = standardize_scalar(rollouts.outcomes, group, "masked_norm", ddof=0, eps=1e-8)
         total = reward + outcome * table.slots.end_slots()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -11,8 +12,10 @@ import torch
 from jaxtyping import Bool, Float64, Int, Shaped
 from torch import Tensor
 
-from stepcredit.credit.groups import TOLERANCE, Group, IsEnd, Mask, Values
+from stepcredit.credit.groups import Group, IsEnd, Mask, Values, is_rounding
+from stepcredit.credit.overflow import refuse_overflow, too_large
 from stepcredit.credit.returns import whiten
+from stepcredit.credit.streams import process_signals
 from stepcredit.data.advantages import Advantages
 from stepcredit.data.forest import take_rows, to_packed
 from stepcredit.data.rollouts import Rollouts
@@ -39,6 +42,8 @@ class Credit:
         is_end: the last slot of each chunk; None: every slot is a chunk.
         scale: size of what was added up in each group; a group all of whose advantages are
             rounding beside it (1e-9) gets 0.
+        entering: gives the same of what enters the advantages alone, where `scale` may count more:
+            called where by `scale` a group would get 0.
     """
 
     slots: Slots
@@ -46,6 +51,7 @@ class Credit:
     stages: Callable[[], dict[str, Values]] = dict
     is_end: IsEnd = None
     scale: Float64[Tensor, " group"] | None = None
+    entering: Callable[[], Float64[Tensor, " group"]] | None = None
 
     @classmethod
     def flat(cls, rollouts: Rollouts, advantage: Values, **stages: Values) -> Credit:
@@ -61,9 +67,12 @@ class Credit:
         """The advantages, 0 for a group whose streams cancel but for rounding."""
         if self.scale is None:
             return self.advantage
-        noise = group.largest(self.advantage) <= TOLERANCE * self.scale
+        largest = group.largest(self.advantage)
+        noise = is_rounding(largest, self.scale)
         if not bool(noise.any()):
             return self.advantage
+        if self.entering is not None and bool((noise & (largest > 0)).any()):
+            noise = is_rounding(largest, self.entering())
         return torch.where(group.spread(noise), 0.0, self.advantage)
 
 
@@ -179,6 +188,21 @@ class Estimator(ABC):
         """
         return None
 
+    def check_streams(self, signals: Collection[str]) -> None:
+        """Refuse a batch in which no group has a process stream that the method needs.
+
+        A group may lack it: an absent stream adds 0. It is called once per batch: by a command with
+        the streams of the whole file.
+
+        Args:
+            signals: names of the process streams of which any response has a score; ready-made
+                advantages are none of them.
+
+        Raises:
+            MethodError: names the setting.
+        """
+        return None
+
     @property
     def batch_step(self) -> BatchNorm | None:
         """The batch-wide last step; None for all methods whose groups stand alone."""
@@ -189,23 +213,29 @@ class Estimator(ABC):
 
         Args:
             rollouts: any rollouts.
-            moments: with a `batch_step`, the moments of the batch that these are a part of.
+            moments: the moments of the batch that these are a part of (`Moments()` for a method
+                without a `batch_step`); the caller then calls `check_streams` for that batch.
 
         Returns:
             `Advantages`, float32, in the rollouts' order.
 
         Raises:
             MethodError: a signal the method needs is not there.
+            RolloutError: an advantage is beyond float32; it names the response.
         """
         if rollouts.device.type == "mps":
             return self(rollouts.to("cpu"), moments=moments).to(rollouts.device)
         self.check(rollouts)
+        if moments is None:
+            self.check_streams(process_signals(rollouts))
         ordered, order = grouped(rollouts)
         parts = [self._slots(block) for block in self._blocks(ordered)]
         if self.batch_step is not None:
-            total = self._moments(parts) if moments is None else moments
+            total = self._moments(parts, order) if moments is None else moments
             parts = [replace(part, values=self._finished(part, total)) for part in parts]
-        return _in_order(_joined(parts, ordered.lengths), order)
+        advantages = _in_order(_joined(parts, ordered.lengths), order)
+        refuse_overflow(advantages.values, advantages.chunks)
+        return advantages
 
     def _finished(self, part: _Slots, moments: Moments) -> Tensor:
         """The batch-wide step, clipped; padding stays 0."""
@@ -213,19 +243,36 @@ class Estimator(ABC):
         values = self.clipped(self.batch_step(part.values, moments))
         return torch.where(part.tokens > 0, values, 0.0).to(torch.float32)
 
-    def _moments(self, parts: list[_Slots]) -> Moments:
+    def _moments(self, parts: list[_Slots], order: Tensor | None) -> Moments:
+        """The parts' moments.
+
+        Raises:
+            RolloutError: their squares are beyond float64; it names the largest advantage's row.
+        """
         assert self.batch_step is not None
-        return sum((self.batch_step.moments(p.values, p.tokens) for p in parts), Moments())
+        total = sum((self.batch_step.moments(p.values, p.tokens) for p in parts), Moments())
+        if not math.isfinite(total.squares):
+            found = _in_order(_joined(parts, torch.cat([part.counts for part in parts])), order)
+            raise too_large(found.values, found.chunks)
+        return total
 
     def moments(self, rollouts: Rollouts) -> Moments:
         """Moments of a batch before `batch_step`; those of several batches add up."""
         if self.batch_step is None:
             return Moments()
         self.check(rollouts)
-        return self._moments([self._slots(block) for block in self._blocks(grouped(rollouts)[0])])
+        ordered, order = grouped(rollouts)
+        return self._moments([self._slots(block) for block in self._blocks(ordered)], order)
 
     def explain(self, rollouts: Rollouts, *, moments: Moments | None = None) -> Explanation:
         """Every stage by chunk, as data and, printed, as a table.
+
+        Args:
+            rollouts: any rollouts.
+            moments: as for the call.
+
+        Raises:
+            MethodError, RolloutError: as the call.
 
         Example:
             >>> import stepcredit as sc
@@ -235,7 +282,13 @@ class Estimator(ABC):
         """
         from stepcredit.credit.explain import explain
 
-        return explain(self, rollouts, moments)
+        if moments is None:
+            self.check_streams(process_signals(rollouts))
+            moments = self.moments(rollouts)
+        explanation = explain(self, rollouts, moments)
+        chunks = explanation.rollout.bincount(minlength=rollouts.num_rollouts)
+        refuse_overflow(explanation.advantage, chunks)
+        return explanation
 
     def notes(self, rollouts: Rollouts) -> list[str]:
         """Warnings about what these rollouts cannot teach under this method."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,8 +23,8 @@ from stepcredit.credit.groups import (
     Group,
     Values,
     standardize,
+    std_ratio,
     weighted_mean,
-    weighted_std,
 )
 from stepcredit.credit.registry import register
 from stepcredit.credit.returns import (
@@ -37,11 +37,14 @@ from stepcredit.credit.streams import (
     SCALARS,
     Operators,
     PerRollout,
+    ReadAt,
     Table,
     Weights,
     canonical_operators,
     canonical_weights,
+    check_named_process,
     check_operators,
+    entering_scale,
     fuse_process,
     fuse_scalars,
     fused_scale,
@@ -50,6 +53,7 @@ from stepcredit.credit.streams import (
     ready_advantages,
     standardize_scalars,
     table_of,
+    total_of,
 )
 from stepcredit.data.rollouts import Rollouts
 from stepcredit.data.slots import Slots, every_token, whole_responses
@@ -103,10 +107,10 @@ class Fused(Estimator):
         self, credit: Credit, rollouts: Rollouts, weights: Mapping[str, float], kept: Tensor
     ) -> Credit:
         """Ready-made advantages join at the tokens, as given."""
-        ready = ready_advantages(rollouts, weights, kept)
-        if ready is None:
+        tables = ready_advantages(rollouts, weights, kept)
+        if not tables:
             return credit
-        tokens = every_token(rollouts.lengths)
+        tokens, ready = every_token(rollouts.lengths), total_of(tables, tables[0])
         advantage = tokens.read(credit.advantage, credit.slots) + ready
 
         def stages() -> dict[str, Values]:
@@ -115,8 +119,17 @@ class Fused(Estimator):
             read = {name: tokens.read(value.expand(shape), credit.slots) for name, value in chunked}
             return read | {"ready-made": ready}
 
-        scale = None if credit.scale is None else credit.scale + group_of(rollouts).largest(ready)
-        return Credit(tokens, advantage, stages, scale=scale)
+        group, fused = group_of(rollouts), credit.entering
+        assert credit.scale is not None
+        assert fused is not None
+        size = total_of([group.largest(table) for table in tables], credit.scale)
+        return Credit(
+            tokens, advantage, stages, scale=credit.scale + size, entering=lambda: fused() + size
+        )
+
+    def check_streams(self, signals: Collection[str]) -> None:
+        """A triple of weights needs a stream named "process" among those of the batch."""
+        check_named_process(canonical_weights(self.weights), signals)
 
     def notes(self, rollouts: Rollouts) -> list[str]:
         """What is configured and absent, present and without weight, or taught nothing."""
@@ -156,7 +169,8 @@ class PASS(Fused):
         k: exponent of the chunks left, at least 0: 0 the plain return-to-go, 1 the strict mean.
         chunks: a chunker's name, {name: options} or a chunker; "auto": steps for a step signal,
             group_runs for a token signal.
-        chunks_from: the stream chunks follow; None: the first weighted one present.
+        chunks_from: the stream chunks follow; None: the first weighted one present, which is also
+            what a group follows that lacks the stream named here.
         gate: a response that broke its format learns the format alone.
         scope: "fused": Divide-Length acts on everything, as published; "process": on the process
             streams, outcome and format are added once.
@@ -165,7 +179,8 @@ class PASS(Fused):
         clip: the very last step, A within [-clip, clip].
 
     Raises:
-        MethodError: a field out of range; a stream named in `chunks_from` is not there.
+        MethodError: a field out of range; no group has the stream named in `chunks_from`; the
+            weights are a triple and no process stream of the batch is named "process".
 
     Example:
         >>> import stepcredit as sc
@@ -201,8 +216,30 @@ class PASS(Fused):
             reason = f"{self.chunks_from!r} is ready-made: chunks follow a signal"
             raise MethodError(reason, field="chunks_from")
         if reads_text(chunker(self.chunks)) and rollouts.tokens is not None:
-            empty = torch.tensor([not row for row in rollouts.tokens])
+            empty = torch.tensor([not row for row in rollouts.tokens], device="cpu")
             refuse_missing(empty, "tokens", self)
+
+    def check_streams(self, signals: Collection[str]) -> None:
+        """What leads the chunks must be there for some group."""
+        super().check_streams(signals)
+        if self.chunks_from is not None and self.chunks_from not in signals:
+            reason = f"no group has the stream {self.chunks_from!r}"
+            raise MethodError(reason, field="chunks_from")
+
+    def notes(self, rollouts: Rollouts) -> list[str]:
+        """Those of the fusion, and how many groups lack the stream that chunks are to follow."""
+        return super().notes(rollouts) + self._groups_without_lead(rollouts)
+
+    def _groups_without_lead(self, rollouts: Rollouts) -> list[str]:
+        if self.chunks_from is None:
+            return []
+        lead, groups = rollouts.streams.get(self.chunks_from), rollouts.num_groups
+        held = (
+            0 if lead is None else group_of(rollouts).count_where(lead.counts > 0).count_nonzero()
+        )
+        lacking = groups - int(held)
+        lines = f"{lacking} of {groups} groups lack the stream {self.chunks_from!r}"
+        return [f"{lines}: their chunks follow the first weighted one"] * (lacking > 0)
 
     def credit(self, rollouts: Rollouts) -> Credit:
         """Fusion, chunks, divided return-to-go."""
@@ -224,16 +261,22 @@ class PASS(Fused):
             read = {f"N({name})": cut.slots.read(*source) for name, source in sources.items()}
             return read | {f"N({name})": value for name, value in scalars.items()}
 
-        credit = self._divide(process, flat, cut, shut, group, streams_read)
-        credit = replace(credit, scale=fused_scale(sources, scalars, weights, group))
+        credit, factor = self._divide(process, flat, cut, shut, group, streams_read)
+        credit = replace(
+            credit,
+            scale=fused_scale(sources, scalars, weights, group),
+            entering=lambda: entering_scale(
+                sources, scalars, weights, ReadAt(cut.slots, factor()), shut, group
+            ),
+        )
         return self._with_ready(credit, rollouts, weights, ~shut)
 
     def _chunks(
         self, rollouts: Rollouts, tables: dict[str, Table], normed: dict[str, Values], group: Group
     ) -> Chunks:
-        lead = self.chunks_from or next(iter(tables), None)
-        if lead not in tables:
+        if not tables:
             return Chunks(whole_responses(rollouts.lengths))
+        lead = self.chunks_from if self.chunks_from in tables else next(iter(tables))
         table = tables[lead]
         signal = Signal(table.values, normed[lead], table.mask, table.slots, group, rollouts)
         return (chunker(self.chunks) or paper_chunker(signal))(signal)
@@ -246,14 +289,23 @@ class PASS(Fused):
         shut: Tensor,
         group: Group,
         streams: Callable[[], dict[str, Values]],
-    ) -> Credit:
-        """Divide-Length is linear: A = P + Q, P of the process streams and Q of the rest."""
+    ) -> tuple[Credit, Callable[[], Values]]:
+        """Divide-Length is linear: A = P + Q, P of the process streams and Q of the rest.
+
+        Returns:
+            The credit, and what gives each process value's factor in its own chunk.
+        """
         left, divisors = residual(cut.slots.counts, cut.slots.width, self.k, cut.is_end)
         plain = return_to_go(process, cut.is_end)
         fused = self.scope == "fused"
         returns = torch.addcmul(plain, flat, left) if fused else plain
+        ratio = torch.ones_like(flat)
         if self.match_std or self.recenter:
-            part = self._adjust(divide_length(plain, divisors), plain, cut.slots, shut, group)
+            part = divide_length(plain, divisors)
+            weight = cut.slots.sizes * (~shut)[:, None].to(torch.float64)
+            if self.match_std:
+                ratio = std_ratio(plain, part, weight, group)
+            part = self._adjust(part * ratio, weight, group)
             advantage = part + divide_length(flat * left, divisors) if fused else part
         else:
             advantage = divide_length(returns, divisors)
@@ -263,21 +315,15 @@ class PASS(Fused):
             own = {"fused": process + flat, "return_to_go": returns, "divisor": divisors}
             return streams() | own
 
-        return Credit(cut.slots, advantage, stages, cut.is_end)
+        credit = Credit(cut.slots, advantage, stages, cut.is_end)
+        return credit, lambda: credit.chunk_ends * ratio / divisors
 
-    def _adjust(
-        self, part: Values, plain: Values, slots: Slots, shut: Tensor, group: Group
-    ) -> Values:
-        """`match_std`, then `recenter`, over the tokens of the group's ungated responses."""
-        weight = slots.sizes * (~shut)[:, None].to(torch.float64)
-        if self.match_std:
-            now, then = weighted_std(part, weight, group), weighted_std(plain, weight, group)
-            ratio = torch.where((now > 0) & (then > 0), then / torch.where(now > 0, now, 1.0), 1.0)
-            part = part * group.spread(ratio)
-        if self.recenter:
-            mean, _ = weighted_mean(part, weight, group)
-            part = torch.where(weight > 0, part - group.spread(mean), part)
-        return part
+    def _adjust(self, part: Values, weight: Values, group: Group) -> Values:
+        """`recenter`, over the tokens of the group's ungated responses."""
+        if not self.recenter:
+            return part
+        mean, _ = weighted_mean(part, weight, group)
+        return torch.where(weight > 0, part - group.spread(mean), part)
 
 
 @register("pass-min")
@@ -342,6 +388,13 @@ class PASSMin(Fused):
             read = {name: slots.read(*source) for name, source in stages.items()}
             return read | {f"N({name})": value for name, value in scalars.items()}
 
-        scale = fused_scale(returns, scalars, weights, group)
-        credit = Credit(slots, advantage, columns_read, scale=scale)
+        credit = Credit(
+            slots,
+            advantage,
+            columns_read,
+            scale=fused_scale(returns, scalars, weights, group),
+            entering=lambda: entering_scale(
+                returns, scalars, weights, ReadAt(slots, slots.mask.double()), shut, group
+            ),
+        )
         return self._with_ready(credit, rollouts, weights, ~shut)

@@ -121,7 +121,7 @@ def explain(method: Estimator, rollouts: Rollouts, moments: Moments | None = Non
     ordered, order = grouped(rollouts)
     if method.batch_step is not None and moments is None:
         moments = method.moments(ordered)
-    rows = torch.arange(ordered.num_rollouts) if order is None else order.cpu()
+    rows = torch.arange(ordered.num_rollouts, device="cpu") if order is None else order.cpu()
     parts = [_Part.of(method, block, moments) for block in _with_rows(method, ordered, rows)]
     columns = _joined([part.columns for part in parts])
     back = columns["rollout"].argsort(stable=True)

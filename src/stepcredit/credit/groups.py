@@ -22,6 +22,7 @@ OPERATORS: tuple[str, ...] = get_args(Operator)
 Values = Float64[Tensor, "rollout slot"]
 Mask = Bool[Tensor, "rollout slot"]
 IsEnd = Mask | None
+PerRow = Float64[Tensor, "rollout 1"]
 TOLERANCE = 1e-9
 
 
@@ -53,6 +54,15 @@ class Group:
         rows = group_sum(torch.ones_like(values), self.index, self.count)[self.index]
         total = group_sum(values, self.index, self.count)[self.index]
         return torch.where(rows == 1, 0.0, total - values)
+
+    def count_where(self, chosen: Bool[Tensor, " rollout"]) -> Int[Tensor, " group"]:
+        """How many rows of each group are chosen.
+
+        Example:
+            >>> Group(torch.tensor([0, 0, 1]), 2).count_where(torch.tensor([True, True, False]))
+            tensor([2, 0])
+        """
+        return group_sum(chosen.to(torch.int64), self.index, self.count)
 
     def spread(self, per_group: Float64[Tensor, " group"]) -> Float64[Tensor, "rollout 1"]:
         """A number a group, handed to each of its rows."""
@@ -160,6 +170,8 @@ def weighted_mean(
 def weighted_std(values: Values, weight: Values, group: Group) -> Float64[Tensor, " group"]:
     """Population std of a group's values under weights; exactly 0 for equal values.
 
+    Squares are taken of shares of the largest deviation: none is lost below 1e-154 or above 1e154.
+
     Example:
         >>> one = Group(torch.tensor([0]), 1)
         >>> x = torch.tensor([[1.0, 3.0]]).double()
@@ -168,7 +180,35 @@ def weighted_std(values: Values, weight: Values, group: Group) -> Float64[Tensor
     """
     mean, total = weighted_mean(values, weight, group)
     deviation = torch.where(weight > 0, values - group.spread(mean), 0.0)
-    variance = group.sum(deviation.square() * weight) / torch.where(total > 0, total, 1.0)
     largest = group.largest(torch.where(weight > 0, values, 0.0))
-    constant = group.largest(deviation) <= TOLERANCE * largest
-    return torch.where(constant, 0.0, variance.sqrt())
+    size = group.largest(deviation)
+    unit = torch.where(size > 0, size, 1.0)
+    share = deviation / group.spread(unit)
+    variance = group.sum(share.square() * weight) / torch.where(total > 0, total, 1.0)
+    return torch.where(size <= TOLERANCE * largest, 0.0, unit * variance.sqrt())
+
+
+def std_ratio(values: Values, other: Values, weight: Values, group: Group) -> PerRow:
+    """The std of a group's values over that of other values, under weights; 1 where either is 0.
+
+    Example:
+        >>> one, weight = Group(torch.tensor([0]), 1), torch.ones(1, 2).double()
+        >>> x = torch.tensor([[1.0, 3.0]]).double()
+        >>> std_ratio(x, x / 2, weight, one).item(), std_ratio(x, 0 * x, weight, one).item()
+        (2.0, 1.0)
+    """
+    over, under = weighted_std(values, weight, group), weighted_std(other, weight, group)
+    ratio = torch.where((over > 0) & (under > 0), over / torch.where(under > 0, under, 1.0), 1.0)
+    return group.spread(ratio)
+
+
+def is_rounding(
+    size: Float64[Tensor, "*shape"], scale: Float64[Tensor, "*shape"]
+) -> Bool[Tensor, "*shape"]:
+    """Is a size but rounding (1e-9) beside what was added up? Beside an infinite one nothing is.
+
+    Example:
+        >>> is_rounding(torch.tensor([1e-10, 1e-10]), torch.tensor([1.0, torch.inf])).tolist()
+        [True, False]
+    """
+    return (size <= TOLERANCE * scale) & scale.isfinite()

@@ -42,7 +42,7 @@ from stepcredit.credit.metrics_texts import (
     share,
 )
 from stepcredit.data.advantages import Advantages
-from stepcredit.data.inputs import Scalar
+from stepcredit.data.inputs import Scalar, flags_of
 from stepcredit.data.rollouts import Rollouts
 
 Known = dict[str, float | None]
@@ -227,7 +227,8 @@ def _truncated_share(truncated: Truncated | None, rollouts: Rollouts) -> float |
     if truncated is None:
         return None
     check_rows(truncated, rollouts.num_rollouts, "truncated")
-    return float(torch.as_tensor(truncated).to(torch.float64).mean())
+    flags = flags_of(truncated, rollouts.num_rollouts, torch.device("cpu"), "truncated")
+    return float(flags.to(torch.float64).mean())
 
 
 def _of_lengths(rollouts: Rollouts, right_above: float) -> Known:

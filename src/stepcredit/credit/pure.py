@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +13,13 @@ from stepcredit.credit.estimator import BatchNorm, Credit, Estimator, group_of
 from stepcredit.credit.groups import Group, Values
 from stepcredit.credit.registry import register
 from stepcredit.credit.returns import min_form, residual, return_to_go
-from stepcredit.credit.streams import Table, standardize_scalar, table_of, the_process
+from stepcredit.credit.streams import (
+    Table,
+    check_one_process,
+    own_process,
+    standardize_scalar,
+    table_of,
+)
 from stepcredit.data.rollouts import Rollouts
 from stepcredit.errors import MethodError
 from stepcredit.settings.fields import choice, flag, number, whole
@@ -43,7 +49,8 @@ class PURE(Estimator):
         no term.
 
     Raises:
-        MethodError: per_slot without max_length; several process streams, none named "process".
+        MethodError: per_slot without max_length; a batch of several process streams, none named
+            "process".
 
     Example:
         >>> import stepcredit as sc
@@ -78,18 +85,24 @@ class PURE(Estimator):
         """Whitening over tokens, where asked for."""
         return BatchNorm("token", 1e-8) if self.whiten_batch else None
 
+    def check_streams(self, signals: Collection[str]) -> None:
+        """Of several process streams one must be named "process"."""
+        check_one_process(signals)
+
     def credit(self, rollouts: Rollouts) -> Credit:
         """Soft minimum, baseline, return-to-go, outcome."""
         group = group_of(rollouts)
         others = standardize_scalar(rollouts.outcomes, group, "leave_one_out", ddof=1, eps=0.0)
         outcome = self.outcome_weight * others
-        stream = the_process(rollouts)
+        stream = own_process(rollouts)
         if stream is None:
             return Credit.flat(rollouts, outcome, outcome=outcome)
         table = table_of(stream, rollouts)
         soft = min_form(table.values, table.mask, group, self.temperature) * self.process_weight
         plain = return_to_go(soft)
-        baseline = self._baseline(soft, plain, table, group)
+        rivals = group.others(table.mask.any(1).to(torch.float64))
+        baseline = self._baseline(_Own(soft, plain, table, group, rivals.clamp(min=1)))
+        baseline = torch.where(rivals[:, None] > 0, baseline, plain)
         process = (plain - baseline) * table.mask
         stages = {
             "score": table.values,
@@ -99,14 +112,19 @@ class PURE(Estimator):
             "outcome": outcome,
         }
         scale = group.largest(plain) + group.largest(baseline) + group.largest(outcome)
-        return Credit(table.slots, process + outcome, lambda: stages, scale=scale)
 
-    def _baseline(self, soft: Values, plain: Values, table: Table, group: Group) -> Values:
-        """What is taken from each slot's return; a lone response's own return."""
-        rivals = group.others(table.mask.any(1).to(torch.float64))
-        own = _Own(soft, plain, table, group, rivals.clamp(min=1))
-        baseline = _BASELINES[self.baseline](own, float(self.max_length or 1))
-        return torch.where(rivals[:, None] > 0, baseline, plain)
+        def entering() -> Tensor:
+            """The same without lone and unscored responses, whose process part is 0."""
+            sizes = (plain.abs() + baseline.abs()) * (table.mask & (rivals[:, None] > 0))
+            return group.largest(sizes) + group.largest(outcome)
+
+        return Credit(
+            table.slots, process + outcome, lambda: stages, scale=scale, entering=entering
+        )
+
+    def _baseline(self, own: _Own) -> Values:
+        """What is taken from each slot's return, of a response that has rivals."""
+        return _BASELINES[self.baseline](own, float(self.max_length or 1))
 
 
 @dataclass(frozen=True, eq=False)

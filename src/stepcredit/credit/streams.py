@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from sys import float_info
 
@@ -109,30 +109,52 @@ def table_of(stream: Stream, rollouts: Rollouts) -> Table:
     return Table(values.to(torch.float64), mask, slots)
 
 
+def process_signals(rollouts: Rollouts) -> dict[str, Stream]:
+    """The process streams that score something, by name; ready-made advantages are none of them.
+
+    Example:
+        >>> from stepcredit.data.streams import Tokens
+        >>> list(process_signals(Rollouts([0], [1], {"prm": Tokens([[1.0]]), "kl": Tokens([[]])})))
+        ['prm']
+    """
+    return {
+        name: stream
+        for name, stream in rollouts.streams.items()
+        if stream.values.numel() and not isinstance(stream, TokenAdvantages)
+    }
+
+
 def process_streams(rollouts: Rollouts, weights: Mapping[str, float]) -> dict[str, Stream]:
-    """The weighted process streams that the rollouts have, in the weights' order.
+    """The weighted process streams that the rollouts have, in the weights' order."""
+    scored = process_signals(rollouts)
+    return {name: scored[name] for name in weights if name in scored}
+
+
+def check_named_process(weights: Mapping[str, float], signals: Collection[str]) -> None:
+    """Refuse a triple of weights for a batch whose process streams all have other names.
+
+    Args:
+        weights: as `canonical_weights` gives them.
+        signals: names of the process streams of the whole batch.
 
     Raises:
-        MethodError: the weights are a triple, and none of the groups' streams is named "process".
+        MethodError: names the streams there are.
     """
-    scored = {n: s for n, s in rollouts.streams.items() if not isinstance(s, TokenAdvantages)}
-    if scored and tuple(weights) == TRIPLE and "process" not in rollouts.streams:
-        names = ", ".join(scored)
-        raise MethodError(
-            f"no stream is named 'process': give {{name: weight}} for {names}", field="weights"
-        )
-    return {name: scored[name] for name in weights if name in scored}
+    if signals and tuple(weights) == TRIPLE and "process" not in signals:
+        reason = f"no stream is named 'process': give {{name: weight}} for {', '.join(signals)}"
+        raise MethodError(reason, field="weights")
 
 
 def ready_advantages(
     rollouts: Rollouts, weights: Mapping[str, float], kept: Bool[Tensor, " rollout"]
-) -> Values | None:
-    """Weighted sum of the ready-made advantages a token, 0 for gated rollouts; None without any."""
+) -> list[Values]:
+    """The weighted ready-made advantages per token, 0 for gated rollouts, one table per stream."""
     ready = {n: s for n, s in rollouts.streams.items() if isinstance(s, TokenAdvantages)}
-    tables = [
-        table_of(ready[name], rollouts).values * weights[name] for name in weights if name in ready
+    return [
+        table_of(ready[name], rollouts).values * (weights[name] * kept[:, None])
+        for name in weights
+        if name in ready
     ]
-    return total_of(tables, kept) * kept[:, None] if tables else None
 
 
 def standardize_scalar(
@@ -213,10 +235,49 @@ def fused_scale(
     weights: Mapping[str, float],
     group: Group,
 ) -> Float64[Tensor, " group"]:
-    """Size of what the fusion adds up in each group: sum over streams of |w| max |N|."""
+    """At most the size of what the fusion adds up in each group: sum over streams of |w| max |N|.
+
+    Gated responses and values that no chunk reads count as well: `entering_scale` leaves them out.
+    """
     tables = {name: table for name, (table, _) in standardized.items()} | dict(scalars)
     sizes = [abs(weights[name]) * group.largest(tables[name]) for name in weights if name in tables]
     return total_of(sizes, torch.zeros(group.count, dtype=torch.float64, device=group.index.device))
+
+
+def entering_scale(
+    standardized: Mapping[str, tuple[Values, Slots]],
+    scalars: Mapping[str, PerRollout],
+    weights: Mapping[str, float],
+    chunks: ReadAt,
+    shut: Bool[Tensor, " rollout"],
+    group: Group,
+) -> Float64[Tensor, " group"]:
+    """Size of what enters the ungated advantages of each group, and of nothing else.
+
+        max of sum over streams of |w N(s)| x factor  +  max of |w_out N(r_out)| + |w_fmt N(r_fmt)|
+
+    A gated advantage is one product, in which nothing can cancel.
+    """
+    sources = {name: (table.abs(), slots) for name, (table, slots) in standardized.items()}
+    sizes = {name: abs(weight) for name, weight in weights.items()}
+    read = fuse_process(sources, sizes, chunks.slots, shut) * chunks.factor
+    flat = [sizes[name] * scalars[name].abs() for name in SCALARS if name in sizes]
+    kept = (~shut)[:, None]
+    scalar = total_of(flat, torch.zeros_like(kept, dtype=torch.float64)) * kept
+    return group.largest(read) + group.largest(scalar)
+
+
+@dataclass(frozen=True, eq=False)
+class ReadAt:
+    """Where process streams are read, and what multiplies each value on its way into its chunk.
+
+    Args:
+        slots: the slots.
+        factor: (rollout, slot); 0 on slots that end no chunk.
+    """
+
+    slots: Slots
+    factor: Values
 
 
 def the_process(rollouts: Rollouts) -> Stream | None:
@@ -225,11 +286,26 @@ def the_process(rollouts: Rollouts) -> Stream | None:
     Raises:
         MethodError: several streams, none of them named "process".
     """
-    scored = {n: s for n, s in rollouts.streams.items() if not isinstance(s, TokenAdvantages)}
-    if "process" in scored or not scored:
-        return scored.get("process")
-    if len(scored) > 1:
-        raise MethodError(
-            f"reads one process stream, named 'process'; there are {', '.join(scored)}"
-        )
-    return next(iter(scored.values()))
+    scored = process_signals(rollouts)
+    check_one_process(scored)
+    return own_process(rollouts)
+
+
+def own_process(rollouts: Rollouts) -> Stream | None:
+    """`the_process` of groups whose batch was checked: None also where several have other names."""
+    scored = process_signals(rollouts)
+    return scored.get("process") or (next(iter(scored.values())) if len(scored) == 1 else None)
+
+
+def check_one_process(signals: Collection[str]) -> None:
+    """Refuse a batch of several process streams, none of them named "process".
+
+    Args:
+        signals: names of the process streams of the whole batch.
+
+    Raises:
+        MethodError: names the streams there are.
+    """
+    if len(signals) > 1 and "process" not in signals:
+        reason = f"reads one process stream, named 'process'; there are {', '.join(signals)}"
+        raise MethodError(reason)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Float32, Int, Shaped
+from jaxtyping import Float32, Int, Shaped
 from torch import Tensor
 
-from stepcredit.data.forest import broadcast, is_right_padded, not_zero, to_dense
+from stepcredit.data.forest import broadcast, is_right_padded, to_dense
+from stepcredit.data.packing import Rows, pack_numbers, trained_of, whole_number
 from stepcredit.errors import RolloutError
 
 
@@ -56,7 +57,8 @@ class Advantages:
         """Advantages at a trainer's padded positions, 0 everywhere else.
 
         Args:
-            mask: nonzero where a token is trained; row i has `lengths[i]` of them, anywhere.
+            mask: nonzero where a token is trained; row i has `lengths[i]` of them, anywhere. A
+                tensor, an array or a list of lists; values of floats and lists must be 0 or 1.
             width: instead of a mask: pad on the right to this many tokens.
 
         Returns:
@@ -66,17 +68,16 @@ class Advantages:
             RolloutError: the mask's trained tokens do not match the rollouts' lengths.
         """
         if mask is None:
-            if width is None or width < int(self.lengths.max()):
-                raise RolloutError(
-                    f"needs a mask, or at least {int(self.lengths.max())}", field="width"
-                )
-            return self._right_padded(width)
-        if mask.ndim != 2 or mask.shape[0] != self.lengths.numel():
+            return self._right_padded(self._checked_width(width))
+        trained = trained_of(mask).to(self.values.device)
+        shape = tuple(trained.shape)
+        if shape[0] != self.lengths.numel():
             expected = f"({self.lengths.numel()}, tokens)"
-            raise RolloutError(f"shape is {tuple(mask.shape)}, expected {expected}", field="mask")
-        trained = mask if mask.dtype == torch.bool else not_zero(mask)
+            raise RolloutError(f"shape is {shape}, expected {expected}", field="mask")
+        if width is not None and whole_number(width, "width") != shape[1]:
+            raise RolloutError(f"{width}, but the mask has {shape[1]} tokens", field="width")
         if is_right_padded(trained, self.lengths):
-            return self._right_padded(mask.shape[1])
+            return self._right_padded(shape[1])
         counts = trained.sum(1)
         if not torch.equal(counts, self.lengths):
             row = int((counts != self.lengths).nonzero()[0])
@@ -84,7 +85,7 @@ class Advantages:
             raise RolloutError(
                 f"{had}, the rollout has {int(self.lengths[row])}", row=row, field="mask"
             )
-        out = torch.zeros(mask.shape, dtype=torch.float32, device=self.values.device)
+        out = torch.zeros(shape, dtype=torch.float32, device=self.values.device)
         return out.masked_scatter_(trained, self.packed())
 
     def to(self, device: torch.device | str) -> Advantages:
@@ -93,6 +94,12 @@ class Advantages:
         return Advantages(
             self.values.to(device), sizes, self.chunks.to(device), self.lengths.to(device)
         )
+
+    def _checked_width(self, width: int | None) -> int:
+        longest = int(self.lengths.max())
+        if width is None or whole_number(width, "width") < longest:
+            raise RolloutError(f"needs a mask, or at least {longest}", field="width")
+        return int(width)
 
     def _right_padded(self, width: int) -> Float32[Tensor, "rollout token"]:
         """One broadcast writes values and padding alike: each row's last chunk is its padding."""
@@ -106,12 +113,15 @@ class Advantages:
         return broadcast(self.values, sizes, total=total).view(shape)
 
 
-def from_ragged(rows: list[Float[Tensor, " token"]]) -> Advantages:
-    """Advantages from one tensor a rollout.
+def from_ragged(rows: Rows) -> Advantages:
+    """Advantages from one tensor per rollout, or one list.
+
+    Raises:
+        RolloutError: a value that float32 cannot hold.
 
     Example:
         >>> from_ragged([torch.tensor([1.0, 2.0]), torch.tensor([3.0])]).lengths.tolist()
         [2, 1]
     """
-    lengths = torch.tensor([row.numel() for row in rows], dtype=torch.int64)
-    return Advantages(torch.cat(rows).float(), None, lengths, lengths)
+    values, lengths = pack_numbers(rows, None, "advantages")
+    return Advantages(values.to(torch.float32), None, lengths, lengths)

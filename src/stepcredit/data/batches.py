@@ -40,11 +40,11 @@ class Batch:
         steps_tell_all = set(kinds.values()) == {Steps}
         return Rollouts(
             group=[row.group for row in rows],
-            lengths=torch.tensor([row.length for row in rows], dtype=torch.int64),
+            lengths=torch.tensor([row.length for row in rows], dtype=torch.int64, device="cpu"),
             process={name: _stream(rows, name, kind) for name, kind in kinds.items()},
             outcome=_known([row.outcome for row in rows]),
             format=_known([row.format for row in rows]),
-            format_ok=torch.tensor([row.format_ok for row in rows]),
+            format_ok=torch.tensor([row.format_ok for row in rows], device="cpu"),
             logprobs=_logprobs(rows),
             step_ends=None if steps_tell_all else _present([row.step_ends for row in rows]),
             tokens=_present([row.tokens for row in rows]),
@@ -164,7 +164,7 @@ def _logprobs(rows: list[Row]) -> dict[str, Tokens]:
 def _known(values: list[float | None]) -> list[float | None] | Tensor | None:
     """All unknown: None; all known: a tensor, which is the faster way in."""
     if None not in values:
-        return torch.tensor(values, dtype=torch.float64)
+        return torch.tensor(values, dtype=torch.float64, device="cpu")
     return values if any(value is not None for value in values) else None
 
 

@@ -114,13 +114,20 @@ class RolloutFile:
                     error.reason, path=self.path, line=line.number, field=error.field
                 ) from None
 
-    def fold(self, start: Callable[[], State], step: Callable[[State, Batch], State]) -> State:
+    def fold(
+        self,
+        start: Callable[[], State],
+        step: Callable[[State, Batch], State],
+        finish: Callable[[], None] | None = None,
+    ) -> State:
         """Carry a state over all batches of whole groups.
 
         Args:
             start: the state to begin with; called anew where reading starts over.
             step: the next state. A RolloutError it raises is told with its line in the file; the
                 groups of that batch are then tried one by one.
+            finish: called once after the last batch. A RolloutError it raises is about the file as
+                a whole, and is reported at its first row.
 
         Returns:
             The last state.
@@ -130,16 +137,22 @@ class RolloutFile:
             FileError: the file can't be read, or holds no rows.
         """
         try:
-            return self._fold(start(), step)
+            return self._fold(start(), step, finish)
         except _ReappearsError:
             self._scattered = True
-            return self._fold(start(), step)
+            return self._fold(start(), step, finish)
 
-    def _fold(self, state: State, step: Callable[[State, Batch], State]) -> State:
+    def _fold(
+        self,
+        state: State,
+        step: Callable[[State, Batch], State],
+        finish: Callable[[], None] | None,
+    ) -> State:
         faults = Faults()
-        empty = True
+        first: int | None = None
         for batch in self._batches(faults):
-            empty = False
+            line = min(row.line for row in batch.rows)
+            first = line if first is None else min(first, line)
             if faults.broken_rows:
                 continue
             try:
@@ -149,9 +162,17 @@ class RolloutFile:
             except RolloutError as error:
                 _blame(batch, error, partial(step, state), faults)
         faults.throw(self.path)
-        if empty:
+        if first is None:
             raise FileError(f"{self.path}: there are no rollouts in it")
+        if finish is not None:
+            self._finish(finish, first)
         return state
+
+    def _finish(self, finish: Callable[[], None], first: int) -> None:
+        try:
+            finish()
+        except RolloutError as error:
+            raise RowError(error.reason, path=self.path, line=first, field=error.field) from None
 
     def _batches(self, faults: Faults) -> Iterator[Batch]:
         gathering = Gathering(self._batch_tokens)
@@ -202,12 +223,18 @@ class RolloutFile:
             self._first_mute = min(row.line, self._first_mute) if self._mute_gates else row.line
             self._mute_gates += 1
 
-    def shape(self, output: str | Path, compute: Callable[[Rollouts], Advantages]) -> int:
+    def shape(
+        self,
+        output: str | Path,
+        compute: Callable[[Rollouts], Advantages],
+        finish: Callable[[], None] | None = None,
+    ) -> int:
         """Write the file anew with the member `advantages` in each row, in the same order.
 
         Args:
             output: a `.jsonl`, `.jsonl.gz` or `.parquet` file, or "-"; it may be the file itself.
             compute: advantages of a batch of whole groups.
+            finish: as for `fold`; called before the output is written.
 
         Returns:
             Rows written.
@@ -221,10 +248,13 @@ class RolloutFile:
             for values in by_row(batch.rows, compute(batch.rollouts)):
                 yield {"advantages": values}
 
-        return self.annotate(output, members)
+        return self.annotate(output, members, finish)
 
     def annotate(
-        self, output: str | Path, compute: Callable[[Batch], Iterable[Mapping[str, Any]]]
+        self,
+        output: str | Path,
+        compute: Callable[[Batch], Iterable[Mapping[str, Any]]],
+        finish: Callable[[], None] | None = None,
     ) -> int:
         """Write the file anew with further members in each row, in the same order.
 
@@ -232,6 +262,7 @@ class RolloutFile:
             output: a `.jsonl`, `.jsonl.gz` or `.parquet` file, or "-"; it may be the file itself.
             compute: new members of each row of a batch of whole groups; they take the place of the
                 row's own of the same name. A RowError it raises is told as it is.
+            finish: as for `fold`; called before the output is written.
 
         Returns:
             Rows written.
@@ -255,7 +286,7 @@ class RolloutFile:
             return kept
 
         with spool:
-            self.fold(start, step)
+            self.fold(start, step, finish)
             with file_errors(str(output)):
                 spool.flush()
             with replacing(output) as out:

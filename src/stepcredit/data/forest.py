@@ -115,11 +115,35 @@ def to_packed(dense: Dense, counts: Int[Tensor, " row"]) -> Packed:
 def suffix_sum(dense: Float[Tensor, "row slot"]) -> Float[Tensor, "row slot"]:
     """Sum of a row from each slot to its end, G_j = sum over j' >= j of x_j'.
 
+    CUDA's cumsum of floats is not deterministic: where torch is set to use deterministic algorithms
+    alone, the sums are made by doubling.
+
     Example:
         >>> suffix_sum(torch.tensor([[1.0, 2.0, 4.0]])).tolist()
         [[7.0, 6.0, 4.0]]
     """
+    if _refuses_cumsum(dense):
+        return doubling_suffix_sum(dense)
     return dense.flip(1).cumsum_(1).flip(1)
+
+
+def _refuses_cumsum(dense: Tensor) -> bool:
+    """Does torch refuse the cumsum of such floats? On CUDA, under deterministic algorithms."""
+    return dense.is_cuda and torch.are_deterministic_algorithms_enabled()
+
+
+def doubling_suffix_sum(dense: Float[Tensor, "row slot"]) -> Float[Tensor, "row slot"]:
+    """`suffix_sum` by additions alone: sums of 1, 2, 4, ... slots, log2(width) passes.
+
+    Example:
+        >>> doubling_suffix_sum(torch.tensor([[1.0, 2.0, 4.0]])).tolist()
+        [[7.0, 6.0, 4.0]]
+    """
+    total, step = dense.clone(), 1
+    while step < dense.shape[1]:
+        total[:, :-step] += total[:, step:].clone()
+        step *= 2
+    return total
 
 
 def countdown(

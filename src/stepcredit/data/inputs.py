@@ -4,29 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeGuard, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from stepcredit.data.packing import (
-    Rows,
-    check_finite,
-    integers_of,
-    items_of,
-    pack_numbers,
-    pack_rows,
-    shown,
-    tensor_of,
-)
+from stepcredit.data.containers import array_like, integers_of, is_numeric, shown, vector_of
+from stepcredit.data.packing import Rows, check_finite, items_of, pack_numbers, pack_rows
 from stepcredit.data.streams import Steps, Stream, Tokens, check_increasing
 from stepcredit.errors import RolloutError
 
 Process = Stream | Mapping[str, Stream]
 Scalars = Sequence[float | None] | Tensor | np.ndarray
 Value = TypeVar("Value")
+Packed = TypeVar("Packed", bound=Stream)
 LOGPROBS = ("student", "teacher", "base", "prm", "ref")
 
 
@@ -100,7 +93,8 @@ def segmentation(rows: Rows | Stream | None) -> Stream | None:
 
 
 def group_rows(group: Sequence[Any] | Tensor | np.ndarray) -> tuple[list[str | int], Tensor]:
-    """Labels in order of first appearance, and each row's index among them."""
+    """Labels in order of first appearance, and each row's index among them, on the CPU."""
+    group = array_like(group, "group")
     if isinstance(group, Tensor) or (isinstance(group, np.ndarray) and group.dtype.kind in "biuf"):
         return _integer_groups(integers_of(group, "group").cpu().numpy())
     index: dict[str, int] = {}
@@ -112,9 +106,9 @@ def group_rows(group: Sequence[Any] | Tensor | np.ndarray) -> tuple[list[str | i
             raise RolloutError(reason, row=row, field="group")
         if str(label) not in index:
             index[str(label)] = len(labels)
-            labels.append(label if isinstance(label, str) else int(label))
+            labels.append(str(label) if isinstance(label, str) else int(label))
         rows.append(index[str(label)])
-    return labels, torch.tensor(rows, dtype=torch.int64)
+    return labels, torch.tensor(rows, dtype=torch.int64, device="cpu")
 
 
 def _integer_groups(group: np.ndarray) -> tuple[list[str | int], Tensor]:
@@ -150,7 +144,8 @@ class Signals:
         if self.step_ends is not None:
             told["step_ends"] = _last(self.step_ends.values, self.step_ends.counts) + 1
         if self.tokens is not None:
-            told["tokens"] = torch.tensor([len(row) for row in self.tokens])
+            texts = [len(row) for row in self.tokens]
+            told["tokens"] = torch.tensor(texts, dtype=torch.int64, device="cpu")
         return told
 
     def ends_steps(self, name: str) -> bool:
@@ -164,9 +159,24 @@ class Signals:
 
     @property
     def device(self) -> torch.device:
-        """Where the signals are; the CPU where there are none."""
-        packed = list(self._packed().values())
-        return packed[0].values.device if packed else torch.device("cpu")
+        """Where the batch is: on the first accelerator that holds a signal, else on the CPU."""
+        devices = [stream.values.device for stream in self._packed().values()]
+        return next((d for d in devices if d.type != "cpu"), torch.device("cpu"))
+
+    def on(self, device: torch.device) -> Signals:
+        """The same signals, all on one device."""
+        ends = self.step_ends
+        return Signals(
+            {name: stream_on(stream, device) for name, stream in self.streams.items()},
+            {name: stream_on(stream, device) for name, stream in self.logprobs.items()},
+            None if ends is None else stream_on(ends, device),
+            self.tokens,
+        )
+
+
+def stream_on(stream: Packed, device: torch.device) -> Packed:
+    """The stream on a device: itself where it is there."""
+    return stream if stream.values.device == device else stream.to(device)
 
 
 def check_rows(count: int, signals: Signals) -> None:
@@ -195,14 +205,10 @@ def lengths_of(
     return size
 
 
-def is_numeric(given: Any) -> TypeGuard[Tensor | np.ndarray]:
-    """A tensor, or an array of other than Python objects."""
-    return isinstance(given, Tensor) or (isinstance(given, np.ndarray) and given.dtype != object)
-
-
 def _given_lengths(given: Sequence[int] | Tensor | np.ndarray, count: int) -> Tensor:
+    given = array_like(given, "lengths")
     if is_numeric(given):
-        size = integers_of(given, "lengths").reshape(-1)
+        size = integers_of(vector_of(given, "lengths"), "lengths")
     else:
         values = items_of(given, "lengths", "one integer a rollout")
         size, _ = pack_rows([[value] for value in values], None, "lengths", torch.int64)
@@ -239,12 +245,16 @@ def check_fit(size: Int[Tensor, " rollout"], signals: Signals) -> None:
 
 
 def scalar_of(given: Scalars | None, group: Tensor, groups: int, field: str) -> Scalar:
-    """One number a rollout, known for all of a group or for none of it."""
+    """One number per rollout, known for all of a group or for none of it.
+
+    None in a list, and a masked value of an array, is unknown.
+    """
     if given is None:
         values = torch.zeros(group.numel(), dtype=torch.float64, device=group.device)
         return Scalar(values, torch.zeros_like(values, dtype=torch.bool))
+    given = _masked_as_none(given) if isinstance(given, np.ndarray) else array_like(given, field)
     if is_numeric(given):
-        values = tensor_of(given, field).to(device=group.device, dtype=torch.float64).reshape(-1)
+        values = vector_of(given, field).to(device=group.device, dtype=torch.float64)
         known = torch.ones_like(values, dtype=torch.bool)
     else:
         rows = [[] if v is None else [v] for v in items_of(given, field, "one number a rollout")]
@@ -259,6 +269,11 @@ def scalar_of(given: Scalars | None, group: Tensor, groups: int, field: str) -> 
     return Scalar(values, known)
 
 
+def _masked_as_none(given: np.ndarray) -> Any:
+    """An array with masked values, or of Python objects, as a list: a masked value is None."""
+    return given.tolist() if np.ma.is_masked(given) or given.dtype == object else given
+
+
 def _check_whole_groups(known: Tensor, group: Tensor, groups: int, field: str) -> None:
     if bool(known.all()) or not bool(known.any()):
         return
@@ -271,36 +286,40 @@ def _check_whole_groups(known: Tensor, group: Tensor, groups: int, field: str) -
 
 
 def flags_of(
-    given: Sequence[bool] | Tensor | None, count: int, device: torch.device
+    given: Sequence[bool] | Tensor | None,
+    count: int,
+    device: torch.device,
+    field: str = "format_ok",
 ) -> Bool[Tensor, " rollout"]:
-    """One flag a rollout, True where left out."""
+    """One flag per rollout, True where left out."""
     if given is None:
         return torch.ones(count, dtype=torch.bool, device=device)
-    flags = _numeric_flags(given) if is_numeric(given) else _listed_flags(given)
+    given = array_like(given, field)
+    flags = _numeric_flags(given, field) if is_numeric(given) else _listed_flags(given, field)
     if flags.numel() != count:
-        raise RolloutError(f"{flags.numel()} values, but {count} rollouts", field="format_ok")
+        raise RolloutError(f"{flags.numel()} values, but {count} rollouts", field=field)
     return flags.to(device)
 
 
-def _listed_flags(given: Any) -> Tensor:
-    values = items_of(given, "format_ok", "true or false a rollout")
+def _listed_flags(given: Any, field: str) -> Tensor:
+    values = items_of(given, field, "true or false a rollout")
     for row, value in enumerate(values):
         if not isinstance(value, bool | np.bool_):
-            raise RolloutError(f"{shown(value)} is not true or false", row=row, field="format_ok")
-    return torch.tensor(values, dtype=torch.bool)
+            raise RolloutError(f"{shown(value)} is not true or false", row=row, field=field)
+    return torch.tensor(values, dtype=torch.bool, device="cpu")
 
 
-def _numeric_flags(given: Tensor | np.ndarray) -> Tensor:
-    flags = tensor_of(given, "format_ok").reshape(-1)
+def _numeric_flags(given: Tensor | np.ndarray, field: str) -> Tensor:
+    flags = vector_of(given, field)
     if flags.dtype == torch.bool:
         return flags
     if flags.is_floating_point():
         kind = str(flags.dtype).removeprefix("torch.")
-        raise RolloutError(f"expected true or false, got {kind}", field="format_ok")
+        raise RolloutError(f"expected true or false, got {kind}", field=field)
     bad = (flags != 0) & (flags != 1)
     if bool(bad.any()):
         row = int(bad.nonzero()[0])
-        raise RolloutError(f"{int(flags[row])} is not true or false", row=row, field="format_ok")
+        raise RolloutError(f"{int(flags[row])} is not true or false", row=row, field=field)
     return flags.to(torch.bool)
 
 

@@ -1,7 +1,8 @@
 """Lists, arrays and padded tensors as packed values, checked on the way: one value after another.
 
 Nothing is converted silently: a float where an integer belongs is refused, not truncated. Tensors
-and arrays are held, not copied; lists are copied.
+and arrays are held, not copied; lists are copied, and their values are on the CPU whatever torch's
+default device is.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stepcredit.data.forest import slot_mask
+from stepcredit.data.containers import array_like, integers_of, is_numeric, shown, tensor_of
+from stepcredit.data.forest import not_zero, slot_mask
 from stepcredit.errors import RolloutError
 
 Rows = Sequence[Sequence[float] | Tensor | np.ndarray | None] | Tensor | np.ndarray
@@ -39,9 +41,8 @@ def pack_rows(
     Raises:
         RolloutError: a value of the wrong type, or counts that do not fit.
     """
-    if isinstance(rows, np.ndarray) and rows.dtype == object:
-        rows = rows.tolist()
-    if not isinstance(rows, Tensor | np.ndarray):
+    rows = array_like(rows, field)
+    if not is_numeric(rows):
         items = items_of(rows, field, "a list of rows or a tensor")
         if counts is not None:
             raise RolloutError("counts go with tensors, not with a list of rows", field=field)
@@ -76,6 +77,8 @@ def pack_numbers(
 def items_of(values: Any, field: str, expected: str, row: int | None = None) -> list[Any]:
     """The items of what can be listed; a string, a mapping, a set and a single value cannot.
 
+    Tensors without a dimension become Python numbers.
+
     Raises:
         RolloutError: names what came instead.
     """
@@ -84,48 +87,142 @@ def items_of(values: Any, field: str, expected: str, row: int | None = None) -> 
     if single or loose:
         reason = f"expected {expected}, got {type(values).__name__}"
         raise RolloutError(reason, row=row, field=field)
-    return list(values)
+    items = list(values)
+    if any(isinstance(item, Tensor) and item.ndim == 0 for item in items):
+        return [
+            _item(item) if isinstance(item, Tensor) and not item.ndim else item for item in items
+        ]
+    return items
 
 
-def tensor_of(values: Tensor | np.ndarray, field: str) -> Tensor:
-    """A tensor or array of real numbers, without its gradient; memory is shared.
+def row_numbers(rows: Any, count: int) -> Tensor:
+    """Numbers of rows from a list, range, array or tensor of them, or from one flag per row.
 
-    Raises:
-        RolloutError: it holds something else.
-    """
-    if isinstance(values, np.ndarray):
-        if values.dtype.kind not in "biuf" or values.dtype.itemsize > 8:
-            raise RolloutError(f"expected numbers, got {values.dtype}", field=field)
-        native = values.dtype.newbyteorder("=")
-        return torch.from_numpy(np.ascontiguousarray(values, native).reshape(values.shape))
-    if values.is_complex():
-        raise RolloutError(f"expected numbers, got {_name(values)}", field=field)
-    return values.detach()
+    Args:
+        rows: integers from 0 to `count` - 1, in any order, or `count` times true or false.
+        count: rows there are.
 
-
-def integers_of(values: Tensor | np.ndarray, field: str) -> Tensor:
-    """A tensor or array of integers as int64.
+    Returns:
+        int64 (taken,).
 
     Raises:
-        RolloutError: it holds floats or flags, which a conversion would truncate silently.
-    """
-    tensor = tensor_of(values, field)
-    if tensor.numel() and (tensor.is_floating_point() or tensor.dtype == torch.bool):
-        raise RolloutError(f"expected integers, got {_name(tensor)}", field=field)
-    return tensor.to(torch.int64)
-
-
-def shown(value: Any) -> str:
-    """A value in a message, on one line of at most 40 characters.
+        RolloutError: other values, a number outside the rows, or another number of flags.
 
     Example:
-        >>> shown("a" * 99), shown(10**400)
-        ("'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa...", 'an integer of 1329 bits')
+        >>> row_numbers([2, 0], 3).tolist(), row_numbers([True, False, True], 3).tolist()
+        ([2, 0], [0, 2])
     """
-    if isinstance(value, int) and value.bit_length() > 200:
-        return f"an integer of {value.bit_length()} bits"
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 40 else text[:37] + "..."
+    rows = array_like(rows, "rows")
+    given = tensor_of(rows, "rows") if is_numeric(rows) else _listed_row_numbers(rows)
+    if given.ndim != 1:
+        raise RolloutError(f"shape is {tuple(given.shape)}, expected (rows,)", field="rows")
+    if given.dtype == torch.bool:
+        if given.numel() != count:
+            raise RolloutError(f"{given.numel()} flags, but {count} rollouts", field="rows")
+        return given.nonzero().squeeze(1)
+    numbers = integers_of(given, "rows")
+    outside = (numbers < 0) | (numbers >= count)
+    if bool(outside.any()):
+        reason = f"{int(numbers[outside][0])} is outside 0..{count - 1}"
+        raise RolloutError(reason, field="rows")
+    return numbers
+
+
+def _listed_row_numbers(rows: Any) -> Tensor:
+    items = items_of(rows, "rows", "row numbers, or one flag per rollout")
+    if items and all(isinstance(item, bool | np.bool_) for item in items):
+        return torch.tensor(items, dtype=torch.bool, device="cpu")
+    for item in items:
+        if not isinstance(item, int | np.integer) or isinstance(item, bool):
+            raise RolloutError(f"{shown(item)} is not a row number", field="rows")
+    return _pack_lists([items], "rows", torch.int64)
+
+
+def grid_of(values: Any, field: str, dtype: torch.dtype | None = None) -> Tensor:
+    """A (rollout, column) table of numbers: a tensor, an array, or lists of one length.
+
+    Args:
+        values: the table.
+        field: name used in messages.
+        dtype: torch.int64, or None: numbers, a tensor's own dtype, float64 for lists.
+
+    Raises:
+        RolloutError: rows of several lengths, or values that are no numbers.
+
+    Example:
+        >>> grid_of([[1, 0], [1, 1]], "mask").tolist()
+        [[1.0, 0.0], [1.0, 1.0]]
+    """
+    values = array_like(values, field)
+    if is_numeric(values):
+        return integers_of(values, field) if dtype == torch.int64 else tensor_of(values, field)
+    items = items_of(values, field, "a (rollout, token) table")
+    packed, counts = _pack_list(items, field, dtype)
+    wrong = (counts != counts[:1]).nonzero()
+    if wrong.numel():
+        row = int(wrong[0])
+        reason = f"{int(counts[row])} values, but row 0 has {int(counts[0])}"
+        raise RolloutError(reason, row=row, field=field)
+    return packed.view(len(items), -1) if packed.numel() else packed.new_zeros(len(items), 0)
+
+
+def trained_of(mask: Any, field: str = "mask") -> Tensor:
+    """Which tokens a mask trains, as booleans: flags, or integers of which 0 trains no token.
+
+    Raises:
+        RolloutError: a value of floats or of a list that is neither 0 nor 1, or no (rollout, token)
+            table.
+
+    Example:
+        >>> trained_of([[True, False]]).tolist(), trained_of(torch.tensor([[0, 2]])).tolist()
+        ([[True, False]], [[False, True]])
+    """
+    mask = array_like(mask, field)
+    if not is_numeric(mask):
+        rows = items_of(mask, field, "a (rollout, token) table")
+        mask = [_without_flags(row, field, at) for at, row in enumerate(rows)]
+    table = grid_of(mask, field)
+    if table.ndim != 2:
+        reason = f"shape is {tuple(table.shape)}, expected (rollouts, tokens)"
+        raise RolloutError(reason, field=field)
+    if table.is_floating_point():
+        _refuse_shares(table, field)
+    return table if table.dtype == torch.bool else not_zero(table)
+
+
+def _without_flags(row: Any, field: str, at: int) -> Any:
+    """A list of flags as one of integers."""
+    if is_numeric(row):
+        return row
+    items = items_of(row, field, "a list of flags", at)
+    return [int(item) if isinstance(item, bool | np.bool_) else item for item in items]
+
+
+def _refuse_shares(table: Tensor, field: str) -> None:
+    """Refuse NaN and weights: whether they train a token cannot be known."""
+    neither = (table != 0) & (table != 1)
+    if bool(neither.any()):
+        row, column = neither.nonzero()[0].tolist()
+        value = float(table[row, column])
+        raise RolloutError(f"{value!r} is neither 0 nor 1", row=row, field=field)
+
+
+def whole_number(value: Any, field: str) -> int:
+    """A count of at least 0: a Python or NumPy integer.
+
+    Raises:
+        RolloutError: names what came instead.
+
+    Example:
+        >>> whole_number(np.int64(3), "width")
+        3
+    """
+    single = isinstance(value, np.generic) or (isinstance(value, Tensor) and value.ndim == 0)
+    number = _item(value) if single else value
+    if isinstance(number, bool) or not isinstance(number, int) or number < 0:
+        reason = f"expected a whole number of at least 0, got {shown(value)}"
+        raise RolloutError(reason, field=field)
+    return number
 
 
 def row_of(index: int, counts: Tensor) -> int:
@@ -148,10 +245,6 @@ def check_finite(values: Tensor, counts: Tensor, field: str) -> None:
     raise RolloutError(f"{value!r} {what}", row=row_of(index, counts), field=field)
 
 
-def _name(values: Tensor) -> str:
-    return str(values.dtype).removeprefix("torch.")
-
-
 def _of_dtype(values: Tensor, field: str, dtype: torch.dtype | None) -> Tensor:
     if dtype == torch.int64:
         return integers_of(values, field)
@@ -160,7 +253,8 @@ def _of_dtype(values: Tensor, field: str, dtype: torch.dtype | None) -> Tensor:
 
 def _counts(given: Sequence[int] | Tensor | np.ndarray, field: str) -> Tensor:
     place = f"counts of {field}"
-    if not isinstance(given, Tensor | np.ndarray):
+    given = array_like(given, place)
+    if not is_numeric(given):
         rows = [[value] for value in items_of(given, place, "one count a row")]
         given = _pack_lists(rows, place, torch.int64)
     counts = integers_of(given, place)
@@ -182,7 +276,7 @@ def _pack_padded(rows: Tensor, counts: Tensor, field: str) -> Tensor:
 
 def _pack_list(rows: list[Any], field: str, dtype: torch.dtype | None) -> tuple[Tensor, Tensor]:
     """A list of rows: of tensors alone, or of lists, among which a tensor is a list as well."""
-    held = [isinstance(row, Tensor | np.ndarray) and row.dtype != object for row in rows]
+    held = [is_numeric(row) for row in rows]
     if any(held) and all(ok or row is None for ok, row in zip(held, rows, strict=True)):
         return _pack_tensors(rows, field, dtype)
     what = "a list of values"
@@ -190,7 +284,7 @@ def _pack_list(rows: list[Any], field: str, dtype: torch.dtype | None) -> tuple[
         row if type(row) is list else [] if row is None else items_of(row, field, what, at)
         for at, row in enumerate(rows)
     ]
-    counts = torch.tensor([len(row) for row in lists], dtype=torch.int64)
+    counts = torch.tensor([len(row) for row in lists], dtype=torch.int64, device="cpu")
     return _pack_lists(lists, field, dtype or torch.float64), counts
 
 
@@ -201,9 +295,9 @@ def _pack_tensors(rows: list[Any], field: str, dtype: torch.dtype | None) -> tup
             reason = f"shape is {tuple(row.shape)}, expected (values,)"
             raise RolloutError(reason, row=at, field=field)
         if row is not None:
-            parts.append(_of_dtype(tensor_of(row, field), field, dtype))
+            parts.append(_of_dtype(tensor_of(row, field, at), field, dtype))
     counts = [0 if row is None else len(row) for row in rows]
-    packed = torch.cat(parts)
+    packed = torch.cat([part.to(parts[0].device) for part in parts])
     return packed, torch.tensor(counts, dtype=torch.int64, device=packed.device)
 
 
@@ -216,7 +310,7 @@ def _pack_lists(lists: list[list[Any]], field: str, dtype: torch.dtype) -> Tenso
             _number(value, whole, row, field) for row, items in enumerate(lists) for value in items
         ]
     try:
-        return torch.tensor(flat, dtype=dtype)
+        return torch.tensor(flat, dtype=dtype, device="cpu")
     except (OverflowError, RuntimeError, ValueError):
         _refuse_large(lists, field, dtype)
 
@@ -224,7 +318,7 @@ def _pack_lists(lists: list[list[Any]], field: str, dtype: torch.dtype) -> Tenso
 def _number(value: Any, whole: bool, row: int, field: str) -> float:
     """One value as a Python number: a NumPy number or a 0-d tensor is one as well."""
     single = isinstance(value, np.generic) or (isinstance(value, Tensor) and value.ndim == 0)
-    number = value.item() if single else value
+    number = _item(value) if single else value
     kind = "an integer" if whole else "a number"
     if isinstance(number, bool) or not isinstance(number, int | float):
         raise RolloutError(f"{shown(value)} is not {kind}", row=row, field=field)
@@ -235,11 +329,19 @@ def _number(value: Any, whole: bool, row: int, field: str) -> float:
     return number
 
 
+def _item(value: np.generic | Tensor) -> Any:
+    """The value as Python's own; as it is where there is none to read (the meta device)."""
+    try:
+        return value.item()
+    except (RuntimeError, NotImplementedError):
+        return value
+
+
 def _refuse_large(lists: list[list[Any]], field: str, dtype: torch.dtype) -> NoReturn:
     for row, items in enumerate(lists):
         for value in items:
             try:
-                torch.tensor(value, dtype=dtype)
+                torch.tensor(value, dtype=dtype, device="cpu")
             except (OverflowError, RuntimeError, ValueError):
                 name = "int64" if dtype == torch.int64 else "float32"
                 reason = f"{shown(value)} is too large for {name}"

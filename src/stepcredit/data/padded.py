@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
-from stepcredit.data.forest import not_zero
+from stepcredit.data.containers import array_like
 from stepcredit.data.inputs import (
     Process,
     Scalars,
@@ -21,7 +21,7 @@ from stepcredit.data.inputs import (
     named_streams,
     texts_of,
 )
-from stepcredit.data.packing import integers_of, items_of, pack_numbers
+from stepcredit.data.packing import grid_of, items_of, pack_numbers, trained_of
 from stepcredit.data.rollouts import Rollouts
 from stepcredit.data.streams import Steps, Stream, Tokens
 from stepcredit.errors import RolloutError
@@ -44,8 +44,11 @@ def from_padded(
 ) -> Rollouts:
     """Rollouts from padded tensors: left padding, right padding and holes (tool output) alike.
 
+    Every table may also be an array, or a list of lists of one length; all are read on the mask's
+    device.
+
     Args:
-        mask: nonzero where a token is trained.
+        mask: nonzero where a token is trained; values of floats and lists must be 0 or 1.
         group: prompt of each rollout.
         step_id: the step each token belongs to, an index into its row of `step_scores`, -1 off any
             step. Along the trained tokens it may not decrease. A trained token off any step joins
@@ -72,12 +75,10 @@ def from_padded(
         >>> r.streams["process"].ends.tolist(), r.lengths.tolist()
         ([1, 2], [3])
     """
-    if mask.ndim != 2:
-        shape = tuple(mask.shape)
-        raise RolloutError(f"shape is {shape}, expected (rollouts, tokens)", field="mask")
-    trained = not_zero(mask)
-    group = _one_label_a_row(group, mask.shape[0])
+    trained = trained_of(mask)
+    group = _one_label_a_row(group, trained.shape[0])
     lengths = trained.sum(1)
+    step_id = None if step_id is None else grid_of(step_id, "step_id", torch.int64)
     streams, ends, left_out = _process(trained, lengths, step_id, step_scores, token_scores)
     further = named_streams(process)
     if streams.keys() & further.keys():
@@ -100,6 +101,7 @@ def from_padded(
 
 
 def _one_label_a_row(group: Any, rows: int) -> Any:
+    group = array_like(group, "group")
     if not isinstance(group, Tensor | np.ndarray):
         group = items_of(group, "group", "one label a rollout")
     labels = len(group) if isinstance(group, list) else math.prod(group.shape)
@@ -162,15 +164,17 @@ def _texts(tokens: Any, trained: Tensor) -> list[list[str]]:
     return [list(compress(texts, kept)) for texts, kept in zip(rows, trained.tolist(), strict=True)]
 
 
-def _trained(values: Tensor, trained: Tensor, field: str) -> Tensor:
+def _trained(given: Any, trained: Tensor, field: str) -> Tensor:
+    values = grid_of(given, field)
     if values.shape != trained.shape:
         reason = f"shape is {tuple(values.shape)}, the mask's is {tuple(trained.shape)}"
         raise RolloutError(reason, field=field)
-    return values[trained]
+    return values.to(trained.device)[trained]
 
 
 def _steps(trained: Tensor, lengths: Tensor, step_id: Tensor, scores: Tensor) -> tuple[Steps, int]:
     """Ends and scores of the steps that have a trained token; how many have none."""
+    scores = grid_of(scores, "step_scores").to(trained.device)
     if scores.ndim != 2 or scores.shape[0] != trained.shape[0]:
         expected = f"({trained.shape[0]}, steps)"
         reason = f"shape is {tuple(scores.shape)}, expected {expected}"
@@ -186,12 +190,13 @@ def _steps(trained: Tensor, lengths: Tensor, step_id: Tensor, scores: Tensor) ->
 
 def _left_out(trained: Tensor, step_id: Tensor, kept: Tensor) -> int:
     """Steps that hold tokens, none of them trained; each is looked up where its tokens begin."""
+    step_id = step_id.to(trained.device)
     off = (step_id >= 0) & ~trained
     if not bool(off.any()):
         return 0
     off[:, 1:] &= step_id[:, 1:] != step_id[:, :-1]
     rows = off.nonzero()[:, 0]
-    ids = step_id[off].to(torch.int64)
+    ids = step_id[off]
     scored = ids < kept.shape[1]
     lost = torch.zeros_like(kept)
     lost[rows[scored], ids[scored]] = True
@@ -202,7 +207,7 @@ def _step_ends(
     trained: Tensor, lengths: Tensor, step_id: Tensor, steps: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Last trained token of each step that has one, steps a rollout, and the steps' ids."""
-    ids = integers_of(_trained(step_id, trained, "step_id"), "step_id")
+    ids = _trained(step_id, trained, "step_id")
     rows = torch.repeat_interleave(torch.arange(lengths.numel(), device=ids.device), lengths)
     _check_ids(ids, rows, steps)
     starts = lengths.cumsum(0) - lengths

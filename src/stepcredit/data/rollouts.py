@@ -27,8 +27,9 @@ from stepcredit.data.inputs import (
     segmentation,
     texts_of,
 )
-from stepcredit.data.packing import Rows
+from stepcredit.data.packing import Rows, row_numbers, whole_number
 from stepcredit.data.streams import Stream, Tokens
+from stepcredit.errors import RolloutError
 
 
 @dataclass(frozen=True, init=False, eq=False)
@@ -51,7 +52,9 @@ class Rollouts:
 
     Tensors and arrays are held, not copied, where their dtype and layout allow: who writes into one
     afterwards changes the rollouts unchecked, so give a clone of a buffer that will be used again.
-    Lists are copied.
+    Lists are copied, and their values are on the CPU. Where signals are on several devices, all are
+    moved to the first accelerator among them. A masked value of a `numpy.ma` array is an unknown
+    outcome or format; anywhere else it is refused.
 
     Raises:
         RolloutError: rows that break a rule; it carries the row and the field.
@@ -93,6 +96,7 @@ class Rollouts:
         signals = Signals(
             named_streams(process), named_logprobs(logprobs), segmentation(step_ends), texts
         )
+        signals = signals.on(signals.device)
         labels, index = group_rows(group)
         check_rows(index.numel(), signals)
         size = lengths_of(lengths, index.numel(), signals)
@@ -109,7 +113,7 @@ class Rollouts:
             format_ok=flags_of(format_ok, index.numel(), size.device),
             step_ends=signals.step_ends,
             tokens=texts,
-            left_out=left_out,
+            left_out=whole_number(left_out, "left_out"),
         )
 
     def _set(self, **fields: Any) -> None:
@@ -157,10 +161,10 @@ class Rollouts:
         Raises:
             RolloutError: a stream that does not fit the lengths.
         """
-        signals = Signals(named_streams(streams), {}, None, None)
+        signals = Signals(named_streams(streams), {}, None, None).on(self.device)
         check_rows(self.num_rollouts, signals)
         check_fit(self.lengths, signals)
-        return self.replaced(streams=dict(streams))
+        return self.replaced(streams=signals.streams)
 
     def replaced(self, **changes: Any) -> Rollouts:
         """The same rollouts with other fields, which are not checked."""
@@ -168,27 +172,37 @@ class Rollouts:
         copy._set(**{name: getattr(self, name) for name in Rollouts.__dataclass_fields__} | changes)
         return copy
 
-    def take(self, rows: Sequence[int] | Int[Tensor, " taken"]) -> Rollouts:
+    def take(self, rows: Sequence[int] | Sequence[bool] | Tensor | np.ndarray) -> Rollouts:
         """The given rollouts in the given order; groups are numbered anew by first appearance.
+
+        Args:
+            rows: numbers of rollouts, from 0, in any order and as often as wanted, or one flag per
+                rollout.
+
+        Raises:
+            RolloutError: a number outside the rollouts, another number of flags than of rollouts,
+                or no rollout at all.
 
         Example:
             >>> r = Rollouts(group=["a", "b"], lengths=[2, 3])
-            >>> r.take([1]).group_labels
-            ['b']
+            >>> r.take([1]).group_labels, r.take([True, False]).group_labels
+            (['b'], ['a'])
         """
-        taken = torch.as_tensor(rows, dtype=torch.int64, device=self.device)
+        taken = row_numbers(rows, self.num_rollouts).to(self.device)
+        if not taken.numel():
+            raise RolloutError("expected at least one rollout, got none", field="rows")
         taken_labels = [self.group_labels[g] for g in self.group_index[taken].tolist()]
         labels, index = group_rows(taken_labels)
         return self.replaced(
             group_index=index.to(self.device),
             group_labels=labels,
             lengths=self.lengths[taken],
-            streams={name: s.take(taken) for name, s in self.streams.items()},
-            logprobs={name: s.take(taken) for name, s in self.logprobs.items()},
+            streams={name: s._taken(taken) for name, s in self.streams.items()},
+            logprobs={name: s._taken(taken) for name, s in self.logprobs.items()},
             outcomes=self.outcomes.take(taken),
             formats=self.formats.take(taken),
             format_ok=self.format_ok[taken],
-            step_ends=None if self.step_ends is None else self.step_ends.take(taken),
+            step_ends=None if self.step_ends is None else self.step_ends._taken(taken),
             tokens=None if self.tokens is None else [self.tokens[i] for i in taken.tolist()],
         )
 

@@ -14,12 +14,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from stepcredit.data.forest import take_rows
-from stepcredit.data.packing import Rows, pack_numbers, pack_rows, row_of
+from stepcredit.data.packing import Rows, pack_numbers, pack_rows, row_numbers, row_of
 from stepcredit.errors import RolloutError
 
 
@@ -46,8 +47,19 @@ class Stream:
         for name, value in fields.items():
             object.__setattr__(self, name, value)
 
-    def take(self, rows: Int[Tensor, " taken"]) -> Self:
-        """The same stream for the given rollouts, in the given order."""
+    def take(self, rows: Sequence[int] | Sequence[bool] | Tensor | np.ndarray) -> Self:
+        """The same stream for the given rollouts, in the given order.
+
+        Args:
+            rows: numbers of rollouts, from 0, or one flag per rollout.
+
+        Raises:
+            RolloutError: a number outside the rollouts, or as many flags as there are not rollouts.
+        """
+        return self._taken(row_numbers(rows, self.counts.numel()).to(self.counts.device))
+
+    def _taken(self, rows: Int[Tensor, " taken"]) -> Self:
+        """`take` of row numbers already checked."""
         taken = {name: take_rows(getattr(self, name), self.counts, rows) for name in self.packed}
         return self._of(counts=self.counts[rows], **taken)
 
@@ -138,6 +150,7 @@ class Steps(Stream):
     ) -> None:
         packed_ends, end_counts = pack_rows(ends, counts, "ends", torch.int64)
         values, counts = pack_numbers(scores, counts, "scores")
+        packed_ends, end_counts = packed_ends.to(values.device), end_counts.to(values.device)
         if counts.shape != end_counts.shape or not torch.equal(counts, end_counts):
             _refuse_counts(end_counts, counts)
         check_increasing(packed_ends, counts)

@@ -149,6 +149,30 @@ class Frozen(dict[str, Any]):
     __ior__ = __setitem__ = __delitem__ = update = pop = popitem = clear = setdefault = _refuse  # type: ignore[assignment]
 
 
+def plain(value: Any) -> Any:
+    """Numbers of NumPy and torch as Python's own, inside mappings, lists and tuples too.
+
+    An array becomes a list.
+
+    Example:
+        >>> import numpy as np
+        >>> plain({"k": np.float32(0.5), "sizes": np.array([1, 2])})
+        {'k': 0.5, 'sizes': [1, 2]}
+    """
+    if isinstance(value, Mapping):
+        return {key: plain(inner) for key, inner in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(plain(inner) for inner in value)
+    to_list = getattr(value, "tolist", None)
+    if not callable(to_list) or not isinstance(getattr(value, "ndim", None), int):
+        return value
+    try:
+        listed = to_list()
+    except (RuntimeError, NotImplementedError):  # a tensor that holds no values
+        return value
+    return value if listed is None else listed  # None: a masked value
+
+
 def frozen(value: Any) -> Any:
     """Mappings and lists, inside each other too, as values that can be hashed."""
     if isinstance(value, Mapping):
@@ -158,6 +182,8 @@ def frozen(value: Any) -> Any:
 
 def check_fields(instance: Any, error: type[SettingError] = SettingError) -> None:
     """Run the checks of all declared fields, and freeze their mappings and lists.
+
+    Numbers of NumPy and torch are stored as Python numbers.
 
     Args:
         instance: a dataclass whose fields were declared here.
@@ -169,7 +195,9 @@ def check_fields(instance: Any, error: type[SettingError] = SettingError) -> Non
     for declared in fields(instance):
         check = declared.metadata.get("check")
         value = getattr(instance, declared.name)
+        value = plain(value) if check else value
         expected = check(value) if check else None
         if expected:
-            raise error(f"expected {expected}, got {value!r}", field=declared.name)
+            got = " ".join(repr(value).split())
+            raise error(f"expected {expected}, got {got}", field=declared.name)
         object.__setattr__(instance, declared.name, frozen(value))

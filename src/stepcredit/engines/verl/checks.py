@@ -10,6 +10,7 @@ import torch
 import verl
 
 import stepcredit as sc
+from stepcredit.credit.streams import SCALARS
 from stepcredit.engines.verl.credit import with_engine
 from stepcredit.engines.verl.settings import ENGINE, PLACE, VerlSettings, logprobs_read
 from stepcredit.engines.versions import warn_outside
@@ -241,7 +242,8 @@ def check_engine(estimator: sc.Estimator, name: str) -> None:
     for size in (1.0, 0.0):
         own = sc.TokenAdvantages([[size, -size], [-size, 2 * size]])
         steps = sc.Steps(ends=[[0, 1], [0, 1]], scores=[[0.0, 0.0], [0.0, 0.0]])
-        streams = {"process": steps, ENGINE: own}
+        signals = [name for name in getattr(fused, "weights", ()) if name not in SCALARS]
+        streams = {**dict.fromkeys(signals or ["process"], steps), ENGINE: own}
         rollouts = sc.Rollouts(
             [0, 0],
             lengths=[2, 2],

@@ -1,0 +1,137 @@
+"""What a number, a table or a list of numbers may come in: tensors, arrays, array-likes, lists.
+
+Everything that holds its values densely and shows them is read; a sparse or nested tensor, a tensor
+without values (the meta device) and a masked value are refused by name.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeGuard
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stepcredit.errors import RolloutError
+
+_SIGNED = frozenset({torch.bool, torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8})
+_FLOATS = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64})
+_WIDE_UNSIGNED = frozenset({torch.uint16, torch.uint32, torch.uint64})
+_LARGEST = torch.iinfo(torch.int64).max
+
+
+def array_like(values: Any, field: str) -> Any:
+    """What NumPy can read, such as a pandas Series, as an array; an array of objects as lists.
+
+    Tensors, arrays of numbers and all else are given back as they are.
+
+    Raises:
+        RolloutError: a value of the array is masked.
+
+    Example:
+        >>> array_like(np.array([1, None], dtype=object), "outcome"), array_like((1, 2), "outcome")
+        ([1, None], (1, 2))
+    """
+    if isinstance(values, Tensor | np.generic) or not hasattr(values, "__array__"):
+        return values
+    array = values if isinstance(values, np.ndarray) else np.asarray(values)
+    if array.dtype != object or array.ndim == 0:
+        return array
+    _refuse_masked(array, field)
+    return array.tolist()
+
+
+def is_numeric(given: Any) -> TypeGuard[Tensor | np.ndarray]:
+    """A tensor, or an array of other than Python objects."""
+    return isinstance(given, Tensor) or (isinstance(given, np.ndarray) and given.dtype != object)
+
+
+def tensor_of(values: Tensor | np.ndarray, field: str, row: int | None = None) -> Tensor:
+    """A tensor or array of real numbers, without its gradient; memory is shared.
+
+    Raises:
+        RolloutError: it holds something else, or no values that could be read.
+    """
+    if isinstance(values, np.ndarray):
+        values = _from_numpy(values, field, row)
+    lack = _unreadable(values)
+    if lack is not None:
+        raise RolloutError(lack, row=row, field=field)
+    if values.dtype in _WIDE_UNSIGNED:
+        return _to_signed(values, field)
+    return values.detach()
+
+
+def vector_of(values: Tensor | np.ndarray, field: str) -> Tensor:
+    """`tensor_of` in one dimension: at most one of its own may be longer than 1.
+
+    Raises:
+        RolloutError: several dimensions are longer.
+    """
+    tensor = tensor_of(values, field)
+    if sum(size != 1 for size in tensor.shape) > 1:
+        raise RolloutError(f"shape is {tuple(tensor.shape)}, expected (rollouts,)", field=field)
+    return tensor.reshape(-1)
+
+
+def integers_of(values: Tensor | np.ndarray, field: str) -> Tensor:
+    """A tensor or array of integers as int64.
+
+    Raises:
+        RolloutError: it holds floats or flags, which a conversion would truncate silently.
+    """
+    tensor = tensor_of(values, field)
+    if tensor.numel() and (tensor.is_floating_point() or tensor.dtype == torch.bool):
+        raise RolloutError(f"expected integers, got {_name(tensor.dtype)}", field=field)
+    return tensor.to(torch.int64)
+
+
+def shown(value: Any) -> str:
+    """A value in a message, on one line of at most 40 characters.
+
+    Example:
+        >>> shown("a" * 99), shown(10**400)
+        ("'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa...", 'an integer of 1329 bits')
+    """
+    if isinstance(value, int) and value.bit_length() > 200:
+        return f"an integer of {value.bit_length()} bits"
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+def _unreadable(values: Tensor) -> str | None:
+    """Why a tensor's numbers cannot be read; None where they can."""
+    if values.is_nested:
+        return "expected a dense tensor, got a nested one"
+    if values.layout != torch.strided:
+        return f"expected a dense tensor, got {_name(values.layout)}"
+    if values.is_meta:
+        return "expected values, got a tensor on the meta device, which holds none"
+    if values.dtype not in _SIGNED | _FLOATS | _WIDE_UNSIGNED:
+        return f"expected numbers, got {_name(values.dtype)}"
+    return None
+
+
+def _from_numpy(values: np.ndarray, field: str, row: int | None) -> Tensor:
+    if values.dtype.kind not in "biuf" or values.dtype.itemsize > 8:
+        raise RolloutError(f"expected numbers, got {values.dtype}", row=row, field=field)
+    _refuse_masked(values, field, row)
+    native = np.ascontiguousarray(values, values.dtype.newbyteorder("=")).reshape(values.shape)
+    return torch.from_numpy(native if native.flags.writeable else native.copy())
+
+
+def _refuse_masked(values: np.ndarray, field: str, row: int | None = None) -> None:
+    if np.ma.is_masked(values):
+        raise RolloutError("some values are masked: expected all of them", row=row, field=field)
+
+
+def _to_signed(values: Tensor, field: str) -> Tensor:
+    """Unsigned integers, on which torch has few operations, as int64."""
+    signed = values.to(torch.int64)
+    if values.dtype == torch.uint64 and bool((signed < 0).any()):
+        raise RolloutError(f"expected integers of at most {_LARGEST}", field=field)
+    return signed
+
+
+def _name(kind: torch.dtype | torch.layout) -> str:
+    return str(kind).removeprefix("torch.")
