@@ -28,6 +28,7 @@ from stepcredit.data.batches import (
 from stepcredit.data.checks import Row, check_row
 from stepcredit.data.faults import Faults
 from stepcredit.data.jsonlines import file_errors, parse
+from stepcredit.data.limits import ROW_BYTES
 from stepcredit.data.results import by_row
 from stepcredit.data.rollouts import Rollouts
 from stepcredit.data.source import Line, Progress, Source
@@ -154,9 +155,13 @@ class RolloutFile:
         return state
 
     def _batches(self, faults: Faults) -> Iterator[Batch]:
+        """Batches up to the file's end, or to the row that is beyond a limit."""
         gathering = Gathering(self._batch_tokens)
-        for group in self._groups(faults):
-            yield from gathering.add(group)
+        try:
+            for group in self._groups(faults):
+                yield from gathering.add(group)
+        except RowError as error:
+            faults.add(error.line, error, breaks_row=True)
         yield from gathering.rest()
 
     def _groups(self, faults: Faults) -> Iterator[list[Row]]:
@@ -164,8 +169,11 @@ class RolloutFile:
         closed: set[str] = set()
         group: list[Row] = []
         current: str | None = None
+        size = 0
         for row in self._rows(faults):
             label = label_of(row)
+            size = row.size + (size if label == current else 0)
+            self._check_size(row, size)
             if label == current:
                 group.append(row)
                 continue
@@ -173,10 +181,28 @@ class RolloutFile:
                 raise _ReappearsError
             if group:
                 closed.add(label_of(group[0]))
-                yield from _good(group, faults)
+                yield from self._good(group, faults)
             group, current = [row], label
         if group:
-            yield from _good(group, faults)
+            yield from self._good(group, faults)
+
+    def _check_size(self, row: Row, size: int) -> None:
+        """Refuse a group that no memory need hold.
+
+        Raises:
+            RowError: at the row with which its lines go beyond the limit.
+        """
+        limits = self._source.limits
+        if size > limits.group_bytes:
+            reason = limits.passed("group_bytes", f"the lines of its group have {size} bytes")
+            raise RowError(reason, path=self.path, line=row.line, field="group")
+
+    def _good(self, group: list[Row], faults: Faults) -> Iterator[list[Row]]:
+        found = group_faults(group, self._source.limits)
+        for line, error in found:
+            faults.add(line, error, breaks_row=True)
+        if not found:
+            yield group
 
     def _rows(self, faults: Faults) -> Iterator[Row]:
         self._mute_gates, self._first_mute, self._left_out = 0, 0, 0
@@ -194,7 +220,9 @@ class RolloutFile:
         fields = parse(line.raw)
         if self._prepare is not None and isinstance(fields, dict):
             fields = self._prepare(fields, line.number)
-        return check_row(fields, position=line.position, line=line.number)
+        row = check_row(fields, position=line.position, line=line.number)
+        row.size = len(line.raw) + ROW_BYTES
+        return row
 
     def _note(self, row: Row) -> None:
         self._left_out += row.left_out
@@ -286,14 +314,6 @@ class RolloutFile:
             done += 1
         if done < rows:
             raise FileError(f"{self.path}: lost rows while it was read")
-
-
-def _good(group: list[Row], faults: Faults) -> Iterator[list[Row]]:
-    found = group_faults(group)
-    for line, error in found:
-        faults.add(line, error, breaks_row=True)
-    if not found:
-        yield group
 
 
 def _blame(
