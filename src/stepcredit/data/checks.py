@@ -21,6 +21,12 @@ from stepcredit.errors import RolloutError
 
 MOST_TOKENS = 100_000_000
 NUMBERS = frozenset({int, float})
+FIELDS = frozenset(
+    {"group", "length", "prompt", "text", "tokens", "token_ids", "loss_mask", "step_ends"}
+    | {"step_scores", "token_scores", "signals", "outcome", "format", "format_ok", "advantages"}
+    | {f"{name}_logprobs" for name in LOGPROBS}
+)
+"""The format's fields; all others are carried."""
 
 
 @dataclass(slots=True)
@@ -44,7 +50,7 @@ class Row:
         mask: 1 a trained token, 0 another, over the response; None: all are trained.
         left_out: steps without a trained token, left out with their scores.
         is_listed: a list holds the row's tokens one by one; False: only `length` or ends do.
-        size: bytes of its line.
+        size: bytes of its line; of a compressed file's, about the memory it takes.
     """
 
     fields: dict[str, Any]

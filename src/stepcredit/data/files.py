@@ -28,7 +28,7 @@ from stepcredit.data.batches import (
 from stepcredit.data.checks import Row, check_row
 from stepcredit.data.faults import Faults
 from stepcredit.data.jsonlines import file_errors, parse
-from stepcredit.data.limits import ROW_BYTES
+from stepcredit.data.limits import weight
 from stepcredit.data.results import by_row
 from stepcredit.data.rollouts import Rollouts
 from stepcredit.data.source import Line, Progress, Source
@@ -173,7 +173,9 @@ class RolloutFile:
         for row in self._rows(faults):
             label = label_of(row)
             size = row.size + (size if label == current else 0)
-            self._check_size(row, size)
+            if self._source.is_packed and size > self._source.limits.group_bytes:
+                error = self._too_large(size)
+                raise RowError(error.reason, path=self.path, line=row.line, field=error.field)
             if label == current:
                 group.append(row)
                 continue
@@ -186,16 +188,9 @@ class RolloutFile:
         if group:
             yield from self._good(group, faults)
 
-    def _check_size(self, row: Row, size: int) -> None:
-        """Refuse a group that no memory need hold.
-
-        Raises:
-            RowError: at the row with which its lines go beyond the limit.
-        """
-        limits = self._source.limits
-        if size > limits.group_bytes:
-            reason = limits.passed("group_bytes", f"the lines of its group have {size} bytes")
-            raise RowError(reason, path=self.path, line=row.line, field="group")
+    def _too_large(self, size: int) -> RolloutError:
+        what = f"the rows of its group take {size} bytes of memory"
+        return RolloutError(self._source.limits.passed("group_bytes", what), field="group")
 
     def _good(self, group: list[Row], faults: Faults) -> Iterator[list[Row]]:
         found = group_faults(group, self._source.limits)
@@ -217,11 +212,16 @@ class RolloutFile:
                 yield row
 
     def _checked(self, line: Line) -> Row:
+        size = len(line.raw)
+        if self._source.is_packed:
+            size = weight(line.raw)
+            if size > self._source.limits.group_bytes:
+                raise self._too_large(size)
         fields = parse(line.raw)
         if self._prepare is not None and isinstance(fields, dict):
             fields = self._prepare(fields, line.number)
         row = check_row(fields, position=line.position, line=line.number)
-        row.size = len(line.raw) + ROW_BYTES
+        row.size = size
         return row
 
     def _note(self, row: Row) -> None:
@@ -268,6 +268,10 @@ class RolloutFile:
             RowError: the first fault; the output is then as it was before.
             FileError: a file that can't be read or written.
         """
+        if self._source.is_parquet and not str(output).endswith(".parquet"):
+            from stepcredit.data.parquet import check_json_output
+
+            check_json_output(self.path)
         with file_errors(str(output)):
             spool = Spool(folder_of(output))
 

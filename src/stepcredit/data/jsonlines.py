@@ -146,5 +146,5 @@ def file_errors(name: str) -> Iterator[None]:
     except BrokenPipeError:
         raise
     except OSError as error:
-        reason = error.strerror or str(error)
+        reason = error.strerror or str(error).partition("\n")[0]
         raise FileError(f"{name}: {reason[:1].lower()}{reason[1:]}") from None

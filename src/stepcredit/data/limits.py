@@ -8,8 +8,14 @@ from dataclasses import dataclass, fields, replace
 from stepcredit.errors import SettingError
 
 PREFIX = "STEPCREDIT_MAX_"
+WEIGHTS = {b"[": 64, b"{": 64, b'"': 24, b",": 32}
+"""Bytes of memory that a list, an object, half a string and a further value take (measured)."""
 ROW_BYTES = 512
-"""What a row takes in memory at least, however short its line is."""
+"""Bytes of memory that a row takes, however short its line is."""
+MOST_PACKED = 1000
+"""Bytes that one byte of an honest file unpacks to at most."""
+MEMORY_PER_BYTE = 32
+"""Bytes of memory that a byte of a file may take: no plain line takes more."""
 
 
 @dataclass(frozen=True)
@@ -21,11 +27,15 @@ class Limits:
 
     Args:
         line_bytes: bytes of one line, unpacked; of a Parquet file, of one row.
-        group_bytes: bytes of one group's lines, unpacked, each line counted with 512 more. A file
-            that is larger than that on disk may hold a group as large as itself.
+        group_bytes: bytes of memory that one group's rows take, reckoned by `weight`, where the
+            file is compressed. It may be 32 times the file's size, if that is more, so that a plain
+            file is never refused for it.
         group_tokens: tokens of one group's table (its rows x its longest row) that no list in the
             file holds one by one: those of a bare `length` or `step_ends`, and the empty places
             beside a long row. A file with more bytes than that may have as many as it has bytes.
+        unpacked_bytes: bytes of a compressed file's rows where they are written to a temporary file:
+            a Parquet file's, and those of a `.gz` file whose groups lie apart. It may be 1000 times
+            the file's size, if that is more.
         signals: streams of one group under `signals`.
         parquet_columns: columns of a Parquet file to write.
         parquet_values: values in one column of a Parquet file to read. A file with more bytes than
@@ -37,8 +47,9 @@ class Limits:
     """
 
     line_bytes: int = 64 << 20
-    group_bytes: int = 256 << 20
+    group_bytes: int = 512 << 20
     group_tokens: int = 32 << 20
+    unpacked_bytes: int = 4 << 30
     signals: int = 1000
     parquet_columns: int = 10_000
     parquet_values: int = 64 << 20
@@ -58,7 +69,8 @@ class Limits:
         limits = cls(**given)
         return replace(
             limits,
-            group_bytes=max(limits.group_bytes, file_bytes),
+            group_bytes=max(limits.group_bytes, MEMORY_PER_BYTE * file_bytes),
+            unpacked_bytes=max(limits.unpacked_bytes, MOST_PACKED * file_bytes),
             group_tokens=max(limits.group_tokens, file_bytes),
             parquet_values=max(limits.parquet_values, file_bytes),
         )
@@ -71,6 +83,17 @@ class Limits:
             '2000 signals in a group, more than 1000: set STEPCREDIT_MAX_SIGNALS to allow more'
         """
         return f"{what}, more than {getattr(self, name)}: set {PREFIX}{name.upper()} to allow more"
+
+
+def weight(raw: bytes) -> int:
+    """About the bytes of memory that a line takes once it is read.
+
+    Example:
+        >>> weight(b'{"group": 1}')
+        636
+    """
+    held = sum(raw.count(byte) * weight for byte, weight in WEIGHTS.items())
+    return len(raw) + ROW_BYTES + held
 
 
 def _number(variable: str) -> int:

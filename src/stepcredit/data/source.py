@@ -6,7 +6,6 @@ import codecs
 import gzip
 import io
 import os
-import shutil
 import sys
 import tempfile
 from array import array
@@ -20,7 +19,7 @@ import numpy as np
 
 from stepcredit.data.jsonlines import file_errors, parse
 from stepcredit.data.limits import Limits
-from stepcredit.errors import RolloutError, RowError
+from stepcredit.errors import FileError, RolloutError, RowError
 
 Progress = Callable[[float], None]
 Integers = np.ndarray[Any, np.dtype[np.int64]]
@@ -62,6 +61,7 @@ class Source:
     def __init__(self, path: str | Path, progress: Progress | None = None) -> None:
         self.name = str(path)
         self.is_parquet = self.name.endswith(".parquet")
+        self.is_packed = self.is_parquet or self.name.endswith(".gz")
         self._progress = progress
         self._index: Index | None = None
         with file_errors(self.name):
@@ -142,7 +142,7 @@ class Source:
         """One pass that reads every row's label; rows without a readable one come last."""
         if self._lines is not self._raw:
             self._lines.seek(0)
-            unpacked = _spooled(self._lines)
+            unpacked = _spooled(self._lines, self.limits, self.name)
             self._lines.close()
             self._raw.close()
             self._lines = self._raw = unpacked
@@ -175,9 +175,18 @@ def _label(raw: bytes) -> str | None:
         return None
 
 
-def _spooled(stream: IO[bytes]) -> IO[bytes]:
-    """A copy that can be read again."""
+def _spooled(stream: IO[bytes], limits: Limits | None = None, name: str = "") -> IO[bytes]:
+    """A copy that can be read again.
+
+    Raises:
+        FileError: what is unpacked is more than the limit, if there is one.
+    """
     copy = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
-    shutil.copyfileobj(stream, copy, 1 << 20)
+    while piece := stream.read(1 << 20):
+        copy.write(piece)
+        if limits is not None and copy.tell() > limits.unpacked_bytes:
+            copy.close()
+            reason = limits.passed("unpacked_bytes", f"{limits.unpacked_bytes + 1} bytes unpacked")
+            raise FileError(f"{name}: {reason}")
     copy.seek(0)
     return copy
