@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from stepcredit.data.jsonlines import DEEPEST, TOO_DEEP
-from stepcredit.errors import FileError, RolloutError
+from stepcredit.errors import RolloutError
 
 _OUT_OF_RANGE = "<value out of range"
 
@@ -75,30 +74,24 @@ def plain_bytes(column: Any) -> int:
         return held
     if pa.types.is_struct(type):
         return sum(map(plain_bytes, column.flatten()))
+    if pa.types.is_map(type):
+        first, last = column.offsets[0].as_py(), column.offsets[-1].as_py()
+        parts = (column.keys, column.items)
+        return sum(plain_bytes(part.slice(first, last - first)) for part in parts)
     if _is_list(type):
         return plain_bytes(column.flatten())
     return held
 
 
-def check_columns(schema: Any, name: str) -> None:
-    """Refuse what no row can have: two columns of one name, and columns nested too deeply.
+def plain_type(type: Any) -> Any:
+    """A column's type with what dictionaries and extension types hold in their place.
 
-    Raises:
-        FileError: `FILE: COLUMN: reason`.
+    Example:
+        >>> import pyarrow as pa
+        >>> plain_type(pa.list_(pa.dictionary(pa.int8(), pa.string())))
+        ListType(list<item: string>)
     """
-    for field in schema:
-        if schema.names.count(field.name) > 1:
-            raise FileError(f"{name}: {field.name}: is the name of more than one column")
-        try:
-            is_deep = sum(1 for _ in _types_in(field.type)) > DEEPEST and _depth(field.type)
-        except RecursionError:
-            is_deep = DEEPEST + 1
-        if is_deep > DEEPEST:
-            raise FileError(f"{name}: {field.name}: {TOO_DEEP}")
-
-
-def _depth(type: Any) -> int:
-    return 1 + max((_depth(part) for part in _parts_of(type)), default=0)
+    return _with_leaves(type, lambda leaf: leaf)
 
 
 def _types_in(type: Any) -> Iterator[Any]:

@@ -33,8 +33,8 @@ class Limits:
         group_tokens: tokens of one group's table (its rows x its longest row) that no list in the
             file holds one by one: those of a bare `length` or `step_ends`, and the empty places
             beside a long row. A file with more bytes than that may have as many as it has bytes.
-        unpacked_bytes: bytes of a compressed file's rows where they are written to a temporary file:
-            a Parquet file's, and those of a `.gz` file whose groups lie apart. It may be 1000 times
+        unpacked_bytes: bytes of a compressed file's rows where they are kept in a temporary file: a
+            Parquet file's, and those of a `.gz` file whose groups lie apart. It may be 1000 times
             the file's size, if that is more.
         signals: streams of one group under `signals`.
         parquet_columns: columns of a Parquet file to write.
@@ -52,7 +52,7 @@ class Limits:
     unpacked_bytes: int = 4 << 30
     signals: int = 1000
     parquet_columns: int = 10_000
-    parquet_values: int = 64 << 20
+    parquet_values: int = 32 << 20
 
     @classmethod
     def from_environment(cls, file_bytes: int = 0) -> Limits:

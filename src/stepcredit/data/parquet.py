@@ -12,7 +12,8 @@ from itertools import islice
 from typing import IO, Any, TypeVar
 
 from stepcredit.data.checks import FIELDS, show
-from stepcredit.data.columns import check_columns, has_json_form, plain_bytes, values_of
+from stepcredit.data.columns import has_json_form, plain_bytes, plain_type, values_of
+from stepcredit.data.footer import read_claims
 from stepcredit.data.inputs import LOGPROBS
 from stepcredit.data.jsonlines import file_errors, parse
 from stepcredit.data.limits import MOST_PACKED, Limits
@@ -38,6 +39,10 @@ def _arrow_errors(name: str, what: str) -> Iterator[None]:
     with file_errors(name):
         try:
             yield
+        except MemoryError as error:
+            raise FileError(
+                f"{name}: needs more memory than there is: {_one_line(error)}"
+            ) from None
         except (_pyarrow().ArrowException, UnicodeDecodeError, OverflowError) as error:
             raise FileError(f"{name}: {what}: {_one_line(error)}") from None
 
@@ -75,30 +80,41 @@ def as_lines(name: str) -> IO[bytes]:
 
 def _opened(raw: IO[bytes], name: str, limits: Limits) -> Any:
     """The file, whose repeated texts are kept once in memory, however often rows have them."""
-    parquet = _pyarrow().parquet
-    metadata = parquet.ParquetFile(raw).metadata
-    values: Counter[str] = Counter()
-    repeated = set()
-    for group in map(metadata.row_group, range(metadata.num_row_groups)):
-        for column in map(group.column, range(group.num_columns)):
-            path = column.path_in_schema
-            values[path] += column.num_values
-            packed, size = column.total_compressed_size, column.total_uncompressed_size
-            if column.physical_type == "BYTE_ARRAY" and column.has_dictionary_page:
-                repeated.add(path)
-            if values[path] > limits.parquet_values:
-                reason = limits.passed("parquet_values", f"{values[path]} values in a column")
-                raise FileError(f"{name}: {path}: {reason}")
-            if size > limits.parquet_values and size > MOST_PACKED * packed:
-                reason = f"{packed} bytes that are said to hold {size}, which no writer packs so"
-                raise FileError(f"{name}: {path}: {reason}")
+    texts = _checked_texts(raw, name, limits)
     raw.seek(0)
-    file = parquet.ParquetFile(raw, read_dictionary=sorted(repeated))
-    check_columns(file.schema_arrow, name)
+    try:
+        file = _pyarrow().parquet.ParquetFile(raw, read_dictionary=texts)
+    except KeyError:
+        reason = "is not a Parquet file: its footer names columns that its schema lacks"
+        raise FileError(f"{name}: {reason}") from None
+    for column, times in Counter(file.schema_arrow.names).items():
+        if times > 1:
+            raise FileError(f"{name}: {column}: is the name of more than one column")
     for field in file.schema_arrow:
         if field.name in FIELDS and not has_json_form(field.type):
-            raise FileError(f"{name}: {field.name}: {field.type} can't be read")
+            raise FileError(f"{name}: {field.name}: {plain_type(field.type)} can't be read")
     return file
+
+
+def _checked_texts(raw: IO[bytes], name: str, limits: Limits) -> list[str]:
+    """The columns of texts, in a file that claims no more than the limits.
+
+    Raises:
+        FileError: it claims more, or its footer is broken.
+    """
+    try:
+        claims = read_claims(raw)
+    except RolloutError as error:
+        raise FileError(f"{name}: is not a Parquet file: {error.reason}") from None
+    for path, values in claims.values.items():
+        if values > limits.parquet_values:
+            reason = limits.passed("parquet_values", f"{values} values in a column")
+            raise FileError(f"{name}: {path}: {reason}")
+    unpacked, packed = claims.packing
+    if unpacked > limits.parquet_values and unpacked > MOST_PACKED * packed:
+        reason = f"{packed} bytes are said to hold {unpacked}, more than any writer packs"
+        raise FileError(f"{name}: {reason}")
+    return sorted(claims.texts)
 
 
 def _parts(batch: Any, limits: Limits, name: str, before: int) -> Iterator[Any]:
