@@ -256,6 +256,46 @@ ROWS: dict[str, tuple[bytes, str]] = {
         GOOD + b'{"group": "\xff", "length": 2}',
         "2: is not UTF-8: byte 0xff at column 12",
     ),
+    "a name twice": (
+        b'{"group": 1, "group": 2, "length": 1}',
+        "1: group: stands twice in one object, so that one of the two would be lost",
+    ),
+    "a name twice, once with an escape": (
+        b'{"group": 1, "length": 1, "\\u006cength" : 2}',
+        "1: length: stands twice in one object, so that one of the two would be lost",
+    ),
+    "a name twice in a carried field": (
+        GOOD + b'{"group": 1, "length": 1, "meta": [{"a": ": {", "b": 1, "b": 2}]}',
+        "2: b: stands twice in one object, so that one of the two would be lost",
+    ),
+    "utf-16": (
+        '{"group": 1, "length": 2}'.encode("utf-16"),
+        "1: is UTF-16, expected UTF-8",
+    ),
+    "utf-16 without a byte order mark": (
+        '{"group": 1, "length": 2}'.encode("utf-16-le"),
+        "1: holds a NUL byte at column 2: expected JSON in UTF-8",
+    ),
+    "a NUL byte": (
+        GOOD + b'{"group": 1, \x00"length": 2}',
+        "2: holds a NUL byte at column 14: expected JSON in UTF-8",
+    ),
+    "a second byte order mark": (
+        b"\xef\xbb\xbf" + GOOD + b"\xef\xbb\xbf" + GOOD,
+        "2: is not JSON: Expecting value at column 1",
+    ),
+    "a length that no list has": (
+        b'{"group": 1, "length": 20000000}\n{"group": 1, "length": 20000000}',
+        "1: length: 20000000 tokens: its group's table is 2 rows of that many, which makes "
+        "40000000 tokens that no list in the file holds, more than 33554432: set "
+        "STEPCREDIT_MAX_GROUP_TOKENS to allow more",
+    ),
+    "one long row among many": (
+        b'{"group": 1, "length": 100000}\n' + b'{"group": 1, "token_scores": [1]}\n' * 999,
+        "1: length: 100000 tokens: its group's table is 1000 rows of that many, which makes "
+        "99999001 tokens that no list in the file holds, more than 33554432: set "
+        "STEPCREDIT_MAX_GROUP_TOKENS to allow more",
+    ),
     "faults are counted": (
         GOOD + b'{"group": 1}\n\n[]\n{"group": 2, "length": true}',
         "2: length: missing, and no other field tells it (and 2 more faults)",

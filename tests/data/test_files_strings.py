@@ -64,3 +64,23 @@ def test_characters_beyond_the_first_plane_stay(tmp_path: Path) -> None:
     (tmp_path / "in.jsonl").write_text(row)
     (label,) = (row["group"] for row in sc.read_rows(tmp_path / "in.jsonl"))
     assert label == "\U0001f600"
+
+
+@pytest.mark.parametrize("content", [b"\xef\xbb\xbf%b", b"\xef\xbb\xbf\r\n%b", b"%b\r\n\r\n%b"])
+def test_marks_and_blank_lines_are_no_part_of_a_row(content: bytes, tmp_path: Path) -> None:
+    row = b'{"group": 1, "length": 1}'
+    (tmp_path / "in.jsonl").write_bytes(content.replace(b"%b", row))
+    with sc.RolloutFile(tmp_path / "in.jsonl") as file:
+        rows = file.shape(tmp_path / "out.jsonl", sc.PASS())
+    shaped = row[:-1] + b',"advantages":[0.0]}\n'
+    assert (tmp_path / "out.jsonl").read_bytes() == shaped * rows
+    assert rows == content.count(b"%b")
+
+
+def test_labels_beyond_64_bits_are_exact(tmp_path: Path) -> None:
+    """As 64-bit floats, these two would be one group."""
+    labels = [2**64, 2**64 + 1, 2**64]
+    lines = [json.dumps({"group": label, "length": 1, "outcome": 1}) for label in labels]
+    (tmp_path / "in.jsonl").write_text("\n".join(lines))
+    assert [row["group"] for row in sc.read_rows(tmp_path / "in.jsonl")] == labels
+    assert sc.read_rollouts(tmp_path / "in.jsonl").group_index.tolist() == [0, 1, 0]

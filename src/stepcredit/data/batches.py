@@ -13,12 +13,14 @@ import torch
 from torch import Tensor
 
 from stepcredit.data.checks import Row
+from stepcredit.data.limits import Limits
 from stepcredit.data.rollouts import Rollouts
 from stepcredit.data.streams import Steps, Stream, TokenAdvantages, Tokens
 from stepcredit.errors import RolloutError
 
 Kinds = frozenset[tuple[str, type[Stream]]]
 BATCH_ROWS, BATCH_TOKENS = 2048, 131_072
+BATCH_BYTES = 64 << 20
 MOST_OPEN = 16
 KIND_NAMES = {Steps: "a score a step", Tokens: "a score a token", TokenAdvantages: "advantages"}
 
@@ -63,7 +65,8 @@ class Batch:
 class Gathering:
     """Groups on their way into batches, apart by kinds of streams: a batch holds one kind of each.
 
-    A batch is closed with the group that fills it.
+    A batch is closed with the group that fills it, and all are once their lines together have
+    `BATCH_BYTES`.
 
     Args:
         most_tokens: tokens at which a batch is full.
@@ -72,22 +75,28 @@ class Gathering:
     def __init__(self, most_tokens: int = BATCH_TOKENS) -> None:
         self._most_tokens = most_tokens
         self._open: dict[Kinds, tuple[list[Row], int]] = {}
+        self._bytes = 0
 
     def add(self, group: list[Row]) -> Iterator[Batch]:
-        """Take a group in; gives the batch it fills, if it does."""
+        """Take a group in; gives the batches it fills, if it does."""
         kinds = frozenset(kinds_of(group).items())
         rows, tokens = self._open.pop(kinds, ([], 0))
         rows += group
         tokens += sum(row.length for row in group)
+        self._bytes += sum(row.size for row in group)
         if len(rows) >= BATCH_ROWS or tokens >= self._most_tokens or len(self._open) == MOST_OPEN:
+            self._bytes -= sum(row.size for row in rows)
             yield Batch(rows)
         else:
             self._open[kinds] = rows, tokens
+        if self._bytes >= BATCH_BYTES:
+            yield from self.rest()
 
     def rest(self) -> Iterator[Batch]:
-        """The batches that are not full."""
-        for rows, _ in self._open.values():
-            yield Batch(rows)
+        """The batches that are not full, which are closed by it."""
+        batches = [Batch(rows) for rows, _ in self._open.values()]
+        self._open, self._bytes = {}, 0
+        yield from batches
 
 
 def label_of(row: Row) -> str:
@@ -100,10 +109,11 @@ def kinds_of(rows: list[Row]) -> dict[str, type[Stream]]:
     return {name: signal.kind for row in rows for name, signal in row.streams.items()}
 
 
-def group_faults(rows: list[Row]) -> list[tuple[int, RolloutError]]:
+def group_faults(rows: list[Row], limits: Limits) -> list[tuple[int, RolloutError]]:
     """The rules that only a whole group can break, as (line, fault), one of each rule.
 
-    A stream is of one kind in a group; outcome and format are known for all of it or none.
+    A stream is of one kind in a group; outcome and format are known for all of it or none; and its
+    table is within the limits.
     """
     faults = []
     for name in ("outcome", "format"):
@@ -111,7 +121,27 @@ def group_faults(rows: list[Row]) -> list[tuple[int, RolloutError]]:
         if unknown and len(unknown) < len(rows):
             reason = "unknown, but known for others of its group"
             faults.append((unknown[0], RolloutError(reason, field=name)))
-    return faults + kind_faults(rows, "its group")
+    return faults + kind_faults(rows, "its group") + _size_faults(rows, limits)
+
+
+def _size_faults(rows: list[Row], limits: Limits) -> list[tuple[int, RolloutError]]:
+    """A group whose table or whose streams go beyond the limits."""
+    faults = []
+    longest = max(rows, key=lambda row: row.length)
+    listed = sum(row.length for row in rows if row.is_listed)
+    table = len(rows) * longest.length
+    if table - listed > limits.group_tokens:
+        what = f"{longest.length} tokens: its group's table is {len(rows)} rows of that many"
+        what += f", which makes {table - listed} tokens that no list in the file holds"
+        reason = limits.passed("group_tokens", what)
+        faults.append((longest.line, RolloutError(reason, field="length")))
+    names: set[str] = set()
+    for row in rows:
+        names.update(row.streams)
+        if len(names) > limits.signals:
+            reason = limits.passed("signals", f"{len(names)} signals in its group")
+            return [*faults, (row.line, RolloutError(reason, field="signals"))]
+    return faults
 
 
 def kind_faults(rows: list[Row], whole: str) -> list[tuple[int, RolloutError]]:

@@ -21,6 +21,12 @@ from stepcredit.errors import RolloutError
 
 MOST_TOKENS = 100_000_000
 NUMBERS = frozenset({int, float})
+FIELDS = frozenset(
+    {"group", "length", "prompt", "text", "tokens", "token_ids", "loss_mask", "step_ends"}
+    | {"step_scores", "token_scores", "signals", "outcome", "format", "format_ok", "advantages"}
+    | {f"{name}_logprobs" for name in LOGPROBS}
+)
+"""The format's fields; all others are carried."""
 
 
 @dataclass(slots=True)
@@ -43,6 +49,8 @@ class Row:
         length: trained tokens.
         mask: 1 a trained token, 0 another, over the response; None: all are trained.
         left_out: steps without a trained token, left out with their scores.
+        is_listed: a list holds the row's tokens one by one; False: only `length` or ends do.
+        size: bytes of its line; of a compressed file's, about the memory it takes.
     """
 
     fields: dict[str, Any]
@@ -58,6 +66,8 @@ class Row:
     format: float | None = None
     format_ok: bool = True
     left_out: int = 0
+    is_listed: bool = False
+    size: int = 0
 
     @property
     def group(self) -> str | int:
@@ -103,7 +113,7 @@ def check_row(fields: Any, *, position: int = 0, line: int = 1) -> Row:
     _read_signals(row, fields, size)
     if "advantages" in fields:
         size.agree("advantages", len(_numbers(fields["advantages"], "advantages")))
-    row.length = size.trained(fields)
+    row.length, row.is_listed = size.trained(fields), size.is_listed
     row.outcome = _scalar(fields, "outcome")
     row.format = _scalar(fields, "format")
     row.format_ok = fields.get("format_ok", True)
@@ -137,14 +147,16 @@ def _check_group(fields: dict[str, Any]) -> None:
 class _Size:
     """Tokens in a response, on which every field that tells them must agree."""
 
-    __slots__ = ("mask", "tokens")
+    __slots__ = ("is_listed", "mask", "tokens")
 
     def __init__(self) -> None:
         self.tokens: int | None = None
+        self.is_listed = False
         self.mask: list[int] | None = None
 
     def agree(self, name: str, tokens: int, *, steps: bool = False) -> None:
         """Take a field's word for the number of tokens, or hold it to what was told before."""
+        self.is_listed |= not steps and name != "length"
         if self.tokens == tokens:
             return
         if self.tokens is not None:

@@ -28,6 +28,7 @@ from stepcredit.data.batches import (
 from stepcredit.data.checks import Row, check_row
 from stepcredit.data.faults import Faults
 from stepcredit.data.jsonlines import file_errors, parse
+from stepcredit.data.limits import weight
 from stepcredit.data.results import by_row
 from stepcredit.data.rollouts import Rollouts
 from stepcredit.data.source import Line, Progress, Source
@@ -175,9 +176,13 @@ class RolloutFile:
             raise RowError(error.reason, path=self.path, line=first, field=error.field) from None
 
     def _batches(self, faults: Faults) -> Iterator[Batch]:
+        """Batches up to the file's end, or to the row that is beyond a limit."""
         gathering = Gathering(self._batch_tokens)
-        for group in self._groups(faults):
-            yield from gathering.add(group)
+        try:
+            for group in self._groups(faults):
+                yield from gathering.add(group)
+        except RowError as error:
+            faults.add(error.line, error, breaks_row=True)
         yield from gathering.rest()
 
     def _groups(self, faults: Faults) -> Iterator[list[Row]]:
@@ -185,8 +190,13 @@ class RolloutFile:
         closed: set[str] = set()
         group: list[Row] = []
         current: str | None = None
+        size = 0
         for row in self._rows(faults):
             label = label_of(row)
+            size = row.size + (size if label == current else 0)
+            if self._source.is_packed and size > self._source.limits.group_bytes:
+                error = self._too_large(size)
+                raise RowError(error.reason, path=self.path, line=row.line, field=error.field)
             if label == current:
                 group.append(row)
                 continue
@@ -194,10 +204,21 @@ class RolloutFile:
                 raise _ReappearsError
             if group:
                 closed.add(label_of(group[0]))
-                yield from _good(group, faults)
+                yield from self._good(group, faults)
             group, current = [row], label
         if group:
-            yield from _good(group, faults)
+            yield from self._good(group, faults)
+
+    def _too_large(self, size: int) -> RolloutError:
+        what = f"the rows of its group take {size} bytes of memory"
+        return RolloutError(self._source.limits.passed("group_bytes", what), field="group")
+
+    def _good(self, group: list[Row], faults: Faults) -> Iterator[list[Row]]:
+        found = group_faults(group, self._source.limits)
+        for line, error in found:
+            faults.add(line, error, breaks_row=True)
+        if not found:
+            yield group
 
     def _rows(self, faults: Faults) -> Iterator[Row]:
         self._mute_gates, self._first_mute, self._left_out = 0, 0, 0
@@ -212,10 +233,17 @@ class RolloutFile:
                 yield row
 
     def _checked(self, line: Line) -> Row:
+        size = len(line.raw)
+        if self._source.is_packed:
+            size = weight(line.raw)
+            if size > self._source.limits.group_bytes:
+                raise self._too_large(size)
         fields = parse(line.raw)
         if self._prepare is not None and isinstance(fields, dict):
             fields = self._prepare(fields, line.number)
-        return check_row(fields, position=line.position, line=line.number)
+        row = check_row(fields, position=line.position, line=line.number)
+        row.size = size
+        return row
 
     def _note(self, row: Row) -> None:
         self._left_out += row.left_out
@@ -271,6 +299,10 @@ class RolloutFile:
             RowError: the first fault; the output is then as it was before.
             FileError: a file that can't be read or written.
         """
+        if self._source.is_parquet and not str(output).endswith(".parquet"):
+            from stepcredit.data.parquet import check_json_output
+
+            check_json_output(self.path)
         with file_errors(str(output)):
             spool = Spool(folder_of(output))
 
@@ -317,14 +349,6 @@ class RolloutFile:
             done += 1
         if done < rows:
             raise FileError(f"{self.path}: lost rows while it was read")
-
-
-def _good(group: list[Row], faults: Faults) -> Iterator[list[Row]]:
-    found = group_faults(group)
-    for line, error in found:
-        faults.add(line, error, breaks_row=True)
-    if not found:
-        yield group
 
 
 def _blame(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import json
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,15 +20,22 @@ DEEPEST = 100
 """Levels of lists and objects that a row may have: every reader and writer of ours walks these."""
 TOO_DEEP = f"is nested too deeply: more than {DEEPEST} levels"
 _NESTED = frozenset({list, dict})
-_SLOW = json.JSONDecoder()
+_EXACT = json.JSONDecoder()
+_AS_ZEROS = bytes.maketrans(b"123456789", b"0" * 9)
+_LONG = b"0" * 19
+"""A run of digits that may be an integer beyond 64 bits, of which orjson makes a float."""
+_FRACTION = b"." + _LONG
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def parse(raw: bytes) -> Any:
     """The JSON value of a line; NaN and Infinity are read, so that they can be refused by name.
 
+    Integers are exact, however long.
+
     Raises:
-        RolloutError: not UTF-8, not JSON, a string that is no Unicode, or more than `DEEPEST`
-            levels.
+        RolloutError: not UTF-8, not JSON, a string that is no Unicode, an object with a name
+            twice, or more than `DEEPEST` levels.
 
     Example:
         >>> parse(b'{"outcome": NaN}')
@@ -35,25 +44,43 @@ def parse(raw: bytes) -> Any:
     value = _value(raw)
     if raw.count(b"[") + raw.count(b"{") > DEEPEST and _levels(value) > DEEPEST:
         raise RolloutError(TOO_DEEP)
+    if b":" in raw and (type(value) is not dict or raw.count(b":") != len(value)):
+        _refuse_repeated(raw, value)
     return value
 
 
 def _value(raw: bytes) -> Any:
+    if not _may_hold_long_integers(raw):
+        try:
+            return orjson.loads(raw)
+        except orjson.JSONDecodeError:
+            pass
+    return _slow_value(raw)
+
+
+def _may_hold_long_integers(raw: bytes) -> bool:
+    """Is there a run of 19 digits that is not a fraction's?"""
+    zeros = raw.translate(_AS_ZEROS)
+    return _LONG in zeros and zeros.count(_LONG) > zeros.count(_FRACTION)
+
+
+def _slow_value(raw: bytes) -> Any:
     try:
-        return orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        pass
-    try:
-        value = _SLOW.decode(raw.decode())
+        value = _EXACT.decode(raw.decode())
         json.dumps(value, ensure_ascii=False).encode()
         return value
     except UnicodeDecodeError as error:
+        if raw.startswith(_UTF16):
+            raise RolloutError("is UTF-16, expected UTF-8") from None
         found = f"byte 0x{raw[error.start]:02x} at column {error.start + 1}"
         raise RolloutError(f"is not UTF-8: {found}") from None
     except UnicodeEncodeError as error:
         half = f"\\u{ord(error.object[error.start]):04x}"
         raise RolloutError(f"is not Unicode: {half} in a string is half a character") from None
     except json.JSONDecodeError as error:
+        if b"\0" in raw:
+            reason = f"holds a NUL byte at column {raw.index(0) + 1}: expected JSON in UTF-8"
+            raise RolloutError(reason) from None
         raise RolloutError(f"is not JSON: {error.msg} at column {error.colno}") from None
     except RecursionError:
         raise RolloutError(TOO_DEEP) from None
@@ -74,6 +101,35 @@ def _levels(value: Any) -> int:
     return level
 
 
+def _refuse_repeated(raw: bytes, value: Any) -> None:
+    """Refuse an object in which a name stands twice."""
+    if type(value) is dict and _names_plainly_differ(raw, value):
+        return
+
+    def refuse(members: list[tuple[str, Any]]) -> dict[str, Any]:
+        kept = dict(members)
+        if len(kept) < len(members):
+            counts = Counter(name for name, _ in members)
+            reason = "stands twice in one object, so that one of the two would be lost"
+            raise RolloutError(reason, field=counts.most_common(1)[0][0])
+        return kept
+
+    json.loads(raw, object_pairs_hook=refuse)
+
+
+def _names_plainly_differ(raw: bytes, value: Any) -> bool:
+    """Are there as many colons outside strings as members? False where objects lie in lists."""
+    if b"\\" in raw:
+        raw = raw.replace(b"\\\\", b"").replace(b'\\"', b"")
+    colons = b"".join(raw.split(b'"')[::2]).count(b":")
+    objects, members = [value], 0
+    while objects:
+        inner = objects.pop()
+        members += len(inner)
+        objects += [part for part in inner.values() if type(part) is dict]
+    return colons == members
+
+
 @contextmanager
 def file_errors(name: str) -> Iterator[None]:
     """Turn the system's errors into one line that names the file.
@@ -90,5 +146,5 @@ def file_errors(name: str) -> Iterator[None]:
     except BrokenPipeError:
         raise
     except OSError as error:
-        reason = error.strerror or str(error)
+        reason = error.strerror or str(error).partition("\n")[0]
         raise FileError(f"{name}: {reason[:1].lower()}{reason[1:]}") from None

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import io
 import os
-import shutil
 import sys
 import tempfile
 from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import numpy as np
 
 from stepcredit.data.jsonlines import file_errors, parse
-from stepcredit.errors import RolloutError
+from stepcredit.data.limits import Limits
+from stepcredit.errors import FileError, RolloutError, RowError
 
 Progress = Callable[[float], None]
 Integers = np.ndarray[Any, np.dtype[np.int64]]
@@ -44,22 +46,29 @@ class Index:
 class Source:
     """The lines of one file. Use it as a context manager; blank lines are no rows.
 
+    A byte order mark of UTF-8 at the start of the file is no part of the first row.
+
     Args:
         path: a `.jsonl`, `.jsonl.gz` or `.parquet` file, or "-" for standard input.
         progress: called now and then with the share of the file's bytes read in this pass.
 
     Raises:
         FileError: the file can't be opened.
+        RowError: a Parquet file's row that JSON can't hold.
+        SettingError: an environment variable that sets no limit.
     """
 
     def __init__(self, path: str | Path, progress: Progress | None = None) -> None:
         self.name = str(path)
         self.is_parquet = self.name.endswith(".parquet")
+        self.is_packed = self.is_parquet or self.name.endswith(".gz")
         self._progress = progress
         self._index: Index | None = None
         with file_errors(self.name):
             self._raw = self._open()
         self._size = os.fstat(self._raw.fileno()).st_size
+        on_disk = os.path.getsize(self.name) if self.is_parquet else self._size
+        self.limits = Limits.from_environment(on_disk)
         self._lines: IO[bytes] = self._raw
         if self.name.endswith(".gz"):
             self._lines = io.BufferedReader(gzip.GzipFile(fileobj=self._raw), 1 << 16)
@@ -86,17 +95,27 @@ class Source:
 
         Raises:
             FileError: the file can't be read.
+            RowError: a line that is longer than the limit.
         """
         with file_errors(self.name):
-            self._lines.seek(0)
             position = 0
-            for number, raw in enumerate(self._lines, start=1):
+            for number, raw in enumerate(self._raw_lines(), start=1):
                 if number % _REPORT_EVERY == 0:
                     self._report()
-                raw = raw.strip()
+                raw = _stripped(raw, number)
                 if raw:
                     yield Line(position, number, raw)
                     position += 1
+
+    def _raw_lines(self) -> Iterator[bytes]:
+        """The file from its start, line by line, none of them read beyond the limit."""
+        self._lines.seek(0)
+        most = self.limits.line_bytes
+        for number, raw in enumerate(iter(partial(self._lines.readline, most + 1), b""), start=1):
+            if len(raw) > most and not raw.endswith(b"\n"):
+                reason = self.limits.passed("line_bytes", f"a line of {len(raw)} bytes or more")
+                raise RowError(reason, path=self.name, line=number)
+            yield raw
 
     def _report(self) -> None:
         if self._progress is not None:
@@ -116,31 +135,37 @@ class Source:
                 if done % _REPORT_EVERY == 0 and self._progress is not None:
                     self._progress(done / len(index.order))
                 self._lines.seek(index.offset[position])
-                yield Line(position, index.number[position], self._lines.readline().strip())
+                number = index.number[position]
+                yield Line(position, number, _stripped(self._lines.readline(), number))
 
     def _make_index(self) -> Index:
         """One pass that reads every row's label; rows without a readable one come last."""
         if self._lines is not self._raw:
             self._lines.seek(0)
-            unpacked = _spooled(self._lines)
+            unpacked = _spooled(self._lines, self.limits, self.name)
             self._lines.close()
             self._raw.close()
             self._lines = self._raw = unpacked
             self._size = os.fstat(unpacked.fileno()).st_size
         index, groups = Index(), array("q")
         labels: dict[str, int] = {}
-        self._lines.seek(0)
         offset = 0
-        for number, raw in enumerate(self._lines, start=1):
-            if raw.strip():
+        for number, raw in enumerate(self._raw_lines(), start=1):
+            row = _stripped(raw, number)
+            if row:
                 index.offset.append(offset)
                 index.number.append(number)
-                label = _label(raw)
+                label = _label(row)
                 known = labels.setdefault(label, len(labels)) if label is not None else sys.maxsize
                 groups.append(known)
             offset += len(raw)
         index.order = np.frombuffer(groups, np.int64).argsort(kind="stable")
         return index
+
+
+def _stripped(raw: bytes, number: int) -> bytes:
+    """A line without the space around it and, in the file's first, without its byte order mark."""
+    return (raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw).strip()
 
 
 def _label(raw: bytes) -> str | None:
@@ -150,9 +175,18 @@ def _label(raw: bytes) -> str | None:
         return None
 
 
-def _spooled(stream: IO[bytes]) -> IO[bytes]:
-    """A copy that can be read again."""
+def _spooled(stream: IO[bytes], limits: Limits | None = None, name: str = "") -> IO[bytes]:
+    """A copy that can be read again.
+
+    Raises:
+        FileError: what is unpacked is more than the limit, if there is one.
+    """
     copy = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
-    shutil.copyfileobj(stream, copy, 1 << 20)
+    while piece := stream.read(1 << 20):
+        copy.write(piece)
+        if limits is not None and copy.tell() > limits.unpacked_bytes:
+            copy.close()
+            reason = limits.passed("unpacked_bytes", f"{limits.unpacked_bytes + 1} bytes unpacked")
+            raise FileError(f"{name}: {reason}")
     copy.seek(0)
     return copy

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import orjson
 import torch
 
 from stepcredit.data.atomic import folder_of, replacing
-from stepcredit.data.checks import check_row
+from stepcredit.data.checks import check_row, show
 from stepcredit.data.jsonlines import TOO_DEEP, parse
 from stepcredit.errors import RolloutError
 
@@ -60,6 +61,9 @@ def _line(row: dict[str, Any], position: int) -> bytes:
         check_row({name: _plain(value) for name, value in row.items()})
         line = orjson.dumps(row, default=_array, option=options)
         parse(line)
+        if b"null" in line:
+            for name, value in row.items():
+                _refuse_not_finite(value, name)
     except RolloutError as error:
         raise RolloutError(error.reason, row=position, field=error.field) from None
     except RecursionError:
@@ -67,6 +71,16 @@ def _line(row: dict[str, Any], position: int) -> bytes:
     except orjson.JSONEncodeError as error:
         raise RolloutError(f"can't be written as JSON: {error}", row=position) from None
     return line
+
+
+def _refuse_not_finite(value: Any, name: str) -> None:
+    """Refuse NaN and Infinity by field: written as JSON, they would become null."""
+    value = _plain(value)
+    if isinstance(value, float) and not isfinite(value):
+        raise RolloutError(f"{show(value)} can't be written as JSON", field=name)
+    if isinstance(value, dict | list | tuple):
+        for inner in value.values() if isinstance(value, dict) else value:
+            _refuse_not_finite(inner, name)
 
 
 def _plain(value: Any) -> Any:

@@ -217,6 +217,29 @@ def test_further_bad_rows_are_counted(tmp_path: Path) -> None:
         read_labelled([path])
 
 
+def test_lines_that_are_not_json_are_told_as_rows_are(tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "rows.jsonl", [STEPWISE])
+    good = path.read_bytes().strip()
+    bad = (good[:-1] + b', "prompt": "2"}', good.replace(b"prompt", b"pro\x00mpt"), b"\xff\xfe")
+    path.write_bytes(b"\n".join([b"\xef\xbb\xbf" + good, *bad]))
+    read = read_labelled([path], bad="skip")
+    assert len(read.rows) == 1
+    assert [str(fault).removeprefix(f"{path}:").partition(":")[::2] for fault in read.faults] == [
+        ("2", " prompt: stands twice in one object, so that one of the two would be lost"),
+        ("3", f" holds a NUL byte at column {bad[1].index(0) + 1}: expected JSON in UTF-8"),
+        ("4", " is UTF-16, expected UTF-8"),
+    ]
+
+
+def test_a_line_beyond_the_limit_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_rows(tmp_path / "rows.jsonl", [STEPWISE])
+    monkeypatch.setenv("STEPCREDIT_MAX_LINE_BYTES", "9")
+    with pytest.raises(RowError, match=r":1: a line of 10 bytes or more, more than 9: set STEP"):
+        read_labelled([path], bad="skip")
+
+
 def test_what_can_not_be_read(tmp_path: Path) -> None:
     empty = write_rows(tmp_path / "empty.jsonl", [])
     with pytest.raises(FileError, match=r"empty.jsonl: no step-labelled row$"):

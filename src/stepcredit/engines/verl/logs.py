@@ -44,7 +44,9 @@ def _logged(path: str | Path, columns: Columns) -> Iterator[Logged]:
                 try:
                     fields = parse(raw)
                 except RolloutError as error:
-                    raise RowError(error.reason, path=str(file), line=line) from None
+                    raise RowError(
+                        error.reason, path=str(file), line=line, field=error.field
+                    ) from None
                 yield _response(fields, str(file), line, columns)
 
 

@@ -1,0 +1,155 @@
+"""Columns of a Parquet file as JSON holds them, each value right or refused by its row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from stepcredit.errors import RolloutError
+
+_OUT_OF_RANGE = "<value out of range"
+
+
+def has_json_form(type: Any) -> bool:
+    """Can JSON hold a column's values? Bytes, durations and intervals it can't.
+
+    Example:
+        >>> import pyarrow as pa
+        >>> has_json_form(pa.list_(pa.date32())), has_json_form(pa.list_(pa.binary()))
+        (True, False)
+    """
+    import pyarrow as pa
+
+    kinds = (
+        pa.types.is_binary,
+        pa.types.is_large_binary,
+        pa.types.is_fixed_size_binary,
+        pa.types.is_binary_view,
+        pa.types.is_duration,
+        pa.types.is_interval,
+    )
+    return not any(kind(part) for part in _types_in(type) for kind in kinds)
+
+
+def values_of(column: Any) -> list[Any]:
+    """A column's values as JSON has them; dates, times (in UTC) and decimals are text.
+
+    Raises:
+        ValueError: a value that can't be read, such as text that is not UTF-8.
+
+    Example:
+        >>> import pyarrow as pa
+        >>> values_of(pa.array([0, None], pa.timestamp("s", "Asia/Tokyo")))
+        ['1970-01-01 00:00:00', None]
+    """
+    as_text = _with_leaves(column.type, _text_of_dates)
+    if as_text == column.type:
+        values: list[Any] = column.to_pylist()
+        return values
+    values = column.cast(_with_leaves(column.type, _in_utc)).cast(as_text).to_pylist()
+    if _OUT_OF_RANGE in repr(values):
+        raise RolloutError("a date that is not within the years 1 to 9999")
+    return values
+
+
+def plain_bytes(column: Any) -> int:
+    """Bytes that a column takes once its dictionaries are unpacked.
+
+    Example:
+        >>> import pyarrow as pa
+        >>> plain_bytes(pa.array(["a" * 1000] * 100).dictionary_encode())
+        100400
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    type, held = column.type, int(column.nbytes)
+    if isinstance(type, pa.BaseExtensionType):
+        return plain_bytes(column.storage)
+    if pa.types.is_dictionary(type):
+        held = int(column.indices.nbytes)
+        if pa.types.is_string(type.value_type) or pa.types.is_large_string(type.value_type):
+            sizes = pc.cast(pc.binary_length(column.dictionary), pa.int64())
+            held += pc.sum(sizes.take(column.indices)).as_py() or 0
+        return held
+    if pa.types.is_struct(type):
+        return sum(map(plain_bytes, column.flatten()))
+    if pa.types.is_map(type):
+        first, last = column.offsets[0].as_py(), column.offsets[-1].as_py()
+        parts = (column.keys, column.items)
+        return sum(plain_bytes(part.slice(first, last - first)) for part in parts)
+    if _is_list(type):
+        return plain_bytes(column.flatten())
+    return held
+
+
+def plain_type(type: Any) -> Any:
+    """A column's type with what dictionaries and extension types hold in their place.
+
+    Example:
+        >>> import pyarrow as pa
+        >>> plain_type(pa.list_(pa.dictionary(pa.int8(), pa.string())))
+        ListType(list<item: string>)
+    """
+    return _with_leaves(type, lambda leaf: leaf)
+
+
+def _types_in(type: Any) -> Iterator[Any]:
+    """A column's type and those of what lies in it."""
+    yield type
+    for part in _parts_of(type):
+        yield from _types_in(part)
+
+
+def _parts_of(type: Any) -> list[Any]:
+    storage = _storage(type)
+    if storage is not type:
+        return [storage]
+    return [type.field(index).type for index in range(type.num_fields)]
+
+
+def _storage(type: Any) -> Any:
+    """What an extension type or a dictionary holds; any other type is itself."""
+    import pyarrow as pa
+
+    if isinstance(type, pa.BaseExtensionType):
+        return type.storage_type
+    return type.value_type if pa.types.is_dictionary(type) else type
+
+
+def _is_list(type: Any) -> bool:
+    import pyarrow as pa
+
+    kinds = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list, pa.types.is_map)
+    return any(kind(type) for kind in kinds)
+
+
+def _with_leaves(type: Any, leaf: Callable[[Any], Any]) -> Any:
+    """The type with others in place of those that hold no further types."""
+    import pyarrow as pa
+
+    storage = _storage(type)
+    if storage is not type:
+        return _with_leaves(storage, leaf)
+    if pa.types.is_map(type):
+        return pa.map_(_with_leaves(type.key_type, leaf), _with_leaves(type.item_type, leaf))
+    if pa.types.is_struct(type):
+        return pa.struct([field.with_type(_with_leaves(field.type, leaf)) for field in type])
+    if _is_list(type):
+        value = type.value_field.with_type(_with_leaves(type.value_type, leaf))
+        return pa.large_list(value) if pa.types.is_large_list(type) else pa.list_(value)
+    return leaf(type)
+
+
+def _in_utc(type: Any) -> Any:
+    """Timestamps without a time zone, for to print them needs no list of time zones then."""
+    import pyarrow as pa
+
+    return pa.timestamp(type.unit) if pa.types.is_timestamp(type) else type
+
+
+def _text_of_dates(type: Any) -> Any:
+    import pyarrow as pa
+
+    is_text = pa.types.is_temporal(type) or pa.types.is_decimal(type)
+    return pa.string() if is_text else type
