@@ -14,7 +14,7 @@ from stepcredit.signals.registry import register_signal
 from stepcredit.signals.responses import Response
 from stepcredit.signals.served import verdicts
 from stepcredit.signals.served.base import Served, is_name
-from stepcredit.signals.served.prompts import check_template, messages, templates
+from stepcredit.signals.served.prompts import check_templates, messages, templates
 from stepcredit.signals.signal import Scored, refuse_empty
 
 PATH = "/v1/chat/completions"
@@ -56,7 +56,8 @@ class Judge(Served):
         empty: "refuse" an empty response, or "score" it.
 
     Raises:
-        SettingError: a field out of range, or a template that does not parse.
+        SettingError: a field out of range, or a template that does not parse or fails.
+        SignalError: when a template fails on a response, by name.
 
     Example:
         >>> direct = {"chat_template_kwargs": {"enable_thinking": False}}
@@ -90,8 +91,7 @@ class Judge(Served):
         if self.votes > 1 and self.temperature == 0:
             reason = f"expected a number above 0 for {self.votes} votes, which are else all one"
             raise SettingError(reason, field="temperature")
-        for field in ("system", "template"):
-            check_template(getattr(self, field), field)
+        check_templates(self)
 
     @property
     def identity(self) -> dict[str, Any]:
