@@ -284,7 +284,7 @@ def test_key_goes_through_no_proxy_to_a_plain_address(
     "proxy",
     [
         "ftp://u:sk-secret@p",
-        "http://u:sk-secret@p:99999",
+        "http://u:sk-secret@p:port",
         pytest.param(
             "socks5://u:sk-secret@p",
             marks=pytest.mark.skipif(find_spec("socksio") is not None, reason="socksio is there"),
@@ -300,6 +300,19 @@ def test_proxy_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch, proxy: str) 
     reason = "the proxy that HTTP_PROXY, HTTPS_PROXY, ALL_PROXY or NO_PROXY names can't be used"
     assert str(caught.value) == f"rollouts.jsonl:1: https://127.0.0.1:9/pooling: {reason}"
     assert "sk-secret" not in chain(caught.value)
+
+
+@pytest.mark.parametrize(
+    "proxy", ["127.0.0.1:99999", f"{'p' * 64}.com:1", "http://u:pw@127.0.0.1:9"]
+)
+def test_proxy_that_is_not_there(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    with pytest.raises(SignalError) as caught:
+        prm("https://127.0.0.1:9").scores(truth.responses(1))
+    assert str(caught.value).endswith("(attempt 3, the last)")
+    assert "pw@" not in chain(caught.value)
 
 
 def test_certificates_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -131,7 +131,9 @@ class ResumingGRPOTrainer(GRPOTrainer):
             for _ in range(done[0]):
                 torch.randperm(sampler.num_samples, generator=sampler.generator)
         kept = None if checkpoint is None else Path(checkpoint) / STATE
-        self._restored = torch.load(kept) if kept is not None and kept.exists() else None
+        self._restored = (
+            torch.load(kept, weights_only=True) if kept is not None and kept.exists() else None
+        )
         self._check_processes()
         return done
 

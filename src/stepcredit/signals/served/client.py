@@ -146,7 +146,9 @@ class Client:
                     return answer, await body_of(answer, self.server.max_body)
         except TimeoutError:
             raise Fault(f"no answer within {self.server.timeout:g} s") from None
-        except httpx.RequestError as error:
+        except Ended:
+            raise
+        except Exception as error:  # besides httpx's own: of a proxy's host and port, for one
             raise Fault("{}", _said(error)) from None
 
 
@@ -276,13 +278,15 @@ def message_of(body: bytes) -> str:
     return str(found)
 
 
-def _said(error: httpx.RequestError) -> str:
+def _said(error: Exception) -> str:
     """What broke a connection, in a few words."""
     for cause in _causes(error):
         if isinstance(cause, ConnectionRefusedError):
             return "connection refused"
         if isinstance(cause, ConnectionResetError):
             return "connection reset"
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
     return str(error) or type(error).__name__
 
 
