@@ -203,6 +203,14 @@ def test_word_sampled_counts_where_the_likely_leave_it_out() -> None:
     assert probability(judge("http://h"), token) == 0.5
 
 
+def test_no_likely_tokens_are_no_probability() -> None:
+    from stepcredit.signals.served.faults import Fault
+    from stepcredit.signals.served.verdicts import probability
+
+    with pytest.raises(Fault, match="has no likely tokens"):
+        probability(judge("http://h"), {"token": "Yes", "logprob": -1.0, "top_logprobs": []})
+
+
 STEPWISE = """Problem:
 1+1?
 

@@ -60,6 +60,8 @@ def probability(judge: Judge, token: Any) -> float:
         Fault: a malformed entry.
     """
     entries = items(token, "top_logprobs")
+    if not entries:
+        raise Fault("the answer has no likely tokens: top_logprobs is empty")
     told = [(_text(entry), member(entry, "logprob")) for entry in entries]
     sampled = _text(token)
     if all(text != sampled for text, _ in told):
