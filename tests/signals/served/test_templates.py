@@ -25,6 +25,7 @@ FAILS = [
     ("{{ prompt() }}", "TypeError: 'str' object is not callable"),
     ("{{ step.strip }}", f"TypeError: a builtin_function_or_method {NO_TEXT}"),
     ("{{ steps | map('trim') }}", f"TypeError: a generator {NO_TEXT}"),
+    ("{{ {'a': [step.strip]} }}", f"TypeError: a builtin_function_or_method {NO_TEXT}"),
     ("{{ 'a' * 10**10 }}", f"* {LARGE}"),
     ("{{ 10**10 * [1] }}", f"* {LARGE}"),
     ("{{ 10**100000 }}", f"** {LARGE}"),

@@ -72,7 +72,10 @@ class _Sandbox(ImmutableSandboxedEnvironment):
 
 def _written(value: Any) -> Any:
     """A value as it is written; a function or an iterator, which has no text, is refused."""
-    if not isinstance(value, Undefined) and (callable(value) or hasattr(value, "__next__")):
+    if isinstance(value, list | tuple | dict):
+        for inner in value.values() if isinstance(value, dict) else value:
+            _written(inner)
+    elif not isinstance(value, Undefined) and (callable(value) or hasattr(value, "__next__")):
         raise TypeError(f"a {type(value).__name__} is written: call it with (), or join it")
     return value
 
