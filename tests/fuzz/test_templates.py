@@ -15,9 +15,19 @@ from stepcredit.signals.responses import Response
 from stepcredit.signals.served.judge import Judge
 from stepcredit.signals.served.prompts import QUESTIONS, SYSTEM, messages
 
-NAMES = ["prompt", "steps", "earlier", "step", "number", "rubric", "yes", "no", "loop", "nothing"]
-NAMES += ["range", "self", "lipsum", "namespace", "cycler", "caller", "_count_turn", "x"]
-ATTRIBUTES = ["strip()", "upper()", "split()", "__class__", "__globals__", "format(9)", "index"]
+NAMES = ["prompt", "steps", "earlier", "step", "number", "rubric", "yes", "no"]
+ODD_NAMES = ["nothing", "range", "self", "lipsum", "namespace", "caller", "loop", "_count_turn"]
+ATTRIBUTES = [
+    "strip()",
+    "upper()",
+    "split()",
+    "strip",
+    "split()[0]",
+    "__class__",
+    "__globals__",
+    "format(9)",
+    "index",
+]
 ATTRIBUTES += [
     "center(10**9)",
     "append(1)",
@@ -37,7 +47,8 @@ FILTERS += [
     "pprint",
     "urlize",
 ]
-NUMBERS = ["0", "1", "2", "-1", "10**9", "10**5000", "1e308", "9" * 5000]
+NUMBERS = ["0", "1", "2", "-1", "10**9", "10**5000", "1e308"]
+ODD_NUMBERS = ["9" * 5000, "1e9999", "0x" + "f" * 5000]
 OPERATORS = ["+", "-", "*", "/", "//", "%", "**", "~", "==", "<", "in", "and", "or", "is"]
 TEXTS = ["'a'", "'%999999999d'", "'{:999999999}'", "''", "'\\ud800'", "'{{ 7 * 7 }}'"]
 PIECES = ["{{", "}}", "{%", "%}", "{#", "#}", "{%-", "-%}", "for", "in", "if", "endif", "endfor"]
@@ -50,10 +61,13 @@ def expression(chance: random.Random, depth: int) -> str:
     """An expression, which may make no sense."""
     inner = lambda: expression(chance, depth - 1)  # noqa: E731
     kind = chance.randint(0, 10) if depth else chance.randint(0, 3)
+    odd = chance.random() < 0.02
     if kind < 2:
-        return chance.choice(NAMES)
-    if kind < 4:
-        return chance.choice(NUMBERS if kind == 2 else TEXTS)
+        return chance.choice(ODD_NAMES if odd else NAMES)
+    if kind == 2:
+        return chance.choice(ODD_NUMBERS if odd else NUMBERS)
+    if kind == 3:
+        return chance.choice(TEXTS)
     if kind == 4:
         return f"{inner()}.{chance.choice(ATTRIBUTES)}"
     if kind == 5:
@@ -75,11 +89,11 @@ def statement(chance: random.Random, depth: int) -> str:
     if kind <= 2:
         return f"{{{{ {found} }}}}"
     if kind <= 4:
-        return f"{{% for x in {found} %}}{body}{{% endfor %}}"
+        return f"{{% for step in {found} %}}{body}{{% endfor %}}"
     if kind == 5:
         return f"{{% if {found} %}}{body}{{% else %}}{statement(chance, depth - 1)}{{% endif %}}"
     if kind == 6:
-        return f"{{% set x = {found} %}}{body}"
+        return f"{{% set number = {found} %}}{body}"
     if kind == 7:
         return f"{{% macro x(y) %}}{body}{{{{ x(y) }}}}{{% endmacro %}}{{{{ x({found}) }}}}"
     if kind == 8:

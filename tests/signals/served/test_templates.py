@@ -14,7 +14,7 @@ from stepcredit.signals.served.templates import MOST_TURNS, TemplateFailed, fill
 
 LARGE = "makes more than 10,000,000 characters or items"
 TURNS = "its loops take more than 100,000 turns"
-NO_TEXT = "is written: call it with (), or join it"
+NO_TEXT = "TypeError: strip is a method: call it with ()"
 WIDE = "a number above 1,000"
 TWICE = "{% macro f(n) %}{% if n %}{{ f(n - 1) ~ f(n - 1) }}{% endif %}{% endmacro %}"
 FAILS = [
@@ -23,9 +23,11 @@ FAILS = [
     ("{{ number / (number - 2) }}", "ZeroDivisionError: division by zero"),
     ("{{ prompt + 1 }}", 'TypeError: can only concatenate str (not "int") to str'),
     ("{{ prompt() }}", "TypeError: 'str' object is not callable"),
-    ("{{ step.strip }}", f"TypeError: a builtin_function_or_method {NO_TEXT}"),
-    ("{{ steps | map('trim') }}", f"TypeError: a generator {NO_TEXT}"),
-    ("{{ {'a': [step.strip]} }}", f"TypeError: a builtin_function_or_method {NO_TEXT}"),
+    ("{{ step.strip }}", NO_TEXT),
+    ("{{ step['strip'] }}", NO_TEXT),
+    ("{{ step.strip ~ '' }}", NO_TEXT),
+    ("{{ step.strip | string }}", NO_TEXT),
+    ("{{ {'a': [step.strip]} }}", NO_TEXT),
     ("{{ 'a' * 10**10 }}", f"* {LARGE}"),
     ("{{ 10**10 * [1] }}", f"* {LARGE}"),
     ("{{ 10**100000 }}", f"** {LARGE}"),
@@ -113,6 +115,7 @@ PLAIN = {
     "{{ earlier | join(' ') | trim }}|{{ step.strip().upper() }}": "|ONE.",
     "{{ steps | map('trim') | join('; ') }}": "One.; Two.",
     "{{ step | replace('.', '!') | indent(2, first=true) }}": "  One!",
+    "{{ steps | map('trim') }}{{ (steps | reverse)[0] }}": "['One.', 'Two.']Two.",
     "{{ {'step': step} | tojson }}": '{"step": "One."}',
     "{% for s in steps %}{% for w in s.split('.') %}{{ loop.index }}{% endfor %}{% endfor %}": (
         "1212"

@@ -43,19 +43,39 @@ class TemplateFailed(Exception):
         self.with_others = with_others
 
 
+class _Method:
+    """A method of a value: a template can call it, but it has no text.
+
+    Its text in Python names a place in memory, so that no two fillings would be the same.
+    """
+
+    def __init__(self, method: Callable[..., Any]) -> None:
+        self.method = method
+
+    def __repr__(self) -> str:
+        name = getattr(self.method, "__name__", "it")
+        raise TypeError(f"{name} is a method: call it with ()")
+
+
 class _Sandbox(ImmutableSandboxedEnvironment):
     """Jinja's sandbox, in which no single operation makes something huge."""
 
     intercepted_binops = frozenset({"+", "*", "**", "%"})
 
     def __init__(self) -> None:
-        super().__init__(undefined=StrictUndefined, trim_blocks=True, finalize=_written)
+        super().__init__(undefined=StrictUndefined, trim_blocks=True)
         self.globals.clear()
         for name in ("random", "format"):  # each filling must give the same, and no padding
             del self.filters[name]
-        self.filters |= {
-            name: _narrow(self.filters[name], before) for name, before in WIDTHS.items()
+        self.filters = {
+            name: _bounded(made, WIDTHS.get(name)) for name, made in self.filters.items()
         }
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        return _without_text(super().getattr(obj, attribute))
+
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        return _without_text(super().getitem(obj, argument))
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         if operator == "%" and isinstance(left, str | bytes):
@@ -65,19 +85,15 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         return super().call_binop(context, operator, left, right)
 
     def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805
-        if getattr(__obj, "__name__", None) in PADDING:
-            raise SecurityError(f"{__obj.__name__} is not available")
-        return super().call(__context, __obj, *args, **kwargs)
+        called = __obj.method if isinstance(__obj, _Method) else __obj
+        if getattr(called, "__name__", None) in PADDING:
+            raise SecurityError(f"{called.__name__} is not available")
+        return super().call(__context, called, *args, **kwargs)
 
 
-def _written(value: Any) -> Any:
-    """A value as it is written; a function or an iterator, which has no text, is refused."""
-    if isinstance(value, list | tuple | dict):
-        for inner in value.values() if isinstance(value, dict) else value:
-            _written(inner)
-    elif not isinstance(value, Undefined) and (callable(value) or hasattr(value, "__next__")):
-        raise TypeError(f"a {type(value).__name__} is written: call it with (), or join it")
-    return value
+def _without_text(value: Any) -> Any:
+    has_text = isinstance(value, Undefined | _Method) or not callable(value)
+    return value if has_text else _Method(value)
 
 
 def _size(operator: str, left: Any, right: Any) -> int:
@@ -98,14 +114,23 @@ def _whole(value: Any) -> int:
     return value if isinstance(value, int) else 0
 
 
-def _narrow(made: Callable[..., Any], before: int) -> Callable[..., Any]:
-    @wraps(made)
-    def narrow(*args: Any, **kwargs: Any) -> Any:
-        if any(_whole(value) > WIDEST for value in (*args[before:], *kwargs.values())):
-            raise OverflowError(f"a number above {WIDEST:,}")
-        return made(*args, **kwargs)
+def _bounded(made: Callable[..., Any], before: int | None) -> Callable[..., Any]:
+    """A filter that gives lists in place of iterators, which have no text.
 
-    return narrow
+    Args:
+        made: the filter.
+        before: arguments before the first that may be a width; None: it takes none.
+    """
+
+    @wraps(made)
+    def bounded(*args: Any, **kwargs: Any) -> Any:
+        widths = () if before is None else (*args[before:], *kwargs.values())
+        if any(_whole(width) > WIDEST for width in widths):
+            raise OverflowError(f"a number above {WIDEST:,}")
+        found = made(*args, **kwargs)
+        return list(found) if hasattr(found, "__next__") else found
+
+    return bounded
 
 
 @cache
