@@ -137,6 +137,7 @@ def test_server_that_comes_up_late(server: Misbehaving) -> None:
         (400, '{"error": {"message": "longer than\\n 4096 tokens"}}', ": longer than 4096 tokens"),
         (401, '{"error": "Unauthorized"}', ": Unauthorized"),
         (403, "", ""),
+        (403, " \n", ""),
         (404, '{"object": "error", "message": "no model `prm`"}', ": no model `prm`"),
         (422, '{"detail": [{"loc": ["body"]}]}', ": [{'loc': ['body']}]"),
         (302, "<p>elsewhere</p>", ": <p>elsewhere</p>"),

@@ -325,6 +325,14 @@ def test_empty_response(server: Misbehaving) -> None:
             "system: line 1 does not parse: Expected an expression, got 'end of statement block'",
         ),
         ({"extra": [1]}, "extra: expected an object of fields, got [1]"),
+        (
+            {"extra": {"a": {1}}},
+            "extra: expected an object of fields that JSON can hold, got {'a': {1}}",
+        ),
+        (
+            {"extra": {"a": float("inf")}},
+            "extra: expected an object of fields that JSON can hold, got {'a': inf}",
+        ),
     ],
 )
 def test_bad_setting(settings: dict[str, Any], line: str) -> None:

@@ -162,7 +162,7 @@ def _certificates() -> ssl.SSLContext:
 
 def _refuse(answer: httpx.Response, message: str) -> NoReturn:
     reason = f"HTTP {answer.status_code}"
-    words = (f"{reason}: {{}}", message) if message else (reason,)
+    words = (f"{reason}: {{}}", message) if message.strip() else (reason,)
     if answer.status_code >= 500 or answer.status_code in ASKED_AGAIN:
         raise Fault(*words, wait=retry_after(answer.headers.get("Retry-After")))
     raise Refused(*words)
