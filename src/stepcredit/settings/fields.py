@@ -13,12 +13,30 @@ from stepcredit.errors import SettingError
 Check = Callable[[Any], str | None]
 
 
-def declare(default: Any, check: Check, about: str, *, kw_only: bool = False) -> Any:
-    """A dataclass field with a check; `check` tells what was expected of a value refused."""
-    metadata = {"check": check, "about": about}
+def declare(
+    default: Any,
+    check: Check,
+    about: str,
+    *,
+    kw_only: bool = False,
+    repr: bool = True,
+    shown: Callable[[Any], str] = repr,
+) -> Any:
+    """A dataclass field with a check.
+
+    Args:
+        default: of the field; MISSING where it must be given.
+        check: returns what was expected of a value that is refused, and None for any other.
+        about: the field's meaning, for listings.
+        kw_only: as `dataclasses.field` has it.
+        repr: False leaves the field out of the instance's `repr`.
+        shown: how the error spells a refused value; give one where a value may be a secret.
+    """
+    metadata = {"check": check, "about": about, "shown": shown}
+    rest: dict[str, Any] = {"metadata": metadata, "kw_only": kw_only, "repr": repr}
     if isinstance(default, dict):
-        return field(default_factory=lambda: dict(default), metadata=metadata, kw_only=kw_only)
-    return field(default=default, metadata=metadata, kw_only=kw_only)
+        return field(default_factory=lambda: dict(default), **rest)
+    return field(default=default, **rest)
 
 
 def is_number(
@@ -198,6 +216,6 @@ def check_fields(instance: Any, error: type[SettingError] = SettingError) -> Non
         value = plain(value) if check else value
         expected = check(value) if check else None
         if expected:
-            got = " ".join(repr(value).split())
+            got = " ".join(declared.metadata["shown"](value).split())
             raise error(f"expected {expected}, got {got}", field=declared.name)
         object.__setattr__(instance, declared.name, frozen(value))

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from stepcredit.errors import RolloutError
+from stepcredit.errors import RolloutError, SignalError
 from stepcredit.settings.fields import choice
+from stepcredit.signals.chat import apply_chat_template
 from stepcredit.signals.facts import policy_ids
 from stepcredit.signals.offsets import last_tokens, spans_of_text, special_ids
 from stepcredit.signals.responses import Response, at
@@ -74,8 +75,11 @@ def _prompt(response: Response, tokenizer: Any) -> tuple[int, ...]:
     if tokenizer.chat_template is None:
         return tuple(tokenizer(response.prompt)["input_ids"])
     turns = [{"role": "user", "content": response.prompt}]
-    shown = tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=True)
-    return tuple(shown["input_ids"])
+    options = {"add_generation_prompt": True, "return_dict": True}
+    try:
+        return tuple(apply_chat_template(tokenizer, turns, **options)["input_ids"])
+    except SignalError as error:
+        raise at(response, SignalError, error.reason, field="prompt") from None
 
 
 def _without_end(ids: Sequence[int], special: set[int]) -> int:

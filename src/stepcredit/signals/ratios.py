@@ -34,6 +34,18 @@ def _is_side(value: Any) -> str | None:
     return None
 
 
+def _served(name: str, settings: Mapping[str, Any]) -> Signal:
+    """The served model that a side's settings name; built at once, so that they are checked."""
+    from stepcredit.signals.served.logprobs import ServedLogProbs
+
+    try:
+        return ServedLogProbs(**settings)
+    except TypeError as error:
+        raise SettingError(str(error), field=name) from None
+    except SettingError as error:
+        raise SettingError(error.reason, field=f"{name}.{error.field}") from None
+
+
 def _asked(source: Signal | None) -> Signal | None:
     """The signal itself, where its scores are kept."""
     return _asked(source.signal) if isinstance(source, Cached) else source
@@ -69,6 +81,9 @@ class LogRatio(Signal):
     sides: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
+        for name in self.sides:
+            if isinstance(getattr(self, name), Mapping):
+                object.__setattr__(self, name, _served(name, getattr(self, name)))
         check_fields(self)
         object.__setattr__(self, "grain", self.per)
         given = [value for name in self.sides if isinstance(value := getattr(self, name), Signal)]
@@ -96,13 +111,6 @@ class LogRatio(Signal):
     def _source(self, name: str, value: Any) -> Signal | None:
         if value is None or isinstance(value, Signal):
             return value
-        if isinstance(value, Mapping):
-            from stepcredit.signals.served.logprobs import ServedLogProbs
-
-            try:
-                return ServedLogProbs(**value)
-            except TypeError as error:
-                raise SettingError(str(error), field=name) from error
         return LocalLogProbs(
             value,
             temperature=self.temperature,

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from stepcredit.data.inputs import LOGPROBS
-from stepcredit.errors import RolloutError
+from stepcredit.errors import RolloutError, SignalError
+from stepcredit.signals.chat import apply_chat_template
 from stepcredit.signals.offsets import (
     Spans,
     pieces_of,
@@ -89,7 +90,7 @@ class RowReader:
             own=None if row.get("loss_mask") is None else tuple(map(bool, row["loss_mask"])),
         )
         if self.tokenizer is not None and response.prompt_ids is None and response.prompt:
-            response = replace(response, prompt_ids=self._prompt_ids(response.prompt))
+            response = replace(response, prompt_ids=self._prompt_ids(response))
         if self.splitter is None and "step_ends" in row:
             return _with_ends(response, row["step_ends"])
         return (self.splitter or BlankLine()).split(response)
@@ -117,17 +118,19 @@ class RowReader:
             raise RolloutError(reason, field=field, place=name or None)
         return made
 
-    def _prompt_ids(self, prompt: str) -> tuple[int, ...]:
+    def _prompt_ids(self, response: Response) -> tuple[int, ...]:
+        prompt = response.prompt
         if not self.chat:
             bos = self.tokenizer.bos_token
             is_templated = bos is not None and prompt.startswith(bos)
             found = self.tokenizer(prompt, add_special_tokens=not is_templated)
             return tuple(found["input_ids"])
         turns = [{"role": "user", "content": prompt}]
-        shown = self.tokenizer.apply_chat_template(
-            turns, add_generation_prompt=True, return_dict=True
-        )
-        return tuple(shown["input_ids"])
+        options = {"add_generation_prompt": True, "return_dict": True}
+        try:
+            return tuple(apply_chat_template(self.tokenizer, turns, **options)["input_ids"])
+        except SignalError as error:
+            raise at(response, RolloutError, error.reason, field=self.question) from None
 
 
 def _apart(one: str, other: str) -> tuple[str, str]:

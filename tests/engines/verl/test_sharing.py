@@ -41,6 +41,5 @@ def test_served_parts_of_a_signal_have_the_workers_share(tmp_path):
 
 
 def test_a_teachers_settings_that_make_no_sense_are_told_by_its_name():
-    ratio = signal("opd", teacher={"url": "http://localhost:8000"}, student="a-folder")
     with pytest.raises(SettingError, match=r"^teacher: .*'model'"):
-        shared(ratio, 4)
+        signal("opd", teacher={"url": "http://localhost:8000"}, student="a-folder")

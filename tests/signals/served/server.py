@@ -43,6 +43,7 @@ class State:
     connections: int = 0
     running: int = 0
     most: int = 0
+    flooded: int = 0
     last: Any = None
     headers: dict[str, str] = field(default_factory=dict)
 
@@ -69,6 +70,7 @@ def counted() -> dict[str, Any]:
         "open": NOW.open - 1,
         "running": state.running,
         "most": state.most,
+        "flooded": state.flooded,
         "last": state.last,
         "headers": state.headers,
     }
@@ -105,6 +107,24 @@ def reply(writer: asyncio.StreamWriter, status: int, body: bytes, **headers: Any
     return ("\r\n".join(lines) + "\r\n\r\n").encode() + body
 
 
+async def drip(writer: asyncio.StreamWriter) -> None:
+    """A body that never ends, one byte at a time, until the client is gone."""
+    writer.write(b"HTTP/1.1 200 X\r\nContent-Length: 1000000\r\n\r\n")
+    while True:
+        writer.write(b" ")
+        await writer.drain()
+        await asyncio.sleep(0.01)
+
+
+async def flood(writer: asyncio.StreamWriter) -> None:
+    """A body that never ends, as fast as it is read, until the client is gone."""
+    writer.write(b"HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\n\r\n")
+    while True:
+        writer.write(b"1000\r\n" + b" " * 0x1000 + b"\r\n")
+        NOW.state.flooded += 0x1000
+        await writer.drain()
+
+
 async def answer(
     state: State,
     path: str,
@@ -129,6 +149,10 @@ async def answer(
         off = struct.pack("ii", 1, 0)
         writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, off)
         return False
+    if fault == "drip":
+        await drip(writer)
+    if fault == "flood":
+        await flood(writer)
     if fault == "hang":
         await reader.read(1)
         return False

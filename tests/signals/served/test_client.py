@@ -137,6 +137,7 @@ def test_server_that_comes_up_late(server: Misbehaving) -> None:
         (400, '{"error": {"message": "longer than\\n 4096 tokens"}}', ": longer than 4096 tokens"),
         (401, '{"error": "Unauthorized"}', ": Unauthorized"),
         (403, "", ""),
+        (403, " \n", ""),
         (404, '{"object": "error", "message": "no model `prm`"}', ": no model `prm`"),
         (422, '{"detail": [{"loc": ["body"]}]}', ": [{'loc': ['body']}]"),
         (302, "<p>elsewhere</p>", ": <p>elsewhere</p>"),
@@ -264,7 +265,9 @@ def test_missing_key(server: Misbehaving, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.delenv("MY_KEY", raising=False)
     with pytest.raises(SettingError) as caught:
         prm(server.url, api_key_env="MY_KEY").scores(truth.responses(1))
-    assert str(caught.value) == "api_key_env: no environment variable MY_KEY"
+    reason = "no environment variable of this name holds a key"
+    line = f"api_key_env: {reason} (the name is not shown: it may be the key)"
+    assert str(caught.value) == line
     assert server.count()["requests"] == 0
 
 
@@ -282,10 +285,6 @@ def test_identity_is_what_is_asked_not_how() -> None:
     [
         ({"url": "localhost:8000"}, "url: expected an http:// or https:// address, got "),
         ({"url": "http://h:99999"}, "url: expected an http:// or https:// address, got "),
-        (
-            {"url": "http://me:pw@h"},
-            "url: expected an address without credentials (api_key_env names where they are), got ",
-        ),
         ({"model": ""}, "model: expected a string that is not empty, got "),
         ({"concurrency": 0}, "concurrency: expected a whole number of at least 1, got "),
         ({"timeout": 0}, "timeout: expected a number above 0, got "),

@@ -203,6 +203,14 @@ def test_word_sampled_counts_where_the_likely_leave_it_out() -> None:
     assert probability(judge("http://h"), token) == 0.5
 
 
+def test_no_likely_tokens_are_no_probability() -> None:
+    from stepcredit.signals.served.faults import Fault
+    from stepcredit.signals.served.verdicts import probability
+
+    with pytest.raises(Fault, match="has no likely tokens"):
+        probability(judge("http://h"), {"token": "Yes", "logprob": -1.0, "top_logprobs": []})
+
+
 STEPWISE = """Problem:
 1+1?
 
@@ -317,6 +325,14 @@ def test_empty_response(server: Misbehaving) -> None:
             "system: line 1 does not parse: Expected an expression, got 'end of statement block'",
         ),
         ({"extra": [1]}, "extra: expected an object of fields, got [1]"),
+        (
+            {"extra": {"a": {1}}},
+            "extra: expected an object of fields that JSON can hold, got {'a': {1}}",
+        ),
+        (
+            {"extra": {"a": float("inf")}},
+            "extra: expected an object of fields that JSON can hold, got {'a': inf}",
+        ),
     ],
 )
 def test_bad_setting(settings: dict[str, Any], line: str) -> None:

@@ -11,6 +11,7 @@ from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
 
 from stepcredit.errors import SettingError
 from stepcredit.settings.registry import hint
+from stepcredit.signals.chat import apply_chat_template
 
 READERS = {".json": "json", ".jsonl": "json", ".parquet": "parquet", ".csv": "csv"}
 _PLACE = re.compile(r"\{(\w+)\}")
@@ -192,5 +193,5 @@ def prompt_length(prompt: str | Sequence[Any], tokenizer: Any) -> int:
     """Tokens of a prompt as the policy is given it."""
     if isinstance(prompt, str):
         return len(tokenizer(prompt)["input_ids"])
-    text = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=False)
+    text = apply_chat_template(tokenizer, prompt, add_generation_prompt=True, tokenize=False)
     return len(tokenizer(text, add_special_tokens=False)["input_ids"])

@@ -10,7 +10,6 @@ from typing import Any
 from stepcredit.engines.texts import question_of
 from stepcredit.errors import EngineError, RolloutError
 from stepcredit.rewards.base import Reward
-from stepcredit.signals.ratios import LogRatio
 from stepcredit.signals.responses import Response
 from stepcredit.signals.served.base import Served
 from stepcredit.signals.signal import Signal
@@ -243,9 +242,6 @@ def shared(signal: Signal, workers: int) -> Signal:
     if not is_dataclass(signal):
         return signal
     parts = {field.name: getattr(signal, field.name) for field in fields(signal) if field.init}
-    if isinstance(signal, LogRatio):  # a side may be a server's settings
-        settings = [name for name in signal.sides if isinstance(parts[name], Mapping)]
-        parts |= {name: signal.sources[name] for name in settings}
     changes = {name: _shared_part(part, workers) for name, part in parts.items()}
     return replace(signal, **{name: part for name, part in changes.items() if part is not None})
 

@@ -9,6 +9,7 @@ from itertools import accumulate
 from typing import Any
 
 from stepcredit.errors import SignalError
+from stepcredit.signals.chat import apply_chat_template
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +53,12 @@ def render(protocol: str, tokenizer: Any, turns: list[dict[str, str]]) -> str:
     Raises:
         SignalError: the tokenizer has no chat template, or one that refuses such turns.
     """
-    from jinja2 import TemplateError
-
     if not tokenizer.chat_template:
         raise SignalError(f"{protocol} needs a chat template, but the tokenizer has none")
     try:
-        return str(tokenizer.apply_chat_template(turns, tokenize=False))
-    except TemplateError as error:
-        raise SignalError(f"{protocol}: the chat template refuses the turns: {error}") from error
+        return str(apply_chat_template(tokenizer, turns, tokenize=False))
+    except SignalError as error:
+        raise SignalError(f"{protocol}: {error}") from None
 
 
 def lines(steps: Iterable[str]) -> list[str]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, dataclass, fields
 from typing import Any
-from urllib.parse import urlsplit
 
 from stepcredit.requires import require
 from stepcredit.settings.fields import check_fields, declare, number, text, whole
@@ -21,26 +21,67 @@ OPERATION = (
     "attempts",
     "backoff",
     "api_key_env",
+    "max_body",
 )
 """Fields that say how a server is asked, not what: they are no part of a signal's identity."""
 
 
+NOT_SHOWN = "another (not shown: it may hold a secret)"
+ADDRESS = "an http:// or https:// address"
+MAX_BODY = 64 * 2**20
+"""Bytes of one answer at most, unless `max_body` says otherwise."""
+
+
 def is_address(value: Any) -> str | None:
-    """A check for http addresses without credentials.
+    """A check for http addresses in ASCII that hold no credentials, query or fragment.
 
     Example:
         >>> is_address("http://localhost:8000"), is_address("localhost:8000")
         (None, 'an http:// or https:// address')
+        >>> is_address("http://localhost:8000?api_key=sk-secret")
+        'an address without user, query and fragment (api_key_env names where a key is)'
     """
+    import httpx
+
+    if not isinstance(value, str):
+        return ADDRESS
+    if _may_hold_secret(value):
+        return "an address without user, query and fragment (api_key_env names where a key is)"
+    if not all("!" <= letter <= "~" for letter in value):
+        return f"{ADDRESS} in ASCII, without spaces and control characters"
     try:
-        parts = urlsplit(value)
-        found = parts.scheme in ("http", "https") and bool(parts.hostname)
-        _ = parts.port
-    except (ValueError, AttributeError, TypeError):
-        return "an http:// or https:// address"
-    if found and parts.username is not None:
-        return "an address without credentials (api_key_env names where they are)"
-    return None if found else "an http:// or https:// address"
+        url = httpx.URL(value)
+        url.host.encode("idna")  # as it is looked up: no part longer than 63 characters
+    except (httpx.InvalidURL, UnicodeError):
+        return ADDRESS
+    known = url.scheme in ("http", "https") and url.host and 0 <= (url.port or 0) <= 65535
+    return None if known else ADDRESS
+
+
+def shown_address(value: Any) -> str:
+    """An address as an error may show it.
+
+    Example:
+        >>> shown_address("localhost:8000"), shown_address("http://me:secret@host")
+        ("'localhost:8000'", 'another (not shown: it may hold a secret)')
+    """
+    return NOT_SHOWN if _may_hold_secret(str(value)) else repr(value)
+
+
+def _may_hold_secret(address: str) -> bool:
+    return any(mark in address for mark in "@?#")
+
+
+def is_variable(value: Any) -> str | None:
+    """A check for names of environment variables, and None.
+
+    Example:
+        >>> is_variable("MY_KEY"), is_variable("sk-secret")
+        (None, "an environment variable's name (letters, digits and _) or null")
+    """
+    if value is None or (isinstance(value, str) and re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value)):
+        return None
+    return "an environment variable's name (letters, digits and _) or null"
 
 
 def is_name(value: Any) -> str | None:
@@ -63,10 +104,12 @@ class Served(Signal):
         attempts: how often a request is asked before the run stops.
         backoff: seconds before the first repetition at most, doubled for each further one up to
             30; a server's `Retry-After` goes before it.
-        api_key_env: name of the environment variable that holds the key, where one is needed.
+        api_key_env: name of the environment variable that holds the key, where one is needed. The
+            key is read when a stream starts, and stands in no message, `repr` or identity.
+        max_body: bytes of one answer at most; a longer one ends the run.
     """
 
-    url: str = declare(MISSING, is_address, "address of the server")
+    url: str = declare(MISSING, is_address, "address of the server", shown=shown_address)
     model: str = declare(MISSING, is_name, "the model's name on the server")
     revision: str | None = text(None, "which weights are served; part of the identity")
     concurrency: int = whole(32, "requests under way at once", at_least=1)
@@ -74,7 +117,14 @@ class Served(Signal):
     deadline: float = number(600.0, "seconds for one response", above=0)
     attempts: int = whole(6, "how often a request is asked", at_least=1)
     backoff: float = number(0.5, "seconds before the first repetition at most", at_least=0)
-    api_key_env: str | None = text(None, "environment variable that holds the API key")
+    api_key_env: str | None = declare(
+        None,
+        is_variable,
+        "environment variable that holds the API key",
+        repr=False,
+        shown=lambda _: NOT_SHOWN,
+    )
+    max_body: int = whole(MAX_BODY, "bytes of one answer at most", at_least=1)
 
     def __post_init__(self) -> None:
         require("signals", "httpx", "anyio", "tenacity")

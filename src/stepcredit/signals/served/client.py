@@ -2,31 +2,33 @@
 
 A fault (refused, late, 5xx, 408, 425, 429, torn or malformed answer) is asked again, with
 exponential backoff and jitter, or after the server's `Retry-After`. Any other status than 200 is
-final at once.
+final at once, a redirect included, and so is an answer that is too long.
 """
 
 from __future__ import annotations
 
 import json
-import os
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, NoReturn, Self, TypeVar
 
 import anyio
 import httpx
 import tenacity
 
-from stepcredit.errors import SettingError
-from stepcredit.signals.served.faults import Fault, Refused
+from stepcredit.errors import SignalError
+from stepcredit.signals.served.base import MAX_BODY
+from stepcredit.signals.served.bodies import body_of, decoded
+from stepcredit.signals.served.faults import Ended, Fault, Refused
+from stepcredit.signals.served.secrets import Redactor, api_key
 
 Answer = TypeVar("Answer")
-LONGEST_MESSAGE = 300
-"""Characters of a server's own words that an error repeats."""
 LONGEST_WAIT = 30.0
 """Seconds between two repetitions, where the server names none."""
 ASKED_AGAIN = {408, 425, 429}
@@ -45,6 +47,7 @@ class Server:
         attempts: how often one request is asked.
         backoff: seconds before the first repetition, at most; doubled for each further one.
         api_key_env: name of the environment variable that holds the key.
+        max_body: bytes of one answer at most.
     """
 
     url: str
@@ -53,40 +56,31 @@ class Server:
     deadline: float = 600.0
     attempts: int = 6
     backoff: float = 0.5
-    api_key_env: str | None = None
-
-    @property
-    def api_key(self) -> str | None:
-        """The key, read when it is needed and kept nowhere.
-
-        Raises:
-            SettingError: the environment variable is not set.
-        """
-        if self.api_key_env is None:
-            return None
-        key = os.environ.get(self.api_key_env)
-        if not key:
-            raise SettingError(f"no environment variable {self.api_key_env}", field="api_key_env")
-        return key
+    api_key_env: str | None = field(default=None, repr=False)
+    max_body: int = MAX_BODY
 
 
 class Client:
     """Connections to a server, bounded in number and reused.
 
     Each is an `httpx` client of its own: one client's pool looks at all its connections for every
-    request, which at 32 of them takes as long as all the rest.
+    request, which at 32 of them takes as long as all the rest. Redirects are not followed and no
+    cookie is kept. Proxies are those of the environment, but a key goes through one inside TLS
+    alone: to an http:// address it is sent directly.
 
     Args:
         server: where it is and how patiently it is asked.
 
     Raises:
-        SettingError: the API key's environment variable is not set.
+        SettingError: the API key's environment variable is not set, or holds no key.
+        SignalError: the certificates that the environment names can't be read.
     """
 
     def __init__(self, server: Server) -> None:
         self.server = server
-        self._key = server.api_key
-        self._certificates = httpx.create_ssl_context()
+        self._key = api_key(server.api_key_env)
+        self.redact = Redactor(self._key)
+        self._certificates = _certificates()
         self._slots = anyio.CapacityLimiter(server.concurrency)
         self._idle: list[httpx.AsyncClient] = []
         self._open = AsyncExitStack()
@@ -108,13 +102,23 @@ class Client:
                 self._idle.append(connection)
 
     async def _connect(self) -> httpx.AsyncClient:
-        headers = {"Content-Type": "application/json"}
+        headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
         if self._key:
             headers["Authorization"] = f"Bearer {self._key}"
-        one = httpx.Limits(max_connections=1)
-        new = httpx.AsyncClient(
-            headers=headers, limits=one, timeout=None, verify=self._certificates
-        )
+        try:
+            new = httpx.AsyncClient(
+                headers=headers,
+                limits=httpx.Limits(max_connections=1),
+                timeout=None,
+                verify=self._certificates,
+                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
+                trust_env=not self._key or self.server.url.lower().startswith("https:"),
+            )
+        except (ValueError, ImportError, httpx.InvalidURL):
+            reason = (
+                "the proxy that HTTP_PROXY, HTTPS_PROXY, ALL_PROXY or NO_PROXY names can't be used"
+            )
+            raise Refused(reason) from None
         return await self._open.enter_async_context(new)
 
     async def post(self, url: str, body: dict[str, Any]) -> Any:
@@ -122,32 +126,46 @@ class Client:
 
         Raises:
             Fault: no answer in time, a torn one, or a status that may pass.
-            Refused: any other status than 200, with the server's own message.
+            Refused: any other status than 200, with the server's own message; or an answer that is
+                too long.
         """
         content = json.dumps(body, separators=(",", ":")).encode()
         async with self._connection() as connection:
-            try:
-                with anyio.fail_after(self.server.timeout):
-                    answer = await connection.post(url, content=content)
-            except TimeoutError:
-                raise Fault(f"no answer within {self.server.timeout:g} s") from None
-            except httpx.RequestError as error:
-                raise Fault(_said(error)) from error
+            answer, found = await self._exchange(connection, url, content)
         if answer.status_code != httpx.codes.OK:
-            self._refuse(answer)
-        try:
-            return answer.json()
-        except ValueError:
-            raise Fault("the answer is not JSON") from None
+            _refuse(answer, message_of(found))
+        return decoded(found)
 
-    def _refuse(self, answer: httpx.Response) -> NoReturn:
-        message = message_of(answer)
-        if self._key:
-            message = message.replace(self._key, "***")
-        reason = f"HTTP {answer.status_code}" + (f": {message}" if message else "")
-        if answer.status_code >= 500 or answer.status_code in ASKED_AGAIN:
-            raise Fault(reason, wait=retry_after(answer.headers.get("Retry-After")))
-        raise Refused(reason)
+    async def _exchange(
+        self, connection: httpx.AsyncClient, url: str, content: bytes
+    ) -> tuple[httpx.Response, bytes]:
+        """An answer and its body, both within the seconds for one request."""
+        try:
+            with anyio.fail_after(self.server.timeout):
+                async with connection.stream("POST", url, content=content) as answer:
+                    return answer, await body_of(answer, self.server.max_body)
+        except TimeoutError:
+            raise Fault(f"no answer within {self.server.timeout:g} s") from None
+        except Ended:
+            raise
+        except Exception as error:  # besides httpx's own: of a proxy's host and port, for one
+            raise Fault("{}", _said(error)) from None
+
+
+def _certificates() -> ssl.SSLContext:
+    try:
+        return httpx.create_ssl_context()
+    except OSError as error:
+        names = "the certificates that SSL_CERT_FILE or SSL_CERT_DIR names"
+        raise SignalError(f"{names}: {error.strerror or error}") from None
+
+
+def _refuse(answer: httpx.Response, message: str) -> NoReturn:
+    reason = f"HTTP {answer.status_code}"
+    words = (f"{reason}: {{}}", message) if message.strip() else (reason,)
+    if answer.status_code >= 500 or answer.status_code in ASKED_AGAIN:
+        raise Fault(*words, wait=retry_after(answer.headers.get("Retry-After")))
+    raise Refused(*words)
 
 
 class Asking:
@@ -193,16 +211,21 @@ class Asking:
         except Fault as fault:
             tries = attempts.statistics["attempt_number"]
             late = f" within {server.deadline:g} s" if tries < server.attempts else ""
-            raise Refused(f"{url}: {fault} (attempt {tries}{late}, the last)") from fault
+            ended = f"{self.text(fault)} (attempt {tries}{late}, the last)"
         except Refused as refused:
-            raise Refused(f"{url}: {refused}") from refused.__cause__
+            ended = self.text(refused)
+        raise Refused(f"{url}: {ended}")  # alone: what it was made of may hold the key
 
     async def _once(self, url: str, body: dict[str, Any], read: Callable[[Any], Answer]) -> Answer:
         try:
             return read(await self.client.post(url, body))
         except Fault as fault:
-            self.last_fault = str(fault)
+            self.last_fault = self.text(fault)
             raise
+
+    def text(self, ended: Ended) -> str:
+        """What ended a question, in one line without the API key."""
+        return ended.text(self.client.redact)
 
     def _is_over(self, state: tenacity.RetryCallState) -> bool:
         late = time.monotonic() + state.upcoming_sleep >= self._ends
@@ -232,38 +255,39 @@ def retry_after(header: str | None) -> float:
         return float(header)
     try:
         then = parsedate_to_datetime(header)
-    except ValueError:
+        then = then.replace(tzinfo=then.tzinfo or UTC)
+        return max(0.0, (then - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError, IndexError, OverflowError):  # of dates that are none
         return 0.0
-    now = datetime.now(UTC)
-    return max(0.0, (then.replace(tzinfo=then.tzinfo or UTC) - now).total_seconds())
 
 
-def message_of(answer: httpx.Response) -> str:
-    """A server's own words about a failure, on one line.
+def message_of(body: bytes) -> str:
+    """A server's own words about a failure, whole.
 
     Example:
-        >>> message_of(httpx.Response(404, json={"error": {"message": "no model `x`"}}))
+        >>> message_of(b'{"error": {"message": "no model `x`"}}')
         'no model `x`'
     """
     try:
-        found = answer.json()
-    except ValueError:
-        found = answer.text
+        found = decoded(body)
+    except Fault:
+        return body.decode("utf-8", "replace")
     for key in ("error", "detail", "message"):
         if isinstance(found, dict) and key in found:
             found = found[key]
-    line = " ".join(str(found).split())
-    return line if len(line) <= LONGEST_MESSAGE else line[: LONGEST_MESSAGE - 1] + "…"
+    return str(found)
 
 
-def _said(error: httpx.RequestError) -> str:
+def _said(error: Exception) -> str:
     """What broke a connection, in a few words."""
     for cause in _causes(error):
         if isinstance(cause, ConnectionRefusedError):
             return "connection refused"
         if isinstance(cause, ConnectionResetError):
             return "connection reset"
-    return " ".join(str(error).split()) or type(error).__name__
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return str(error) or type(error).__name__
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

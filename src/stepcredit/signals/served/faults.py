@@ -2,19 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 
-class Fault(Exception):
+
+class Ended(Exception):
+    """A question that got no usable answer.
+
+    What the server itself said is kept apart from our words, and stands in no `str` of the
+    exception: only `text`, which is given the function that hides the API key, puts it in.
+
+    Args:
+        reason: what was wrong, a few words; `{}` stands for each text in `said`.
+        said: texts that a server or a library wrote, of any length.
+
+    Example:
+        >>> Ended("HTTP 401: {}", "wrong key sk-1").text(lambda said: said.replace("sk-1", "***"))
+        'HTTP 401: wrong key ***'
+    """
+
+    def __init__(self, reason: str, *said: str) -> None:
+        super().__init__(reason)
+        self.reason, self.said = reason, said
+
+    def text(self, shown: Callable[[str], str]) -> str:
+        """The whole reason, each of the server's texts as `shown` makes it."""
+        return self.reason.format(*map(shown, self.said)) if self.said else self.reason
+
+
+class Fault(Ended):
     """An answer that failed or makes no sense; asking again may help.
 
     Args:
-        reason: what was wrong, a few words.
+        reason, said: as in `Ended`.
         wait: seconds the server wants to be left alone.
     """
 
-    def __init__(self, reason: str, wait: float = 0.0) -> None:
-        super().__init__(reason)
+    def __init__(self, reason: str, *said: str, wait: float = 0.0) -> None:
+        super().__init__(reason, *said)
         self.wait = wait
 
 
-class Refused(Exception):
+class Refused(Ended):
     """The end of a question: the server's final word, or the last of its faults."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from stepcredit.signals.registry import register_signal
 from stepcredit.signals.responses import Response
 from stepcredit.signals.served import verdicts
 from stepcredit.signals.served.base import Served, is_name
-from stepcredit.signals.served.prompts import check_template, messages, templates
+from stepcredit.signals.served.prompts import check_templates, messages, templates
 from stepcredit.signals.signal import Scored, refuse_empty
 
 PATH = "/v1/chat/completions"
@@ -22,6 +23,20 @@ ENOUGH = 20
 """Steps after which a judge that decides hardly any is told of."""
 SILENT = "%s: %d of %d steps scored 0.5: the model hardly ever says %s or %s; does it think first?"
 logger = logging.getLogger(__name__)
+
+
+def is_json_object(value: Any) -> str | None:
+    """A check for mappings that JSON can hold.
+
+    Example:
+        >>> is_json_object({"seed": 1}), is_json_object({"seed": float("nan")})
+        (None, 'an object of fields that JSON can hold')
+    """
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        return is_mapping(value) or "an object of fields that JSON can hold"
+    return is_mapping(value)
 
 
 @register_signal("judge")
@@ -43,7 +58,8 @@ class Judge(Served):
         rubric: what makes a step right, in your words; part of the question.
         system: template of the system message, None for ours, "" for none.
         template: template of the question (Jinja); it may use `prompt`, `steps`, `earlier`,
-            `step`, `number`, `rubric`, `yes` and `no`.
+            `step`, `number`, `rubric`, `yes` and `no`. It is filled in Jinja's sandbox: 10,000,000
+            characters and 100,000 turns of its loops at most.
         yes, no: the two words.
         read: "logprobs" for P, or "text" for 1 or 0 by the word that was written.
         reasons: the model reasons before its verdict: the last Yes or No it writes is read.
@@ -56,7 +72,8 @@ class Judge(Served):
         empty: "refuse" an empty response, or "score" it.
 
     Raises:
-        SettingError: a field out of range, or a template that does not parse.
+        SettingError: a field out of range, or a template that does not parse or fails.
+        SignalError: when a template fails on a response, by name.
 
     Example:
         >>> direct = {"chat_template_kwargs": {"enable_thinking": False}}
@@ -80,7 +97,7 @@ class Judge(Served):
     temperature: float = number(0.0, "of the samples", at_least=0)
     max_tokens: int | None = whole(None, "tokens it may write", at_least=1, optional=True)
     top_logprobs: int = whole(20, "tokens whose log-probs are asked for", at_least=1)
-    extra: Mapping[str, Any] = declare({}, is_mapping, "further fields of the request")
+    extra: Mapping[str, Any] = declare({}, is_json_object, "further fields of the request")
     empty: str = choice("refuse", ("refuse", "score"), "what is done with an empty response")
 
     def __post_init__(self) -> None:
@@ -90,8 +107,7 @@ class Judge(Served):
         if self.votes > 1 and self.temperature == 0:
             reason = f"expected a number above 0 for {self.votes} votes, which are else all one"
             raise SettingError(reason, field="temperature")
-        for field in ("system", "template"):
-            check_template(getattr(self, field), field)
+        check_templates(self)
 
     @property
     def identity(self) -> dict[str, Any]:

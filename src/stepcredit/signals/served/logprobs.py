@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from stepcredit.errors import SettingError, SignalError
+from stepcredit.errors import SettingError
 from stepcredit.settings.fields import choice, flag, number
 from stepcredit.signals.facts import policy_ids
 from stepcredit.signals.registry import register_signal
-from stepcredit.signals.responses import Response, at
+from stepcredit.signals.responses import Response
 from stepcredit.signals.served import prompt_logprobs
 from stepcredit.signals.served.base import Served
+from stepcredit.signals.served.faults import Refused
 from stepcredit.signals.served.prompt_logprobs import Told
 
 LEAST = -9999.0
@@ -71,19 +72,16 @@ class ServedLogProbs(Served):
 
     def _check(self, response: Response, tokens: tuple[int, ...], told: list[Told]) -> None:
         if self.check_vocabulary and all(text is None for _, text in told):
-            reason = f"{self.url} tells no token's text, which check_vocabulary needs"
-            raise at(response, SignalError, reason)
+            raise Refused("{} tells no token's text, which check_vocabulary needs", self.url)
         for index, (logprob, text) in enumerate(told):
+            token = f"token {index} ({tokens[index]})"
             if logprob <= LEAST:
-                reason = f"the model {self.model} gives token {index} ({tokens[index]}) no chance"
-                raise at(response, SignalError, reason)
+                raise Refused(f"the model {{}} gives {token} no chance", self.model)
             if self.check_vocabulary and text and not fits(response, index, text):
                 start, end = response.spans[index]
-                reason = (
-                    f"token {index} ({tokens[index]}) is {response.text[start:end]!r} to the "
-                    f"policy and {text!r} to {self.model}: another vocabulary"
-                )
-                raise at(response, SignalError, reason)
+                texts = repr(response.text[start:end]), repr(text), self.model
+                reason = f"{token} is {{}} to the policy and {{}} to {{}}: another vocabulary"
+                raise Refused(reason, *texts)
 
 
 def fits(response: Response, index: int, text: str) -> bool:

@@ -148,8 +148,8 @@ def probabilities(
 
 def _pair(row: Any, step: int) -> tuple[float, float]:
     if not isinstance(row, list) or len(row) != 2:
-        raise Fault(f"the row of step {step} is {row!r}, expected two probabilities")
+        raise Fault(f"the row of step {step} is {{}}, expected two probabilities", repr(row))
     wrong, right = (finite(value, f"the score of step {step}") for value in row)
     if min(wrong, right) < 0 or abs(wrong + right - 1) > ROUNDING:
-        raise Fault(f"the row of step {step} is {row}, expected two probabilities")
+        raise Fault(f"the row of step {step} is {{}}, expected two probabilities", repr(row))
     return wrong, right

@@ -73,8 +73,8 @@ def sglang(prompt: Sequence[int], tokens: Sequence[int]) -> Question:
 
 def _sglang_token(entry: Any, index: int, id: int) -> Told:
     found = member(entry, 1)
-    if found != id:
-        raise Fault(f"the answer tells of {found!r} where token {index} is {id}")
+    if type(found) is not int or found != id:
+        raise Fault(f"the answer tells of {{}} where token {index} is {id}", repr(found))
     text = entry[2] if len(entry) > 2 else None
     return log_probability(entry[0], f"the log-prob of token {index}"), _text(text)
 
@@ -82,4 +82,4 @@ def _sglang_token(entry: Any, index: int, id: int) -> Told:
 def _text(told: Any) -> str | None:
     if told is None or isinstance(told, str):
         return told
-    raise Fault(f"a token's text is {told!r}, expected a string")
+    raise Fault("a token's text is {}, expected a string", repr(told))

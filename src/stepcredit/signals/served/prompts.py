@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from stepcredit.errors import SettingError
+from stepcredit.errors import SettingError, SignalError
 from stepcredit.requires import require
-from stepcredit.signals.responses import Response
+from stepcredit.signals.responses import Response, at
 
 if TYPE_CHECKING:
     from stepcredit.signals.served.judge import Judge
 
 VARIABLES = ("prompt", "steps", "earlier", "step", "number", "rubric", "yes", "no")
+EXAMPLE = ["1 + 1 = 2.\n\n", "2 + 1 = 3.\n\n", "So 3."]
+"""Steps of the response on which a template is tried before anything is asked."""
 RUBRIC = """{% if rubric %}
 
 
@@ -57,36 +58,51 @@ Write {{ steps | length }} lines, one a step.""",
 }
 
 
-@cache
-def _environment() -> Any:
+def check_templates(judge: Judge) -> None:
+    """Refuse a template that does not parse, uses a variable there is not, or fails on an example.
+
+    What fails for want of an element or by a wrong value, such as `prompt.split("#")[1]`, may do
+    for real responses: it is refused where it fails on one of those.
+
+    Raises:
+        SettingError: it names the setting.
+    """
     require("signals", "jinja2")
-    from jinja2 import StrictUndefined
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
+    from stepcredit.signals.served.templates import TemplateFailed, fill
 
-    return ImmutableSandboxedEnvironment(undefined=StrictUndefined, trim_blocks=True)
+    for field, source in zip(("system", "template"), templates(judge), strict=True):
+        check_variables(source, field)
+        for number in range(1, len(EXAMPLE) + 1):
+            try:
+                fill(source, _values(judge, "1 + 1 + 1 = ?", EXAMPLE, number))
+            except TemplateFailed as failed:
+                if not failed.with_others:
+                    reason = f"fails on an example: {failed}"
+                    raise SettingError(reason, field=field) from None
 
 
-def check_template(source: str | None, field: str) -> None:
+def check_variables(source: str, field: str) -> None:
     """Refuse a template that does not parse or uses a variable there is not.
 
     Raises:
         SettingError: it names the setting.
 
     Example:
-        >>> check_template("{{ answer }}", "template")
+        >>> check_variables("{{ answer }}", "template")
         Traceback (most recent call last):
         ...
         stepcredit.errors.SettingError: template: unknown variable answer: expected prompt, steps, \
 earlier, step, number, rubric, yes, no
     """
-    environment = _environment()
-    from jinja2 import TemplateSyntaxError, meta
+    from jinja2 import meta
+
+    from stepcredit.signals.served.templates import TemplateFailed, compiled, environment
 
     try:
-        used = meta.find_undeclared_variables(environment.parse(source or ""))
-    except TemplateSyntaxError as error:
-        reason = f"line {error.lineno} does not parse: {error.message}"
-        raise SettingError(reason, field=field) from error
+        compiled(source)
+    except TemplateFailed as failed:
+        raise SettingError(str(failed), field=field) from None
+    used = meta.find_undeclared_variables(environment().parse(source))
     for name in sorted(used - set(VARIABLES)):
         reason = f"unknown variable {name}: expected {', '.join(VARIABLES)}"
         raise SettingError(reason, field=field)
@@ -109,31 +125,40 @@ def messages(judge: Judge, response: Response, number: int) -> list[dict[str, st
         judge: whose templates and words are used.
         response: split into steps.
         number: of the step, from 1.
+
+    Raises:
+        SignalError: a template fails on this response; it names the response and the setting.
     """
     system_template, template = templates(judge)
-    system = _filled(system_template, judge, response, number)
+    system = _filled(system_template, "system", judge, response, number)
     chat = [{"role": "system", "content": system}] if system else []
     for step in range(1 if judge.per == "turns" else number, number):
-        chat.append({"role": "user", "content": _filled(template, judge, response, step)})
+        earlier = _filled(template, "template", judge, response, step)
+        chat.append({"role": "user", "content": earlier})
         chat.append({"role": "assistant", "content": judge.yes})
-    return [*chat, {"role": "user", "content": _filled(template, judge, response, number)}]
+    question = _filled(template, "template", judge, response, number)
+    return [*chat, {"role": "user", "content": question}]
 
 
-def _filled(source: str, judge: Judge, response: Response, number: int) -> str:
-    steps = response.step_texts
-    filled: str = _template(source).render(
-        prompt=response.prompt,
-        steps=steps,
-        earlier=steps[: number - 1],
-        step=steps[number - 1],
-        number=number,
-        rubric=judge.rubric,
-        yes=judge.yes,
-        no=judge.no,
-    )
-    return filled
+def _filled(source: str, field: str, judge: Judge, response: Response, number: int) -> str:
+    from stepcredit.signals.served.templates import TemplateFailed, fill
+
+    try:
+        return fill(source, _values(judge, response.prompt, response.step_texts, number))
+    except TemplateFailed as failed:
+        reason = f"fails on step {number}: {failed}"
+    raise at(response, SignalError, reason, field=field)
 
 
-@cache
-def _template(source: str) -> Any:
-    return _environment().from_string(source)
+def _values(judge: Judge, prompt: str, steps: list[str], number: int) -> dict[str, Any]:
+    """What a template may use, by name; see `VARIABLES`."""
+    return {
+        "prompt": prompt,
+        "steps": steps,
+        "earlier": steps[: number - 1],
+        "step": steps[number - 1],
+        "number": number,
+        "rubric": judge.rubric,
+        "yes": judge.yes,
+        "no": judge.no,
+    }

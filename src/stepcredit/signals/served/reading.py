@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import isfinite
+from sys import float_info
 from typing import Any
 
 from stepcredit.signals.served.faults import Fault
@@ -62,8 +62,8 @@ def finite(value: Any, what: str) -> float:
         1.0
     """
     real = isinstance(value, int | float) and not isinstance(value, bool)
-    if not real or not isfinite(value):
-        raise Fault(f"{what} is {value!r}, expected a finite number")
+    if not real or not abs(value) <= float_info.max:
+        raise Fault(f"{what} is {{}}, expected a finite number", repr(value))
     return float(value)
 
 

@@ -68,11 +68,11 @@ async def _score(client: Client, response: Response, score: Score) -> list[float
         with anyio.fail_after(client.server.deadline):
             return await score(asking, response)
     except Refused as refused:
-        raise at(response, SignalError, str(refused)) from refused.__cause__
+        reason = asking.text(refused)
     except TimeoutError:
         last = f", last: {asking.last_fault}" if asking.last_fault else ""
-        late = f"{client.server.url}: not scored within {client.server.deadline:g} s{last}"
-        raise at(response, SignalError, late) from None
+        reason = f"{client.server.url}: not scored within {client.server.deadline:g} s{last}"
+    raise at(response, SignalError, reason)  # alone: what it was made of may hold the key
 
 
 async def together(calls: Sequence[Callable[[], Awaitable[Result]]]) -> list[Result]:

@@ -60,6 +60,8 @@ def probability(judge: Judge, token: Any) -> float:
         Fault: a malformed entry.
     """
     entries = items(token, "top_logprobs")
+    if not entries:
+        raise Fault("the answer has no likely tokens: top_logprobs is empty")
     told = [(_text(entry), member(entry, "logprob")) for entry in entries]
     sampled = _text(token)
     if all(text != sampled for text, _ in told):
@@ -97,18 +99,19 @@ def _line_votes(judge: Judge, count: int, choice: Any) -> list[float]:
     found = [tokens[bisect_right(starts, line.start(2)) - 1] for line in lines]
     for number, token in enumerate(found, start=1):
         if not _is_verdict(judge, token):
-            raise Fault(f"the verdict on step {number} is within the token {token['token']!r}")
+            within = repr(token["token"])
+            raise Fault(f"the verdict on step {number} is within the token {{}}", within)
     return [probability(judge, token) for token in found]
 
 
 def _lines(judge: Judge, count: int, written: str) -> list[re.Match[str]]:
     """The lines `number: verdict`, one a step; after reasoning, the last ones."""
-    pattern = rf"^\W*(?:step\s+)?(\d+)\s*[:.)-]\s*{_verdict(judge)}"
+    pattern = rf"^[^\w\n]*(?:step\s+)?(\d{{1,9}})\s*[:.)-]\s*{_verdict(judge)}"
     lines = list(re.finditer(pattern, written, re.IGNORECASE | re.MULTILINE))
     lines = lines[-count:] if judge.reasons else lines
     numbers = [int(line[1]) for line in lines]
     if numbers != list(range(1, count + 1)):
-        raise Fault(f"the answer has verdicts on steps {numbers}, expected 1 to {count}")
+        raise Fault(f"the answer has verdicts on steps {{}}, expected 1 to {count}", str(numbers))
     return lines
 
 
@@ -127,7 +130,7 @@ def _said(judge: Judge, verdict: str) -> float:
 def _written(choice: Any) -> str:
     content = member(choice, "message", "content")
     if not isinstance(content, str):
-        raise Fault(f"the message's content is {content!r}, expected a string")
+        raise Fault("the message's content is {}, expected a string", repr(content))
     return content
 
 
@@ -141,7 +144,7 @@ def _tokens(choice: Any) -> list[Any]:
 def _text(token: Any) -> str:
     text = member(token, "token")
     if not isinstance(text, str):
-        raise Fault(f"a token's text is {text!r}, expected a string")
+        raise Fault("a token's text is {}, expected a string", repr(text))
     return text
 
 
