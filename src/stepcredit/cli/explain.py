@@ -97,11 +97,14 @@ def _explained(bound: FileEstimator, rows: list[Row], path: str) -> Explanation:
 def _print(explanation: Explanation, rollout: int | None) -> None:
     from rich.console import Console
 
+    from stepcredit.credit.explain import width_of
+
     if rollout is not None:
         explanation = _only(explanation, rollout)
-    console = Console(width=None if Console().is_terminal else 200)
+    table = explanation.table()
+    console = Console(width=None if Console().is_terminal else width_of(table))
     with console.capture() as capture:
-        console.print(explanation.table())
+        console.print(table)
     typer.echo("\n".join(line.rstrip() for line in capture.get().splitlines()))
     for line in explanation.footer():
         typer.echo(printable(line))

@@ -88,12 +88,23 @@ class Explanation:
         return cut + steps + [f"warning: {warning}" for warning in self.warnings]
 
     def __str__(self) -> str:
-        console = Console(width=200, color_system=None)
+        table = self.table()
+        console = Console(width=width_of(table), color_system=None)
         with console.capture() as capture:
-            console.print(self.table())
+            console.print(table)
             for line in self.footer():
                 console.print(line, highlight=False, markup=False)
         return "\n".join(line.rstrip() for line in capture.get().splitlines())
+
+
+def width_of(table: Table) -> int:
+    """The characters per line that show a table's columns whole, at least 200.
+
+    Example:
+        >>> width_of(Table("a" * 300, box=None, pad_edge=False))
+        300
+    """
+    return max(200, Console(width=1_000_000).measure(table).maximum)
 
 
 def literal(text: str) -> Text:
