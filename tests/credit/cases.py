@@ -115,5 +115,10 @@ CASES: dict[str, Case] = {
     "g-opd": Case("g-opd", signals=("none",)),
     "adca": Case("adca"),
     "prime": Case("prime", signals=("none",), batch_wide=True),
+    "prime-weighted": Case("prime", {"process_weight": 5.0}, signals=("none",), batch_wide=True),
+    "prime-batch": Case("prime", {"norm": "batch"}, signals=("none",), batch_wide=True),
+    "prime-batch-raw": Case(
+        "prime", {"norm": "batch", "whiten_batch": False}, signals=("none",), batch_wide=True
+    ),
     "prime-raw": Case("prime", {"whiten_batch": False}, signals=("none",)),
 }

@@ -42,7 +42,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "opd": {"coefficient": 1.0},
     "g-opd": {"coefficient": 1.0, "lam": 1.25},
     "adca": {"alpha": 0.1},
-    "prime": {"beta": 0.05, "process_weight": 5.0, "whiten_batch": True},
+    "prime": {"beta": 0.05, "process_weight": 1.0, "whiten_batch": True, "norm": "none"},
 }
 
 
@@ -64,6 +64,8 @@ def _raw(method: str, p: dict[str, Any], rows: list[Row]) -> list[list[float]]:
         return [others.opd_row(r, p["coefficient"]) for r in rows]
     if method == "g-opd":
         return [others.g_opd_row(r, p["coefficient"], p["lam"]) for r in rows]
+    if method == "prime" and p["norm"] == "batch":
+        p = {**p, "beta": others.prime_batch_beta(rows)}
     out = by_group(rows, lambda g: _group(method, p, g))
     if method == "gdpo":
         return others.gdpo_batch(out, p["batch_norm"])

@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from stepcredit.credit.estimator import BatchNorm, Credit, Estimator, group_of
+from stepcredit.credit.batch_norm import BatchNorm
+from stepcredit.credit.estimator import Credit, Estimator, group_of
 from stepcredit.credit.groups import Group, Values
 from stepcredit.credit.registry import register
 from stepcredit.credit.returns import min_form, residual, return_to_go
