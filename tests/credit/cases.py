@@ -97,6 +97,14 @@ CASES: dict[str, Case] = {
     "pure-rollout": _pure(baseline="rollout"),
     "pure-rollout-strict": _pure(baseline="rollout", temperature=0, outcome_weight=0.0),
     "pure-per-slot": _pure(baseline="per_slot", max_length=16),
+    "pure-future-min": _pure(form="future_min", baseline="rollout"),
+    "pure-future-min-per-slot": _pure(
+        form="future_min", baseline="per_slot", max_length=16, process_weight=0.5
+    ),
+    "pure-sum": _pure(form="sum"),
+    "pure-sum-per-step": _pure(form="sum", baseline="per_step"),
+    "pure-sum-rollout": _pure(form="sum", baseline="rollout"),
+    "pure-sum-whitened": _pure(form="sum", whiten_batch=True, baseline="per_slot", max_length=16),
     "pure-clip": _pure(clip=0.3),
     "pure-whitened": _pure(whiten_batch=True),
     "grpo": Case("grpo", options=KNOWN),

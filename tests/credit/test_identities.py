@@ -136,6 +136,64 @@ def test_pure_with_one_step_and_no_outcome_is_rloo_on_that_step(
     assert_same(run(ours, blank), run(sc.RLOO(), as_outcome))
 
 
+def first_tokens(estimator: sc.Estimator, rows: Rows) -> torch.Tensor:
+    return torch.stack([row[0] for row in estimator(build(rows)).ragged()]).double()
+
+
+@few
+@given(rows=batches(signals=("steps",), kinds=("tenths", "real", "negative")))
+def test_future_min_at_the_first_step_is_the_strict_minimum(rows: Rows) -> None:
+    """Condition: baseline rollout."""
+    ours = sc.PURE(form="future_min", baseline="rollout")
+    strict = sc.PURE(temperature=0, baseline="rollout")
+    assert_same(first_tokens(ours, rows), first_tokens(strict, rows))
+
+
+@few
+@given(rows=batches(signals=("steps",)))
+def test_the_sum_form_at_the_first_step_is_rloo_of_the_sums(rows: Rows) -> None:
+    """Condition: baseline rollout, no outcome."""
+    blank = [row | {"outcome": None} for row in rows]
+    as_outcome = [row | {"outcome": sum(row["step_scores"])} for row in rows]
+    ours = sc.PURE(form="sum", baseline="rollout")
+    assert_same(first_tokens(ours, blank), first_tokens(sc.RLOO(), as_outcome))
+
+
+@few
+@given(rows=batches(signals=("steps",)).map(one_step), form=st.sampled_from(("future_min", "sum")))
+def test_every_form_of_pure_with_one_step_is_the_same(rows: Rows, form: str) -> None:
+    ours = sc.PURE(form=form, baseline="rollout")
+    assert_same(run(ours, rows), run(sc.PURE(baseline="rollout"), rows))
+
+
+@few
+@given(
+    rows=batches(signals=("steps",)),
+    temperature=st.sampled_from((0, 0.1, 1.0)),
+    operator=st.sampled_from(FOUR),
+)
+def test_pass_min_without_known_outcomes_has_no_outcome_in_the_minimum(
+    rows: Rows, temperature: float, operator: str
+) -> None:
+    blank = [row | {"outcome": None} for row in rows]
+    of_steps = sc.PASSMin(temperature=temperature, operator=operator, outcome_in_min=0)
+    ours = sc.PASSMin(temperature=temperature, operator=operator, outcome_in_min=3.0)
+    assert_same(run(ours, blank), run(of_steps, blank))
+
+
+@few
+@given(rows=batches(signals=("none",)), weight=st.sampled_from((0.5, 1.0)))
+def test_prime_normalized_over_the_batch_is_prime_at_that_beta(rows: Rows, weight: float) -> None:
+    """beta = 1 / the largest |sum to the end| of the batch's log-ratios."""
+    largest = 0.0
+    for row in rows:
+        ratios = [a - b for a, b in zip(row["prm_logprobs"], row["ref_logprobs"], strict=True)]
+        largest = max(largest, *(abs(sum(ratios[t:])) for t in range(len(ratios))))
+    ours = sc.PRIME(norm="batch", process_weight=weight, whiten_batch=False)
+    fixed = sc.PRIME(beta=1 / (largest or 1.0), process_weight=weight, whiten_batch=False)
+    assert_same(run(ours, rows), run(fixed, rows))
+
+
 @few
 @given(rows=batches(signals=("none",)), coefficient=st.sampled_from((0.5, 1.0, 3.0)))
 def test_g_opd_at_lambda_one_is_opd_for_any_base(rows: Rows, coefficient: float) -> None:
@@ -166,7 +224,9 @@ INVARIANT: dict[str, sc.Estimator] = {
     "pass-min": sc.PASSMin(),
     "pure": sc.PURE(),
     "grpo-process": sc.ProcessGRPO(),
+    "pure-future-min": sc.PURE(form="future_min", baseline="rollout"),
     "prime": sc.PRIME(),
+    "prime-batch": sc.PRIME(norm="batch"),
     "gdpo": sc.GDPO(),
 }
 

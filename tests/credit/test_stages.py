@@ -82,6 +82,10 @@ def _min_form(table: Table, temperature: float) -> torch.Tensor:
     return returns.min_form(table.values, table.mask, table.group, temperature)
 
 
+def _future_min(table: Table) -> torch.Tensor:
+    return returns.future_min(table.values, table.mask)
+
+
 def _scalars(table: Table, gate: bool) -> torch.Tensor:
     """Outcome and format are the first column, standardized and fused; gated where positive."""
     known = torch.ones(len(table.index), dtype=torch.bool)
@@ -113,6 +117,7 @@ STAGES: dict[str, Callable[[Table], torch.Tensor]] = {
     "fuse-process": _process,
     "min-form": partial(_min_form, temperature=0.1),
     "min-form-strict": partial(_min_form, temperature=0.0),
+    "future-min": _future_min,
 }
 every_stage = pytest.mark.parametrize("stage", STAGES.values(), ids=STAGES.keys())
 ANY = tables("tenths", "thirds", "real", "negative", "equal")

@@ -35,6 +35,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "outcome_weight": 1.0,
         "process_weight": 1.0,
         "whiten_batch": False,
+        "form": "softmin",
     },
     "grpo": {"ddof": 1, "eps": 1e-6},
     "grpo-process": {"pooling": "sum", "weights": (1.0, 1.0, 1.0)},

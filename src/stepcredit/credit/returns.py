@@ -128,6 +128,29 @@ def min_form(values: Values, mask: Mask, group: Group, temperature: float) -> Va
     return torch.mul(weight, values)
 
 
+def future_min(values: Values, mask: Mask) -> Values:
+    """The lowest score from a slot to the response's end.
+
+        G_j = min over j' >= j of s_j'
+
+    Args:
+        values: step scores s (rollout, slot), 0 off the mask.
+        mask: which slots hold a score.
+
+    Returns:
+        (rollout, slot), 0 off the mask. Scores that are off by at most e move it by at most e.
+
+    Example:
+        >>> s = torch.tensor([[0.75, -0.5, 0.25]]).double()
+        >>> future_min(s, torch.ones(1, 3).bool()).tolist()
+        [[-0.5, -0.5, 0.25]]
+
+    Source: the strict form in the verl branch of PURE's code (2504.15275).
+    """
+    scored = torch.where(mask, values, torch.inf).flip(1)
+    return torch.where(mask, scored.cummin(1).values.flip(1), 0.0)
+
+
 def whiten(
     values: Float64[Tensor, " value"], mean: float, variance: float, eps: float
 ) -> Float64[Tensor, " value"]:
