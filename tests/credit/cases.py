@@ -76,6 +76,20 @@ CASES: dict[str, Case] = {
     "pass-ready-made-process-scope": _pass(
         ("streams",), weights=READY, scope="process", match_std=True, recenter=True
     ),
+    "pass-read-mean": _pass(read="mean"),
+    "pass-read-sum": _pass(read="sum", scope="process", match_std=True),
+    "pass-read-mean-runs": _pass(read="mean", chunks="runs", recenter=True),
+    "pass-read-sum-runs": _pass(read="sum", chunks="runs", operator="center"),
+    "pass-read-mean-windows": _pass(read="mean", chunks={"windows": {"size": 3}}),
+    "pass-read-mean-streams": _pass(("streams",), read="mean", weights=STREAMS),
+    "pass-read-sum-streams-from-teacher": _led(
+        chunks_from="teacher", chunks="sign_runs", read="sum"
+    ),
+    "pass-read-mean-ready-made": _pass(("streams",), weights=READY, read="mean"),
+    "pass-gamma0": _pass(gamma=0.0),
+    "pass-gamma": _pass(gamma=0.9),
+    "pass-gamma-runs": _pass(gamma=0.5, chunks="runs", scope="process", k=1.0),
+    "pass-gamma-match-std": _pass(gamma=0.7, match_std=True, recenter=True),
     "pass-no-process": _pass(("none",)),
     "pass-min": Case("pass-min", options={"gaps": True}),
     "pass-min-strict": Case("pass-min", {"temperature": 0}, options={"gaps": True}),

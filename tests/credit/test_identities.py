@@ -106,6 +106,62 @@ def test_with_one_step_a_response_the_process_is_standardized_like_an_outcome(ro
 
 
 @few
+@given(rows=batches(signals=("steps",)), chunks=st.sampled_from(("steps", "runs", "tokens")))
+def test_the_mean_over_a_step_is_its_score(rows: Rows, chunks: str) -> None:
+    """Condition: one process stream, of steps, and no chunk across unequal ones."""
+    assert_same(run(sc.PASS(read="mean", chunks=chunks), rows), run(sc.PASS(chunks=chunks), rows))
+
+
+@few
+@given(rows=batches(signals=("steps", "tokens")), how=st.sampled_from(("mean", "sum")))
+def test_over_one_token_mean_and_sum_are_its_value(rows: Rows, how: str) -> None:
+    assert_same(run(sc.PASS(read=how, chunks="tokens"), rows), run(sc.PASS(chunks="tokens"), rows))
+
+
+@few
+@given(rows=batches(signals=("steps", "tokens"), gaps=True))
+def test_over_one_chunk_the_sum_is_the_mean_times_its_tokens(rows: Rows) -> None:
+    settings: dict[str, Any] = {"weights": (1, 0, 0), "chunks": {"windows": {"size": 99}}}
+    mean = sc.PASS(read="mean", gate=False, **settings)(build(rows)).ragged()
+    total = sc.PASS(read="sum", gate=False, **settings)(build(rows)).ragged()
+    for row, m, t in zip(rows, mean, total, strict=True):
+        assert_same(t.double(), row["length"] * m.double(), 1e-5)
+
+
+@few
+@given(
+    rows=batches(),
+    chunks=st.sampled_from(CHUNKS),
+    scope=st.sampled_from(("fused", "process")),
+    match_std=st.booleans(),
+)
+def test_a_discount_of_hardly_anything_is_none(
+    rows: Rows, chunks: str, scope: str, match_std: bool
+) -> None:
+    """The discounted sum is made another way than the plain one."""
+    settings: dict[str, Any] = {"chunks": chunks, "scope": scope, "match_std": match_std}
+    got = run(sc.PASS(gamma=1 - 1e-12, **settings), rows)
+    assert_same(got, run(sc.PASS(**settings), rows))
+
+
+@few
+@given(rows=batches(signals=("steps",)))
+def test_at_gamma_0_each_step_gets_its_own_value(rows: Rows) -> None:
+    """Condition: k = 0."""
+    method = sc.PASS(gamma=0.0, k=0.0)
+    explained = method.explain(build(rows))
+    assert_same(explained.advantage.double(), explained.stages["fused"].double())
+
+
+@few
+@given(rows=batches(outcome="known"), gamma=st.sampled_from((0.0, 0.5, 0.99)))
+def test_the_outcome_in_process_scope_is_not_discounted(rows: Rows, gamma: float) -> None:
+    """Condition: gate off."""
+    ours = sc.PASS(weights=(0, 1, 0), scope="process", gamma=gamma, gate=False)
+    assert_same(run(ours, rows), run(sc.GRPO(), rows))
+
+
+@few
 @given(rows=batches(signals=("steps",)))
 def test_pass_of_the_process_at_k0_is_grpo_process_on_steps(rows: Rows) -> None:
     """Condition: gate off, chunks steps."""

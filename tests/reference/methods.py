@@ -26,6 +26,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "scope": "fused",
         "match_std": False,
         "recenter": False,
+        "read": "last",
+        "gamma": 1.0,
     },
     "pass-min": {**PASS, "temperature": 0.1, "outcome_in_min": 2.0},
     "pure": {
