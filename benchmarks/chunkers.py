@@ -3,7 +3,8 @@
     python benchmarks/chunkers.py           a table
     python benchmarks/chunkers.py --json    one JSON object
 
-Two signals: white noise (no change anywhere: the worst case of `change_points`), and noise around a
+Two signals: white noise (no change anywhere: the worst case of `change_points` by
+squares), and noise around a
 mean that moves every 32 tokens. Seconds of processor time, the least of three runs.
 """
 
@@ -18,14 +19,16 @@ import torch
 import stepcredit as sc
 
 ROWS, TOKENS, GROUP = 64, 4096, 8
+SQUARED = {"min_tokens": 1, "cost": "squared"}
 RULES: dict[str, object] = {
     "tokens": "tokens",
     "group_runs": "group_runs",
     "runs": "runs",
     "sign_runs": "sign_runs",
     "windows of 32": {"windows": {"size": 32}},
-    "change_points, penalty 3": {"change_points": {"penalty": 3.0}},
-    "change_points, penalty 2 ln L": {"change_points": {"penalty": 16.6}},
+    "change_points": "change_points",
+    "change_points, squared, penalty 3": {"change_points": {"penalty": 3.0, **SQUARED}},
+    "change_points, squared, penalty 2 ln L": {"change_points": {"penalty": 16.6, **SQUARED}},
 }
 
 
@@ -66,9 +69,9 @@ def main() -> None:
         print(json.dumps(found))
         return
     for kind, rows in found.items():
-        print(f"\n{kind:32s} seconds  chunks a response")
+        print(f"\n{kind:40s} seconds  chunks a response")
         for name, row in rows.items():
-            print(f"  {name:30s} {row['seconds']:7.3f}  {row['chunks a response']:10.1f}")
+            print(f"  {name:38s} {row['seconds']:7.3f}  {row['chunks a response']:10.1f}")
 
 
 if __name__ == "__main__":

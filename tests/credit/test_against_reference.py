@@ -14,7 +14,21 @@ from tests.credit.strategies import SCORES, Rows, batches, build, examples, rand
 
 few = examples(25)
 every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
-CHUNKERS = ("sign_runs", {"windows": {"size": 3}}, {"change_points": {"penalty": 0.7}})
+CHUNKERS = {
+    "sign_runs": "sign_runs",
+    "windows": {"windows": {"size": 3}},
+    "change_points": "change_points",
+    "change_points-squared": {
+        "change_points": {"penalty": 0.7, "min_tokens": 1, "cost": "squared"}
+    },
+    "change_points-squared-3": {
+        "change_points": {"penalty": 0.7, "min_tokens": 3, "cost": "squared"}
+    },
+    "change_points-absolute": {
+        "change_points": {"penalty": 0.7, "min_tokens": 1, "cost": "absolute"}
+    },
+    "change_points-absolute-3": {"change_points": {"penalty": 0.4, "min_tokens": 3}},
+}
 
 
 def assert_agrees(case: Case, rows: Rows) -> None:
@@ -44,7 +58,7 @@ def test_agrees_with_the_loops_on_large_batches(case: Case) -> None:
         assert_agrees(case, random_rows(rng, sizes, signal, kind, max_length=40, **case.options))
 
 
-@pytest.mark.parametrize("chunks", CHUNKERS, ids=("sign_runs", "windows", "change_points"))
+@pytest.mark.parametrize("chunks", CHUNKERS.values(), ids=CHUNKERS.keys())
 @few
 @given(
     rows=batches(signals=("steps", "tokens"), kinds=("real", "tenths"), gaps=True),

@@ -41,6 +41,16 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ),
     (
         "pass",
+        {"chunks": {"change_points": {"cost": "huber"}}},
+        "chunks: cost of 'change_points': expected one of squared, absolute, got 'huber'",
+    ),
+    (
+        "pass",
+        {"chunks": {"change_points": {"min_tokens": 0}}},
+        "chunks: min_tokens of 'change_points': expected a whole number of at least 1, got 0",
+    ),
+    (
+        "pass",
         {"chunks": {"windows": {"size": 0}}},
         "chunks: size of 'windows': expected a whole number of at least 1, got 0",
     ),

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from random import Random
+from typing import Any
 
 import pytest
 import torch
@@ -203,6 +204,8 @@ CHUNKERS: dict[str, Callable[[chunks.Signal], chunks.Chunks]] = {
     "group_runs": chunks.group_runs,
     "sign_runs": chunks.sign_runs,
     "change_points": partial(chunks.change_points, penalty=0.7),
+    "change_points-of-1": partial(chunks.change_points, penalty=0.7, min_tokens=1),
+    "change_points-squared": partial(chunks.change_points, penalty=0.7, cost="squared"),
     "windows": partial(chunks.windows, size=3),
 }
 every_chunker = pytest.mark.parametrize("rule", CHUNKERS.values(), ids=CHUNKERS.keys())
@@ -242,22 +245,68 @@ def test_chunk_ends_hang_on_the_group_alone(
         assert ends_of(rule, [rows[i] for i in mine]) == [want[i] for i in mine]
 
 
+def segments_of(rows: Rows, **rule: Any) -> list[list[int]]:
+    return ends_of(partial(chunks.change_points, **rule), rows)
+
+
 @few
 @given(
     kind=st.sampled_from(("tenths", "real", "negative")),
     lengths=st.lists(st.integers(1, 12), min_size=1, max_size=4),
     penalty=st.sampled_from((0.05, 0.3, 1.0, 3.0, 10.0)),
+    min_tokens=st.sampled_from((1, 2, 4, 9)),
+    cost=st.sampled_from(("squared", "absolute")),
+    steps=st.booleans(),
     seed=st.integers(0, 2**20),
 )
 def test_change_points_cost_no_more_than_the_best_of_all_segmentations(
-    kind: str, lengths: list[int], penalty: float, seed: int
+    kind: str,
+    lengths: list[int],
+    penalty: float,
+    min_tokens: int,
+    cost: str,
+    steps: bool,
+    seed: int,
 ) -> None:
+    """Scores of tokens, or of steps of one to three tokens; no chunk has too few tokens."""
     rng = Random(seed)
     scores = [[score(rng, kind) for _ in range(length)] for length in lengths]
-    rows = [{"group": "g", "length": len(u), "token_scores": u} for u in scores]
-    found = ends_of(partial(chunks.change_points, penalty=penalty), rows)
+    sizes = [[rng.randint(1, 3) if steps else 1 for _ in u] for u in scores]
+    last = [[sum(size[: j + 1]) - 1 for j in range(len(size))] for size in sizes]
+    rows: Rows = [{"group": "g", "length": ends[-1] + 1} for ends in last]
+    for row, u, ends in zip(rows, scores, last, strict=True):
+        row |= {"step_scores": u, "step_ends": ends} if steps else {"token_scores": u}
+    found = segments_of(rows, penalty=penalty, min_tokens=min_tokens, cost=cost)
     pool = torch.tensor([v for u in scores for v in u], dtype=torch.float64)
-    unit = penalty * float(pool.var(correction=0))
-    for u, ends in zip(scores, found, strict=True):
-        best = segmentation_cost(u, best_segmentation(u, unit), unit)
-        assert segmentation_cost(u, ends, unit) <= best + 1e-8 * (1 + best)
+    unit = penalty * float(pool.std(correction=0)) ** (2 if cost == "squared" else 1)
+    for u, size, ends, tokens in zip(scores, sizes, last, found, strict=True):
+        cut = [ends.index(token) for token in tokens]
+        spans = [b - a for a, b in zip([-1, *tokens[:-1]], tokens, strict=True)]
+        assert len(spans) == 1 or min(spans) >= min_tokens
+        best = segmentation_cost(u, best_segmentation(u, unit, size, min_tokens, cost), unit, cost)
+        assert segmentation_cost(u, cut, unit, cost) <= best + 1e-8 * (1 + best)
+
+
+def test_one_surprising_token_makes_no_chunk() -> None:
+    """A median of four tokens is not moved by one; their mean is."""
+    u = [0.0] * 10 + [-9.0] + [0.0] * 10 + [1.0] * 21
+    rows: Rows = [{"group": "g", "length": len(u), "token_scores": u}]
+    assert segments_of(rows) == [[20, 41]]
+    assert segments_of(rows, min_tokens=1) == [[9, 10, 20, 41]]
+    by_squares = segments_of(rows, cost="squared", penalty=1.0)[0]
+    assert [end for end in by_squares if end < 20]
+
+
+def test_many_long_rows_are_cut_as_each_of_their_groups_alone() -> None:
+    """Rows are worked on a few at a time where their tables would leave the cache."""
+    rng = Random(1)
+    rows: Rows = [
+        {"group": g, "length": 300, "token_scores": [rng.gauss(i // 100, 1.0) for i in range(300)]}
+        for g in range(60)
+        for _ in range(2)
+    ]
+    for cost in ("squared", "absolute"):
+        whole = segments_of(rows, cost=cost)
+        for first in (0, 54, 118):
+            pair = rows[first : first + 2]
+            assert segments_of(pair, cost=cost) == whole[first : first + 2]

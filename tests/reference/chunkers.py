@@ -34,23 +34,52 @@ def ends_of_windows(length: int, width: int) -> list[int]:
     return [t for t in range(length) if t == length - 1 or (t + 1) % width == 0]
 
 
-def segmentation_cost(u: list[float], ends: list[int], penalty: float) -> float:
-    """Squared distance to each segment's mean, plus the penalty for every boundary."""
-    cost, start = penalty * (len(ends) - 1), 0
-    for end in ends:
-        part = u[start : end + 1]
-        m = mean(part)
-        cost += sum((v - m) ** 2 for v in part)
-        start = end + 1
-    return cost
+def spread(part: list[float], cost: str) -> float:
+    """Squared distance to the mean, or absolute distance to a median."""
+    if cost == "squared":
+        return sum((v - mean(part)) ** 2 for v in part)
+    middle = sorted(part)[len(part) // 2]
+    return sum(abs(v - middle) for v in part)
+
+
+def segments(ends: list[int]) -> list[tuple[int, int]]:
+    """First and last unit of each segment."""
+    return list(zip([0, *(e + 1 for e in ends[:-1])], ends, strict=True))
+
+
+def segmentation_cost(
+    u: list[float], ends: list[int], penalty: float, cost: str = "squared"
+) -> float:
+    """Distance to each segment's level, plus the penalty for every boundary."""
+    parts = [spread(u[a : b + 1], cost) for a, b in segments(ends)]
+    return penalty * (len(ends) - 1) + sum(parts)
 
 
 def all_segmentations(length: int) -> list[list[int]]:
-    """Every way to cut `length` tokens: 2^(length-1) lists of ends."""
+    """Every way to cut `length` units: 2^(length-1) lists of ends."""
     inner = range(length - 1)
     return [[*cut, length - 1] for r in range(length) for cut in itertools.combinations(inner, r)]
 
 
-def best_segmentation(u: list[float], penalty: float) -> list[int]:
-    """The ends of the cheapest segmentation, by trying all of them."""
-    return min(all_segmentations(len(u)), key=lambda ends: segmentation_cost(u, ends, penalty))
+def best_segmentation(
+    u: list[float],
+    penalty: float,
+    sizes: list[int] | None = None,
+    min_tokens: int = 1,
+    cost: str = "squared",
+) -> list[int]:
+    """The ends of the cheapest segmentation, by trying all of them.
+
+    No segment has fewer than `min_tokens` tokens, unless all of them together have fewer; among
+    the cheapest (at 1e-9) it is the one whose last segments are longest.
+    """
+    tokens = sizes or [1] * len(u)
+    allowed = [
+        ends
+        for ends in all_segmentations(len(u))
+        if len(ends) == 1 or all(sum(tokens[a : b + 1]) >= min_tokens for a, b in segments(ends))
+    ]
+    costs = [segmentation_cost(u, ends, penalty, cost) for ends in allowed]
+    near = min(costs) + TIE * (1 + min(costs))
+    tied = [ends for ends, c in zip(allowed, costs, strict=True) if c <= near]
+    return min(tied, key=lambda ends: ends[-2::-1])

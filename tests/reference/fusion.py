@@ -8,7 +8,7 @@ from typing import Any
 
 from . import chunkers
 from .numbers import broadcast, constant, mean, softmin, standardized, suffix_sums, variance
-from .rows import Row
+from .rows import Row, Stream
 
 SCALARS = ("outcome", "format")
 
@@ -86,12 +86,26 @@ def group_chunks(
             u = chunkers.group_signal(by_token, len(rows))
             out[i] = chunkers.ends_of_runs(u, rows[i].length, max(abs(v) for v in u))
         elif chosen == "change_points":
-            unit = variance([v for s in streams for v in s.scores], 0)
-            cut = chunkers.best_segmentation(streams[at].scores, options["penalty"] * unit)
-            out[i] = [streams[at].step_ends()[j] for j in cut]
+            pool = [v for s in streams for v in s.scores]
+            out[i] = _change_points(streams[at], options, pool)
         else:
             out[i] = _row_chunks(chosen, options, at, raw, by_token)
     return out
+
+
+def _change_points(stream: Stream, options: dict[str, Any], pool: list[float]) -> list[int]:
+    """Ends of the best segments, in tokens; a group of equal scores has one per response."""
+    rule = {"penalty": 2.0, "min_tokens": 4, "cost": "absolute", **options}
+    ends = stream.step_ends()
+    if constant(pool):
+        return [ends[-1]]
+    unit = variance(pool, 0)
+    penalty = rule["penalty"] * (unit if rule["cost"] == "squared" else math.sqrt(unit))
+    sizes = [b - a for a, b in zip([-1, *ends[:-1]], ends, strict=True)]
+    cut = chunkers.best_segmentation(
+        stream.scores, penalty, sizes, rule["min_tokens"], rule["cost"]
+    )
+    return [ends[j] for j in cut]
 
 
 def _row_chunks(

@@ -16,13 +16,13 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from stepcredit.credit.change_points import segment_ends
+from stepcredit.credit.change_points import COSTS, Segments, segment_ends
 from stepcredit.credit.groups import TOLERANCE, Group, IsEnd, Mask, Values
 from stepcredit.data.forest import group_sum, segment_sum, slot_mask
 from stepcredit.data.rollouts import Rollouts
 from stepcredit.data.slots import Slots, every_token, step_slots
 from stepcredit.errors import MethodError
-from stepcredit.settings.fields import Check, is_number, is_pattern, is_whole
+from stepcredit.settings.fields import Check, is_number, is_one_of, is_pattern, is_whole
 
 ETA = 1e-8
 
@@ -165,20 +165,27 @@ def sign_runs(signal: Signal) -> Chunks:
     return Chunks(signal.slots, _ends(sign[:, 1:] != sign[:, :-1], signal))
 
 
-def change_points(signal: Signal, penalty: float = 3.0) -> Chunks:
-    """Segments of one mean: the exact minimum of squared error + penalty x variance x changes.
+def change_points(
+    signal: Signal, penalty: float = 2.0, min_tokens: int = 4, cost: str = "absolute"
+) -> Chunks:
+    """Segments of one level: the exact minimum of the distance to it + penalty x changes.
 
     Args:
         signal: the leading stream.
-        penalty: cost of one more segment, in units of the variance of the group's scores; 2 ln L
-            is the BIC.
+        penalty: cost of one more segment, in units of the deviation of the group's scores
+            ("absolute") or of their variance ("squared"; 2 ln L is the BIC).
+        min_tokens: the fewest trained tokens of a chunk, unless the response has fewer.
+        cost: "absolute", to the segment's median, which one surprising token among three or more
+            does not move; or "squared", to its mean, which it does.
 
     Returns:
-        Chunks over the stream's own slots. Cost O(L^2) at worst, about O(L) where changes are many.
+        Chunks over the stream's own slots. Cost O(L^2): "squared" at worst, and about O(L) where
+        changes are many; "absolute" always.
 
     Source: penalized least squares with PELT's pruning (Killick et al. 2012). Ours.
     """
-    ends = segment_ends(signal.raw, signal.mask, signal.group, penalty)
+    rule = Segments(penalty, min_tokens, cost)
+    ends = segment_ends(signal.raw, signal.mask, signal.slots.sizes, signal.group, rule)
     return Chunks(signal.slots, ends | signal.slots.end_slots())
 
 
@@ -271,7 +278,11 @@ _ETA = {"eta": is_number(at_least=0)}
 _OPTIONS: dict[str, dict[str, Check]] = {
     "runs": _ETA,
     "group_runs": _ETA,
-    "change_points": {"penalty": is_number(above=0)},
+    "change_points": {
+        "penalty": is_number(above=0),
+        "min_tokens": is_whole(at_least=1),
+        "cost": is_one_of(COSTS),
+    },
     "windows": {"size": is_whole(at_least=1)},
     "delimiters": {"pattern": is_pattern},
 }

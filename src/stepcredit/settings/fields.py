@@ -77,6 +77,16 @@ def is_whole(*, at_least: int = 0, optional: bool = False) -> Check:
     return check
 
 
+def is_one_of(options: Sequence[Any]) -> Check:
+    """A check for one of the given values (1 and True are different values)."""
+
+    def check(value: Any) -> str | None:
+        found = any(type(value) is type(option) and value == option for option in options)
+        return None if found else "one of " + ", ".join(str(option) for option in options)
+
+    return check
+
+
 def is_mapping(value: Any) -> str | None:
     """A check for mappings."""
     return None if isinstance(value, Mapping) else "an object of fields"
@@ -115,12 +125,7 @@ def whole(default: int | None, about: str, *, at_least: int = 0, optional: bool 
 
 def choice(default: Any, options: Sequence[Any], about: str) -> Any:
     """One of the given values (1 and True are different values)."""
-
-    def check(value: Any) -> str | None:
-        found = any(type(value) is type(option) and value == option for option in options)
-        return None if found else "one of " + ", ".join(str(option) for option in options)
-
-    return declare(default, check, about)
+    return declare(default, is_one_of(options), about)
 
 
 def text(default: str | None, about: str) -> Any:
