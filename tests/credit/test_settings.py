@@ -155,6 +155,26 @@ def test_ready_made_advantages_join_pass_min_as_pass() -> None:
         assert gained.tolist() == pytest.approx([2.0, 4.0, 0.0], abs=1e-6)
 
 
+def test_an_outcome_in_the_minimum_is_not_called_ignored() -> None:
+    steps = sc.Steps([[0, 1], [0]], [[1.0, 0.0], [0.5]])
+    rollouts = sc.Rollouts([0, 0], process=steps, outcome=[1.0, 0.0])
+    ignored = "stream 'outcome' has no weight: it is ignored"
+    assert sc.PASSMin(weights={"process": 1.0}).notes(rollouts) == []
+    assert sc.PASSMin(weights={"process": 1.0}, outcome_in_min=0).notes(rollouts) == [ignored]
+
+
+def test_explain_shows_what_the_outcome_adds_to_the_returns() -> None:
+    """By hand: z = 2^0.5 / 2 x (1, -1), c N(r_out) = 2 z; the strict minimum of each response."""
+    rollouts = sc.Rollouts([0, 0], process=sc.Steps([[0], [0]], [[1.0], [0.0]]), outcome=[0.0, 1.0])
+    stages = sc.PASSMin(temperature=0, eps=0).explain(rollouts).stages
+    half = 0.5**0.5
+    assert stages["N(process)"].tolist() == pytest.approx([half, -half])
+    assert stages["min(process)"].tolist() == pytest.approx([0.0, -half])
+    assert stages["min(process), outcome"].tolist() == pytest.approx([-2 * half, 0.0])
+    assert stages["return(process)"].tolist() == pytest.approx([-2 * half, -half])
+    assert "min(process), outcome" not in sc.PASSMin(outcome_in_min=0).explain(rollouts).stages
+
+
 def test_ready_made_advantages_cannot_lead_the_chunks() -> None:
     rollouts = sc.Rollouts(
         group=[0],
