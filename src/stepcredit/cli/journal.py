@@ -16,13 +16,13 @@ def journal_beside(output: str, done: str) -> Iterator[Path | None]:
 
     None where the output has no folder of its own, such as standard output.
     """
-    from stepcredit.data.atomic import folder_of
+    from stepcredit.data.atomic import folder_of, hidden_name
     from stepcredit.data.store import remove_store
 
     if folder_of(output) is None:
         yield None
         return
-    journal = Path(output).with_name(f".{Path(output).name}.{done}.sqlite")
+    journal = Path(output).with_name(hidden_name(Path(output).name, f"{done}.sqlite"))
     try:
         yield journal
     except BaseException as error:

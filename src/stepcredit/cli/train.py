@@ -16,7 +16,7 @@ from stepcredit.cli.options import (
     named_estimator,
     setting,
 )
-from stepcredit.cli.told import INTERRUPTED, say
+from stepcredit.cli.told import code_of, say
 from stepcredit.errors import StepCreditError
 
 COMMAND_LINE = "COMMANDLINE"
@@ -75,7 +75,7 @@ def train(
         lab.train(chosen, runs_dir, name, cache_dir)
     except KeyboardInterrupt as interrupt:
         say(str(interrupt) or "interrupted")
-        raise typer.Exit(INTERRUPTED) from None
+        raise typer.Exit(code_of(interrupt)) from None
 
 
 def _settings(quick: bool, **given: Any) -> Any:

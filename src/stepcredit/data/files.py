@@ -16,7 +16,7 @@ from typing import IO, Any, TypeVar
 import orjson
 
 from stepcredit.data.advantages import Advantages
-from stepcredit.data.atomic import folder_of, replacing
+from stepcredit.data.atomic import check_writable, folder_of, replacing
 from stepcredit.data.batches import (
     BATCH_TOKENS,
     Batch,
@@ -240,6 +240,7 @@ class RolloutFile:
             RowError: the first fault; the output is then as it was before.
             FileError: a file that can't be read or written.
         """
+        check_writable(output)
         with file_errors(str(output)):
             spool = Spool(folder_of(output))
 

@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 from stepcredit.errors import FileError, RolloutError
+from stepcredit.handles import reason_of
 
 BAD_GZIP = (gzip.BadGzipFile, EOFError, zlib.error)
 DEEPEST = 100
@@ -90,5 +91,4 @@ def file_errors(name: str) -> Iterator[None]:
     except BrokenPipeError:
         raise
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise FileError(f"{name}: {reason[:1].lower()}{reason[1:]}") from None
+        raise FileError(f"{name}: {reason_of(error)}") from None

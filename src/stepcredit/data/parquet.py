@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -12,6 +11,7 @@ from typing import IO, Any, TypeVar
 from stepcredit.data.inputs import LOGPROBS
 from stepcredit.data.jsonlines import parse
 from stepcredit.errors import FileError, MissingExtra
+from stepcredit.handles import temporary_file
 
 Item = TypeVar("Item")
 _BATCH = 1024
@@ -44,7 +44,7 @@ def as_lines(name: str) -> IO[bytes]:
         FileError: not a Parquet file.
         MissingExtra: pyarrow is not installed.
     """
-    lines = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
+    lines = temporary_file()
     with open(name, "rb") as raw, _arrow_errors(name, "is not a Parquet file"):
         for batch in _pyarrow().parquet.ParquetFile(raw).iter_batches(_BATCH):
             for row in batch.to_pylist():

@@ -7,7 +7,6 @@ import io
 import os
 import shutil
 import sys
-import tempfile
 from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ import numpy as np
 
 from stepcredit.data.jsonlines import file_errors, parse
 from stepcredit.errors import RolloutError
+from stepcredit.handles import standard_input, temporary_file
 
 Progress = Callable[[float], None]
 Integers = np.ndarray[Any, np.dtype[np.int64]]
@@ -70,7 +70,7 @@ class Source:
 
             return as_lines(self.name)
         if self.name == "-":
-            return _spooled(sys.stdin.buffer)
+            return _spooled(standard_input())
         raw = open(self.name, "rb")  # noqa: SIM115 - closed by __exit__
         return raw if raw.seekable() else _spooled(raw)
 
@@ -152,7 +152,7 @@ def _label(raw: bytes) -> str | None:
 
 def _spooled(stream: IO[bytes]) -> IO[bytes]:
     """A copy that can be read again."""
-    copy = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
+    copy = temporary_file()
     shutil.copyfileobj(stream, copy, 1 << 20)
     copy.seek(0)
     return copy

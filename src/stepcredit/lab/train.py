@@ -95,9 +95,10 @@ def _run(settings: TrainSettings, folder: RunFolder, cache_dir: Path, console: C
         try:
             with live(console, settings.updates) as shown:
                 _all_methods(settings, folder, cache_dir, shown, console)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
             command = f"stepcredit train --resume {folder.path}"
-            raise KeyboardInterrupt(f"interrupted; go on by: {command}") from None
+            stop.args = (f"interrupted; go on by: {command}",)
+            raise
     close(settings, folder, console)
     return folder.path
 
