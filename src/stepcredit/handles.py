@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 STANDARD_INPUT, STANDARD_OUTPUT = "standard input", "standard output"
+_DESCRIPTOR = re.compile(r"/dev/(stdout|stderr)|/(?:dev|proc/self)/fd/([0-9]{1,9})")
 
 
 def reason_of(error: OSError) -> str:
@@ -30,6 +32,21 @@ def reason_of(error: OSError) -> str:
         return "is closed"
     reason = error.strerror or str(error)
     return reason[:1].lower() + reason[1:]
+
+
+def descriptor_of(path: str) -> int | None:
+    """The open descriptor that an output's name stands for; None: it is a file's name.
+
+    Example:
+        >>> descriptor_of("-"), descriptor_of("/dev/fd/7"), descriptor_of("out.jsonl")
+        (1, 7, None)
+    """
+    if path == "-":
+        return 1
+    found = _DESCRIPTOR.fullmatch(path)
+    if found is None:
+        return None
+    return int(found[2]) if found[1] is None else {"stdout": 1, "stderr": 2}[found[1]]
 
 
 class NamedFile(io.FileIO):

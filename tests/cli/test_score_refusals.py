@@ -156,7 +156,7 @@ SETTINGS: list[tuple[tuple[str, ...], str]] = [
         ("--signal", "shared-prefix", "--cache", "c.sqlite"),
         "--cache: the scores of shared-prefix depend on the other responses",
     ),
-    ((*SUMS, "--cache", "no/c.sqlite"), "no/c.sqlite: unable to open database file"),
+    ((*SUMS, "--cache", "no/c.sqlite"), "no/c.sqlite: no such file or directory"),
     ((*SUMS, "--cache", "in.jsonl"), "in.jsonl: file is not a database"),
     ((*SUMS, "--import", "nothing"), "--import nothing: No module named 'nothing'"),
 ]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from stepcredit.cli.options import Imports, import_modules, setting
+from stepcredit.cli.options import Imports, import_modules, settings_of
 from stepcredit.cli.prm_report import bars, print_figures
 from stepcredit.cli.score import named_signal
 from stepcredit.cli.told import code_of, say, told_in_one_line
@@ -94,7 +94,7 @@ def train(
     folder = _needed(output, "-o")
     reading = {"neutral": neutral, "alternatives": alternatives, "originals": originals}
     own = {"seed": seed, "test": test, "validation": validation}
-    fields = dict(map(setting, settings))
+    fields = settings_of(settings)
     for field in own.keys() & fields.keys():
         raise SettingError(f"is an option of its own: --{field}", field=f"--set {field}")
     record = {

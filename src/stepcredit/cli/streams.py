@@ -7,9 +7,12 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from types import FrameType
+from typing import Any, TextIO, cast
 
-from stepcredit.handles import STANDARD_OUTPUT, NamedFile
+from stepcredit.handles import STANDARD_OUTPUT, NamedFile, descriptor_of
 
 STOPS = ("SIGTERM", "SIGHUP", "SIGQUIT")
 AS_ONE = 2.0
@@ -42,6 +45,32 @@ def stop_on_signals() -> None:
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, stop)
+
+
+class _Apart:
+    """A standard output whose text goes to standard error, and whose bytes go where they should."""
+
+    def __init__(self) -> None:
+        self.buffer = sys.stdout.buffer
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stderr, name)
+
+
+@contextmanager
+def rows_apart(output: object) -> Iterator[None]:
+    """Keep what one's own code prints out of rows that go to standard output.
+
+    It goes to standard error.
+
+    Args:
+        output: the command's `-o`, if it has one.
+    """
+    if not isinstance(output, str) or descriptor_of(output) != 1 or sys.stdout is None:
+        yield
+        return
+    with redirect_stdout(cast(TextIO, _Apart())):
+        yield
 
 
 def open_standard_streams() -> None:

@@ -13,6 +13,7 @@ from typing import ParamSpec
 import typer
 
 from stepcredit.cli.blame import place_in_own_code
+from stepcredit.cli.streams import rows_apart
 from stepcredit.errors import StepCreditError
 from stepcredit.handles import reason_of
 
@@ -33,7 +34,8 @@ def told_in_one_line(command: Callable[Parameters, None]) -> Callable[Parameters
     @functools.wraps(command)
     def run(*args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
         try:
-            command(*args, **kwargs)
+            with rows_apart(kwargs.get("output")):
+                command(*args, **kwargs)
             sys.stdout.flush()
         except (typer.Exit, typer.Abort, typer.BadParameter):
             raise
@@ -76,6 +78,8 @@ def _unexpected(error: BaseException) -> int:
     what = " ".join(f"{type(error).__name__}: {error}".removesuffix(": ").split())
     if place is not None:
         return refused(f"{place}: {what}; {TRACEBACK}=1 shows how it was reached")
+    if isinstance(error, OSError):  # the system's, of a file that it doesn't name
+        return refused(f"{what}; {TRACEBACK}=1 shows where")
     say(f"internal error: {what}; run with {TRACEBACK}=1 to see where, and please report it")
     return INTERNAL
 

@@ -14,7 +14,7 @@ from stepcredit.cli.options import (
     Settings,
     import_modules,
     named_estimator,
-    setting,
+    settings_of,
 )
 from stepcredit.cli.told import code_of, say
 from stepcredit.errors import StepCreditError
@@ -64,7 +64,7 @@ def train(
         chosen = _settings(
             quick,
             method=method,
-            fields=dict(map(setting, settings)),
+            fields=settings_of(settings),
             compare=None if compare == "none" else compare,
             signal=signal,
             seed=seed,

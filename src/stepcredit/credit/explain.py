@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
-from stepcredit.credit.estimator import Estimator, Moments, group_of, grouped
+from stepcredit.credit.estimator import Estimator, Moments, credit_of, group_of, grouped
 from stepcredit.data.advantages import Advantages, from_ragged
 from stepcredit.data.forest import broadcast, offsets, to_packed
 from stepcredit.data.rollouts import Rollouts
@@ -277,7 +277,7 @@ class _Part:
         cls, method: Estimator, block: tuple[Rollouts, Tensor], moments: Moments | None
     ) -> _Part:
         rollouts, rows = block
-        credit = method.credit(rollouts)
+        credit = credit_of(method, rollouts)
         final = credit.settled(group_of(rollouts))
         if method.batch_step is not None and moments is not None:
             final = method.batch_step(final, moments)

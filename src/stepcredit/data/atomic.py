@@ -7,7 +7,6 @@ import gzip
 import hashlib
 import io
 import os
-import re
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -16,13 +15,12 @@ from pathlib import Path
 from typing import IO, cast
 
 from stepcredit.data.jsonlines import file_errors
-from stepcredit.handles import STANDARD_OUTPUT, NamedFile, standard_output
+from stepcredit.handles import STANDARD_OUTPUT, NamedFile, descriptor_of, standard_output
 
 LONGEST_NAME = 255
 """Bytes of a file's name on the usual file systems."""
 KEPT_OF_NAME = 40
 """Characters of a name too long to be a part of another."""
-_DESCRIPTOR = re.compile(r"/dev/(stdout|stderr)|/(?:dev|proc/self)/fd/([0-9]{1,9})")
 
 
 @contextmanager
@@ -48,7 +46,7 @@ def replacing(path: str | Path) -> Iterator[IO[bytes]]:
         b'whole'
     """
     name = str(path)
-    if _handle_of(name) == 1:
+    if descriptor_of(name) == 1:
         with file_errors(STANDARD_OUTPUT):
             out = standard_output()
             yield out
@@ -56,7 +54,7 @@ def replacing(path: str | Path) -> Iterator[IO[bytes]]:
         return
     with file_errors(name):
         if _is_streamed(name):
-            handle = _handle_of(name)
+            handle = descriptor_of(name)
             opened = os.open(name, os.O_WRONLY) if handle is None else os.dup(handle)
             with io.BufferedWriter(NamedFile(opened, "wb", name)) as stream:
                 yield stream
@@ -79,13 +77,16 @@ def check_writable(path: str | Path) -> None:
         stepcredit.errors.FileError: /no/such/folder/out.jsonl: no such file or directory
     """
     name = str(path)
-    if _handle_of(name) == 1:
+    handle = descriptor_of(name)
+    if handle == 1:
         standard_output()
         return
     with file_errors(name):
-        if not _is_streamed(name):
-            handle, temporary = _draft(os.path.realpath(name))
-            os.close(handle)
+        if handle is not None:
+            os.fstat(handle)
+        elif not _is_streamed(name):
+            made, temporary = _draft(os.path.realpath(name))
+            os.close(made)
             os.unlink(temporary)
         elif os.path.isdir(name):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
@@ -115,19 +116,9 @@ def hidden_name(name: str, ending: str) -> str:
     return f".{name[:KEPT_OF_NAME]}.{digest}.{ending}"
 
 
-def _handle_of(name: str) -> int | None:
-    """The descriptor that a name stands for, where it does."""
-    if name == "-":
-        return 1
-    found = _DESCRIPTOR.fullmatch(name)
-    if found is None:
-        return None
-    return int(found[2]) if found[1] is None else {"stdout": 1, "stderr": 2}[found[1]]
-
-
 def _is_streamed(name: str) -> bool:
     """Whether it is written as it comes: no regular file, nor a name for a new one."""
-    return _handle_of(name) is not None or (os.path.exists(name) and not os.path.isfile(name))
+    return descriptor_of(name) is not None or (os.path.exists(name) and not os.path.isfile(name))
 
 
 def _draft(target: str) -> tuple[int, str]:

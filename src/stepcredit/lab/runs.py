@@ -11,6 +11,8 @@ from typing import Any
 
 import orjson
 
+from stepcredit.data.atomic import replacing
+from stepcredit.data.jsonlines import file_errors
 from stepcredit.errors import FileError
 
 LOGS = ("metrics", "rollouts", "timing")
@@ -97,7 +99,7 @@ class RunFolder:
     def append(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
         """Add rows to a log; numpy arrays are written as lists, float32 shortest."""
         option = orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY
-        with self.log(name).open("ab") as file:
+        with file_errors(str(self.log(name))), self.log(name).open("ab") as file:
             file.write(b"".join(orjson.dumps(row, option=option) for row in rows))
 
     def rows(self, name: str) -> list[dict[str, Any]]:
@@ -120,6 +122,5 @@ class RunFolder:
 
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file that is whole or not there."""
-    draft = path.with_name(f".{path.name}.draft")
-    draft.write_text(json.dumps(value, indent=2) + "\n")
-    draft.replace(path)
+    with replacing(path) as out:
+        out.write(json.dumps(value, indent=2).encode() + b"\n")

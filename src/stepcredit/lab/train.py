@@ -15,6 +15,7 @@ import torch
 from rich.console import Console
 
 import stepcredit as sc
+from stepcredit.credit.explain import plain
 from stepcredit.lab.report import Live, closing_figures, closing_table, live
 from stepcredit.lab.resume import mark, restore
 from stepcredit.lab.runs import RunFolder, write_json
@@ -211,8 +212,8 @@ def close(settings: TrainSettings, folder: RunFolder, console: Console) -> None:
     plot_curves(rows, folder.curves, title)
     figures = closing_figures(rows)
     write_json(folder.summary, figures)
-    console.print(closing_table(figures))
-    console.print(f"all of it in {folder.path}", highlight=False, markup=False)
+    for line in (*plain(closing_table(figures)), f"all of it in {folder.path}"):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 @contextmanager
