@@ -168,6 +168,14 @@ def test_a_file_that_may_not_be_written_stays(run: Run, tmp_path: Path) -> None:
     assert (tmp_path / "out.jsonl").read_text() == "kept"
 
 
+def size_of(path: Path) -> int:
+    """Bytes of a file; 0 where it has just gone: the one that tries the output is deleted."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
 def writing(tmp_path: Path, *prefix: str) -> subprocess.Popen[bytes]:
     """A command that is at work on `.out.jsonl.gz.*.part`."""
     draw = random.Random(0)
@@ -177,7 +185,7 @@ def writing(tmp_path: Path, *prefix: str) -> subprocess.Popen[bytes]:
     words = [*prefix, *COMMAND.split(), "shape", "in.jsonl", "-o", "out.jsonl.gz"]
     running = subprocess.Popen(words, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE)
     deadline = time.monotonic() + 120
-    while not any(path.stat().st_size for path in tmp_path.glob(".*.part")):
+    while not any(map(size_of, tmp_path.glob(".*.part"))):
         assert running.poll() is None
         assert time.monotonic() < deadline
     return running

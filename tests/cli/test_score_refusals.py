@@ -149,6 +149,11 @@ SETTINGS: list[tuple[tuple[str, ...], str]] = [
     ),
     ((*SUMS, "--map", "affine:scale"), "--map affine:scale: scale: expected FIELD=VALUE"),
     (
+        (*SUMS, "--map", "affine:signal=1"),
+        "--map affine:signal=1: signal: affine has no such field",
+    ),
+    ((*SUMS, "--map", "clip:low=0,low=1"), "--map clip:low=0,low=1: low: is given twice"),
+    (
         ("--signal", "monte-carlo", "--set", "reward=math"),
         "--set reward: unknown reward 'math', did you mean 'maths'?",
     ),

@@ -6,13 +6,14 @@ import errno
 import gzip
 import hashlib
 import io
+import json
 import os
 import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
 
 from stepcredit.data.jsonlines import file_errors
 from stepcredit.handles import STANDARD_OUTPUT, NamedFile, descriptor_of, standard_output
@@ -61,6 +62,23 @@ def replacing(path: str | Path) -> Iterator[IO[bytes]]:
         else:
             with _beside(os.path.realpath(name)) as out, _compressed(out, name) as whole:
                 yield whole
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write a JSON file that is there whole or not at all.
+
+    Raises:
+        FileError: it can't be written.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "figures.json"
+        >>> write_json(path, {"f1": 0.5})
+        >>> path.read_text()
+        '{\\n  "f1": 0.5\\n}\\n'
+    """
+    with replacing(path) as out:
+        out.write(json.dumps(value, indent=2).encode() + b"\n")
 
 
 def check_writable(path: str | Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -11,7 +10,6 @@ from typing import Any
 
 import orjson
 
-from stepcredit.data.atomic import replacing
 from stepcredit.data.jsonlines import file_errors
 from stepcredit.errors import FileError
 
@@ -118,9 +116,3 @@ class RunFolder:
         for name, size in sizes.items():
             if self.log(name).exists():
                 os.truncate(self.log(name), size)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file that is whole or not there."""
-    with replacing(path) as out:
-        out.write(json.dumps(value, indent=2).encode() + b"\n")

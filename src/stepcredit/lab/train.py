@@ -16,9 +16,10 @@ from rich.console import Console
 
 import stepcredit as sc
 from stepcredit.credit.explain import plain
+from stepcredit.data.atomic import write_json
 from stepcredit.lab.report import Live, closing_figures, closing_table, live
 from stepcredit.lab.resume import mark, restore
-from stepcredit.lab.runs import RunFolder, write_json
+from stepcredit.lab.runs import RunFolder
 from stepcredit.lab.sampling import sample
 from stepcredit.lab.settings import TrainSettings, needs_logprobs
 from stepcredit.lab.signals import filler_gap
