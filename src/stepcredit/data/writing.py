@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable
 from math import isfinite
 from pathlib import Path
@@ -16,6 +15,7 @@ from stepcredit.data.atomic import folder_of, replacing
 from stepcredit.data.checks import check_row, show
 from stepcredit.data.jsonlines import TOO_DEEP, parse
 from stepcredit.errors import RolloutError
+from stepcredit.handles import temporary_file
 
 
 def write_rollouts(path: str | Path, rows: Iterable[dict[str, Any]]) -> None:
@@ -31,6 +31,7 @@ def write_rollouts(path: str | Path, rows: Iterable[dict[str, Any]]) -> None:
         FileError: the file can't be written, or no rows into a Parquet file.
 
     Example:
+        >>> import tempfile
         >>> path = Path(tempfile.mkdtemp()) / "rollouts.jsonl.gz"
         >>> scores = torch.tensor([0.1, 0.2])
         >>> write_rollouts(path, [{"group": 1, "token_scores": scores, "outcome": 1.0}])
@@ -45,7 +46,7 @@ def write_rollouts(path: str | Path, rows: Iterable[dict[str, Any]]) -> None:
             return
         from stepcredit.data.parquet import from_lines
 
-        with tempfile.TemporaryFile(dir=folder_of(path)) as spool:
+        with temporary_file(folder_of(path)) as spool:
             spool.writelines(lines)
 
             def again() -> Iterable[bytes]:
