@@ -153,6 +153,18 @@ def test_explain_prints_every_stage(run: Run, tmp_path: Path) -> None:
     assert ended.out.rstrip() == str(sc.PASS().explain(rollouts))
 
 
+def test_explain_shows_the_columns_of_many_streams_whole(run: Run, tmp_path: Path) -> None:
+    names = [f"stream-{i}" for i in range(6)]
+    signals = {name: {"ends": [0, 1], "scores": [0.5, 0.1]} for name in names}
+    write(tmp_path / "in.jsonl", [{"group": 1, "length": 2, "signals": signals}])
+    weights = json.dumps(dict.fromkeys(names, 1.0))
+    options = ("--method", "pass-min", "--set", f"weights={weights}")
+    out = run("explain", "in.jsonl", "--group", "1", *options).out
+    heading = next(line for line in out.splitlines() if line.startswith("group"))
+    assert heading.split()[-1] == "advantage"
+    assert all(f"N(return)({name})" in heading for name in names)
+
+
 def test_explain_one_rollout(run: Run, tmp_path: Path) -> None:
     write(tmp_path / "in.jsonl", ROWS)
     whole = run("explain", "in.jsonl", "--group", "17").out.splitlines()

@@ -79,6 +79,16 @@ CASES: dict[str, Case] = {
     "pass-no-process": _pass(("none",)),
     "pass-min": Case("pass-min", options={"gaps": True}),
     "pass-min-strict": Case("pass-min", {"temperature": 0}, options={"gaps": True}),
+    "pass-min-of-the-steps": Case("pass-min", {"outcome_in_min": 0.0}, options={"gaps": True}),
+    "pass-min-strict-half": Case(
+        "pass-min", {"temperature": 0, "outcome_in_min": 0.5}, options={"gaps": True}
+    ),
+    "pass-min-streams": Case(
+        "pass-min",
+        {"weights": STREAMS, "outcome_operator": "center"},
+        ("streams",),
+        {"gaps": True},
+    ),
     "pass-min-abs-max": Case("pass-min", {"operator": "abs_max"}, options={"gaps": True}),
     "pass-min-no-gate": Case("pass-min", {"gate": False, "weights": (0.5, 1.0, 0.3)}),
     "pure": _pure(),
@@ -99,6 +109,7 @@ CASES: dict[str, Case] = {
     "grpo-process-union": Case("grpo-process", {"pooling": "union", "weights": (1.0, 2.0, 0.5)}),
     "gdpo": Case("gdpo", batch_wide=True),
     "gdpo-token": Case("gdpo", {"batch_norm": "token"}, batch_wide=True),
+    "gdpo-eps": Case("gdpo", {"eps": 0.5}, batch_wide=True),
     "opd": Case("opd", signals=("none",)),
     "opd-clip": Case("opd", {"coefficient": 2.0, "clip": 0.5}, signals=("none",)),
     "g-opd": Case("g-opd", signals=("none",)),

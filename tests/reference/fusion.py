@@ -164,27 +164,35 @@ def pass_min_group(rows: list[Row], p: dict[str, Any]) -> list[list[float]]:
     outer = p["outcome_operator"] or p["operator"]
     flats = {n: scalar(rows, n, operator_of(outer, n), ddof, eps) for n in SCALARS}
     out = []
+    last: list[list[float]] = [[] for _ in rows]
+    if p["outcome_in_min"] > 0 and all(r.outcome is not None for r in rows):
+        last = [[p["outcome_in_min"] * v] for v in flats["outcome"]]
     returns = {
-        n: min_form(rows, n, operator_of(p["operator"], n), p) for n in w if n not in SCALARS
+        n: min_form(rows, n, operator_of(p["operator"], n), last, p) for n in w if n not in SCALARS
     }
+    lead = chunk_stream(rows, w, None)
     for i, row in enumerate(rows):
         if p["gate"] and not row.format_ok:
             out.append([sum(w.values()) * flats["format"][i]] * row.length)
             continue
-        total = [sum(w.get(n, 0.0) * flats[n][i] for n in SCALARS)] * row.length
-        for name, values in returns.items():
-            if name in row.streams:
-                spread = broadcast(values[i], row.streams[name].step_ends())
-                total = [a + w[name] * b for a, b in zip(total, spread, strict=True)]
-        out.append(total)
+        flat = sum(w.get(n, 0.0) * flats[n][i] for n in SCALARS)
+        ends = row.streams[lead].step_ends() if lead in row.streams else [row.length - 1]
+        held = [n for n in returns if n in row.streams]
+        values = [flat + sum(w[n] * returns[n][i][unit_at(row, n, b)] for n in held) for b in ends]
+        out.append(broadcast(values, ends))
     return out
 
 
-def min_form(rows: list[Row], name: str, operator: str, p: dict[str, Any]) -> list[list[float]]:
-    """N(G), G the suffix sums of softmin-weighted z = N(s), over the group's steps."""
+def min_form(
+    rows: list[Row], name: str, operator: str, last: list[list[float]], p: dict[str, Any]
+) -> list[list[float]]:
+    """N(G) over the group's steps, G the suffix sums of softmin-weighted z = N(s), then `last`."""
     ddof, eps = p["ddof"], p["eps"]
     z = pooled(rows, name, operator, ddof, eps)
-    returns = [suffix_sums(softmin(v, p["temperature"])) if v else [] for v in z]
+    returns = [
+        suffix_sums(softmin(v + end, p["temperature"]))[: len(v)] if v else []
+        for v, end in zip(z, last, strict=True)
+    ]
     flat = [g for v in returns for g in v]
     if not flat:
         return returns

@@ -27,7 +27,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "match_std": False,
         "recenter": False,
     },
-    "pass-min": {**PASS, "temperature": 0.1},
+    "pass-min": {**PASS, "temperature": 0.1, "outcome_in_min": 2.0},
     "pure": {
         "temperature": 0.1,
         "baseline": "per_token",
@@ -38,7 +38,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     },
     "grpo": {"ddof": 1, "eps": 1e-6},
     "grpo-process": {"pooling": "sum", "weights": (1.0, 1.0, 1.0)},
-    "gdpo": {"weights": {"outcome": 1.0, "format": 1.0}, "batch_norm": "response"},
+    "gdpo": {"weights": {"outcome": 1.0, "format": 1.0}, "batch_norm": "response", "eps": None},
     "opd": {"coefficient": 1.0},
     "g-opd": {"coefficient": 1.0, "lam": 1.25},
     "adca": {"alpha": 0.1},

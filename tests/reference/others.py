@@ -64,12 +64,15 @@ def _union(scores, flat, w, scored):
 
 def gdpo_group(rows: list[Row], p: dict[str, Any]) -> list[list[float]]:
     """The weighted sum of standardized scalar rewards, before the batch's own normalization."""
+    eps = p["eps"]
+    if eps is None:
+        eps = 1e-6 if p["batch_norm"] == "token" else 1e-4
     total = [0.0] * len(rows)
     for name, weight in p["weights"].items():
         values = [getattr(r, name) for r in rows]
         if any(v is None for v in values):
             continue
-        z = standardized(values, "masked_norm")
+        z = standardized(values, "masked_norm", 1, eps)
         total = [a + weight * b for a, b in zip(total, z, strict=True)]
     return [[a] * r.length for a, r in zip(total, rows, strict=True)]
 

@@ -2,9 +2,10 @@
 
 from stepcredit.credit.baselines import ADCA, GDPO, GRPO, RLOO, DrGRPO, ProcessGRPO
 from stepcredit.credit.estimator import Credit, Estimator, Moments
-from stepcredit.credit.estimators import PASS, PASSMin
+from stepcredit.credit.estimators import PASS
 from stepcredit.credit.explain import Explanation
 from stepcredit.credit.logprobs import GOPD, OPD, PRIME
+from stepcredit.credit.pass_min import PASSMin
 from stepcredit.credit.pure import PURE
 from stepcredit.credit.registry import estimator, methods, register
 

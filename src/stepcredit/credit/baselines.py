@@ -265,18 +265,23 @@ def _scalar_weights(weights: Weights) -> dict[str, float]:
     return named
 
 
+_TRAINERS_EPS = {"response": 1e-4, "token": 1e-6}
+
+
 @register("gdpo")
 @dataclass(frozen=True)
 class GDPO(Estimator):
     """Each scalar reward standardized on its own, summed, then normalized over the batch.
 
-        a = sum over n of w_n (r_n - mean) / (std + 1e-6)
+        a = sum over n of w_n (r_n - mean) / (std + eps)
         response  A = (a - mean) / (std + 1e-4) over the batch's responses
         token     A = (a - mean) / sqrt(variance + 1e-8) over the batch's tokens
 
     Args:
         weights: {"outcome": weight, "format": weight}; a process stream is refused.
         batch_norm: "response" (TRL's) or "token" (verl's).
+        eps: added to each group's std; None: what the trainer of that `batch_norm` adds, 1e-4 with
+            "response" and 1e-6 with "token".
         clip: A within [-clip, clip].
 
     Returns:
@@ -298,8 +303,11 @@ class GDPO(Estimator):
         {"outcome": 1.0, "format": 1.0}, _scalar_weights, "{'outcome': number, 'format': number}"
     )
     batch_norm: str = choice("response", ("response", "token"), "what the batch-wide step counts")
+    eps: float | None = number(
+        None, "added to a group's std; null: 1e-4, or 1e-6 with token", at_least=0, optional=True
+    )
 
-    equation = "A = batchnorm(sum_n w_n (r_n - mean) / (std + 1e-6))"
+    equation = "A = batchnorm(sum_n w_n (r_n - mean) / (std + eps))"
 
     @property
     def batch_step(self) -> BatchNorm:
@@ -312,8 +320,9 @@ class GDPO(Estimator):
         """The weighted sum of standardized rewards."""
         group = group_of(rollouts)
         both = {"outcome": rollouts.outcomes, "format": rollouts.formats}
+        eps = _TRAINERS_EPS[self.batch_norm] if self.eps is None else self.eps
         normed = {
-            name: standardize_scalar(scalar, group, "masked_norm", ddof=1, eps=1e-6)
+            name: standardize_scalar(scalar, group, "masked_norm", ddof=1, eps=eps)
             for name, scalar in both.items()
         }
         weights = _scalar_weights(self.weights)

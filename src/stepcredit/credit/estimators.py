@@ -1,4 +1,4 @@
-"""PASS and PASS-min: the methods built on Advantage Fusion, each a composition of stages."""
+"""PASS, and what it shares with the other method built on Advantage Fusion."""
 
 from __future__ import annotations
 
@@ -27,12 +27,7 @@ from stepcredit.credit.groups import (
     weighted_mean,
 )
 from stepcredit.credit.registry import register
-from stepcredit.credit.returns import (
-    divide_length,
-    min_form,
-    residual,
-    return_to_go,
-)
+from stepcredit.credit.returns import divide_length, residual, return_to_go
 from stepcredit.credit.streams import (
     SCALARS,
     Operators,
@@ -56,7 +51,7 @@ from stepcredit.credit.streams import (
     total_of,
 )
 from stepcredit.data.rollouts import Rollouts
-from stepcredit.data.slots import Slots, every_token, whole_responses
+from stepcredit.data.slots import every_token, whole_responses
 from stepcredit.data.streams import TokenAdvantages
 from stepcredit.errors import MethodError
 from stepcredit.settings.fields import choice, composed, flag, number, text
@@ -103,6 +98,10 @@ class Fused(Estimator):
         rules = canonical_operators(self.operator, self.outcome_operator, list(both))
         return standardize_scalars(both, group, rules, ddof=self.ddof, eps=self.eps)
 
+    def _reads_unweighted(self, stream: str) -> bool:
+        """Whether the method reads a stream that has no weight."""
+        return False
+
     def _with_ready(
         self, credit: Credit, rollouts: Rollouts, weights: Mapping[str, float], kept: Tensor
     ) -> Credit:
@@ -138,7 +137,7 @@ class Fused(Estimator):
         present += ["outcome"] * bool(rollouts.has_outcome.any())
         present += ["format"] * bool(rollouts.has_format.any())
         absent = [n for n in weights if n not in present and weights[n] != 0]
-        ignored = [n for n in present if n not in weights]
+        ignored = [n for n in present if n not in weights and not self._reads_unweighted(n)]
         found = [f"stream {name!r} has a weight and is absent: it adds 0" for name in absent]
         found += [f"stream {name!r} has no weight: it is ignored" for name in ignored]
         shut = gated(rollouts, self.gate)
@@ -324,77 +323,3 @@ class PASS(Fused):
             return part
         mean, _ = weighted_mean(part, weight, group)
         return torch.where(weight > 0, part - group.spread(mean), part)
-
-
-@register("pass-min")
-@dataclass(frozen=True)
-class PASSMin(Fused):
-    """Both papers in one: Advantage Fusion with the min-form return in Divide-Length's place.
-
-        z = N(s);  r* = softmax(-z / T) z over the response's steps;  G_j = sum over j' >= j of r*
-        A_j = w_prc N(G)_j + w_out N(r_out) + w_fmt N(r_fmt)          W N(r_fmt) if gated
-
-    A filler can't raise a minimum, nor can more steps; standardizing the returns bounds them.
-
-    Args:
-        weights, operator, outcome_operator, ddof, eps, gate, clip: as for `PASS`.
-        temperature: T of the soft minimum, in units of the standardized scores; 0 is strict.
-
-    Raises:
-        MethodError: a field out of range.
-
-    Example:
-        >>> import stepcredit as sc
-        >>> rollouts = sc.Rollouts(group=[0, 0], outcome=[1.0, 0.0],
-        ...     process=sc.Steps(ends=[[1, 2, 4], [2, 4]], scores=[[.9, .9, .6], [.2, .6]]))
-        >>> [round(x, 3) for x in sc.PASSMin(temperature=0)(rollouts).ragged()[1].tolist()]
-        [-2.488, -2.488, -2.488, -0.099, -0.099]
-
-    Source: ours, from PASS (2606.29296) and PURE (2504.15275).
-    """
-
-    temperature: float = number(0.1, "T of the soft minimum; 0 is strict", at_least=0)
-
-    equation = (
-        "A_j = w_prc N(sum_{j' >= j} softmax(-z/T)_j' z_j') + w_out N(r_out) + w_fmt N(r_fmt)"
-    )
-
-    def credit(self, rollouts: Rollouts) -> Credit:
-        """Standardize, soft minimum, return-to-go, standardize, fuse."""
-        group, weights = group_of(rollouts), canonical_weights(self.weights)
-        streams = process_streams(rollouts, weights)
-        returns: dict[str, tuple[Values, Slots]] = {}
-        stages: dict[str, tuple[Values, Slots]] = {}
-        slots = None
-        for name, stream in streams.items():
-            table = table_of(stream, rollouts)
-            slots = slots or table.slots
-            normed = self._standardize(table.values, table.mask, group, name)
-            soft = min_form(normed, table.mask, group, self.temperature)
-            to_go = return_to_go(soft) * table.mask
-            final = self._standardize(to_go, table.mask, group, name)
-            returns[name] = (final, table.slots)
-            columns = {"N": normed, "min": soft, "return": to_go, "N(return)": final}
-            stages |= {
-                f"{column}({name})": (value, table.slots) for column, value in columns.items()
-            }
-        slots = slots or whole_responses(rollouts.lengths)
-        shut = gated(rollouts, self.gate)
-        scalars = self._scalars(rollouts, group)
-        flat = fuse_scalars(scalars["outcome"], scalars["format"], shut, weights)
-        advantage = fuse_process(returns, weights, slots, shut) + flat
-
-        def columns_read() -> dict[str, Values]:
-            read = {name: slots.read(*source) for name, source in stages.items()}
-            return read | {f"N({name})": value for name, value in scalars.items()}
-
-        credit = Credit(
-            slots,
-            advantage,
-            columns_read,
-            scale=fused_scale(returns, scalars, weights, group),
-            entering=lambda: entering_scale(
-                returns, scalars, weights, ReadAt(slots, slots.mask.double()), shut, group
-            ),
-        )
-        return self._with_ready(credit, rollouts, weights, ~shut)
