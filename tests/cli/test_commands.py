@@ -122,6 +122,29 @@ def test_the_file_is_the_batch_of_a_batch_wide_method(run: Run, tmp_path: Path) 
         assert got == pytest.approx(whole.packed().tolist(), abs=1e-6)
 
 
+def test_the_file_is_the_batch_whose_largest_return_prime_divides_by(
+    run: Run, tmp_path: Path
+) -> None:
+    rows = [
+        {"group": i // 2, "length": 2, "prm_logprobs": [-0.1 * i, -1.0], "ref_logprobs": [-0.5, 0]}
+        for i in range(9)
+    ]
+    write(tmp_path / "in.jsonl", rows)
+    options = ("--method", "prime", "--set", "norm=batch", "--set", "whiten_batch=false")
+    ended = run("shape", "in.jsonl", "-o", "out.jsonl", *options)
+    assert (ended.code, ended.err) == (0, "")
+    method = sc.PRIME(norm="batch", whiten_batch=False)
+    rollouts = sc.read_rollouts(tmp_path / "in.jsonl")
+    got = [v for row in read(tmp_path / "out.jsonl") for v in row["advantages"]]
+    assert got == pytest.approx(method(rollouts).packed().tolist())
+    out = run("explain", "in.jsonl", "--group", "1", *options).out
+    shown = [float(line.split()[-1]) for line in out.splitlines() if " 0-0 " in line]
+    assert shown == pytest.approx(got[4:8:2], abs=1e-4)
+    write(tmp_path / "in.jsonl", [*rows, {"group": 9, "length": 1, "prm_logprobs": [-1.0]}])
+    ended = run("shape", "in.jsonl", "-o", "out.jsonl", *options)
+    assert (ended.code, ended.err) == (1, "in.jsonl:10: ref_logprobs: missing: prime needs it\n")
+
+
 def test_a_mute_gate_is_a_warning(run: Run, tmp_path: Path) -> None:
     write(tmp_path / "in.jsonl", [*ROWS, MUTE, MUTE])
     ended = run("shape", "in.jsonl", "-o", "out.jsonl")

@@ -9,13 +9,12 @@ from typing import Any
 
 import pytest
 from tests.cli.conftest import Run, read, write
-
-FILES = {"pass.json": 201, "others.json": 94}
+from tests.vectors import FILES, cases_of
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_shape_gives_the_vectors(name: str, run: Run, shared_dir: Path, tmp_path: Path) -> None:
-    cases = json.loads((shared_dir / "vectors" / name).read_text())
+    cases = cases_of(shared_dir, name)
     assert len(cases) == FILES[name]
     gaps = {case["name"]: gap(case, run, tmp_path) for case in cases}
     assert {name: found for name, found in gaps.items() if not found <= 1e-5} == {}

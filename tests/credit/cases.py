@@ -76,6 +76,20 @@ CASES: dict[str, Case] = {
     "pass-ready-made-process-scope": _pass(
         ("streams",), weights=READY, scope="process", match_std=True, recenter=True
     ),
+    "pass-read-mean": _pass(read="mean"),
+    "pass-read-sum": _pass(read="sum", scope="process", match_std=True),
+    "pass-read-mean-runs": _pass(read="mean", chunks="runs", recenter=True),
+    "pass-read-sum-runs": _pass(read="sum", chunks="runs", operator="center"),
+    "pass-read-mean-windows": _pass(read="mean", chunks={"windows": {"size": 3}}),
+    "pass-read-mean-streams": _pass(("streams",), read="mean", weights=STREAMS),
+    "pass-read-sum-streams-from-teacher": _led(
+        chunks_from="teacher", chunks="sign_runs", read="sum"
+    ),
+    "pass-read-mean-ready-made": _pass(("streams",), weights=READY, read="mean"),
+    "pass-gamma0": _pass(gamma=0.0),
+    "pass-gamma": _pass(gamma=0.9),
+    "pass-gamma-runs": _pass(gamma=0.5, chunks="runs", scope="process", k=1.0),
+    "pass-gamma-match-std": _pass(gamma=0.7, match_std=True, recenter=True),
     "pass-no-process": _pass(("none",)),
     "pass-min": Case("pass-min", options={"gaps": True}),
     "pass-min-strict": Case("pass-min", {"temperature": 0}, options={"gaps": True}),
@@ -97,6 +111,14 @@ CASES: dict[str, Case] = {
     "pure-rollout": _pure(baseline="rollout"),
     "pure-rollout-strict": _pure(baseline="rollout", temperature=0, outcome_weight=0.0),
     "pure-per-slot": _pure(baseline="per_slot", max_length=16),
+    "pure-future-min": _pure(form="future_min", baseline="rollout"),
+    "pure-future-min-per-slot": _pure(
+        form="future_min", baseline="per_slot", max_length=16, process_weight=0.5
+    ),
+    "pure-sum": _pure(form="sum"),
+    "pure-sum-per-step": _pure(form="sum", baseline="per_step"),
+    "pure-sum-rollout": _pure(form="sum", baseline="rollout"),
+    "pure-sum-whitened": _pure(form="sum", whiten_batch=True, baseline="per_slot", max_length=16),
     "pure-clip": _pure(clip=0.3),
     "pure-whitened": _pure(whiten_batch=True),
     "grpo": Case("grpo", options=KNOWN),
@@ -115,5 +137,10 @@ CASES: dict[str, Case] = {
     "g-opd": Case("g-opd", signals=("none",)),
     "adca": Case("adca"),
     "prime": Case("prime", signals=("none",), batch_wide=True),
+    "prime-weighted": Case("prime", {"process_weight": 5.0}, signals=("none",), batch_wide=True),
+    "prime-batch": Case("prime", {"norm": "batch"}, signals=("none",), batch_wide=True),
+    "prime-batch-raw": Case(
+        "prime", {"norm": "batch", "whiten_batch": False}, signals=("none",), batch_wide=True
+    ),
     "prime-raw": Case("prime", {"whiten_batch": False}, signals=("none",)),
 }

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 from scipy.special import lambertw
 
+import stepcredit as sc
 from stepcredit.credit import theory
 from stepcredit.errors import MethodError
 
@@ -142,6 +143,19 @@ def test_the_minimum_to_go_errs_by_epsilon_at_most(case) -> None:
     for step in range(len(true)):
         error = abs(min(true[step:]) - min(guess[step:]))
         assert error <= theory.error_bounds(epsilon, len(true) - step).minimum + 1e-12
+
+
+@given(estimates())
+def test_the_future_min_of_pure_errs_by_epsilon_at_most(case) -> None:
+    """Beside a response of one score 0, which is its baseline, the process part is the minimum."""
+    true, guess, epsilon = case
+    method = sc.PURE(form="future_min", baseline="rollout")
+    found = [
+        method(sc.Rollouts([0, 0], process=sc.Tokens([values, [0.0]]))).ragged()[0].tolist()
+        for values in (true, guess)
+    ]
+    assert found[0] == pytest.approx([min(true[j:]) for j in range(len(true))], abs=1e-6)
+    assert max(abs(a - b) for a, b in zip(*found, strict=True)) <= epsilon + 1e-6
 
 
 @given(estimates(), temperatures)

@@ -106,6 +106,62 @@ def test_with_one_step_a_response_the_process_is_standardized_like_an_outcome(ro
 
 
 @few
+@given(rows=batches(signals=("steps",)), chunks=st.sampled_from(("steps", "runs", "tokens")))
+def test_the_mean_over_a_step_is_its_score(rows: Rows, chunks: str) -> None:
+    """Condition: one process stream, of steps, and no chunk across unequal ones."""
+    assert_same(run(sc.PASS(read="mean", chunks=chunks), rows), run(sc.PASS(chunks=chunks), rows))
+
+
+@few
+@given(rows=batches(signals=("steps", "tokens")), how=st.sampled_from(("mean", "sum")))
+def test_over_one_token_mean_and_sum_are_its_value(rows: Rows, how: str) -> None:
+    assert_same(run(sc.PASS(read=how, chunks="tokens"), rows), run(sc.PASS(chunks="tokens"), rows))
+
+
+@few
+@given(rows=batches(signals=("steps", "tokens"), gaps=True))
+def test_over_one_chunk_the_sum_is_the_mean_times_its_tokens(rows: Rows) -> None:
+    settings: dict[str, Any] = {"weights": (1, 0, 0), "chunks": {"windows": {"size": 99}}}
+    mean = sc.PASS(read="mean", gate=False, **settings)(build(rows)).ragged()
+    total = sc.PASS(read="sum", gate=False, **settings)(build(rows)).ragged()
+    for row, m, t in zip(rows, mean, total, strict=True):
+        assert_same(t.double(), row["length"] * m.double(), 1e-5)
+
+
+@few
+@given(
+    rows=batches(),
+    chunks=st.sampled_from(CHUNKS),
+    scope=st.sampled_from(("fused", "process")),
+    match_std=st.booleans(),
+)
+def test_a_discount_of_hardly_anything_is_none(
+    rows: Rows, chunks: str, scope: str, match_std: bool
+) -> None:
+    """The discounted sum is made another way than the plain one."""
+    settings: dict[str, Any] = {"chunks": chunks, "scope": scope, "match_std": match_std}
+    got = run(sc.PASS(gamma=1 - 1e-12, **settings), rows)
+    assert_same(got, run(sc.PASS(**settings), rows))
+
+
+@few
+@given(rows=batches(signals=("steps",)))
+def test_at_gamma_0_each_step_gets_its_own_value(rows: Rows) -> None:
+    """Condition: k = 0."""
+    method = sc.PASS(gamma=0.0, k=0.0)
+    explained = method.explain(build(rows))
+    assert_same(explained.advantage.double(), explained.stages["fused"].double())
+
+
+@few
+@given(rows=batches(outcome="known"), gamma=st.sampled_from((0.0, 0.5, 0.99)))
+def test_the_outcome_in_process_scope_is_not_discounted(rows: Rows, gamma: float) -> None:
+    """Condition: gate off."""
+    ours = sc.PASS(weights=(0, 1, 0), scope="process", gamma=gamma, gate=False)
+    assert_same(run(ours, rows), run(sc.GRPO(), rows))
+
+
+@few
 @given(rows=batches(signals=("steps",)))
 def test_pass_of_the_process_at_k0_is_grpo_process_on_steps(rows: Rows) -> None:
     """Condition: gate off, chunks steps."""
@@ -134,6 +190,64 @@ def test_pure_with_one_step_and_no_outcome_is_rloo_on_that_step(
     as_outcome = [row | {"outcome": row["step_scores"][0]} for row in rows]
     ours = sc.PURE(baseline="rollout", temperature=temperature)
     assert_same(run(ours, blank), run(sc.RLOO(), as_outcome))
+
+
+def first_tokens(estimator: sc.Estimator, rows: Rows) -> torch.Tensor:
+    return torch.stack([row[0] for row in estimator(build(rows)).ragged()]).double()
+
+
+@few
+@given(rows=batches(signals=("steps",), kinds=("tenths", "real", "negative")))
+def test_future_min_at_the_first_step_is_the_strict_minimum(rows: Rows) -> None:
+    """Condition: baseline rollout."""
+    ours = sc.PURE(form="future_min", baseline="rollout")
+    strict = sc.PURE(temperature=0, baseline="rollout")
+    assert_same(first_tokens(ours, rows), first_tokens(strict, rows))
+
+
+@few
+@given(rows=batches(signals=("steps",)))
+def test_the_sum_form_at_the_first_step_is_rloo_of_the_sums(rows: Rows) -> None:
+    """Condition: baseline rollout, no outcome."""
+    blank = [row | {"outcome": None} for row in rows]
+    as_outcome = [row | {"outcome": sum(row["step_scores"])} for row in rows]
+    ours = sc.PURE(form="sum", baseline="rollout")
+    assert_same(first_tokens(ours, blank), first_tokens(sc.RLOO(), as_outcome))
+
+
+@few
+@given(rows=batches(signals=("steps",)).map(one_step), form=st.sampled_from(("future_min", "sum")))
+def test_every_form_of_pure_with_one_step_is_the_same(rows: Rows, form: str) -> None:
+    ours = sc.PURE(form=form, baseline="rollout")
+    assert_same(run(ours, rows), run(sc.PURE(baseline="rollout"), rows))
+
+
+@few
+@given(
+    rows=batches(signals=("steps",)),
+    temperature=st.sampled_from((0, 0.1, 1.0)),
+    operator=st.sampled_from(FOUR),
+)
+def test_pass_min_without_known_outcomes_has_no_outcome_in_the_minimum(
+    rows: Rows, temperature: float, operator: str
+) -> None:
+    blank = [row | {"outcome": None} for row in rows]
+    of_steps = sc.PASSMin(temperature=temperature, operator=operator, outcome_in_min=0)
+    ours = sc.PASSMin(temperature=temperature, operator=operator, outcome_in_min=3.0)
+    assert_same(run(ours, blank), run(of_steps, blank))
+
+
+@few
+@given(rows=batches(signals=("none",)), weight=st.sampled_from((0.5, 1.0)))
+def test_prime_normalized_over_the_batch_is_prime_at_that_beta(rows: Rows, weight: float) -> None:
+    """beta = 1 / the largest |sum to the end| of the batch's log-ratios."""
+    largest = 0.0
+    for row in rows:
+        ratios = [a - b for a, b in zip(row["prm_logprobs"], row["ref_logprobs"], strict=True)]
+        largest = max(largest, *(abs(sum(ratios[t:])) for t in range(len(ratios))))
+    ours = sc.PRIME(norm="batch", process_weight=weight, whiten_batch=False)
+    fixed = sc.PRIME(beta=1 / (largest or 1.0), process_weight=weight, whiten_batch=False)
+    assert_same(run(ours, rows), run(fixed, rows))
 
 
 @few
@@ -166,7 +280,9 @@ INVARIANT: dict[str, sc.Estimator] = {
     "pass-min": sc.PASSMin(),
     "pure": sc.PURE(),
     "grpo-process": sc.ProcessGRPO(),
+    "pure-future-min": sc.PURE(form="future_min", baseline="rollout"),
     "prime": sc.PRIME(),
+    "prime-batch": sc.PRIME(norm="batch"),
     "gdpo": sc.GDPO(),
 }
 

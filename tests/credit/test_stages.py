@@ -74,12 +74,24 @@ def _divided(table: Table, k: float) -> torch.Tensor:
     return returns.divide_length(returns.return_to_go(table.values), power)
 
 
+def _discounted(table: Table, gamma: float) -> torch.Tensor:
+    """Every second slot of a row ends a chunk, and its last one."""
+    columns = torch.arange(table.mask.shape[1])
+    last = columns == table.mask.sum(1, keepdim=True) - 1
+    is_end = table.mask & ((columns % 2 == 1) | last)
+    return returns.return_to_go(table.values, is_end, gamma) * table.mask
+
+
 def _standardized(table: Table, operator: str) -> torch.Tensor:
     return standardize(table.values, table.mask, table.group, operator)
 
 
 def _min_form(table: Table, temperature: float) -> torch.Tensor:
     return returns.min_form(table.values, table.mask, table.group, temperature)
+
+
+def _future_min(table: Table) -> torch.Tensor:
+    return returns.future_min(table.values, table.mask)
 
 
 def _scalars(table: Table, gate: bool) -> torch.Tensor:
@@ -98,7 +110,7 @@ def _process(table: Table) -> torch.Tensor:
     slots = Slots(counts, counts, torch.where(table.mask, columns, PAST_END))
     z = _standardized(table, "masked_norm")
     shut = table.values[:, 0] > 0
-    return streams.fuse_process({"process": (z, slots)}, {"process": 2.0}, slots, shut)
+    return streams.fuse_process({"process": z}, {"process": 2.0}, slots, shut)
 
 
 STAGES: dict[str, Callable[[Table], torch.Tensor]] = {
@@ -108,11 +120,14 @@ STAGES: dict[str, Callable[[Table], torch.Tensor]] = {
     "divide-length-k0": partial(_divided, k=0.0),
     "divide-length-k0.7": partial(_divided, k=0.7),
     "divide-length-k1": partial(_divided, k=1.0),
+    "return-gamma0": partial(_discounted, gamma=0.0),
+    "return-gamma0.9": partial(_discounted, gamma=0.9),
     "fuse-scalars": partial(_scalars, gate=False),
     "fuse-scalars-gated": partial(_scalars, gate=True),
     "fuse-process": _process,
     "min-form": partial(_min_form, temperature=0.1),
     "min-form-strict": partial(_min_form, temperature=0.0),
+    "future-min": _future_min,
 }
 every_stage = pytest.mark.parametrize("stage", STAGES.values(), ids=STAGES.keys())
 ANY = tables("tenths", "thirds", "real", "negative", "equal")

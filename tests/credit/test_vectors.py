@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -10,16 +9,16 @@ from typing import Any
 import pytest
 from tests import reference
 from tests.credit.strategies import build
+from tests.vectors import FILES, cases_of
 
 import stepcredit as sc
 
 Cases = dict[str, list[dict[str, Any]]]
-FILES = {"pass.json": 201, "others.json": 94}
 
 
 @pytest.fixture(scope="module")
 def cases(shared_dir: Path) -> Cases:
-    return {name: json.loads((shared_dir / "vectors" / name).read_text()) for name in FILES}
+    return {name: cases_of(shared_dir, name) for name in FILES}
 
 
 def distance(got: list[list[float]], want: list[list[float]]) -> float:

@@ -42,10 +42,19 @@ def unit_at(row: Row, name: str, token: int) -> int:
     return next(j for j, e in enumerate(row.streams[name].step_ends()) if token <= e)
 
 
-def divided(values: list[float], k: float) -> list[float]:
-    """A_j = G_j / (K - j + 1)^k."""
+def divided(values: list[float], k: float, gamma: float) -> list[float]:
+    """A_j = G_j / (K - j + 1)^k, G_j the sum of gamma^(j' - j) A_j'."""
     K = len(values)
-    return [g / (K - j) ** k for j, g in enumerate(suffix_sums(values))]
+    returns = [math.fsum(gamma**i * v for i, v in enumerate(values[j:])) for j in range(K)]
+    return [g / (K - j) ** k for j, g in enumerate(returns)]
+
+
+def read_chunk(row: Row, name: str, z: list[float], start: int, end: int, how: str) -> float:
+    """The stream's z at the chunk's last token, or its mean or sum over the chunk's tokens."""
+    if how == "last":
+        return z[unit_at(row, name, end)]
+    values = [z[unit_at(row, name, t)] for t in range(start, end + 1)]
+    return mean(values) if how == "mean" else math.fsum(values)
 
 
 def chunk_stream(rows: list[Row], weights: dict[str, float], chunks_from: str | None) -> str | None:
@@ -107,7 +116,8 @@ def operator_of(operator: str | Mapping[str, str], name: str) -> str:
 
 def pass_group(rows: list[Row], p: dict[str, Any]) -> list[list[float]]:
     """PASS on one group. Every response's advantage is P (process) + Q (the rest)."""
-    w, ddof, eps, k = named_weights(p["weights"]), p["ddof"], p["eps"], p["k"]
+    w, ddof, eps = named_weights(p["weights"]), p["ddof"], p["eps"]
+    k, gamma = p["k"], p["gamma"]
     outer = p["outcome_operator"] or p["operator"]
     ready = {n for n in w for r in rows if n in r.streams and r.streams[n].is_advantage}
     names = [n for n in w if n not in SCALARS and n not in ready]
@@ -126,17 +136,22 @@ def pass_group(rows: list[Row], p: dict[str, Any]) -> list[list[float]]:
             extra = [0.0] * row.length
         else:
             flat = sum(w.get(n, 0.0) * flats[n][i] for n in SCALARS)
+            spans = list(zip([0, *(b + 1 for b in last)], last, strict=False))
             process = [
-                sum(w[n] * z[n][i][unit_at(row, n, b)] for n in names if n in row.streams)
-                for b in last
+                sum(
+                    w[n] * read_chunk(row, n, z[n][i], a, b, p["read"])
+                    for n in names
+                    if n in row.streams
+                )
+                for a, b in spans
             ]
             extra = [
                 sum(w[n] * row.streams[n].scores[t] for n in ready if n in row.streams)
                 for t in range(row.length)
             ]
-        rest = [flat] * K if p["scope"] == "process" else divided([flat] * K, k)
-        P.append(broadcast(divided(process, k), last))
-        P0.append(broadcast(divided(process, 0.0), last))
+        rest = [flat] * K if p["scope"] == "process" else divided([flat] * K, k, gamma)
+        P.append(broadcast(divided(process, k, gamma), last))
+        P0.append(broadcast(divided(process, 0.0, gamma), last))
         Q.append([a + b for a, b in zip(broadcast(rest, last), extra, strict=True)])
     open_rows = [i for i, r in enumerate(rows) if r.format_ok or not p["gate"]]
     adjust(P, P0, open_rows, p)

@@ -26,6 +26,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "scope": "fused",
         "match_std": False,
         "recenter": False,
+        "read": "last",
+        "gamma": 1.0,
     },
     "pass-min": {**PASS, "temperature": 0.1, "outcome_in_min": 2.0},
     "pure": {
@@ -35,6 +37,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "outcome_weight": 1.0,
         "process_weight": 1.0,
         "whiten_batch": False,
+        "form": "softmin",
     },
     "grpo": {"ddof": 1, "eps": 1e-6},
     "grpo-process": {"pooling": "sum", "weights": (1.0, 1.0, 1.0)},
@@ -42,7 +45,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "opd": {"coefficient": 1.0},
     "g-opd": {"coefficient": 1.0, "lam": 1.25},
     "adca": {"alpha": 0.1},
-    "prime": {"beta": 0.05, "process_weight": 5.0, "whiten_batch": True},
+    "prime": {"beta": 0.05, "process_weight": 1.0, "whiten_batch": True, "norm": "none"},
 }
 
 
@@ -64,6 +67,8 @@ def _raw(method: str, p: dict[str, Any], rows: list[Row]) -> list[list[float]]:
         return [others.opd_row(r, p["coefficient"]) for r in rows]
     if method == "g-opd":
         return [others.g_opd_row(r, p["coefficient"], p["lam"]) for r in rows]
+    if method == "prime" and p["norm"] == "batch":
+        p = {**p, "beta": others.prime_batch_beta(rows)}
     out = by_group(rows, lambda g: _group(method, p, g))
     if method == "gdpo":
         return others.gdpo_batch(out, p["batch_norm"])

@@ -115,6 +115,15 @@ def g_opd_row(row: Row, coefficient: float, lam: float) -> list[float]:
     ]
 
 
+def prime_batch_beta(rows: list[Row]) -> float:
+    """1 / the largest |suffix sum| of any row's log-ratios; 0 where all of them are 0."""
+    largest = 0.0
+    for row in rows:
+        pairs = zip(row.logprobs["prm"], row.logprobs["ref"], strict=True)
+        largest = max(largest, *(abs(g) for g in suffix_sums([a - b for a, b in pairs])))
+    return 1 / largest if largest else 0.0
+
+
 def prime_group(rows: list[Row], p: dict[str, Any]) -> list[list[float]]:
     """Implicit rewards minus the others' mean, outcome at the last token, suffix sums."""
     r = [

@@ -1,4 +1,4 @@
-"""PURE: the min-form with its four baselines."""
+"""PURE: its three forms with its four baselines."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def pure_group(rows: list[Row], p: dict[str, Any]) -> list[list[float]]:
     reward: list[list[float]] = []
     for row in rows:
         scores = row.streams["process"].scores if "process" in row.streams else []
-        shaped = softmin(scores, p["temperature"]) if scores else []
+        shaped = rewards(scores, p) if scores else []
         reward.append([p["process_weight"] * r for r in shaped])
     outcome = [0.0] * len(rows)
     if all(r.outcome is not None for r in rows):
@@ -26,6 +26,16 @@ def pure_group(rows: list[Row], p: dict[str, Any]) -> list[list[float]]:
             process = BASELINES[p["baseline"]](rows, reward, i, others, p)
         out.append([v + outcome[i] for v in process])
     return out
+
+
+def rewards(scores: list[float], p: dict[str, Any]) -> list[float]:
+    """What adds up to the form's returns: of future_min, the differences of the suffix minima."""
+    if p["form"] == "softmin":
+        return softmin(scores, p["temperature"])
+    if p["form"] == "sum":
+        return scores
+    lowest = [min(scores[j:]) for j in range(len(scores))]
+    return [a - b for a, b in zip(lowest, [*lowest[1:], 0.0], strict=True)]
 
 
 def _per_token(rows, reward, i, others, p):

@@ -121,7 +121,7 @@ class FileEstimator:
 
     Args:
         estimator: any estimator.
-        file: the rollouts; read once for the moments, where the estimator needs them.
+        file: the rollouts; read once for each of the estimator's `batch_scale` and `batch_step`.
     """
 
     def __init__(self, estimator: Estimator, file: RolloutFile) -> None:
@@ -131,10 +131,19 @@ class FileEstimator:
         self.estimator = estimator
         self.signals: set[str] = set()
         self.moments = _no_moments()
+        if estimator.batch_scale is not None:
+            scale = file.fold(float, lambda s, b: max(s, self._scale(b.rollouts)), self.finish)
+            self.estimator = estimator.at_scale(scale)
         if estimator.batch_step is not None:
             self.moments = file.fold(
                 _no_moments, lambda m, b: m + self._moments(b.rollouts), self.finish
             )
+
+    def _scale(self, rollouts: Rollouts) -> float:
+        assert self.estimator.batch_scale is not None
+        self.see(rollouts)
+        self.estimator.check(rollouts)
+        return self.estimator.batch_scale(rollouts)
 
     def _moments(self, rollouts: Rollouts) -> Moments:
         self.see(rollouts)

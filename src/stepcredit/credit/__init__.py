@@ -1,7 +1,8 @@
 """The mathematics: group statistics, fusion, chunks, returns, and the methods they compose to."""
 
 from stepcredit.credit.baselines import ADCA, GDPO, GRPO, RLOO, DrGRPO, ProcessGRPO
-from stepcredit.credit.estimator import Credit, Estimator, Moments
+from stepcredit.credit.batch_norm import Moments
+from stepcredit.credit.estimator import Credit, Estimator
 from stepcredit.credit.estimators import PASS
 from stepcredit.credit.explain import Explanation
 from stepcredit.credit.logprobs import GOPD, OPD, PRIME

@@ -9,9 +9,9 @@ from typing import ClassVar
 
 import torch
 
+from stepcredit.credit.batch_norm import BatchNorm
 from stepcredit.credit.chunks import Chunker, Chunks, Signal, chunker, paper_chunker
 from stepcredit.credit.estimator import (
-    BatchNorm,
     Credit,
     Estimator,
     group_of,

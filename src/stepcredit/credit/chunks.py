@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from stepcredit.credit.change_points import segment_ends
 from stepcredit.credit.groups import TOLERANCE, Group, IsEnd, Mask, Values
-from stepcredit.data.forest import group_sum, slot_mask
+from stepcredit.data.forest import group_sum, segment_sum, slot_mask
 from stepcredit.data.rollouts import Rollouts
 from stepcredit.data.slots import Slots, every_token, step_slots
 from stepcredit.errors import MethodError
@@ -63,12 +63,52 @@ class Signal:
         return self.mask[:, 0]
 
 
+READINGS = ("last", "mean", "sum")
+
+
 @dataclass(frozen=True, eq=False)
 class Chunks:
     """Slots, and which of them end a chunk (None: all of them)."""
 
     slots: Slots
     is_end: IsEnd = None
+
+    def read(self, values: Values, source: Slots, how: str = "last") -> Values:
+        """A table over other slots, read chunk by chunk.
+
+        Args:
+            values: (rollout, source slot), 0 off the mask.
+            source: its slots; a slot's value stands on each of its tokens.
+            how: "last", at the last token of each slot; "mean" or "sum", over the trained tokens
+                of each chunk.
+
+        Returns:
+            (rollout, slot); "mean" and "sum" are equal on all slots of a chunk.
+
+        Example:
+            >>> tokens = every_token(torch.tensor([3]))
+            >>> cut = Chunks(tokens, torch.tensor([[False, True, True]]))
+            >>> z = torch.tensor([[1.0, 3.0, 5.0]]).double()
+            >>> cut.read(z, tokens, "mean").tolist(), cut.read(z, tokens, "sum").tolist()
+            ([[2.0, 2.0, 5.0]], [[4.0, 4.0, 5.0]])
+        """
+        if how == "last":
+            return self.slots.read(values, source)
+        fine = source
+        if source is not self.slots and source.ends is not None:
+            fine = every_token(self.slots.lengths)
+        chunk, width = self._numbers(), self.slots.width
+        held = chunk if fine is self.slots else chunk.gather(1, self.slots.holding(fine))
+        sizes = fine.sizes.to(torch.float64)
+        total = segment_sum(fine.read(values, source) * sizes, held, width)
+        if how == "mean":
+            total = total / segment_sum(sizes, held, width).clamp(min=1)
+        return torch.where(self.slots.mask, total.gather(1, chunk), 0.0)
+
+    def _numbers(self) -> Int[Tensor, "rollout slot"]:
+        """The number of the chunk that each slot belongs to, from 0."""
+        ends = self.slots.mask if self.is_end is None else self.is_end
+        return (ends.cumsum(1) - ends.to(torch.int64)).clamp(max=self.slots.width - 1)
 
 
 Chunker = Callable[[Signal], Chunks]

@@ -6,15 +6,15 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from jaxtyping import Bool, Float64, Int, Shaped
 from torch import Tensor
 
+from stepcredit.credit.batch_norm import BatchNorm, Moments
 from stepcredit.credit.groups import Group, IsEnd, Mask, Values, is_rounding
 from stepcredit.credit.overflow import refuse_overflow, too_large
-from stepcredit.credit.returns import whiten
 from stepcredit.credit.streams import process_signals
 from stepcredit.data.advantages import Advantages
 from stepcredit.data.forest import take_rows, to_packed
@@ -77,76 +77,12 @@ class Credit:
 
 
 @dataclass(frozen=True)
-class Moments:
-    """Count, mean and sum of squared deviations of a batch's advantages; `a + b` joins two batches.
-
-    Example:
-        >>> whole = Moments(2, 1.0, 2.0) + Moments(1, 4.0, 0.0)
-        >>> whole.count, whole.mean, whole.variance
-        (3, 2.0, 4.0)
-    """
-
-    count: float = 0.0
-    mean: float = 0.0
-    squares: float = 0.0
-
-    def __add__(self, other: Moments) -> Moments:
-        count = self.count + other.count
-        if count == 0:
-            return Moments()
-        gap = other.mean - self.mean
-        mean = self.mean + gap * other.count / count
-        squares = self.squares + other.squares + gap * gap * self.count * other.count / count
-        return Moments(count, mean, squares)
-
-    @property
-    def variance(self) -> float:
-        """Unbiased variance; 0 where the deviations are rounding (1e-9 of the mean), or alone."""
-        if self.count < 2 or self.squares <= self.count * (1e-9 * self.mean) ** 2:
-            return 0.0
-        return self.squares / (self.count - 1)
-
-    @classmethod
-    def of(cls, values: Float64[Tensor, " value"], weight: Float64[Tensor, " value"]) -> Moments:
-        """Moments of values that each count `weight` times."""
-        count = float(weight.sum())
-        if count == 0:
-            return cls()
-        mean = float((values * weight).sum()) / count
-        return cls(count, mean, float(((values - mean).square() * weight).sum()))
-
-
-@dataclass(frozen=True)
-class BatchNorm:
-    """The batch-wide last step of the methods that have one.
-
-        response  (a - mean) / (std + eps)         over the batch's responses, ddof 1
-        token     (A - mean) / sqrt(variance + eps)    over the batch's trained tokens, ddof 1
-
-    One value, or equal values, give 0.
-    """
-
-    unit: Literal["response", "token"]
-    eps: float
-
-    def moments(self, values: Tensor, sizes: Tensor) -> Moments:
-        """Moments of slot values of the given sizes in tokens."""
-        weight = sizes if self.unit == "token" else sizes > 0
-        return Moments.of(values, weight.to(torch.float64))
-
-    def __call__(self, values: Values, moments: Moments) -> Values:
-        """The values, normalized by the batch's moments."""
-        if self.unit == "token" or moments.variance == 0:
-            return whiten(values, moments.mean, moments.variance, self.eps)
-        return torch.div(values - moments.mean, moments.variance**0.5 + self.eps)
-
-
-@dataclass(frozen=True)
 class Estimator(ABC):
     """A method: rollouts in, one advantage a trained token out.
 
     A subclass is a frozen dataclass that implements `credit`; its fields are the method's settings.
-    The result for a group depends on that group alone, except for `batch_step`, where there is one.
+    The result for a group depends on that group alone, except for `batch_scale` and `batch_step`,
+    where a method has them.
 
     Args:
         clip: c: the very last step, A <- max(-c, min(c, A)); None: not clipped.
@@ -204,6 +140,30 @@ class Estimator(ABC):
         return None
 
     @property
+    def batch_scale(self) -> Callable[[Rollouts], float] | None:
+        """A number of the whole batch that a method divides by before anything else.
+
+        Of several batches that are parts of one, the largest number counts. None for all methods
+        that have no such number.
+        """
+        return None
+
+    def at_scale(self, scale: float) -> Estimator:
+        """The method for the parts of a batch whose `batch_scale` is `scale`."""
+        return self
+
+    def for_batch(self, rollouts: Rollouts) -> Estimator:
+        """The method for the parts of this batch: `at_scale` of its own `batch_scale`.
+
+        Raises:
+            RolloutError: a signal the method needs is not there.
+        """
+        if self.batch_scale is None:
+            return self
+        self.check(rollouts)
+        return self.at_scale(self.batch_scale(rollouts))
+
+    @property
     def batch_step(self) -> BatchNorm | None:
         """The batch-wide last step; None for all methods whose groups stand alone."""
         return None
@@ -214,7 +174,8 @@ class Estimator(ABC):
         Args:
             rollouts: any rollouts.
             moments: the moments of the batch that these are a part of (`Moments()` for a method
-                without a `batch_step`); the caller then calls `check_streams` for that batch.
+                without a `batch_step`); the caller then calls `check_streams` for that batch, and
+                this method of what `at_scale` returned.
 
         Returns:
             `Advantages`, float32, in the rollouts' order.
@@ -225,6 +186,8 @@ class Estimator(ABC):
         """
         if rollouts.device.type == "mps":
             return self(rollouts.to("cpu"), moments=moments).to(rollouts.device)
+        if moments is None and self.batch_scale is not None:
+            return self.for_batch(rollouts)(rollouts)
         self.check(rollouts)
         if moments is None:
             self.check_streams(process_signals(rollouts))
@@ -282,6 +245,8 @@ class Estimator(ABC):
         """
         from stepcredit.credit.explain import explain
 
+        if moments is None and self.batch_scale is not None:
+            return self.for_batch(rollouts).explain(rollouts)
         if moments is None:
             self.check_streams(process_signals(rollouts))
             moments = self.moments(rollouts)

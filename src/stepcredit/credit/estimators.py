@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from stepcredit.credit.chunks import (
+    READINGS,
     Chunker,
     Chunks,
     Signal,
@@ -156,8 +158,8 @@ class PASS(Fused):
     """Advantage Fusion, Chunk-by-Value, Divide-Length.
 
         A(t) = sum over streams of w N(s)(t) + w_out N(r_out) + w_fmt N(r_fmt);  W N(r_fmt) if gated
-        A_b  = A at the last token of chunk b
-        A_j  = (sum over j' >= j of A_b_j') / (K - j + 1)^k
+        A_b  = A at the last token of chunk b; `read`: its process part as a mean or sum instead
+        A_j  = (sum over j' >= j of gamma^(j' - j) A_b_j') / (K - j + 1)^k
 
     Args:
         weights: (process, outcome, format), or {stream: weight} for any number of process streams.
@@ -175,6 +177,11 @@ class PASS(Fused):
             streams, outcome and format are added once.
         match_std: rescale the process part to its std at k = 0, over the group's ungated tokens.
         recenter: subtract the process part's mean over the group's ungated tokens.
+        read: the process part of a chunk's value: "last", the standardized signal at its last
+            token, as published; "mean" or "sum" of it over the chunk's trained tokens. A step's
+            score stands on each of its tokens. Ready-made advantages are not read by chunk.
+        gamma: the discount per chunk, from 0 to 1. Under scope "fused" the outcome and the format
+            in the return are discounted too; the divisor is not changed.
         clip: the very last step, A within [-clip, clip].
 
     Raises:
@@ -188,8 +195,8 @@ class PASS(Fused):
         >>> [round(x, 3) for x in sc.PASS(k=0.7)(rollouts).ragged()[0].tolist()]
         [1.755, 1.755, 1.341, 0.568, 0.568]
 
-    Source: PASS (2606.29296) Eqs. 4-7, Algorithms 1-3. Differs: several
-        process streams, k above 1, `scope`, `match_std`, `recenter` and `clip` are ours.
+    Source: PASS (2606.29296) Eqs. 4-7, Algorithms 1-3. Differs: several process streams, k above
+        1, `scope`, `match_std`, `recenter`, `read`, `gamma` and `clip` are ours.
     """
 
     k: float = number(0.7, "exponent of the chunks left", at_least=0)
@@ -200,8 +207,10 @@ class PASS(Fused):
     scope: str = choice("fused", ("fused", "process"), "what Divide-Length acts on")
     match_std: bool = flag(False, "rescale the process part to its std at k = 0")
     recenter: bool = flag(False, "subtract the process part's token mean")
+    read: str = choice("last", READINGS, "the process part of a chunk's value")
+    gamma: float = number(1.0, "discount per chunk", at_least=0, at_most=1)
 
-    equation = "A_j = sum_{j' >= j} A_b_j' / (K - j + 1)^k"
+    equation = "A_j = sum_{j' >= j} gamma^(j' - j) A_b_j' / (K - j + 1)^k"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -254,18 +263,23 @@ class PASS(Fused):
         scalars = self._scalars(rollouts, group)
         flat = fuse_scalars(scalars["outcome"], scalars["format"], shut, weights)
         sources = {name: (normed[name], tables[name].slots) for name in normed}
-        process = fuse_process(sources, weights, cut.slots, shut)
+        read = {name: cut.read(*source, self.read) for name, source in sources.items()}
+        process = fuse_process(read, weights, cut.slots, shut)
 
         def streams_read() -> dict[str, Values]:
-            read = {f"N({name})": cut.slots.read(*source) for name, source in sources.items()}
-            return read | {f"N({name})": value for name, value in scalars.items()}
+            return {f"N({name})": value for name, value in {**read, **scalars}.items()}
 
         credit, factor = self._divide(process, flat, cut, shut, group, streams_read)
         credit = replace(
             credit,
             scale=fused_scale(sources, scalars, weights, group),
             entering=lambda: entering_scale(
-                sources, scalars, weights, ReadAt(cut.slots, factor()), shut, group
+                sources,
+                scalars,
+                weights,
+                ReadAt(cut.slots, factor(), partial(cut.read, how=self.read)),
+                shut,
+                group,
             ),
         )
         return self._with_ready(credit, rollouts, weights, ~shut)
@@ -295,7 +309,9 @@ class PASS(Fused):
             The credit, and what gives each process value's factor in its own chunk.
         """
         left, divisors = residual(cut.slots.counts, cut.slots.width, self.k, cut.is_end)
-        plain = return_to_go(process, cut.is_end)
+        plain = return_to_go(process, cut.is_end, self.gamma)
+        if self.gamma != 1:
+            left = return_to_go(cut.slots.mask.to(torch.float64), cut.is_end, self.gamma)
         fused = self.scope == "fused"
         returns = torch.addcmul(plain, flat, left) if fused else plain
         ratio = torch.ones_like(flat)

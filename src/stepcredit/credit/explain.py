@@ -13,7 +13,8 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
-from stepcredit.credit.estimator import Estimator, Moments, credit_of, group_of, grouped
+from stepcredit.credit.batch_norm import Moments
+from stepcredit.credit.estimator import Estimator, credit_of, group_of, grouped
 from stepcredit.data.advantages import Advantages, from_ragged
 from stepcredit.data.forest import broadcast, offsets, to_packed
 from stepcredit.data.rollouts import Rollouts

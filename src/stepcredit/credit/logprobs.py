@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from sys import float_info
 from typing import ClassVar
 
 import torch
 
+from stepcredit.credit.batch_norm import BatchNorm
 from stepcredit.credit.estimator import (
-    BatchNorm,
     Credit,
     Estimator,
     group_of,
@@ -20,7 +22,8 @@ from stepcredit.credit.returns import return_to_go
 from stepcredit.credit.streams import standardize_scalar, table_of
 from stepcredit.data.rollouts import Rollouts
 from stepcredit.data.slots import every_token
-from stepcredit.settings.fields import flag, number
+from stepcredit.errors import MethodError
+from stepcredit.settings.fields import choice, flag, number
 
 
 @dataclass(frozen=True)
@@ -125,9 +128,13 @@ class PRIME(LogprobEstimator):
         r_t = beta (log p_prm - log p_ref), less the mean of the others' mean_t r
         A_t = sum over t' >= t of [w r_t' + (r_out - mean of others) at the last token], whitened
 
+        norm="batch": beta = 1 / the batch's largest |sum over t' >= t of (log p_prm - log p_ref)|
+
     Args:
-        beta: scale of the log-ratio.
-        process_weight: w.
+        beta: scale of the log-ratio; not read with norm="batch".
+        process_weight: w, beside an outcome of weight 1.
+        norm: "none", or "batch": the largest |return| of the log-ratios in the batch, taken before
+            the baseline, becomes 1. `explain` shows the beta that this comes to.
         whiten_batch: (A - mean) / sqrt(variance + 1e-8) over the batch's trained tokens.
         clip: the very last step, A within [-clip, clip].
 
@@ -136,6 +143,7 @@ class PRIME(LogprobEstimator):
 
     Raises:
         RolloutError: a rollout lacks `prm_logprobs` or `ref_logprobs`.
+        MethodError: with norm="batch", a part of a batch without `for_batch` of the whole.
 
     Example:
         >>> import stepcredit as sc
@@ -144,12 +152,16 @@ class PRIME(LogprobEstimator):
         >>> [round(x, 3) for x in sc.PRIME()(r).packed().tolist()]
         [0.707, -0.707]
 
-    Source: PRIME (2502.01456).
+    Source: PRIME (2502.01456). Differs: the authors' code computes r_t n / (n - 1) less the sum
+        of all n means over n - 1, this the paper's r_t less the mean of the others' means.
     """
 
     beta: float = number(0.05, "scale of the log-ratio")
-    process_weight: float = number(5.0, "weight of the implicit rewards")
+    process_weight: float = number(1.0, "weight of the implicit rewards")
     whiten_batch: bool = flag(True, "whiten over the batch's trained tokens")
+    norm: str = choice(
+        "none", ("none", "batch"), "batch: the batch's largest |return| of the log-ratios is 1"
+    )
 
     models = ("prm", "ref")
     equation = "A_t = whiten(sum_{t' >= t} w (r_t' - mean of others) + outcome part)"
@@ -159,8 +171,24 @@ class PRIME(LogprobEstimator):
         """Whitening over tokens, unless switched off."""
         return BatchNorm("token", 1e-8) if self.whiten_batch else None
 
+    @property
+    def batch_scale(self) -> Callable[[Rollouts], float] | None:
+        """The largest |return| of the log-ratios, with norm="batch"."""
+        return self._largest_return if self.norm == "batch" else None
+
+    def at_scale(self, scale: float) -> PRIME:
+        """With a beta of 1 / `scale` in place of the norm; log-ratios of 0 keep theirs."""
+        beta = min(1 / scale, float_info.max) if scale > 0 else self.beta
+        return replace(self, beta=beta, norm="none")
+
+    def _largest_return(self, rollouts: Rollouts) -> float:
+        prm, ref = self.tables(rollouts)
+        return float(return_to_go(prm - ref).abs().max())
+
     def credit(self, rollouts: Rollouts) -> Credit:
         """Log-ratio, leave-one-out baseline, suffix sum."""
+        if self.norm == "batch":
+            raise MethodError("a part of a batch needs `for_batch` of the whole", field="norm")
         group, slots = group_of(rollouts), every_token(rollouts.lengths)
         prm, ref = self.tables(rollouts)
         reward = self.beta * (prm - ref)

@@ -231,7 +231,8 @@ def chunk_counts(estimator: Estimator, rollouts: Rollouts) -> Int[Tensor, " roll
         [2, 1]
     """
     ordered, order = grouped(rollouts)
-    counts = [estimator.credit(block).chunk_ends.sum(1) for block in estimator._blocks(ordered)]
+    method = estimator.for_batch(rollouts)
+    counts = [method.credit(block).chunk_ends.sum(1) for block in method._blocks(ordered)]
     joined = torch.cat(counts)
     if order is None:
         return joined

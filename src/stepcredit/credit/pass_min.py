@@ -89,12 +89,13 @@ class PASSMin(Fused):
         slots = next((own.slots for own in found.values()), whole_responses(rollouts.lengths))
         shut = gated(rollouts, self.gate)
         flat = fuse_scalars(scalars["outcome"], scalars["format"], shut, weights)
-        advantage = fuse_process(returns, weights, slots, shut) + flat
+        read = {name: slots.read(*source) for name, source in returns.items()}
+        advantage = fuse_process(read, weights, slots, shut) + flat
 
         def columns_read() -> dict[str, Values]:
-            read = [own.columns(name, slots) for name, own in found.items()]
-            flat = {f"N({name})": value for name, value in scalars.items()}
-            return {name: value for columns in [*read, flat] for name, value in columns.items()}
+            columns = [own.columns(name, slots) for name, own in found.items()]
+            columns.append({f"N({name})": value for name, value in scalars.items()})
+            return {name: value for part in columns for name, value in part.items()}
 
         credit = Credit(
             slots,
@@ -102,7 +103,12 @@ class PASSMin(Fused):
             columns_read,
             scale=fused_scale(returns, scalars, weights, group),
             entering=lambda: entering_scale(
-                returns, scalars, weights, ReadAt(slots, slots.mask.double()), shut, group
+                returns,
+                scalars,
+                weights,
+                ReadAt(slots, slots.mask.double(), slots.read),
+                shut,
+                group,
             ),
         )
         return self._with_ready(credit, rollouts, weights, ~shut)

@@ -9,10 +9,11 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from stepcredit.credit.estimator import BatchNorm, Credit, Estimator, group_of
+from stepcredit.credit.batch_norm import BatchNorm
+from stepcredit.credit.estimator import Credit, Estimator, group_of
 from stepcredit.credit.groups import Group, Values
 from stepcredit.credit.registry import register
-from stepcredit.credit.returns import min_form, residual, return_to_go
+from stepcredit.credit.returns import future_min, min_form, residual, return_to_go
 from stepcredit.credit.streams import (
     Table,
     check_one_process,
@@ -30,18 +31,23 @@ from stepcredit.settings.fields import choice, flag, number, whole
 class PURE(Estimator):
     """Credit by the minimum of future rewards.
 
-        r*_j = softmax(-s / T)_j s_j, less a baseline
-        A_j = sum over j' >= j of r*_j' + w (r_out - mean of others)
+        A_j = G_j - baseline + w (r_out - mean of others)
+        softmin     G_j = sum over j' >= j of r*_j',  r*_j = softmax(-s / T)_j s_j
+        future_min  G_j = min over j' >= j of s_j'
+        sum         G_j = sum over j' >= j of r*_j',  r*_j = s_j
 
     Args:
-        temperature: T of the soft minimum; 0 is strict.
-        baseline: over the other responses j of the group, O = sum of r*, L tokens, S steps:
+        temperature: T of the soft minimum, read by `form="softmin"` alone; 0 is strict.
+        baseline: over the other responses j of the group, O = G_1, L tokens, S steps:
             per_token: r*_s -= tokens(s) sum O_j / sum L_j;  per_step: r*_s -= mean of O_j / S_j;
             rollout: A -= mean of O_j;  per_slot: A -= sum_j sum_t G_jt / ((n - 1) max_length).
+            `form="future_min"` takes rollout or per_slot, and one of them must be named.
         max_length: N of per_slot, a fixed number of tokens, never the padded width.
         outcome_weight: weight of the outcome, 1 : 1 is stable.
-        process_weight: multiplies r* after the soft minimum.
+        process_weight: multiplies r*, or the minimum, once it is taken.
         whiten_batch: (A - mean) / sqrt(variance + 1e-8) over the batch's trained tokens.
+        form: "softmin"; "future_min", the strict form of the authors' verl branch; "sum", the form
+            that loses to both in the paper's comparison.
         clip: the very last step, A within [-clip, clip].
 
     Returns:
@@ -49,8 +55,8 @@ class PURE(Estimator):
         no term.
 
     Raises:
-        MethodError: per_slot without max_length; a batch of several process streams, none named
-            "process".
+        MethodError: per_slot without max_length; future_min with another baseline than rollout or
+            per_slot; a batch of several process streams, none named "process".
 
     Example:
         >>> import stepcredit as sc
@@ -72,6 +78,9 @@ class PURE(Estimator):
     outcome_weight: float = number(1.0, "weight of the outcome")
     process_weight: float = number(1.0, "weight of the process rewards")
     whiten_batch: bool = flag(False, "whiten over the batch's trained tokens")
+    form: str = choice(
+        "softmin", ("softmin", "future_min", "sum"), "what the steps' scores are reduced to"
+    )
 
     equation = "A_j = sum_{j' >= j} (softmax(-s/T)_j' s_j' - baseline) + w (r_out - mean of others)"
 
@@ -79,6 +88,9 @@ class PURE(Estimator):
         super().__post_init__()
         if self.baseline == "per_slot" and self.max_length is None:
             raise MethodError("baseline='per_slot' needs it", field="max_length")
+        if self.form == "future_min" and self.baseline not in _OF_RETURNS:
+            reason = f"form='future_min' needs {' or '.join(_OF_RETURNS)}, got {self.baseline!r}"
+            raise MethodError(reason, field="baseline")
 
     @property
     def batch_step(self) -> BatchNorm | None:
@@ -90,7 +102,7 @@ class PURE(Estimator):
         check_one_process(signals)
 
     def credit(self, rollouts: Rollouts) -> Credit:
-        """Soft minimum, baseline, return-to-go, outcome."""
+        """Returns of the form, baseline, outcome."""
         group = group_of(rollouts)
         others = standardize_scalar(rollouts.outcomes, group, "leave_one_out", ddof=1, eps=0.0)
         outcome = self.outcome_weight * others
@@ -98,19 +110,12 @@ class PURE(Estimator):
         if stream is None:
             return Credit.flat(rollouts, outcome, outcome=outcome)
         table = table_of(stream, rollouts)
-        soft = min_form(table.values, table.mask, group, self.temperature) * self.process_weight
-        plain = return_to_go(soft)
+        total, plain, columns = self._returns(table, group)
         rivals = group.others(table.mask.any(1).to(torch.float64))
-        baseline = self._baseline(_Own(soft, plain, table, group, rivals.clamp(min=1)))
+        baseline = self._baseline(_Own(total, plain, table, group, rivals.clamp(min=1)))
         baseline = torch.where(rivals[:, None] > 0, baseline, plain)
         process = (plain - baseline) * table.mask
-        stages = {
-            "score": table.values,
-            "min": soft,
-            "return_to_go": plain,
-            "baseline": baseline,
-            "outcome": outcome,
-        }
+        stages = {"score": table.values, **columns, "baseline": baseline, "outcome": outcome}
         scale = group.largest(plain) + group.largest(baseline) + group.largest(outcome)
 
         def entering() -> Tensor:
@@ -122,6 +127,20 @@ class PURE(Estimator):
             table.slots, process + outcome, lambda: stages, scale=scale, entering=entering
         )
 
+    def _returns(
+        self, table: Table, group: Group
+    ) -> tuple[Float64[Tensor, " rollout"], Values, dict[str, Values]]:
+        """O, the returns G, and what `explain` shows of them."""
+        if self.form == "future_min":
+            lowest = future_min(table.values, table.mask) * self.process_weight
+            return lowest[:, 0], lowest, {"future_min": lowest}
+        name, reward = "reward", table.values
+        if self.form == "softmin":
+            name, reward = "min", min_form(reward, table.mask, group, self.temperature)
+        reward = reward * self.process_weight
+        plain = return_to_go(reward)
+        return reward.sum(1), plain, {name: reward, "return_to_go": plain}
+
     def _baseline(self, own: _Own) -> Values:
         """What is taken from each slot's return, of a response that has rivals."""
         return _BASELINES[self.baseline](own, float(self.max_length or 1))
@@ -129,18 +148,13 @@ class PURE(Estimator):
 
 @dataclass(frozen=True, eq=False)
 class _Own:
-    """A block's min-form rewards r* and returns G, and how many rivals each response has."""
+    """A block's O and returns G, and how many rivals each response has."""
 
-    soft: Values
+    total: Float64[Tensor, " rollout"]
     plain: Values
     table: Table
     group: Group
     rivals: Float64[Tensor, " rollout"]
-
-    @property
-    def total(self) -> Float64[Tensor, " rollout"]:
-        """O, a response's sum of r*."""
-        return self.soft.sum(1)
 
     @property
     def sizes(self) -> Values:
@@ -176,3 +190,4 @@ _BASELINES: dict[str, Callable[[_Own, float], Values]] = {
     "rollout": _rollout,
     "per_slot": _per_slot,
 }
+_OF_RETURNS = ("rollout", "per_slot")

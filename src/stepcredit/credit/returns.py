@@ -12,17 +12,18 @@ from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from stepcredit.credit.groups import TOLERANCE, Group, IsEnd, Mask, Values
-from stepcredit.data.forest import countdown, suffix_sum
+from stepcredit.data.forest import countdown, discounted_suffix_sum, suffix_sum
 
 
-def return_to_go(values: Values, is_end: IsEnd = None) -> Values:
+def return_to_go(values: Values, is_end: IsEnd = None, gamma: float = 1.0) -> Values:
     """Sum of the chunk values from a slot's chunk to the response's end.
 
-        G_j = sum over j' >= j of A_j'
+        G_j = sum over j' >= j of gamma^(j' - j) A_j'          0^0 = 1
 
     Args:
         values: (rollout, slot), 0 past a response's end; read at chunk ends.
         is_end: the last slot of each chunk; None: every slot is a chunk.
+        gamma: the discount per chunk, from 0 to 1.
 
     Returns:
         (rollout, slot): each slot holds its chunk's G_j.
@@ -33,10 +34,18 @@ def return_to_go(values: Values, is_end: IsEnd = None) -> Values:
         >>> ends = torch.tensor([[False, True, True]])
         >>> return_to_go(torch.tensor([[1.0, 2.0, 4.0]]).double(), ends).tolist()
         [[6.0, 6.0, 4.0]]
+        >>> return_to_go(torch.tensor([[1.0, 2.0, 4.0]]).double(), ends, gamma=0.5).tolist()
+        [[4.0, 4.0, 4.0]]
 
     Source: PASS (2606.29296) Eq. 6; GRPO with process supervision (2402.03300) section 4.1.3.
+        Differs: both have no discount.
     """
-    return suffix_sum(values if is_end is None else values * is_end)
+    read = values if is_end is None else values * is_end
+    if gamma == 1:
+        return suffix_sum(read)
+    per_slot = torch.full_like(read, gamma)
+    factor = per_slot if is_end is None else torch.where(is_end, per_slot, 1.0)
+    return discounted_suffix_sum(read, factor)
 
 
 def residual(
@@ -126,6 +135,29 @@ def min_form(values: Values, mask: Mask, group: Group, temperature: float) -> Va
         weight = above.div_(-temperature).exp_()
         weight /= weight.sum(1, keepdim=True).clamp(min=1.0)
     return torch.mul(weight, values)
+
+
+def future_min(values: Values, mask: Mask) -> Values:
+    """The lowest score from a slot to the response's end.
+
+        G_j = min over j' >= j of s_j'
+
+    Args:
+        values: step scores s (rollout, slot), 0 off the mask.
+        mask: which slots hold a score.
+
+    Returns:
+        (rollout, slot), 0 off the mask. Scores that are off by at most e move it by at most e.
+
+    Example:
+        >>> s = torch.tensor([[0.75, -0.5, 0.25]]).double()
+        >>> future_min(s, torch.ones(1, 3).bool()).tolist()
+        [[-0.5, -0.5, 0.25]]
+
+    Source: the strict form in the verl branch of PURE's code (2504.15275).
+    """
+    scored = torch.where(mask, values, torch.inf).flip(1)
+    return torch.where(mask, scored.cummin(1).values.flip(1), 0.0)
 
 
 def whiten(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from sys import float_info
 
@@ -205,21 +205,25 @@ def fuse_scalars(
 
 
 def fuse_process(
-    standardized: Mapping[str, tuple[Values, Slots]],
+    read: Mapping[str, Values],
     weights: Mapping[str, float],
     slots: Slots,
     shut: Bool[Tensor, " rollout"],
 ) -> Values:
-    """Weighted sum of the process streams, each read at every slot's last token; 0 where gated.
+    """Weighted sum of the standardized process streams; 0 where gated.
 
         sum over streams of w N(s)
+
+    Args:
+        read: each stream as read at the slots.
+        weights: of the streams.
+        slots: the slots.
+        shut: which rollouts are gated.
 
     Source: PASS (2606.29296) section 5.2. Differs: any number of process streams.
     """
     kept = (~shut)[:, None].to(torch.float64)
-    parts = [
-        _scaled(slots.read(*source), weights[name] * kept) for name, source in standardized.items()
-    ]
+    parts = [_scaled(values, weights[name] * kept) for name, values in read.items()]
     zero = torch.zeros((), dtype=torch.float64, device=kept.device).expand(slots.mask.shape)
     return total_of(parts, zero)
 
@@ -258,8 +262,8 @@ def entering_scale(
 
     A gated advantage is one product, in which nothing can cancel.
     """
-    sources = {name: (table.abs(), slots) for name, (table, slots) in standardized.items()}
     sizes = {name: abs(weight) for name, weight in weights.items()}
+    sources = {name: chunks.read(table.abs(), at) for name, (table, at) in standardized.items()}
     read = fuse_process(sources, sizes, chunks.slots, shut) * chunks.factor
     flat = [sizes[name] * scalars[name].abs() for name in SCALARS if name in sizes]
     kept = (~shut)[:, None]
@@ -274,10 +278,12 @@ class ReadAt:
     Args:
         slots: the slots.
         factor: (rollout, slot); 0 on slots that end no chunk.
+        read: gives a table over other slots as it is read at these.
     """
 
     slots: Slots
     factor: Values
+    read: Callable[[Values, Slots], Values]
 
 
 def the_process(rollouts: Rollouts) -> Stream | None:

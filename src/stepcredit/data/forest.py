@@ -146,6 +146,50 @@ def doubling_suffix_sum(dense: Float[Tensor, "row slot"]) -> Float[Tensor, "row 
     return total
 
 
+def discounted_suffix_sum(
+    dense: Float[Tensor, "row slot"], factor: Float[Tensor, "row slot"]
+) -> Float[Tensor, "row slot"]:
+    """Sum of a row from each slot to its end, discounted: G_j = x_j + f_j G_{j+1}.
+
+    By additions and products alone, as `doubling_suffix_sum`, in log2(width) passes.
+
+    Args:
+        dense: x, 0 past a row's end.
+        factor: f, from 0 to 1: what multiplies everything behind its slot.
+
+    Example:
+        >>> x, half = torch.tensor([[1.0, 2.0, 4.0]]), torch.full((1, 3), 0.5)
+        >>> discounted_suffix_sum(x, half).tolist()
+        [[3.0, 4.0, 4.0]]
+    """
+    total, passed, step = dense.clone(), factor.clone(), 1
+    while step < dense.shape[1]:
+        total[:, :-step] += passed[:, :-step] * total[:, step:]
+        passed[:, :-step] *= passed[:, step:].clone()
+        step *= 2
+    return total
+
+
+def segment_sum(
+    dense: Float[Tensor, "row slot"], segment: Int[Tensor, "row slot"], width: int
+) -> Float[Tensor, "row segment"]:
+    """Sum of the slots of each of a row's segments.
+
+    Args:
+        dense: one value per slot; slots that belong nowhere hold 0.
+        segment: the segment of each slot, from 0 to `width` - 1.
+        width: segments per row.
+
+    Example:
+        >>> x, segment = torch.tensor([[1.0, 2.0, 4.0]]), torch.tensor([[0, 0, 1]])
+        >>> segment_sum(x, segment, 2).tolist()
+        [[3.0, 4.0]]
+    """
+    rows = dense.shape[0]
+    row = torch.arange(rows, device=dense.device)[:, None] * width
+    return group_sum(dense.flatten(), (row + segment).flatten(), rows * width).view(rows, width)
+
+
 def countdown(
     table: Float[Tensor, " n"], counts: Int[Tensor, " row"], width: int
 ) -> Float[Tensor, "row slot"]:

@@ -78,11 +78,23 @@ class Slots:
         """
         if source is self:
             return table
-        at = self.last()
-        if source.ends is not None:
-            at = torch.searchsorted(source.ends, at.contiguous())
-        value = table.gather(1, at.clamp(max=table.shape[1] - 1))
+        value = table.gather(1, source.holding(self))
         return torch.where(self.mask, value, 0.0)
+
+    def holding(self, other: Slots) -> Int[Tensor, "rollout other"]:
+        """Which of these slots holds the last token of each of the other slots.
+
+        Beyond a response's last slot it is any slot.
+
+        Example:
+            >>> steps = Slots(torch.tensor([2]), torch.tensor([3]), torch.tensor([[1, 2]]))
+            >>> steps.holding(every_token(torch.tensor([3]))).tolist()
+            [[0, 0, 1]]
+        """
+        at = other.last()
+        if self.ends is not None:
+            at = torch.searchsorted(self.ends, at.contiguous())
+        return at.clamp(max=self.width - 1)
 
 
 def slots_of(stream: Stream, lengths: Int[Tensor, " rollout"]) -> Slots:
