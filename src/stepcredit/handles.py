@@ -22,7 +22,7 @@ _DESCRIPTOR = re.compile(r"/dev/(stdout|stderr)|/(?:dev|proc/self)/fd/([0-9]{1,9
 
 
 def reason_of(error: OSError) -> str:
-    """What the system says of an error, as the end of a line.
+    """What the system, or a library, says of an error first, as the end of a line.
 
     Example:
         >>> reason_of(FileNotFoundError(errno.ENOENT, "No such file or directory"))
@@ -30,7 +30,7 @@ def reason_of(error: OSError) -> str:
     """
     if error.errno == errno.EBADF:
         return "is closed"
-    reason = error.strerror or str(error)
+    reason = (error.strerror or str(error)).strip().partition("\n")[0]
     return reason[:1].lower() + reason[1:]
 
 
