@@ -102,7 +102,8 @@ class Explanation:
         first, past, step = rollouts.indices(self.lengths.numel())
         if step != 1:
             raise SettingError(f"expected a slice without a step, got {rollouts}", field="rollouts")
-        ends = torch.searchsorted(self.rollout, torch.tensor([first, max(first, past)]))
+        span = torch.tensor([first, max(first, past)], device=self.rollout.device)
+        ends = torch.searchsorted(self.rollout, span)
         return slice(*ends.tolist())
 
     def _shown(self, limit: int | None, start: int, rollouts: slice) -> slice:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from math import isfinite
 from pathlib import Path
@@ -60,7 +61,12 @@ def _line(row: dict[str, Any], position: int) -> bytes:
     options = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
     try:
         check_row({name: _plain(value) for name, value in row.items()})
-        line = orjson.dumps(row, default=_array, option=options)
+        try:
+            line = orjson.dumps(row, default=_array, option=options)
+        except orjson.JSONEncodeError as error:
+            if "64-bit" not in str(error):
+                raise
+            line = _with_long_integers(row)
         parse(line)
         if b"null" in line:
             for name, value in row.items():
@@ -69,9 +75,17 @@ def _line(row: dict[str, Any], position: int) -> bytes:
         raise RolloutError(error.reason, row=position, field=error.field) from None
     except RecursionError:
         raise RolloutError(TOO_DEEP, row=position) from None
-    except orjson.JSONEncodeError as error:
+    except (TypeError, ValueError) as error:
         raise RolloutError(f"can't be written as JSON: {error}", row=position) from None
     return line
+
+
+def _with_long_integers(row: dict[str, Any]) -> bytes:
+    """A row as Python's own encoder writes it, which takes integers of any length."""
+    for name, value in row.items():
+        _refuse_not_finite(value, name)
+    text = json.dumps(_plain(row), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return text.encode() + b"\n"
 
 
 def _refuse_not_finite(value: Any, name: str) -> None:
