@@ -3,8 +3,25 @@
 Step scores, teacher log-probs, outcome and format rewards in; one advantage a token out.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+import os
+import sys
+
+
+def _leave_out_working_folder() -> None:
+    """Take the working folder off the import path, where `python -m stepcredit...` has put it.
+
+    This runs before the other imports, which would look there: a folder of data can hold a
+    `typing.py`. While Python looks for the module to run, `sys.argv[0]` is "-m".
+    """
+    named = any(word.removeprefix("-m").split(".")[0] == "stepcredit" for word in sys.orig_argv)
+    if sys.argv[:1] == ["-m"] and named and sys.path[:1] == [os.getcwd()]:
+        del sys.path[0]
+
+
+_leave_out_working_folder()
+
+from importlib import import_module  # noqa: E402
+from typing import TYPE_CHECKING, Any  # noqa: E402
 
 if TYPE_CHECKING:
     from stepcredit.credit import (

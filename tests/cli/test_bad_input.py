@@ -51,6 +51,15 @@ METHODS = {
         ["--set", "weights=[0, 1e39, 0]"],
         "in.jsonl:1: advantages: the method gives inf, which is not a finite number",
     ),
+    "twice": (["--set", "k=1", "--set", "k=2"], "--set k: is given twice"),
+    "nested too deep": (
+        ["--set", "weights=" + "[" * 5000], "--set weights: more than 100 lists and objects"
+    ),
+    "more than 64 bits": (
+        ["--method", "pure", "--set", f"max_length={2**63}"],
+        "--set max_length: expected a whole number of at least 1 and at most 9223372036854775807 "
+        "or null, got 9223372036854775808",
+    ),
     "no equals sign": (["--set", "k"], "--set k: expected FIELD=VALUE"),
     "a field that is needed": (
         ["--method", "pure", "--set", "baseline=per_slot"],

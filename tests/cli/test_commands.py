@@ -200,6 +200,93 @@ def test_explain_one_rollout(run: Run, tmp_path: Path) -> None:
     assert (none.code, none.err) == (1, "--group 18: there is no such group in in.jsonl\n")
 
 
+def long_group(rollouts: int, tokens: int) -> list[dict[str, Any]]:
+    """A group whose rollouts have one chunk per token."""
+    return [
+        {"group": "g", "token_scores": [(i + j) % 3 for j in range(tokens)], "outcome": i % 2}
+        for i in range(rollouts)
+    ]
+
+
+def explained(run: Run, *options: str) -> list[str]:
+    """What `explain` prints below the headings, one chunk per token."""
+    ended = run("explain", "in.jsonl", "--group", "g", "--set", "chunks=tokens", *options)
+    assert (ended.code, ended.err) == (0, "")
+    lines = ended.out.splitlines()
+    heading = next(at for at, line in enumerate(lines) if line.startswith("group  "))
+    return [line for line in lines[heading + 1 :] if not line.startswith("warning")]
+
+
+def test_explain_shows_200_chunks_and_how_to_see_others(run: Run, tmp_path: Path) -> None:
+    write(tmp_path / "in.jsonl", long_group(4, 100))
+    whole = explained(run, "--chunks", "400")
+    hint = "others: --chunks A:B, --rollout I, --rollouts A:B"
+    assert len(whole) == 400
+    first = explained(run)
+    assert [line.split() for line in first[:-1]] == [line.split() for line in whole[:200]]
+    assert first[-1] == f"chunks 0 to 199 of 400 are shown; {hint}"
+    part = explained(run, "--rollouts", "1:3", "--chunks", "100:102")
+    assert [line.split() for line in part[:-1]] == [line.split() for line in whole[200:202]]
+    assert part[-1] == f"chunks 100 to 101 of 200 of these rollouts are shown; {hint}"
+    rest = explained(run, "--rollouts", "3:")
+    assert [line.split() for line in rest] == [line.split() for line in whole[300:]]
+
+
+RANGES = {
+    ("--rollouts", "4:"): "--rollouts 4:: group g has 4, from 0",
+    ("--rollouts", "2:2"): "--rollouts: expected A:B with A below B, got '2:2'",
+    ("--rollouts", "2"): "--rollouts: expected A:B, whole numbers from 0, got '2'",
+    ("--rollouts", "-1:"): "--rollouts: expected A:B, whole numbers from 0, got '-1:'",
+    ("--rollouts", ":1", "--rollout", "1"): "--rollouts: --rollout is given too; expected one of "
+    "the two",
+    ("--rollouts", ":1", "--color"): "--color: paints one rollout, which --rollout names, not "
+    "--rollouts",
+    ("--chunks", "0"): "--chunks: expected at least 1 chunk, got 0",
+    ("--chunks", "all"): "--chunks: expected N or A:B, whole numbers from 0, got 'all'",
+    ("--chunks", "12:"): "--chunks: there are 12 chunks, from 0",
+    ("--chunks", "3:", "--rollout", "1"): "--chunks: there are 3 chunks, from 0",
+}
+
+
+@pytest.mark.parametrize("options", RANGES, ids=" ".join)
+def test_explain_refuses_what_is_not_there(
+    options: tuple[str, ...], run: Run, tmp_path: Path
+) -> None:
+    write(tmp_path / "in.jsonl", long_group(4, 3))
+    ended = run("explain", "in.jsonl", "--group", "g", "--set", "chunks=tokens", *options)
+    assert (ended.code, ended.out, ended.err) == (1, "", RANGES[options] + "\n")
+
+
+@pytest.mark.parametrize("width", ["20", "80"])
+@pytest.mark.parametrize("command", [("explain", "--group", "g"), ("compare", "pass", "grpo")])
+def test_a_narrow_terminal_cuts_no_number(
+    command: tuple[str, ...], width: str, tmp_path: Path
+) -> None:
+    """On a terminal of any width the lines are those of a pipe; the terminal wraps them."""
+    write(tmp_path / "in.jsonl", long_group(2, 3))
+    name, *options = command
+    words = [sys.executable, "-m", "stepcredit", name, "in.jsonl", *options]
+    piped = subprocess.run(words, cwd=tmp_path, env=environment(), capture_output=True).stdout
+    seen = on_terminal(words, tmp_path, environment() | {"COLUMNS": width})
+    assert piped != b""
+    assert seen.replace(b"\r\n", b"\n") == piped
+
+
+def on_terminal(command: list[str], folder: Path, env: dict[str, str]) -> bytes:
+    """What a command writes to a terminal of its own."""
+    pty = pytest.importorskip("pty")
+    ours, theirs = pty.openpty()
+    running = subprocess.Popen(command, cwd=folder, env=env, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    seen = b""
+    with suppress(OSError):  # the terminal is gone once the command has ended
+        while piece := os.read(ours, 1 << 16):
+            seen += piece
+    os.close(ours)
+    running.wait()
+    return seen
+
+
 def test_explain_knows_the_whole_file_of_a_batch_wide_method(run: Run, tmp_path: Path) -> None:
     rows = [{"group": i // 2, "length": 2, "outcome": float(i % 3)} for i in range(8)]
     write(tmp_path / "in.jsonl", rows)

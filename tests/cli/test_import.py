@@ -74,8 +74,12 @@ from pathlib import Path
 Path({canary!r}).write_text("ran")
 class Evil: pass
 """
-OPTIONAL = ("bottleneck", "numexpr", "numba", "usercustomize", "sitecustomize", "uvloop", "evil")
-"""Modules that libraries import where they are there; and one that an entry point names."""
+OPTIONAL = (
+    *("bottleneck", "numexpr", "numba", "uvloop", "evil", "typing", "enum", "copyreg"),
+    *("pkgutil", "weakref", "dataclasses", "logging", "json", "random", "struct", "numpy"),
+)
+"""Modules that libraries import where they are there, some of Python's own, and one that an entry
+point names."""
 ORDINARY = {
     "validate": ("in.jsonl",),
     "shape": ("in.jsonl", "-o", "out.jsonl"),

@@ -61,3 +61,10 @@ def test_broken_plugin_is_named_in_one_line(site: Path) -> None:
     assert (done.returncode, done.stdout) == (1, "")
     other = stepcredit(site, "shape", str(rollouts), "-o", "-", "--method", "grpo")
     assert other.returncode == 0
+
+
+def test_a_plugin_that_is_no_dataclass_is_named_in_one_line(site: Path) -> None:
+    (site / "twice_plugin.py").write_text("class Twice: pass")
+    done = stepcredit(site, "methods")
+    reason = "method 'twice' is no dataclass: <class 'twice_plugin.Twice'>"
+    assert (done.returncode, done.stderr) == (1, f"{reason}\n")

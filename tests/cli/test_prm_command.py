@@ -48,6 +48,13 @@ def test_eval_judges_a_program(run: Run, tmp_path: Path) -> None:
     assert (tmp_path / "judged/judged.png").read_bytes()[:4] == b"\x89PNG"
 
 
+def test_eval_tries_its_folder_before_it_scores(run: Run, tmp_path: Path) -> None:
+    write_rows(tmp_path / "rows.jsonl", SUMS)
+    (tmp_path / "judged").write_text("a file")
+    ended = run(*EVAL, "--threshold", "0.5", "-o", "judged")
+    assert (ended.code, ended.out, ended.err) == (1, "", "judged: file exists\n")
+
+
 def test_eval_chooses_the_threshold_on_questions_it_does_not_judge(
     run: Run, tmp_path: Path
 ) -> None:

@@ -149,6 +149,11 @@ SETTINGS: list[tuple[tuple[str, ...], str]] = [
     ),
     ((*SUMS, "--map", "affine:scale"), "--map affine:scale: scale: expected FIELD=VALUE"),
     (
+        (*SUMS, "--map", "affine:signal=1"),
+        "--map affine:signal=1: signal: affine has no such field",
+    ),
+    ((*SUMS, "--map", "clip:low=0,low=1"), "--map clip:low=0,low=1: low: is given twice"),
+    (
         ("--signal", "monte-carlo", "--set", "reward=math"),
         "--set reward: unknown reward 'math', did you mean 'maths'?",
     ),
@@ -156,7 +161,7 @@ SETTINGS: list[tuple[tuple[str, ...], str]] = [
         ("--signal", "shared-prefix", "--cache", "c.sqlite"),
         "--cache: the scores of shared-prefix depend on the other responses",
     ),
-    ((*SUMS, "--cache", "no/c.sqlite"), "no/c.sqlite: unable to open database file"),
+    ((*SUMS, "--cache", "no/c.sqlite"), "no/c.sqlite: no such file or directory"),
     ((*SUMS, "--cache", "in.jsonl"), "in.jsonl: file is not a database"),
     ((*SUMS, "--import", "nothing"), "--import nothing: No module named 'nothing'"),
 ]

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from tests.cli.conftest import Run, write
 
 import stepcredit as sc
 from stepcredit.cli import progress
 from stepcredit.cli.paint import visible
+from stepcredit.cli.prm_report import bars, print_figures
+from stepcredit.credit.explain import plain
+from stepcredit.lab.report import EVALUATED, closing_table, live
 
 LABELS = {
     "[/b]": "[/b]",
@@ -74,3 +79,51 @@ def test_a_progress_bar_shows_any_file_name(
     ended = run("validate", name)
     assert ended.code == 0
     assert name in ended.err
+
+
+def test_the_figures_of_a_reward_model_show_a_title_as_it_is(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder's name is the title; a narrow terminal cuts no number."""
+    monkeypatch.setenv("COLUMNS", "20")
+    errors = {
+        "solutions_wrong": 3,
+        "solutions_right": 4,
+        "threshold": 0.5,
+        "threshold_from": "given",
+    }
+    errors |= {"f1": 0.123, "accuracy_wrong": 0.456, "accuracy_right": 0.789}
+    steps = {"wrong_share": 0.25, "roc_auc": 0.815, "average_precision": None}
+    figures = {
+        "first_error": errors,
+        "steps": steps,
+        "data": {"steps": 70, "wrong_steps": 7},
+        "intervals": {"f1": (0.1, 0.2), "roc_auc": None},
+        "calibration": {"ece": 0.111, "brier": 0.222},
+    }
+    print_figures(figures, "runs/[red]x\x1b[31m: judged on 7 questions")
+    out = capsys.readouterr().out
+    assert " ".join(out.split("\n")[0].split()) == "runs/[red]x\\x1b[31m: judged on 7 questions"
+    for number in ("0.123", "[0.100, 0.200]", "0.815", "0.111", "0.222"):
+        assert number in out
+
+
+def test_a_bar_shows_a_stage_and_figures_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = io.StringIO()
+    monkeypatch.setattr(screen, "isatty", lambda: True)
+    monkeypatch.setattr("sys.stderr", screen)
+    monkeypatch.setenv("COLUMNS", "120")
+    with bars() as shown:
+        shown.score("[red]test", 1, 2)
+    assert "scoring [red]test" in screen.getvalue()
+
+
+def test_the_lab_shows_a_method_as_it_is() -> None:
+    screen = io.StringIO()
+    console = Console(file=screen, width=120)
+    with live(console, 10) as shown:
+        shown.warm("[red]mine", 10, 10, None)
+    assert screen.getvalue() == "[red]mine 10/10\n"
+    interval = {"mean": 0.5, "low": 0.4, "high": 0.6}
+    row = {"run": "[red]mine", "update": 3, "evaluation": {f: interval for _, f, _ in EVALUATED}}
+    assert "[red]mine, 3 updates" in "\n".join(plain(closing_table([row])))

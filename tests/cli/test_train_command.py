@@ -6,6 +6,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from stepcredit.cli.streams import Stopped
 from stepcredit.cli.told import told_in_one_line
 from stepcredit.cli.train import train
 from stepcredit.lab import train as lab
@@ -90,3 +91,14 @@ def test_an_interrupt_tells_how_to_go_on(monkeypatch):
     result = run()
     assert result.exit_code == 130
     assert result.stderr == "interrupted; go on by: stepcredit train --resume runs/x\n"
+
+
+def test_a_stop_signal_tells_the_same_and_keeps_its_code(monkeypatch, tmp_path):
+    def stopped(*_):
+        raise Stopped(15)
+
+    monkeypatch.setattr(lab, "_all_methods", stopped)
+    result = run("--quick", "--name", "x", "--runs-dir", str(tmp_path))
+    assert result.exit_code == 143
+    line = f"interrupted; go on by: stepcredit train --resume {tmp_path / 'x'}\n"
+    assert result.stderr == line

@@ -53,6 +53,7 @@ def everything(estimator: sc.Estimator, rows: Rows, dtype: torch.dtype | None) -
         "padded": advantages.padded(mask).tolist(),
         "wide": advantages.padded(width=12).tolist(),
         "explained": estimator.explain(rollouts).rows,
+        "shown": str(estimator.explain(rollouts)),
         "metrics": training_metrics(rollouts, estimator, truncated=[True] + [False] * 4),
         "taken": estimator(rollouts.take(range(5))).packed().tolist(),
         "flagged": rollouts.take([True, False] * 2 + [True]).lengths.tolist(),

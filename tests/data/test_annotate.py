@@ -230,3 +230,10 @@ def test_no_rows_make_no_parquet_file(tmp_path: Path) -> None:
     line = f"{tmp_path / 'out.parquet'}: a Parquet file needs at least one row"
     assert str(raised.value) == line
     assert not (tmp_path / "out.parquet").exists()
+
+
+def test_an_integer_of_any_length_is_written_as_it_is(tmp_path: Path) -> None:
+    row = {"group": 1, "length": 1, "x": [2**64, {"y": -(10**40)}]}
+    write_rollouts(tmp_path / "out.jsonl", [row])
+    text = (tmp_path / "out.jsonl").read_text()
+    assert f'"x":[{2**64},{{"y":{-(10**40)}}}]' in text

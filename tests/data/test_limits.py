@@ -69,6 +69,13 @@ def zeros_in(rows: int, length: int) -> object:
     return pa.LargeListArray.from_arrays(ends, pa.array(np.zeros(rows * length, np.int8)))
 
 
+def nothings(length: int) -> object:
+    """One row: a list of so many nulls, which take no bytes in Arrow."""
+    import pyarrow as pa
+
+    return pa.ListArray.from_arrays(pa.array([0, length], pa.int32()), pa.nulls(length))
+
+
 def one_text(rows: int, size: int) -> object:
     import numpy as np
     import pyarrow as pa
@@ -97,6 +104,12 @@ BOMBS: dict[str, tuple[str, Callable[[Path], None], str, str]] = {
     "a long list": (
         "a.parquet",
         parquet_of("loss_mask", lambda: zeros_in(1, 30_000_000)),
+        ":1: a ",
+        set_to("LINE_BYTES"),
+    ),
+    "a list of nulls": (
+        "a.parquet",
+        parquet_of("x", lambda: nothings(30_000_000)),
         ":1: a ",
         set_to("LINE_BYTES"),
     ),

@@ -53,7 +53,9 @@ OPERATORS = ["+", "-", "*", "/", "//", "%", "**", "~", "==", "<", "in", "and", "
 TEXTS = ["'a'", "'%999999999d'", "'{:999999999}'", "''", "'\\ud800'", "'{{ 7 * 7 }}'"]
 PIECES = ["{{", "}}", "{%", "%}", "{#", "#}", "{%-", "-%}", "for", "in", "if", "endif", "endfor"]
 PIECES += ["macro", "set", "block", "include", "extends", "raw", "\n", "\x00", "\ud800", "(", "["]
-MARK = "{{ 7 * 7 }}{% if %}{# é #}"
+MARK = "{{ 'Qz' ~ 7 }}{% if %}{# é #}"
+COMPILED = "Qz7"
+"""What the mark becomes where a response's text is taken for a template."""
 UNSAFE = ("<class", "built-in", "<function", "object at 0x", "mappingproxy")
 
 
@@ -154,7 +156,7 @@ def test_template_is_filled_or_refused_in_one_line() -> None:
         texts = [turn["content"] for turn in found]
         for unsafe in UNSAFE:
             assert not any(unsafe in text for text in texts), f"case {case}: {written!r}"
-        if written.startswith("{{ step }}") and "49" not in written:
+        assert not any(COMPILED in text for text in texts), f"case {case}: {written!r}"
+        if written.startswith("{{ step }}"):
             assert any(text.startswith(MARK) for text in texts), f"case {case}: {written!r}"
-            assert not any("49" in text for text in texts), f"case {case}: {written!r}"
     assert 0 < chats < CASES

@@ -224,6 +224,13 @@ def test_bad_settings_are_told(kind: str) -> None:
     assert str(caught.value) == message
 
 
+@pytest.mark.parametrize("answer", [True, ["9"], {"a": 1}, float("nan"), float("inf")])
+def test_an_exact_answer_is_a_string_or_a_number(answer: object) -> None:
+    """Anything else has more than one text."""
+    with pytest.raises(RolloutError, match=r"^row 0: answer: expected a string or a number, got "):
+        reward("exact")(["9"], [{"answer": answer}])
+
+
 def test_texts_and_facts_must_match() -> None:
     with pytest.raises(RolloutError, match=r"^2 texts, but facts of 1$"):
         reward("exact")(["a", "b"], [{"answer": "a"}])

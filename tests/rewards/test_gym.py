@@ -168,6 +168,18 @@ def test_a_row_without_a_date_has_one_right_answer() -> None:
     assert grades([row] * 3, ["-1", "5", "999999"]) == [1.0, 0.0, 0.0]
 
 
+def test_a_beginning_of_a_probability_is_no_probability() -> None:
+    row = spelled("coin_flip", 0, answer="0.65625")
+    answers = ["0", "0.0", "0/1", "-0", "0.6", "0.65", "21/32", "0.65625", "0.6563"]
+    assert grades([row] * 9, answers) == [0.0] * 6 + [1.0] * 3
+
+
+def test_what_follows_the_point_counts() -> None:
+    row = {**PUZZLE, "metadata": {**PUZZLE["metadata"], "numbers": [7, 7, 2, 1]}}
+    assert grades([row] * 3, ["7*7/2*1", "7*7/2**1", "7/0*7*2*1"]) == [0.0] * 3
+    assert grades([PUZZLE] * 2, ["8*3**(1*1)", "8*3*1**1"]) == [1.0, 1.0]
+
+
 def test_hidden_numbers_do_not_count() -> None:
     answers = ["(4 + 3 + 2)*0 + 0xa", "(4+3+2)*0x0 + 0xa", "4*3*2*0x0 + 1_0", "4 - 4 + 10"]
     assert grades([COUNTDOWN] * len(answers), answers) == [0.0] * len(answers)

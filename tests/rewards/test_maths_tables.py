@@ -114,6 +114,9 @@ def test_where_the_answer_stands(read: str, response: str) -> None:
     ("value", "expected"),
     [
         (5, "5"),
+        (9007199254740993, "9007199254740993"),
+        ([123456789012345678], "123456789012345678"),
+        (10**400, "1" + "0" * 400),
         (27.0, "27"),
         (0.5, "0.5"),
         (-3.0, "-3"),
@@ -125,6 +128,13 @@ def test_where_the_answer_stands(read: str, response: str) -> None:
 )
 def test_gold_answers_as_data_sets_keep_them(value: object, expected: str) -> None:
     assert gold_answer(value, 0, "answer") == expected
+
+
+def test_an_integer_is_compared_digit_by_digit() -> None:
+    answers = [r"\boxed{9007199254740993}", r"\boxed{9007199254740992}"]
+    assert Maths()(answers, [{"answer": 9007199254740993}] * 2) == [1.0, 0.0]
+    with pytest.raises(RolloutError, match=r"^row 0: answer: an integer of 16610 bits, more than"):
+        Maths()(["?"], [{"answer": 10**5000}])
 
 
 BAD = {

@@ -6,7 +6,9 @@ from __future__ import annotations
 import os
 import platform
 import socket
+import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -184,7 +186,7 @@ def test_one_item_does_not_change_the_next(pool: Pool) -> None:
 
 FORGERIES = """
 import os
-for number in range(3, 128):
+for number in range(3, 5000):
     try:
         os.write(number, b"RRRRRRRRRRRRRRRR")
     except OSError:
@@ -192,11 +194,63 @@ for number in range(3, 128):
 """
 
 
-def test_one_item_does_not_grade_the_next(pool: Pool) -> None:
+@pytest.mark.parametrize("held", [0, 200])
+def test_one_item_does_not_grade_the_next(held: int, pool: Pool) -> None:
+    """Also where this process holds so many descriptors that the socket's number is a high one."""
     if "apart" not in pool._grader:
         pytest.skip("graders that evaluate text have a process per item")
-    pairs = [(FORGERIES, ""), *[("done = False", "")] * 5]
-    assert pool.verdicts(pairs, 20.0)[1:] == "WWWWW"
+    holds = [os.open(os.devnull, os.O_RDONLY) for _ in range(held)]
+    try:
+        pairs = [(FORGERIES, ""), *[("done = False", "")] * 5]
+        assert pool.verdicts(pairs, 20.0)[1:] == "WWWWW"
+    finally:
+        for handle in holds:
+            os.close(handle)
+
+
+@pytest.mark.parametrize("words", [b"\xff", b"Z", b"+", b"R" * 40])
+def test_what_an_item_writes_to_the_socket_ends_its_worker(words: bytes, pool: Pool) -> None:
+    """Each item is graded again by another worker, and the answers of the next batch are right."""
+    code = f"import os; os.write(3, {words!r})"
+    letters = pool.verdicts([("done = True", ""), (code, "")], 20.0)
+    assert letters[0] == "R"
+    assert letters[1] in "WTR"
+    assert pool.verdicts([("done = False", "")] * 3, 20.0) == "WWW"
+
+
+def test_a_killed_trainer_takes_its_processes_along(pool: Pool, tmp_path: Path) -> None:
+    """A grading process that sleeps ends with the process that started it."""
+    script = tmp_path / "trainer.py"
+    script.write_text(
+        f"import sys; sys.path.insert(0, {str(tmp_path / 'modules')!r})\n"
+        "from stepcredit.rewards.workers import Pool\n"
+        f"pool = Pool({pool._grader!r}, 1)\n"
+        "pool.verdicts([('done = True', '')], 20.0)\n"
+        "print(pool._idle[0]._process.pid, flush=True)\n"
+        "pool.verdicts([('import time; time.sleep(60)', '')], 60.0)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(
+        [sys.executable, str(script)], env=environment, stdout=subprocess.PIPE, text=True
+    ) as trainer:
+        assert trainer.stdout is not None
+        worker = int(trainer.stdout.readline())
+        trainer.kill()
+    deadline = time.monotonic() + 60
+    while Path(f"/proc/{worker}").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not Path(f"/proc/{worker}").exists()
+
+
+@needs_walls
+@needs_landlock
+def test_a_script_s_folder_is_not_readable(
+    pool: Pool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder of a script is on the import path, and may be one's home."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "secret.txt").write_text("secret")
+    assert attempt(pool, "done = open(target).read() == 'secret'", tmp_path / "secret.txt") == "W"
 
 
 def test_the_filter_allows_what_grading_needs() -> None:

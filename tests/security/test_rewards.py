@@ -93,7 +93,8 @@ def layouts(payload: str) -> list[str]:
 
 
 def test_every_reward_is_here() -> None:
-    assert set(CASES) == set(rewards())
+    ours = {name for name, cls in rewards().items() if cls.__module__.startswith("stepcredit.")}
+    assert set(CASES) == ours
     assert sum(map(len, PAYLOADS.values())) >= 200
 
 

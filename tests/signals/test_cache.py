@@ -189,7 +189,7 @@ def later_form(path: Path) -> None:
         (no_database, "file is not a database"),
         (other_database, "not a file of stepcredit's scores"),
         (later_form, "of form 7, which this version does not read"),
-        (Path.mkdir, "unable to open database file"),
+        (Path.mkdir, "is a directory"),
     ],
 )
 def test_foreign_file_is_refused_untouched(path: Path, make: object, reason: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Callable
 
@@ -15,7 +14,8 @@ from stepcredit.cli.listing import methods, rewards, signals
 from stepcredit.cli.reward import reward
 from stepcredit.cli.score import score
 from stepcredit.cli.shape import shape
-from stepcredit.cli.told import told_in_one_line
+from stepcredit.cli.streams import open_standard_streams, stop_on_signals
+from stepcredit.cli.told import ended, told_in_one_line
 from stepcredit.cli.train import train
 from stepcredit.cli.validate import validate
 
@@ -40,9 +40,22 @@ app.add_typer(prm.app, name="prm", rich_help_panel=TRAINING)
 
 
 def main() -> None:
-    """Run the command that the arguments name; a stop signal ends it as an error would."""
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    """Run the command that the arguments name, and end the process with its exit code."""
+    open_standard_streams()
+    stop_on_signals()
+    sys.exit(_exit_code())
+
+
+def _exit_code() -> int | str | None:
+    code: int | str | None = 0
     try:
         app()
-    except KeyboardInterrupt:
-        sys.exit(130)
+    except SystemExit as end:  # how typer ends every command
+        code = end.code
+    except BaseException as error:
+        code = ended(error)
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        code = code or ended(error)
+    return code

@@ -61,10 +61,9 @@ def _with(agreement: Agreement, batch: Batch, bound: list[FileEstimator]) -> Agr
 
 
 def _print(methods: list[str], agreement: Agreement) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    from stepcredit.credit.explain import literal
+    from stepcredit.credit.explain import literal, plain
 
     pairs = Table(box=None, pad_edge=False)
     for heading in ("methods", "correlation", "same sign", "rank agreement"):
@@ -82,8 +81,6 @@ def _print(methods: list[str], agreement: Agreement) -> None:
     for at, means in agreement.apart(SHOWN):
         line, group = agreement.places[at]
         apart.add_row(str(line), literal(group), *(f"{mean:.4f}" for mean in means))
-    console = Console(width=None if Console().is_terminal else 200)
     about = "correlation and same sign: over tokens; rank agreement: over rollouts' mean advantages"
-    with console.capture() as capture:
-        console.print(pairs, about, "", "mean advantage where they differ most", apart, sep="\n")
-    typer.echo("\n".join(line.rstrip() for line in capture.get().splitlines()))
+    headings = [about, "", "mean advantage where they differ most"]
+    typer.echo("\n".join([*plain(pairs), *headings, *plain(apart)]))

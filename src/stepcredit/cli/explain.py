@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,7 +19,7 @@ from stepcredit.cli.options import (
 )
 from stepcredit.cli.progress import progress_bar
 from stepcredit.cli.told import printable, say
-from stepcredit.errors import MethodError, RolloutError, RowError, StepCreditError
+from stepcredit.errors import MethodError, RolloutError, RowError, SettingError, StepCreditError
 
 if TYPE_CHECKING:
     from stepcredit.credit import Explanation
@@ -29,6 +30,22 @@ if TYPE_CHECKING:
 Group = Annotated[str, typer.Option(help="Label of the group to explain.", show_default=False)]
 Number = Annotated[
     int | None, typer.Option("--rollout", min=0, help="One of the group's rollouts, from 0.")
+]
+Range = Annotated[
+    str | None,
+    typer.Option(
+        "--rollouts",
+        metavar="A:B",
+        help="The group's rollouts from A up to B, without B; either may be left out.",
+    ),
+]
+Chunks = Annotated[
+    str,
+    typer.Option(
+        "--chunks",
+        metavar="N",
+        help="How many chunks are shown; or A:B: those from A up to B, without B.",
+    ),
 ]
 Color = Annotated[
     bool, typer.Option("--color", help="Paint one rollout's tokens by credit instead.")
@@ -41,6 +58,8 @@ def explain(
     method: Method = "pass",
     settings: Settings = [],  # noqa: B006
     rollout: Number = None,
+    rollouts: Range = None,
+    chunks: Chunks = "200",
     color: Color = False,
     imports: Imports = [],  # noqa: B006
 ) -> None:
@@ -49,11 +68,14 @@ def explain(
 
     import_modules(imports)
     estimator = named_estimator(method, settings)
+    shown = Shown.of(rollout, rollouts, chunks)
+    if color and rollouts is not None:
+        raise SettingError("--color: paints one rollout, which --rollout names, not --rollouts")
     with progress_bar(source) as progress, RolloutFile(source, progress) as file:
         bound = FileEstimator(estimator, file)
         rows = _rows_of(file, group, bound)
-        if rollout is not None and rollout >= len(rows):
-            raise StepCreditError(f"--rollout {rollout}: group {group} has {len(rows)}, from 0")
+        if shown.first >= len(rows):
+            raise StepCreditError(f"{shown.option}: group {group} has {len(rows)}, from 0")
         explanation = _explained(bound, rows, file.path)
         warnings = file.warnings()
     if color:
@@ -62,9 +84,75 @@ def explain(
         number = rollout or 0
         paint(rows[number], explanation.advantages.ragged()[number])
     else:
-        _print(explanation, rollout)
+        _print(explanation, shown)
     for warning in warnings:
         say(f"warning: {warning}")
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Which chunks are printed.
+
+    Args:
+        option: the option that names the rollouts, as it was given.
+        rollouts: rows of the group.
+        start, limit: the first chunk of these rollouts, and how many.
+    """
+
+    option: str
+    rollouts: slice
+    start: int
+    limit: int | None
+
+    @classmethod
+    def of(cls, rollout: int | None, rollouts: str | None, chunks: str) -> Shown:
+        """What `--rollout`, `--rollouts` and `--chunks` name.
+
+        Raises:
+            SettingError: an option that names no range, or two that name rollouts.
+        """
+        if rollout is not None and rollouts is not None:
+            raise SettingError("--rollouts: --rollout is given too; expected one of the two")
+        number = int(chunks) if chunks.isascii() and chunks.isdigit() and len(chunks) < 10 else None
+        if number == 0:
+            raise SettingError("--chunks: expected at least 1 chunk, got 0")
+        window = slice(0, number) if number is not None else span(chunks, "--chunks", "N or A:B")
+        start = window.start or 0
+        limit = None if window.stop is None else window.stop - start
+        if rollout is not None:
+            return cls(f"--rollout {rollout}", slice(rollout, rollout + 1), start, limit)
+        if rollouts is None:
+            return cls("", slice(None), start, limit)
+        return cls(f"--rollouts {rollouts}", span(rollouts, "--rollouts", "A:B"), start, limit)
+
+    @property
+    def first(self) -> int:
+        """The first rollout shown."""
+        return self.rollouts.start or 0
+
+    @property
+    def window(self) -> dict[str, Any]:
+        """The arguments of `Explanation.table`."""
+        return {"limit": self.limit, "start": self.start, "rollouts": self.rollouts}
+
+
+def span(text: str, option: str, form: str) -> slice:
+    """A:B as a slice; a side that is left out is None.
+
+    Raises:
+        SettingError: `OPTION: expected FORM, ...`.
+
+    Example:
+        >>> span("2:5", "--rollouts", "A:B"), span(":3", "--rollouts", "A:B")
+        (slice(2, 5, None), slice(None, 3, None))
+    """
+    found = re.fullmatch(r"([0-9]{0,9}):([0-9]{0,9})", text)
+    if found is None:
+        raise SettingError(f"{option}: expected {form}, whole numbers from 0, got {text!r}")
+    first, past = (int(side) if side else None for side in found.groups())
+    if past is not None and past <= (first or 0):
+        raise SettingError(f"{option}: expected {form} with A below B, got {text!r}")
+    return slice(first, past)
 
 
 def _rows_of(file: RolloutFile, group: str, bound: FileEstimator) -> list[Row]:
@@ -73,7 +161,8 @@ def _rows_of(file: RolloutFile, group: str, bound: FileEstimator) -> list[Row]:
 
     def step(rows: list[Row], batch: Batch) -> list[Row]:
         bound.see(batch.rollouts)
-        return rows + [row for row in batch.rows if label_of(row) == group]
+        rows.extend(row for row in batch.rows if label_of(row) == group)
+        return rows
 
     rows: list[Row] = file.fold(list, step, bound.finish)
     if not rows:
@@ -94,31 +183,16 @@ def _explained(bound: FileEstimator, rows: list[Row], path: str) -> Explanation:
     raise RowError(fault.reason, path=path, line=line, field=fault.field)
 
 
-def _print(explanation: Explanation, rollout: int | None) -> None:
-    from rich.console import Console
+def _print(explanation: Explanation, shown: Shown) -> None:
+    from stepcredit.credit.explain import plain
 
-    from stepcredit.credit.explain import width_of
-
-    if rollout is not None:
-        explanation = _only(explanation, rollout)
-    table = explanation.table()
-    console = Console(width=None if Console().is_terminal else width_of(table))
-    with console.capture() as capture:
-        console.print(table)
-    typer.echo("\n".join(line.rstrip() for line in capture.get().splitlines()))
-    for line in explanation.footer():
+    chunks = explanation.chunks_of(shown.rollouts)
+    count = chunks.stop - chunks.start
+    if shown.start >= count:
+        there = f"{count:,} chunk{'s' * (count != 1)}"
+        raise SettingError(f"--chunks: there {'are' if count != 1 else 'is'} {there}, from 0")
+    typer.echo("\n".join(plain(explanation.table(**shown.window))))
+    left_out = explanation.left_out_of_table(**shown.window)
+    hint = f"{left_out}; others: --chunks A:B, --rollout I, --rollouts A:B"
+    for line in ([hint] if left_out else []) + explanation.footer():
         typer.echo(printable(line))
-
-
-def _only(explanation: Explanation, rollout: int) -> Explanation:
-    """The chunks of one rollout."""
-    keep = (explanation.rollout == rollout).nonzero().squeeze(1)
-    return replace(
-        explanation,
-        group=[explanation.group[i] for i in keep.tolist()],
-        stages={name: column[keep] for name, column in explanation.stages.items()},
-        **{
-            name: getattr(explanation, name)[keep]
-            for name in ("rollout", "first", "last", "advantage")
-        },
-    )

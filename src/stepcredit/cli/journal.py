@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from stepcredit.cli.told import say
-from stepcredit.errors import RolloutError
+from stepcredit.errors import FileError, RolloutError
+
+DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 @contextmanager
@@ -16,28 +19,37 @@ def journal_beside(output: str, done: str) -> Iterator[Path | None]:
 
     None where the output has no folder of its own, such as standard output.
     """
-    from stepcredit.data.atomic import folder_of
+    from stepcredit.data.atomic import check_writable, folder_of, hidden_name
     from stepcredit.data.store import remove_store
 
+    check_writable(output)
     if folder_of(output) is None:
         yield None
         return
-    journal = Path(output).with_name(f".{Path(output).name}.{done}.sqlite")
+    journal = Path(output).with_name(hidden_name(Path(output).name, f"{done}.sqlite"))
     try:
         yield journal
     except BaseException as error:
-        if not _holds_some(journal):
-            remove_store(journal)
-        elif not isinstance(error, RolloutError):  # a bad row is told in one line
-            say(f"what was {done} is kept in {journal}: run the same command to go on")
+        _close(journal, done, error)
         raise
     remove_store(journal)
 
 
-def _holds_some(journal: Path) -> bool:
-    from stepcredit.data.store import ScoreStore
+def _close(journal: Path, done: str, error: BaseException) -> None:
+    """Keep the journal of a command that failed, where there is something in it, and say so."""
+    from stepcredit.data.store import ScoreStore, remove_store
 
     if not journal.exists():
-        return False
-    with ScoreStore(journal) as store:
-        return len(store) > 0
+        return
+    try:
+        with ScoreStore(journal) as store:
+            empty = len(store) == 0
+    except FileError as unread:
+        if getattr(unread.__cause__, "sqlite_errorcode", None) in DAMAGED:
+            say(f"{journal}: what a run before kept is damaged: delete it to start over")
+            return
+        empty = False
+    if empty:
+        remove_store(journal)
+    elif not isinstance(error, RolloutError):  # a bad row is told in one line
+        say(f"what was {done} is kept in {journal}: run the same command to go on")

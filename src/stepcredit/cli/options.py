@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from stepcredit.data import Advantages, Rollouts
     from stepcredit.data.files import RolloutFile
 
+MOST_BRACKETS = 100
+"""Lists and objects in the value of one `--set`: what can't be nested so deep that it breaks."""
 INPUT_HELP = "Rollouts: .jsonl, .jsonl.gz or .parquet; - is standard input."
 Input = Annotated[str, typer.Argument(metavar="IN", help=INPUT_HELP, show_default=False)]
 Method = Annotated[str, typer.Option(help="A method, as `stepcredit methods` lists them.")]
@@ -59,7 +61,7 @@ def setting(text: str) -> tuple[str, Any]:
     """FIELD=VALUE; VALUE is JSON, or else a string.
 
     Raises:
-        MethodError: there is no `=`.
+        MethodError: there is no `=`, or the value has more than 100 lists and objects.
 
     Example:
         >>> setting("k=0.7"), setting("operator=abs_max")
@@ -68,10 +70,30 @@ def setting(text: str) -> tuple[str, Any]:
     field, equals, value = text.partition("=")
     if not equals or not field:
         raise MethodError(f"--set {text}: expected FIELD=VALUE")
+    if value.count("[") + value.count("{") > MOST_BRACKETS:
+        raise MethodError(f"--set {field}: more than {MOST_BRACKETS} lists and objects")
     try:
         return field, json.loads(value)
-    except (ValueError, RecursionError):
+    except ValueError:
         return field, value
+
+
+def settings_of(texts: Iterable[str]) -> dict[str, Any]:
+    """The fields that a command's `--set` options name.
+
+    Raises:
+        MethodError: an option without `=`, or two for the same field.
+
+    Example:
+        >>> settings_of(["k=0.7", "operator=abs_max"])
+        {'k': 0.7, 'operator': 'abs_max'}
+    """
+    found: dict[str, Any] = {}
+    for field, value in map(setting, texts):
+        if field in found:
+            raise MethodError(f"--set {field}: is given twice")
+        found[field] = value
+    return found
 
 
 def named_estimator(method: str, settings: Iterable[str] = ()) -> Estimator:
@@ -82,7 +104,7 @@ def named_estimator(method: str, settings: Iterable[str] = ()) -> Estimator:
     """
     from stepcredit.credit import estimator
 
-    values = dict(map(setting, settings))
+    values = settings_of(settings)
     try:
         return estimator(method, **values)
     except MethodError as error:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from stepcredit.cli.options import Imports, import_modules, setting
+from stepcredit.cli.options import Imports, import_modules, settings_of
 from stepcredit.cli.prm_report import bars, print_figures
 from stepcredit.cli.score import named_signal
-from stepcredit.cli.told import INTERRUPTED, say, told_in_one_line
+from stepcredit.cli.told import code_of, say, told_in_one_line
 from stepcredit.errors import FileError, SettingError, StepCreditError
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def train(
     folder = _needed(output, "-o")
     reading = {"neutral": neutral, "alternatives": alternatives, "originals": originals}
     own = {"seed": seed, "test": test, "validation": validation}
-    fields = dict(map(setting, settings))
+    fields = settings_of(settings)
     for field in own.keys() & fields.keys():
         raise SettingError(f"is an option of its own: --{field}", field=f"--set {field}")
     record = {
@@ -141,9 +141,9 @@ def _train(folder: Path, record: dict[str, Any], *, resume: bool) -> None:
                 report=shown.update,
                 scored=shown.score,
             )
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         say(f"interrupted; go on by: stepcredit prm train --resume {folder}")
-        raise typer.Exit(INTERRUPTED) from None
+        raise typer.Exit(code_of(stop)) from None
     print_figures(figures, f"{folder}: judged on {figures['data']['questions']} held-out questions")
 
 

@@ -7,6 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import typer
+
+from stepcredit.cli.told import say
+
 LINES = 10
 
 
@@ -28,7 +32,7 @@ class Bars:
     def _show(self, stage: str, done: int, total: int, figures: str) -> None:
         if self.progress is None:
             if done == total or done % max(1, total // LINES) == 0:
-                sys.stderr.write(f"{stage} {done}/{total}  {figures}".rstrip() + "\n")
+                say(f"{stage} {done}/{total}  {figures}".rstrip())
             return
         if stage not in self.tasks:
             self.tasks[stage] = self.progress.add_task(stage, total=total, figures="")
@@ -51,10 +55,10 @@ def bars() -> Iterator[Bars]:
     )
 
     columns = (
-        TextColumn("{task.description:>18}"),
+        TextColumn("{task.description:>18}", markup=False),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[figures]}"),
+        TextColumn("{task.fields[figures]}", markup=False),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True)) as progress:
@@ -63,10 +67,11 @@ def bars() -> Iterator[Bars]:
 
 def print_figures(figures: dict[str, Any], title: str) -> None:
     """The closing table, on standard output."""
-    from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", show_header=False)
+    from stepcredit.credit.explain import literal, plain
+
+    table = Table(title=literal(title), title_justify="left", show_header=False)
     table.add_column()
     table.add_column(justify="right")
     table.add_column()
@@ -85,7 +90,7 @@ def print_figures(figures: dict[str, Any], title: str) -> None:
     counts = f"{data['steps']:,} steps, {data['wrong_steps']:,} wrong"
     table.add_row("calibration: ECE", _number(figures["calibration"]["ece"]), counts)
     table.add_row("  Brier", _number(figures["calibration"]["brier"]), "")
-    Console(soft_wrap=True).print(table)
+    typer.echo("\n".join(plain(table)))
 
 
 def _number(value: float | None) -> str:

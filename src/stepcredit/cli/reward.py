@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stepcredit.cli.journal import journal_beside
-from stepcredit.cli.options import Imports, Input, import_modules, setting
+from stepcredit.cli.options import Imports, Input, import_modules, settings_of
 from stepcredit.cli.progress import counting_bar, progress_bar
 from stepcredit.cli.shape import Output
 from stepcredit.cli.told import say
@@ -62,7 +62,7 @@ def reward(
     from stepcredit.rewards.files import reward_file
 
     import_modules(imports)
-    given = dict(map(setting, settings))
+    given = settings_of(settings)
     if answer is not None:
         given["answer"] = answer
     rules = named_rewards(names, given)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stepcredit.cli.journal import journal_beside
-from stepcredit.cli.options import Imports, Input, import_modules, setting
+from stepcredit.cli.options import Imports, Input, import_modules, setting, settings_of
 from stepcredit.cli.progress import counting_bar
 from stepcredit.cli.shape import Output
 from stepcredit.cli.told import say
@@ -145,7 +145,7 @@ def named_signal(name: str, settings: list[str]) -> Signal:
     """
     from stepcredit.signals.registry import signal
 
-    values = dict(map(setting, settings))
+    values = settings_of(settings)
     try:
         if name == "monte-carlo":
             values = {**values, "reward": named_reward(values.get("reward")), "tell": _tell}
@@ -193,7 +193,9 @@ def mapped(signal: Signal, maps: list[str]) -> Signal:
     for text in maps:
         name, _, rest = text.partition(":")
         try:
-            fields = dict(map(setting, filter(None, rest.split(","))))
+            fields = settings_of(filter(None, rest.split(",")))
+            if "signal" in fields:
+                raise SettingError(f"{name} has no such field", field="signal")
             signal = MAPS.build(name, signal=signal, **fields)
         except SettingError as error:
             reason = f"{error.field}: {error.reason}" if error.field else error.reason

@@ -14,9 +14,9 @@ from stepcredit.cli.options import (
     Settings,
     import_modules,
     named_estimator,
-    setting,
+    settings_of,
 )
-from stepcredit.cli.told import INTERRUPTED, say
+from stepcredit.cli.told import code_of, say
 from stepcredit.errors import StepCreditError
 
 COMMAND_LINE = "COMMANDLINE"
@@ -64,7 +64,7 @@ def train(
         chosen = _settings(
             quick,
             method=method,
-            fields=dict(map(setting, settings)),
+            fields=settings_of(settings),
             compare=None if compare == "none" else compare,
             signal=signal,
             seed=seed,
@@ -75,7 +75,7 @@ def train(
         lab.train(chosen, runs_dir, name, cache_dir)
     except KeyboardInterrupt as interrupt:
         say(str(interrupt) or "interrupted")
-        raise typer.Exit(INTERRUPTED) from None
+        raise typer.Exit(code_of(interrupt)) from None
 
 
 def _settings(quick: bool, **given: Any) -> Any:

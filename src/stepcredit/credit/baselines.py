@@ -197,7 +197,8 @@ class ProcessGRPO(Estimator):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.pooling != "process":
-            object.__setattr__(self, "weights", self.weights or tuple(_ONE_EACH.values()))
+            if self.weights is None:
+                object.__setattr__(self, "weights", tuple(_ONE_EACH.values()))
             return
         if self.weights is not None and canonical_weights(self.weights) != _ONE_EACH:
             raise MethodError("pooling='process' has no weights", field="weights")

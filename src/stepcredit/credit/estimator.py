@@ -267,7 +267,7 @@ class Estimator(ABC):
         return ordered.blocks(BLOCK if ordered.device.type == "cpu" else float("inf"))
 
     def _slots(self, block: Rollouts) -> _Slots:
-        credit = self.credit(block)
+        credit = credit_of(self, block)
         slots, table = credit.slots, credit.settled(group_of(block))
         if self.batch_step is None:
             table = self.clipped(table).to(torch.float32)
@@ -333,6 +333,21 @@ def refuse_missing(missing: Bool[Tensor, " rollout"], field: str, method: Estima
     if bool(missing.any()):
         name = method.name or type(method).__name__
         raise RolloutError(f"missing: {name} needs it", row=int(missing.nonzero()[0]), field=field)
+
+
+def credit_of(method: Estimator, rollouts: Rollouts) -> Credit:
+    """What the method's `credit` gives for whole groups.
+
+    Raises:
+        MethodError: it is no `Credit`, or not one advantage per slot of these rollouts.
+    """
+    credit: object = method.credit(rollouts)
+    if not isinstance(credit, Credit):
+        raise MethodError(f"credit() returns {type(credit).__name__}, expected a Credit")
+    slots, got = (rollouts.num_rollouts, credit.slots.width), tuple(credit.advantage.shape)
+    if got != slots or credit.slots.counts.numel() != rollouts.num_rollouts:
+        raise MethodError(f"credit() returns advantages of shape {got}, expected {slots}")
+    return credit
 
 
 def group_of(rollouts: Rollouts) -> Group:

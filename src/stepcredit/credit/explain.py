@@ -14,15 +14,26 @@ from rich.text import Text
 from torch import Tensor
 
 from stepcredit.credit.batch_norm import Moments
-from stepcredit.credit.estimator import Estimator, group_of, grouped
+from stepcredit.credit.estimator import Estimator, credit_of, group_of, grouped
 from stepcredit.data.advantages import Advantages, from_ragged
 from stepcredit.data.forest import broadcast, offsets, to_packed
 from stepcredit.data.rollouts import Rollouts
+from stepcredit.errors import SettingError
+
+CHUNKS = 200
+"""Chunks that a table shows unless it is given another limit."""
+EVERY = slice(None)
+"""All rollouts."""
+WIDEST = 1_000_000
+"""Characters per line at which a table is laid out: wider than any."""
 
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
     """Every stage by chunk, in the rollouts' order.
+
+    The columns hold all chunks, at a few bytes per value; `rows` builds a dictionary per chunk, and
+    `table`, `text` and `print` show the first 200 chunks unless they are given another limit.
 
     Args:
         method: the estimator, with its settings.
@@ -56,30 +67,101 @@ class Explanation:
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """One dictionary a chunk."""
-        numbers = {name: column.tolist() for name, column in self._columns().items()}
+        """One dictionary per chunk, all chunks at once: about 1 kB of memory per chunk."""
+        return self._rows(slice(0, len(self.group)))
+
+    def _rows(self, span: slice) -> list[dict[str, Any]]:
+        """The dictionaries of the chunks in a span, and no others."""
+        place = {"rollout": self.rollout, "first": self.first, "last": self.last}
+        columns = {**place, **self.stages, "advantage": self.advantage}
+        numbers = {name: column[span].tolist() for name, column in columns.items()}
         return [
             {"group": group, **{name: column[i] for name, column in numbers.items()}}
-            for i, group in enumerate(self.group)
+            for i, group in enumerate(self.group[span])
         ]
 
-    def _columns(self) -> dict[str, Tensor]:
-        place = {"rollout": self.rollout, "first": self.first, "last": self.last}
-        return {**place, **self.stages, "advantage": self.advantage}
+    def chunks_of(self, rollouts: slice = EVERY) -> slice:
+        """Where the chunks of a span of rollouts lie.
 
-    def table(self, limit: int | None = None) -> Table:
-        """A rich table of the first `limit` chunks."""
+        Args:
+            rollouts: rows of the batch, from 0, without a step.
+
+        Returns:
+            A slice of the columns, with both ends.
+
+        Raises:
+            SettingError: a slice with a step.
+
+        Example:
+            >>> import stepcredit as sc
+            >>> steps = sc.Steps(ends=[[1, 4], [2]], scores=[[0.9, 0.6], [0.2]])
+            >>> rollouts = sc.Rollouts(group=[0, 0], process=steps, outcome=[1.0, 0.0])
+            >>> sc.PASS().explain(rollouts).chunks_of(slice(1, 2))
+            slice(2, 3, None)
+        """
+        first, past, step = rollouts.indices(self.lengths.numel())
+        if step != 1:
+            raise SettingError(f"expected a slice without a step, got {rollouts}", field="rollouts")
+        span = torch.tensor([first, max(first, past)], device=self.rollout.device)
+        ends = torch.searchsorted(self.rollout, span)
+        return slice(*ends.tolist())
+
+    def _shown(self, limit: int | None, start: int, rollouts: slice) -> slice:
+        """The columns' slice of at most `limit` chunks from the `start`-th of the rollouts' on."""
+        for name, value in (("limit", limit or 0), ("start", start)):
+            if value < 0:
+                raise SettingError(f"expected at least 0, got {value}", field=name)
+        span = self.chunks_of(rollouts)
+        first = min(span.start + start, span.stop)
+        return slice(first, span.stop if limit is None else min(first + limit, span.stop))
+
+    def table(
+        self, limit: int | None = CHUNKS, *, start: int = 0, rollouts: slice = EVERY
+    ) -> Table:
+        """A rich table of chunks; nothing is built for the chunks that it leaves out.
+
+        Args:
+            limit: how many chunks at most; None: all of them, at about 10 kB of memory per chunk.
+            start: the first chunk shown, counted from 0 among the chunks of `rollouts`.
+            rollouts: whose chunks: rows of the batch, without a step.
+
+        Raises:
+            SettingError: a limit or a start below 0, or a slice with a step.
+        """
         title = literal(repr(self.method))
         table = Table(title=title, title_justify="left", box=None, pad_edge=False)
         for heading in ("group", "rollout", "tokens", *self.stages, "advantage"):
             table.add_column(literal(heading), justify="left" if heading == "group" else "right")
-        shown = self.rows[:limit]
+        shown = self._rows(self._shown(limit, start, rollouts))
         for before, row in zip([None, *shown], shown, strict=False):
             new = before is None or before["rollout"] != row["rollout"]
             place = [str(row["group"]), str(row["rollout"])] if new else ["", ""]
             numbers = [f"{row[name]:.4f}" for name in (*self.stages, "advantage")]
             table.add_row(*map(literal, place), f"{row['first']}-{row['last']}", *numbers)
         return table
+
+    def left_out_of_table(
+        self, limit: int | None = CHUNKS, *, start: int = 0, rollouts: slice = EVERY
+    ) -> str | None:
+        """Which chunks `table` shows with the same arguments; None where it leaves none out.
+
+        Example:
+            >>> import stepcredit as sc
+            >>> steps = sc.Steps(ends=[[1, 4], [2]], scores=[[0.9, 0.6], [0.2]])
+            >>> rollouts = sc.Rollouts(group=[0, 0], process=steps, outcome=[1.0, 0.0])
+            >>> sc.PASS().explain(rollouts).left_out_of_table(2)
+            'chunks 0 to 1 of 3 are shown'
+        """
+        span, shown = self.chunks_of(rollouts), self._shown(limit, start, rollouts)
+        if shown == span:
+            return None
+        first, last = shown.start - span.start, shown.stop - span.start - 1
+        which = f"chunks {first:,} to {last:,}" if last > first else f"chunk {first:,}"
+        if last < first:
+            which = "no chunk"
+        of = "" if rollouts == EVERY else " of these rollouts"
+        verb = "are" if last > first else "is"
+        return f"{which} of {span.stop - span.start:,}{of} {verb} shown"
 
     def footer(self) -> list[str]:
         """The lines below the table: what was clipped, and the warnings."""
@@ -88,24 +170,37 @@ class Explanation:
         steps = [f"steps without a trained token, left out: {self.left_out}"] * bool(self.left_out)
         return cut + steps + [f"warning: {warning}" for warning in self.warnings]
 
+    def text(self, limit: int | None = CHUNKS, *, start: int = 0, rollouts: slice = EVERY) -> str:
+        """The table as plain text, what it leaves out, and the footer.
+
+        Args:
+            limit, start, rollouts: which chunks, as for `table`.
+
+        Example:
+            >>> import stepcredit as sc
+            >>> rollouts = sc.Rollouts(group=[0, 0], outcome=[1.0, 0.0], lengths=[2, 3])
+            >>> print(sc.GRPO().explain(rollouts).text(1))
+            GRPO(clip=None, ddof=1, eps=1e-06)
+            group  rollout  tokens  outcome  advantage
+            0            0     0-1   1.0000     0.7071
+            chunk 0 of 2 is shown; text(limit=None) shows all
+        """
+        lines = plain(self.table(limit, start=start, rollouts=rollouts))
+        left_out = self.left_out_of_table(limit, start=start, rollouts=rollouts)
+        hint = [f"{left_out}; text(limit=None) shows all"] if left_out else []
+        return "\n".join([*lines, *hint, *(str(literal(line)) for line in self.footer())])
+
     def __str__(self) -> str:
-        table = self.table()
-        console = Console(width=width_of(table), color_system=None)
-        with console.capture() as capture:
-            console.print(table)
-            for line in self.footer():
-                console.print(line, highlight=False, markup=False)
-        return "\n".join(line.rstrip() for line in capture.get().splitlines())
+        """`text()`: the first 200 chunks."""
+        return self.text()
 
 
-def width_of(table: Table) -> int:
-    """The characters per line that show a table's columns whole, at least 200.
-
-    Example:
-        >>> width_of(Table("a" * 300, box=None, pad_edge=False))
-        300
-    """
-    return max(200, Console(width=1_000_000).measure(table).maximum)
+def plain(table: Table) -> list[str]:
+    """The lines of a table as wide as its cells are, so that no number is cut or wrapped."""
+    console = Console(width=WIDEST, color_system=None, force_terminal=False)
+    with console.capture() as capture:
+        console.print(table)
+    return [line.rstrip() for line in capture.get().splitlines()]
 
 
 def literal(text: str) -> Text:
@@ -184,7 +279,7 @@ class _Part:
         cls, method: Estimator, block: tuple[Rollouts, Tensor], moments: Moments | None
     ) -> _Part:
         rollouts, rows = block
-        credit = method.credit(rollouts)
+        credit = credit_of(method, rollouts)
         final = credit.settled(group_of(rollouts))
         if method.batch_step is not None and moments is not None:
             final = method.batch_step(final, moments)

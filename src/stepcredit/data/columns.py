@@ -53,7 +53,9 @@ def values_of(column: Any) -> list[Any]:
 
 
 def plain_bytes(column: Any) -> int:
-    """Bytes that a column takes once its dictionaries are unpacked.
+    """Bytes that a column takes once its dictionaries are unpacked, or as JSON if that is more.
+
+    Nulls and booleans take next to nothing in Arrow, and so do lists that are empty.
 
     Example:
         >>> import pyarrow as pa
@@ -63,7 +65,7 @@ def plain_bytes(column: Any) -> int:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    type, held = column.type, int(column.nbytes)
+    type, held = column.type, max(int(column.nbytes), _least_json(column))
     if isinstance(type, pa.BaseExtensionType):
         return plain_bytes(column.storage)
     if pa.types.is_dictionary(type):
@@ -79,8 +81,16 @@ def plain_bytes(column: Any) -> int:
         parts = (column.keys, column.items)
         return sum(plain_bytes(part.slice(first, last - first)) for part in parts)
     if _is_list(type):
-        return plain_bytes(column.flatten())
+        return _least_json(column) + plain_bytes(column.flatten())
     return held
+
+
+def _least_json(column: Any) -> int:
+    """The fewest bytes that the column's values take as JSON, each with a comma."""
+    import pyarrow as pa
+
+    short = not (pa.types.is_null(column.type) or pa.types.is_boolean(column.type))
+    return len(column) * (2 if short else 5)
 
 
 def plain_type(type: Any) -> Any:

@@ -16,7 +16,7 @@ from typing import IO, Any, TypeVar
 import orjson
 
 from stepcredit.data.advantages import Advantages
-from stepcredit.data.atomic import folder_of, replacing
+from stepcredit.data.atomic import check_writable, folder_of, replacing
 from stepcredit.data.batches import (
     BATCH_TOKENS,
     Batch,
@@ -303,6 +303,7 @@ class RolloutFile:
             from stepcredit.data.parquet import check_json_output
 
             check_json_output(self.path)
+        check_writable(output)
         with file_errors(str(output)):
             spool = Spool(folder_of(output))
 

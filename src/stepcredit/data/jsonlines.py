@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 from stepcredit.errors import FileError, RolloutError
+from stepcredit.handles import reason_of
 
 BAD_GZIP = (gzip.BadGzipFile, EOFError, zlib.error)
 DEEPEST = 100
@@ -146,5 +147,4 @@ def file_errors(name: str) -> Iterator[None]:
     except BrokenPipeError:
         raise
     except OSError as error:
-        reason = error.strerror or str(error).partition("\n")[0]
-        raise FileError(f"{name}: {reason[:1].lower()}{reason[1:]}") from None
+        raise FileError(f"{name}: {reason_of(error)}") from None

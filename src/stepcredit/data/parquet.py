@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from stepcredit.data.inputs import LOGPROBS
 from stepcredit.data.jsonlines import file_errors, parse
 from stepcredit.data.limits import MOST_PACKED, Limits
 from stepcredit.errors import FileError, MissingExtra, RolloutError, RowError
+from stepcredit.handles import temporary_file
 
 Item = TypeVar("Item")
 _BATCH = 1024
@@ -62,7 +62,7 @@ def as_lines(name: str) -> IO[bytes]:
         RowError: a row that JSON can't hold, or that is larger than the limit.
         MissingExtra: pyarrow is not installed.
     """
-    lines = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
+    lines = temporary_file()
     with open(name, "rb") as raw, _arrow_errors(name, "is not a Parquet file"):
         limits = Limits.from_environment(os.fstat(raw.fileno()).st_size)
         done = 0

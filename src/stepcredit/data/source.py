@@ -7,7 +7,6 @@ import gzip
 import io
 import os
 import sys
-import tempfile
 from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ import numpy as np
 from stepcredit.data.jsonlines import file_errors, parse
 from stepcredit.data.limits import Limits
 from stepcredit.errors import FileError, RolloutError, RowError
+from stepcredit.handles import standard_input, temporary_file
 
 Progress = Callable[[float], None]
 Integers = np.ndarray[Any, np.dtype[np.int64]]
@@ -79,7 +79,7 @@ class Source:
 
             return as_lines(self.name)
         if self.name == "-":
-            return _spooled(sys.stdin.buffer)
+            return _spooled(standard_input())
         raw = open(self.name, "rb")  # noqa: SIM115 - closed by __exit__
         return raw if raw.seekable() else _spooled(raw)
 
@@ -181,7 +181,7 @@ def _spooled(stream: IO[bytes], limits: Limits | None = None, name: str = "") ->
     Raises:
         FileError: what is unpacked is more than the limit, if there is one.
     """
-    copy = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
+    copy = temporary_file()
     while piece := stream.read(1 << 20):
         copy.write(piece)
         if limits is not None and copy.tell() > limits.unpacked_bytes:

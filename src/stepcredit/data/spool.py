@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from array import array
 from contextlib import suppress
+
+from stepcredit.handles import temporary_file
 
 
 class Spool:
@@ -25,7 +26,7 @@ class Spool:
     """
 
     def __init__(self, folder: str | None = None) -> None:
-        self._file = tempfile.TemporaryFile(dir=folder, buffering=1 << 20)  # noqa: SIM115
+        self._file = temporary_file(folder)
         self._written = 0
         self._start, self._size = array("q"), array("q")
 

@@ -12,6 +12,7 @@ from typing import Self
 import numpy as np
 
 from stepcredit.errors import FileError
+from stepcredit.handles import reason_of
 
 MARK = 0x53436163
 """SQLite's application id of our files."""
@@ -137,7 +138,19 @@ class ScoreStore:
         try:
             yield
         except sqlite3.Error as error:
-            raise FileError(" ".join(str(error).split()), field=str(self.path)) from error
+            raise FileError(self._reason(error), field=str(self.path)) from error
+
+    def _reason(self, error: sqlite3.Error) -> str:
+        """What SQLite says; the system's reason, where SQLite knows only that it can't open it."""
+        code = getattr(error, "sqlite_errorcode", None)
+        if code == sqlite3.SQLITE_CORRUPT:
+            return "is damaged; delete the file"
+        if code == sqlite3.SQLITE_CANTOPEN:
+            try:
+                self.path.open("ab").close()
+            except OSError as cause:
+                return reason_of(cause)
+        return " ".join(str(error).split())
 
 
 def remove_store(path: str | Path) -> None:

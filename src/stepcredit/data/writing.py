@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
+import json
 from collections.abc import Iterable
 from math import isfinite
 from pathlib import Path
@@ -16,6 +16,7 @@ from stepcredit.data.atomic import folder_of, replacing
 from stepcredit.data.checks import check_row, show
 from stepcredit.data.jsonlines import TOO_DEEP, parse
 from stepcredit.errors import RolloutError
+from stepcredit.handles import temporary_file
 
 
 def write_rollouts(path: str | Path, rows: Iterable[dict[str, Any]]) -> None:
@@ -31,6 +32,7 @@ def write_rollouts(path: str | Path, rows: Iterable[dict[str, Any]]) -> None:
         FileError: the file can't be written, or no rows into a Parquet file.
 
     Example:
+        >>> import tempfile
         >>> path = Path(tempfile.mkdtemp()) / "rollouts.jsonl.gz"
         >>> scores = torch.tensor([0.1, 0.2])
         >>> write_rollouts(path, [{"group": 1, "token_scores": scores, "outcome": 1.0}])
@@ -45,7 +47,7 @@ def write_rollouts(path: str | Path, rows: Iterable[dict[str, Any]]) -> None:
             return
         from stepcredit.data.parquet import from_lines
 
-        with tempfile.TemporaryFile(dir=folder_of(path)) as spool:
+        with temporary_file(folder_of(path)) as spool:
             spool.writelines(lines)
 
             def again() -> Iterable[bytes]:
@@ -59,7 +61,12 @@ def _line(row: dict[str, Any], position: int) -> bytes:
     options = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_APPEND_NEWLINE
     try:
         check_row({name: _plain(value) for name, value in row.items()})
-        line = orjson.dumps(row, default=_array, option=options)
+        try:
+            line = orjson.dumps(row, default=_array, option=options)
+        except orjson.JSONEncodeError as error:
+            if "64-bit" not in str(error):
+                raise
+            line = _with_long_integers(row)
         parse(line)
         if b"null" in line:
             for name, value in row.items():
@@ -68,9 +75,17 @@ def _line(row: dict[str, Any], position: int) -> bytes:
         raise RolloutError(error.reason, row=position, field=error.field) from None
     except RecursionError:
         raise RolloutError(TOO_DEEP, row=position) from None
-    except orjson.JSONEncodeError as error:
+    except (TypeError, ValueError) as error:
         raise RolloutError(f"can't be written as JSON: {error}", row=position) from None
     return line
+
+
+def _with_long_integers(row: dict[str, Any]) -> bytes:
+    """A row as Python's own encoder writes it, which takes integers of any length."""
+    for name, value in row.items():
+        _refuse_not_finite(value, name)
+    text = json.dumps(_plain(row), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return text.encode() + b"\n"
 
 
 def _refuse_not_finite(value: Any, name: str) -> None:

@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from stepcredit.credit.explain import literal
+
 EVALUATED = (
     ("pass@1", "pass_at_1", 3),
     ("pass@8", "pass_at_8", 3),
@@ -32,10 +34,10 @@ class Live:
     def __init__(self, console: Console, updates: int) -> None:
         self.console, self.updates = console, updates
         self.bars = Progress(
-            TextColumn("{task.description:>12}"),
+            TextColumn("{task.description:>12}", markup=False),
             BarColumn(bar_width=24),
             TextColumn("{task.completed:>3.0f}/{task.total:.0f}"),
-            TextColumn("{task.fields[figures]}"),
+            TextColumn("{task.fields[figures]}", markup=False),
             TextColumn("ETA"),
             TimeRemainingColumn(),
             console=console,
@@ -60,7 +62,8 @@ class Live:
     def _show(self, label: str, done: int, total: int, figures: str) -> None:
         if not self.console.is_terminal:
             if done % LINE_EVERY == 0 or done == total:
-                self.console.print(f"{label} {done}/{total}  {figures}", highlight=False)
+                line = f"{label} {done}/{total}  {figures}".rstrip()
+                self.console.print(line, highlight=False, markup=False, soft_wrap=True)
             return
         if label not in self.tasks:
             self.tasks[label] = self.bars.add_task(label, total=total, figures="")
@@ -106,7 +109,7 @@ def closing_table(figures: list[dict[str, Any]]) -> Table:
     table.add_column("")
     for row in figures:
         heading = row["run"] if row["update"] == 0 else f"{row['run']}, {row['update']} updates"
-        table.add_column(heading, justify="right")
+        table.add_column(literal(heading), justify="right")
     for name, field, digits in EVALUATED:
         table.add_row(name, *[_interval(row["evaluation"][field], digits) for row in figures])
     table.add_section()

@@ -8,8 +8,9 @@ import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from stepcredit.data.atomic import write_json
 from stepcredit.errors import FileError
-from stepcredit.lab.runs import RunFolder, write_json
+from stepcredit.lab.runs import RunFolder
 
 MARK = "progress.json"
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)")

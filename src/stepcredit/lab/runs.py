@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from stepcredit.data.jsonlines import file_errors
 from stepcredit.errors import FileError
 
 LOGS = ("metrics", "rollouts", "timing")
@@ -97,7 +97,7 @@ class RunFolder:
     def append(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
         """Add rows to a log; numpy arrays are written as lists, float32 shortest."""
         option = orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY
-        with self.log(name).open("ab") as file:
+        with file_errors(str(self.log(name))), self.log(name).open("ab") as file:
             file.write(b"".join(orjson.dumps(row, option=option) for row in rows))
 
     def rows(self, name: str) -> list[dict[str, Any]]:
@@ -116,10 +116,3 @@ class RunFolder:
         for name, size in sizes.items():
             if self.log(name).exists():
                 os.truncate(self.log(name), size)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file that is whole or not there."""
-    draft = path.with_name(f".{path.name}.draft")
-    draft.write_text(json.dumps(value, indent=2) + "\n")
-    draft.replace(path)

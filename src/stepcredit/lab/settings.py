@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import stepcredit as sc
+from stepcredit.data.jsonlines import file_errors
 from stepcredit.errors import FileError, MethodError, RolloutError, StepCreditError
 from stepcredit.lab.arithmetic import MAX_NEW_TOKENS
 from stepcredit.lab.model import ModelSettings
@@ -127,7 +128,8 @@ class TrainSettings:
         """Write as JSON, each method's estimator resolved."""
         estimators = {label: {"method": e.name, **_plain(e)} for label, e in self.estimators()}
         text = json.dumps({"settings": asdict(self), "estimators": estimators}, indent=2)
-        path.write_text(text + "\n")
+        with file_errors(str(path)):
+            path.write_text(text + "\n")
 
     @classmethod
     def load(cls, path: Path) -> TrainSettings:

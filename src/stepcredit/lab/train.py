@@ -15,9 +15,11 @@ import torch
 from rich.console import Console
 
 import stepcredit as sc
+from stepcredit.credit.explain import plain
+from stepcredit.data.atomic import write_json
 from stepcredit.lab.report import Live, closing_figures, closing_table, live
 from stepcredit.lab.resume import mark, restore
-from stepcredit.lab.runs import RunFolder, write_json
+from stepcredit.lab.runs import RunFolder
 from stepcredit.lab.sampling import sample
 from stepcredit.lab.settings import TrainSettings, needs_logprobs
 from stepcredit.lab.signals import filler_gap
@@ -95,9 +97,10 @@ def _run(settings: TrainSettings, folder: RunFolder, cache_dir: Path, console: C
         try:
             with live(console, settings.updates) as shown:
                 _all_methods(settings, folder, cache_dir, shown, console)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
             command = f"stepcredit train --resume {folder.path}"
-            raise KeyboardInterrupt(f"interrupted; go on by: {command}") from None
+            stop.args = (f"interrupted; go on by: {command}",)
+            raise
     close(settings, folder, console)
     return folder.path
 
@@ -210,8 +213,8 @@ def close(settings: TrainSettings, folder: RunFolder, console: Console) -> None:
     plot_curves(rows, folder.curves, title)
     figures = closing_figures(rows)
     write_json(folder.summary, figures)
-    console.print(closing_table(figures))
-    console.print(f"all of it in {folder.path}", highlight=False, markup=False)
+    for line in (*plain(closing_table(figures)), f"all of it in {folder.path}"):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 @contextmanager

@@ -5,6 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from math import isfinite
+from numbers import Real
 from typing import Any, ClassVar, Literal
 
 from stepcredit.errors import RolloutError
@@ -42,8 +44,8 @@ class Reward(ABC):
             facts: for each text what is known of it, by name; None: nothing.
 
         Raises:
-            RolloutError: a text that is no string, a fact that is missing or can't be used; it
-                carries the row.
+            RolloutError: a text that is no string, a fact that is missing or can't be used, or a
+                reward that is no finite number; it carries the row.
         """
         known = [{}] * len(texts) if facts is None else facts
         if len(known) != len(texts):
@@ -51,11 +53,31 @@ class Reward(ABC):
         for row, value in enumerate(texts):
             if not isinstance(value, str):
                 raise RolloutError(f"expected a string, got {value!r}", row=row, field="text")
-        return self.rewards(texts, known)
+        return _checked(self.rewards(texts, known), len(texts), self.name)
 
     @abstractmethod
     def rewards(self, texts: Sequence[str], facts: Sequence[Facts]) -> list[float]:
         """One number a text, in order; as many facts as texts."""
+
+
+def _checked(values: Any, texts: int, name: str) -> list[float]:
+    """The values of a reward's `rewards`, which may be anyone's, as one finite number per text.
+
+    Raises:
+        RolloutError: the number of values is another, or one is no finite number.
+    """
+    try:
+        found = values.tolist() if hasattr(values, "tolist") else list(values)
+        count = len(found)
+    except TypeError:
+        raise RolloutError(f"the reward {name} gives {values!r}, expected a list") from None
+    if count != texts:
+        raise RolloutError(f"the reward {name} gives {count} values for {texts} texts")
+    for row, value in enumerate(found):
+        if not (isinstance(value, Real) and isfinite(value)):
+            reason = f"the reward {name} gives {value!r}, expected a finite number"
+            raise RolloutError(reason, row=row)
+    return found
 
 
 def fact(facts: Facts, name: str, row: int) -> Any:

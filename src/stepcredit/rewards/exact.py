@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite
 
+from stepcredit.errors import RolloutError
 from stepcredit.rewards.base import Facts, Reward, fact
 from stepcredit.rewards.boxed import READERS, answer_of
 from stepcredit.rewards.registry import register_reward
@@ -16,6 +18,9 @@ from stepcredit.settings.fields import choice, text
 class Exact(Reward):
     """1 where the answer is the gold answer, but for the space around it, else 0.
 
+    Raises:
+        RolloutError: a gold answer that is no string and no number; it carries the row.
+
     Example:
         >>> Exact(read="hash")(["7 + 5 = 12\\n#### 12"], [{"answer": 12}])
         [1.0]
@@ -26,9 +31,18 @@ class Exact(Reward):
 
     def rewards(self, texts: Sequence[str], facts: Sequence[Facts]) -> list[float]:
         """1 for each answer that is the gold answer, else 0."""
-        golds = [str(fact(known, self.answer, row)).strip() for row, known in enumerate(facts)]
+        golds = [self._gold(known, row) for row, known in enumerate(facts)]
         answers = [answer_of(text, self.read) for text in texts]
         return [
             float(answer is not None and answer.strip() == gold)
             for answer, gold in zip(answers, golds, strict=True)
         ]
+
+    def _gold(self, facts: Facts, row: int) -> str:
+        """The gold answer as text. Only strings and numbers have one text and no other."""
+        value = fact(facts, self.answer, row)
+        good = isinstance(value, str | int | float) and not isinstance(value, bool)
+        if not good or (isinstance(value, float) and not isfinite(value)):
+            reason = f"expected a string or a number, got {str(value)[:80]}"
+            raise RolloutError(reason, row=row, field=self.answer)
+        return str(value).strip()

@@ -78,7 +78,7 @@ qa-tags: one `<answer>..</answer>` that is not empty, at the end."""
 
 
 def _is_template(value: Any) -> str | None:
-    if callable(value) or value in TEMPLATES:
+    if callable(value) or (isinstance(value, str) and value in TEMPLATES):
         return None
     named = f"one of {', '.join(TEMPLATES)}"
     if not isinstance(value, str) or not value.startswith("^"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cache, lru_cache
 from typing import Any
 
@@ -30,11 +31,44 @@ def verdict(answer: str, gold: str) -> str:
     if not expected:
         return BAD_GOLD
     found = parsed(answer)
-    return (
-        RIGHT
-        if found and verify(expected, found, allow_set_relation_comp=True, timeout_seconds=None)
-        else WRONG
-    )
+    if not found or _misuses_infinity(found, expected):
+        return WRONG
+    same = verify(expected, found, allow_set_relation_comp=True, timeout_seconds=None)
+    return RIGHT if same else WRONG
+
+
+def _misuses_infinity(answer: list[Any], gold: list[Any]) -> bool:
+    """Whether an answer computes with an infinity, or has one as a value where the gold has none.
+
+    math-verify finds such an answer equal to nearly every number: the difference of the two is an
+    infinity, and its numeric value is not a number.
+    """
+    from sympy import Interval
+
+    held = [pair for part in answer for pair in _infinities(part, None)]
+    if any(_is_computed_with(parent) for _, parent in held):
+        return True
+    values = [pair for pair in held if not isinstance(pair[1], Interval)]
+    return bool(values) and not any(True for part in gold for _ in _infinities(part, None))
+
+
+def _infinities(part: Any, parent: Any) -> Iterator[tuple[Any, Any]]:
+    """The infinities in an expression, each with what it stands in; bounds of sums are left out."""
+    from sympy import Integral, Limit, Product, Sum, nan, oo, zoo
+
+    if part in (oo, -oo, zoo, nan):
+        yield part, parent
+    inner = getattr(part, "args", ()) if not hasattr(part, "flat") else part.flat()
+    for each in inner[:1] if isinstance(part, Sum | Product | Integral | Limit) else inner:
+        yield from _infinities(each, part)
+
+
+def _is_computed_with(parent: Any) -> bool:
+    """Whether an infinity that stands there is part of a calculation; its sign is none."""
+    from sympy import Add, Function, Mul, Pow
+
+    sign = isinstance(parent, Mul) and len(parent.args) == 2 and -1 in parent.args
+    return isinstance(parent, Add | Mul | Pow | Function) and not sign
 
 
 def decided(answer: str, gold: str) -> None:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import ast
 import json
 import math
+import operator
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 from stepcredit.rewards.gym_grammar import Arithmetic, Grammar, Literals, Texts
@@ -116,6 +118,60 @@ def _uses_rows_numbers(answer: str, entry: Mapping[str, Any]) -> bool:
     return sorted(used) == sorted(entry["metadata"]["numbers"])
 
 
+def _makes_24(answer: str, entry: Mapping[str, Any]) -> bool:
+    """The grader cuts off what follows the point: 24.5 is right to it."""
+    return (
+        _uses_rows_numbers(answer, entry) and _exact(ast.parse(answer.strip(), mode="eval")) == 24
+    )
+
+
+_OPERATIONS: dict[type, Callable[[Fraction, Fraction], Fraction]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.Pow: operator.pow,
+}
+_LARGEST_POWER = 64
+
+
+def _exact(tree: ast.AST) -> Fraction | None:
+    """The value of a calculation with whole numbers.
+
+    None where it divides by zero, or takes a power that is no whole number or a large one.
+    """
+    match tree:
+        case ast.Expression(body=body):
+            return _exact(body)
+        case ast.Constant(value=int(whole)):
+            return Fraction(whole)
+        case ast.UnaryOp(op=ast.USub(), operand=operand):
+            value = _exact(operand)
+            return None if value is None else -value
+        case ast.BinOp(left=left, op=sign, right=right) if type(sign) in _OPERATIONS:
+            first, second = _exact(left), _exact(right)
+            if first is None or second is None or not _is_exact(first, sign, second):
+                return None
+            return _OPERATIONS[type(sign)](first, second)
+    return None
+
+
+def _is_exact(first: Fraction, sign: ast.operator, second: Fraction) -> bool:
+    if isinstance(sign, ast.Div):
+        return second != 0
+    if isinstance(sign, ast.Pow):
+        small = second.denominator == 1 and abs(second) <= _LARGEST_POWER
+        return small and (first != 0 or second >= 0)
+    return True
+
+
+def _is_near(answer: str, entry: Mapping[str, Any]) -> bool:
+    """The grader calls an answer right that is a beginning of the row's answer, such as 0."""
+    texts = (answer, entry["answer"])
+    value, own = (float(Fraction(text.replace(",", ""))) for text in texts)
+    return abs(value - own) <= 1e-4
+
+
 def _is_not_next_to_minus_one(answer: str, entry: Mapping[str, Any]) -> bool:
     """The grader divides by the row's number: where that is -1, all numbers are right."""
     own = entry["answer"].strip()
@@ -146,7 +202,7 @@ _EVALUATING: dict[str, Rule] = {
     "bitwise_arithmetic": Rule(fields={"metadata.problem": _SHIFTS}),
     # sympy.parse_expr(answer), which is Python's eval
     "countdown": Rule(answer=_SUMS),
-    "puzzle24": Rule(answer=_SUMS, also=_uses_rows_numbers),
+    "puzzle24": Rule(answer=_SUMS, also=_makes_24),
     # and of the row's answer
     "polynomial_multiplication": Rule(answer=_FORMULA, fields={"answer": _FORMULA}),
     # and of the row's integrand, with the row's variable as a name
@@ -164,6 +220,7 @@ _EVALUATING: dict[str, Rule] = {
     # these evaluate nothing, but need more than the grader's own check
     "arc_agi": Rule(tuples=("output",)),
     "rearc": Rule(tuples=("output",)),
+    "coin_flip": Rule(also=_is_near),
     "calendar_arithmetic": Rule(also=_is_not_next_to_minus_one),
     "complex_arithmetic": Rule(also=_has_no_letter_n),
     "game_of_life_halting": Rule(also=_is_rows_answer),
@@ -180,7 +237,7 @@ _COMPARE_TEXTS = """
     tsumego word_ladder word_sequence_reversal word_sorting zebra_puzzles
 """
 _READ_NUMBERS = """
-    advanced_geometry chain_sum coin_flip cryptarithm decimal_arithmetic decimal_chain_sum
+    advanced_geometry chain_sum cryptarithm decimal_arithmetic decimal_chain_sum
     fraction_simplification futoshiki gsm_symbolic kakurasu mini_sudoku number_format
     polynomial_equations pool_matrix power_function prime_factorization products rectangle_count
     sudoku survo time_intervals

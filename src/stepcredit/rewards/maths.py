@@ -28,6 +28,8 @@ from stepcredit.rewards.workers import shared_pool
 from stepcredit.settings.fields import choice, number, text, whole
 
 _IDLE_SPACE = re.compile(r"\s+(?!\w)|(?<!\w)\s+")
+_MOST_BITS = 3_300
+"""Bits of a gold answer that is an integer: 993 digits, about as many as an answer may have."""
 _WHOLE = re.compile(r"[-+]?[0-9]{1,300}")
 
 
@@ -135,8 +137,13 @@ def gold_answer(value: Any, row: int, field: str) -> str:
         >>> gold_answer(r"so \boxed{7}", 0, "answer"), gold_answer("#### 8", 0, "answer")
         ('7', '8')
     """
-    if isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value):
-        return f"{value:.0f}" if value == int(value) else repr(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        if value.bit_length() > _MOST_BITS:
+            reason = f"an integer of {value.bit_length()} bits, more than {_MOST_BITS}"
+            raise RolloutError(reason, row=row, field=field)
+        return str(value)
+    if isinstance(value, float) and isfinite(value):
+        return f"{value:.0f}" if value.is_integer() else repr(value)
     if isinstance(value, list | tuple) and value:
         return ", ".join(gold_answer(part, row, field) for part in value)
     if not isinstance(value, str) or not value.strip():

@@ -70,8 +70,8 @@ _TCP_RIGHTS, _SCOPES = 0b11, 0b11
 _TCP_SINCE, _SCOPES_SINCE = 4, 6
 
 
-def allow_reading_only(folders: Iterable[str]) -> bool:
-    """Let this process read and load files below these folders, and do nothing else with files.
+def allow_reading_only(places: Iterable[str]) -> bool:
+    """Let this process read and load these files, and those below these folders, and nothing else.
 
     From Linux 6.7 on TCP is shut too, from 6.12 on signals to other processes.
 
@@ -90,8 +90,8 @@ def allow_reading_only(folders: Iterable[str]) -> bool:
     if ruleset < 0:
         return False
     try:
-        for folder in folders:
-            _allow_reading(ruleset, folder)
+        for place in places:
+            _allow_reading(ruleset, place)
         return _no_new_privileges() and _libc().syscall(_RESTRICT_SELF, ruleset, 0) == 0
     finally:
         os.close(ruleset)
@@ -103,13 +103,13 @@ def _landlock_version() -> int:
     return int(_libc().syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), _VERSION))
 
 
-def _allow_reading(ruleset: int, folder: str) -> None:
+def _allow_reading(ruleset: int, place: str) -> None:
     try:
-        handle = os.open(folder, os.O_PATH | os.O_CLOEXEC)
+        handle = os.open(place, os.O_PATH | os.O_CLOEXEC)
     except OSError:
         return
     try:
-        rights = _READ_FILE | _EXECUTE | (_READ_FOLDER if os.path.isdir(folder) else 0)
+        rights = _READ_FILE | _EXECUTE | (_READ_FOLDER if os.path.isdir(place) else 0)
         rule = struct.pack("=Qi", rights, handle)
         _libc().syscall(_ADD_RULE, ruleset, _PATH_BENEATH, rule, 0)
     finally:

@@ -1,8 +1,8 @@
 """The loop of a grading process: untrusted items in, one letter per item out.
 
 The process confines itself before it reads the first item. The parent ends it when an item takes
-too long. If the parent is gone, the kernel does: each item runs under an alarm that nobody handles,
-and that ends the process inside C code too.
+too long. If the parent is gone, the kernel does: it ends the process with it (Linux), and each item
+runs under an alarm that nobody handles, and that ends the process inside C code too.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Protocol
 
 from stepcredit.rewards import sandbox
@@ -26,6 +27,7 @@ from stepcredit.rewards.letters import LETTERS, READY, RIGHT, TIMED_OUT
 LIFETIME = 3600
 """Seconds of CPU time after which a grading process is replaced by a new one."""
 _TRIAL_LIMIT = 60.0
+_INSTALLED = ("site-packages", "dist-packages")
 _SYSTEM = (
     "/lib",
     "/lib64",
@@ -75,7 +77,10 @@ def serve(handle: int, grader: Grader) -> None:
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")
-    with socket.socket(fileno=handle) as link, link.makefile("rb") as lines:
+    sandbox.die_with_parent()
+    low = os.dup(handle)  # below the limit on descriptors, so that a child can close it
+    os.close(handle)
+    with socket.socket(fileno=low) as link, link.makefile("rb") as lines:
         grader.ready()
         grade = _confined(grader)
         if grade(*grader.TRIAL, _TRIAL_LIMIT) != RIGHT:
@@ -90,7 +95,7 @@ def serve(handle: int, grader: Grader) -> None:
 def _confined(grader: Grader) -> Callable[[str, str, float], str]:
     """Confine this process; the function that grades an item within its seconds."""
     sandbox.limit_resources(LIFETIME, processes=grader.PROCESS_PER_ITEM)
-    sandbox.allow_reading_only(readable_folders())
+    sandbox.allow_reading_only(readable_places())
     if grader.PROCESS_PER_ITEM:
         gc.freeze()
         return lambda answer, gold, limit: (
@@ -134,8 +139,21 @@ def _close_all_but(handle: int) -> None:
     os.closerange(handle + 1, sandbox.OPEN_FILES)
 
 
-def readable_folders() -> Iterator[str]:
-    """What a grading process may read: Python, what it can import, and the system's libraries."""
+def readable_places() -> Iterator[str]:
+    """What a grading process may read: Python, what it has imported, and the system's libraries.
+
+    The folders of the import path are not among them, because a script's folder is one and can hold
+    anything; only where packages are installed is a whole folder readable.
+    """
+    installed = (folder for folder in sys.path if Path(folder).name in _INSTALLED)
     yield from dict.fromkeys(
-        [sys.prefix, sys.base_prefix, sys.exec_prefix, *filter(None, sys.path), *_SYSTEM]
+        [sys.prefix, sys.base_prefix, sys.exec_prefix, *installed, *_imported(), *_SYSTEM]
     )
+
+
+def _imported() -> Iterator[str]:
+    """The folders of the packages, and the files of the modules, that are imported."""
+    for name, module in sorted(sys.modules.items()):
+        if "." not in name:
+            yield from getattr(module, "__path__", ())
+            yield from filter(None, [getattr(module, "__file__", None)])

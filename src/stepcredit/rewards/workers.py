@@ -22,11 +22,12 @@ from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from itertools import takewhile
 from pathlib import Path
 
 import stepcredit
 from stepcredit.errors import SignalError
-from stepcredit.rewards.letters import READY, TIMED_OUT
+from stepcredit.rewards.letters import LETTERS, READY, TIMED_OUT
 
 Pair = tuple[str, str]
 _START_LIMIT = 120.0
@@ -91,20 +92,32 @@ class Worker:
         """
         batch = json.dumps({"limit": limit, "pairs": pairs}).encode() + b"\n"
         found = ""
-        with suppress(OSError):  # the process died before it was asked
+        with suppress(OSError):  # the process died before the batch was sent
+            if self._has_spoken():
+                return ""
             self._link.sendall(batch)
             while len(found) < len(pairs):
                 letters = self._answers(len(pairs) - len(found), limit)
-                found += letters
-                if letters in ("", TIMED_OUT):
+                found += "".join(takewhile(LETTERS.__contains__, letters))
+                if letters in ("", TIMED_OUT) or not LETTERS.issuperset(letters):
                     break
         return found
+
+    def _has_spoken(self) -> bool:
+        """Whether the process wrote what nobody waits for; it is then not to be trusted."""
+        self._link.setblocking(False)
+        try:
+            return bool(self._link.recv(1))
+        except BlockingIOError:
+            return False
+        finally:
+            self._link.setblocking(True)
 
     def _answers(self, most: int, limit: float) -> str:
         """What the process tells: nothing if it died, `TIMED_OUT` if nothing came in time."""
         self._link.settimeout(limit)
         try:
-            return self._link.recv(most).decode()
+            return self._link.recv(most).decode(errors="replace")
         except TimeoutError:
             return TIMED_OUT
         except OSError:
@@ -177,7 +190,11 @@ class Pool:
         found, died_at = "", -1
         while len(found) < len(pairs):
             worker = self._take()
-            told = worker.verdicts(pairs[len(found) :], limit)
+            try:
+                told = worker.verdicts(pairs[len(found) :], limit)
+            except BaseException:
+                worker.end()
+                raise
             found += told
             if len(found) == len(pairs) and not told.endswith(TIMED_OUT):
                 self._idle.append(worker)

@@ -10,6 +10,8 @@ from typing import Any
 
 from stepcredit.errors import SettingError
 
+LARGEST_WHOLE = 2**63 - 1
+"""The largest whole number that a setting takes: that of 64 bits, as tensors have them."""
 Check = Callable[[Any], str | None]
 
 
@@ -69,10 +71,11 @@ def is_whole(*, at_least: int = 0, optional: bool = False) -> Check:
     """A check for whole numbers."""
 
     def check(value: Any) -> str | None:
-        fits = isinstance(value, int) and not isinstance(value, bool) and value >= at_least
-        if fits or (optional and value is None):
+        fits = isinstance(value, int) and not isinstance(value, bool)
+        if (fits and at_least <= value <= LARGEST_WHOLE) or (optional and value is None):
             return None
-        return f"a whole number of at least {at_least}" + (" or null" if optional else "")
+        most = f" and at most {LARGEST_WHOLE}" if fits and value > LARGEST_WHOLE else ""
+        return f"a whole number of at least {at_least}{most}" + (" or null" if optional else "")
 
     return check
 

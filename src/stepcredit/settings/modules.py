@@ -43,12 +43,6 @@ def object_named(address: str) -> Any:
     return resolve_name(address)
 
 
-def leave_out_working_folder() -> None:
-    """Take the working folder off the import path, where `python -m` has put it first."""
-    if sys.path and sys.path[0] in ("", os.getcwd()) and not sys.flags.safe_path:
-        del sys.path[0]
-
-
 def _search_working_folder_for(name: str) -> None:
     """Put the working folder last on the import path if a module is nowhere else."""
     folder = os.getcwd()

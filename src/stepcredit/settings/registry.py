@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, is_dataclass
 from difflib import get_close_matches
 from functools import cached_property
 from importlib import import_module
@@ -51,10 +51,12 @@ class Registry(Generic[Thing]):
         """Give a class its name; it is set as the class's `name`.
 
         Raises:
-            SettingError: another class has that name.
+            SettingError: it is no dataclass, or another class has that name.
         """
 
         def add(cls: Cls) -> Cls:
+            if not (isinstance(cls, type) and is_dataclass(cls)):
+                raise self.error(f"{self.kind} {name!r} is no dataclass: {cls!r}")
             other = self._known.get(name)
             if other is not None and _address(other) != _address(cls):
                 raise self.error(f"{self.kind} {name!r} is already {'.'.join(_address(other))}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from math import isfinite
+from math import inf, isfinite
 from typing import Any, ClassVar, Literal
 
 from stepcredit.data.packing import LARGEST
@@ -149,12 +149,25 @@ def check_scores(
         SignalError: under the response's name.
     """
     expected = len(response.steps or ()) if grain == "steps" else response.num_tokens
-    if len(scores) != expected:
-        raise at(response, SignalError, f"{len(scores)} scores for {expected} {grain}")
+    try:
+        count = len(scores)
+    except TypeError:
+        reason = f"the scores are {scores!r}, expected a list of numbers"
+        raise at(response, SignalError, reason) from None
+    if count != expected:
+        raise at(response, SignalError, f"{count} scores for {expected} {grain}")
     for index, score in enumerate(scores):
-        if not abs(score) <= LARGEST:
-            why = ", too large for float32" if isfinite(score) else ""
+        if not _fits(score):
+            why = ", too large for float32" if _fits(score, inf) else ""
             raise at(response, SignalError, f"the score of {grain[:-1]} {index} is {score}{why}")
+
+
+def _fits(score: Any, below: float = LARGEST) -> bool:
+    """Whether it is a finite number within ± below."""
+    try:
+        return bool(abs(score) <= below) and isfinite(score)
+    except TypeError:  # what a signal of one's own gives may be anything
+        return False
 
 
 def refuse_empty(response: Response) -> None:

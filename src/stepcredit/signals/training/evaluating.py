@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from stepcredit.data.atomic import replacing
+from stepcredit.data.atomic import check_writable, write_json
 from stepcredit.data.jsonlines import file_errors
 from stepcredit.errors import StepCreditError
 from stepcredit.requires import require
@@ -72,6 +71,10 @@ def evaluate_signal(
         if not part:
             reason = f"no question fell into the {name} part: expected more rows or a larger share"
             raise StepCreditError(reason, field=name)
+    if output is not None:
+        with file_errors(str(output)):
+            Path(output).mkdir(parents=True, exist_ok=True)
+        check_writable(Path(output) / METRICS)
 
     def scores(name: str) -> list[list[float]]:
         own = needed[name]
@@ -85,15 +88,7 @@ def evaluate_signal(
     found = judge(parts.test, scores("test"), threshold, chosen_on=chosen_on, seed=seed)
     if output is not None:
         folder = Path(output)
-        with file_errors(str(folder)):
-            folder.mkdir(parents=True, exist_ok=True)
         heading = f"{title or signal.name}: {found.figures['data']['questions']} questions"
         plot_judgement(found, folder / PICTURE, heading)
         write_json(folder / METRICS, found.figures)
     return found.figures
-
-
-def write_json(path: Path, value: Any) -> None:
-    """A JSON file, whole or not there."""
-    with replacing(path) as out:
-        out.write(json.dumps(value, indent=2).encode() + b"\n")

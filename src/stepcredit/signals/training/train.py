@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from stepcredit.data.atomic import replacing
+from stepcredit.data.atomic import replacing, write_json
 from stepcredit.data.jsonlines import file_errors
 from stepcredit.errors import FileError, StepCreditError
 from stepcredit.requires import require
@@ -23,7 +23,6 @@ from stepcredit.signals.training.evaluating import (
     METRICS,
     Scored,
     evaluate_signal,
-    write_json,
 )
 from stepcredit.signals.training.examples import Fitted, examples_of, fit_to_length
 from stepcredit.signals.training.fitting import Report, fit, load_classifier, quiet

@@ -1,0 +1,41 @@
+"""Whose code raised an error: a user's own, or ours and the libraries'."""
+
+from __future__ import annotations
+
+import site
+import sysconfig
+from importlib.metadata import entry_points
+from pathlib import Path
+from traceback import walk_tb
+
+import stepcredit
+
+GROUPS = ("stepcredit.estimators", "stepcredit.signals", "stepcredit.rewards")
+
+
+def place_in_own_code(error: BaseException) -> str | None:
+    """`FILE:LINE` of the last call in a user's own code that led to an error; None: there is none.
+
+    A user's own code is every file that is neither stepcredit's nor an installed library's, and
+    the installed packages that give methods, signals or rewards by an entry point.
+    """
+    plugins = {
+        point.module.partition(".")[0] for group in GROUPS for point in entry_points(group=group)
+    }
+    libraries = _libraries()
+    for frame, line in reversed(list(walk_tb(error.__traceback__))):
+        file, module = frame.f_code.co_filename, str(frame.f_globals.get("__name__"))
+        if file.startswith("<"):
+            continue
+        known = any(Path(file).is_relative_to(folder) for folder in libraries)
+        if module.partition(".")[0] in plugins or not known:
+            return f"{file}:{line}"
+    return None
+
+
+def _libraries() -> set[str]:
+    """The folders of stepcredit, of Python and of what is installed."""
+    paths = sysconfig.get_paths()
+    folders = {paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    folders |= {*site.getsitepackages(), site.getusersitepackages()}
+    return folders | {str(Path(str(stepcredit.__file__)).parent)}

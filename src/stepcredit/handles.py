@@ -1,0 +1,151 @@
+"""Open files whose errors name what they are: the standard streams and temporary files."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING, cast
+
+from stepcredit.errors import FileError
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+STANDARD_INPUT, STANDARD_OUTPUT = "standard input", "standard output"
+_DESCRIPTOR = re.compile(r"/dev/(stdout|stderr)|/(?:dev|proc/self)/fd/([0-9]{1,9})")
+
+
+def reason_of(error: OSError) -> str:
+    """What the system, or a library, says of an error first, as the end of a line.
+
+    Example:
+        >>> reason_of(FileNotFoundError(errno.ENOENT, "No such file or directory"))
+        'no such file or directory'
+    """
+    if error.errno == errno.EBADF:
+        return "is closed"
+    reason = (error.strerror or str(error)).strip().partition("\n")[0]
+    return reason[:1].lower() + reason[1:]
+
+
+def descriptor_of(path: str) -> int | None:
+    """The open descriptor that an output's name stands for; None: it is a file's name.
+
+    Example:
+        >>> descriptor_of("-"), descriptor_of("/dev/fd/7"), descriptor_of("out.jsonl")
+        (1, 7, None)
+    """
+    if path == "-":
+        return 1
+    found = _DESCRIPTOR.fullmatch(path)
+    if found is None:
+        return None
+    return int(found[2]) if found[1] is None else {"stdout": 1, "stderr": 2}[found[1]]
+
+
+class NamedFile(io.FileIO):
+    """A raw file whose failed writes name it, however far from here they happen.
+
+    Args:
+        handle: the file's descriptor.
+        mode: as for `open`, in binary.
+        title: what to call the file.
+        remedy: what a user can do where it can't be written.
+        closefd: whether the descriptor is closed with it.
+
+    Example:
+        >>> reading, writing = os.pipe()
+        >>> out = NamedFile(reading, "wb", "the log")
+        >>> out.write(b"x")
+        Traceback (most recent call last):
+        stepcredit.errors.FileError: the log: is closed
+        >>> out.close(), os.close(writing)
+        (None, None)
+    """
+
+    def __init__(
+        self, handle: int, mode: str, title: str, remedy: str = "", *, closefd: bool = True
+    ) -> None:
+        super().__init__(handle, mode, closefd=closefd)
+        self.title, self.remedy = title, remedy
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        """Write bytes.
+
+        Raises:
+            FileError: `TITLE: reason`.
+            BrokenPipeError: the reader has gone; its `filename` is the title.
+        """
+        try:
+            return super().write(data)
+        except BrokenPipeError as error:
+            raise BrokenPipeError(error.errno, error.strerror, self.title) from None
+        except OSError as error:
+            raise FileError(f"{self.title}: {reason_of(error)}{self.remedy}") from None
+
+
+def standard_input() -> IO[bytes]:
+    """The bytes of standard input.
+
+    Raises:
+        FileError: whoever started this process closed it.
+    """
+    if sys.stdin is None:
+        raise FileError(f"{STANDARD_INPUT}: is closed")
+    return sys.stdin.buffer
+
+
+def standard_output() -> IO[bytes]:
+    """The bytes of standard output.
+
+    Raises:
+        FileError: whoever started this process closed it.
+    """
+    if sys.stdout is None:
+        raise FileError(f"{STANDARD_OUTPUT}: is closed")
+    return sys.stdout.buffer
+
+
+def temporary_file(folder: str | None = None) -> IO[bytes]:
+    """A file without a name that is gone with the process.
+
+    Args:
+        folder: where it lies; None: where the system keeps temporary files, which the environment
+            variable TMPDIR sets. A full one is then named in the error, with TMPDIR.
+
+    Raises:
+        FileError: there is no folder for temporary files.
+        OSError: it can't be made in `folder`.
+
+    Example:
+        >>> with temporary_file() as file:
+        ...     _ = file.write(b"kept")
+        ...     _ = file.seek(0)
+        ...     file.read()
+        b'kept'
+    """
+    if folder is not None:
+        return tempfile.TemporaryFile(dir=folder, buffering=1 << 20)
+    remedy = "; set TMPDIR to a folder with more room"
+    with _no_folder():
+        title = f"temporary files in {tempfile.gettempdir()}"
+        with tempfile.TemporaryFile() as made:
+            raw = NamedFile(os.dup(made.fileno()), "rb+", title, remedy)
+    return cast(IO[bytes], io.BufferedRandom(raw, 1 << 20))
+
+
+@contextmanager
+def _no_folder() -> Iterator[None]:
+    try:
+        yield
+    except FileError:
+        raise
+    except OSError as error:
+        reason = f"temporary files: {reason_of(error)}; set TMPDIR to a folder that can be written"
+        raise FileError(reason) from None
