@@ -45,11 +45,14 @@ def _misuses_infinity(answer: list[Any], gold: list[Any]) -> bool:
     """
     from sympy import Interval
 
-    held = [pair for part in answer for pair in _infinities(part, None)]
+    held, known = (
+        [pair for part in parts for pair in _infinities(part, None)] for parts in (answer, gold)
+    )
+    if any(_is_computed_with(parent) for _, parent in known):
+        return False  # the gold answer is misread: nothing but the same misreading equals it
     if any(_is_computed_with(parent) for _, parent in held):
         return True
-    values = [pair for pair in held if not isinstance(pair[1], Interval)]
-    return bool(values) and not any(True for part in gold for _ in _infinities(part, None))
+    return not known and any(not isinstance(parent, Interval) for _, parent in held)
 
 
 def _infinities(part: Any, parent: Any) -> Iterator[tuple[Any, Any]]:
