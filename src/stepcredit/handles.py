@@ -10,7 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, cast
+from typing import IO, TYPE_CHECKING, TextIO, cast
 
 from stepcredit.errors import FileError
 
@@ -96,9 +96,7 @@ def standard_input() -> IO[bytes]:
     Raises:
         FileError: whoever started this process closed it.
     """
-    if sys.stdin is None:
-        raise FileError(f"{STANDARD_INPUT}: is closed")
-    return sys.stdin.buffer
+    return _bytes_of(sys.stdin, STANDARD_INPUT)
 
 
 def standard_output() -> IO[bytes]:
@@ -107,9 +105,13 @@ def standard_output() -> IO[bytes]:
     Raises:
         FileError: whoever started this process closed it.
     """
-    if sys.stdout is None:
-        raise FileError(f"{STANDARD_OUTPUT}: is closed")
-    return sys.stdout.buffer
+    return _bytes_of(sys.stdout, STANDARD_OUTPUT)
+
+
+def _bytes_of(stream: TextIO | None, title: str) -> IO[bytes]:
+    if stream is None:
+        raise FileError(f"{title}: is closed")
+    return stream.buffer
 
 
 def temporary_file(folder: str | None = None) -> IO[bytes]:
@@ -138,6 +140,21 @@ def temporary_file(folder: str | None = None) -> IO[bytes]:
         with tempfile.TemporaryFile() as made:
             raw = NamedFile(os.dup(made.fileno()), "rb+", title, remedy)
     return cast(IO[bytes], io.BufferedRandom(raw, 1 << 20))
+
+
+def temporary_folder(prefix: str) -> tempfile.TemporaryDirectory[str]:
+    """An empty folder where the system keeps temporary files; its `cleanup` deletes it.
+
+    Raises:
+        FileError: there is no folder for temporary files, or it is full.
+
+    Example:
+        >>> with temporary_folder("stepcredit-") as folder:
+        ...     os.listdir(folder)
+        []
+    """
+    with _no_folder():
+        return tempfile.TemporaryDirectory(prefix=prefix)
 
 
 @contextmanager

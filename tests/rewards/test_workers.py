@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from stepcredit.errors import SignalError
+from stepcredit.errors import FileError, SignalError
 from stepcredit.rewards import workers
 from stepcredit.rewards.maths import Verdict, grade
 from stepcredit.rewards.workers import Pool, Worker, shared_pool
@@ -104,6 +104,14 @@ def test_a_worker_killed_at_work_costs_no_verdict(pool: Pool) -> None:
 def test_a_worker_that_does_not_start_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SignalError, match=r"did not start: ModuleNotFoundError: .*no_such_grader"):
         Worker("no_such_grader")
+
+
+def test_a_missing_temporary_folder_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
+    with pytest.raises(FileError, match=r"^temporary files: .*; set TMPDIR to a folder that can"):
+        Worker("stepcredit.rewards.grader")
 
 
 def test_a_closed_pool_starts_anew(pool: Pool) -> None:

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import site
 import sysconfig
-from importlib.metadata import entry_points
+from importlib.metadata import distributions
 from pathlib import Path
 from traceback import walk_tb
 
 import stepcredit
-
-GROUPS = ("stepcredit.estimators", "stepcredit.signals", "stepcredit.rewards")
 
 
 def place_in_own_code(error: BaseException) -> str | None:
     """`FILE:LINE` of the last call in a user's own code that led to an error; None: there is none.
 
     A user's own code is every file that is neither stepcredit's nor an installed library's, and
-    the installed packages that give methods, signals or rewards by an entry point.
+    the installed packages that give methods, signals, rewards and the like by an entry point.
     """
     plugins = {
-        point.module.partition(".")[0] for group in GROUPS for point in entry_points(group=group)
+        point.module.partition(".")[0]
+        for distribution in distributions()
+        for point in distribution.entry_points
+        if point.group.startswith("stepcredit.")
     }
     libraries = _libraries()
     for frame, line in reversed(list(walk_tb(error.__traceback__))):

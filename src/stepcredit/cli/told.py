@@ -12,7 +12,6 @@ from typing import ParamSpec
 
 import typer
 
-from stepcredit.cli.blame import place_in_own_code
 from stepcredit.cli.streams import rows_apart
 from stepcredit.errors import StepCreditError
 from stepcredit.handles import reason_of
@@ -70,6 +69,8 @@ def _told(error: BaseException) -> int:
 
 
 def _unexpected(error: BaseException) -> int:
+    from stepcredit.cli.blame import place_in_own_code  # looks at all installed packages
+
     if os.environ.get(TRACEBACK):
         traceback.print_exception(error)
     place = place_in_own_code(error)

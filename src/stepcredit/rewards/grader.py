@@ -43,7 +43,7 @@ def _misuses_infinity(answer: list[Any], gold: list[Any]) -> bool:
     math-verify finds such an answer equal to nearly every number: the difference of the two is an
     infinity, and its numeric value is not a number.
     """
-    from sympy import Interval
+    import sympy
 
     held, known = (
         [pair for part in parts for pair in _infinities(part, None)] for parts in (answer, gold)
@@ -52,26 +52,28 @@ def _misuses_infinity(answer: list[Any], gold: list[Any]) -> bool:
         return False  # the gold answer is misread: nothing but the same misreading equals it
     if any(_is_computed_with(parent) for _, parent in held):
         return True
-    return not known and any(not isinstance(parent, Interval) for _, parent in held)
+    return not known and any(not isinstance(parent, sympy.Interval) for _, parent in held)
 
 
 def _infinities(part: Any, parent: Any) -> Iterator[tuple[Any, Any]]:
     """The infinities in an expression, each with what it stands in; bounds of sums are left out."""
-    from sympy import Integral, Limit, Product, Sum, nan, oo, zoo
+    import sympy
 
-    if part in (oo, -oo, zoo, nan):
+    if part in (sympy.oo, -sympy.oo, sympy.zoo, sympy.nan):
         yield part, parent
-    inner = getattr(part, "args", ()) if not hasattr(part, "flat") else part.flat()
-    for each in inner[:1] if isinstance(part, Sum | Product | Integral | Limit) else inner:
+    bounded = isinstance(part, sympy.Sum | sympy.Product | sympy.Integral | sympy.Limit)
+    inner = part.flat() if hasattr(part, "flat") else getattr(part, "args", ())
+    for each in inner[:1] if bounded else inner:
         yield from _infinities(each, part)
 
 
 def _is_computed_with(parent: Any) -> bool:
     """Whether an infinity that stands there is part of a calculation; its sign is none."""
-    from sympy import Add, Function, Mul, Pow
+    import sympy
 
-    sign = isinstance(parent, Mul) and len(parent.args) == 2 and -1 in parent.args
-    return isinstance(parent, Add | Mul | Pow | Function) and not sign
+    sign = isinstance(parent, sympy.Mul) and len(parent.args) == 2 and -1 in parent.args
+    kinds = sympy.Add | sympy.Mul | sympy.Pow | sympy.Function
+    return isinstance(parent, kinds) and not sign
 
 
 def decided(answer: str, gold: str) -> None:

@@ -33,8 +33,8 @@ class ReasoningGym(Reward):
     wrong answer. Some graders evaluate answers or fields of the row as code: such a text is given
     to them only if all its parts are on the list of what the data set needs, such as numbers,
     operators and elementary functions (`stepcredit.rewards.gym_table`). An answer that is not is
-    wrong; a row that is not is an error. Five data sets must meet a further condition, because
-    their graders call some answers right that are not.
+    wrong; a row that is not is an error. Answers to some data sets must meet a further condition,
+    because their graders call answers right that are not.
 
     Raises:
         RolloutError: an entry that is no reasoning-gym row, is of an unknown data set, or has a
@@ -43,8 +43,8 @@ class ReasoningGym(Reward):
             reviewed.
 
     Source: reasoning-gym 0.1.25. Differs: partial scores below the threshold are 0; answers that
-    would run code, NaN in two data sets, and answers to game_of_life_halting, puzzle24 and
-    calendar_arithmetic that don't fit the row are wrong.
+    would run code, NaN in two data sets, and answers to game_of_life_halting, puzzle24, coin_flip
+    and calendar_arithmetic that don't fit the row are wrong.
     """
 
     entry: str = text(

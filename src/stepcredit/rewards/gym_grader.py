@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-from stepcredit.rewards.gym_table import rule_of
+from stepcredit.rewards.gym_table import Rule, rule_of
 from stepcredit.rewards.letters import RIGHT, WRONG
 
 PROCESS_PER_ITEM = True
@@ -26,12 +26,7 @@ def decided(answer: str, entry: str) -> str | None:
     The reward has refused such rows already. See `verdict` for the arguments.
     """
     asked = json.loads(entry)
-    row, rule = asked["entry"], rule_of(asked["dataset"])
-    try:
-        through = rule and not rule.refused_field(row) and rule.lets_through(answer, row)
-    except Exception:
-        return WRONG
-    return None if through else WRONG
+    return None if _rule_for(answer, asked) else WRONG
 
 
 def verdict(answer: str, entry: str) -> str:
@@ -45,8 +40,8 @@ def verdict(answer: str, entry: str) -> str:
         entry: JSON, `{"dataset": name, "entry": row of the data set, "threshold": least score}`.
     """
     asked = json.loads(entry)
-    row, rule = asked["entry"], rule_of(asked["dataset"])
-    if rule is None or decided(answer, entry) is not None:
+    rule, row = _rule_for(answer, asked), asked["entry"]
+    if rule is None:
         return WRONG
     try:
         rule.restore(row)
@@ -54,6 +49,16 @@ def verdict(answer: str, entry: str) -> str:
         return RIGHT if score >= asked["threshold"] else WRONG
     except Exception:
         return WRONG
+
+
+def _rule_for(answer: str, asked: dict[str, Any]) -> Rule | None:
+    """The data set's rule, where there is one and it lets the answer and its row through."""
+    row, rule = asked["entry"], rule_of(asked["dataset"])
+    try:
+        through = rule and not rule.refused_field(row) and rule.lets_through(answer, row)
+    except Exception:
+        return None
+    return rule if through else None
 
 
 @cache

@@ -16,7 +16,6 @@ import site
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 from collections import deque
 from collections.abc import Sequence
@@ -27,6 +26,7 @@ from pathlib import Path
 
 import stepcredit
 from stepcredit.errors import SignalError
+from stepcredit.handles import temporary_file, temporary_folder
 from stepcredit.rewards.letters import LETTERS, READY, TIMED_OUT
 
 Pair = tuple[str, str]
@@ -59,9 +59,9 @@ class Worker:
     """
 
     def __init__(self, grader: str) -> None:
+        self._folder = temporary_folder("stepcredit-grader-")
         ours, theirs = socket.socketpair()
-        self._folder = tempfile.TemporaryDirectory(prefix="stepcredit-grader-")
-        with theirs, tempfile.TemporaryFile() as told:
+        with theirs, temporary_file() as told:
             self._link = ours
             program = _PROGRAM.format(grader=grader, handle=theirs.fileno())
             self._process = subprocess.Popen(

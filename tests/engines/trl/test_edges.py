@@ -10,7 +10,7 @@ from datasets import Dataset
 
 import stepcredit as sc
 from stepcredit.credit.metrics import training_metrics
-from stepcredit.data.files import read_rollouts
+from stepcredit.data.reading import read_rollouts
 from stepcredit.engines.trl.data import with_columns, with_prompts
 from stepcredit.engines.trl.rewards import NamedReward
 from stepcredit.engines.trl.script import main

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import stepcredit as sc
-from stepcredit.data.files import read_rows
+from stepcredit.data.reading import read_rows
 from stepcredit.data.streams import Stream
 from stepcredit.engines.trl.processes import Share, joined
 from stepcredit.errors import EngineError

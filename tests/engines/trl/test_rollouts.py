@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 import stepcredit as sc
 from stepcredit.cli import app
 from stepcredit.credit.metrics import training_metrics
-from stepcredit.data.files import RolloutFile, read_rollouts, read_rows
+from stepcredit.data.files import RolloutFile
+from stepcredit.data.reading import read_rollouts, read_rows
 from stepcredit.engines.trl.rollouts import check_folder
 from stepcredit.errors import EngineError
 from stepcredit.lab.arithmetic import problems

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 import stepcredit as sc
 from stepcredit.cli import app
-from stepcredit.data.files import read_rollouts, read_rows
+from stepcredit.data.reading import read_rollouts, read_rows
 from stepcredit.engines.trl import StepCreditGRPOTrainer
 from stepcredit.engines.trl.config import StepCreditConfig
 from stepcredit.signals import BlankLine
