@@ -9,9 +9,14 @@ import pytest
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # a shell starts what runs in its background so, and the commands under test would inherit it
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# a shell starts what runs in its background with these ignored, and the commands under test would
+# inherit it
+for number, usual in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGQUIT, signal.SIG_DFL),
+):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, usual)
 
 
 @pytest.fixture(scope="session")
