@@ -32,7 +32,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast,
 from trl import GRPOConfig, GRPOTrainer
 
 from stepcredit.engines.trl import trainer as trl
-from stepcredit.signals.programs import Program
+from stepcredit.signals.programs.checked import Program
 
 VOCABULARY, PARAGRAPH = 49152, 40
 BAR = 1.0

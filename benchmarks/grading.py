@@ -16,10 +16,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from stepcredit.rewards.boxed import last_box
+from stepcredit.rewards.extract import last_box
 from stepcredit.rewards.grader import verdict
 from stepcredit.rewards.maths import grade
-from stepcredit.rewards.spelling import spelled
+from stepcredit.rewards.normalize import spelled
 from stepcredit.rewards.workers import shared_pool
 
 

@@ -95,7 +95,7 @@ def text_of(words: int, steps: int, seed: int) -> str:
 
 def split_responses(load: Load, steps: int, tokenizer: Any) -> list[Any]:
     """Responses in so many steps, which with prompt and tags are the load's tokens to the model."""
-    from stepcredit.signals.prm import QwenMathPRM
+    from stepcredit.prm import QwenMathPRM
     from stepcredit.signals.responses import Response
     from stepcredit.signals.splitting import splitter
 
@@ -117,7 +117,7 @@ def build_signal(load: Load, tokenizer: Any) -> Any:
     import torch
     from transformers import LlamaConfig, LlamaModel
 
-    from stepcredit.signals.prm import HeadedModel, LocalPRM, TwoLayerHead
+    from stepcredit.prm import HeadedModel, LocalPRM, TwoLayerHead
 
     torch.manual_seed(0)
     body = LlamaModel(LlamaConfig(**load.body)).eval()

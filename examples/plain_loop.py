@@ -7,7 +7,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import stepcredit as sc
 from stepcredit.lab.arithmetic import grade, problems
 from stepcredit.lab.sampling import sample
-from stepcredit.lab.signals import Simulated
+from stepcredit.lab.simulated_prm import Simulated
 from stepcredit.lab.warmstart import WarmStartSettings, warm_start
 
 UPDATES, PROMPTS, GROUP = 20, 12, 8

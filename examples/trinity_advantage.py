@@ -20,7 +20,7 @@ from trinity.buffer.operators import ExperienceOperatorV1
 from trinity.common.experience import Experience
 
 import stepcredit as sc
-from stepcredit.credit.metrics import training_metrics
+from stepcredit.credit.metrics.panel import training_metrics
 
 
 class StepCreditAdvantage(AdvantageFn, ExperienceOperatorV1):

@@ -16,8 +16,8 @@ from typing import Any
 
 from datasets import Dataset
 
-from stepcredit.engines.trl.data import load_rows
 from stepcredit.errors import SettingError
+from stepcredit.launch.datasets import load_rows
 from stepcredit.requires import require
 from stepcredit.rewards import last_box
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 import stepcredit as sc
-import stepcredit.signals.prm.protocols
-from stepcredit.rewards.registry import rewards
-from stepcredit.signals import BlankLine, Response, signal
-from stepcredit.signals.prm.protocol import PROTOCOLS
-from stepcredit.signals.registry import SIGNALS
+import stepcredit.prm.published_protocols
+from stepcredit.prm.protocol import PROTOCOLS
+from stepcredit.rewards.reward_registry import rewards
+from stepcredit.signals import BlankLine, Response
+from stepcredit.signals.signal_registry import SIGNALS, signal
 from stepcredit.signals.splitting import SPLITTERS
 
 MADE_IN_DOCTESTS = {"short"}

@@ -16,9 +16,9 @@ pytest.importorskip("trl")
 from accelerate.commands.config.config_args import load_config_from_file
 from trl.scripts.sft import make_parser
 
-from stepcredit.engines.trl.data import load_rows
-from stepcredit.engines.trl.recipe import RecipeParser, read_recipe
-from stepcredit.engines.trl.script import main
+from stepcredit.launch.datasets import load_rows
+from stepcredit.launch.recipe import RecipeParser, read_recipe
+from stepcredit.launch.script import main
 
 FOLDER = Path(__file__).resolve().parents[1] / "recipes"
 RECIPES = sorted(
@@ -188,7 +188,8 @@ def test_hops_rows_hold_what_rewards_and_signals_read(
 def test_sums_are_worked_out_right(prepare: ModuleType) -> None:
     pytest.importorskip("reasoning_gym")
     from stepcredit.rewards import reward
-    from stepcredit.signals import Response, signal, splitter
+    from stepcredit.signals import Response, splitter
+    from stepcredit.signals.signal_registry import signal
 
     rows = prepare.prepared("chain-sums", rows=50, seed=3)
     worked = prepare.prepared("chain-sums-sft", rows=50, seed=3)

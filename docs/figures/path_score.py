@@ -7,7 +7,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
-from stepcredit.credit.theory import path_score, turning_point
+from stepcredit.credit.theory.length_pressure import path_score, turning_point
 
 TOTAL, CHUNKS, FILLER, MOST = 6.0, 6, 0.4, 150
 CURVES = {0.5: "#b2182b", 0.7: "#e08214", 1.0: "#4393c3", 1.2: "#053061"}

@@ -20,44 +20,53 @@ def _leave_out_working_folder() -> None:
 
 _leave_out_working_folder()
 
-from importlib import import_module  # noqa: E402
-from typing import TYPE_CHECKING, Any  # noqa: E402
+import importlib as _importlib  # noqa: E402
+from typing import TYPE_CHECKING as _TYPE_CHECKING  # noqa: E402
 
-if TYPE_CHECKING:
-    from stepcredit.credit import (
-        ADCA,
-        GDPO,
-        GOPD,
-        GRPO,
-        OPD,
-        PASS,
-        PRIME,
-        PURE,
-        RLOO,
-        Credit,
-        DrGRPO,
-        Estimator,
-        Explanation,
-        Moments,
-        PASSMin,
-        ProcessGRPO,
-        estimator,
-        methods,
-        register,
-    )
-    from stepcredit.data import (
-        Advantages,
-        RolloutFile,
-        Rollouts,
-        Steps,
-        TokenAdvantages,
-        Tokens,
-        read_rollouts,
-        read_rows,
-        write_rollouts,
-    )
+from stepcredit import _moved  # noqa: E402
+
+if _TYPE_CHECKING:
+    from stepcredit.credit.estimator import Credit, Estimator
+    from stepcredit.credit.explanation import Explanation
+    from stepcredit.credit.method_registry import estimator, methods, register
+    from stepcredit.credit.methods.distillation import GOPD, OPD, PRIME
+    from stepcredit.credit.methods.grpo import ADCA, GDPO, GRPO, RLOO, DrGRPO, ProcessGRPO
+    from stepcredit.credit.methods.pass_ import PASS
+    from stepcredit.credit.methods.pass_min import PASSMin
+    from stepcredit.credit.methods.pure import PURE
+    from stepcredit.credit.stages.batch_norm import Moments
+    from stepcredit.data.advantages import Advantages
+    from stepcredit.data.files import RolloutFile, read_rollouts, read_rows, write_rollouts
+    from stepcredit.data.rollouts import Rollouts
+    from stepcredit.data.streams import Steps, TokenAdvantages, Tokens
+    from stepcredit.rewards.base import Reward
+    from stepcredit.rewards.reward_registry import register_reward, reward
+    from stepcredit.signals.signal import Signal
+    from stepcredit.signals.signal_registry import register_signal, signal
 
 __version__ = "0.1.0"
+
+_FACADE = {
+    "credit.estimator": ("Credit", "Estimator"),
+    "credit.explanation": ("Explanation",),
+    "credit.method_registry": ("estimator", "methods", "register"),
+    "credit.methods.distillation": ("GOPD", "OPD", "PRIME"),
+    "credit.methods.grpo": ("ADCA", "GDPO", "GRPO", "RLOO", "DrGRPO", "ProcessGRPO"),
+    "credit.methods.pass_": ("PASS",),
+    "credit.methods.pass_min": ("PASSMin",),
+    "credit.methods.pure": ("PURE",),
+    "credit.stages.batch_norm": ("Moments",),
+    "data.advantages": ("Advantages",),
+    "data.files": ("RolloutFile", "read_rollouts", "read_rows", "write_rollouts"),
+    "data.rollouts": ("Rollouts",),
+    "data.streams": ("Steps", "TokenAdvantages", "Tokens"),
+    "rewards.base": ("Reward",),
+    "rewards.reward_registry": ("register_reward", "reward"),
+    "signals.signal": ("Signal",),
+    "signals.signal_registry": ("register_signal", "signal"),
+}
+_MODULES = {name: module for module, names in _FACADE.items() for name in names}
+_ROOMS = ("credit", "data", "rewards", "signals")
 
 __all__ = [
     "ADCA",
@@ -77,8 +86,10 @@ __all__ = [
     "Moments",
     "PASSMin",
     "ProcessGRPO",
+    "Reward",
     "RolloutFile",
     "Rollouts",
+    "Signal",
     "Steps",
     "TokenAdvantages",
     "Tokens",
@@ -87,23 +98,26 @@ __all__ = [
     "read_rollouts",
     "read_rows",
     "register",
+    "register_reward",
+    "register_signal",
+    "reward",
+    "signal",
     "write_rollouts",
 ]
 
-_ROOMS = ("data", "credit")
+_moved.install()
 
 
-def __getattr__(name: str) -> Any:
-    """Load torch with the first name that needs it: the command line's help does not."""
+def __getattr__(name: str) -> object:
+    """Load torch with the first name that needs it: the help of the command line needs none."""
+    if name in _MODULES:
+        module = _importlib.import_module(f"stepcredit.{_MODULES[name]}")
+        globals()[name] = getattr(module, name)
+        return globals()[name]
     if name in _ROOMS:
-        return import_module(f"stepcredit.{name}")
-    if name not in __all__:
-        raise AttributeError(f"module 'stepcredit' has no attribute {name!r}")
-    rooms = (import_module(f"stepcredit.{room}") for room in _ROOMS)
-    room = next(room for room in rooms if name in room.__all__)
-    globals()[name] = getattr(room, name)
-    return globals()[name]
+        return _importlib.import_module(f"stepcredit.{name}")
+    raise AttributeError(f"module 'stepcredit' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *__all__]
+    return sorted([*__all__, "__version__"])

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 from tests.cli.conftest import Ended, Run, environment, read, write
 
-import stepcredit.cli.streams
-from stepcredit.cli.told import printable
+import stepcredit.cli.standard_streams
+from stepcredit.cli.output import printable
 
 ROWS: list[dict[str, Any]] = [{"group": 1, "length": 2, "outcome": float(i % 2)} for i in range(4)]
 COMMAND = f"{sys.executable} -m stepcredit"
@@ -219,13 +219,13 @@ def test_a_second_stop_signal_counts_anew_after_a_while(monkeypatch: pytest.Monk
     monkeypatch.setattr(signal, "signal", handlers.__setitem__)
     monkeypatch.setattr(signal, "getsignal", lambda number: signal.SIG_DFL)
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    stepcredit.cli.streams.stop_on_signals()
-    with pytest.raises(stepcredit.cli.streams.Stopped):
+    stepcredit.cli.standard_streams.stop_on_signals()
+    with pytest.raises(stepcredit.cli.standard_streams.Stopped):
         handlers[signal.SIGTERM](signal.SIGTERM, None)
     now[0] += 1
     handlers[signal.SIGHUP](signal.SIGHUP, None)
     now[0] += 3
-    with pytest.raises(stepcredit.cli.streams.Stopped) as stopped:
+    with pytest.raises(stepcredit.cli.standard_streams.Stopped) as stopped:
         handlers[signal.SIGHUP](signal.SIGHUP, None)
     assert stopped.value.code == 129
 
@@ -236,9 +236,9 @@ from dataclasses import dataclass
 import torch
 import stepcredit as sc
 from stepcredit.rewards.base import Reward
-from stepcredit.rewards.registry import register_reward
+from stepcredit.rewards.reward_registry import register_reward
 from stepcredit.settings.fields import text
-from stepcredit.signals.registry import register_signal
+from stepcredit.signals.signal_registry import register_signal
 from stepcredit.signals.signal import Signal
 
 def act(how):
@@ -367,8 +367,8 @@ def test_a_fault_of_stepcredit_itself_is_one_line(
     def broken(*_: object) -> None:
         raise ZeroDivisionError("by\n  nothing")
 
-    broken.__code__ = broken.__code__.replace(co_filename=stepcredit.cli.streams.__file__)
-    monkeypatch.setattr("stepcredit.data.files.RolloutFile.fold", broken)
+    broken.__code__ = broken.__code__.replace(co_filename=stepcredit.cli.standard_streams.__file__)
+    monkeypatch.setattr("stepcredit.data.files.rollout_file.RolloutFile.fold", broken)
     where = "run with STEPCREDIT_TRACEBACK=1 to see where, and please report it"
     expected = f"internal error: ZeroDivisionError: by nothing; {where}\n"
     assert run("validate", "in.jsonl") == Ended(70, "", expected)

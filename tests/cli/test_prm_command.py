@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 from tests.cli.conftest import Run
-from tests.signals.training.labelled import make_body, ruled_rows, write_rows
+from tests.prm.training.labelled import make_body, ruled_rows, write_rows
 
 from stepcredit.cli.prm import TRAIN_FIELDS
-from stepcredit.signals.training.settings import TrainSettings
+from stepcredit.prm.training.train_settings import TrainSettings
 
 SUMS = [
     {"problem": "Sum?", "steps": ["1 + 1 = 2", "2 + 2 = 5", "so 5"], "label": 1},

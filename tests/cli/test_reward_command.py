@@ -19,16 +19,16 @@ import typer
 from tests.cli.conftest import Ended, Run, environment, read, write
 from typer.testing import CliRunner
 
+from stepcredit.cli.output import told_in_one_line
 from stepcredit.cli.reward import reward
-from stepcredit.cli.told import told_in_one_line
 from stepcredit.rewards.base import Facts, Reward
-from stepcredit.rewards.registry import register_reward
+from stepcredit.rewards.reward_registry import register_reward
 
 STOP = "where the first run is stopped"
 PROGRAM = """
 import typer
 from stepcredit.cli.reward import reward
-from stepcredit.cli.told import told_in_one_line
+from stepcredit.cli.output import told_in_one_line
 app = typer.Typer()
 app.command()(told_in_one_line(reward))
 app()

@@ -14,7 +14,7 @@ import stepcredit as sc
 from stepcredit.cli import progress
 from stepcredit.cli.paint import visible
 from stepcredit.cli.prm_report import bars, print_figures
-from stepcredit.credit.explain import plain
+from stepcredit.credit.explanation import plain
 from stepcredit.lab.report import EVALUATED, closing_table, live
 
 LABELS = {

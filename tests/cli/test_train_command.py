@@ -6,10 +6,10 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from stepcredit.cli.streams import Stopped
-from stepcredit.cli.told import told_in_one_line
+from stepcredit.cli.output import told_in_one_line
+from stepcredit.cli.standard_streams import Stopped
 from stepcredit.cli.train import train
-from stepcredit.lab import train as lab
+from stepcredit.lab import comparison as lab
 
 app = typer.Typer()
 app.command()(told_in_one_line(train))

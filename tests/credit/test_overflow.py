@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import stepcredit as sc
-from stepcredit.credit.groups import Group, weighted_std
-from stepcredit.credit.metrics import training_metrics
+from stepcredit.credit.metrics.panel import training_metrics
+from stepcredit.credit.stages.groups import Group, weighted_std
 from stepcredit.data.advantages import from_ragged
 from stepcredit.errors import RolloutError
 

@@ -15,8 +15,15 @@ from hypothesis import strategies as st
 from tests.credit.strategies import Rows, batches, build, examples, score
 from tests.reference.chunkers import best_segmentation, segmentation_cost
 
-from stepcredit.credit import chunks, returns, streams
-from stepcredit.credit.groups import OPERATORS, Group, standardize, weighted_mean, weighted_std
+from stepcredit.credit.stages import chunks, returns
+from stepcredit.credit.stages import fusion as streams
+from stepcredit.credit.stages.groups import (
+    OPERATORS,
+    Group,
+    standardize,
+    weighted_mean,
+    weighted_std,
+)
 from stepcredit.data.forest import slot_mask, to_dense
 from stepcredit.data.rollouts import Scalar
 from stepcredit.data.slots import PAST_END, Slots, slots_of

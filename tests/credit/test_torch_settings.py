@@ -14,8 +14,8 @@ from tests.credit.strategies import Rows, build, random_rows
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import stepcredit as sc
-from stepcredit.credit import chunks
-from stepcredit.credit.metrics import training_metrics
+from stepcredit.credit.metrics.panel import training_metrics
+from stepcredit.credit.stages import chunks
 from stepcredit.data import forest
 
 every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 import stepcredit as sc
 from stepcredit.data import write_rollouts
-from stepcredit.data.batches import Batch
-from stepcredit.data.files import RolloutFile
-from stepcredit.data.splice import with_members, without_member
-from stepcredit.data.spool import Spool
+from stepcredit.data.files.batches import Batch
+from stepcredit.data.files.rollout_file import RolloutFile
+from stepcredit.data.files.splice import with_members, without_member
+from stepcredit.data.files.spool import Spool
 from stepcredit.errors import FileError, RolloutError, RowError
 
 NAMES = st.sampled_from(["group", "outcome", "a", "é", 'q"', "\\", "\u2028", "a/b", ""])

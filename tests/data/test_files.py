@@ -17,7 +17,7 @@ from tests.credit.strategies import batches, build, examples, random_rows
 from tests.reference import trained
 
 import stepcredit as sc
-from stepcredit.data import batches as batching
+from stepcredit.data.files import batches as batching
 
 Rows = list[dict[str, Any]]
 METHODS = (sc.PASS(), sc.PASS(scope="process", match_std=True), sc.PURE(), sc.PASSMin())
@@ -222,7 +222,7 @@ def test_nan_in_parquet_is_refused(folder: Path) -> None:
 
     table = pa.table({"group": [1, 1], "length": [1, 1], "outcome": [1.0, float("nan")]})
     pq.write_table(table, folder / "nan.parquet")
-    with pytest.raises(sc.data.files.RowError) as caught:
+    with pytest.raises(sc.data.files.rollout_file.RowError) as caught:
         list(sc.read_rows(folder / "nan.parquet"))
     assert str(caught.value) == f"{folder}/nan.parquet:2: outcome: NaN is not a finite number"
 

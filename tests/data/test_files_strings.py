@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import stepcredit as sc
-from stepcredit.data.jsonlines import DEEPEST, TOO_DEEP
+from stepcredit.data.files.jsonl import DEEPEST, TOO_DEEP
 from stepcredit.errors import RolloutError
 
 

@@ -16,7 +16,7 @@ from tests.fuzz.cases import CASES, generator
 
 import stepcredit as sc
 from stepcredit.cli.options import FileEstimator
-from stepcredit.data.columns import has_json_form
+from stepcredit.data.files.columns import has_json_form
 from stepcredit.errors import StepCreditError
 
 pa = pytest.importorskip("pyarrow")

@@ -26,11 +26,11 @@ from tests.fuzz.cases import CASES, generator
 from tests.signals.served import answers, truth
 
 from stepcredit.errors import SignalError
+from stepcredit.prm.served_prm import ServedPRM
 from stepcredit.signals.responses import Response
-from stepcredit.signals.served.base import Served
-from stepcredit.signals.served.judge import Judge
-from stepcredit.signals.served.logprobs import ServedLogProbs
-from stepcredit.signals.served.pooling import ServedPRM
+from stepcredit.signals.served.llm_judge import Judge
+from stepcredit.signals.served.served_signal import Served
+from stepcredit.signals.served.teacher import ServedLogProbs
 
 KEY = "sk-Pr0j/9+aB\"cd'ef\\gh&Zz=="
 PIECES = [KEY[i : i + 8].lower() for i in range(len(KEY) - 7)]

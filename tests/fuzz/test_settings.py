@@ -18,9 +18,9 @@ from stepcredit.cli.options import named_estimator, settings_of
 from stepcredit.cli.reward import named_rewards
 from stepcredit.cli.score import mapped, named_signal, named_splitter
 from stepcredit.errors import StepCreditError
-from stepcredit.rewards.registry import rewards
+from stepcredit.rewards.reward_registry import rewards
 from stepcredit.signals.combine import MAPS
-from stepcredit.signals.registry import signal, signals
+from stepcredit.signals.signal_registry import signal, signals
 from stepcredit.signals.splitting import SPLITTERS
 
 VALUES = [

@@ -12,7 +12,7 @@ from tests.fuzz.cases import CASES, generator
 
 from stepcredit.errors import SettingError, SignalError
 from stepcredit.signals.responses import Response
-from stepcredit.signals.served.judge import Judge
+from stepcredit.signals.served.llm_judge import Judge
 from stepcredit.signals.served.prompts import QUESTIONS, SYSTEM, messages
 
 NAMES = ["prompt", "steps", "earlier", "step", "number", "rubric", "yes", "no"]

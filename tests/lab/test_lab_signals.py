@@ -10,7 +10,7 @@ import pytest
 from stepcredit.errors import StepCreditError
 from stepcredit.lab.arithmetic import Graded, check, demonstration, problems
 from stepcredit.lab.keys import keyed_generator
-from stepcredit.lab.signals import SIGNALS, Simulated, filler_gap
+from stepcredit.lab.simulated_prm import SIGNALS, Simulated, filler_gap
 
 Rollout = tuple[str, str, Graded]
 

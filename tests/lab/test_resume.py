@@ -18,9 +18,9 @@ from rich.console import Console
 from tests.lab.micro import MICRO_WARM
 
 from stepcredit.errors import FileError
-from stepcredit.lab import train as job
+from stepcredit.lab import comparison as job
+from stepcredit.lab.lab_settings import TrainSettings
 from stepcredit.lab.resume import MARK, Progress, newest_checkpoint
-from stepcredit.lab.settings import TrainSettings
 
 UPDATES = 12
 MICRO = TrainSettings(
@@ -38,8 +38,8 @@ MICRO = TrainSettings(
 PROGRAM = """
 import sys
 from pathlib import Path
-from stepcredit.lab.settings import TrainSettings
-from stepcredit.lab.train import train
+from stepcredit.lab.lab_settings import TrainSettings
+from stepcredit.lab.comparison import train
 settings, runs, cache = map(Path, sys.argv[1:])
 try:
     train(TrainSettings.load(settings), runs, "run", cache)

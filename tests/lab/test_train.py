@@ -17,10 +17,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import stepcredit as sc
 from stepcredit.errors import FileError, MethodError, RolloutError, StepCreditError
-from stepcredit.lab import train as job
+from stepcredit.lab import comparison as job
+from stepcredit.lab.lab_settings import TrainSettings, needs_logprobs, quick_settings
 from stepcredit.lab.report import closing_figures
 from stepcredit.lab.runs import RunFolder
-from stepcredit.lab.settings import TrainSettings, needs_logprobs, quick_settings
 
 MICRO = TrainSettings(
     updates=4,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stepcredit.rewards.boxed import after_thinking, answer_of, last_box, last_line, last_tag
+from stepcredit.rewards.extract import after_thinking, answer_of, last_box, last_line, last_tag
 
 CASES = {
     r"\boxed{5}": "5",

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from stepcredit.rewards.boxed import last_box
+from stepcredit.rewards.extract import last_box
 from stepcredit.rewards.maths import Maths, Verdict, gold_answer, grade
-from stepcredit.rewards.spelling import spelled
+from stepcredit.rewards.normalize import spelled
 from stepcredit.rewards.workers import shared_pool
 
 FIELDS = {

@@ -8,7 +8,7 @@ import pytest
 from tests.rewards.conftest import table
 
 from stepcredit.errors import MissingExtra, RolloutError
-from stepcredit.rewards.boxed import last_box
+from stepcredit.rewards.extract import last_box
 from stepcredit.rewards.maths import Maths, Verdict, gold_answer, grade
 
 KNOWN_MISSES = {

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from stepcredit.errors import RolloutError
 from stepcredit.rewards import qa
 from stepcredit.rewards.qa import F1, ExactMatch, Joint
-from stepcredit.rewards.support import gold_facts, named_facts
+from stepcredit.rewards.supporting_facts import gold_facts, named_facts
 
 
 def squad_words(answer: str) -> list[str]:

@@ -15,9 +15,9 @@ from tests.signals.served import truth
 from tests.signals.served.conftest import Misbehaving, process, server
 
 from stepcredit.errors import StepCreditError
-from stepcredit.signals.registry import signal, signals
 from stepcredit.signals.responses import Response
 from stepcredit.signals.signal import Signal
+from stepcredit.signals.signal_registry import signal, signals
 from stepcredit.signals.splitting import splitter
 
 __all__ = ["canary", "process", "server"]

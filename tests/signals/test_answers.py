@@ -11,12 +11,12 @@ from tests.signals.tiny_models import build, save, tokenizer
 from transformers import AutoModelForCausalLM, MambaConfig, MambaForCausalLM
 
 from stepcredit.errors import RolloutError, SettingError, SignalError
-from stepcredit.signals.answers import AnswerProgress
-from stepcredit.signals.causal import CausalLM
-from stepcredit.signals.registry import signal
+from stepcredit.signals.models.answer_progress import AnswerProgress
+from stepcredit.signals.models.causal import CausalLM
+from stepcredit.signals.models.tree_attention import takes_tree_masks
 from stepcredit.signals.responses import Response
+from stepcredit.signals.signal_registry import signal
 from stepcredit.signals.splitting import BlankLine, Newline
-from stepcredit.signals.tree_attention import takes_tree_masks
 
 TEXTS = [
     ("Tom has 3 apples and buys 4 more.\n\nSo he has 3 + 4 = 7 apples.\n\nThe answer is 7.", "7"),

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from tests.signals.writers import Digits, texts, truth, write
 
-from stepcredit.data.store import ScoreStore, remove_store
+from stepcredit.data.files.score_store import ScoreStore, remove_store
 from stepcredit.errors import FileError, SettingError, SignalError
 from stepcredit.signals.cache import Cached, key_of
 from stepcredit.signals.responses import Response

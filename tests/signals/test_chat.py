@@ -6,10 +6,10 @@ import pytest
 from tests.signals.served import truth
 
 from stepcredit.errors import RolloutError, SignalError
-from stepcredit.signals.chat import apply_chat_template
-from stepcredit.signals.contexts import trunk_of
-from stepcredit.signals.prm.reading import render
-from stepcredit.signals.rows import RowReader
+from stepcredit.prm.model_input import render
+from stepcredit.signals.models.chat import apply_chat_template
+from stepcredit.signals.models.contexts import trunk_of
+from stepcredit.signals.row_scores import RowReader
 
 TURNS = [{"role": "user", "content": "1+1?"}]
 UNSAFE = "of 'list' object is unsafe."

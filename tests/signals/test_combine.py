@@ -12,7 +12,7 @@ import pytest
 from stepcredit.errors import SettingError, SignalError
 from stepcredit.signals.cache import Cached
 from stepcredit.signals.combine import Affine, Clipped, Smoothed, Weighted, rescaled
-from stepcredit.signals.programs import Program
+from stepcredit.signals.programs.checked import Program
 from stepcredit.signals.responses import Response
 from stepcredit.signals.signal import Scored, Signal
 from stepcredit.signals.splitting import Newline

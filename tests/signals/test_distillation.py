@@ -14,14 +14,14 @@ from transformers import AutoTokenizer
 import stepcredit as sc
 from stepcredit.errors import RolloutError, SettingError, SignalError
 from stepcredit.signals.cache import Cached
-from stepcredit.signals.distillation import Distillation, GeneralizedDistillation
-from stepcredit.signals.logprobs import LocalLogProbs
-from stepcredit.signals.prefixes import SharedPrefix
-from stepcredit.signals.programs import Program
-from stepcredit.signals.registry import signal
+from stepcredit.signals.models.distillation_signals import Distillation, GeneralizedDistillation
+from stepcredit.signals.models.teacher_forcing import LocalLogProbs
+from stepcredit.signals.programs.checked import Program
+from stepcredit.signals.programs.prefixes import SharedPrefix
 from stepcredit.signals.responses import Response
-from stepcredit.signals.served.logprobs import ServedLogProbs
+from stepcredit.signals.served.teacher import ServedLogProbs
 from stepcredit.signals.signal import Signal
+from stepcredit.signals.signal_registry import signal
 
 SIDES = ("student", "teacher", "base")
 

@@ -14,10 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stepcredit.errors import RolloutError, SettingError, SignalError
-from stepcredit.signals.equations import annotated_equations, holds, value_of, written_equations
-from stepcredit.signals.programs import Program
-from stepcredit.signals.registry import signal
+from stepcredit.signals.programs.checked import Program
+from stepcredit.signals.programs.equations import (
+    annotated_equations,
+    holds,
+    value_of,
+    written_equations,
+)
 from stepcredit.signals.responses import Response
+from stepcredit.signals.signal_registry import signal
 from stepcredit.signals.splitting import Newline
 
 LONG = 100_000

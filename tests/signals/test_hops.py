@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from stepcredit.errors import RolloutError
-from stepcredit.signals.hops import Hops, gold_hops
+from stepcredit.signals.programs.hops import Hops, gold_hops
 from stepcredit.signals.responses import Response
 from stepcredit.signals.splitting import Newline
 

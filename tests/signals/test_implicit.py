@@ -9,8 +9,8 @@ from tests.signals.tiny_models import save
 
 import stepcredit as sc
 from stepcredit.errors import SettingError
-from stepcredit.signals.implicit import ImplicitPRM
-from stepcredit.signals.logprobs import LocalLogProbs
+from stepcredit.signals.models.implicit import ImplicitPRM
+from stepcredit.signals.models.teacher_forcing import LocalLogProbs
 
 
 def test_primes_return_is_the_suffix_sum_of_the_signal():

@@ -10,10 +10,10 @@ import torch
 from tests.signals.tiny_models import build, save, tokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-import stepcredit.signals.causal as causal
+import stepcredit.signals.models.causal as causal
 from stepcredit.errors import RolloutError, SettingError, SignalError
 from stepcredit.signals.cache import Cached
-from stepcredit.signals.logprobs import LocalLogProbs
+from stepcredit.signals.models.teacher_forcing import LocalLogProbs
 from stepcredit.signals.responses import Response
 
 KINDS = ["llama", "gpt2", "mistral", "gemma2"]

@@ -15,11 +15,11 @@ from tests.signals.tiny_models import build, save, tokenizer
 
 import stepcredit as sc
 from stepcredit.errors import RolloutError, SettingError, SignalError
-from stepcredit.signals.causal import CausalLM
-from stepcredit.signals.monte_carlo import Cost, MonteCarlo, log_cost
-from stepcredit.signals.registry import signal
+from stepcredit.signals.models.causal import CausalLM
+from stepcredit.signals.models.monte_carlo import Cost, MonteCarlo, log_cost
+from stepcredit.signals.models.sampling import KeyedNoise, complete
 from stepcredit.signals.responses import Response
-from stepcredit.signals.sampling import KeyedNoise, complete
+from stepcredit.signals.signal_registry import signal
 from stepcredit.signals.splitting import Newline
 
 
@@ -339,7 +339,7 @@ def test_a_reward_has_the_same_identity_in_another_process(tmp_path, monkeypatch
         "        return text not in {'one', 'two', 'three', 'four', 'five'}\n"
         "    return [float(good(text)) for text in texts]\n"
     )
-    code = "from stepcredit.signals.functions import *; import graded; "
+    code = "from stepcredit.signals.programs.functions import *; import graded; "
     code += "print(fingerprint_of_function(graded.reward))"
     run = [sys.executable, "-c", code]
     told = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, check=True).stdout

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 import stepcredit as sc
 from stepcredit.errors import RolloutError
-from stepcredit.signals.prefixes import SharedPrefix
-from stepcredit.signals.registry import signal
+from stepcredit.signals.programs.prefixes import SharedPrefix
 from stepcredit.signals.responses import Response
+from stepcredit.signals.signal_registry import signal
 from stepcredit.signals.splitting import BlankLine
 
 IDS = st.lists(st.integers(0, 2), min_size=1, max_size=6)

@@ -12,7 +12,7 @@ import pytest
 from stepcredit.errors import RolloutError, SettingError
 from stepcredit.signals.offsets import spans_of_pieces
 from stepcredit.signals.responses import Response
-from stepcredit.signals.rows import RowReader
+from stepcredit.signals.row_scores import RowReader
 from stepcredit.signals.splitting import SPLITTERS, splitter
 
 LONG = 100_000

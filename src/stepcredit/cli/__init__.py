@@ -11,11 +11,11 @@ from stepcredit.cli import convert, prm
 from stepcredit.cli.compare import compare
 from stepcredit.cli.explain import explain
 from stepcredit.cli.listing import methods, rewards, signals
+from stepcredit.cli.output import ended, told_in_one_line
 from stepcredit.cli.reward import reward
 from stepcredit.cli.score import score
 from stepcredit.cli.shape import shape
-from stepcredit.cli.streams import open_standard_streams, stop_on_signals
-from stepcredit.cli.told import ended, told_in_one_line
+from stepcredit.cli.standard_streams import open_standard_streams, stop_on_signals
 from stepcredit.cli.train import train
 from stepcredit.cli.validate import validate
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stepcredit.cli.options import FileEstimator, Imports, Input, import_modules, named_estimator
+from stepcredit.cli.output import say
 from stepcredit.cli.progress import progress_bar
-from stepcredit.cli.told import say
 
 if TYPE_CHECKING:
-    from stepcredit.cli.agreement import Agreement
-    from stepcredit.data.batches import Batch
+    from stepcredit.credit.metrics.agreement import Agreement
+    from stepcredit.data.files.batches import Batch
 
 SHOWN = 5
 Methods = Annotated[
@@ -25,7 +25,7 @@ def compare(source: Input, methods: Methods, imports: Imports = []) -> None:  # 
     """Show how far methods agree, and the rollouts on which they differ most."""
     if len(methods) < 2:
         raise typer.BadParameter("name at least two methods", param_hint="METHOD")
-    from stepcredit.data.files import RolloutFile
+    from stepcredit.data.files.rollout_file import RolloutFile
 
     import_modules(imports)
     estimators = [named_estimator(method) for method in methods]
@@ -46,7 +46,7 @@ def _finish(bound: list[FileEstimator]) -> None:
 
 
 def _none(methods: int) -> Agreement:
-    from stepcredit.cli.agreement import Agreement
+    from stepcredit.credit.metrics.agreement import Agreement
 
     return Agreement(methods)
 
@@ -63,7 +63,7 @@ def _with(agreement: Agreement, batch: Batch, bound: list[FileEstimator]) -> Agr
 def _print(methods: list[str], agreement: Agreement) -> None:
     from rich.table import Table
 
-    from stepcredit.credit.explain import literal, plain
+    from stepcredit.credit.explanation import literal, plain
 
     pairs = Table(box=None, pad_edge=False)
     for heading in ("methods", "correlation", "same sign", "rank agreement"):

@@ -7,10 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
+from stepcredit.cli.output import told_in_one_line
 from stepcredit.cli.progress import counting_bar
 from stepcredit.cli.score import Tokenizer, loaded_tokenizer
 from stepcredit.cli.shape import Output
-from stepcredit.cli.told import told_in_one_line
 from stepcredit.errors import FileError
 
 app = typer.Typer(help="Turn what others wrote into rollouts.", no_args_is_help=True)
@@ -40,7 +40,7 @@ GroupSize = Annotated[
 @told_in_one_line
 def gsm8k_solutions(source: Solutions, output: Output, tokenizer: Tokenizer = None) -> None:
     """Four models' solutions a question as a group: equations checked, lines as steps."""
-    from stepcredit.signals.gsm8k import gsm8k_solutions as rows_of
+    from stepcredit.signals.programs.gsm8k import gsm8k_solutions as rows_of
 
     _write(source, output, rows_of(source, _loaded(tokenizer)))
 
@@ -56,8 +56,8 @@ def trl_completions(
     tokenizer: Tokenizer = None,
 ) -> None:
     """What TRL logs with log_completions=True."""
-    from stepcredit.engines.logs import Columns
-    from stepcredit.engines.trl.logs import trl_completions as rows_of
+    from stepcredit.engines.logged_rows import Columns
+    from stepcredit.engines.trl.completion_logs import trl_completions as rows_of
 
     columns = Columns(outcome, format, group_size)
     _write(source, output, rows_of(source, columns, _loaded(tokenizer)))
@@ -74,8 +74,8 @@ def verl_rollouts(
     tokenizer: Tokenizer = None,
 ) -> None:
     """What verl writes into trainer.rollout_data_dir."""
-    from stepcredit.engines.logs import Columns
-    from stepcredit.engines.verl.logs import verl_rollouts as rows_of
+    from stepcredit.engines.logged_rows import Columns
+    from stepcredit.engines.verl.generation_dumps import verl_rollouts as rows_of
 
     columns = Columns(outcome, format, group_size)
     _write(source, output, rows_of(source, columns, _loaded(tokenizer)))

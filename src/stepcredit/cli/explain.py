@@ -17,15 +17,15 @@ from stepcredit.cli.options import (
     import_modules,
     named_estimator,
 )
+from stepcredit.cli.output import printable, say
 from stepcredit.cli.progress import progress_bar
-from stepcredit.cli.told import printable, say
 from stepcredit.errors import MethodError, RolloutError, RowError, SettingError, StepCreditError
 
 if TYPE_CHECKING:
     from stepcredit.credit import Explanation
-    from stepcredit.data.batches import Batch
-    from stepcredit.data.checks import Row
-    from stepcredit.data.files import RolloutFile
+    from stepcredit.data.files.batches import Batch
+    from stepcredit.data.files.rollout_file import RolloutFile
+    from stepcredit.data.files.rows import Row
 
 Group = Annotated[str, typer.Option(help="Label of the group to explain.", show_default=False)]
 Number = Annotated[
@@ -64,7 +64,7 @@ def explain(
     imports: Imports = [],  # noqa: B006
 ) -> None:
     """Show every stage for one group, by chunk: standardized streams, fused value, credit."""
-    from stepcredit.data.files import RolloutFile
+    from stepcredit.data.files.rollout_file import RolloutFile
 
     import_modules(imports)
     estimator = named_estimator(method, settings)
@@ -157,7 +157,7 @@ def span(text: str, option: str, form: str) -> slice:
 
 def _rows_of(file: RolloutFile, group: str, bound: FileEstimator) -> list[Row]:
     """The group's rows; the whole file is read, and checked for what the method needs."""
-    from stepcredit.data.batches import label_of
+    from stepcredit.data.files.batches import label_of
 
     def step(rows: list[Row], batch: Batch) -> list[Row]:
         bound.see(batch.rollouts)
@@ -171,7 +171,7 @@ def _rows_of(file: RolloutFile, group: str, bound: FileEstimator) -> list[Row]:
 
 
 def _explained(bound: FileEstimator, rows: list[Row], path: str) -> Explanation:
-    from stepcredit.data.batches import Batch
+    from stepcredit.data.files.batches import Batch
 
     try:
         return bound.estimator.explain(Batch(rows).rollouts, moments=bound.moments)
@@ -184,7 +184,7 @@ def _explained(bound: FileEstimator, rows: list[Row], path: str) -> Explanation:
 
 
 def _print(explanation: Explanation, shown: Shown) -> None:
-    from stepcredit.credit.explain import plain
+    from stepcredit.credit.explanation import plain
 
     chunks = explanation.chunks_of(shown.rollouts)
     count = chunks.stop - chunks.start

@@ -17,7 +17,7 @@ _EQUATION = re.compile(r"\n\n((?: {4}\S.*\n?)+)")
 
 def methods(imports: Imports = []) -> None:  # noqa: B006
     """List the methods: equation, fields with their defaults, source."""
-    from stepcredit.credit import methods as registered
+    from stepcredit.credit.method_registry import methods as registered
 
     import_modules(imports)
     typer.echo(listed(registered()))
@@ -25,7 +25,7 @@ def methods(imports: Imports = []) -> None:  # noqa: B006
 
 def signals(imports: Imports = []) -> None:  # noqa: B006
     """List the signals: equation, fields with their defaults, source."""
-    from stepcredit.signals.registry import signals as registered
+    from stepcredit.signals.signal_registry import signals as registered
 
     import_modules(imports)
     typer.echo(listed(registered()))
@@ -33,7 +33,7 @@ def signals(imports: Imports = []) -> None:  # noqa: B006
 
 def rewards(imports: Imports = []) -> None:  # noqa: B006
     """List the rewards: equation, fields with their defaults, source."""
-    from stepcredit.rewards.registry import rewards as registered
+    from stepcredit.rewards.reward_registry import rewards as registered
 
     import_modules(imports)
     typer.echo(listed(registered()))

@@ -14,7 +14,7 @@ from stepcredit.settings.modules import module_named
 if TYPE_CHECKING:
     from stepcredit.credit import Estimator, Moments
     from stepcredit.data import Advantages, Rollouts
-    from stepcredit.data.files import RolloutFile
+    from stepcredit.data.files.rollout_file import RolloutFile
 
 MOST_BRACKETS = 100
 """Lists and objects in the value of one `--set`: what can't be nested so deep that it breaks."""
@@ -102,7 +102,7 @@ def named_estimator(method: str, settings: Iterable[str] = ()) -> Estimator:
     Raises:
         MethodError: names the option at fault.
     """
-    from stepcredit.credit import estimator
+    from stepcredit.credit.method_registry import estimator
 
     values = settings_of(settings)
     try:
@@ -161,7 +161,7 @@ class FileEstimator:
 
     def see(self, rollouts: Rollouts) -> None:
         """Note which process streams the file has."""
-        from stepcredit.credit.streams import process_signals
+        from stepcredit.credit.stages.fusion import process_signals
 
         self.signals.update(process_signals(rollouts))
 

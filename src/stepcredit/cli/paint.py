@@ -9,12 +9,12 @@ from rich.console import Console
 from rich.style import Style
 from rich.text import Text
 
-from stepcredit.cli.told import printable
+from stepcredit.cli.output import printable
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from stepcredit.data.checks import Row
+    from stepcredit.data.files.rows import Row
 
 UNTRAINED = Style(dim=True)
 

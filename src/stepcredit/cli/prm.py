@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from stepcredit.cli.options import Imports, import_modules, settings_of
+from stepcredit.cli.output import code_of, say, told_in_one_line
 from stepcredit.cli.prm_report import bars, print_figures
 from stepcredit.cli.score import named_signal
-from stepcredit.cli.told import code_of, say, told_in_one_line
 from stepcredit.errors import FileError, SettingError, StepCreditError
 
 if TYPE_CHECKING:
-    from stepcredit.signals.training.reading import Read
+    from stepcredit.prm.labelled.labelled_file import Read
 
 Given = TypeVar("Given")
 SHARE_FOR_THRESHOLD = 0.2
@@ -121,8 +121,8 @@ def _recorded(folder: Path) -> dict[str, Any]:
 
 
 def _train(folder: Path, record: dict[str, Any], *, resume: bool) -> None:
-    from stepcredit.signals.training.settings import TrainSettings
-    from stepcredit.signals.training.train import train_prm
+    from stepcredit.prm.training.pipeline import train_prm
+    from stepcredit.prm.training.train_settings import TrainSettings
 
     try:
         settings = TrainSettings(**_known(record["settings"], TrainSettings))
@@ -184,7 +184,7 @@ def evaluate(
     read = _read(rows, format, bad_rows, reading)
     if validation is None:
         validation = SHARE_FOR_THRESHOLD if threshold is None else 0.0
-    from stepcredit.signals.training.evaluating import evaluate_signal
+    from stepcredit.prm.judging.judged_files import evaluate_signal
 
     with bars() as shown:
         figures = evaluate_signal(
@@ -203,8 +203,8 @@ def evaluate(
 
 def _read(paths: list[str], format: str, bad: str, reading: dict[str, Any]) -> Read:
     """The labelled rows, and a line on those that were skipped."""
-    from stepcredit.signals.training.formats import Reading
-    from stepcredit.signals.training.reading import read_labelled
+    from stepcredit.prm.labelled.label_formats import Reading
+    from stepcredit.prm.labelled.labelled_file import read_labelled
 
     try:
         read = read_labelled(paths, format, Reading(**reading), bad)

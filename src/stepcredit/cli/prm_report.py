@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from stepcredit.cli.told import say
+from stepcredit.cli.output import say
 
 LINES = 10
 
@@ -69,7 +69,7 @@ def print_figures(figures: dict[str, Any], title: str) -> None:
     """The closing table, on standard output."""
     from rich.table import Table
 
-    from stepcredit.credit.explain import literal, plain
+    from stepcredit.credit.explanation import literal, plain
 
     table = Table(title=literal(title), title_justify="left", show_header=False)
     table.add_column()

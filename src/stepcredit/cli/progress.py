@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from stepcredit.cli.told import printable
+from stepcredit.cli.output import printable
 
 LONG = 16_000_000
 """Bytes from which a file gets a progress bar."""

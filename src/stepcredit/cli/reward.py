@@ -10,9 +10,9 @@ import typer
 
 from stepcredit.cli.journal import journal_beside
 from stepcredit.cli.options import Imports, Input, import_modules, settings_of
+from stepcredit.cli.output import say
 from stepcredit.cli.progress import counting_bar, progress_bar
 from stepcredit.cli.shape import Output
-from stepcredit.cli.told import say
 from stepcredit.errors import SettingError
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def reward(
     All rows are checked before the first is graded. OUT may be IN; it is there whole or not at all,
     and what a stopped run had graded is kept: the same command goes on from there.
     """
-    from stepcredit.rewards.files import reward_file
+    from stepcredit.rewards.reward_file import reward_file
 
     import_modules(imports)
     given = settings_of(settings)
@@ -84,7 +84,7 @@ def named_rewards(names: Sequence[str], settings: dict[str, Any]) -> list[Reward
     Raises:
         SettingError: names the option at fault.
     """
-    from stepcredit.rewards.registry import reward_class
+    from stepcredit.rewards.reward_registry import reward_class
 
     known: dict[str, set[str]] = {}
     for name in names:
@@ -106,7 +106,7 @@ def _check_settings(known: dict[str, set[str]], settings: Iterable[str]) -> None
 
 
 def _built(name: str, declared: set[str], settings: dict[str, Any]) -> Reward:
-    from stepcredit.rewards.registry import reward
+    from stepcredit.rewards.reward_registry import reward
 
     own = {field: value for field, value in settings.items() if field in declared}
     for field, value in settings.items():

@@ -12,14 +12,14 @@ import typer
 
 from stepcredit.cli.journal import journal_beside
 from stepcredit.cli.options import Imports, Input, import_modules, setting, settings_of
+from stepcredit.cli.output import say
 from stepcredit.cli.progress import counting_bar
 from stepcredit.cli.shape import Output
-from stepcredit.cli.told import say
 from stepcredit.errors import SettingError
 
 if TYPE_CHECKING:
-    from stepcredit.signals.files import Scoring
-    from stepcredit.signals.rows import RowReader
+    from stepcredit.signals.row_scores import RowReader
+    from stepcredit.signals.score_file import Scoring
     from stepcredit.signals.signal import Signal
 
 Name = Annotated[
@@ -117,7 +117,7 @@ def score(
     OUT may be IN; it is there whole or not at all.
     What a stopped run had scored is kept: the same command goes on from there.
     """
-    from stepcredit.signals.files import score_file
+    from stepcredit.signals.score_file import score_file
 
     import_modules(imports)
     signal = named_signal(name, settings)
@@ -129,7 +129,7 @@ def score(
 
 
 def _scoring(signal: Signal, reader: RowReader, stream: str, *, replace: bool) -> Scoring:
-    from stepcredit.signals.files import Scoring
+    from stepcredit.signals.score_file import Scoring
 
     try:
         return Scoring(signal, reader, stream, replace)
@@ -143,7 +143,7 @@ def named_signal(name: str, settings: list[str]) -> Signal:
     Raises:
         SettingError: names the option at fault.
     """
-    from stepcredit.signals.registry import signal
+    from stepcredit.signals.signal_registry import signal
 
     values = settings_of(settings)
     try:
@@ -161,7 +161,7 @@ def named_reward(value: Any) -> Any:
     Raises:
         SettingError: there is no such reward or field.
     """
-    from stepcredit.rewards.registry import reward
+    from stepcredit.rewards.reward_registry import reward
 
     fields = {"name": value} if isinstance(value, str) and ":" not in value else value
     if not isinstance(fields, dict):
@@ -184,7 +184,7 @@ def mapped(signal: Signal, maps: list[str]) -> Signal:
         SettingError: `--map TEXT: reason`.
 
     Example:
-        >>> from stepcredit.signals import signal
+        >>> from stepcredit.signals.signal_registry import signal
         >>> mapped(signal("equations"), ["affine:scale=2,shift=-1", "clip:high=0.5"]).high
         0.5
     """
@@ -209,7 +209,7 @@ def row_reader(tokenizer: str | None, split: str | None, question: str, *, chat:
     Raises:
         SettingError: names the option at fault.
     """
-    from stepcredit.signals.rows import RowReader
+    from stepcredit.signals.row_scores import RowReader
 
     if chat and tokenizer is None:
         raise SettingError("--chat: needs --tokenizer")

@@ -15,8 +15,8 @@ from stepcredit.cli.options import (
     import_modules,
     named_estimator,
 )
+from stepcredit.cli.output import say
 from stepcredit.cli.progress import progress_bar
-from stepcredit.cli.told import say
 
 Output = Annotated[
     str,
@@ -35,7 +35,7 @@ def shape(
 
     OUT may be IN. It is there whole or not at all; an older OUT survives a failure.
     """
-    from stepcredit.data.files import RolloutFile
+    from stepcredit.data.files.rollout_file import RolloutFile
 
     import_modules(imports)
     estimator = named_estimator(method, settings)

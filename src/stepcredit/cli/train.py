@@ -16,7 +16,7 @@ from stepcredit.cli.options import (
     named_estimator,
     settings_of,
 )
-from stepcredit.cli.told import code_of, say
+from stepcredit.cli.output import code_of, say
 from stepcredit.errors import StepCreditError
 
 COMMAND_LINE = "COMMANDLINE"
@@ -56,7 +56,7 @@ def train(
     try:
         if resume is not None:
             _refuse_others(context)
-            from stepcredit.lab import train as lab
+            from stepcredit.lab import comparison as lab
 
             lab.resume(resume, cache_dir)
             return
@@ -70,7 +70,7 @@ def train(
             seed=seed,
             **({} if updates is None else {"updates": updates}),
         )
-        from stepcredit.lab import train as lab
+        from stepcredit.lab import comparison as lab
 
         lab.train(chosen, runs_dir, name, cache_dir)
     except KeyboardInterrupt as interrupt:
@@ -81,7 +81,7 @@ def train(
 def _settings(quick: bool, **given: Any) -> Any:
     from dataclasses import replace
 
-    from stepcredit.lab.settings import TrainSettings, quick_settings
+    from stepcredit.lab.lab_settings import TrainSettings, quick_settings
 
     if quick:
         return quick_settings(**given)

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import typer
 
 from stepcredit.cli.options import Input
+from stepcredit.cli.output import printable, say
 from stepcredit.cli.progress import progress_bar
-from stepcredit.cli.told import printable, say
 
 if TYPE_CHECKING:
-    from stepcredit.data.batches import Batch
-    from stepcredit.data.checks import Row
+    from stepcredit.data.files.batches import Batch
+    from stepcredit.data.files.rows import Row
 
 
 @dataclass
@@ -35,7 +35,7 @@ class Summary:
         return self
 
     def _add_row(self, row: Row) -> None:
-        from stepcredit.data.batches import KIND_NAMES
+        from stepcredit.data.files.batches import KIND_NAMES
 
         self.rows += 1
         self.counts["tokens"] += row.length
@@ -69,7 +69,7 @@ class Summary:
 
 def validate(source: Input) -> None:
     """Check every rule of the format, and print what the file holds."""
-    from stepcredit.data.files import RolloutFile
+    from stepcredit.data.files.rollout_file import RolloutFile
 
     with progress_bar(source) as progress, RolloutFile(source, progress) as file:
         summary = file.fold(Summary, Summary.add)

@@ -1,14 +1,14 @@
 """The mathematics: group statistics, fusion, chunks, returns, and the methods they compose to."""
 
-from stepcredit.credit.baselines import ADCA, GDPO, GRPO, RLOO, DrGRPO, ProcessGRPO
-from stepcredit.credit.batch_norm import Moments
 from stepcredit.credit.estimator import Credit, Estimator
-from stepcredit.credit.estimators import PASS
-from stepcredit.credit.explain import Explanation
-from stepcredit.credit.logprobs import GOPD, OPD, PRIME
-from stepcredit.credit.pass_min import PASSMin
-from stepcredit.credit.pure import PURE
-from stepcredit.credit.registry import estimator, methods, register
+from stepcredit.credit.explanation import Explanation
+from stepcredit.credit.method_registry import register
+from stepcredit.credit.methods.distillation import GOPD, OPD, PRIME
+from stepcredit.credit.methods.grpo import ADCA, GDPO, GRPO, RLOO, DrGRPO, ProcessGRPO
+from stepcredit.credit.methods.pass_ import PASS
+from stepcredit.credit.methods.pass_min import PASSMin
+from stepcredit.credit.methods.pure import PURE
+from stepcredit.credit.stages.batch_norm import Moments
 
 __all__ = [
     "ADCA",
@@ -27,7 +27,5 @@ __all__ = [
     "Moments",
     "PASSMin",
     "ProcessGRPO",
-    "estimator",
-    "methods",
     "register",
 ]

@@ -12,10 +12,11 @@ import torch
 from jaxtyping import Bool, Float64, Int, Shaped
 from torch import Tensor
 
-from stepcredit.credit.batch_norm import BatchNorm, Moments
-from stepcredit.credit.groups import Group, IsEnd, Mask, Values, is_rounding
+from stepcredit._moved import also_callable
 from stepcredit.credit.overflow import refuse_overflow, too_large
-from stepcredit.credit.streams import process_signals
+from stepcredit.credit.stages.batch_norm import BatchNorm, Moments
+from stepcredit.credit.stages.fusion import process_signals
+from stepcredit.credit.stages.groups import Group, IsEnd, Mask, Values, is_rounding
 from stepcredit.data.advantages import Advantages
 from stepcredit.data.forest import take_rows, to_packed
 from stepcredit.data.rollouts import Rollouts
@@ -24,7 +25,7 @@ from stepcredit.errors import MethodError, RolloutError
 from stepcredit.settings.fields import check_fields, number
 
 if TYPE_CHECKING:
-    from stepcredit.credit.explain import Explanation
+    from stepcredit.credit.explanation import Explanation
 
 BLOCK = 131_072
 """Scores a block of whole groups: what keeps a token signal's float64 tables in a core's cache."""
@@ -243,7 +244,7 @@ class Estimator(ABC):
             >>> [round(row["advantage"], 3) for row in e.rows]
             [0.707, -0.707]
         """
-        from stepcredit.credit.explain import explain
+        from stepcredit.credit.explanation import explain
 
         if moments is None and self.batch_scale is not None:
             return self.for_batch(rollouts).explain(rollouts)
@@ -377,3 +378,6 @@ def _in_order(advantages: Advantages, order: Tensor | None) -> Advantages:
         chunks[back],
         advantages.lengths[back],
     )
+
+
+also_callable(__name__, "estimator")

@@ -1,11 +1,11 @@
 """Rollouts at rest: what a batch holds, where each value belongs, and how files keep it."""
 
 from stepcredit.data.advantages import Advantages
-from stepcredit.data.files import RolloutFile
-from stepcredit.data.reading import read_rollouts, read_rows
+from stepcredit.data.files.reading import read_rollouts, read_rows
+from stepcredit.data.files.rollout_file import RolloutFile
+from stepcredit.data.files.writing import write_rollouts
 from stepcredit.data.rollouts import Rollouts
 from stepcredit.data.streams import Steps, Stream, TokenAdvantages, Tokens
-from stepcredit.data.writing import write_rollouts
 
 __all__ = [
     "Advantages",

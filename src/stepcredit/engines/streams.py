@@ -9,7 +9,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 import stepcredit as sc
-from stepcredit.credit.streams import SCALARS, canonical_weights
+from stepcredit.credit.stages.fusion import SCALARS, canonical_weights
 from stepcredit.data.forest import slot_mask
 from stepcredit.data.streams import Stream
 

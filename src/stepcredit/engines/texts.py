@@ -7,7 +7,7 @@ from itertools import islice, pairwise
 from typing import Any
 
 import stepcredit as sc
-from stepcredit.credit.chunks import chunker, reads_text, steps
+from stepcredit.credit.stages.chunks import chunker, reads_text, steps
 from stepcredit.data.streams import Stream
 from stepcredit.errors import EngineError
 from stepcredit.signals.responses import Response

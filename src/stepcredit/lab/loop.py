@@ -23,11 +23,11 @@ import stepcredit as sc
 from stepcredit.engines.trl import StepCreditGRPOTrainer
 from stepcredit.lab.arithmetic import problems
 from stepcredit.lab.evaluate import HELD_OUT_SEED, Evaluation, evaluate
+from stepcredit.lab.lab_settings import TrainSettings, needs_logprobs
 from stepcredit.lab.readers import Readers
 from stepcredit.lab.resume import mark
 from stepcredit.lab.runs import RunFolder
-from stepcredit.lab.settings import TrainSettings, needs_logprobs
-from stepcredit.lab.signals import Simulated
+from stepcredit.lab.simulated_prm import Simulated
 from stepcredit.lab.task import ArithmeticTask
 
 CLOCK_FIELDS = ("step_time", "epoch")

@@ -8,7 +8,7 @@ import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from stepcredit.data.atomic import write_json
+from stepcredit.data.files.atomic import write_json
 from stepcredit.errors import FileError
 from stepcredit.lab.runs import RunFolder
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from stepcredit.data.jsonlines import file_errors
+from stepcredit.data.files.jsonl import file_errors
 from stepcredit.errors import FileError
 
 LOGS = ("metrics", "rollouts", "timing")

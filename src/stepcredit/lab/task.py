@@ -11,7 +11,7 @@ import torch
 
 from stepcredit.data.streams import Stream
 from stepcredit.lab.arithmetic import Graded, completion_text, grade
-from stepcredit.lab.signals import Simulated
+from stepcredit.lab.simulated_prm import Simulated
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

@@ -2,9 +2,9 @@
 
 from stepcredit.rewards.adapters import TRLReward, compute_score, compute_score_async
 from stepcredit.rewards.base import Reward
-from stepcredit.rewards.boxed import after_thinking, answer_of, last_box, last_tag
+from stepcredit.rewards.extract import after_thinking, answer_of, last_box, last_tag
 from stepcredit.rewards.maths import Verdict, grade
-from stepcredit.rewards.registry import register_reward, reward, rewards
+from stepcredit.rewards.reward_registry import register_reward, reward, rewards
 
 __all__ = [
     "Reward",

@@ -9,7 +9,7 @@ from typing import Any
 
 from stepcredit.errors import RolloutError
 from stepcredit.rewards.base import Reward
-from stepcredit.rewards.registry import reward
+from stepcredit.rewards.reward_registry import reward
 from stepcredit.settings.fields import Frozen, frozen
 
 

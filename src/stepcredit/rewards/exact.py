@@ -8,8 +8,8 @@ from math import isfinite
 
 from stepcredit.errors import RolloutError
 from stepcredit.rewards.base import Facts, Reward, fact
-from stepcredit.rewards.boxed import READERS, answer_of
-from stepcredit.rewards.registry import register_reward
+from stepcredit.rewards.extract import READERS, answer_of
+from stepcredit.rewards.reward_registry import register_reward
 from stepcredit.settings.fields import choice, text
 
 

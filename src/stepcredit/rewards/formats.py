@@ -9,8 +9,8 @@ from typing import Any, ClassVar, Literal
 
 from stepcredit.errors import RolloutError
 from stepcredit.rewards.base import Facts, Reward
-from stepcredit.rewards.boxed import after_thinking, last_box
-from stepcredit.rewards.registry import register_reward
+from stepcredit.rewards.extract import after_thinking, last_box
+from stepcredit.rewards.reward_registry import register_reward
 from stepcredit.settings.fields import declare, is_pattern, number
 
 Template = Callable[[str], float | bool]

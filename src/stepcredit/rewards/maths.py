@@ -12,7 +12,7 @@ from typing import Any
 from stepcredit.errors import RolloutError
 from stepcredit.requires import require
 from stepcredit.rewards import letters
-from stepcredit.rewards.answers import (
+from stepcredit.rewards.answer_kinds import (
     base_of,
     has_foreign_digits,
     letter_of,
@@ -21,9 +21,9 @@ from stepcredit.rewards.answers import (
     words_of,
 )
 from stepcredit.rewards.base import Facts, Reward, fact
-from stepcredit.rewards.boxed import READERS, answer_of, last_box, last_line
-from stepcredit.rewards.registry import register_reward
-from stepcredit.rewards.spelling import spelled
+from stepcredit.rewards.extract import READERS, answer_of, last_box, last_line
+from stepcredit.rewards.normalize import spelled
+from stepcredit.rewards.reward_registry import register_reward
 from stepcredit.rewards.workers import shared_pool
 from stepcredit.settings.fields import choice, number, text, whole
 

@@ -24,7 +24,6 @@ from contextlib import suppress
 from itertools import takewhile
 from pathlib import Path
 
-import stepcredit
 from stepcredit.errors import SignalError
 from stepcredit.handles import temporary_file, temporary_folder
 from stepcredit.rewards.letters import LETTERS, READY, TIMED_OUT
@@ -153,7 +152,7 @@ def _environment(folder: str) -> dict[str, str]:
 
 
 def _import_path() -> list[str]:
-    own = str(Path(stepcredit.__path__[0]).parent)
+    own = str(Path(__file__).parents[2])
     here = ("", os.getcwd())
     return [own, *(folder for folder in sys.path if folder not in (own, *here))]
 

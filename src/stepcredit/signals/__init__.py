@@ -2,9 +2,9 @@
 
 from stepcredit.signals.cache import Cached
 from stepcredit.signals.combine import Affine, Clipped, Smoothed, Weighted, rescaled
-from stepcredit.signals.registry import register_signal, signal, signals
 from stepcredit.signals.responses import Response
 from stepcredit.signals.signal import Signal
+from stepcredit.signals.signal_registry import register_signal, signals
 from stepcredit.signals.splitting import (
     BlankLine,
     Newline,
@@ -33,7 +33,6 @@ __all__ = [
     "Weighted",
     "register_signal",
     "rescaled",
-    "signal",
     "signals",
     "splitter",
 ]

@@ -10,7 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from stepcredit.data.store import ScoreStore
+from stepcredit.data.files.score_store import ScoreStore
 from stepcredit.errors import SettingError
 from stepcredit.signals.responses import Response
 from stepcredit.signals.signal import Scored, Signal, check_scores
@@ -20,7 +20,7 @@ def key_of(signal: Signal, response: Response) -> bytes:
     """The key of a response's scores: a digest of what the signal is and what it is given.
 
     Example:
-        >>> from stepcredit.signals.registry import signal
+        >>> from stepcredit.signals.signal_registry import signal
         >>> responses = [Response("?", "1 + 1 = 2", ((0, 9),), (9,), name=n) for n in "ab"]
         >>> len({key_of(signal("equations"), response) for response in responses})
         1
@@ -45,7 +45,7 @@ class Cached(Signal):
 
     Example:
         >>> import tempfile
-        >>> from stepcredit.signals.registry import signal
+        >>> from stepcredit.signals.signal_registry import signal
         >>> cached = Cached(signal("equations"), Path(tempfile.mkdtemp()) / "scores.sqlite")
         >>> cached.scores([Response("?", "1 + 1 = <<1+1=2>>2", ((0, 18),), (18,))])
         [[1.0]]

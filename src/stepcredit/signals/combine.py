@@ -64,7 +64,7 @@ class Affine(_Mapped):
         s' = scale * s + shift
 
     Example:
-        >>> from stepcredit.signals.programs import Equations
+        >>> from stepcredit.signals.programs.checked import Equations
         >>> Affine(Equations(), scale=2.0, shift=-1.0).mapped(0.75)
         0.5
     """
@@ -92,7 +92,7 @@ def rescaled(
         SettingError: an empty range.
 
     Example:
-        >>> from stepcredit.signals.programs import Equations
+        >>> from stepcredit.signals.programs.checked import Equations
         >>> rescaled(Equations(), (0.0, 1.0), (-1.0, 1.0)).mapped(0.5)
         0.0
     """
@@ -111,7 +111,7 @@ class Smoothed(_Mapped):
         s' = (1 - amount) s + amount / 2
 
     Example:
-        >>> from stepcredit.signals.programs import Equations
+        >>> from stepcredit.signals.programs.checked import Equations
         >>> Smoothed(Equations(), amount=0.2).mapped(1.0)
         0.9
     """
@@ -133,7 +133,7 @@ class Clipped(_Mapped):
         SettingError: bounds out of order.
 
     Example:
-        >>> from stepcredit.signals.programs import Equations
+        >>> from stepcredit.signals.programs.checked import Equations
         >>> Clipped(Equations(), low=-1.0, high=0.25).mapped(0.5)
         0.25
     """
@@ -176,7 +176,7 @@ class Weighted(Signal):
         SettingError: signals of different grains, or another number of weights.
 
     Example:
-        >>> from stepcredit.signals.programs import Arithmetic, Equations
+        >>> from stepcredit.signals.programs.checked import Arithmetic, Equations
         >>> both = Weighted((Arithmetic(), Equations()), weights=(0.75, 0.25))
         >>> from stepcredit.signals.splitting import Newline
         >>> both.scores(Newline()([Response.of_text("?", "2+2 = <<2+2=5>>5\\n1+1 = 2")]))

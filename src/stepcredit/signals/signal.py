@@ -8,6 +8,7 @@ from dataclasses import replace
 from math import inf, isfinite
 from typing import Any, ClassVar, Literal
 
+from stepcredit._moved import also_callable
 from stepcredit.data.packing import LARGEST
 from stepcredit.data.streams import Steps, Tokens
 from stepcredit.errors import RolloutError, SignalError
@@ -179,3 +180,6 @@ def refuse_empty(response: Response) -> None:
     if response.is_empty:
         reason = "is empty: learned models score it high; empty='score' lets them"
         raise at(response, RolloutError, reason, field="text")
+
+
+also_callable(__name__, "signal")

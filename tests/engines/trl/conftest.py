@@ -17,7 +17,7 @@ import stepcredit as sc
 from stepcredit.engines.trl import StepCreditGRPOTrainer
 from stepcredit.lab.arithmetic import build_tokenizer, problems
 from stepcredit.lab.model import ModelSettings, build_model
-from stepcredit.lab.signals import Simulated
+from stepcredit.lab.simulated_prm import Simulated
 from stepcredit.lab.task import ArithmeticTask
 
 TINY = ModelSettings(width=16, layers=1, heads=1, feed_forward=16)

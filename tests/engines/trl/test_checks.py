@@ -9,7 +9,7 @@ import pytest
 import trl
 from trl import GRPOTrainer
 
-from stepcredit.engines.trl.checks import check_hooks, check_settings
+from stepcredit.engines.trl.start_checks import check_hooks, check_settings
 from stepcredit.errors import EngineError, MissingExtra
 
 

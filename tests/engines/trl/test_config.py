@@ -12,7 +12,7 @@ import stepcredit as sc
 from stepcredit.engines.trl.config import StepCreditConfig
 from stepcredit.errors import EngineError
 from stepcredit.signals import Newline, Regex
-from stepcredit.signals.programs import Arithmetic
+from stepcredit.signals.programs.checked import Arithmetic
 
 YAML = """\
 output_dir: {folder}

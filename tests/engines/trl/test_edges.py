@@ -9,15 +9,15 @@ import pytest
 from datasets import Dataset
 
 import stepcredit as sc
-from stepcredit.credit.metrics import training_metrics
-from stepcredit.data.reading import read_rollouts
-from stepcredit.engines.trl.data import with_columns, with_prompts
-from stepcredit.engines.trl.rewards import NamedReward
-from stepcredit.engines.trl.script import main
-from stepcredit.engines.trl.signals import check_weights
-from stepcredit.engines.trl.tiny import save_language_model
+from stepcredit.credit.metrics.panel import training_metrics
+from stepcredit.data.files.reading import read_rollouts
+from stepcredit.engines.trl.signal_streams import check_weights
 from stepcredit.errors import EngineError, SettingError
-from stepcredit.signals import signal
+from stepcredit.launch.datasets import with_columns, with_prompts
+from stepcredit.launch.reward_functions import NamedReward
+from stepcredit.launch.script import main
+from stepcredit.launch.tiny_models import save_language_model
+from stepcredit.signals.signal_registry import signal
 
 ROWS = [{"prompt": f"{n} + 1 =", "answer": str(n + 1)} for n in range(1, 7)]
 TURNS = [{"role": "user", "content": "1 + 1 ="}]

@@ -18,10 +18,10 @@ from typer.testing import CliRunner
 
 import stepcredit as sc
 from stepcredit.cli import app
-from stepcredit.data.parquet import as_lines
-from stepcredit.engines.logs import Columns
-from stepcredit.engines.trl.logs import trl_completions
-from stepcredit.engines.verl.logs import verl_rollouts
+from stepcredit.data.files.parquet import as_lines
+from stepcredit.engines.logged_rows import Columns
+from stepcredit.engines.trl.completion_logs import trl_completions
+from stepcredit.engines.verl.generation_dumps import verl_rollouts
 from stepcredit.errors import FileError, RowError, SettingError
 from stepcredit.lab.model import build_model
 

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 import stepcredit as sc
-from stepcredit.data.reading import read_rows
+from stepcredit.data.files.reading import read_rows
 from stepcredit.data.streams import Stream
-from stepcredit.engines.trl.processes import Share, joined
+from stepcredit.engines.trl.distributed import Share, joined
 from stepcredit.errors import EngineError
 
 SCRIPT = Path(__file__).with_name("two_processes.py")

@@ -9,7 +9,7 @@ import torch
 from datasets import Dataset
 from transformers import TrainerCallback
 
-from stepcredit.engines.trl.resume import STATE, updates_a_sampling
+from stepcredit.engines.trl.checkpointing import STATE, updates_a_sampling
 from stepcredit.errors import EngineError
 from stepcredit.lab.arithmetic import problems
 

@@ -10,14 +10,14 @@ from typer.testing import CliRunner
 
 import stepcredit as sc
 from stepcredit.cli import app
-from stepcredit.credit.metrics import training_metrics
-from stepcredit.data.files import RolloutFile
-from stepcredit.data.reading import read_rollouts, read_rows
-from stepcredit.engines.trl.rollouts import check_folder
+from stepcredit.credit.metrics.panel import training_metrics
+from stepcredit.data.files.reading import read_rollouts, read_rows
+from stepcredit.data.files.rollout_file import RolloutFile
+from stepcredit.engines.trl.generation_file import check_folder
 from stepcredit.errors import EngineError
 from stepcredit.lab.arithmetic import problems
 from stepcredit.signals import Regex
-from stepcredit.signals.programs import Program
+from stepcredit.signals.programs.checked import Program
 
 STEPS = 30
 WEIGHTS = {"process": 1.0, "drift": 0.5, "outcome": 1.0, "format": 0.3}

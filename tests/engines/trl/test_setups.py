@@ -10,7 +10,7 @@ from datasets import Dataset
 import stepcredit as sc
 from stepcredit.lab.arithmetic import problems
 from stepcredit.lab.model import ModelSettings, build_model
-from stepcredit.signals.logprobs import LocalLogProbs
+from stepcredit.signals.models.teacher_forcing import LocalLogProbs
 
 TINY = ModelSettings(width=16, layers=1, heads=1, feed_forward=16)
 LOSSES = ["grpo", "bnpo", "dr_grpo", "dapo", "luspo", "sapo", "cispo", "vespo"]

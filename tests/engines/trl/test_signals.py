@@ -10,14 +10,15 @@ from torch.nn.utils.rnn import pad_sequence
 
 import stepcredit as sc
 from stepcredit.engines.trl.responses import SampledBatch
-from stepcredit.engines.trl.signals import check_sources, streams_of
+from stepcredit.engines.trl.signal_streams import check_sources, streams_of
 from stepcredit.errors import EngineError, RolloutError
 from stepcredit.lab.model import ModelSettings, build_model
-from stepcredit.signals import Newline, Regex, signal
-from stepcredit.signals.logprobs import LocalLogProbs
-from stepcredit.signals.prefixes import SharedPrefix
-from stepcredit.signals.prm.local import LocalPRM
-from stepcredit.signals.programs import Program
+from stepcredit.prm.local import LocalPRM
+from stepcredit.signals import Newline, Regex
+from stepcredit.signals.models.teacher_forcing import LocalLogProbs
+from stepcredit.signals.programs.checked import Program
+from stepcredit.signals.programs.prefixes import SharedPrefix
+from stepcredit.signals.signal_registry import signal
 
 TINY = ModelSettings(width=16, layers=1, heads=1, feed_forward=16)
 DIGIT = Regex(pattern=r"\d", inside="extend")

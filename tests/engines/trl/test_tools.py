@@ -18,11 +18,11 @@ from typer.testing import CliRunner
 
 import stepcredit as sc
 from stepcredit.cli import app
-from stepcredit.data.reading import read_rollouts, read_rows
+from stepcredit.data.files.reading import read_rollouts, read_rows
 from stepcredit.engines.trl import StepCreditGRPOTrainer
 from stepcredit.engines.trl.config import StepCreditConfig
 from stepcredit.signals import BlankLine
-from stepcredit.signals.programs import Program
+from stepcredit.signals.programs.checked import Program
 
 CALL = '<tool_call>\n{{"name": "add", "arguments": {{"a": {a}, "b": 2}}}}\n</tool_call><|im_end|>'
 TEMPLATE = Path(trl.__file__).parent / "chat_templates" / "qwen2_5.jinja"

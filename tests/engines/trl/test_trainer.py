@@ -11,7 +11,7 @@ import torch
 from trl import GRPOTrainer
 
 import stepcredit as sc
-from stepcredit.credit.metrics import training_metrics
+from stepcredit.credit.metrics.panel import training_metrics
 from stepcredit.engines.trl import StepCreditGRPOTrainer
 from stepcredit.errors import EngineError
 from stepcredit.lab.tokenizer import EOS, PAD, UNKNOWN, VOCABULARY

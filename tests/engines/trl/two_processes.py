@@ -23,8 +23,8 @@ from stepcredit.engines.trl import StepCreditGRPOTrainer
 from stepcredit.lab.arithmetic import build_tokenizer
 from stepcredit.lab.model import ModelSettings, build_model
 from stepcredit.signals import Regex
-from stepcredit.signals.prefixes import SharedPrefix
-from stepcredit.signals.programs import Program
+from stepcredit.signals.programs.checked import Program
+from stepcredit.signals.programs.prefixes import SharedPrefix
 
 ROWS, GROUP, MINIBATCHES, GENERATIONS = 12, 4, 3, 2
 STREAMS = ("program", "tokens", "prefix", "mine")

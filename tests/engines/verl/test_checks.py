@@ -12,7 +12,7 @@ from verl.trainer.ppo.core_algos import POLICY_LOSS_REGISTRY
 from verl.trainer.ppo.v1 import PPOTrainerSync
 
 import stepcredit as sc
-from stepcredit.engines.verl.checks import check_engine, check_hooks, check_loss
+from stepcredit.engines.verl.config_checks import check_engine, check_hooks, check_loss
 from stepcredit.engines.verl.trainer import checked_settings
 from stepcredit.errors import EngineError
 
@@ -172,7 +172,7 @@ def test_a_setting_that_loses_credit_or_counts_it_twice_is_refused(compose, over
         [
             "reward.reward_manager.source=importlib",
             "reward.reward_manager.name=StepCreditRewardManager",
-            "reward.reward_manager.module.path=pkg://stepcredit.engines.verl.rewards",
+            "reward.reward_manager.module.path=pkg://stepcredit.engines.verl.reward_manager",
             f"{OWN}.process_signal=equations",
         ],
         ["algorithm.rollout_correction.bypass_mode=true"],

@@ -9,8 +9,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 import stepcredit as sc
 from stepcredit.engines.verl.batch import QueuedBatch
-from stepcredit.engines.verl.credit import Credit, with_engine
-from stepcredit.engines.verl.settings import VerlSettings
+from stepcredit.engines.verl.batch_credit import Credit, with_engine
+from stepcredit.engines.verl.config_keys import VerlSettings
 from stepcredit.errors import EngineError, RolloutError
 
 

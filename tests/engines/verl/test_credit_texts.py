@@ -9,8 +9,8 @@ import torch
 
 import stepcredit as sc
 from stepcredit.engines.verl.batch import QueuedBatch
-from stepcredit.engines.verl.credit import Credit
-from stepcredit.engines.verl.settings import VerlSettings
+from stepcredit.engines.verl.batch_credit import Credit
+from stepcredit.engines.verl.config_keys import VerlSettings
 from stepcredit.errors import EngineError
 from stepcredit.lab.arithmetic import build_tokenizer
 from stepcredit.signals.signal import Signal

@@ -297,7 +297,7 @@ def test_the_plugin_is_in_every_worker_of_the_reward_loop(loops):
         return [manager.__module__, manager.__name__, "stepcredit" in TRAINER_REGISTRY]
 
     calls = [w.__ray_call__.remote(names) for w in loops.rewards.reward_loop_workers]
-    found = ["stepcredit.engines.verl.rewards", "StepCreditRewardManager", True]
+    found = ["stepcredit.engines.verl.reward_manager", "StepCreditRewardManager", True]
     assert ray.get(calls, timeout=60) == [found, found]
 
 

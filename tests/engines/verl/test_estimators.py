@@ -14,7 +14,7 @@ from verl.trainer.ppo.core_algos import get_adv_estimator_fn
 from verl.trainer.ppo.ray_trainer import compute_advantage
 
 import stepcredit as sc
-from stepcredit.engines.verl.estimators import OUTCOME_METHODS
+from stepcredit.engines.verl.outcome_estimators import OUTCOME_METHODS
 from stepcredit.errors import EngineError, StepCreditError
 
 UIDS = np.array(["b", "a", "b", "a", "a", "b", "pad"], dtype=object)

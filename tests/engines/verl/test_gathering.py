@@ -8,7 +8,7 @@ from time import sleep
 
 import pytest
 
-from stepcredit.engines.verl.gathering import Gathering
+from stepcredit.engines.verl.async_batcher import Gathering
 from stepcredit.errors import SignalError
 
 

@@ -40,7 +40,7 @@ def test_importing_verl_registers_all_three_when_each_is_loaded():
     assert found == [
         "['stepcredit.engines', 'stepcredit.engines.verl', 'stepcredit.engines.verl.plugin']",
         "{'method': 'grpo'}",
-        "stepcredit.engines.verl.rewards",
+        "stepcredit.engines.verl.reward_manager",
         "StepCreditPPOTrainer",
     ]
 

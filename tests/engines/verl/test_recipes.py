@@ -27,9 +27,9 @@ from verl.trainer.ppo.utils import create_rl_dataset, need_critic, need_referenc
 from verl.utils.config import omega_conf_to_dataclass, validate_config
 from verl.workers.utils.losses import ppo_loss
 
-from stepcredit.engines.verl.checks import check_settings
-from stepcredit.engines.verl.rows import graded
-from stepcredit.engines.verl.settings import VerlSettings
+from stepcredit.engines.verl.config_checks import check_settings
+from stepcredit.engines.verl.config_keys import VerlSettings
+from stepcredit.engines.verl.reward_loop import graded
 from stepcredit.lab.tokenizer import build_tokenizer
 from stepcredit.rewards import reward
 

@@ -24,9 +24,9 @@ from verl.trainer.ppo.metric_utils import process_validation_metrics
 from verl.trainer.ppo.reward import resolve_reward_manager_cls
 
 from stepcredit.engines.verl.batch import QueuedBatch
-from stepcredit.engines.verl.credit import Credit
-from stepcredit.engines.verl.rewards import StepCreditRewardManager
-from stepcredit.engines.verl.settings import VerlSettings
+from stepcredit.engines.verl.batch_credit import Credit
+from stepcredit.engines.verl.config_keys import VerlSettings
+from stepcredit.engines.verl.reward_manager import StepCreditRewardManager
 from stepcredit.errors import EngineError
 
 SERVED = Path(__file__).resolve().parents[2] / "signals" / "served"
@@ -139,7 +139,7 @@ def test_it_is_found_by_name_and_by_module():
     given = OmegaConf.create({"reward": {"reward_manager": manager}})
     assert resolve_reward_manager_cls(given) is StepCreditRewardManager
     assert get_reward_manager_cls("stepcredit") is StepCreditRewardManager
-    module = {"path": "pkg://stepcredit.engines.verl.rewards"}
+    module = {"path": "pkg://stepcredit.engines.verl.reward_manager"}
     by_path = {"source": "importlib", "name": "StepCreditRewardManager", "module": module}
     given = OmegaConf.create({"reward": {"reward_manager": by_path}})
     assert resolve_reward_manager_cls(given) is StepCreditRewardManager
@@ -269,7 +269,7 @@ def test_what_a_signal_raises_is_told_by_name_whatever_it_is(tokenizer, monkeypa
     def broken(self, responses):
         raise ZeroDivisionError("division by zero")
 
-    monkeypatch.setattr("stepcredit.signals.programs.Equations.stream", broken)
+    monkeypatch.setattr("stepcredit.signals.programs.checked.Equations.stream", broken)
     (found,) = rewarded(tokenizer, [sent(tokenizer, TEXT)], process_signal="equations")
     told = found["reward_extra_info"]["stepcredit_error"]
     assert told == "response u_0: ZeroDivisionError: division by zero"
@@ -340,7 +340,7 @@ def test_the_gold_answer_is_the_ground_truth_whatever_else_the_row_calls_answer(
         seen.extend(responses)
         yield from ((row, [0.0] * len(r.step_ends)) for row, r in enumerate(responses))
 
-    monkeypatch.setattr("stepcredit.signals.programs.Equations.stream", kept)
+    monkeypatch.setattr("stepcredit.signals.programs.checked.Equations.stream", kept)
     worked = {"answer": "2 + 3 = 5 #### 5", "level": 3}  # as in verl's own GSM8K
     rewarded(tokenizer, [sent(tokenizer, TEXT, extra_info=worked)], process_signal="equations")
     rewarded(

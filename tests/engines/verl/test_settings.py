@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 import stepcredit as sc
-from stepcredit.engines.verl.settings import VerlSettings, logprobs_read
+from stepcredit.engines.verl.config_keys import VerlSettings, logprobs_read
 from stepcredit.errors import EngineError
 from stepcredit.signals.combine import Clipped, Weighted
-from stepcredit.signals.registry import signal
+from stepcredit.signals.signal_registry import signal
 
 
 def settings(**given):

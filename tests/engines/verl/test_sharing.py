@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from stepcredit.engines.verl.rows import shared
+from stepcredit.engines.verl.reward_loop import shared
 from stepcredit.errors import SettingError
 from stepcredit.signals.cache import Cached
 from stepcredit.signals.combine import Affine, Weighted
-from stepcredit.signals.registry import signal
-from stepcredit.signals.served.logprobs import ServedLogProbs
+from stepcredit.signals.served.teacher import ServedLogProbs
 from stepcredit.signals.signal import Signal
+from stepcredit.signals.signal_registry import signal
 
 
 def asked_at_once(given):

@@ -12,7 +12,7 @@ from tensordict import NonTensorStack, TensorDict
 from torch.nn.utils.rnn import pad_sequence
 
 import stepcredit as sc
-from stepcredit.engines.verl.settings import VerlSettings
+from stepcredit.engines.verl.config_keys import VerlSettings
 from stepcredit.engines.verl.trainer import StepCreditPPOTrainer
 from stepcredit.errors import EngineError
 from stepcredit.lab.arithmetic import build_tokenizer

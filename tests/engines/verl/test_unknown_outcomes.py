@@ -24,10 +24,10 @@ from verl.trainer.ppo.utils import create_rl_dataset
 
 import stepcredit as sc
 from stepcredit.engines.verl.batch import QueuedBatch
-from stepcredit.engines.verl.credit import Credit
-from stepcredit.engines.verl.rewards import StepCreditRewardManager
-from stepcredit.engines.verl.rows import graded
-from stepcredit.engines.verl.settings import VerlSettings
+from stepcredit.engines.verl.batch_credit import Credit
+from stepcredit.engines.verl.config_keys import VerlSettings
+from stepcredit.engines.verl.reward_loop import graded
+from stepcredit.engines.verl.reward_manager import StepCreditRewardManager
 from stepcredit.errors import EngineError, RolloutError
 from stepcredit.rewards import reward
 
@@ -122,7 +122,7 @@ def test_one_prompt_in_ten_has_an_outcome_and_all_have_process_rewards(
         seen.update((each.name, each.facts.get("outcome", "absent")) for each in responses)
         yield from ((row, [1.0] * len(r.step_ends)) for row, r in enumerate(responses))
 
-    monkeypatch.setattr("stepcredit.signals.programs.Equations.stream", scored)
+    monkeypatch.setattr("stepcredit.signals.programs.checked.Equations.stream", scored)
     known = [row["reward_model"]["ground_truth"] is not None for row in prepared]
     assert sum(known) == 1
     sessions, found = rewarded(tokenizer, prepared)

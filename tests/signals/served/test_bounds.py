@@ -14,7 +14,7 @@ from tests.signals.served.truth import CURSE, CURSED
 
 from stepcredit.errors import SettingError, SignalError
 from stepcredit.signals.served.client import retry_after
-from stepcredit.signals.served.judge import Judge
+from stepcredit.signals.served.llm_judge import Judge
 from stepcredit.signals.served.verdicts import of_lines
 
 

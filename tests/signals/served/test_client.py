@@ -19,7 +19,7 @@ from tests.signals.served.conftest import SCRIPT, Misbehaving
 from tests.signals.served.truth import CURSE, CURSED
 
 from stepcredit.errors import MissingExtra, SettingError, SignalError
-from stepcredit.signals.served.pooling import ServedPRM
+from stepcredit.prm.served_prm import ServedPRM
 
 TRANSIENT = ["refuse", "hang", "error", "busy", "late", "torn", "garbage"]
 MALFORMED = ["drop", "add", "nan", "null", "range", "logits"]

@@ -12,9 +12,9 @@ from tests.signals.served.conftest import Misbehaving
 from tests.signals.served.truth import CURSED
 
 from stepcredit.errors import RolloutError, SettingError, SignalError
-from stepcredit.signals.registry import signal
 from stepcredit.signals.responses import Response
-from stepcredit.signals.served.judge import Judge
+from stepcredit.signals.served.llm_judge import Judge
+from stepcredit.signals.signal_registry import signal
 
 PATH = "/v1/chat/completions"
 TERSE = "{{ prompt }}|{{ number }}|{{ step }}"
@@ -204,7 +204,7 @@ def test_word_sampled_counts_where_the_likely_leave_it_out() -> None:
 
 
 def test_no_likely_tokens_are_no_probability() -> None:
-    from stepcredit.signals.served.faults import Fault
+    from stepcredit.signals.served.failures import Fault
     from stepcredit.signals.served.verdicts import probability
 
     with pytest.raises(Fault, match="has no likely tokens"):

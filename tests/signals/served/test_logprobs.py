@@ -12,7 +12,7 @@ from tests.signals.served.truth import CURSE, CURSED
 
 from stepcredit.errors import RolloutError, SettingError, SignalError
 from stepcredit.signals.responses import Response
-from stepcredit.signals.served.logprobs import ServedLogProbs
+from stepcredit.signals.served.teacher import ServedLogProbs
 
 PATHS = {"vllm": "/v1/completions", "sglang": "/generate"}
 SETTING = {"alphabet": truth.ALPHABET}

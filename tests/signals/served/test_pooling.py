@@ -11,9 +11,9 @@ from tests.signals.served import truth
 from tests.signals.served.conftest import Misbehaving
 
 from stepcredit.errors import RolloutError, SettingError, SignalError
+from stepcredit.prm.served_prm import ServedPRM
 from stepcredit.signals.cache import Cached
-from stepcredit.signals.registry import signal
-from stepcredit.signals.served.pooling import ServedPRM
+from stepcredit.signals.signal_registry import signal
 
 KINDS = ["refuse", "hang", "error", "busy", "late", "drop", "add", "nan", "null", "torn", "garbage"]
 TOKENIZER = truth.tokenizer()

@@ -18,10 +18,10 @@ from tests.signals.served.conftest import Misbehaving
 from tests.signals.served.test_client import prm
 
 from stepcredit.errors import SettingError, SignalError
-from stepcredit.signals.distillation import Distillation
-from stepcredit.signals.served.judge import Judge
-from stepcredit.signals.served.logprobs import ServedLogProbs
+from stepcredit.signals.models.distillation_signals import Distillation
+from stepcredit.signals.served.llm_judge import Judge
 from stepcredit.signals.served.secrets import Redactor
+from stepcredit.signals.served.teacher import ServedLogProbs
 
 KEY = "sk-Pr0j/9+aB\"cd'ef\\gh&Zz=="
 PIECES = [KEY[i : i + 8].lower() for i in range(len(KEY) - 7)]

@@ -9,7 +9,7 @@ from tests.signals.served import truth
 from tests.signals.served.conftest import Misbehaving
 
 from stepcredit.errors import SettingError, SignalError
-from stepcredit.signals.served.judge import Judge
+from stepcredit.signals.served.llm_judge import Judge
 from stepcredit.signals.served.templates import MOST_TURNS, TemplateFailed, fill
 
 LARGE = "makes more than 10,000,000 characters or items"

@@ -1,8 +1,5 @@
-"""`python -m stepcredit.engines.trl --config recipe.yaml`."""
+"""`python -m stepcredit.engines.trl`: the same as `python -m stepcredit.launch`."""
 
-import sys
+from runpy import run_module
 
-from stepcredit.engines.trl.script import main
-
-if __name__ == "__main__":
-    sys.exit(main())
+run_module("stepcredit.launch", run_name="__main__", alter_sys=True)

@@ -9,10 +9,10 @@ from typing import Any
 from trl.trainer.grpo_config import GRPOConfig
 
 import stepcredit as sc
-from stepcredit.engines.named import built, fields_of
+from stepcredit.engines.build import built, fields_of
 from stepcredit.errors import EngineError
-from stepcredit.signals.registry import signal
 from stepcredit.signals.signal import Signal
+from stepcredit.signals.signal_registry import signal
 from stepcredit.signals.splitting import Splitter, splitter
 
 SPLITTER, SPLITTER_FIELDS = "blank-line", {"inside": "extend"}

@@ -10,9 +10,9 @@ from torch import Tensor
 import stepcredit as sc
 from stepcredit.data.streams import Stream
 from stepcredit.engines import texts as shared
-from stepcredit.engines.trl.processes import Streams
+from stepcredit.engines.trl.distributed import Streams
 from stepcredit.engines.trl.responses import Asked
-from stepcredit.engines.trl.signals import streams_of
+from stepcredit.engines.trl.signal_streams import streams_of
 from stepcredit.signals.splitting import Turns
 
 

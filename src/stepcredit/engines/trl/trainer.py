@@ -24,21 +24,36 @@ except ImportError as error:  # pragma: no cover - needs an environment without 
     raise MissingExtra("needs the extra: pip install 'stepcredit[train]'", field="trl") from error
 
 import stepcredit as sc
-from stepcredit.credit.metrics import training_metrics
-from stepcredit.engines.trl.checks import check_finite, check_hooks, check_loss, check_settings
+from stepcredit.credit.metrics.panel import training_metrics
+from stepcredit.engines.trl.checkpointing import ResumingGRPOTrainer, check_saving
 from stepcredit.engines.trl.config import SPLITTER, SPLITTER_FIELDS, credit_settings
-from stepcredit.engines.trl.logprobs import check_models, needed_models, policy_logprobs, rows_of
-from stepcredit.engines.trl.processes import Share, gathered
+from stepcredit.engines.trl.distributed import Share, gathered
+from stepcredit.engines.trl.generation_file import (
+    Credited,
+    check_folder,
+    rewards_of,
+    write_generation,
+)
+from stepcredit.engines.trl.model_card import card_of, reward_figures
+from stepcredit.engines.trl.policy_logprobs import (
+    check_models,
+    needed_models,
+    policy_logprobs,
+    rows_of,
+)
 from stepcredit.engines.trl.responses import Asked, SampledBatch, prompt_ids_of
-from stepcredit.engines.trl.resume import ResumingGRPOTrainer, check_saving
-from stepcredit.engines.trl.rollouts import Credited, check_folder, rewards_of, write_generation
-from stepcredit.engines.trl.shown import card_of, reward_figures
-from stepcredit.engines.trl.signals import (
+from stepcredit.engines.trl.signal_streams import (
     Given,
     check_sources,
     check_weights,
     logprobs_of,
     process_of,
+)
+from stepcredit.engines.trl.start_checks import (
+    check_finite,
+    check_hooks,
+    check_loss,
+    check_settings,
 )
 from stepcredit.engines.trl.texts import decoded, step_ends_of, token_texts, truncated_rows
 from stepcredit.errors import EngineError

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from stepcredit.engines.texts import question_of
-from stepcredit.engines.verl.rows import dataset_facts, told_outcome, with_outcome
+from stepcredit.engines.verl.reward_loop import dataset_facts, told_outcome, with_outcome
 from stepcredit.errors import EngineError, RolloutError
 from stepcredit.signals.responses import Response
 from stepcredit.signals.splitting import Splitter

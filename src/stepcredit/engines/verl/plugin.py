@@ -19,10 +19,17 @@ from types import ModuleType
 
 logger = logging.getLogger(__name__)
 
+OURS = "stepcredit.engines.verl"
 PARTS = {
-    "verl.trainer.ppo.core_algos": ("stepcredit.engines.verl.estimators", "register_estimators"),
-    "verl.trainer.ppo.v1": ("stepcredit.engines.verl.trainer", None),
-    "verl.experimental.reward_loop.reward_manager": ("stepcredit.engines.verl.rewards", None),
+    "verl.trainer.ppo.core_algos": (
+        "stepcredit.engines.verl.outcome_estimators",
+        "register_estimators",
+    ),
+    "verl.trainer.ppo.v1": (f"{OURS}.trainer", None),
+    "verl.experimental.reward_loop.reward_manager": (
+        "stepcredit.engines.verl.reward_manager",
+        None,
+    ),
 }
 """For each module of verl that registers such things: our module, and its function that registers
 ours where its import alone does not."""

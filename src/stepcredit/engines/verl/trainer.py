@@ -24,7 +24,8 @@ except ImportError as error:
     raise MissingExtra("needs the extra: pip install 'stepcredit[verl]'", field="verl") from error
 
 from stepcredit.engines.verl.batch import FIELDS, QueuedBatch, rows_of
-from stepcredit.engines.verl.checks import (
+from stepcredit.engines.verl.batch_credit import Credit
+from stepcredit.engines.verl.config_checks import (
     MANAGER,
     check_hooks,
     check_loss,
@@ -32,9 +33,8 @@ from stepcredit.engines.verl.checks import (
     is_default_manager,
     uses_engine,
 )
-from stepcredit.engines.verl.credit import Credit
-from stepcredit.engines.verl.rows import ERROR, TRAINING
-from stepcredit.engines.verl.settings import VerlSettings
+from stepcredit.engines.verl.config_keys import VerlSettings
+from stepcredit.engines.verl.reward_loop import ERROR, TRAINING
 
 MODE = "stepcredit"
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from stepcredit.signals.served.faults import Fault, Refused
+from stepcredit.signals.served.failures import Fault, Refused
 
 DEEPEST = 100
 """Lists and objects inside each other in an answer, at most."""

@@ -23,10 +23,10 @@ import httpx
 import tenacity
 
 from stepcredit.errors import SignalError
-from stepcredit.signals.served.base import MAX_BODY
 from stepcredit.signals.served.bodies import body_of, decoded
-from stepcredit.signals.served.faults import Ended, Fault, Refused
+from stepcredit.signals.served.failures import Ended, Fault, Refused
 from stepcredit.signals.served.secrets import Redactor, api_key
+from stepcredit.signals.served.served_signal import MAX_BODY
 
 Answer = TypeVar("Answer")
 LONGEST_WAIT = 30.0

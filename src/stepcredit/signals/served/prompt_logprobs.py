@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from stepcredit.signals.served.faults import Fault
-from stepcredit.signals.served.reading import items, log_probability, member
+from stepcredit.signals.served.answers import items, log_probability, member
+from stepcredit.signals.served.failures import Fault
 
 Told = tuple[float, str | None]
 """A token's log-prob, and its text as the server decodes it (None where it does not tell)."""

@@ -9,7 +9,7 @@ from stepcredit.requires import require
 from stepcredit.signals.responses import Response, at
 
 if TYPE_CHECKING:
-    from stepcredit.signals.served.judge import Judge
+    from stepcredit.signals.served.llm_judge import Judge
 
 VARIABLES = ("prompt", "steps", "earlier", "step", "number", "rubric", "yes", "no")
 EXAMPLE = ["1 + 1 = 2.\n\n", "2 + 1 = 3.\n\n", "So 3."]

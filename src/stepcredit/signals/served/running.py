@@ -15,7 +15,7 @@ from anyio.from_thread import start_blocking_portal
 from stepcredit.errors import SignalError
 from stepcredit.signals.responses import Response, at
 from stepcredit.signals.served.client import Asking, Client, Server
-from stepcredit.signals.served.faults import Refused
+from stepcredit.signals.served.failures import Refused
 from stepcredit.signals.signal import Scored
 
 Result = TypeVar("Result")

@@ -10,11 +10,11 @@ from math import exp, log
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from stepcredit.signals.served.faults import Fault
-from stepcredit.signals.served.reading import items, log_probability, member
+from stepcredit.signals.served.answers import items, log_probability, member
+from stepcredit.signals.served.failures import Fault
 
 if TYPE_CHECKING:
-    from stepcredit.signals.served.judge import Judge
+    from stepcredit.signals.served.llm_judge import Judge
 
 UNDECIDED = 0.5
 """The score of a vote in which neither word is found."""

@@ -1,0 +1,118 @@
+"""How a command ends: errors in one line on stderr, with the exit codes of the command line."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from typing import ParamSpec
+
+import typer
+
+from stepcredit.cli.standard_streams import rows_apart
+from stepcredit.errors import StepCreditError
+from stepcredit.handles import reason_of
+
+Parameters = ParamSpec("Parameters")
+REFUSED, INTERNAL, INTERRUPTED, BROKEN_PIPE = 1, 70, 130, 141
+TRACEBACK = "STEPCREDIT_TRACEBACK"
+"""Environment variable: set, the traceback of an error that is not ours to tell is printed."""
+
+
+def told_in_one_line(command: Callable[Parameters, None]) -> Callable[Parameters, None]:
+    """The command, with every error as one line on stderr.
+
+    The exit code is 1 for our errors and those of one's own code, 70 for a fault of stepcredit
+    itself. A stop signal ends it with 128 + its number (Ctrl-C: 130) and a reader that went away
+    with 141, each without a word.
+    """
+
+    @functools.wraps(command)
+    def run(*args: Parameters.args, **kwargs: Parameters.kwargs) -> None:
+        try:
+            with rows_apart(kwargs.get("output")):
+                command(*args, **kwargs)
+            sys.stdout.flush()
+        except (typer.Exit, typer.Abort, typer.BadParameter):
+            raise
+        except BaseException as error:  # each has its line and its code
+            raise typer.Exit(ended(error)) from None
+
+    return run
+
+
+def ended(error: BaseException) -> int:
+    """Say in one line why a command ends, and give its exit code."""
+    code = _told(error)
+    try:
+        sys.stdout.flush()
+    except OSError:
+        silence_output()
+    return code
+
+
+def _told(error: BaseException) -> int:
+    if isinstance(error, KeyboardInterrupt):
+        return code_of(error)
+    if isinstance(error, BrokenPipeError) and error.filename is not None:
+        return BROKEN_PIPE
+    if isinstance(error, StepCreditError):
+        return refused(str(error))
+    if isinstance(error, MemoryError):
+        return refused("out of memory: a group is held in memory as a whole")
+    if isinstance(error, OSError) and error.filename is not None:
+        return refused(f"{os.fsdecode(error.filename)}: {reason_of(error)}")
+    return _unexpected(error)
+
+
+def _unexpected(error: BaseException) -> int:
+    from stepcredit.cli.blame import place_in_own_code  # looks at all installed packages
+
+    if os.environ.get(TRACEBACK):
+        traceback.print_exception(error)
+    place = place_in_own_code(error)
+    if isinstance(error, SystemExit):
+        return refused(f"{place or 'a library'}: called sys.exit({error.code!r}) in mid-command")
+    what = " ".join(f"{type(error).__name__}: {error}".removesuffix(": ").split())
+    if place is not None:
+        return refused(f"{place}: {what}; {TRACEBACK}=1 shows how it was reached")
+    if isinstance(error, OSError):  # the system's, of a file that it doesn't name
+        return refused(f"{what}; {TRACEBACK}=1 shows where")
+    say(f"internal error: {what}; run with {TRACEBACK}=1 to see where, and please report it")
+    return INTERNAL
+
+
+def refused(line: str) -> int:
+    """Say why, and give the exit code of what was refused."""
+    say(line)
+    return REFUSED
+
+
+def code_of(stop: KeyboardInterrupt) -> int:
+    """The exit code of a command that a signal ended."""
+    return int(getattr(stop, "code", INTERRUPTED))
+
+
+def silence_output() -> None:
+    """What is still buffered goes nowhere, instead of failing once more at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def say(line: str) -> None:
+    """One line on stderr, whatever characters a file's names hold; nothing where it has gone."""
+    with suppress(OSError, ValueError):
+        sys.stderr.write(printable(line) + "\n")
+        sys.stderr.flush()
+
+
+def printable(text: str) -> str:
+    """The text on one line, with nothing in it that a terminal would obey or can't encode.
+
+    Example:
+        >>> print(printable("a\\n\\x1b[31m\\ud800"))
+        a\\n\\x1b[31m\\ud800
+    """
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -1,0 +1,253 @@
+"""Statistics of advantages: over tokens, responses and groups, without laying tokens out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Bool, Float64, Int
+from torch import Tensor
+
+from stepcredit.credit.estimator import Estimator, grouped
+from stepcredit.credit.stages.groups import TOLERANCE
+from stepcredit.data.advantages import Advantages
+from stepcredit.data.forest import broadcast, group_sum, offsets
+from stepcredit.data.rollouts import Rollouts
+
+Sizes = Int[Tensor, " value"] | None
+PerRow = Float64[Tensor, " rollout"]
+
+
+def token_std(values: Float64[Tensor, " value"], sizes: Sizes = None) -> float:
+    """Population std over tokens of values that each stand for `sizes` tokens (None: one).
+
+    Example:
+        >>> token_std(torch.tensor([1.0, 4.0]).double(), torch.tensor([2, 1]))
+        1.4142135623730951
+    """
+    if sizes is None:
+        return float(values.std(correction=0))
+    count = sizes.sum()
+    mean = (values * sizes).sum() / count
+    return float(((values - mean).square() * sizes).sum().div(count).sqrt())
+
+
+def token_mean(values: Float64[Tensor, " value"], sizes: Sizes = None) -> float:
+    """Mean over tokens of values that each stand for `sizes` tokens (None: one).
+
+    Example:
+        >>> token_mean(torch.tensor([1.0, 4.0]).double(), torch.tensor([2, 1]))
+        2.0
+    """
+    return float(values.mean() if sizes is None else (values * sizes).sum() / sizes.sum())
+
+
+def difference(first: Advantages, second: Advantages) -> tuple[Float64[Tensor, " value"], Sizes]:
+    """First less second, chunk by chunk where their chunks are the same, else token by token.
+
+    Example:
+        >>> one = Advantages(torch.ones(1), None, torch.tensor([1]), torch.tensor([1]))
+        >>> difference(one, one)[0].tolist()
+        [0.0]
+    """
+    if _same_chunks(first, second):
+        return first.values.double().sub_(second.values), first.sizes
+    return first.packed().double().sub_(second.packed()), None
+
+
+def _same_chunks(first: Advantages, second: Advantages) -> bool:
+    if first.sizes is None or second.sizes is None:
+        return first.sizes is second.sizes
+    return torch.equal(first.sizes, second.sizes)
+
+
+def advantage_shares(whole: Advantages, without: Mapping[str, Advantages]) -> dict[str, float]:
+    """Each stream's share of |advantage|.
+
+        share_n = mean |A - A without n| / (the same, added up over all streams)
+
+    Means over trained tokens. Where a method is linear in its streams, A - A without n is what
+    stream n adds to A; where it is not (a batch-wide norm; chunks that follow the stream), what
+    its absence changes.
+
+    Args:
+        whole: the advantages, before clipping.
+        without: by stream, the advantages with that stream's values at 0.
+
+    Returns:
+        {stream: share}, shares of 1; empty where no stream moves any advantage.
+
+    Example:
+        >>> import stepcredit as sc
+        >>> r = sc.Rollouts(group=[0, 0], lengths=[1, 1], outcome=[1.0, 0.0])
+        >>> quiet = sc.Rollouts(group=[0, 0], lengths=[1, 1], outcome=[0.0, 0.0])
+        >>> advantage_shares(sc.GRPO()(r), {"outcome": sc.GRPO()(quiet)})
+        {'outcome': 1.0}
+
+    Source: ours.
+    """
+    moved = {name: difference(whole, other) for name, other in without.items()}
+    size = {name: token_mean(values.abs(), sizes) for name, (values, sizes) in moved.items()}
+    total = sum(size.values())
+    return {name: part / total for name, part in size.items()} if total > 0 else {}
+
+
+def response_means(advantages: Advantages) -> PerRow:
+    """Mean advantage over each response's tokens.
+
+    Example:
+        >>> a = Advantages(torch.tensor([1.0, 4.0]), torch.tensor([2, 1]), torch.tensor([2]),
+        ...                torch.tensor([3]))
+        >>> response_means(a).tolist()
+        [2.0]
+    """
+    values = advantages.values.to(torch.float64)
+    totals = values if advantages.sizes is None else values * advantages.sizes
+    return _by_row(totals, advantages) / advantages.lengths
+
+
+def _by_row(values: Float64[Tensor, " value"], advantages: Advantages) -> PerRow:
+    """Sum of each response's values."""
+    rows = torch.arange(advantages.chunks.numel(), device=values.device)
+    row = broadcast(rows, advantages.chunks, total=values.numel())
+    return group_sum(values, row, rows.numel())
+
+
+def read_at(
+    advantages: Advantages, rows: Int[Tensor, " place"], tokens: Int[Tensor, " place"]
+) -> Float64[Tensor, " place"]:
+    """Advantages at some tokens, each by its rollout and its place among the trained tokens.
+
+    Example:
+        >>> a = Advantages(torch.tensor([1.0, 4.0]), torch.tensor([2, 1]), torch.tensor([2]),
+        ...                torch.tensor([3]))
+        >>> read_at(a, torch.tensor([0, 0]), torch.tensor([1, 2])).tolist()
+        [1.0, 4.0]
+    """
+    place = offsets(advantages.lengths)[rows] + tokens
+    if advantages.sizes is not None:
+        place = torch.searchsorted(advantages.sizes.cumsum(0), place, right=True)
+    return advantages.values[place].to(torch.float64)
+
+
+def path_density(advantages: Advantages) -> float:
+    """Mean path score: what a response's whole path is paid per chunk, on average.
+
+        mean over responses of A_1,   for PASS  A_1 = S = G_1 / K^k
+
+    S is PASS's average value density: the sum of all K chunks' values over K^k. Every method's
+    first token holds its return over the whole response (of outcome methods the outcome's
+    advantage), so it is read there; `match_std` and `recenter` act on it as on any token. It is
+    in units of an advantage. Rising while the outcome does not, it tells that paths are paid for
+    something else.
+
+    Args:
+        advantages: before clipping.
+
+    Example:
+        >>> import stepcredit as sc
+        >>> r = sc.Rollouts(group=[0], process=sc.Steps([[0, 1]], [[4.0, 1.0]]))
+        >>> path_density(sc.PASS(k=1.0, operator="abs_max")(r))
+        0.625
+
+    Source: PASS (2606.29296) section 5, the path score.
+    """
+    rows = torch.arange(advantages.lengths.numel(), device=advantages.values.device)
+    return float(read_at(advantages, rows, torch.zeros_like(rows)).mean())
+
+
+def length_correlation(advantages: Advantages, rollouts: Rollouts) -> float | None:
+    """Correlation, within groups, of a response's mean advantage with its length.
+
+        a_i = mean over i's tokens of A - its group's mean,  l_i = L_i - its group's mean
+        r = (sum of a l) / sqrt((sum of a^2) (sum of l^2)),  sums over all responses
+
+    Group means are of responses. In [-1, 1]; above 0 longer responses are paid more than their
+    rivals.
+
+    Returns:
+        r; None where within no group the advantages differ, or within none the lengths do.
+
+    Example:
+        >>> import stepcredit as sc
+        >>> r = sc.Rollouts(group=[0, 0], lengths=[5, 2], outcome=[1.0, 0.0])
+        >>> round(length_correlation(sc.GRPO()(r), r), 6)
+        1.0
+
+    Source: ours.
+    """
+    paid = _deviation(response_means(advantages), rollouts)
+    long = _deviation(rollouts.lengths.to(torch.float64), rollouts)
+    size = float(paid.square().sum().sqrt()) * float(long.square().sum().sqrt())
+    return None if size == 0 else max(-1.0, min(1.0, float((paid * long).sum()) / size))
+
+
+def _deviation(values: PerRow, rollouts: Rollouts) -> PerRow:
+    """Values less their group's mean; 0 where that is rounding (1e-9 of the largest value)."""
+    group, count = rollouts.group_index, rollouts.num_groups
+    size = group_sum(torch.ones_like(values), group, count)
+    off = values - (group_sum(values, group, count) / size)[group]
+    return torch.where(off.abs() <= TOLERANCE * values.abs().max(), 0.0, off)
+
+
+def zero_group_share(advantages: Advantages, rollouts: Rollouts) -> float:
+    """Share of groups in which every token's advantage is 0: prompts that teach nothing.
+
+    Example:
+        >>> import stepcredit as sc
+        >>> r = sc.Rollouts(group=[0, 0, 1, 1], lengths=[1] * 4, outcome=[1.0, 0.0, 1.0, 1.0])
+        >>> zero_group_share(sc.GRPO()(r), r)
+        0.5
+
+    Source: ours.
+    """
+    taught = advantages.values != 0
+    if advantages.sizes is not None:
+        taught &= advantages.sizes > 0
+    by_row = _by_row(taught.to(torch.float64), advantages)
+    by_group = group_sum(by_row, rollouts.group_index, rollouts.num_groups)
+    return float((by_group == 0).to(torch.float64).mean())
+
+
+def beyond_share(advantages: Advantages, limit: float) -> float:
+    """Share of trained tokens with |advantage| above a limit.
+
+    Example:
+        >>> one = Advantages(torch.tensor([1.0, -3.0]), None, torch.tensor([2]), torch.tensor([2]))
+        >>> beyond_share(one, 2.0)
+        0.5
+    """
+    beyond = advantages.values.to(torch.float64).abs() > limit
+    return token_mean(beyond.to(torch.float64), advantages.sizes)
+
+
+def chunk_counts(estimator: Estimator, rollouts: Rollouts) -> Int[Tensor, " rollout"]:
+    """Chunks of each response under an estimator: 1 for outcome methods, steps, runs, or tokens.
+
+    Example:
+        >>> import stepcredit as sc
+        >>> r = sc.Rollouts(group=[0, 0], process=sc.Steps([[0, 1], [1]], [[3.0, 1.0], [2.0]]))
+        >>> chunk_counts(sc.PASS(), r).tolist()
+        [2, 1]
+    """
+    ordered, order = grouped(rollouts)
+    method = estimator.for_batch(rollouts)
+    counts = [method.credit(block).chunk_ends.sum(1) for block in method._blocks(ordered)]
+    joined = torch.cat(counts)
+    if order is None:
+        return joined
+    back = torch.empty_like(joined)
+    back[order] = joined
+    return back
+
+
+def gated_rows(estimator: Estimator, rollouts: Rollouts) -> Bool[Tensor, " rollout"]:
+    """Responses that the estimator's format gate shuts; none, if it has no gate or it is off.
+
+    Example:
+        >>> import stepcredit as sc
+        >>> r = sc.Rollouts(group=[0, 0], lengths=[1, 1], format_ok=[True, False])
+        >>> gated_rows(sc.PASS(), r).tolist(), gated_rows(sc.GRPO(), r).tolist()
+        ([False, True], [False, False])
+    """
+    return ~rollouts.format_ok & bool(getattr(estimator, "gate", False))

@@ -1,0 +1,318 @@
+"""What a batch's credit looks like: pure functions of an estimator, rollouts and advantages."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from stepcredit.credit.estimator import Estimator
+from stepcredit.credit.metrics.advantage_statistics import (
+    advantage_shares,
+    beyond_share,
+    chunk_counts,
+    difference,
+    gated_rows,
+    length_correlation,
+    path_density,
+    token_std,
+    zero_group_share,
+)
+from stepcredit.credit.metrics.signal_statistics import (
+    agreements,
+    mean_where,
+    right_and_wrong,
+    segmentation,
+    stream_variances,
+)
+from stepcredit.credit.metrics.text_statistics import (
+    Step,
+    check_rows,
+    check_steps,
+    contentless_steps,
+    cut_steps,
+    filler_gap,
+    is_contentless,
+    reflection_words,
+    repeated_steps,
+    share,
+)
+from stepcredit.data.advantages import Advantages
+from stepcredit.data.inputs import Scalar, flags_of
+from stepcredit.data.rollouts import Rollouts
+
+Known = dict[str, float | None]
+Truncated = Sequence[bool] | Bool[Tensor, " rollout"]
+
+
+def training_metrics(
+    rollouts: Rollouts,
+    estimator: Estimator,
+    *,
+    advantages: Advantages | None = None,
+    steps: Sequence[Sequence[Step]] | None = None,
+    contentless: Callable[[Step], bool] = is_contentless,
+    texts: Sequence[str] | None = None,
+    truncated: Truncated | None = None,
+    right_above: float = 0.0,
+) -> dict[str, float]:
+    """Everything a trainer logs of a batch's credit; what can't be known is left out, never NaN.
+
+        share/<stream>                  `advantage_shares`; "logprobs" for methods made of them
+        variance/<stream>               `stream_variances`
+        agreement/<stream>              `agreements` of process and outcome
+        <part>_std                      `stream_std`: advantage, process, outcome, format
+        chunks_a_response               mean over responses
+        tokens_a_chunk                  trained tokens / chunks
+        path_density                    `path_density`, in units of an advantage
+        advantage_length_correlation    `length_correlation`, in [-1, 1]
+        zero_advantage_group_share      `zero_group_share`, of groups
+        format_gated_share              responses that learn the format alone, of all
+        clipped_share                   tokens whose advantage `clip` cuts, of all
+        truncated_share                 responses cut off at the length limit, of all
+        length, length_right, _wrong    mean trained tokens: of all responses, right, wrong ones
+        steps, steps_right, _wrong      mean steps a response: the same
+        repeated_step_share             `repeated_steps`, of all steps
+        contentless_step_share          `contentless_steps`, of all steps
+        filler_gap                      `filler_gap` of steps that are either
+        reflection_words                `reflection_words` a response
+
+    Names hold none of min, max, sum and total, by which verl would pick another reduction than the
+    mean: a stream's name that does is hyphenated (gem-ini). A batch's metrics are those of its
+    rollouts in any order and layout; those of one process's part of a batch are that part's own.
+
+    Args:
+        rollouts: whole groups.
+        estimator: gives the advantages; it runs once more for each stream the rollouts hold.
+        advantages: its advantages, where they are at hand.
+        steps: the steps of each response, as texts or token ids, one for each step the rollouts
+            know; without it, texts cut from the rollouts' `tokens`, if they hold them.
+        contentless: rule for a step that says nothing; without it: no letter or digit.
+        texts: the responses; without it, the rollouts' `tokens` joined, if they hold them.
+        truncated: which responses were cut off at the length limit.
+        right_above: a response is right where its outcome is above this.
+
+    Returns:
+        {name: value}, in the order above; engines log them under `stepcredit/`.
+
+    Raises:
+        RolloutError: steps, texts or truncated of another number than the rollouts say.
+        MethodError: a signal the estimator needs is not there.
+
+    Example:
+        >>> import stepcredit as sc
+        >>> r = sc.Rollouts(group=[0, 0], lengths=[3, 1], outcome=[1.0, 0.0])
+        >>> found = training_metrics(r, sc.GRPO(), truncated=[False, True])
+        >>> found["share/outcome"], found["length_right"], found["truncated_share"]
+        (1.0, 3.0, 0.5)
+
+    Source: ours; the last eight rows after the panel of PURE (2504.15275).
+    """
+    if rollouts.device.type == "mps":  # it has no float64
+        rollouts, advantages = rollouts.to("cpu"), advantages and advantages.to("cpu")
+    clip = estimator.clip
+    plain = replace(estimator, clip=None)
+    whole = plain(rollouts) if clip is not None or advantages is None else advantages
+    paid = whole if clip is None else replace(whole, values=whole.values.clamp(-clip, clip))
+    found = _of_streams(plain, rollouts, whole, right_above)
+    found |= _of_credit(estimator, rollouts, whole)
+    found["truncated_share"] = _truncated_share(truncated, rollouts)
+    found |= _of_lengths(rollouts, right_above)
+    found |= _of_steps(rollouts, paid, steps, contentless)
+    found["reflection_words"] = _reflection(rollouts, texts)
+    return {safe_name(name): value for name, value in found.items() if value is not None}
+
+
+def safe_name(name: str) -> str:
+    """A metric's name without min, max, sum and total in it.
+
+    Example:
+        >>> safe_name("share/gemini"), safe_name("share/prm")
+        ('share/gem-ini', 'share/prm')
+    """
+    return re.sub(r"m(?=in|ax)|s(?=um)|t(?=otal)", r"\g<0>-", name, flags=re.IGNORECASE)
+
+
+def stream_std(estimator: Estimator, rollouts: Rollouts) -> dict[str, float]:
+    """Standard deviation, over tokens, of the advantages and of each stream's part of them.
+
+        std(A),  std(A - A with the stream's values set to 0)
+
+    Before clipping. 0 is what every estimator makes of a stream whose values are all equal.
+
+    Args:
+        estimator: gives the advantages.
+        rollouts: a batch.
+
+    Returns:
+        {"advantage", "process", "outcome", "format"}: population std; "process" is all process
+        streams together, an absent stream has 0.
+
+    Example:
+        >>> import stepcredit as sc
+        >>> r = sc.Rollouts(group=[0, 0], lengths=[1, 1], outcome=[1.0, 0.0])
+        >>> {name: round(std, 3) for name, std in stream_std(sc.GRPO(), r).items()}
+        {'advantage': 0.707, 'process': 0.0, 'outcome': 0.707, 'format': 0.0}
+
+    Source: ours.
+    """
+    whole = replace(estimator, clip=None)
+    silent = _silent_scalars(rollouts)
+    if rollouts.streams:
+        silent["process"] = _silent_process(rollouts, *rollouts.streams)
+    return _stds(whole(rollouts), {name: whole(quiet) for name, quiet in silent.items()})
+
+
+def clipped_share(estimator: Estimator, rollouts: Rollouts) -> float:
+    """Share of trained tokens whose advantage `clip` cuts; 0 without a clip.
+
+    Example:
+        >>> import stepcredit as sc
+        >>> r = sc.Rollouts(group=[0, 0], lengths=[3, 1], outcome=[2.0, 0.0])
+        >>> clipped_share(sc.DrGRPO(clip=0.5), r)
+        1.0
+
+    Source: ours.
+    """
+    if estimator.clip is None:
+        return 0.0
+    return beyond_share(replace(estimator, clip=None)(rollouts), estimator.clip)
+
+
+def _of_streams(
+    plain: Estimator, rollouts: Rollouts, whole: Advantages, right_above: float
+) -> Known:
+    """Share, variance and agreement of each stream, and the stds."""
+    silent = {name: _silent_process(rollouts, name) for name in rollouts.streams}
+    scalars = _silent_scalars(rollouts)
+    silent |= scalars
+    if rollouts.logprobs:
+        quiet = {name: stream.zeroed() for name, stream in rollouts.logprobs.items()}
+        silent["logprobs"] = rollouts.replaced(logprobs=quiet)
+    without = {name: plain(quiet) for name, quiet in silent.items()}
+    by_stream = {
+        "share": advantage_shares(whole, without),
+        "variance": stream_variances(rollouts),
+        "agreement": agreements(rollouts, right_above),
+    }
+    parts = {name: without[name] for name in scalars}
+    if len(rollouts.streams) == 1:
+        parts["process"] = without[next(iter(rollouts.streams))]
+    elif rollouts.streams:
+        parts["process"] = plain(_silent_process(rollouts, *rollouts.streams))
+    found: Known = {f"{kind}/{n}": v for kind, by in by_stream.items() for n, v in by.items()}
+    return found | {f"{name}_std": std for name, std in _stds(whole, parts).items()}
+
+
+def _of_credit(estimator: Estimator, rollouts: Rollouts, whole: Advantages) -> Known:
+    """From `chunks_a_response` to `clipped_share`; `whole` is before clipping."""
+    chunks = chunk_counts(estimator, rollouts)
+    clip = estimator.clip
+    return {
+        "chunks_a_response": float(chunks.to(torch.float64).mean()),
+        "tokens_a_chunk": float(rollouts.lengths.sum()) / float(chunks.sum()),
+        "path_density": path_density(whole),
+        "advantage_length_correlation": length_correlation(whole, rollouts),
+        "zero_advantage_group_share": zero_group_share(whole, rollouts),
+        "format_gated_share": float(gated_rows(estimator, rollouts).to(torch.float64).mean()),
+        "clipped_share": 0.0 if clip is None else beyond_share(whole, clip),
+    }
+
+
+def _truncated_share(truncated: Truncated | None, rollouts: Rollouts) -> float | None:
+    if truncated is None:
+        return None
+    check_rows(truncated, rollouts.num_rollouts, "truncated")
+    flags = flags_of(truncated, rollouts.num_rollouts, torch.device("cpu"), "truncated")
+    return float(flags.to(torch.float64).mean())
+
+
+def _of_lengths(rollouts: Rollouts, right_above: float) -> Known:
+    """Tokens and steps of all, right and wrong responses."""
+    right, wrong = right_and_wrong(rollouts, right_above)
+    chosen = {"": torch.ones_like(right), "_right": right, "_wrong": wrong}
+    sizes, ends = {"length": rollouts.lengths}, segmentation(rollouts)
+    if ends is not None:
+        sizes["steps"] = ends.counts
+    return {
+        name + of: mean_where(values, rows)
+        for name, values in sizes.items()
+        for of, rows in chosen.items()
+    }
+
+
+def _of_steps(
+    rollouts: Rollouts,
+    paid: Advantages,
+    steps: Sequence[Sequence[Step]] | None,
+    contentless: Callable[[Step], bool],
+) -> Known:
+    """What the steps say, and what filler is paid."""
+    ends = segmentation(rollouts)
+    if ends is None:
+        return {}
+    if steps is None:
+        tokens = _every_text(rollouts)
+        if tokens is None:
+            return {}
+        steps = cut_steps(tokens, ends)
+    check_steps(steps, ends, "steps")
+    empty, again = contentless_steps(steps, contentless), repeated_steps(steps)
+    either = [
+        [first or second for first, second in zip(*rows, strict=True)]
+        for rows in zip(empty, again, strict=True)
+    ]
+    return {
+        "repeated_step_share": share(again),
+        "contentless_step_share": share(empty),
+        "filler_gap": filler_gap(paid, ends, either),
+    }
+
+
+def _reflection(rollouts: Rollouts, texts: Sequence[str] | None) -> float | None:
+    if texts is None:
+        tokens = _every_text(rollouts)
+        if tokens is None:
+            return None
+        texts = ["".join(row) for row in tokens]
+    check_rows(texts, rollouts.num_rollouts, "texts")
+    return reflection_words(texts)
+
+
+def _every_text(rollouts: Rollouts) -> list[list[str]] | None:
+    """The tokens' texts, where every response has them."""
+    tokens = rollouts.tokens
+    return tokens if tokens is not None and all(tokens) else None
+
+
+def _stds(whole: Advantages, without: Mapping[str, Advantages]) -> dict[str, float]:
+    """Std of the advantages and of what each part moves them by; 0 for a part that is absent."""
+    found = {"advantage": token_std(whole.values.to(torch.float64), whole.sizes)}
+    for name in ("process", "outcome", "format"):
+        moved = name in without
+        found[name] = token_std(*difference(whole, without[name])) if moved else 0.0
+    return found
+
+
+def _silent_process(rollouts: Rollouts, *names: str) -> Rollouts:
+    """The rollouts with some process streams at 0."""
+    quiet = {name: rollouts.streams[name].zeroed() for name in names}
+    return rollouts.replaced(streams=rollouts.streams | quiet)
+
+
+def _silent_scalars(rollouts: Rollouts) -> dict[str, Rollouts]:
+    """The rollouts with the outcome at 0, and with the format at 0, where there is one."""
+    found = {}
+    if bool(rollouts.has_outcome.any()):
+        found["outcome"] = rollouts.replaced(outcomes=_zero(rollouts.outcomes))
+    if bool(rollouts.has_format.any()):
+        found["format"] = rollouts.replaced(formats=_zero(rollouts.formats))
+    return found
+
+
+def _zero(scalar: Scalar) -> Scalar:
+    return Scalar(torch.zeros_like(scalar.values), scalar.known)

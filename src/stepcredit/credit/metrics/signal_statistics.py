@@ -1,0 +1,172 @@
+"""Statistics of what supervises: variance within groups, lengths and steps of right and wrong."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from stepcredit.credit.stages.groups import TOLERANCE
+from stepcredit.data.forest import broadcast, group_max, group_sum
+from stepcredit.data.rollouts import Rollouts
+from stepcredit.data.streams import Steps, Stream
+
+
+def segmentation(rollouts: Rollouts) -> Stream | None:
+    """Where steps end: the first process stream's that has steps, or the rollouts' `step_ends`.
+
+    Returns:
+        A stream whose values are the steps' last tokens; None where nothing tells steps.
+
+    Example:
+        >>> import stepcredit as sc
+        >>> segmentation(sc.Rollouts([0], process=sc.Steps([[1, 4]], [[0.9, 0.6]]))).values.tolist()
+        [1, 4]
+    """
+    for stream in rollouts.streams.values():
+        if isinstance(stream, Steps):
+            return Stream._of(values=stream.ends, counts=stream.counts)
+    return rollouts.step_ends
+
+
+def row_index(counts: Int[Tensor, " rollout"]) -> Int[Tensor, " value"]:
+    """The rollout of each packed value.
+
+    Example:
+        >>> row_index(torch.tensor([2, 0, 1])).tolist()
+        [0, 0, 2]
+    """
+    return broadcast(torch.arange(counts.numel(), device=counts.device), counts)
+
+
+def group_variance(
+    values: Float[Tensor, " value"], group: Int[Tensor, " value"], num_groups: int
+) -> float | None:
+    """Mean of the groups' population variances.
+
+        mean over groups of at least two values of   mean (x - mean of the group's x)^2
+
+    Returns:
+        The mean, in the values' unit squared; a group of equal values (1e-9 of its largest) counts
+        as exactly 0. None where no group has two values.
+
+    Example:
+        >>> group_variance(torch.tensor([1.0, 3.0, 5.0]), torch.tensor([0, 0, 1]), 2)
+        1.0
+
+    Source: ours.
+    """
+    values = values.to(torch.float64)
+    count = group_sum(torch.ones_like(values), group, num_groups)
+    mean = group_sum(values, group, num_groups) / count.clamp(min=1)
+    off = values - mean[group]
+    equal = group_max(off.abs(), group, num_groups) <= TOLERANCE * group_max(
+        values.abs(), group, num_groups
+    )
+    variance = group_sum(off.square(), group, num_groups) / count.clamp(min=1)
+    several = count > 1
+    if not bool(several.any()):
+        return None
+    return float(torch.where(equal, 0.0, variance)[several].mean())
+
+
+def stream_variances(rollouts: Rollouts) -> dict[str, float]:
+    """`group_variance` of every stream: a process stream's scores, the outcome, the format.
+
+    Of raw values, as they came. 0 is a stream that teaches nothing under any group operator.
+
+    Returns:
+        {stream: variance}, without the streams of which no group has two values.
+
+    Example:
+        >>> import stepcredit as sc
+        >>> r = sc.Rollouts(group=[0, 0], lengths=[1, 1], outcome=[1.0, 0.0])
+        >>> stream_variances(r)
+        {'outcome': 0.25}
+
+    Source: ours.
+    """
+    group = rollouts.group_index
+    found = {
+        name: group_variance(stream.values, group[row_index(stream.counts)], rollouts.num_groups)
+        for name, stream in rollouts.streams.items()
+    }
+    for name, scalar in (("outcome", rollouts.outcomes), ("format", rollouts.formats)):
+        known = scalar.known
+        found[name] = group_variance(scalar.values[known], group[known], rollouts.num_groups)
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def mean_where(values: Tensor, chosen: Bool[Tensor, " rollout"]) -> float | None:
+    """Mean of some rollouts' values; None where none is chosen.
+
+    Example:
+        >>> mean_where(torch.tensor([3, 8]), torch.tensor([True, False]))
+        3.0
+    """
+    return float(values[chosen].to(torch.float64).mean()) if bool(chosen.any()) else None
+
+
+def right_and_wrong(
+    rollouts: Rollouts, right_above: float = 0.0
+) -> tuple[Bool[Tensor, " rollout"], Bool[Tensor, " rollout"]]:
+    """Which responses are right (outcome above a number) and which are wrong; unknown: neither.
+
+    Example:
+        >>> import stepcredit as sc
+        >>> r = sc.Rollouts(group=[0, 0, 1], lengths=[1] * 3, outcome=[1.0, -1.0, None])
+        >>> [rows.tolist() for rows in right_and_wrong(r)]
+        [[True, False, False], [False, True, False]]
+    """
+    above = rollouts.outcome > right_above
+    return rollouts.has_outcome & above, rollouts.has_outcome & ~above
+
+
+def agreements(rollouts: Rollouts, right_above: float = 0.0) -> dict[str, float]:
+    """How often each process stream ranks a right response above a wrong one of its group.
+
+        share of all pairs (i right, j wrong, one group) with mean s_i > mean s_j; equal means: 1/2
+
+    Means are compared in float32. 1/2 is a stream that knows nothing of the outcome. Of what the
+    stream pays within a response it says nothing: see the filler gap.
+
+    Returns:
+        {stream: share}, without the streams that scored no such pair.
+
+    Example:
+        >>> import stepcredit as sc
+        >>> r = sc.Rollouts([0, 0, 0], process=sc.Steps([[0], [0], [0]], [[0.9], [0.2], [0.9]]),
+        ...                 outcome=[1.0, 0.0, 0.0])
+        >>> agreements(r)
+        {'process': 0.75}
+
+    Source: ours; PURE (2504.15275) compares process and verifiable rewards.
+    """
+    right, wrong = right_and_wrong(rollouts, right_above)
+    found = {name: _agreement(s, rollouts, right, wrong) for name, s in rollouts.streams.items()}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _response_scores(stream: Stream) -> Float[Tensor, " rollout"]:
+    """Mean score of each response in float32; 0 where the scores cancel but for rounding."""
+    rows, row = stream.counts.numel(), row_index(stream.counts)
+    values = stream.values.to(torch.float64)
+    mean = group_sum(values, row, rows) / stream.counts.clamp(min=1)
+    noise = mean.abs() <= TOLERANCE * group_max(values.abs(), row, rows)
+    return torch.where(noise, 0.0, mean).to(torch.float32)
+
+
+def _agreement(stream: Stream, rollouts: Rollouts, right: Tensor, wrong: Tensor) -> float | None:
+    counts = stream.counts
+    _, rank = torch.unique(_response_scores(stream), return_inverse=True)
+    base = rollouts.group_index * counts.numel()
+    scored = counts > 0
+    rivals, _ = (base + rank)[wrong & scored].sort()
+    right = right & scored
+    start = torch.searchsorted(rivals, base[right])
+    end = torch.searchsorted(rivals, base[right] + counts.numel())
+    below = torch.searchsorted(rivals, (base + rank)[right])
+    up_to = torch.searchsorted(rivals, (base + rank)[right], right=True)
+    pairs = int((end - start).sum())
+    won = float((below - start).sum()) + 0.5 * float((up_to - below).sum())
+    return won / pairs if pairs else None

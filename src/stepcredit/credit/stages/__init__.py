@@ -1,0 +1,1 @@
+"""The stages of a method, as pure functions: what the author of a method imports."""

@@ -1,0 +1,78 @@
+"""The batch-wide last step of some methods, and the moments of a batch that it needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from stepcredit.credit.stages.groups import Values
+from stepcredit.credit.stages.returns import whiten
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Count, mean and sum of squared deviations of a batch's advantages; `a + b` joins two batches.
+
+    Example:
+        >>> whole = Moments(2, 1.0, 2.0) + Moments(1, 4.0, 0.0)
+        >>> whole.count, whole.mean, whole.variance
+        (3, 2.0, 4.0)
+    """
+
+    count: float = 0.0
+    mean: float = 0.0
+    squares: float = 0.0
+
+    def __add__(self, other: Moments) -> Moments:
+        count = self.count + other.count
+        if count == 0:
+            return Moments()
+        gap = other.mean - self.mean
+        mean = self.mean + gap * other.count / count
+        squares = self.squares + other.squares + gap * gap * self.count * other.count / count
+        return Moments(count, mean, squares)
+
+    @property
+    def variance(self) -> float:
+        """Unbiased variance; 0 where the deviations are rounding (1e-9 of the mean), or alone."""
+        if self.count < 2 or self.squares <= self.count * (1e-9 * self.mean) ** 2:
+            return 0.0
+        return self.squares / (self.count - 1)
+
+    @classmethod
+    def of(cls, values: Float64[Tensor, " value"], weight: Float64[Tensor, " value"]) -> Moments:
+        """Moments of values that each count `weight` times."""
+        count = float(weight.sum())
+        if count == 0:
+            return cls()
+        mean = float((values * weight).sum()) / count
+        return cls(count, mean, float(((values - mean).square() * weight).sum()))
+
+
+@dataclass(frozen=True)
+class BatchNorm:
+    """The batch-wide last step of the methods that have one.
+
+        response  (a - mean) / (std + eps)         over the batch's responses, ddof 1
+        token     (A - mean) / sqrt(variance + eps)    over the batch's trained tokens, ddof 1
+
+    One value, or equal values, give 0.
+    """
+
+    unit: Literal["response", "token"]
+    eps: float
+
+    def moments(self, values: Tensor, sizes: Tensor) -> Moments:
+        """Moments of slot values of the given sizes in tokens."""
+        weight = sizes if self.unit == "token" else sizes > 0
+        return Moments.of(values, weight.to(torch.float64))
+
+    def __call__(self, values: Values, moments: Moments) -> Values:
+        """The values, normalized by the batch's moments."""
+        if self.unit == "token" or moments.variance == 0:
+            return whiten(values, moments.mean, moments.variance, self.eps)
+        return torch.div(values - moments.mean, moments.variance**0.5 + self.eps)

@@ -1,0 +1,317 @@
+"""Streams: canonical weights, each stream standardized alone, Advantage Fusion, the gate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from sys import float_info
+
+import torch
+from jaxtyping import Bool, Float64
+from torch import Tensor
+
+from stepcredit.credit.stages.groups import OPERATORS, Group, Mask, Values, standardize
+from stepcredit.data.forest import slot_mask, to_dense
+from stepcredit.data.inputs import Scalar
+from stepcredit.data.rollouts import Rollouts
+from stepcredit.data.slots import Slots, slots_of
+from stepcredit.data.streams import Stream, TokenAdvantages
+from stepcredit.errors import MethodError
+
+Weights = Sequence[float] | Mapping[str, float]
+Operators = str | Mapping[str, str]
+PerRollout = Float64[Tensor, "rollout 1"]
+SCALARS = ("outcome", "format")
+TRIPLE = ("process", *SCALARS)
+
+
+def canonical_weights(weights: Weights) -> dict[str, float]:
+    """Weights as one mapping of streams; a triple is (process, outcome, format).
+
+    Raises:
+        MethodError: not a triple or mapping of finite numbers.
+
+    Example:
+        >>> canonical_weights((1, 0.5, 0))
+        {'process': 1.0, 'outcome': 0.5, 'format': 0.0}
+    """
+    if isinstance(weights, Mapping):
+        named = dict(weights)
+    elif isinstance(weights, Sequence) and not isinstance(weights, str) and len(weights) == 3:
+        named = dict(zip(TRIPLE, weights, strict=True))
+    else:
+        expected = "three numbers (process, outcome, format) or {stream: number}"
+        raise MethodError(f"expected {expected}, got {weights!r}", field="weights")
+    for name, weight in named.items():
+        number = isinstance(weight, int | float) and not isinstance(weight, bool)
+        if not number or not abs(weight) <= float_info.max or not isinstance(name, str):
+            raise MethodError(f"{name!r} has {weight!r}, expected a finite number", field="weights")
+    return {name: float(weight) for name, weight in named.items()}
+
+
+def canonical_operators(
+    operator: Operators, outcome_operator: str | None, names: Sequence[str]
+) -> dict[str, str]:
+    """The operator of each named stream; `outcome_operator` governs outcome and format.
+
+    Raises:
+        MethodError: an unknown operator.
+
+    Example:
+        >>> canonical_operators("abs_max", "masked_norm", ["process", "outcome"])
+        {'process': 'abs_max', 'outcome': 'masked_norm'}
+    """
+    rule = dict(operator) if isinstance(operator, Mapping) else dict.fromkeys(names, operator)
+    chosen = {name: rule.get(name, "masked_norm") for name in names}
+    if outcome_operator is not None:
+        chosen |= {name: outcome_operator for name in SCALARS if name in chosen}
+    check_operators({**rule, **chosen}.values())
+    return chosen
+
+
+def check_operators(operators: Iterable[object], field: str = "operator") -> None:
+    """Refuse what is no operator's name.
+
+    Raises:
+        MethodError: names the operators there are.
+    """
+    for operator in operators:
+        if operator not in OPERATORS:
+            expected = ", ".join(OPERATORS)
+            raise MethodError(f"unknown operator {operator!r}: expected {expected}", field=field)
+
+
+def total_of(tables: Sequence[Tensor], zero: Tensor) -> Tensor:
+    """Sum of tables; `zero` where there are none.
+
+    Example:
+        >>> total_of([torch.tensor(1.0), torch.tensor(2.0)], torch.tensor(0.0))
+        tensor(3.)
+    """
+    return sum(tables[1:], tables[0]) if tables else zero
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """A process stream as a dense table in float64: `values` are 0 off `mask`."""
+
+    values: Values
+    mask: Mask
+    slots: Slots
+
+
+def table_of(stream: Stream, rollouts: Rollouts) -> Table:
+    """The stream on its slots; rollouts without it have none of the mask set."""
+    slots = slots_of(stream, rollouts.lengths)
+    everywhere = torch.equal(stream.counts, slots.counts)
+    mask = slots.mask if everywhere else slot_mask(stream.counts, slots.width)
+    values = to_dense(stream.values, stream.counts, width=slots.width, mask=mask)
+    return Table(values.to(torch.float64), mask, slots)
+
+
+def process_signals(rollouts: Rollouts) -> dict[str, Stream]:
+    """The process streams that score something, by name; ready-made advantages are none of them.
+
+    Example:
+        >>> from stepcredit.data.streams import Tokens
+        >>> list(process_signals(Rollouts([0], [1], {"prm": Tokens([[1.0]]), "kl": Tokens([[]])})))
+        ['prm']
+    """
+    return {
+        name: stream
+        for name, stream in rollouts.streams.items()
+        if stream.values.numel() and not isinstance(stream, TokenAdvantages)
+    }
+
+
+def process_streams(rollouts: Rollouts, weights: Mapping[str, float]) -> dict[str, Stream]:
+    """The weighted process streams that the rollouts have, in the weights' order."""
+    scored = process_signals(rollouts)
+    return {name: scored[name] for name in weights if name in scored}
+
+
+def check_named_process(weights: Mapping[str, float], signals: Collection[str]) -> None:
+    """Refuse a triple of weights for a batch whose process streams all have other names.
+
+    Args:
+        weights: as `canonical_weights` gives them.
+        signals: names of the process streams of the whole batch.
+
+    Raises:
+        MethodError: names the streams there are.
+    """
+    if signals and tuple(weights) == TRIPLE and "process" not in signals:
+        reason = f"no stream is named 'process': give {{name: weight}} for {', '.join(signals)}"
+        raise MethodError(reason, field="weights")
+
+
+def ready_advantages(
+    rollouts: Rollouts, weights: Mapping[str, float], kept: Bool[Tensor, " rollout"]
+) -> list[Values]:
+    """The weighted ready-made advantages per token, 0 for gated rollouts, one table per stream."""
+    ready = {n: s for n, s in rollouts.streams.items() if isinstance(s, TokenAdvantages)}
+    return [
+        table_of(ready[name], rollouts).values * (weights[name] * kept[:, None])
+        for name in weights
+        if name in ready
+    ]
+
+
+def standardize_scalar(
+    scalar: Scalar, group: Group, operator: str, *, ddof: int, eps: float
+) -> PerRollout:
+    """N of one number a rollout, 0 where it is unknown: (rollout, 1)."""
+    known = scalar.known[:, None]
+    values = scalar.values[:, None]
+    return standardize(values, known, group, operator, ddof=ddof, eps=eps)
+
+
+def standardize_scalars(
+    scalars: Mapping[str, Scalar], group: Group, rules: Mapping[str, str], *, ddof: int, eps: float
+) -> dict[str, PerRollout]:
+    """N of several numbers a rollout, those of one operator together: each its own sets."""
+    found: dict[str, PerRollout] = {}
+    for operator in dict.fromkeys(rules.values()):
+        names = [name for name in scalars if rules[name] == operator]
+        index = torch.cat([group.index + i * group.count for i in range(len(names))])
+        values = torch.cat([scalars[name].values for name in names])
+        known = torch.cat([scalars[name].known for name in names])
+        every = Group(index, group.count * len(names))
+        normed = standardize_scalar(Scalar(values, known), every, operator, ddof=ddof, eps=eps)
+        found |= dict(zip(names, torch.chunk(normed, len(names)), strict=True))
+    return {name: found[name] for name in scalars}
+
+
+def gated(rollouts: Rollouts, gate: bool) -> Bool[Tensor, " rollout"]:
+    """Rollouts that broke their format and therefore learn the format alone."""
+    return ~rollouts.format_ok if gate else torch.zeros_like(rollouts.format_ok)
+
+
+def fuse_scalars(
+    outcome: PerRollout,
+    format: PerRollout,
+    shut: Bool[Tensor, " rollout"],
+    weights: Mapping[str, float],
+) -> PerRollout:
+    """What Advantage Fusion adds to every chunk, and the gate.
+
+        I = 1:  w_out N(r_out) + w_fmt N(r_fmt)
+        I = 0:  W N(r_fmt),  W the sum of all weights configured, present or not
+
+    Source: PASS (2606.29296) section 5.2.
+    """
+    open_value = weights.get("outcome", 0.0) * outcome + weights.get("format", 0.0) * format
+    return torch.where(shut[:, None], sum(weights.values()) * format, open_value)
+
+
+def fuse_process(
+    read: Mapping[str, Values],
+    weights: Mapping[str, float],
+    slots: Slots,
+    shut: Bool[Tensor, " rollout"],
+) -> Values:
+    """Weighted sum of the standardized process streams; 0 where gated.
+
+        sum over streams of w N(s)
+
+    Args:
+        read: each stream as read at the slots.
+        weights: of the streams.
+        slots: the slots.
+        shut: which rollouts are gated.
+
+    Source: PASS (2606.29296) section 5.2. Differs: any number of process streams.
+    """
+    kept = (~shut)[:, None].to(torch.float64)
+    parts = [_scaled(values, weights[name] * kept) for name, values in read.items()]
+    zero = torch.zeros((), dtype=torch.float64, device=kept.device).expand(slots.mask.shape)
+    return total_of(parts, zero)
+
+
+def _scaled(table: Values, factor: PerRollout) -> Values:
+    """The product; the table itself where all factors are 1, which spares a pass over tokens."""
+    return table if bool((factor == 1).all()) else table * factor
+
+
+def fused_scale(
+    standardized: Mapping[str, tuple[Values, Slots]],
+    scalars: Mapping[str, PerRollout],
+    weights: Mapping[str, float],
+    group: Group,
+) -> Float64[Tensor, " group"]:
+    """At most the size of what the fusion adds up in each group: sum over streams of |w| max |N|.
+
+    Gated responses and values that no chunk reads count as well: `entering_scale` leaves them out.
+    """
+    tables = {name: table for name, (table, _) in standardized.items()} | dict(scalars)
+    sizes = [abs(weights[name]) * group.largest(tables[name]) for name in weights if name in tables]
+    return total_of(sizes, torch.zeros(group.count, dtype=torch.float64, device=group.index.device))
+
+
+def entering_scale(
+    standardized: Mapping[str, tuple[Values, Slots]],
+    scalars: Mapping[str, PerRollout],
+    weights: Mapping[str, float],
+    chunks: ReadAt,
+    shut: Bool[Tensor, " rollout"],
+    group: Group,
+) -> Float64[Tensor, " group"]:
+    """Size of what enters the ungated advantages of each group, and of nothing else.
+
+        max of sum over streams of |w N(s)| x factor  +  max of |w_out N(r_out)| + |w_fmt N(r_fmt)|
+
+    A gated advantage is one product, in which nothing can cancel.
+    """
+    sizes = {name: abs(weight) for name, weight in weights.items()}
+    sources = {name: chunks.read(table.abs(), at) for name, (table, at) in standardized.items()}
+    read = fuse_process(sources, sizes, chunks.slots, shut) * chunks.factor
+    flat = [sizes[name] * scalars[name].abs() for name in SCALARS if name in sizes]
+    kept = (~shut)[:, None]
+    scalar = total_of(flat, torch.zeros_like(kept, dtype=torch.float64)) * kept
+    return group.largest(read) + group.largest(scalar)
+
+
+@dataclass(frozen=True, eq=False)
+class ReadAt:
+    """Where process streams are read, and what multiplies each value on its way into its chunk.
+
+    Args:
+        slots: the slots.
+        factor: (rollout, slot); 0 on slots that end no chunk.
+        read: gives a table over other slots as it is read at these.
+    """
+
+    slots: Slots
+    factor: Values
+    read: Callable[[Values, Slots], Values]
+
+
+def the_process(rollouts: Rollouts) -> Stream | None:
+    """The one process stream a method reads: "process", or the only one; None without any.
+
+    Raises:
+        MethodError: several streams, none of them named "process".
+    """
+    scored = process_signals(rollouts)
+    check_one_process(scored)
+    return own_process(rollouts)
+
+
+def own_process(rollouts: Rollouts) -> Stream | None:
+    """`the_process` of groups whose batch was checked: None also where several have other names."""
+    scored = process_signals(rollouts)
+    return scored.get("process") or (next(iter(scored.values())) if len(scored) == 1 else None)
+
+
+def check_one_process(signals: Collection[str]) -> None:
+    """Refuse a batch of several process streams, none of them named "process".
+
+    Args:
+        signals: names of the process streams of the whole batch.
+
+    Raises:
+        MethodError: names the streams there are.
+    """
+    if len(signals) > 1 and "process" not in signals:
+        reason = f"reads one process stream, named 'process'; there are {', '.join(signals)}"
+        raise MethodError(reason)

@@ -1,0 +1,43 @@
+"""What can be proved about the methods on paper: pure functions of plain numbers.
+
+`length_pressure` holds the rule by which one more chunk pays under PASS. `min_form_errors` holds the
+bias of PURE's softmin, and what an error of the step scores does to a return.
+"""
+
+from stepcredit.credit.theory.length_pressure import (
+    admission_threshold,
+    best_padding,
+    eq8_change,
+    first_order_change,
+    outcome_weight,
+    path_score,
+    path_score_limit,
+    turning_point,
+    worst_padding,
+)
+from stepcredit.credit.theory.min_form_errors import (
+    ErrorBounds,
+    error_bounds,
+    softmin_bias,
+    softmin_bias_bound,
+    softmin_worst_scores,
+    strict_min_exposed,
+)
+
+__all__ = [
+    "ErrorBounds",
+    "admission_threshold",
+    "best_padding",
+    "eq8_change",
+    "error_bounds",
+    "first_order_change",
+    "outcome_weight",
+    "path_score",
+    "path_score_limit",
+    "softmin_bias",
+    "softmin_bias_bound",
+    "softmin_worst_scores",
+    "strict_min_exposed",
+    "turning_point",
+    "worst_padding",
+]

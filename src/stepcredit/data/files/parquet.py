@@ -1,0 +1,341 @@
+"""Parquet files of rollouts: the same columns as the JSON lines, where pyarrow is installed."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from typing import IO, Any, TypeVar
+
+from stepcredit.data.files.columns import has_json_form, plain_bytes, plain_type, values_of
+from stepcredit.data.files.footer import read_claims
+from stepcredit.data.files.jsonl import file_errors, parse
+from stepcredit.data.files.limits import MOST_PACKED, Limits
+from stepcredit.data.files.rows import FIELDS, show
+from stepcredit.data.inputs import LOGPROBS
+from stepcredit.errors import FileError, MissingExtra, RolloutError, RowError
+from stepcredit.handles import temporary_file
+
+Item = TypeVar("Item")
+_BATCH = 1024
+_SCORES = ("step_scores", "token_scores", *(f"{name}_logprobs" for name in LOGPROBS))
+
+
+def _pyarrow() -> Any:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        reason = "Parquet files need pyarrow: pip install 'stepcredit[parquet]'"
+        raise MissingExtra(reason) from None
+    return pyarrow
+
+
+@contextmanager
+def _arrow_errors(name: str, what: str) -> Iterator[None]:
+    with file_errors(name):
+        try:
+            yield
+        except MemoryError as error:
+            raise FileError(
+                f"{name}: needs more memory than there is: {_one_line(error)}"
+            ) from None
+        except (_pyarrow().ArrowException, UnicodeDecodeError, OverflowError) as error:
+            raise FileError(f"{name}: {what}: {_one_line(error)}") from None
+
+
+def _one_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
+
+
+def as_lines(name: str) -> IO[bytes]:
+    """A Parquet file's rows as JSON lines in a temporary file; empty cells are absent fields.
+
+    Dates, times (in UTC) and decimals are text; columns that JSON can't hold are left out, and
+    `check_json_output` refuses to write the file as JSON then.
+
+    Raises:
+        FileError: not a Parquet file, or one with more values than the limit.
+        RowError: a row that JSON can't hold, or that is larger than the limit.
+        MissingExtra: pyarrow is not installed.
+    """
+    lines = temporary_file()
+    with open(name, "rb") as raw, _arrow_errors(name, "is not a Parquet file"):
+        limits = Limits.from_environment(os.fstat(raw.fileno()).st_size)
+        done = 0
+        for batch in _opened(raw, name, limits).iter_batches(_BATCH):
+            for part in _parts(batch, limits, name, done):
+                for row in _rows(part, name, done):
+                    lines.write(json.dumps(row).encode() + b"\n")
+                done += part.num_rows
+                if lines.tell() > limits.unpacked_bytes:
+                    what = f"the first {done} rows have {lines.tell()} bytes"
+                    raise FileError(f"{name}: {limits.passed('unpacked_bytes', what)}")
+    lines.seek(0)
+    return lines
+
+
+def _opened(raw: IO[bytes], name: str, limits: Limits) -> Any:
+    """The file, whose repeated texts are kept once in memory, however often rows have them."""
+    texts = _checked_texts(raw, name, limits)
+    raw.seek(0)
+    try:
+        file = _pyarrow().parquet.ParquetFile(raw, read_dictionary=texts)
+    except KeyError:
+        reason = "is not a Parquet file: its footer names columns that its schema lacks"
+        raise FileError(f"{name}: {reason}") from None
+    for column, times in Counter(file.schema_arrow.names).items():
+        if times > 1:
+            raise FileError(f"{name}: {column}: is the name of more than one column")
+    for field in file.schema_arrow:
+        if field.name in FIELDS and not has_json_form(field.type):
+            raise FileError(f"{name}: {field.name}: {plain_type(field.type)} can't be read")
+    return file
+
+
+def _checked_texts(raw: IO[bytes], name: str, limits: Limits) -> list[str]:
+    """The columns of texts, in a file that claims no more than the limits.
+
+    Raises:
+        FileError: it claims more, or its footer is broken.
+    """
+    try:
+        claims = read_claims(raw)
+    except RolloutError as error:
+        raise FileError(f"{name}: is not a Parquet file: {error.reason}") from None
+    for path, values in claims.values.items():
+        if values > limits.parquet_values:
+            reason = limits.passed("parquet_values", f"{values} values in a column")
+            raise FileError(f"{name}: {path}: {reason}")
+    unpacked, packed = claims.packing
+    if unpacked > limits.parquet_values and unpacked > MOST_PACKED * packed:
+        reason = f"{packed} bytes are said to hold {unpacked}, more than any writer packs"
+        raise FileError(f"{name}: {reason}")
+    return sorted(claims.texts)
+
+
+def _parts(batch: Any, limits: Limits, name: str, before: int) -> Iterator[Any]:
+    """A batch in parts of at most one line's limit of bytes.
+
+    Raises:
+        RowError: a row that is beyond it by itself.
+    """
+    size = sum(map(plain_bytes, batch.columns))
+    if size <= limits.line_bytes:
+        yield batch
+        return
+    if batch.num_rows == 1:
+        reason = limits.passed("line_bytes", f"a row of {size} bytes")
+        raise RowError(reason, path=name, line=before + 1)
+    half = batch.num_rows // 2
+    yield from _parts(batch.slice(0, half), limits, name, before)
+    yield from _parts(batch.slice(half), limits, name, before + half)
+
+
+def _rows(batch: Any, name: str, before: int) -> Iterator[dict[str, Any]]:
+    """A batch's rows, without empty cells and what JSON can't hold."""
+    kept = [field.name for field in batch.schema if has_json_form(field.type)]
+    columns = [_values(batch.column(column), column, name, before) for column in kept]
+    rows = zip(*columns, strict=True) if kept else [()] * batch.num_rows
+    for line, cells in enumerate(rows, start=before + 1):
+        row = {column: cell for column, cell in zip(kept, cells, strict=True) if cell is not None}
+        if "signals" in row:
+            try:
+                row["signals"] = _signals(row["signals"])
+            except RolloutError as error:
+                raise RowError(error.reason, path=name, line=line, field="signals") from None
+        yield row
+
+
+def _values(cells: Any, column: str, name: str, before: int) -> list[Any]:
+    """A column's values.
+
+    Raises:
+        RowError: the first that can't be read.
+    """
+    try:
+        return values_of(cells)
+    except (ValueError, OverflowError, RuntimeError) as error:  # Arrow's errors are among these
+        if len(cells) > 1:
+            for at in range(len(cells)):
+                _values(cells.slice(at, 1), column, name, before + at)
+        is_text = isinstance(error, UnicodeDecodeError)
+        reason = "is not UTF-8" if is_text else f"can't be read: {_one_line(error)}"
+        raise RowError(reason, path=name, line=before + 1, field=column) from None
+
+
+def _signals(given: Any) -> Any:
+    """The format's `signals`: a struct, a map, or JSON; anything else is refused as in a row.
+
+    Raises:
+        RolloutError: a string that is not JSON, or a map with a name twice.
+    """
+    if isinstance(given, str):
+        return parse(given.encode())
+    if isinstance(given, list) and all(isinstance(item, tuple) for item in given):
+        if len(dict(given)) < len(given):
+            raise RolloutError("has two signals of one name")
+        given = dict(given)
+    if not isinstance(given, dict):
+        return given
+    return {
+        name: {key: value for key, value in signal.items() if value is not None}
+        if isinstance(signal, dict)
+        else signal
+        for name, signal in given.items()
+        if signal is not None
+    }
+
+
+def check_json_output(name: str) -> None:
+    """Refuse to write a Parquet file's rows as JSON where that would lose a column.
+
+    Raises:
+        FileError: `FILE: COLUMN: reason`.
+    """
+    with _arrow_errors(name, "is not a Parquet file"):
+        schema = _pyarrow().parquet.read_schema(name)
+    for field in schema:
+        if not has_json_form(field.type):
+            reason = f"JSON can't hold {field.type}: write a .parquet file, or drop the column"
+            raise FileError(f"{name}: {field.name}: {reason}")
+
+
+def with_columns(name: str, members: Callable[[], Iterable[bytes]], out: IO[bytes]) -> None:
+    """A Parquet file with further columns, in place of its own of the same name.
+
+    Args:
+        name: the file to read; its other columns keep their types.
+        members: gives anew at each call a JSON object a row, its new columns.
+        out: the file to write.
+
+    Raises:
+        FileError: members that fit no common schema.
+    """
+    arrow = _pyarrow()
+    with open(name, "rb") as raw, _arrow_errors(name, "the new columns fit no Parquet schema"):
+        added = _common_schema(map(parse, members()), name)
+        source = arrow.parquet.ParquetFile(raw)
+        kept = [field for field in source.schema_arrow if field.name not in added.names]
+        schema = arrow.schema([*kept, *added], metadata=source.schema_arrow.metadata)
+        rows = map(parse, members())
+        with arrow.parquet.ParquetWriter(out, schema) as writer:
+            for batch in source.iter_batches(_BATCH):
+                new = list(islice(rows, batch.num_rows))
+                new_columns = arrow.RecordBatch.from_pylist(new, schema=added).columns
+                columns = [batch.column(field.name) for field in kept]
+                writer.write_batch(arrow.record_batch([*columns, *new_columns], schema=schema))
+
+
+def _common_schema(rows: Iterable[dict[str, Any]], name: str) -> Any:
+    schemas: list[Any] = []
+    limits = Limits.from_environment()
+    for batch in _batches(rows):
+        schemas = [_unified([*schemas, _schema(batch, name, limits)], as_text=False)]
+    return schemas[0]
+
+
+def from_lines(lines: Callable[[], Iterable[bytes]], out: IO[bytes], name: str) -> None:
+    """JSON lines as a Parquet file: one pass for the columns' types, one to write.
+
+    Args:
+        lines: gives the lines anew at each call.
+        out: the file to write.
+        name: the file's name, for messages.
+
+    Raises:
+        FileError: rows that fit no common schema, or none.
+        MissingExtra: pyarrow is not installed.
+    """
+    arrow, limits = _pyarrow(), Limits.from_environment()
+    with _arrow_errors(name, "the rows fit no Parquet schema"):
+        schemas, as_text = [], False
+        for rows in _batches(map(parse, lines())):
+            as_text = as_text or any(isinstance(row["group"], str) for row in rows)
+            schemas.append(_schema(_grouped(rows, as_text), name, limits))
+            schemas = [_unified(schemas, as_text)]
+        if not schemas:
+            raise FileError(f"{name}: a Parquet file needs at least one row")
+        done = 0
+        with arrow.parquet.ParquetWriter(out, schemas[0]) as writer:
+            for rows in _batches(map(parse, lines())):
+                rows = _grouped(rows, as_text)
+                batch = arrow.RecordBatch.from_pylist(rows, schema=schemas[0])
+                _check_carried(rows, batch, name, done)
+                writer.write_batch(batch)
+                done += len(rows)
+
+
+def _check_carried(rows: list[dict[str, Any]], batch: Any, name: str, before: int) -> None:
+    """Refuse a carried value that its column would change, as one of fractions does a long integer.
+
+    Raises:
+        RowError: names the output, the row and the column.
+    """
+    for column in batch.schema.names:
+        if column in FIELDS:
+            continue
+        for line, (row, cell) in enumerate(
+            zip(rows, batch.column(column).to_pylist(), strict=True)
+        ):
+            if not _is_kept(row.get(column), cell):
+                reason = f"{show(row[column])} would be changed in this column of a Parquet file"
+                raise RowError(reason, path=name, line=before + line + 1, field=column)
+
+
+def _is_kept(value: Any, cell: Any) -> bool:
+    """Is a value what its cell holds? An object's absent members are empty cells."""
+    if isinstance(value, dict) and isinstance(cell, dict):
+        return all(_is_kept(value.get(name), cell[name]) for name in cell)
+    if isinstance(value, list) and isinstance(cell, list):
+        return len(value) == len(cell) and all(map(_is_kept, value, cell))
+    return bool(value == cell or (value != value and cell != cell))
+
+
+def _schema(rows: list[dict[str, Any]], name: str, limits: Limits) -> Any:
+    """Types of all columns that any row has (Arrow's own rows look at the first row's alone).
+
+    Raises:
+        ArrowInvalid: values that fit no column.
+        FileError: more columns than the limit.
+    """
+    arrow, fields = _pyarrow(), []
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    if len(columns) > limits.parquet_columns:
+        reason = limits.passed("parquet_columns", f"{len(columns)} columns")
+        raise FileError(f"{name}: {reason}")
+    for column in columns:
+        try:
+            fields.append((column, arrow.array([row.get(column) for row in rows]).type))
+        except (arrow.ArrowException, OverflowError) as error:
+            raise arrow.ArrowInvalid(f"{column}: {_one_line(error)}") from None
+    return arrow.schema(fields)
+
+
+def _grouped(rows: list[dict[str, Any]], as_text: bool) -> list[dict[str, Any]]:
+    """Labels of one type: all strings where one is (groups 3 and "3" are the same)."""
+    return [{**row, "group": str(row["group"])} for row in rows] if as_text else rows
+
+
+def _unified(schemas: list[Any], as_text: bool) -> Any:
+    """All columns seen; those of the format have its types."""
+    arrow = _pyarrow()
+    known = {name: arrow.list_(arrow.float64()) for name in _SCORES}
+    known |= {name: arrow.list_(arrow.int64()) for name in ("step_ends", "token_ids", "loss_mask")}
+    known |= {"outcome": arrow.float64(), "format": arrow.float64()}
+    known |= {"advantages": arrow.list_(arrow.float32())}
+    known |= {"group": arrow.string()} if as_text else {}
+    typed = [
+        arrow.schema([field.with_type(known.get(field.name, field.type)) for field in schema])
+        for schema in schemas
+    ]
+    return arrow.unify_schemas(typed, promote_options="permissive")
+
+
+def _batches(items: Iterable[Item]) -> Iterator[list[Item]]:
+    rest = iter(items)
+    while batch := list(islice(rest, _BATCH)):
+        yield batch

@@ -1,0 +1,47 @@
+"""Advantages of a batch, row by row, as a file's rows hold them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from stepcredit.data.advantages import Advantages
+from stepcredit.data.files.rows import Row
+from stepcredit.errors import RolloutError
+
+Float32Array = np.ndarray[Any, np.dtype[np.float32]]
+
+
+def by_row(rows: list[Row], advantages: Advantages) -> Iterator[Float32Array]:
+    """Advantages of each row, 0 at its tokens that are not trained.
+
+    Raises:
+        RolloutError: an advantage that is no finite number, or not one a trained token.
+    """
+    packed = advantages.packed().numpy()
+    _check(rows, packed)
+    at = 0
+    for row in rows:
+        yield _on_response(packed[at : at + row.length], row.mask)
+        at += row.length
+
+
+def _check(rows: list[Row], packed: Float32Array) -> None:
+    ends = np.cumsum([row.length for row in rows])
+    if packed.size != ends[-1]:
+        raise RolloutError(f"{packed.size} advantages, but {ends[-1]} trained tokens")
+    if not np.isfinite(packed).all():
+        at = int(np.flatnonzero(~np.isfinite(packed))[0])
+        row = int(np.searchsorted(ends, at, side="right"))
+        reason = f"the method gives {packed[at]}, which is not a finite number"
+        raise RolloutError(reason, row=row, field="advantages")
+
+
+def _on_response(values: Float32Array, mask: list[int] | None) -> Float32Array:
+    if mask is None:
+        return values
+    whole = np.zeros(len(mask), dtype=np.float32)
+    whole[np.array(mask, dtype=bool)] = values
+    return whole

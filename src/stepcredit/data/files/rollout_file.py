@@ -1,0 +1,364 @@
+"""Files of rollouts: read in batches of whole groups, written whole or not at all.
+
+A file is read line by line, and a group is closed when the label changes; memory holds one batch.
+Where a closed group reappears, reading starts over with an index of where each row lies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+import orjson
+
+from stepcredit.data.advantages import Advantages
+from stepcredit.data.files.atomic import check_writable, folder_of, replacing
+from stepcredit.data.files.batches import (
+    BATCH_TOKENS,
+    Batch,
+    Gathering,
+    group_faults,
+    label_of,
+)
+from stepcredit.data.files.faults import Faults
+from stepcredit.data.files.jsonl import file_errors, parse
+from stepcredit.data.files.limits import weight
+from stepcredit.data.files.lines import Line, Progress, Source
+from stepcredit.data.files.results import by_row
+from stepcredit.data.files.rows import Row, check_row
+from stepcredit.data.files.splice import with_members
+from stepcredit.data.files.spool import Spool
+from stepcredit.data.rollouts import Rollouts
+from stepcredit.errors import FileError, RolloutError, RowError
+
+State = TypeVar("State")
+Prepare = Callable[[dict[str, Any], int], dict[str, Any]]
+
+
+class _ReappearsError(Exception):
+    """A closed group goes on."""
+
+
+class RolloutFile:
+    """A file of rollouts, read as often as needed. Use it as a context manager.
+
+    Args:
+        path: a `.jsonl`, `.jsonl.gz` or `.parquet` file, or "-" for standard input.
+        progress: called now and then with the share of the file read in the current pass.
+        prepare: makes of a row as read, and its line, the row that is checked: it may add what
+            the row lacks, such as tokens.
+        batch_tokens: tokens at which a batch is full.
+
+    Raises:
+        FileError: the file can't be opened.
+        MissingExtra: a Parquet file without pyarrow.
+
+    Example:
+        >>> import tempfile
+        >>> from stepcredit.data.files.writing import write_rollouts
+        >>> path = Path(tempfile.mkdtemp()) / "rollouts.jsonl"
+        >>> write_rollouts(path, [{"group": "q", "length": 2, "outcome": 1.0}])
+        >>> with RolloutFile(path) as file:
+        ...     file.fold(lambda: 0, lambda rows, batch: rows + len(batch.rows))
+        1
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        progress: Progress | None = None,
+        *,
+        prepare: Prepare | None = None,
+        batch_tokens: int = BATCH_TOKENS,
+    ) -> None:
+        self._source = Source(path, progress)
+        self._prepare, self._batch_tokens = prepare, batch_tokens
+        self._scattered = False
+        self._mute_gates, self._first_mute, self._left_out = 0, 0, 0
+        self.path = self._source.name
+
+    def __enter__(self) -> RolloutFile:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._source.__exit__(*error)
+
+    def warnings(self) -> list[str]:
+        """What the last `fold` or `shape` accepted and a reader should know, one line each."""
+        found = []
+        if self._mute_gates:
+            rest = self._mute_gates - 1
+            more = f" (and {rest} more row{'s' * (rest > 1)})" if rest else ""
+            reason = f"format_ok: false, but there is no format{more}"
+            found.append(f"{self.path}:{self._first_mute}: {reason}")
+        if self._left_out:
+            reason = "steps without a trained token are left out, with their scores"
+            found.append(f"{self.path}: {self._left_out} {reason}")
+        return found
+
+    def rows(self) -> Iterator[Row]:
+        """Every row in the file's order, each checked by itself, not within its group.
+
+        Raises:
+            RowError: the first row that breaks a rule.
+        """
+        for line in self._source.lines():
+            try:
+                yield self._checked(line)
+            except RolloutError as error:
+                raise RowError(
+                    error.reason, path=self.path, line=line.number, field=error.field
+                ) from None
+
+    def fold(
+        self,
+        start: Callable[[], State],
+        step: Callable[[State, Batch], State],
+        finish: Callable[[], None] | None = None,
+    ) -> State:
+        """Carry a state over all batches of whole groups.
+
+        Args:
+            start: the state to begin with; called anew where reading starts over.
+            step: the next state. A RolloutError it raises is told with its line in the file; the
+                groups of that batch are then tried one by one.
+            finish: called once after the last batch. A RolloutError it raises is about the file as
+                a whole, and is reported at its first row.
+
+        Returns:
+            The last state.
+
+        Raises:
+            RowError: the first fault by line, and how many more there are.
+            FileError: the file can't be read, or holds no rows.
+        """
+        try:
+            return self._fold(start(), step, finish)
+        except _ReappearsError:
+            self._scattered = True
+            return self._fold(start(), step, finish)
+
+    def _fold(
+        self,
+        state: State,
+        step: Callable[[State, Batch], State],
+        finish: Callable[[], None] | None,
+    ) -> State:
+        faults = Faults()
+        first: int | None = None
+        for batch in self._batches(faults):
+            line = min(row.line for row in batch.rows)
+            first = line if first is None else min(first, line)
+            if faults.broken_rows:
+                continue
+            try:
+                state = step(state, batch)
+            except RowError:
+                raise
+            except RolloutError as error:
+                _blame(batch, error, partial(step, state), faults)
+        faults.throw(self.path)
+        if first is None:
+            raise FileError(f"{self.path}: there are no rollouts in it")
+        if finish is not None:
+            self._finish(finish, first)
+        return state
+
+    def _finish(self, finish: Callable[[], None], first: int) -> None:
+        try:
+            finish()
+        except RolloutError as error:
+            raise RowError(error.reason, path=self.path, line=first, field=error.field) from None
+
+    def _batches(self, faults: Faults) -> Iterator[Batch]:
+        """Batches up to the file's end, or to the row that is beyond a limit."""
+        gathering = Gathering(self._batch_tokens)
+        try:
+            for group in self._groups(faults):
+                yield from gathering.add(group)
+        except RowError as error:
+            faults.add(error.line, error, breaks_row=True)
+        yield from gathering.rest()
+
+    def _groups(self, faults: Faults) -> Iterator[list[Row]]:
+        """Good groups; those at fault are noted and left out, for the file is refused anyway."""
+        closed: set[str] = set()
+        group: list[Row] = []
+        current: str | None = None
+        size = 0
+        for row in self._rows(faults):
+            label = label_of(row)
+            size = row.size + (size if label == current else 0)
+            if self._source.is_packed and size > self._source.limits.group_bytes:
+                error = self._too_large(size)
+                raise RowError(error.reason, path=self.path, line=row.line, field=error.field)
+            if label == current:
+                group.append(row)
+                continue
+            if label in closed:
+                raise _ReappearsError
+            if group:
+                closed.add(label_of(group[0]))
+                yield from self._good(group, faults)
+            group, current = [row], label
+        if group:
+            yield from self._good(group, faults)
+
+    def _too_large(self, size: int) -> RolloutError:
+        what = f"the rows of its group take {size} bytes of memory"
+        return RolloutError(self._source.limits.passed("group_bytes", what), field="group")
+
+    def _good(self, group: list[Row], faults: Faults) -> Iterator[list[Row]]:
+        found = group_faults(group, self._source.limits)
+        for line, error in found:
+            faults.add(line, error, breaks_row=True)
+        if not found:
+            yield group
+
+    def _rows(self, faults: Faults) -> Iterator[Row]:
+        self._mute_gates, self._first_mute, self._left_out = 0, 0, 0
+        lines = self._source.grouped_lines() if self._scattered else self._source.lines()
+        for line in lines:
+            try:
+                row = self._checked(line)
+            except RolloutError as error:
+                faults.add(line.number, error, breaks_row=True)
+            else:
+                self._note(row)
+                yield row
+
+    def _checked(self, line: Line) -> Row:
+        size = len(line.raw)
+        if self._source.is_packed:
+            size = weight(line.raw)
+            if size > self._source.limits.group_bytes:
+                raise self._too_large(size)
+        fields = parse(line.raw)
+        if self._prepare is not None and isinstance(fields, dict):
+            fields = self._prepare(fields, line.number)
+        row = check_row(fields, position=line.position, line=line.number)
+        row.size = size
+        return row
+
+    def _note(self, row: Row) -> None:
+        self._left_out += row.left_out
+        if row.gate_is_mute:
+            self._first_mute = min(row.line, self._first_mute) if self._mute_gates else row.line
+            self._mute_gates += 1
+
+    def shape(
+        self,
+        output: str | Path,
+        compute: Callable[[Rollouts], Advantages],
+        finish: Callable[[], None] | None = None,
+    ) -> int:
+        """Write the file anew with the member `advantages` in each row, in the same order.
+
+        Args:
+            output: a `.jsonl`, `.jsonl.gz` or `.parquet` file, or "-"; it may be the file itself.
+            compute: advantages of a batch of whole groups.
+            finish: as for `fold`; called before the output is written.
+
+        Returns:
+            Rows written.
+
+        Raises:
+            RowError: the first fault; the output is then as it was before.
+            FileError: a file that can't be read or written.
+        """
+
+        def members(batch: Batch) -> Iterator[dict[str, Any]]:
+            for values in by_row(batch.rows, compute(batch.rollouts)):
+                yield {"advantages": values}
+
+        return self.annotate(output, members, finish)
+
+    def annotate(
+        self,
+        output: str | Path,
+        compute: Callable[[Batch], Iterable[Mapping[str, Any]]],
+        finish: Callable[[], None] | None = None,
+    ) -> int:
+        """Write the file anew with further members in each row, in the same order.
+
+        Args:
+            output: a `.jsonl`, `.jsonl.gz` or `.parquet` file, or "-"; it may be the file itself.
+            compute: new members of each row of a batch of whole groups; they take the place of the
+                row's own of the same name. A RowError it raises is told as it is.
+            finish: as for `fold`; called before the output is written.
+
+        Returns:
+            Rows written.
+
+        Raises:
+            RowError: the first fault; the output is then as it was before.
+            FileError: a file that can't be read or written.
+        """
+        if self._source.is_parquet and not str(output).endswith(".parquet"):
+            from stepcredit.data.files.parquet import check_json_output
+
+            check_json_output(self.path)
+        check_writable(output)
+        with file_errors(str(output)):
+            spool = Spool(folder_of(output))
+
+        def start() -> Spool:
+            spool.clear()
+            return spool
+
+        def step(kept: Spool, batch: Batch) -> Spool:
+            for row, members in zip(batch.rows, compute(batch), strict=True):
+                piece = orjson.dumps(members, option=orjson.OPT_SERIALIZE_NUMPY)
+                with file_errors(str(output)):
+                    kept.put(row.position, piece)
+            return kept
+
+        with spool:
+            self.fold(start, step, finish)
+            with file_errors(str(output)):
+                spool.flush()
+            with replacing(output) as out:
+                self._write(spool, out, str(output))
+            return len(spool)
+
+    def _write(self, spool: Spool, out: IO[bytes], name: str) -> None:
+        if not name.endswith(".parquet"):
+            out.writelines(self._lines(spool))
+        elif self._source.is_parquet:
+            from stepcredit.data.files.parquet import with_columns
+
+            with_columns(self.path, lambda: map(spool.get, range(len(spool))), out)
+        else:
+            from stepcredit.data.files.parquet import from_lines
+
+            from_lines(lambda: self._lines(spool), out, name)
+
+    def _lines(self, spool: Spool) -> Iterator[bytes]:
+        for position, raw in self._again(len(spool)):
+            yield with_members(raw, spool.get(position)) + b"\n"
+
+    def _again(self, rows: int) -> Iterator[tuple[int, bytes]]:
+        """The lines read before, which must still be there."""
+        done = 0
+        for position, _, raw in islice(self._source.lines(), rows):
+            yield position, raw
+            done += 1
+        if done < rows:
+            raise FileError(f"{self.path}: lost rows while it was read")
+
+
+def _blame(
+    batch: Batch, failure: RolloutError, step: Callable[[Batch], object], faults: Faults
+) -> None:
+    """Find the rows on which `step` fails, group by group."""
+    before = faults.count
+    for group in batch.groups():
+        try:
+            step(group)
+        except RolloutError as error:
+            faults.add(group.rows[error.row or 0].line, error)
+    if faults.count == before:
+        faults.add(batch.rows[0].line, failure)

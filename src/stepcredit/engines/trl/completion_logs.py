@@ -1,0 +1,149 @@
+"""TRL's logged completions (`log_completions=True`) as rollouts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from stepcredit.data.files.jsonl import parse
+from stepcredit.data.files.parquet import as_lines
+from stepcredit.engines.logged_rows import Columns, Logged, carried, files_in, grouped, reward_of
+from stepcredit.errors import RowError, SettingError
+
+_OWN = {"step", "prompt", "completion", "advantage"}
+
+
+def trl_completions(
+    path: str | Path, columns: Columns | None = None, tokenizer: Any = None
+) -> Iterator[dict[str, Any]]:
+    """Rollouts of what `GRPOTrainer` logs, in its order.
+
+    A table that repeats the one before (TRL logs a generation anew at each of its optimizer steps)
+    is left out. A conversation's prompt is its last user turn; where tools answered, `loss_mask` is
+    0 on their tokens.
+
+    An evaluation's responses push training's out of the table, which does not say whose they are.
+    Where that shows, the table is refused: by responses appended to the table before, or by a first
+    or last group that is smaller than another.
+
+    Args:
+        path: a `completions_*.parquet` file, or the folder of them.
+        columns: the reward columns; without `outcome`, the only column of numbers.
+        tokenizer: the policy's; without one, tokens are words.
+
+    Raises:
+        FileError: a file that can't be read.
+        RowError: a row without prompt or completion, or a table with an evaluation's responses.
+        SettingError: no such column, or several that might be the outcome.
+    """
+    columns = columns or Columns()
+    return grouped(_logged(path, columns), columns, tokenizer)
+
+
+def _logged(path: str | Path, columns: Columns) -> Iterator[Logged]:
+    before: list[Any] = []
+    for file in files_in(path, "completions_*.parquet"):
+        with as_lines(str(file)) as lines:
+            rows = [parse(line) for line in lines]
+        table = [[row.get(name) for name in ("prompt", "completion", "advantage")] for row in rows]
+        if table != before:
+            _check_appended(before, table, str(file))
+            if columns.group_size is None:
+                _check_sizes([repr(prompt) for prompt, *_ in table], str(file))
+            outcome = columns.outcome or _only_reward(rows, str(file))
+            for line, row in enumerate(rows, start=1):
+                yield _response(row, str(file), line, outcome, columns.format)
+        before = table
+
+
+def _check_appended(before: list[Any], table: list[Any], path: str) -> None:
+    """Refuse a table that goes on from the one before: a generation of training fills a whole one.
+
+    Responses to one prompt don't count: a policy may well say the same again.
+
+    Raises:
+        RowError: at the first response that was appended.
+    """
+    for kept in range(len(table) - 1, 0, -1):
+        is_one = all(row[0] == table[0][0] for row in table[: kept + 1])
+        if table[:kept] == before[-kept:] and not is_one:
+            reason = f"an evaluation's, after {kept} of the table before: leave the file out"
+            raise RowError(reason, path=path, line=kept + 1)
+
+
+def _check_sizes(keys: list[str], path: str) -> None:
+    """Refuse a table whose first or last group is cut off.
+
+    Raises:
+        RowError: at the group's first response.
+    """
+    sizes = [len(list(same)) for _, same in groupby(keys)]
+    largest = max(sizes, default=0)
+    for size, line in ((sizes[:1], 1), (sizes[-1:], len(keys) - sum(sizes[-1:]) + 1)):
+        if size and size[0] < largest:
+            reason = f"{size[0]} responses to this prompt, but {largest} to another: is it cut off "
+            reason += "by an evaluation's? leave the file out, or give --group-size"
+            raise RowError(reason, path=path, line=line, field="group")
+
+
+def _only_reward(rows: list[dict[str, Any]], path: str) -> str:
+    numbers = {
+        name
+        for row in rows
+        for name, value in row.items()
+        if name not in _OWN and isinstance(value, int | float) and not isinstance(value, bool)
+    }
+    if len(numbers) == 1:
+        return numbers.pop()
+    found = ", ".join(sorted(numbers)) or "no column of numbers"
+    raise SettingError(f"--outcome: name the column of the outcome reward: {path} has {found}")
+
+
+def _response(
+    row: Mapping[str, Any], path: str, line: int, outcome: str, format: str | None
+) -> Logged:
+    for name in ("step", "prompt", "completion"):
+        if name not in row:
+            raise RowError("missing", path=path, line=line, field=name)
+    rollout: dict[str, Any] = {"prompt": _question(row["prompt"], path, line)}
+    rollout["outcome"] = reward_of(row, outcome, path, line, option="--outcome")
+    if format is not None:
+        rollout["format"] = reward_of(row, format, path, line, option="--format")
+    rest = carried(row, ("prompt", "completion"))
+    parts = _parts(row["completion"], path, line)
+    return Logged(path, line, row["step"], repr(row["prompt"]), parts, {**rest, **rollout})
+
+
+def _question(prompt: Any, path: str, line: int) -> str:
+    if isinstance(prompt, str):
+        return prompt
+    turns = _messages(prompt, path, line, "prompt")
+    asked = [turn["content"] for turn in turns if turn["role"] == "user"]
+    return _content(asked[-1] if asked else turns[-1]["content"])
+
+
+def _parts(completion: Any, path: str, line: int) -> list[tuple[str, bool]]:
+    if isinstance(completion, str):
+        return [(completion, True)]
+    turns = _messages(completion, path, line, "completion")
+    return [(_content(turn["content"]), turn["role"] == "assistant") for turn in turns]
+
+
+def _messages(value: Any, path: str, line: int, field: str) -> list[dict[str, Any]]:
+    if isinstance(value, list) and value and all(map(_is_message, value)):
+        return value
+    reason = "expected a text, or messages of role and content"
+    raise RowError(reason, path=path, line=line, field=field)
+
+
+def _content(content: Any) -> str:
+    """A message's text, where it is one, or the texts of its parts."""
+    if isinstance(content, list):
+        return "".join(str(part.get("text") or "") for part in content)
+    return content or ""
+
+
+def _is_message(turn: Any) -> bool:
+    return isinstance(turn, dict) and {"role", "content"} <= turn.keys()

@@ -1,0 +1,78 @@
+"""verl's dumped generations (`trainer.rollout_data_dir`) as rollouts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from stepcredit.data.files.jsonl import parse
+from stepcredit.data.files.lines import Source
+from stepcredit.engines.logged_rows import Columns, Logged, carried, files_in, grouped, reward_of
+from stepcredit.errors import RolloutError, RowError
+
+_SAMPLE = re.compile(r"(.+)_\d+_\d+")
+
+
+def verl_rollouts(
+    path: str | Path, columns: Columns | None = None, tokenizer: Any = None
+) -> Iterator[dict[str, Any]]:
+    """Rollouts of what verl dumps, in its order.
+
+    A group is the responses whose `uid` names the same sample, or where there is none, those in a
+    row that answer the same input.
+
+    Args:
+        path: a `STEP.jsonl` file, or the folder of them.
+        columns: the reward columns; the outcome is `score` unless told otherwise.
+        tokenizer: the policy's; without one, tokens are words.
+
+    Raises:
+        FileError: a file that can't be read.
+        RowError: a line that is not of that form.
+        SettingError: no such column.
+    """
+    columns = columns or Columns()
+    return grouped(_logged(path, columns), columns, tokenizer)
+
+
+def _logged(path: str | Path, columns: Columns) -> Iterator[Logged]:
+    for file in files_in(path, "*.jsonl"):
+        with Source(file) as source:
+            for _, line, raw in source.lines():
+                try:
+                    fields = parse(raw)
+                except RolloutError as error:
+                    raise RowError(
+                        error.reason, path=str(file), line=line, field=error.field
+                    ) from None
+                yield _response(fields, str(file), line, columns)
+
+
+def _response(fields: Any, path: str, line: int, columns: Columns) -> Logged:
+    if not isinstance(fields, dict):
+        raise RowError("expected an object", path=path, line=line)
+    for name in ("input", "output"):
+        if not isinstance(fields.get(name), str):
+            reason = "missing" if name not in fields else "expected a string"
+            raise RowError(reason, path=path, line=line, field=name)
+    rollout = carried(fields, ("input", "output", "gts"))
+    rollout["prompt"] = fields["input"]
+    outcome = columns.outcome or "score"
+    rollout["outcome"] = reward_of(fields, outcome, path, line, option="--outcome")
+    if columns.format is not None:
+        rollout["format"] = reward_of(fields, columns.format, path, line, option="--format")
+    if fields.get("gts") is not None:
+        rollout["answer"] = fields["gts"]
+    step = fields.get("step", Path(path).stem)
+    return Logged(path, line, step, _key(fields), [(fields["output"], True)], rollout)
+
+
+def _key(fields: Mapping[str, Any]) -> str:
+    """What the responses of a group share: the sample of `SAMPLE_ROLLOUT_OUTPUT`, or the input."""
+    uid = fields.get("uid")
+    if uid is None:
+        return f"input {fields['input']}"
+    sample = _SAMPLE.fullmatch(str(uid))
+    return f"uid {sample[1] if sample else uid}"

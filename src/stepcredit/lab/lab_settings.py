@@ -1,0 +1,226 @@
+"""What a training run depends on, as one frozen record that a run folder keeps."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import stepcredit as sc
+from stepcredit.data.files.jsonl import file_errors
+from stepcredit.errors import FileError, MethodError, RolloutError, StepCreditError
+from stepcredit.lab.arithmetic import MAX_NEW_TOKENS
+from stepcredit.lab.model import ModelSettings
+from stepcredit.lab.simulated_prm import Simulated
+from stepcredit.lab.warmstart import WarmStartSettings
+
+READERS = ("student", "teacher", "base", "prm", "ref")
+STREAMS = ("process", "outcome", "format")
+TEACHER = WarmStartSettings(
+    filler=0.0,
+    early_stop=0.0,
+    floor=0.0,
+    target=0.8,
+    ceiling=1.0,
+    check_from=300,
+    check_every=25,
+    max_steps=3000,
+)
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """A run: the task's signal, the methods, and how the policy is trained.
+
+    Attributes:
+        method: method name of the estimator.
+        fields: its fields, over the lab's defaults (weights, clip) and its own.
+        compare: method trained second, from the same warm start and seed, with the lab's defaults;
+            None for no second one.
+        signal: what scores the steps (see `Simulated`).
+        seed: of the warm start, the problems, the sampling and the signal's noise.
+        updates: generations of `prompts` x `group_size` completions, each trained on once, in
+            `minibatches` optimizer steps.
+        learning_rate, schedule, beta1, beta2, clip_ratio, max_grad_norm, loss: of those steps.
+        weights: of the process, outcome and format streams.
+        clip: bound of an advantage's size.
+        evaluate_every, checkpoint_every, record_every: in updates; the last writes whole batches
+            of rollouts.
+        evaluation_problems, evaluation_samples: the fixed held-out set, and answers a problem.
+        threads: of torch; a part of the settings because sums depend on it.
+        warm: the supervised start.
+        teacher: the supervised training of the model that a method made of log-probs learns from;
+            without such a method it is not trained.
+    """
+
+    method: str = "pass"
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    compare: str | None = "grpo"
+    signal: str = "noisy"
+    seed: int = 0
+    updates: int = 120
+    prompts: int = 12
+    group_size: int = 8
+    minibatches: int = 2
+    learning_rate: float = 1.2e-4
+    schedule: str = "constant"
+    beta1: float = 0.9
+    beta2: float = 0.95
+    clip_ratio: float = 0.2
+    max_grad_norm: float = 1.0
+    loss: str = "dapo"
+    weights: tuple[float, float, float] = (1.0, 1.0, 0.3)
+    clip: float = 5.0
+    max_new_tokens: int = MAX_NEW_TOKENS
+    evaluate_every: int = 20
+    checkpoint_every: int = 5
+    record_every: int = 20
+    evaluation_problems: int = 256
+    evaluation_samples: int = 8
+    threads: int = 1
+    warm: WarmStartSettings = field(default_factory=WarmStartSettings)
+    teacher: WarmStartSettings = TEACHER
+
+    def __post_init__(self) -> None:
+        for name in ("updates", "prompts", "minibatches", "evaluate_every", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                reason = f"expected a positive number, got {getattr(self, name)}"
+                raise StepCreditError(reason, field=name)
+        if self.prompts * self.group_size % self.minibatches:
+            completions = self.prompts * self.group_size
+            reason = f"{self.minibatches} do not divide {completions} completions"
+            raise StepCreditError(reason, field="minibatches")
+        Simulated(self.signal)
+        for label, estimator in self.estimators():
+            needs_logprobs(label, estimator)
+
+    def estimators(self) -> list[tuple[str, sc.Estimator]]:
+        """(label, estimator) of each method in the order they are trained; labels differ."""
+        runs = [(self.method, self.estimator(self.method, self.fields))]
+        if self.compare is not None:
+            label = self.compare if self.compare != self.method else f"{self.compare}-defaults"
+            runs.append((label, self.estimator(self.compare, {})))
+        return runs
+
+    def estimator(self, method: str, fields: Mapping[str, Any]) -> sc.Estimator:
+        """The method with the lab's weights and clip, where it has such fields, under `fields`.
+
+        Raises:
+            MethodError: an unknown method, or a field it does not have.
+        """
+        kind = type(sc.estimator(method))
+        own = {f.name: f for f in dataclasses.fields(kind)}
+        defaults: dict[str, Any] = {"clip": self.clip} if "clip" in own else {}
+        if "weights" in own:
+            defaults["weights"] = self._weights_like(_default(own["weights"]))
+        return sc.estimator(method, **{**defaults, **fields})
+
+    def _weights_like(self, default: Any) -> Any:
+        """The lab's weights in the form of the method's own default, triple or by name."""
+        if not isinstance(default, Mapping):
+            return self.weights
+        return {s: w for s, w in zip(STREAMS, self.weights, strict=True) if s in default}
+
+    def save(self, path: Path) -> None:
+        """Write as JSON, each method's estimator resolved."""
+        estimators = {label: {"method": e.name, **_plain(e)} for label, e in self.estimators()}
+        text = json.dumps({"settings": asdict(self), "estimators": estimators}, indent=2)
+        with file_errors(str(path)):
+            path.write_text(text + "\n")
+
+    @classmethod
+    def load(cls, path: Path) -> TrainSettings:
+        """The settings a run folder keeps.
+
+        Raises:
+            FileError: when there is none, or it is not one.
+        """
+        try:
+            given = json.loads(path.read_text())["settings"]
+            starts: dict[str, Any] = {
+                name: _warm_start(given.pop(name)) for name in ("warm", "teacher")
+            }
+            return cls(**{**given, "weights": tuple(given["weights"])}, **starts)
+        except FileNotFoundError:
+            raise FileError("no such file: not a run folder", field=str(path)) from None
+        except (ValueError, KeyError, TypeError) as error:
+            raise FileError(f"not the config of a run: {error}", field=str(path)) from None
+
+
+def quick_settings(**changes: Any) -> TrainSettings:
+    """A run of well under a minute, warm start included: everything happens, little is learned.
+
+    Args:
+        changes: fields of `TrainSettings`.
+
+    Returns:
+        settings for a smaller decoder with a weaker start.
+
+    Example:
+        >>> quick_settings(seed=1).warm.seed
+        1
+    """
+    warm = WarmStartSettings(
+        seed=changes.get("seed", 0),
+        model=ModelSettings(width=64, layers=2, heads=2, feed_forward=128),
+        batch_size=64,
+        floor=0.0,
+        target=0.0,
+        ceiling=1.0,
+        check_from=160,
+        check_problems=64,
+    )
+    defaults = {
+        "updates": 8,
+        "prompts": 8,
+        "evaluate_every": 4,
+        "checkpoint_every": 2,
+        "record_every": 4,
+        "evaluation_problems": 128,
+        "warm": warm,
+        "teacher": replace(TEACHER, seed=warm.seed, model=warm.model, target=0.0, check_from=240),
+    }
+    return TrainSettings(**{**defaults, **changes})
+
+
+def needs_logprobs(label: str, estimator: sc.Estimator) -> bool:
+    """Is the method made of log-probs, of a teacher or another reader?
+
+    Raises:
+        MethodError: it needs another signal that the task does not have.
+    """
+    made_up: dict[str, Any] = {
+        "group": [0, 0],
+        "process": sc.Steps(ends=[[1, 3], [2]], scores=[[0.9, 0.2], [0.5]]),
+        "outcome": [1.0, 0.0],
+        "format": [1.0, 1.0],
+        "format_ok": [True, True],
+    }
+    probs = {reader: [[-1.0] * 4, [-1.0] * 3] for reader in READERS}
+    try:
+        estimator(sc.Rollouts(**made_up, logprobs=probs))
+    except RolloutError as error:
+        reason = f"needs a signal this task does not give: {error.field}"
+        raise MethodError(reason, field=label) from None
+    try:
+        estimator(sc.Rollouts(**made_up))
+    except RolloutError:
+        return True
+    return False
+
+
+def _warm_start(given: dict[str, Any]) -> WarmStartSettings:
+    return WarmStartSettings(**{**given, "model": ModelSettings(**given["model"])})
+
+
+def _default(declared: dataclasses.Field[Any]) -> Any:
+    if declared.default_factory is not dataclasses.MISSING:
+        return declared.default_factory()
+    return declared.default
+
+
+def _plain(estimator: sc.Estimator) -> dict[str, Any]:
+    return {f.name: getattr(estimator, f.name) for f in dataclasses.fields(estimator)}

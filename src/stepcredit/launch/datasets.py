@@ -1,0 +1,197 @@
+"""A recipe's rows as TRL's trainer takes them: from anywhere, columns named, prompts as chats."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
+
+from stepcredit.errors import SettingError
+from stepcredit.settings.registry import hint
+from stepcredit.signals.models.chat import apply_chat_template
+
+READERS = {".json": "json", ".jsonl": "json", ".parquet": "parquet", ".csv": "csv"}
+_PLACE = re.compile(r"\{(\w+)\}")
+
+
+def load_rows(
+    name: str, *, config: str | None = None, split: str = "train", setting: str = "dataset_name"
+) -> Dataset:
+    """A split of a dataset: a file, a folder, or a name on the Hub.
+
+    Args:
+        name: FILE.jsonl, .json, .parquet or .csv (`.gz` too), which is one split; a folder of such
+            files, or one that `Dataset.save_to_disk` wrote; else a name on the Hub.
+        config: which of a dataset's configurations.
+        split: which rows, as `datasets` writes it: "train", "train[:5000]".
+        setting: the key that errors name.
+
+    Raises:
+        SettingError: there is no such file or dataset, or it does not load.
+    """
+    path = Path(name).expanduser()
+    try:
+        if path.is_file():
+            reader = _reader(path, setting)
+            part = split[split.index("[") :] if "[" in split else ""
+            return load_dataset(reader, data_files=str(path), split=f"train{part}")
+        if path.is_dir() and _is_saved(path):
+            return _split_of(load_from_disk(str(path)), split)
+        if path.is_dir() or not _is_path(name):
+            return load_dataset(str(path) if path.is_dir() else name, name=config, split=split)
+    except SettingError:
+        raise
+    except Exception as error:
+        line = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise SettingError(f"{name}: {line}", field=setting) from error
+    raise SettingError(f"no such file or folder: {name}", field=setting)
+
+
+def _reader(path: Path, setting: str) -> str:
+    suffixes = [suffix for suffix in path.suffixes if suffix != ".gz"]
+    if not suffixes or suffixes[-1] not in READERS:
+        raise SettingError(f"{path}: expected one of {', '.join(READERS)}", field=setting)
+    return READERS[suffixes[-1]]
+
+
+def _is_path(name: str) -> bool:
+    """Whether a name that is no file or folder here was meant as one."""
+    return name.startswith((".", "/", "~")) or Path(name).suffix in {*READERS, ".gz"}
+
+
+def _is_saved(folder: Path) -> bool:
+    return any((folder / name).exists() for name in ("dataset_dict.json", "state.json"))
+
+
+def _split_of(saved: Dataset | DatasetDict, split: str) -> Dataset:
+    if isinstance(saved, Dataset):
+        return saved
+    if split not in saved:
+        raise ValueError(f"no split {split!r}, there are: {', '.join(saved)}")
+    return saved[split]
+
+
+def with_columns(rows: Dataset, columns: Mapping[str, str], where: str) -> Dataset:
+    """The rows with further columns, each another column or a part of one.
+
+    Args:
+        rows: the dataset; its own columns stay.
+        columns: {new name: column}; a dot goes into a column, as in `reward_model.ground_truth`.
+        where: what errors call the dataset.
+
+    Raises:
+        SettingError: there is no such column, or no column `prompt` in the end.
+    """
+    for name, path in columns.items():
+        _check_column(rows.features, name, str(path), where)
+    if "prompt" not in {*columns, *rows.column_names}:
+        reason = f"{where} has no column 'prompt'; say which of its own it is"
+        raise SettingError(f"{reason}: {', '.join(rows.column_names)}", field="columns.prompt")
+    moved = {name: str(path) for name, path in columns.items() if name != path}
+    if not moved:
+        return rows
+    return rows.map(lambda row: {name: _value(row, path) for name, path in moved.items()})
+
+
+def _check_column(features: Mapping[str, Any], name: str, path: str, where: str) -> None:
+    known: Any = features
+    for part in path.split("."):
+        if not isinstance(known, Mapping) or part not in known:
+            meant = hint(part, list(known)) if isinstance(known, Mapping) else ""
+            raise SettingError(f"{where} has no column {path!r}{meant}", field=f"columns.{name}")
+        known = known[part]
+
+
+def _value(row: Mapping[str, Any], path: str) -> Any:
+    """What is there; None where something on the way is null."""
+    value: Any = row
+    for part in path.split("."):
+        value = None if value is None else value[part]
+    return value
+
+
+def with_prompts(
+    rows: Dataset, *, system: str | None = None, template: str | None = None, chat: bool = True
+) -> Dataset:
+    """The rows, whose prompts are conversations, or texts where `chat` is off.
+
+    Args:
+        rows: with a column `prompt`: a text, or messages; messages stay as they are but for the
+            system turn, which is put before them where they have none.
+        system: the system turn.
+        template: the user's turn; `{prompt}` and other columns in braces are filled in.
+        chat: whether a text becomes a user's turn.
+
+    Raises:
+        SettingError: a template that names no column, settings that messages or texts can't take,
+            or a prompt that is neither.
+    """
+    first = rows[0]["prompt"] if len(rows) else ""
+    if not isinstance(first, str) and template is not None:
+        reason = "the prompts are messages already: it is for texts"
+        raise SettingError(reason, field="prompt_template")
+    if not chat and (system is not None or not isinstance(first, str)):
+        reason = "needs a conversation: leave chat on, or the system prompt out"
+        raise SettingError(reason, field="chat")
+    for name in _PLACE.findall(template or ""):
+        if name not in rows.column_names:
+            reason = f"no column {name!r}{hint(name, rows.column_names)}"
+            raise SettingError(reason, field="prompt_template")
+    if isinstance(first, str) and not chat and template is None:
+        return rows
+    return rows.map(
+        lambda row, index: {"prompt": _prompt(row, system, template, chat, index)},
+        with_indices=True,
+    )
+
+
+def _prompt(
+    row: Mapping[str, Any], system: str | None, template: str | None, chat: bool, index: int
+) -> Any:
+    given = row["prompt"]
+    if isinstance(given, str):
+        text = given if template is None else _PLACE.sub(lambda m: str(row[m[1]]), template)
+        if not chat:
+            return text
+        given = [{"role": "user", "content": text}]
+    if not _is_conversation(given):
+        reason = f"row {index}: expected a text, or messages of role and content, got {given!r:.80}"
+        raise SettingError(reason, field="columns.prompt")
+    turns = [{"role": turn["role"], "content": turn["content"]} for turn in given]
+    if system is not None and turns[0]["role"] != "system":
+        in_parts = not isinstance(turns[0]["content"], str)
+        content = [{"type": "text", "text": system}] if in_parts else system
+        turns.insert(0, {"role": "system", "content": content})
+    return turns
+
+
+def _is_conversation(given: Any) -> bool:
+    turns = given if isinstance(given, Sequence) and not isinstance(given, str) else []
+    known = (isinstance(turn, Mapping) and {"role", "content"} <= turn.keys() for turn in turns)
+    return len(turns) > 0 and all(known)
+
+
+def within_length(rows: Dataset, tokenizer: Any, longest: int | None) -> Dataset:
+    """The rows whose prompts have at most so many tokens.
+
+    Raises:
+        SettingError: there is none.
+    """
+    if longest is None:
+        return rows
+    kept = rows.filter(lambda row: prompt_length(row["prompt"], tokenizer) <= longest)
+    if not len(kept):
+        reason = f"each of the {len(rows)} prompts has more than {longest} tokens"
+        raise SettingError(reason, field="max_prompt_length")
+    return kept
+
+
+def prompt_length(prompt: str | Sequence[Any], tokenizer: Any) -> int:
+    """Tokens of a prompt as the policy is given it."""
+    if isinstance(prompt, str):
+        return len(tokenizer(prompt)["input_ids"])
+    text = apply_chat_template(tokenizer, prompt, add_generation_prompt=True, tokenize=False)
+    return len(tokenizer(text, add_special_tokens=False)["input_ids"])

@@ -1,0 +1,143 @@
+"""A recipe's rewards as TRL's reward functions, under the recipe's own names for them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from stepcredit.errors import RolloutError, SettingError
+from stepcredit.rewards.adapters import TRLReward
+from stepcredit.rewards.reward_registry import reward, rewards
+from stepcredit.settings.modules import object_named
+from stepcredit.settings.registry import hint
+
+Function = Callable[..., Sequence[float | None]]
+
+
+class NamedReward:
+    """A TRL reward function under a name, which knows of rows that have no gold answer.
+
+    Args:
+        name: what the trainer and its logs call it.
+        function: of (prompts, completions, **columns), a number a completion.
+        answer: the column that holds the gold answer; where it is null the reward is None.
+
+    Example:
+        >>> scored = NamedReward("right", TRLReward("exact"), "answer")
+        >>> scored(prompts=["?", "?"], completions=["42", "42"], answer=["42", None])
+        [1.0, None]
+    """
+
+    def __init__(self, name: str, function: Function, answer: str | None = None) -> None:
+        self.__name__ = name
+        self.function, self.answer = function, answer
+        if isinstance(function, TRLReward):
+            function.__name__ = name
+
+    @property
+    def is_format(self) -> bool:
+        """Whether it is one of ours that judges the layout."""
+        return isinstance(self.function, TRLReward) and self.function.rule.gives == "format"
+
+    def __call__(
+        self, prompts: Sequence[Any], completions: Sequence[Any], **columns: Any
+    ) -> list[float | None]:
+        """One number a completion, None where there is no gold answer."""
+        count = len(completions)
+        answers = columns.get(self.answer or "")
+        known = [i for i in range(count) if answers is None or answers[i] is not None]
+        found: list[float | None] = [None] * count
+        if not known:
+            return found
+        picked = {name: _picked(value, known, count) for name, value in columns.items()}
+        asked: dict[str, Any] = {"prompts": prompts, "completions": completions}
+        asked = {name: [value[i] for i in known] for name, value in asked.items()}
+        given: Any = self.function(**asked, **picked)
+        values = list(asyncio.run(given) if asyncio.iscoroutine(given) else given)
+        if len(values) != len(known):
+            reason = f"gave {len(values)} rewards for {len(known)} completions"
+            raise SettingError(reason, field=f"rewards.{self.__name__}")
+        for row, value in zip(known, values, strict=True):
+            found[row] = value
+        return found
+
+
+def _picked(value: Any, rows: Sequence[int], count: int) -> Any:
+    is_column = isinstance(value, list | tuple) and len(value) == count
+    return [value[row] for row in rows] if is_column else value
+
+
+def reward_functions(
+    named: Mapping[str, str], fields: Mapping[str, Mapping[str, Any]]
+) -> list[NamedReward]:
+    """The rewards of a recipe.
+
+    Args:
+        named: {name: reward}; a reward as `stepcredit rewards` lists it, or MODULE:FUNCTION of a
+            TRL reward function (a module in this folder will do).
+        fields: {name: {field: value}}.
+
+    Raises:
+        SettingError: a reward or field that is unknown; it begins with the key.
+
+    Example:
+        >>> [each.__name__ for each in reward_functions({"right": "exact"}, {})]
+        ['right']
+    """
+    for name in fields:
+        if name not in named:
+            reason = f"fields of no reward{hint(name, list(named))}"
+            raise SettingError(reason, field=f"reward_fields.{name}")
+    for name, given in fields.items():
+        if not isinstance(given, Mapping | None):
+            raise SettingError(f"expected fields, got {given!r}", field=f"reward_fields.{name}")
+    return [_built(name, rule, fields.get(name) or {}) for name, rule in named.items()]
+
+
+def _built(name: str, rule: str, fields: Mapping[str, Any]) -> NamedReward:
+    if ":" in str(rule):
+        if fields:
+            raise SettingError("a function has no fields", field=f"reward_fields.{name}")
+        return NamedReward(name, _imported(name, rule))
+    if rule not in rewards():
+        reason = f"unknown reward {rule!r}{hint(str(rule), list(rewards()))}, or MODULE:FUNCTION"
+        raise SettingError(reason, field=f"rewards.{name}")
+    try:
+        built = reward(rule, **fields)
+    except SettingError as error:
+        place = f"reward_fields.{name}"
+        field = f"{place}.{error.field}" if error.field else place
+        raise SettingError(error.reason, field=field) from error
+    return NamedReward(name, TRLReward(built), getattr(built, "answer", None))
+
+
+def _imported(name: str, address: str) -> Function:
+    try:
+        found: Function = object_named(address)
+    except Exception as error:
+        reason = f"{address}: {type(error).__name__}: {error}"
+        raise SettingError(reason, field=f"rewards.{name}") from error
+    if not callable(found):
+        raise SettingError(f"{address} is no function", field=f"rewards.{name}")
+    return found
+
+
+def check_facts(functions: Sequence[NamedReward], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Ask each of our rewards about one row, so that a column it lacks is told before training.
+
+    Raises:
+        SettingError: a column that a reward needs is not there, or can't be read.
+    """
+    for each in functions:
+        if not isinstance(each.function, TRLReward) or not len(rows):
+            continue
+        first = rows[0]
+        if each.answer is not None and each.answer in first and first[each.answer] is None:
+            continue
+        try:
+            each.function.rule(["?"], [first])
+        except RolloutError as error:
+            known = ", ".join(name for name in first if name != "prompt")
+            reason = f"{each.function.rule.name}: {error.field}: {error.reason} (columns: {known})"
+            raise SettingError(reason, field=f"rewards.{each.__name__}") from error

@@ -1,0 +1,239 @@
+"""`python -m stepcredit.engines.trl --config recipe.yaml`: train any model on any dataset."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+from datasets import Dataset
+from transformers import AutoTokenizer
+from transformers.trainer_utils import get_last_checkpoint
+from trl import ModelConfig, get_peft_config, get_quantization_config
+
+from stepcredit.engines.trl.start_checks import check_rows
+from stepcredit.engines.trl.trainer import StepCreditGRPOTrainer
+from stepcredit.errors import SettingError, StepCreditError
+from stepcredit.launch.datasets import load_rows, with_columns, with_prompts, within_length
+from stepcredit.launch.recipe import (
+    Recipe,
+    RecipeParser,
+    help_text,
+    mapping_of,
+    read_recipe,
+)
+from stepcredit.launch.reward_functions import NamedReward, check_facts, reward_functions
+from stepcredit.launch.smoke import CreditCount, smoked
+
+REFUSED, FAILED = 2, 1
+
+
+def main(flags: Sequence[str] | None = None) -> int:
+    """Train as the flags and the YAML file say.
+
+    Returns:
+        0 done; 2 a key, value, file or column is refused; 1 a signal or reward failed in training.
+        A fault is one line on stderr that begins with the key.
+
+    Example:
+        >>> main(["--config", "no-such-recipe.yaml"])
+        2
+    """
+    given = list(sys.argv[1:] if flags is None else flags)
+    if {"-h", "--help", "--help-all"} & set(given):
+        print(help_text(everything="--help-all" in given), end="")
+        return 0
+    with ExitStack() as stack:
+        try:
+            recipe = _read(given, stack)
+            trainer, resume = built(recipe), checkpoint_of(recipe.training)
+        except (StepCreditError, ValueError, ImportError, OSError) as error:
+            return _told(error, REFUSED)
+        count = CreditCount(trainer)
+        if "--smoke" in given:
+            trainer.add_callback(count)
+        try:
+            train(trainer, recipe, resume)
+            if "--smoke" in given:
+                _say(f"smoke: {count.told}")
+        except StepCreditError as error:
+            return _told(error, FAILED)
+    return 0
+
+
+def _told(error: Exception, code: int) -> int:
+    print(_first_line(error), file=sys.stderr)
+    return code
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+def _read(flags: list[str], stack: ExitStack) -> Recipe:
+    """The recipe, changed where it is only to be tried; notes are printed."""
+    rest = [flag for flag in flags if flag != "--smoke"]
+    values, notes = RecipeParser().values(rest)
+    if len(rest) < len(flags):
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="stepcredit-smoke-")))
+        values, changed = smoked(values, folder)
+        notes = (*notes, *(f"smoke: {line}" for line in changed))
+    recipe = read_recipe(values, notes)
+    for note in recipe.notes:
+        _say(note)
+    return recipe
+
+
+def _say(line: str) -> None:
+    if PartialState().is_main_process:
+        print(line, flush=True)
+
+
+def built(recipe: Recipe) -> StepCreditGRPOTrainer:
+    """The trainer of a recipe.
+
+    Raises:
+        SettingError, EngineError, ValueError, ImportError, OSError: what is refused, key first.
+    """
+    arguments, training, model = recipe.arguments, recipe.training, recipe.model
+    if model.model_name_or_path is None:
+        raise SettingError("needed: a folder or a name on the Hub", field="model_name_or_path")
+    functions = reward_functions(arguments.rewards, arguments.reward_fields)  # type: ignore[arg-type]
+    if not functions:
+        raise SettingError('needed, such as {"accuracy": "maths"}', field="rewards")
+    tag_format(training, functions)
+    tokenizer = _tokenizer(model, training)
+    if arguments.chat and tokenizer.chat_template is None:
+        reason = f"{model.model_name_or_path} has no chat template: set it to false, for texts"
+        raise SettingError(reason, field="chat")
+    rows = _rows(recipe, tokenizer, "train")
+    check_rows(training, len(rows), "dataset_name")
+    check_facts(functions, rows)
+    given = mapping_of(training.model_init_kwargs, "model_init_kwargs")
+    training.model_init_kwargs = _model_settings(model) | given
+    return StepCreditGRPOTrainer(
+        model=model.model_name_or_path,
+        args=training,
+        reward_funcs=functions,
+        train_dataset=rows,
+        eval_dataset=None if training.eval_strategy == "no" else _rows(recipe, tokenizer, "eval"),
+        processing_class=tokenizer,
+        peft_config=get_peft_config(model),
+        quantization_config=get_quantization_config(model),
+    )
+
+
+def tag_format(training: Any, functions: Sequence[NamedReward]) -> None:
+    """Name the format reward where the recipe does not and one reward judges the layout.
+
+    Raises:
+        SettingError: two of them do.
+    """
+    judges = [each.__name__ for each in functions if each.is_format]
+    if training.format_reward is None and judges:
+        if len(judges) > 1:
+            reason = f"which one is it? {', '.join(judges)} judge the layout"
+            raise SettingError(reason, field="format_reward")
+        training.format_reward = judges[0]
+
+
+def _tokenizer(model: ModelConfig, training: Any) -> Any:
+    try:
+        return AutoTokenizer.from_pretrained(
+            model.model_name_or_path,
+            revision=model.model_revision,
+            trust_remote_code=training.trust_remote_code,
+            truncation_side="left",
+            padding_side="left",
+        )
+    except (OSError, ValueError) as error:
+        raise SettingError(_first_line(error), field="model_name_or_path") from error
+
+
+def _model_settings(model: ModelConfig) -> dict[str, Any]:
+    return {
+        "revision": model.model_revision,
+        "attn_implementation": model.attn_implementation,
+        "dtype": model.dtype,
+    }
+
+
+def _rows(recipe: Recipe, tokenizer: Any, use: str) -> Dataset:
+    """The rows to train or to evaluate on; one process makes them, the others read its cache."""
+    arguments: Any = recipe.arguments
+    setting = "dataset_name"
+    name, split = arguments.dataset_name, arguments.dataset_train_split
+    if use == "eval":
+        split = arguments.dataset_test_split
+        if arguments.eval_dataset_name is not None:
+            setting, name = "eval_dataset_name", arguments.eval_dataset_name
+        elif name is not None:
+            check_split(name, split)
+    if name is None:
+        raise SettingError("needed: a file, a folder or a name on the Hub", field=setting)
+    with PartialState().main_process_first():
+        rows = load_rows(name, config=arguments.dataset_config, split=split, setting=setting)
+        if not len(rows):
+            raise SettingError(f"{name} has no rows", field=setting)
+        rows = with_columns(rows, arguments.columns, name)
+        rows = with_prompts(
+            rows,
+            system=arguments.system_prompt,
+            template=arguments.prompt_template,
+            chat=arguments.chat,
+        )
+        kept = within_length(rows, tokenizer, arguments.max_prompt_length)
+    left = f"; {len(rows) - len(kept)} longer prompts left out" if len(kept) < len(rows) else ""
+    _say(f"{use}: {len(kept)} rows of {name} ({split}){left}")
+    return kept
+
+
+def check_split(name: str, split: str) -> None:
+    """Refuse to evaluate on all rows of the file that is trained on, taken for another split of it.
+
+    Raises:
+        SettingError: it is a file, which is one split, and another is named.
+    """
+    if Path(name).expanduser().is_file() and split.partition("[")[0] != "train":
+        reason = f"{name} is one split, 'train', and has no {split!r}: take a part of it, such as"
+        reason += " 'train[90%:]', or name an eval_dataset_name"
+        raise SettingError(reason, field="dataset_test_split")
+
+
+def checkpoint_of(training: Any) -> str | None:
+    """The checkpoint to go on from: `true` the last one, `auto` the last one if there is any.
+
+    Raises:
+        SettingError: there is none.
+    """
+    wanted = training.resume_from_checkpoint
+    if wanted is None or str(wanted).lower() in ("false", "none"):
+        return None
+    folder = Path(training.output_dir)
+    if str(wanted).lower() in ("true", "auto"):
+        last = get_last_checkpoint(str(folder)) if folder.is_dir() else None
+        if last is None and str(wanted).lower() == "true":
+            reason = f"no checkpoint in {folder}"
+            raise SettingError(reason, field="resume_from_checkpoint")
+        return last
+    if not Path(wanted).is_dir():
+        raise SettingError(f"no such folder: {wanted}", field="resume_from_checkpoint")
+    return str(wanted)
+
+
+def train(trainer: StepCreditGRPOTrainer, recipe: Recipe, resume: str | None) -> None:
+    """Train, then save the model, its tokenizer, its card and the trainer's history."""
+    if resume is not None:
+        _say(f"goes on from {resume}")
+    trainer.train(resume_from_checkpoint=resume)
+    trainer.save_model(recipe.training.output_dir)
+    trainer.save_state()
+    trainer.create_model_card(dataset_name=recipe.arguments.dataset_name)
+    _say(f"{trainer.state.global_step} steps; model in {recipe.training.output_dir}")
+    if recipe.training.push_to_hub:
+        trainer.push_to_hub(dataset_name=recipe.arguments.dataset_name)
+    trainer.end()

@@ -1,0 +1,185 @@
+"""`--smoke`: a recipe with its models, rows and steps made tiny, and all else as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from accelerate.utils import gather_object
+from transformers import TrainerCallback
+
+from stepcredit.errors import SettingError
+from stepcredit.launch.recipe import mapping_of
+from stepcredit.launch.tiny_models import ROWS, save_language_model, save_reward_model, save_rows
+from stepcredit.launch.tiny_vocabulary import Pieces, pieces_of
+from stepcredit.signals.signal_registry import SIGNALS
+
+STEPS = 2
+LONGEST = 32
+MODELS = ("model", "teacher", "student", "base", "prm", "ref")
+LOCAL = {"prm-served": "prm", "logprobs-served": "logprobs"}
+STILL: dict[str, Any] = {
+    "use_cpu": True,
+    "bf16": False,
+    "fp16": False,
+    "tf32": None,
+    "dtype": "float32",
+    "attn_implementation": None,
+    "load_in_4bit": False,
+    "load_in_8bit": False,
+    "model_init_kwargs": None,
+    "model_revision": "main",
+    "use_vllm": False,
+    "deepspeed": None,
+    "fsdp": None,
+    "fsdp_config": None,
+    "torch_compile": False,
+    "use_liger_kernel": False,
+    "dataloader_pin_memory": False,
+    "dataloader_num_workers": 0,
+    "report_to": "none",
+    "push_to_hub": False,
+    "resume_from_checkpoint": None,
+    "save_strategy": "no",
+    "disable_tqdm": True,
+}
+"""What a tiny model on the CPU, and a run of two steps, have no use for."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where tiny models are written, and what they write."""
+
+    folder: Path
+    pieces: Pieces
+
+
+def smoked(values: Mapping[str, Any], folder: Path) -> tuple[dict[str, Any], list[str]]:
+    """A recipe's values with tiny models and built-in rows, for two steps on the CPU.
+
+    The estimator, the signals' kinds, protocols and fields, the splitter, rewards, loss and group
+    size stay as they are.
+
+    Args:
+        values: every key's value.
+        folder: where the models, the rows and the outcome are written.
+
+    Returns:
+        The values, and a line for each key changed.
+
+    Raises:
+        SettingError: a signal that no tiny model can stand in for, or a reward that is unknown.
+    """
+    tiny = dict(values)
+    rewards = (mapping_of(values[key], key) for key in ("rewards", "reward_fields"))
+    place = Place(folder, pieces_of(*rewards))
+    model = save_language_model(folder / "policy", pieces=place.pieces)
+    rows = save_rows(folder, mapping_of(values["columns"], "columns"))
+    tiny |= STILL | _sizes(values)
+    tiny |= {"model_name_or_path": model, "output_dir": str(folder / "out")}
+    if values["rollouts_dir"] is not None:
+        tiny["rollouts_dir"] = str(folder / "rollouts")
+    tiny |= {"dataset_name": rows, "dataset_config": None, "dataset_train_split": "train"}
+    if str(values["eval_strategy"]) not in ("no", "False"):
+        tiny |= {"eval_dataset_name": rows, "dataset_test_split": "train"}
+        tiny |= {"eval_strategy": "steps", "eval_steps": STEPS}
+    for key in ("process_signal", "logprobs"):
+        if values.get(key) is not None:
+            tiny[key], tiny[f"{key}_fields"] = _tiny_signals(values, key, place)
+    told = [_line(key, values[key], tiny[key], folder) for key in tiny if tiny[key] != values[key]]
+    return tiny, told
+
+
+def _line(key: str, old: Any, new: Any, folder: Path) -> str:
+    shown = str(new).replace(f"{folder}/", "")
+    return f"{key}: {shown} for {old}"
+
+
+def _sizes(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Short responses, and one or two groups a step; as many minibatches a generation as ever."""
+    group, accumulated = values["num_generations"], values["gradient_accumulation_steps"]
+    minibatches = max(1, (values["steps_per_generation"] or accumulated) // accumulated)
+    return {
+        "max_steps": STEPS,
+        "logging_steps": 1,
+        "per_device_train_batch_size": group,
+        "per_device_eval_batch_size": ROWS * (values["num_generations_eval"] or group),
+        "gradient_accumulation_steps": 2,
+        "steps_per_generation": 2 * minibatches,
+        "generation_batch_size": None,
+        "max_completion_length": min(LONGEST, values["max_completion_length"]),
+        "max_prompt_length": None,
+    }
+
+
+def _tiny_signals(values: Mapping[str, Any], key: str, place: Place) -> tuple[Any, Any]:
+    """A recipe's signal or signals and their fields, tiny."""
+    named, given = values[key], mapping_of(values[f"{key}_fields"], f"{key}_fields")
+    if isinstance(named, str) and not named.startswith("{"):
+        return _tiny_signal(named, given, key, place)
+    names: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
+    for stream, name in mapping_of(named, key).items():
+        fields_of = mapping_of(given.get(stream), f"{key}_fields.{stream}")
+        names[stream], settings[stream] = _tiny_signal(name, fields_of, f"{key}.{stream}", place)
+    return names, settings
+
+
+def _tiny_signal(
+    name: str, given: Mapping[str, Any], key: str, place: Place
+) -> tuple[str, dict[str, Any]]:
+    """A signal that asks tiny models by the same protocol; a served one is run here."""
+    if name == "judge":
+        reason = "judge: --smoke has no tiny model that gives verdicts; try the rest without it, by"
+        raise SettingError(f"{reason} --process_signal none", field=key)
+    local = LOCAL.get(name, name)
+    kind: Any = SIGNALS.named(local)
+    known = [each.name for each in fields(kind)]
+    tiny = {field: value for field, value in given.items() if field in known or local == name}
+    tiny.pop("revision", None)
+    for field in MODELS:
+        if field in known and tiny.get(field, given.get(field)) is not None:
+            tiny[field] = _tiny_model(local, tiny, field, place)
+    if "device" in known:
+        tiny["device"] = "cpu"
+    if tiny.get("tokenizer") is not None:
+        tiny["tokenizer"] = str(place.folder / "policy")
+    return local, tiny
+
+
+def _tiny_model(signal: str, given: Mapping[str, Any], field: str, place: Place) -> str:
+    if signal == "prm":
+        protocol = given.get("protocol")
+        folder = place.folder / f"reward-model-{protocol}"
+        return save_reward_model(folder, protocol, given.get("protocol_settings") or {})
+    seed = 1 + MODELS.index(field)
+    return save_language_model(place.folder / field, seed, place.pieces)
+
+
+class CreditCount(TrainerCallback):  # type: ignore[misc]
+    """Counts the responses of training, and those of them that are credited at all.
+
+    Args:
+        trainer: whose generations are counted, each once; their evaluations are not.
+    """
+
+    def __init__(self, trainer: Any) -> None:
+        self.trainer = trainer
+        self.last: Any = None
+        self.counts = (0, 0)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Add what was generated since the step before."""
+        batch = self.trainer.credited
+        if batch is not self.last:
+            credited = int(batch.advantages.ne(0).any(1).sum())
+            self.counts = self.counts[0] + credited, self.counts[1] + len(batch.advantages)
+        self.last = batch
+
+    @property
+    def told(self) -> str:
+        """The counts of all processes in a line; asked for on each."""
+        credited, count = map(sum, zip(*gather_object([self.counts]), strict=True))
+        return f"{credited} of {count} responses had a nonzero advantage"

@@ -1,0 +1,189 @@
+"""Tiny random models with a tokenizer that fits them all, and rows that fit any recipe.
+
+They stand in for a recipe's models and data where it is only tried. A language model draws at
+random, but from the pieces that the recipe's rewards read.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from transformers import (
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen2ForTokenClassification,
+)
+
+from stepcredit.launch.tiny_vocabulary import SUMS, Pieces
+from stepcredit.prm.loading import PUBLISHED
+from stepcredit.prm.protocol import built
+
+BYTES = ["Ċ", "Ġ", *map(chr, range(33, 127))]
+"""Newline, space and the printable characters of ASCII, as byte-level vocabularies spell them."""
+SPECIAL = ["<|begin|>", "<|end|>", "<|im_start|>", "<|im_end|>", "<extra_0>", "ки"]
+CHAT = (
+    "{%- for message in messages %}"
+    "{{- '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
+    "{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}{%- endif %}"
+)
+ROWS = len(SUMS)
+WIDTH = 16
+PRESENCE, LEANING = 12.0, 2.0
+"""How strongly a token tells its kind, and the output layer follows it."""
+SIZES = {
+    "hidden_size": WIDTH,
+    "intermediate_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "max_position_embeddings": 4096,
+    "initializer_range": 0.3,
+}
+
+
+def spelled(text: str) -> str:
+    """A text as byte-level vocabularies spell it.
+
+    Example:
+        >>> spelled("2 + 5\\n")
+        '2Ġ+Ġ5Ċ'
+    """
+    return text.replace(" ", "Ġ").replace("\n", "Ċ")
+
+
+def tokenizer(pieces: Sequence[str] = ()) -> PreTrainedTokenizerFast:
+    """A token a character of ASCII, with ChatML and the marks that reward models are read at.
+
+    Args:
+        pieces: texts that are tokens too: a model may write them, no text is encoded with them.
+    """
+    tokens = [*BYTES, "Ġ-", "<unk>", *map(spelled, pieces)]
+    vocabulary = {spelling: index for index, spelling in enumerate(tokens)}
+    merges = [("Ġ", "-")]  # Math-Shepherd's words are the two tokens of "+ -"
+    backend = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    backend.decoder = decoders.ByteLevel()
+    backend.add_special_tokens([AddedToken(token, normalized=False) for token in SPECIAL])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        bos_token="<|begin|>",
+        eos_token="<|im_end|>",
+        pad_token="<|end|>",
+        unk_token="<unk>",
+        chat_template=CHAT,
+    )
+
+
+def save_language_model(folder: Path, seed: int = 0, pieces: Pieces | None = None) -> str:
+    """A causal language model and its tokenizer; the folder as a recipe names it.
+
+    Args:
+        folder: where they are written.
+        seed: of its weights.
+        pieces: what it writes; without, any characters.
+    """
+    words = tokenizer(pieces.texts if pieces else ())
+    model = _random(Qwen2ForCausalLM, words, seed)
+    if pieces is not None:
+        _lean(model, words, pieces)
+    model.save_pretrained(folder)
+    words.save_pretrained(folder)
+    return str(folder)
+
+
+def _lean(model: Any, words: Any, pieces: Pieces) -> None:
+    """Make steps and answers likely after the prompt and steps, and the end after an answer, or
+    now and then after a step.
+
+    Each kind of token has a dimension of its own, which the layers leave alone and from which the
+    output layer leans to what may follow. All else stays random.
+    """
+    parts = (pieces.opening, pieces.steps, pieces.answers)
+    opening, steps, answers = (words.convert_tokens_to_ids(list(map(spelled, p))) for p in parts)
+    others = sorted(set(range(len(words))) - {*opening, *steps, *answers})
+    kinds = [others, opening + steps, answers]
+    end = [words.eos_token_id]
+    following = [opening or steps + answers, steps + answers + end, end]
+    embedded = model.get_input_embeddings().weight.data
+    output = model.get_output_embeddings().weight.data
+    embedded[:, : len(kinds)], output[:, : len(kinds)] = 0.0, -LEANING
+    for kind, (tokens, leads) in enumerate(zip(kinds, following, strict=True)):
+        embedded[tokens, kind] = PRESENCE
+        output[leads, kind] = LEANING
+    for layer in model.model.layers:
+        layer.self_attn.o_proj.weight.data[: len(kinds)] = 0.0
+        layer.mlp.down_proj.weight.data[: len(kinds)] = 0.0
+
+
+def save_reward_model(folder: Path, protocol: Any, settings: Mapping[str, Any]) -> str:
+    """A reward model that a protocol reads, head and all, and its tokenizer.
+
+    Raises:
+        SettingError: an unknown protocol, or a field it refuses.
+    """
+    words, head = tokenizer(), built(protocol, settings).head
+    if head == "classes":
+        model = _random(Qwen2ForTokenClassification, words, seed=1, num_labels=2)
+        model.save_pretrained(folder)
+    else:
+        model = _random(Qwen2ForCausalLM, words, seed=1)
+        model.save_pretrained(folder, state_dict={**model.state_dict(), **_head(head)})
+    words.save_pretrained(folder)
+    return str(folder)
+
+
+def _head(kind: str) -> dict[str, torch.Tensor]:
+    """Weights of a head that transformers has no class for, named as published."""
+    return PUBLISHED[kind](WIDTH).state_dict() if kind in PUBLISHED else {}
+
+
+def _random(kind: Any, words: Any, seed: int, **config: Any) -> Any:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        settings: dict[str, Any] = {**SIZES, "vocab_size": len(words), **config}
+        ids = {"bos_token_id": words.bos_token_id, "eos_token_id": words.eos_token_id}
+        return kind(Qwen2Config(**settings, **ids, pad_token_id=words.pad_token_id))
+
+
+def save_rows(folder: Path, columns: Mapping[str, str]) -> str:
+    """Eight sums with the facts that rewards and signals read, under a recipe's own columns.
+
+    Args:
+        folder: where the file is written.
+        columns: a recipe's {new name: column}; a dot goes into a column.
+
+    Returns:
+        The file, as a recipe names it.
+    """
+    path = folder / "rows.jsonl"
+    rows = [_row(left, right, columns) for left, right in SUMS]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def _row(left: int, right: int, columns: Mapping[str, str]) -> dict[str, Any]:
+    question, answer = f"{left} + {right} =", str(left + right)
+    known: dict[str, Any] = {
+        "prompt": question,
+        "question": question,
+        "answer": answer,
+        "metadata": {"source_dataset": "chain_sum", "expression": f"{left} + {right}"},
+        "hops": [f"{left} + {right} = {answer}"],
+        "supporting_facts": {"title": ["Sums"], "sent_id": [0]},
+        "context": {"title": ["Sums"], "sentences": [[f"{left} + {right} = {answer}."]]},
+    }
+    row = {name: value for name, value in known.items() if name not in columns}
+    for name, path in columns.items():
+        *outer, last = str(path).split(".")
+        place = row
+        for part in outer:
+            place = place.setdefault(part, {})
+        place[last] = known.get(name, answer)
+    return row

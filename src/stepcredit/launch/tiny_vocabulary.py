@@ -1,0 +1,76 @@
+"""What a tiny policy writes: sums, one a step, then an answer as a recipe's rewards read it.
+
+So a policy that draws at random often keeps the format, is sometimes right, and has several steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from stepcredit.launch.reward_functions import reward_functions
+from stepcredit.rewards.adapters import TRLReward
+
+SUMS = [(left, total - left) for total in (7, 9) for left in range(2, 6)]
+"""Of two totals, so that every second answer is right."""
+WORDS = ("So ", "Then ", "we have ")
+FORMS = {"boxed": r"\boxed{%s}", "hash": "#### %s", "answer-tag": "<answer>%s</answer>"}
+"""An answer as each reader of `stepcredit.rewards` finds it; the tag comes last where there are
+several."""
+LAYOUTS = {
+    "boxed": "boxed",
+    "think-boxed": "boxed",
+    "think-answer": "answer-tag",
+    "qa-tags": "answer-tag",
+}
+"""The form that each template of the format reward wants."""
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """Texts that are a token each.
+
+    Args:
+        opening: what a response begins with; none where it begins with a step.
+        steps: sums right and wrong, each with the blank line after it, and words.
+        answers: what may end a response.
+    """
+
+    opening: tuple[str, ...]
+    steps: tuple[str, ...]
+    answers: tuple[str, ...]
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """All of them."""
+        return self.opening + self.steps + self.answers
+
+
+def pieces_of(rewards: Mapping[str, str], fields: Mapping[str, Mapping[str, Any]]) -> Pieces:
+    """The pieces that a recipe's rewards can read; where none says how, an answer in every form.
+
+    Args:
+        rewards, fields: the recipe's `rewards` and `reward_fields`.
+
+    Raises:
+        SettingError: a reward or field that is unknown; it begins with the key.
+
+    Example:
+        >>> pieces_of({"layout": "format"}, {"layout": {"template": "think-answer"}}).answers
+        ('</think>\\n<answer>7</answer>', '</think>\\n<answer>9</answer>')
+    """
+    functions = [each.function for each in reward_functions(rewards, fields)]
+    rules: list[Any] = [each.rule for each in functions if isinstance(each, TRLReward)]
+    templates = {str(getattr(rule, "template", "")) for rule in rules}
+    wanted = {getattr(rule, "read", None) for rule in rules} | set(map(LAYOUTS.get, templates))
+    forms = [FORMS[name] for name in FORMS if name in wanted] or list(FORMS.values())
+    thinks = any(template.startswith("think-") for template in templates)
+    form = ("</think>\n" if thinks else "") + "\n".join(forms)
+    totals = sorted({left + right for left, right in SUMS})
+    steps = [f"{a} + {b} = {a + b + off}\n\n" for a, b in SUMS for off in (0, 1)]
+    return Pieces(
+        opening=("<think>\n",) if thinks else (),
+        steps=(*steps, *WORDS),
+        answers=tuple(form.replace("%s", str(total)) for total in totals),
+    )

@@ -1,0 +1,34 @@
+"""Learned process reward models, run here: protocols, heads, loading, and the signal `prm`."""
+
+from stepcredit.prm.heads import Classifier, HeadedModel, TwoLayerHead, ValueHead, WordHead
+from stepcredit.prm.local import LocalPRM
+from stepcredit.prm.model_input import Reading
+from stepcredit.prm.protocol import PROTOCOLS, Protocol
+from stepcredit.prm.published_protocols import (
+    MathShepherd,
+    PurePRM,
+    QwenMathPRM,
+    ReasonFluxPRM,
+    RLHFlow,
+    Skywork,
+    TokenClassifier,
+)
+
+__all__ = [
+    "PROTOCOLS",
+    "Classifier",
+    "HeadedModel",
+    "LocalPRM",
+    "MathShepherd",
+    "Protocol",
+    "PurePRM",
+    "QwenMathPRM",
+    "RLHFlow",
+    "Reading",
+    "ReasonFluxPRM",
+    "Skywork",
+    "TokenClassifier",
+    "TwoLayerHead",
+    "ValueHead",
+    "WordHead",
+]

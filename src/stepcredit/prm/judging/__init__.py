@@ -1,0 +1,1 @@
+"""How well step scores agree with step labels: figures, files and plots."""

@@ -1,0 +1,148 @@
+"""Any signal judged on step-labelled rows: first errors, ranking, calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from stepcredit.errors import SettingError, StepCreditError
+from stepcredit.prm.judging.step_metrics import (
+    FirstErrors,
+    LabelledScores,
+    Numbers,
+    Scores,
+    calibration,
+    question_intervals,
+    ranking,
+    weighted_auc,
+)
+from stepcredit.prm.labelled.labelled_rows import LabelledRow, described
+from stepcredit.requires import require
+from stepcredit.signals.signal import Signal
+
+POOLS: dict[str, Callable[[Sequence[float]], float]] = {
+    "sum": sum,
+    "mean": lambda scores: sum(scores) / len(scores),
+    "min": min,
+    "last": lambda scores: scores[-1],
+}
+RESAMPLES = 1000
+
+
+def step_scores(
+    signal: Signal,
+    rows: Sequence[LabelledRow],
+    pool: str = "sum",
+    progress: Callable[[int], None] | None = None,
+) -> list[list[float]]:
+    """One score a step of each row, in the rows' order.
+
+    Args:
+        signal: any.
+        rows: to score.
+        pool: what a step gets from a signal that scores tokens (words here): `sum`, `mean`, `min`
+            or `last`.
+        progress: called with the number of rows scored so far.
+
+    Raises:
+        SettingError: an unknown pool.
+        RolloutError, SignalError: as the signal raises them.
+    """
+    if pool not in POOLS:
+        raise SettingError(f"expected one of {', '.join(POOLS)}, got {pool!r}", field="pool")
+    responses = [row.response for row in rows]
+    scores = signal.scores(responses, progress)
+    if signal.grain == "steps":
+        return scores
+    return [
+        [
+            POOLS[pool](own[start + 1 : end + 1])
+            for start, end in zip([-1, *ends[:-1]], ends, strict=True)
+        ]
+        for own, ends in zip(scores, (response.step_ends for response in responses), strict=True)
+    ]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What scores are worth against labels.
+
+    Attributes:
+        figures: as they are written to `metrics.json`.
+        steps: every labelled step's score, for the plots.
+        first_errors: of the solutions, for the plots.
+    """
+
+    figures: dict[str, Any]
+    steps: LabelledScores
+    first_errors: FirstErrors
+
+
+def judge(
+    rows: Sequence[LabelledRow],
+    scores: Scores,
+    threshold: float,
+    *,
+    chosen_on: str = "given",
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> Judgement:
+    """Scores against labels: first errors at a threshold, ranking, calibration.
+
+    Args:
+        rows: labelled; none that the threshold was chosen on.
+        scores: one a step of each row.
+        threshold: a step that scores below it is taken for an error.
+        chosen_on: where the threshold is from; stated beside the figures.
+        seed: of the intervals.
+        resamples: draws of questions for the 95 % intervals of F1 and AUC; 0: no intervals.
+
+    Returns:
+        `Judgement`, its figures in `data`, `first_error`, `steps` and `calibration`; None where a
+        figure is not defined (only right steps, scores that are no probabilities).
+
+    Raises:
+        StepCreditError: no row has a label.
+        MissingExtra: scikit-learn or scipy is not installed.
+
+    Example:
+        >>> rows = [LabelledRow("?", ("a", "b"), (1, 0), "r.jsonl:1", "?"),
+        ...         LabelledRow("!", ("a", "b"), (1, 1), "r.jsonl:2", "!")]
+        >>> judge(rows, [[0.9, 0.2], [0.8, 0.7]], 0.5, resamples=0).figures["first_error"]["f1"]
+        1.0
+
+    Source: figures as `metrics` states them.
+    """
+    require("prm", "sklearn", "scipy")
+    steps, errors = LabelledScores.of(rows, scores), FirstErrors.of(rows, scores)
+    if not len(steps.scores):
+        raise StepCreditError("no step is labelled", field="rows")
+    figures: dict[str, Any] = {
+        "data": described(rows),
+        "first_error": {
+            **errors.at(threshold),
+            "threshold": threshold,
+            "threshold_from": chosen_on,
+            "solutions_wrong": int(errors.wrong.sum()),
+            "solutions_right": int((~errors.wrong).sum()),
+            "solutions_left_out": errors.left_out,
+        },
+        "steps": ranking(steps),
+        "calibration": calibration(steps),
+    }
+
+    auc = weighted_auc(steps)
+
+    def drawn(weights: Numbers) -> dict[str, float | None]:
+        return {
+            "f1": errors.at(threshold, weights[errors.question])["f1"],
+            "roc_auc": auc(weights[steps.question]),
+        }
+
+    rng = np.random.default_rng(seed)
+    questions = figures["data"]["questions"]
+    figures["intervals"] = question_intervals(drawn, questions, resamples, rng)
+    return Judgement(figures, steps, errors)

@@ -1,0 +1,1 @@
+"""Rows with a label per step: the published formats, read and checked."""

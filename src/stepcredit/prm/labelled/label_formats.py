@@ -1,0 +1,259 @@
+"""The formats in which step labels are published, each a function from a row's JSON to rows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from stepcredit.errors import RolloutError
+from stepcredit.prm.labelled.labelled_rows import RIGHT, WRONG, question_key
+from stepcredit.settings.fields import check_fields, choice, flag
+
+NEUTRAL = {"right": RIGHT, "wrong": WRONG, "ignore": None}
+RATINGS = (-1, 0, 1, None)
+STEP_TAG, VERDICTS = "ки", {"+": RIGHT, "-": WRONG}
+FIRST_STEP = re.compile(r"\s*\bStep 1:")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How labels are read where a format leaves a choice.
+
+    Attributes:
+        neutral: what PRM800K's rating 0 counts as ("not incorrect, but no progress").
+        alternatives: of PRM800K, also each rated step that was not taken, as a row of its own in
+            which it alone is labelled.
+        originals: of PRMBench, also the unmodified solution, all right, once a question.
+    """
+
+    neutral: str = choice("right", tuple(NEUTRAL), "what PRM800K's rating 0 counts as")
+    alternatives: bool = flag(False, "PRM800K: steps that were not taken, too")
+    originals: bool = flag(True, "PRMBench: the unmodified solutions, too")
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+class Labelled(NamedTuple):
+    """What a row of a file holds, before it has a source; `once`: only the first of its key."""
+
+    question: str
+    steps: list[str]
+    labels: list[int | None]
+    key: str
+    once: bool = False
+
+
+def prm800k(row: dict[str, Any], reading: Reading) -> Iterator[Labelled]:
+    """The steps taken: chosen, else written by the labeler (right, as their instructions had it).
+
+    A last step with neither is the first completion, the one that was found wrong; without one, the
+    labeler gave up there. Rating 1 is right, -1 wrong, null not labelled, 0 what `neutral` says.
+    """
+    question = _text(_object(row, "question"), "problem", within="question")
+    steps = _list(_object(row, "label"), "steps", within="label")
+    key = question_key(question)
+    taken: list[str] = []
+    labels: list[int | None] = []
+    others: list[Labelled] = []
+    for index, step in enumerate(steps):
+        place, last = f"label.steps[{index}]", index == len(steps) - 1
+        choices = _completions(step, place, reading)
+        if last and not choices and step.get("human_completion") is None:
+            break
+        chosen = _chosen(step, place, len(choices), last=last)
+        text, label = (_own(step, place), RIGHT) if chosen is None else choices[chosen]
+        before: list[int | None] = [None] * len(taken)
+        others += [
+            Labelled(question, [*taken, other], [*before, rated], key)
+            for number, (other, rated) in enumerate(choices)
+            if number != chosen and rated is not None
+        ]
+        taken.append(text)
+        labels.append(label)
+    yield Labelled(question, taken, labels, key)
+    if reading.alternatives:
+        yield from others
+
+
+def _completions(step: Any, place: str, reading: Reading) -> list[tuple[str, int | None]]:
+    """Texts and labels of the steps that were offered; published rows have null for none."""
+    if not isinstance(step, dict):
+        raise RolloutError(f"expected an object, got {step!r:.60}", field=place)
+    if step.get("completions") is None:
+        return []
+    found = []
+    for index, completion in enumerate(_list(step, "completions", place)):
+        inner = f"{place}.completions[{index}]"
+        text = _text(completion, "text", inner)
+        rating = completion.get("rating")
+        if rating not in RATINGS or isinstance(rating, bool | float):
+            reason = f"expected -1, 0, 1 or null, got {rating!r}"
+            raise RolloutError(reason, field=f"{inner}.rating")
+        label = {1: RIGHT, -1: WRONG, 0: NEUTRAL[reading.neutral], None: None}[rating]
+        found.append((text, label))
+    return found
+
+
+def _chosen(step: dict[str, Any], place: str, offered: int, *, last: bool) -> int | None:
+    """Index of the completion that was taken; None: the labeler's own was."""
+    chosen, field = step.get("chosen_completion"), f"{place}.chosen_completion"
+    if chosen is None and step.get("human_completion") is not None:
+        return None
+    if chosen is None and not last:
+        raise RolloutError("is null, and so is human_completion, but steps follow", field=field)
+    chosen = 0 if chosen is None else chosen
+    if not isinstance(chosen, int) or isinstance(chosen, bool) or not 0 <= chosen < offered:
+        reason = f"expected the index of one of {offered} completions, got {chosen!r}"
+        raise RolloutError(reason, field=field)
+    return chosen
+
+
+def _own(step: dict[str, Any], place: str) -> str:
+    """The step that the labeler wrote."""
+    own = _object(step, "human_completion", place)
+    return _text(own, "text", within=f"{place}.human_completion")
+
+
+def math_shepherd(row: dict[str, Any], reading: Reading) -> Iterator[Labelled]:
+    """`input` has a tag after each step, and `label` the same text with + or - in its place."""
+    text, marked = _text(row, "input"), _text(row, "label")
+    *pieces, rest = text.split(STEP_TAG)
+    if not pieces:
+        raise RolloutError(f"holds no step tag {STEP_TAG}", field="input")
+    labels, position = [], 0
+    for index, piece in enumerate(pieces):
+        position += len(piece)
+        verdict = marked[position : position + 1]
+        if marked[position - len(piece) : position] != piece or verdict not in VERDICTS:
+            reason = f"does not repeat `input` up to the verdict + or - of step {index + 1}"
+            raise RolloutError(reason, field="label")
+        labels.append(VERDICTS[verdict])
+        position += 1
+    if (rest.strip(), marked[position:].strip()) != ("", ""):
+        raise RolloutError(f"goes on after the last {STEP_TAG}", field="input")
+    first = FIRST_STEP.search(pieces[0])
+    if first is None:
+        raise RolloutError("the question does not end in `Step 1:`", field="input")
+    question = pieces[0][: first.start()]
+    steps = [pieces[0][first.start() :], *pieces[1:]]
+    yield Labelled(question, steps, list(labels), question_key(question))
+
+
+def prmbench(row: dict[str, Any], reading: Reading) -> Iterator[Labelled]:
+    """`modified_process`, wrong at `error_steps` (from 1); the question is told by `question`.
+
+    The other two spellings of the question differ between files of one benchmark, so that a split
+    by them would put one problem on both sides.
+    """
+    asked, steps = _text(row, "modified_question"), _texts(row, "modified_process")
+    wrong = _list(row, "error_steps")
+    for number in wrong:
+        if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= len(steps):
+            reason = f"expected step numbers from 1 to {len(steps)}, got {number!r}"
+            raise RolloutError(reason, field="error_steps")
+    if wrong and steps == row.get("original_process"):
+        reason = "names wrong steps, but modified_process is original_process"
+        raise RolloutError(reason, field="error_steps")
+    key = question_key(_text(row, "question" if "question" in row else "original_question"))
+    labels = [WRONG if number in wrong else RIGHT for number in range(1, len(steps) + 1)]
+    yield Labelled(asked, steps, list(labels), key)
+    if reading.originals:
+        right = _texts(row, "original_process")
+        asked = _text(row, "original_question")
+        yield Labelled(asked, right, [RIGHT] * len(right), key, once=True)
+
+
+def processbench(row: dict[str, Any], reading: Reading) -> Iterator[Labelled]:
+    """`label` is the index of the first wrong step, -1 for none; what follows it is unknown."""
+    question, steps = _text(row, "problem"), _texts(row, "steps")
+    first = row.get("label")
+    if not isinstance(first, int) or isinstance(first, bool) or not -1 <= first < len(steps):
+        reason = f"expected -1 or the index of one of {len(steps)} steps, got {first!r}"
+        raise RolloutError(reason, field="label")
+    labels: list[int | None] = [RIGHT] * len(steps)
+    if first >= 0:
+        labels[first:] = [WRONG] + [None] * (len(steps) - first - 1)
+    yield Labelled(question, steps, labels, question_key(question))
+
+
+def stepwise(row: dict[str, Any], reading: Reading) -> Iterator[Labelled]:
+    """TRL's: `prompt`, `completions` (the steps) and `labels`, true, false or null."""
+    question, steps, labels = _text(row, "prompt"), _texts(row, "completions"), _list(row, "labels")
+    if len(labels) != len(steps):
+        reason = f"expected one for each of {len(steps)} completions, got {len(labels)}"
+        raise RolloutError(reason, field="labels")
+    for label in labels:
+        if label not in (0, 1, None) or isinstance(label, float):
+            raise RolloutError(f"expected true, false or null, got {label!r}", field="labels")
+    values = [None if label is None else int(label) for label in labels]
+    yield Labelled(question, steps, values, question_key(question))
+
+
+Format = Callable[[dict[str, Any], Reading], Iterator[Labelled]]
+FORMATS: dict[str, Format] = {
+    "prm800k": prm800k,
+    "math-shepherd": math_shepherd,
+    "prmbench": prmbench,
+    "processbench": processbench,
+    "stepwise": stepwise,
+}
+FIELDS: dict[str, Sequence[str]] = {
+    "prm800k": ("question", "label"),
+    "math-shepherd": ("input", "label"),
+    "prmbench": ("modified_question", "modified_process", "error_steps"),
+    "processbench": ("problem", "steps", "label"),
+    "stepwise": ("prompt", "completions", "labels"),
+}
+
+
+def recognized(row: dict[str, Any]) -> str:
+    """The format that a row's fields are of.
+
+    Raises:
+        RolloutError: they are of none.
+
+    Example:
+        >>> recognized({"problem": "1 + 1?", "steps": ["2"], "label": -1})
+        'processbench'
+    """
+    for name, needed in FIELDS.items():
+        if all(field in row for field in needed):
+            return name
+    raise RolloutError(f"has the fields of no format: expected one of {', '.join(FORMATS)}")
+
+
+def _object(row: Any, field: str, within: str = "") -> dict[str, Any]:
+    value = row.get(field) if isinstance(row, dict) else None
+    if not isinstance(value, dict):
+        raise RolloutError(f"expected an object, got {value!r:.60}", field=_named(within, field))
+    return value
+
+
+def _list(row: Any, field: str, within: str = "") -> list[Any]:
+    value = row.get(field) if isinstance(row, dict) else None
+    if not isinstance(value, list):
+        raise RolloutError(f"expected a list, got {value!r:.60}", field=_named(within, field))
+    return value
+
+
+def _text(row: Any, field: str, within: str = "") -> str:
+    value = row.get(field) if isinstance(row, dict) else None
+    if not isinstance(value, str):
+        raise RolloutError(f"expected a string, got {value!r:.60}", field=_named(within, field))
+    return value
+
+
+def _texts(row: dict[str, Any], field: str) -> list[str]:
+    values = _list(row, field)
+    for index, value in enumerate(values):
+        if not isinstance(value, str):
+            reason = f"expected a string, got {value!r:.60}"
+            raise RolloutError(reason, field=f"{field}[{index}]")
+    return values
+
+
+def _named(within: str, field: str) -> str:
+    return f"{within}.{field}" if within else field

@@ -1,0 +1,117 @@
+"""Files of step-labelled rows, read whole; a bad row is refused, or counted, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from stepcredit.data.files.jsonl import parse
+from stepcredit.data.files.lines import Source
+from stepcredit.errors import FileError, RolloutError, RowError, SettingError
+from stepcredit.prm.labelled.label_formats import FORMATS, Labelled, Reading, recognized
+from stepcredit.prm.labelled.labelled_rows import LabelledRow
+
+BAD_ROWS = ("refuse", "skip")
+
+
+class Read(NamedTuple):
+    """Rows, and the faults of those that were skipped."""
+
+    rows: list[LabelledRow]
+    faults: list[RowError]
+
+
+def read_labelled(
+    paths: Sequence[str | Path],
+    format: str = "auto",
+    reading: Reading | None = None,
+    bad: str = "refuse",
+) -> Read:
+    """Step-labelled rows of PRM800K, Math-Shepherd, PRMBench, ProcessBench or TRL's stepwise form.
+
+    Args:
+        paths: `.jsonl`, `.jsonl.gz` or `.parquet` files, or "-" for standard input.
+        format: one of `formats.FORMATS`, or `auto`: each row by its fields.
+        reading: what is made of a format's choices.
+        bad: `refuse` a row that breaks a rule, or `skip` it.
+
+    Returns:
+        `Read`: rows in the files' order, and one error a skipped row.
+
+    Raises:
+        RowError: the first bad row, `FILE:LINE: FIELD: reason`, and how many more there are.
+        FileError: a file that can't be read, or files without a row.
+        SettingError: an unknown format, or `bad` is neither.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "rows.jsonl"
+        >>> _ = path.write_text('{"prompt": "1+1?", "completions": ["2"], "labels": [true]}')
+        >>> [row.labels for row in read_labelled([path]).rows]
+        [(1,)]
+
+    Source: the formats' cards: github.com/openai/prm800k; arXiv 2312.08935 (Math-Shepherd),
+    2501.03124 (PRMBench), 2412.06559 (ProcessBench); TRL's documentation.
+    """
+    for given, known, field in ((format, ("auto", *FORMATS), "format"), (bad, BAD_ROWS, "bad")):
+        if given not in known:
+            raise SettingError(f"expected one of {', '.join(known)}, got {given!r}", field=field)
+    rows: list[LabelledRow] = []
+    faults: list[RowError] = []
+    seen: set[str] = set()
+    for path in paths:
+        for labelled, place in _labelled(str(path), format, reading or Reading(), faults):
+            if labelled.once and labelled.key in seen:
+                continue
+            if labelled.once:
+                seen.add(labelled.key)
+            rows.append(_row(labelled, place))
+    if faults and bad == "refuse":
+        first = faults[0]
+        line, more = first.line, len(faults) - 1
+        raise RowError(first.reason, path=first.path, line=line, field=first.field, more=more)
+    if not rows:
+        raise FileError("no step-labelled row", field=", ".join(map(str, paths)))
+    return Read(rows, faults)
+
+
+def _labelled(
+    path: str, format: str, reading: Reading, faults: list[RowError]
+) -> Iterator[tuple[Labelled, str]]:
+    """What each row of a file holds, with its FILE:LINE; faults are noted."""
+    with Source(path) as source:
+        for line in source.lines():
+            try:
+                found = [_checked(one) for one in _of_row(parse(line.raw), format, reading)]
+            except RolloutError as error:
+                fault = RowError(error.reason, path=path, line=line.number, field=error.field)
+                faults.append(fault)
+                continue
+            for labelled in found:
+                yield labelled, f"{path}:{line.number}"
+
+
+def _of_row(row: Any, format: str, reading: Reading) -> Iterator[Labelled]:
+    if not isinstance(row, dict):
+        raise RolloutError(f"expected a JSON object, got {type(row).__name__}")
+    return FORMATS[recognized(row) if format == "auto" else format](row, reading)
+
+
+def _checked(labelled: Labelled) -> Labelled:
+    """Refuse what no signal could be asked."""
+    if not labelled.question.strip():
+        raise RolloutError("is empty", field="question")
+    if not labelled.steps:
+        raise RolloutError("has no step", field="steps")
+    for index, step in enumerate(labelled.steps, start=1):
+        if not step.strip():
+            raise RolloutError(f"step {index} is empty", field="steps")
+    return labelled
+
+
+def _row(labelled: Labelled, source: str) -> LabelledRow:
+    steps = tuple(step.strip() for step in labelled.steps)
+    return LabelledRow(
+        labelled.question.strip(), steps, tuple(labelled.labels), source, labelled.key
+    )

@@ -1,0 +1,182 @@
+"""The signal `prm`: a learned process reward model, run here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import MISSING, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from stepcredit.errors import RolloutError, SettingError, SignalError
+from stepcredit.prm.loading import Scorer, attach, load_scorer
+from stepcredit.prm.model_input import Reading
+from stepcredit.prm.protocol import Protocol, built, is_protocol
+from stepcredit.settings.fields import check_fields, choice, declare, is_mapping, text, whole
+from stepcredit.signals.models.batching import length_batches
+from stepcredit.signals.models.checkpoints import (
+    fingerprint_in_use,
+    fingerprint_of_tokenizer,
+    load_tokenizer,
+    note_fingerprint,
+    within_memory,
+)
+from stepcredit.signals.responses import Response, at
+from stepcredit.signals.signal import Scored, Signal, refuse_empty
+from stepcredit.signals.signal_registry import register_signal
+
+WINDOW = 2048
+"""Responses tokenized ahead and packed by length together: bounds memory, not what is scored."""
+
+
+def _is_model(value: Any) -> str | None:
+    return None if isinstance(value, str | Path | torch.nn.Module) else "a path, a name or a model"
+
+
+@register_signal("prm")
+@dataclass(frozen=True)
+class LocalPRM(Signal):
+    """A learned process reward model's score of each step, by its own protocol.
+
+    One forward scores all of a response's steps. Responses are packed by length, padded on the
+    right; no forward holds more than `max_tokens_per_batch` tokens, padding included.
+
+    Args:
+        model: a checkpoint's folder, its name on the Hub, or a loaded model: a causal language
+            model, a token classifier, or a `HeadedModel`; it is put into evaluation mode.
+        protocol: how it is asked, by name (`PROTOCOLS.names()`) or as a `Protocol`.
+        protocol_settings: fields of the protocol named, such as {"separator": "\\n\\n"}.
+        tokenizer: the reward model's, as a folder, a name or loaded; the model's own if absent.
+        device: "auto" (a GPU where there is one), or one of torch's. A loaded model stays put.
+        dtype: of the weights: "auto" (the checkpoint's), "float32", "bfloat16" or "float16".
+        max_tokens_per_batch: bound of a forward's padded tokens.
+        empty: "refuse" responses without a character other than space, or "score" them.
+        revision: branch, tag or commit on the Hub.
+
+    Returns:
+        From `scores`: a list a response, a float a step, within `protocol.range`.
+
+    Raises:
+        SettingError: an unknown protocol or field, or a value out of range.
+        MissingExtra: transformers is not installed.
+        RolloutError: an empty response, or one longer than the model's context or the bound.
+        SignalError: a model or tokenizer that does not load or does not fit the protocol.
+
+    Example:
+        >>> LocalPRM("Qwen/Qwen2.5-Math-PRM-7B", "qwen2.5-math-prm").protocol_used.range
+        (0.0, 1.0)
+
+    Source: the models' cards; see each protocol.
+    """
+
+    grain = "steps"
+    model: Any = declare(MISSING, _is_model, "a checkpoint's folder or name, or a loaded model")
+    protocol: Any = declare(MISSING, is_protocol, "how it is asked, by name")
+    protocol_settings: Any = declare({}, is_mapping, "fields of the protocol")
+    tokenizer: Any = declare(None, lambda _: None, "folder, name, or loaded; the model's own")
+    device: str = text("auto", "auto, cpu, cuda, cuda:1, mps, ...")
+    dtype: str = choice("auto", ("auto", "float32", "bfloat16", "float16"), "type of the weights")
+    max_tokens_per_batch: int = whole(16384, "padded tokens a forward", at_least=1)
+    empty: str = choice("refuse", ("refuse", "score"), "what becomes of empty responses")
+    revision: str | None = text(None, "branch, tag or commit on the Hub")
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        for name in ("model", "tokenizer"):
+            if isinstance(getattr(self, name), Path):
+                object.__setattr__(self, name, str(getattr(self, name)))
+        if not isinstance(self.model, str) and self.tokenizer is None:
+            raise SettingError("a loaded model needs one", field="tokenizer")
+        built(self.protocol, self.protocol_settings)
+
+    @cached_property
+    def protocol_used(self) -> Protocol:
+        """The protocol, built from its name and fields."""
+        return built(self.protocol, self.protocol_settings)
+
+    @cached_property
+    def tokenizer_used(self) -> Any:
+        """The tokenizer, loaded on first use."""
+        source = self.model if self.tokenizer is None else self.tokenizer
+        return load_tokenizer(source, self.revision)
+
+    @cached_property
+    def scorer(self) -> Scorer:
+        """The model, loaded on first use."""
+        if not isinstance(self.model, str):
+            return attach(self.model, self.protocol_used, self.tokenizer_used).eval()
+        note_fingerprint(self)
+        return load_scorer(
+            self.model,
+            self.protocol_used,
+            self.tokenizer_used,
+            dtype=self.dtype,
+            device=self.device,
+            revision=self.revision,
+        )
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The model's and the tokenizer's fingerprints, the protocol, the type, what is refused."""
+        tokenizer = self.tokenizer and fingerprint_of_tokenizer(self.tokenizer, self.revision)
+        return {
+            "signal": self.name,
+            "protocol": self.protocol_used.identity,
+            "model": fingerprint_in_use(self),
+            "tokenizer": tokenizer,
+            "dtype": self.dtype,
+            "empty": self.empty,
+        }
+
+    def stream(self, responses: Sequence[Response]) -> Iterator[Scored]:
+        """Window by window, in each the longest first."""
+        if self.empty == "refuse":
+            for response in responses:
+                refuse_empty(response)
+        for start in range(0, len(responses), WINDOW):
+            readings = [self._reading(r) for r in responses[start : start + WINDOW]]
+            lengths = [len(reading.ids) for reading in readings]
+            for batch in length_batches(lengths, self.max_tokens_per_batch):
+                scores = self._score([readings[index] for index in batch])
+                yield from zip([start + index for index in batch], scores, strict=True)
+
+    def _reading(self, response: Response) -> Reading:
+        """A response as the model's input."""
+        reading = self.protocol_used.reading(self.tokenizer_used, response)
+        self._check(response, reading)
+        return reading
+
+    def _check(self, response: Response, reading: Reading) -> None:
+        """Refuse what the model can't take."""
+        length, highest = len(reading.ids), max(reading.ids)
+        context = getattr(self.scorer.config.get_text_config(), "max_position_embeddings", None)
+        for limit, what in (
+            (context, "the model's context"),
+            (self.max_tokens_per_batch, "max_tokens_per_batch"),
+        ):
+            if limit is not None and length > limit:
+                reason = f"is {length} tokens with its prompt, but {what} is {limit}"
+                raise at(response, RolloutError, reason, field="text")
+        if highest >= self.scorer.num_tokens:
+            reason = f"the tokenizer has token {highest}, the model {self.scorer.num_tokens} tokens"
+            raise SignalError(f"{reason}: they don't belong together")
+
+    @torch.inference_mode()
+    def _score(self, readings: Sequence[Reading]) -> list[list[float]]:
+        """One forward."""
+        width = max(len(reading.ids) for reading in readings)
+        ids = torch.zeros(len(readings), width, dtype=torch.long)
+        mask = torch.zeros_like(ids)
+        for row, reading in enumerate(readings):
+            ids[row, : len(reading.ids)] = torch.tensor(reading.ids)
+            mask[row, : len(reading.ids)] = 1
+        counts = [len(reading.positions) for reading in readings]
+        rows = torch.arange(len(readings)).repeat_interleave(torch.tensor(counts))
+        positions = torch.tensor([at for reading in readings for at in reading.positions])
+        device = next(self.scorer.parameters()).device
+        with within_memory(len(readings), width):
+            logits = self.scorer(*(part.to(device) for part in (ids, mask, rows, positions)))
+        scores = self.protocol_used.score(logits).cpu()
+        return [of_response.tolist() for of_response in scores.split(counts)]

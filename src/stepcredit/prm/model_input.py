@@ -1,0 +1,137 @@
+"""A response as a reward model's input, and the places in it at which its steps are read."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+from stepcredit.errors import SignalError
+from stepcredit.signals.models.chat import apply_chat_template
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One response as a model reads it.
+
+    Args:
+        ids: the model's own tokens, prompt and all.
+        positions: for each step, the index in `ids` at which its score is read.
+
+    Example:
+        >>> Reading(ids=[5, 9, 1, 7, 1], positions=[2, 4]).positions
+        [2, 4]
+    """
+
+    ids: list[int]
+    positions: list[int]
+
+
+def single_token(protocol: str, tokenizer: Any, text: str) -> int:
+    """The id of a text that must be one token.
+
+    Raises:
+        SignalError: the tokenizer has no such token; it names the protocol and the text.
+    """
+    ids = plain(tokenizer, text)
+    if len(ids) != 1 or ids[0] == tokenizer.unk_token_id:
+        raise SignalError(f"{protocol} needs {text!r} to be one token, but the tokenizer has none")
+    return ids[0]
+
+
+def plain(tokenizer: Any, text: str) -> list[int]:
+    """A text's tokens, no special ones added."""
+    ids: list[int] = tokenizer.encode(text, add_special_tokens=False, verbose=False)
+    return ids
+
+
+def render(protocol: str, tokenizer: Any, turns: list[dict[str, str]]) -> str:
+    """A conversation by the tokenizer's chat template, without a prompt for a further turn.
+
+    Raises:
+        SignalError: the tokenizer has no chat template, or one that refuses such turns.
+    """
+    if not tokenizer.chat_template:
+        raise SignalError(f"{protocol} needs a chat template, but the tokenizer has none")
+    try:
+        return str(apply_chat_template(tokenizer, turns, tokenize=False))
+    except SignalError as error:
+        raise SignalError(f"{protocol}: {error}") from None
+
+
+def lines(steps: Iterable[str]) -> list[str]:
+    """Steps without the line ends after them; an indentation goes to the step that it begins.
+
+    Example:
+        >>> lines(["a: \\n\\n  ", "- b", "\\n"])
+        ['a: ', '  - b', '']
+    """
+    found, indentation = [], ""
+    for step in steps:
+        step = indentation + step
+        written = step.rstrip()
+        kept, newline, _ = step[len(written) :].partition("\n")
+        found.append(written + kept)
+        indentation = step.rpartition("\n")[2] if newline else ""
+    return found
+
+
+def put_tags(steps: Iterable[str], tag: str, joint: str = "") -> tuple[str, list[int]]:
+    """Steps with a tag after each, and the character at which each tag starts.
+
+    Example:
+        >>> put_tags(["a", "b"], "<t>", joint=" ")
+        ('a<t> b<t>', [1, 6])
+    """
+    text, starts = "", []
+    for index, step in enumerate(steps):
+        text += (joint if index else "") + step
+        starts.append(len(text))
+        text += tag
+    return text, starts
+
+
+def read_at_tags(
+    protocol: str, tokenizer: Any, text: str, starts: Sequence[int], tag: int, *, special: bool
+) -> Reading:
+    """A text's tokens, read at tags whose first characters are known.
+
+    Tags are found where they were put, so one that a response writes itself shifts nothing.
+
+    Args:
+        protocol: what errors call it.
+        tokenizer: a fast one.
+        text: the whole input.
+        starts: index of each tag's first character.
+        tag: the token that must be there.
+        special: whether the tokenizer adds its special tokens.
+
+    Raises:
+        SignalError: the tokenizer merges a tag with its neighbours, or keeps no offsets.
+    """
+    if not tokenizer.is_fast:
+        kind = type(tokenizer).__name__
+        raise SignalError(f"{protocol} needs a fast tokenizer: {kind} keeps no offsets")
+    found = tokenizer(text, add_special_tokens=special, return_offsets_mapping=True, verbose=False)
+    ids = found["input_ids"]
+    ends = list(accumulate((end for _, end in found["offset_mapping"]), max))
+    positions = [bisect_right(ends, start) for start in starts]
+    for start, position in zip(starts, positions, strict=True):
+        if ids[position] != tag:
+            around = text[max(0, start - 8) : start + 8]
+            reason = f"{protocol}: the tokenizer merges the tag with its neighbours in {around!r}"
+            raise SignalError(reason)
+    return Reading(ids, positions)
+
+
+def read_apart(
+    tokenizer: Any, before: Iterable[int], steps: Iterable[str], separator: Sequence[int]
+) -> Reading:
+    """Steps tokenized apart with a separator after each, read at its last token."""
+    ids, positions = list(before), []
+    for step in steps:
+        ids += [*plain(tokenizer, step), *separator]
+        positions.append(len(ids) - 1)
+    return Reading(ids, positions)

@@ -1,0 +1,107 @@
+"""`Protocol`: how a family of reward models is asked, and how its answer is read."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, ClassVar, Literal
+
+from torch import Tensor
+
+from stepcredit.errors import RolloutError, SettingError, SignalError
+from stepcredit.prm.model_input import Reading
+from stepcredit.settings.fields import check_fields
+from stepcredit.settings.registry import Registry
+from stepcredit.signals.responses import Response, at
+
+Head = Literal["two-layer", "value", "words", "classes"]
+
+
+class Protocol(ABC):
+    """What one family of reward models is given and how its answer is read: a frozen dataclass."""
+
+    name: ClassVar[str] = ""
+    head: ClassVar[Head]
+    """What stands on the body: see `stepcredit.prm.heads`."""
+    range: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    """The lowest and the highest score there can be."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Its class and fields, which with the model make the scores."""
+        kind = type(self)
+        fields = asdict(self)  # type: ignore[call-overload]
+        return {"class": f"{kind.__module__}:{kind.__qualname__}", **fields}
+
+    @abstractmethod
+    def encode(self, tokenizer: Any, prompt: str, steps: Sequence[str]) -> Reading:
+        """A response as the model's input.
+
+        Args:
+            tokenizer: the reward model's, of transformers, a fast one.
+            prompt: the question.
+            steps: at least one, delimiters included.
+
+        Raises:
+            SignalError: the tokenizer lacks what the protocol needs.
+            RolloutError: a step that cannot be read.
+        """
+
+    @abstractmethod
+    def score(self, logits: Tensor) -> Tensor:
+        """Scores from the head's logits.
+
+        Args:
+            logits: (steps, classes), float32.
+
+        Returns:
+            (steps,), within `range`.
+        """
+
+    def words(self, tokenizer: Any) -> list[int]:
+        """The words of the vocabulary whose logits are the classes, for a head of "words".
+
+        Raises:
+            SignalError: the tokenizer lacks one.
+        """
+        raise NotImplementedError(f"{self.name} reads no words")
+
+    def reading(self, tokenizer: Any, response: Response) -> Reading:
+        """`encode` of a response split into steps.
+
+        Raises:
+            SignalError, RolloutError: as `encode`, under the response's name.
+        """
+        try:
+            return self.encode(tokenizer, response.prompt, response.step_texts)
+        except (RolloutError, SignalError) as error:
+            raise at(response, type(error), error.reason, field=error.field) from error
+
+
+def is_protocol(value: Any) -> str | None:
+    """A check for protocols and their names."""
+    return None if isinstance(value, str | Protocol) else "the name of a protocol, or one"
+
+
+PROTOCOLS = Registry[Protocol]("protocol", "stepcredit.prm_protocols")
+
+
+def built(protocol: str | Protocol, settings: Mapping[str, Any]) -> Protocol:
+    """A protocol from its name and fields; one that is built already, itself.
+
+    Raises:
+        SettingError: an unknown name or field, or fields of a protocol that is built already.
+
+    Example:
+        >>> built("math-shepherd", {}).range
+        (0.0, 1.0)
+    """
+    if isinstance(protocol, str):
+        return PROTOCOLS.build(protocol, **settings)
+    if settings:
+        raise SettingError("only for a protocol by name", field="protocol_settings")
+    return protocol

@@ -1,0 +1,359 @@
+"""How each published process reward model is asked: its input, where it is read, its score.
+
+A protocol is pure: a prompt and steps in, token ids and read positions out, and from the head's
+logits at those positions to scores. Steps come with whatever delimiter ended them; each protocol
+takes off what its model never saw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from stepcredit.errors import RolloutError, SettingError, SignalError
+from stepcredit.prm.model_input import (
+    Reading,
+    lines,
+    plain,
+    put_tags,
+    read_apart,
+    read_at_tags,
+    render,
+    single_token,
+)
+from stepcredit.prm.protocol import PROTOCOLS, Head, Protocol
+from stepcredit.settings.fields import choice, declare, text
+
+QWEN_SYSTEM = "Please reason step by step, and put your final answer within \\boxed{}."
+
+
+def _is_string(value: Any) -> str | None:
+    return None if isinstance(value, str) else "a string"
+
+
+def _is_filled(value: Any) -> str | None:
+    return None if isinstance(value, str) and value else "a string that is not empty"
+
+
+def _words(default: str, about: str) -> Any:
+    return declare(default, _is_filled, about)
+
+
+@PROTOCOLS.register("qwen2.5-math-prm")
+@dataclass(frozen=True)
+class QwenMathPRM(Protocol):
+    """Qwen2.5-Math-PRM-7B and -72B, Qwen2.5-Math-7B-PRM800K.
+
+        input   chat(system, prompt, step1 <extra_0> step2 <extra_0> ...)
+        score   softmax(Linear(ReLU(Linear(h))))[1] at <extra_0>, 0...1
+
+    Args:
+        system: the system turn; None for what the chat template does without one.
+        tag: the token after each step.
+
+    Raises:
+        SignalError: the tokenizer has no such tag or no chat template, or the template rewrites
+            the assistant's turn.
+
+    Example:
+        >>> import torch
+        >>> QwenMathPRM().score(torch.tensor([[0.0, 0.0], [200.0, 0.0]])).tolist()
+        [0.5, 0.0]
+
+    Source: the model card's `make_step_rewards`. Differs: read by index; the card takes what is
+    not zero, so that a probability that underflows shifts every later step.
+    """
+
+    head: ClassVar[Head] = "two-layer"
+    system: str | None = text(QWEN_SYSTEM, "the system turn; null for the template's own")
+    tag: str = _words("<extra_0>", "the token after each step")
+
+    def encode(self, tokenizer: Any, prompt: str, steps: Sequence[str]) -> Reading:
+        """The conversation, read at its tags."""
+        tag = single_token(self.name, tokenizer, self.tag)
+        answer, starts = put_tags([step.strip() for step in steps], self.tag)
+        turns = [{"role": "system", "content": self.system}] if self.system is not None else []
+        turns += [{"role": "user", "content": prompt}, {"role": "assistant", "content": answer}]
+        conversation = render(self.name, tokenizer, turns)
+        at = conversation.rfind(answer)
+        if at < 0:
+            raise SignalError(f"{self.name}: the chat template rewrites the assistant's turn")
+        starts = [at + start for start in starts]
+        return read_at_tags(self.name, tokenizer, conversation, starts, tag, special=False)
+
+    def score(self, logits: Tensor) -> Tensor:
+        """The second class's probability."""
+        return logits.softmax(-1)[:, 1]
+
+
+@PROTOCOLS.register("reasonflux")
+@dataclass(frozen=True)
+class ReasonFluxPRM(QwenMathPRM):
+    """ReasonFlux-PRM-7B: as Qwen's, without a system turn of ours.
+
+        input   chat(prompt, step1 <extra_0> step2 <extra_0> ...)
+        score   softmax(Linear(ReLU(Linear(h))))[1] at <extra_0>, 0...1
+
+    ReasonFlux-PRM-1.5B is another kind of model, with one score a response.
+
+    Args:
+        system: the system turn; None for what the chat template does without one.
+        tag: the token after each step.
+
+    Raises:
+        SignalError: as `QwenMathPRM`.
+
+    Example:
+        >>> ReasonFluxPRM().system is None
+        True
+
+    Source: the model card. Differs: read by index, as `QwenMathPRM`.
+    """
+
+    system: str | None = text(None, "the system turn; null for the template's own")
+
+
+@PROTOCOLS.register("math-shepherd")
+@dataclass(frozen=True)
+class MathShepherd(Protocol):
+    """math-shepherd-mistral-7b-prm: a language model that says + or - after each step.
+
+        input   prompt step1 ки (newline) step2 ки ...
+        score   softmax(logits of + and -)[+] at ки, 0...1
+
+    Args:
+        tag: what stands after each step, one token.
+        verdicts: the good and the bad word with a space between, two tokens.
+
+    Raises:
+        SignalError: the tokenizer has not those tokens.
+
+    Example:
+        >>> import torch
+        >>> MathShepherd().score(torch.tensor([[3.0, 3.0]])).tolist()
+        [0.5]
+
+    Source: the model card. Differs: tags are found where they were put, not by their id.
+    """
+
+    head: ClassVar[Head] = "words"
+    tag: str = _words("ки", "what stands after each step")
+    verdicts: str = _words("+ -", "the good and the bad word")
+
+    def encode(self, tokenizer: Any, prompt: str, steps: Sequence[str]) -> Reading:
+        """Question and steps as one text, read at its tags."""
+        tag = single_token(self.name, tokenizer, self.tag)
+        answer, starts = put_tags([f"{step.strip()} " for step in steps], self.tag, joint="\n")
+        starts = [len(prompt) + 1 + start for start in starts]
+        asked = f"{prompt} {answer}"
+        return read_at_tags(self.name, tokenizer, asked, starts, tag, special=True)
+
+    def words(self, tokenizer: Any) -> list[int]:
+        """The two verdicts' tokens."""
+        ids = plain(tokenizer, self.verdicts)
+        if len(ids) != 2 or tokenizer.unk_token_id in ids:
+            reason = f"{self.name} needs {self.verdicts!r} to be two tokens, not {len(ids)}"
+            raise SignalError(reason)
+        return ids
+
+    def score(self, logits: Tensor) -> Tensor:
+        """The good word's probability among the two."""
+        return logits.softmax(-1)[:, 0]
+
+
+def _exchanges(asked: list[str], answer: str) -> list[dict[str, str]]:
+    """A conversation in which every question gets the same answer."""
+    pairs = ((("user", text), ("assistant", answer)) for text in asked)
+    return [{"role": role, "content": text} for pair in pairs for role, text in pair]
+
+
+@PROTOCOLS.register("rlhflow")
+@dataclass(frozen=True)
+class RLHFlow(Protocol):
+    """Llama3.1-8B-PRM-Mistral-Data and -Deepseek-Data: a chat turn a step, answered by +.
+
+        input   chat(prompt step1, +, step2, +, ...)
+        score   softmax(logits of + and -)[+] at the token before +, 0...1
+
+    The reference runs the model once a step, on the turns so far. Its template only ever appends,
+    so those turns are a prefix of the whole conversation and a causal model reads the same in one
+    run over it. A template that rewrites earlier turns is refused.
+
+    Args:
+        good: the good verdict, one token.
+        bad: the bad verdict, one token.
+
+    Raises:
+        SignalError: the tokenizer has not those tokens, no chat template, or one that rewrites
+            earlier turns.
+
+    Example:
+        >>> import torch
+        >>> RLHFlow().score(torch.tensor([[3.0, 3.0]])).tolist()
+        [0.5]
+
+    Source: RLHFlow/RLHF-Reward-Modeling, math-rm/prm_evaluate.py. Differs: one forward a response;
+    the place before + is found, where the reference counts three tokens from the end.
+    """
+
+    head: ClassVar[Head] = "words"
+    good: str = _words("+", "the good verdict")
+    bad: str = _words("-", "the bad verdict")
+
+    def encode(self, tokenizer: Any, prompt: str, steps: Sequence[str]) -> Reading:
+        """The whole conversation, read before each +."""
+        good = single_token(self.name, tokenizer, self.good)
+        asked = [step.strip() for step in steps]
+        asked[0] = f"{prompt} {asked[0]}".strip()
+        conversation, starts = self._appended(tokenizer, asked)
+        if conversation != render(self.name, tokenizer, _exchanges(asked, self.good)):
+            reason = "the chat template rewrites earlier turns, so one run can't read them all"
+            raise SignalError(f"{self.name}: {reason}")
+        found = read_at_tags(self.name, tokenizer, conversation, starts, good, special=False)
+        return Reading(found.ids, [position - 1 for position in found.positions])
+
+    def _appended(self, tokenizer: Any, asked: list[str]) -> tuple[str, list[int]]:
+        """The conversation as a template that only appends writes it, and where each + starts."""
+        question, answer = "\ue000", "\ue001"
+        one = render(self.name, tokenizer, _exchanges([question], answer))
+        two = render(self.name, tokenizer, _exchanges([question, question], answer))
+        before, _, rest = one.partition(question)
+        between, _, end = rest.partition(answer)
+        next_turn, _, _ = two[len(one) :].partition(question)
+        told, starts = put_tags([text + between for text in asked], self.good, end + next_turn)
+        return before + told + end, [len(before) + start for start in starts]
+
+    def words(self, tokenizer: Any) -> list[int]:
+        """The two verdicts' tokens."""
+        return [single_token(self.name, tokenizer, word) for word in (self.good, self.bad)]
+
+    def score(self, logits: Tensor) -> Tensor:
+        """The good verdict's probability among the two."""
+        return logits.softmax(-1)[:, 0]
+
+
+@PROTOCOLS.register("skywork")
+@dataclass(frozen=True)
+class Skywork(Protocol):
+    """Skywork-o1-Open-PRM-Qwen-2.5-1.5B and -7B: a value head over steps tokenized apart.
+
+        input   bos prompt (newline), then for each step: its tokens and a newline's
+        score   sigmoid(Linear(h)) at the step's newline, 0...1
+
+    Raises:
+        SignalError: the tokenizer has no first token, or a newline is not one token.
+
+    Example:
+        >>> import torch
+        >>> Skywork().score(torch.tensor([[0.0], [-800.0]])).tolist()
+        [0.5, 0.0]
+
+    Source: SkyworkAI/skywork-o1-prm-inference, `prepare_input`. Differs: steps are what the caller
+    split, where the reference splits at every newline.
+    """
+
+    head: ClassVar[Head] = "value"
+
+    def encode(self, tokenizer: Any, prompt: str, steps: Sequence[str]) -> Reading:
+        """Question and steps, read at the newlines after the steps."""
+        if tokenizer.bos_token is None:
+            raise SignalError(f"{self.name} needs a bos_token, but the tokenizer has none")
+        newline = single_token(self.name, tokenizer, "\n")
+        before = plain(tokenizer, f"{tokenizer.bos_token}{prompt}\n")
+        return read_apart(tokenizer, before, lines(steps), [newline])
+
+    def score(self, logits: Tensor) -> Tensor:
+        """The value's sigmoid."""
+        return logits.squeeze(-1).sigmoid()
+
+
+@PROTOCOLS.register("pure")
+@dataclass(frozen=True)
+class PurePRM(Protocol):
+    """PURE-PRM-7B: a token classifier, read at a newline put in place of each step's blank line.
+
+        input   prompt, then for each step: its tokens and a newline's
+        score   p(1) - p(0) at the newline, -1...1
+
+    Raises:
+        SignalError: a newline is not one token.
+
+    Example:
+        >>> import torch
+        >>> PurePRM().score(torch.tensor([[0.0, 0.0], [200.0, 0.0]])).tolist()
+        [0.0, -1.0]
+
+    Source: the model card. Differs: the weights that approximate the minimum are not applied; the
+    estimator `pure` does that.
+    """
+
+    head: ClassVar[Head] = "classes"
+    range: ClassVar[tuple[float, float]] = (-1.0, 1.0)
+
+    def encode(self, tokenizer: Any, prompt: str, steps: Sequence[str]) -> Reading:
+        """Question and steps, read at the newlines after the steps."""
+        newline = single_token(self.name, tokenizer, "\n")
+        before = plain(tokenizer, prompt)
+        return read_apart(tokenizer, before, [step.rstrip() for step in lines(steps)], [newline])
+
+    def score(self, logits: Tensor) -> Tensor:
+        """How much likelier right is than wrong."""
+        probabilities = logits.softmax(-1)
+        return probabilities[:, 1] - probabilities[:, 0]
+
+
+@PROTOCOLS.register("token-classifier")
+@dataclass(frozen=True)
+class TokenClassifier(Protocol):
+    """Any two-class token classifier, in the form that TRL's PRMTrainer trains.
+
+        input   bos (where there is one), prompt, then for each step: its tokens and the separator's
+        score   softmax(logits)[positive] at the separator's or the step's last token, 0...1
+
+    Args:
+        separator: what stands after each step.
+        read: "separator" or "step": whose last token a step is read at.
+        positive: the class of right steps.
+
+    Raises:
+        SettingError: a field out of range, or an empty separator to be read at.
+        RolloutError: a step without a token, where steps are read at theirs.
+
+    Example:
+        >>> import torch
+        >>> TokenClassifier(positive=0).score(torch.tensor([[0.0, 0.0], [200.0, 0.0]])).tolist()
+        [0.5, 1.0]
+
+    Source: TRL, `PRMTrainer.tokenize_row`. Differs: space at a step's end is taken off first.
+    """
+
+    head: ClassVar[Head] = "classes"
+    separator: str = declare("\n", _is_string, "what stands after each step; may be empty")
+    read: str = choice("separator", ("separator", "step"), "whose last token is read")
+    positive: int = choice(1, (0, 1), "the class of right steps")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.separator and self.read == "separator":
+            raise SettingError("an empty one can't be read at; read='step'", field="separator")
+
+    def encode(self, tokenizer: Any, prompt: str, steps: Sequence[str]) -> Reading:
+        """Question and steps, each tokenized apart."""
+        separator = plain(tokenizer, self.separator)
+        bos = tokenizer.bos_token_id
+        before = [*([] if bos is None else [bos]), *plain(tokenizer, prompt)]
+        cut = [step.rstrip() for step in lines(steps)]
+        found = read_apart(tokenizer, before, cut, separator)
+        if self.read == "separator":
+            return found
+        if not all(cut):
+            reason = f"step {cut.index('')} has no token to be read at; read='separator' has"
+            raise RolloutError(reason)
+        return Reading(found.ids, [at - len(separator) for at in found.positions])
+
+    def score(self, logits: Tensor) -> Tensor:
+        """The positive class's probability."""
+        return logits.softmax(-1)[:, self.positive]

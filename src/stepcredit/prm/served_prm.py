@@ -1,0 +1,155 @@
+"""A learned process reward model that vLLM serves: all of a response's steps in one request."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import MISSING, dataclass
+from functools import cached_property, partial
+from typing import Any
+
+import torch
+
+from stepcredit.errors import SettingError, SignalError
+from stepcredit.prm.model_input import Reading
+from stepcredit.prm.protocol import Protocol, built, is_protocol
+from stepcredit.settings.fields import choice, declare, is_mapping
+from stepcredit.signals.models.checkpoints import fingerprint_of_tokenizer, load_tokenizer
+from stepcredit.signals.responses import Response, at
+from stepcredit.signals.served.answers import finite, items
+from stepcredit.signals.served.failures import Fault
+from stepcredit.signals.served.served_signal import Served
+from stepcredit.signals.signal import refuse_empty
+from stepcredit.signals.signal_registry import register_signal
+
+HEADS = ("two-layer", "classes")
+"""Heads whose classes `/pooling` gives; words of a vocabulary and single values it does not."""
+ROUNDING = 0.02
+"""How far from 1 a server's probabilities may sum, as it rounds them."""
+
+
+@register_signal("prm-served")
+@dataclass(frozen=True, kw_only=True)
+class ServedPRM(Served):
+    """A process reward model behind vLLM's `/pooling`, by its own protocol.
+
+    The protocol writes the model's input here, with the model's tokenizer; token ids are sent. The
+    server gives two probabilities at each tag (STEP pooling) or at each token (ALL), and the
+    protocol makes the score of them: class 1 for Qwen's, p(1) - p(0) for PURE's.
+
+    Args:
+        protocol: of a model with two classes, by name or as a `Protocol`.
+        protocol_settings: fields of the protocol named.
+        tokenizer: the reward model's, as a folder, a name or loaded; None for the one at `model`.
+        pooling: "step" or "all", as the server was started.
+        empty: "refuse" an empty response, or "score" it.
+
+    Raises:
+        SettingError: a field out of range, or a protocol of another kind of model.
+
+    Example:
+        >>> where = {"url": "http://localhost:8000", "model": "Qwen/Qwen2.5-Math-PRM-7B"}
+        >>> ServedPRM(**where, protocol="qwen2.5-math-prm").protocol_used.range
+        (0.0, 1.0)
+
+    Source: vLLM, `/pooling` with the task token_classify. Differs: steps are picked by the places
+    of their tags, so that a tag which a response writes itself shifts nothing.
+    """
+
+    grain = "steps"
+    protocol: Any = declare(MISSING, is_protocol, "how it is asked, by name", kw_only=True)
+    protocol_settings: Any = declare({}, is_mapping, "fields of the protocol")
+    tokenizer: Any = declare(None, lambda _: None, "folder, name, or loaded; the one at model")
+    pooling: str = choice("step", ("step", "all"), "where the server gives probabilities")
+    empty: str = choice("refuse", ("refuse", "score"), "what becomes of empty responses")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.protocol_used.head not in HEADS:
+            reason = f"{self.protocol_used.name} has no two classes, which /pooling is asked for"
+            raise SettingError(reason, field="protocol")
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """Model, revision, protocol, the tokenizer's fingerprint, and what is refused."""
+        return {
+            "signal": self.name,
+            "model": self.model,
+            "revision": self.revision,
+            "protocol": self.protocol_used.identity,
+            "tokenizer": fingerprint_of_tokenizer(self.tokenizer_used),
+            "empty": self.empty,
+        }
+
+    async def ask(self, asking: Any, response: Response) -> list[float]:
+        """One request: the scores of all steps."""
+        if self.empty == "refuse":
+            refuse_empty(response)
+        reading = self.protocol_used.reading(self.tokenizer_used, response)
+        body = {
+            "model": self.model,
+            "task": "token_classify",
+            "input": reading.ids,
+            "add_special_tokens": False,
+            "use_activation": True,
+            "encoding_format": "float",
+        }
+        places = self._places(response, reading)
+        pairs = await asking("/pooling", body, partial(probabilities, reading.positions, places))
+        scores: list[float] = self.protocol_used.score(
+            torch.tensor(pairs, dtype=torch.float64).log()
+        ).tolist()
+        return scores
+
+    def _places(self, response: Response, reading: Reading) -> list[int]:
+        """The tokens of the input at which the server gives probabilities."""
+        if self.pooling == "all":
+            return list(range(len(reading.ids)))
+        tags = {reading.ids[position] for position in reading.positions}
+        if len(tags) > 1:
+            reason = "its steps are not read at one token: pooling='all' reads any"
+            raise at(response, SignalError, reason)
+        return [place for place, id in enumerate(reading.ids) if id in tags]
+
+    @cached_property
+    def protocol_used(self) -> Protocol:
+        """The protocol, built from its name and fields."""
+        return built(self.protocol, self.protocol_settings)
+
+    @cached_property
+    def tokenizer_used(self) -> Any:
+        """The tokenizer, loaded on first use."""
+        source = self.model if self.tokenizer is None else self.tokenizer
+        return load_tokenizer(source)
+
+
+def probabilities(
+    positions: Sequence[int], places: Sequence[int], answer: Any
+) -> list[tuple[float, float]]:
+    """The two classes' probabilities at each step.
+
+    Args:
+        positions: where the steps are read, tokens of the input.
+        places: where the server gives probabilities, in order.
+        answer: of `/pooling`, one row a place.
+
+    Raises:
+        Fault: another number of rows, or a row that is not two probabilities.
+
+    Example:
+        >>> answer = {"data": [{"data": [[0.5, 0.5], [0.1, 0.9]]}]}
+        >>> probabilities([7], [3, 7], answer)
+        [(0.1, 0.9)]
+    """
+    items(answer, "data", expected=1, of="results")
+    rows = items(answer, "data", 0, "data", expected=len(places), of="rows of scores")
+    at_place = dict(zip(places, rows, strict=True))
+    return [_pair(at_place[position], step) for step, position in enumerate(positions)]
+
+
+def _pair(row: Any, step: int) -> tuple[float, float]:
+    if not isinstance(row, list) or len(row) != 2:
+        raise Fault(f"the row of step {step} is {{}}, expected two probabilities", repr(row))
+    wrong, right = (finite(value, f"the score of step {step}") for value in row)
+    if min(wrong, right) < 0 or abs(wrong + right - 1) > ROUNDING:
+        raise Fault(f"the row of step {step} is {{}}, expected two probabilities", repr(row))
+    return wrong, right

@@ -1,0 +1,139 @@
+"""Labelled rows as a model reads them: tokens, and a class where each labelled step is read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stepcredit.errors import RolloutError
+from stepcredit.prm.labelled.labelled_rows import LabelledRow, masked_after_error
+from stepcredit.prm.model_input import Reading
+from stepcredit.prm.protocol import Protocol
+from stepcredit.signals.models.batching import length_batches
+
+IGNORED = -100
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One solution to train on.
+
+    Attributes:
+        ids: the model's tokens, question and all.
+        classes: one a token: 0 or 1 where a labelled step is read, -100 elsewhere.
+    """
+
+    ids: list[int]
+    classes: list[int]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Rows that fit a length, each with its reading.
+
+    Attributes:
+        rows: whole, or cut to the steps that fit.
+        readings: one a row.
+        cut: rows that lost steps.
+        dropped: rows left out, for no labelled step of theirs fits.
+    """
+
+    rows: list[LabelledRow]
+    readings: list[Reading]
+    cut: int = 0
+    dropped: int = 0
+
+
+def fit_to_length(
+    rows: Sequence[LabelledRow],
+    protocol: Protocol,
+    tokenizer: Any,
+    limit: int | None,
+    overlong: str = "refuse",
+) -> Fitted:
+    """Rows as a protocol lays them out, none longer than a limit.
+
+    Args:
+        rows: labelled; those without any label are left out.
+        protocol: where a step is read.
+        tokenizer: the reward model's.
+        limit: tokens a solution may have with its question; None: any number.
+        overlong: `refuse` longer ones, or `cut` them after the last step that fits.
+
+    Raises:
+        RolloutError: a longer one, by its FILE:LINE.
+    """
+    kept: list[LabelledRow] = []
+    readings: list[Reading] = []
+    cut = dropped = 0
+    for row in rows:
+        reading = protocol.encode(tokenizer, row.question, row.steps)
+        if limit is not None and len(reading.ids) > limit:
+            if overlong == "refuse":
+                reason = f"is {len(reading.ids)} tokens with its question, more than {limit}"
+                raise RolloutError(reason, field="steps", place=row.source)
+            cut += 1
+            row, reading = _cut(row, reading, limit)
+        if all(label is None for label in row.labels):
+            dropped += 1
+            continue
+        kept.append(row)
+        readings.append(reading)
+    return Fitted(kept, readings, cut, dropped)
+
+
+def _cut(row: LabelledRow, reading: Reading, limit: int) -> tuple[LabelledRow, Reading]:
+    """The steps that are read within the limit."""
+    positions = [position for position in reading.positions if position < limit]
+    steps, labels = row.steps[: len(positions)], row.labels[: len(positions)]
+    ids = reading.ids[: positions[-1] + 1] if positions else []
+    return replace(row, steps=steps, labels=labels), Reading(ids, positions)
+
+
+def examples_of(fitted: Fitted, right_class: int, *, mask_after_error: bool) -> list[Example]:
+    """What is trained on: a class where each labelled step is read, and nowhere else.
+
+    Example:
+        >>> row = LabelledRow("?", ("a", "b", "c"), (1, 0, 0), "r.jsonl:1", "?")
+        >>> fitted = Fitted([row], [Reading([9, 5, 1, 6, 1, 7, 1], [2, 4, 6])])
+        >>> examples_of(fitted, 1, mask_after_error=True)[0].classes
+        [-100, -100, 1, -100, 0, -100, -100]
+    """
+    examples = []
+    for row, reading in zip(fitted.rows, fitted.readings, strict=True):
+        classes = [IGNORED] * len(reading.ids)
+        labels = masked_after_error(row) if mask_after_error else row.labels
+        for position, label in zip(reading.positions, labels, strict=True):
+            if label is not None:
+                classes[position] = right_class if label else 1 - right_class
+        examples.append(Example(reading.ids, classes))
+    return examples
+
+
+def batched(examples: Sequence[Example], max_tokens: int) -> list[list[Example]]:
+    """Examples of like length together, no batch above `max_tokens` with its padding."""
+    lengths = [len(example.ids) for example in examples]
+    return [[examples[i] for i in batch] for batch in length_batches(lengths, max_tokens)]
+
+
+def collated(batch: Sequence[Example]) -> dict[str, Tensor]:
+    """One batch as tensors (solution, token), padded on the right.
+
+    Example:
+        >>> collated([Example([7, 8], [-100, 1]), Example([9], [0])])["labels"].tolist()
+        [[-100, 1], [0, -100]]
+    """
+    width = max(len(example.ids) for example in batch)
+    shape = (len(batch), width)
+    ids, mask = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.long)
+    labels = torch.full(shape, IGNORED)
+    for row, example in enumerate(batch):
+        length = len(example.ids)
+        ids[row, :length] = torch.tensor(example.ids)
+        mask[row, :length] = 1
+        labels[row, :length] = torch.tensor(example.classes)
+    return {"input_ids": ids, "attention_mask": mask, "labels": labels}

@@ -1,0 +1,113 @@
+"""What kind of answer a text is: words, a choice letter, a numeral of a base, or too large."""
+
+from __future__ import annotations
+
+import re
+
+from stepcredit.rewards.normalize import LONGEST, WRAPPED, spelled
+
+LARGEST_EXPONENT = 10_000
+"""A power of numbers with a larger exponent is not computed."""
+
+_SHORT_WORDS = frozenset({"yes", "no", "odd"})
+_WORDS = re.compile(r"[^\W\d_]+(?:[ '\-][^\W\d_]+)*")
+_MATHS_WORDS = re.compile(r"sqrt|frac|infinity|infty|a?(?:sin|cos|tan)|log", re.IGNORECASE)
+_LETTER = re.compile(r"\(?([A-J])\)?\.?")
+_OPTION = re.compile(r"\(([A-J])\)|([A-J])[.:)](?=\s|$)|([A-J])$")
+_NUMERAL = re.compile(r"[0-9A-Z]+\s*_\s*\{?\s*([0-9]+)\s*\}?")
+_POWER = r"(?:\^|\*\*)[\s{(]*[-+]?"
+_EXPONENT = re.compile(rf"{_POWER}(\d+)(?:[\s}})]*{_POWER}(\d+))?")
+_TOWER = re.compile(rf"(?:{_POWER}[\d.]+\s*){{3}}")
+_FACTORIAL = re.compile(r"\d{5,}\s*[})\]]*\s*!|!\s*[})\]]*\s*!\s*[})\]]*\s*!")
+
+
+def words_of(answer: str) -> str | None:
+    r"""A textual answer in lower case: `\text{...}`, a word of four letters, yes, no, odd.
+
+    Args:
+        answer: as it stands in the box.
+
+    Returns:
+        None for anything else: it is maths.
+
+    Example:
+        >>> words_of(r"\text{Evelyn}"), words_of("No."), words_of("abc"), words_of("x + 1")
+        ('evelyn', 'no', None, None)
+    """
+    plain = spelled(answer)
+    if not _WORDS.fullmatch(plain) or _MATHS_WORDS.match(plain):
+        return None
+    wrapped = plain != answer.strip() and r"\text" in answer
+    told = wrapped or plain.lower() in _SHORT_WORDS or any(len(w) > 3 for w in plain.split())
+    return " ".join(plain.lower().split()) if told else None
+
+
+def letter_of(answer: str) -> str | None:
+    r"""The letter of a gold answer that is a choice: `C`, `(C)`, `\textbf{(C)}`.
+
+    Example:
+        >>> letter_of(r"\textbf{(C)}"), letter_of("x"), letter_of("C + 1")
+        ('C', None, None)
+    """
+    match = _LETTER.fullmatch(spelled(answer))
+    return match.group(1) if match else None
+
+
+def option_of(answer: str) -> str | None:
+    r"""The one choice an answer names, alone or in front of its text; None for none or several.
+
+    Example:
+        >>> option_of(r"\textbf{(C) } 42"), option_of("C. 42"), option_of("(A) and (B)")
+        ('C', 'C', None)
+    """
+    if len(answer) > LONGEST:
+        return None
+    plain = answer
+    while (inner := WRAPPED.sub(r"\1", plain)) != plain:
+        plain = inner
+    plain = spelled(plain)
+    named = {a or b or c for a, b, c in _OPTION.findall(plain)}
+    return named.pop() if len(named) == 1 and _OPTION.match(plain) else None
+
+
+def base_of(answer: str) -> str | None:
+    """The base of a numeral that states it.
+
+    Example:
+        >>> base_of("52_{8}"), base_of("52")
+        ('8', None)
+    """
+    match = _NUMERAL.fullmatch(answer)
+    return match.group(1) if match else None
+
+
+def too_large(answer: str) -> str | None:
+    r"""Why an answer is not read as maths: too long, or a number nobody should compute.
+
+    Example:
+        >>> too_large("10^{10^{10}}"), too_large("2^{1009}"), too_large("9" * 2000)
+        ('a power above 10,000', None, 'longer than 1,000 characters')
+    """
+    if len(answer) > LONGEST:
+        return f"longer than {LONGEST:,} characters"
+    if _TOWER.search(answer) or any(_is_large(*found) for found in _EXPONENT.findall(answer)):
+        return f"a power above {LARGEST_EXPONENT:,}"
+    return "a factorial nobody should compute" if _FACTORIAL.search(answer) else None
+
+
+def _is_large(first: str, second: str) -> bool:
+    """Is the exponent `first`, or `first` to the power of `second`, above the largest?"""
+    if len(first) > 5 or len(second) > 5:
+        return True
+    base, exponent = int(first), int(second or 1)
+    return base > 1 and (exponent > 14 or base**exponent > LARGEST_EXPONENT)
+
+
+def has_foreign_digits(answer: str) -> bool:
+    """Does it hold digits of another script, which a parser may drop or misread?
+
+    Example:
+        >>> has_foreign_digits("1\uff15"), has_foreign_digits("15")
+        (True, False)
+    """
+    return any(sign.isdigit() and not sign.isascii() for sign in answer)

@@ -1,0 +1,134 @@
+"""Rewards on a file of rollouts: one number into each row, every other byte of it kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from stepcredit.data.files.batches import Batch
+from stepcredit.data.files.rollout_file import RolloutFile
+from stepcredit.data.files.score_store import ScoreStore
+from stepcredit.errors import RolloutError, SettingError
+from stepcredit.rewards.base import Reward
+from stepcredit.rewards.formats import Format
+
+
+def reward_file(
+    path: str | Path,
+    output: str | Path,
+    rewards: Sequence[Reward],
+    *,
+    text: str = "text",
+    journal: str | Path | None = None,
+    told: Callable[[int, int], None] | None = None,
+    reading: Callable[[float], None] | None = None,
+) -> int:
+    """Write a file's rows with their rewards: `outcome`, or `format` and `format_ok`.
+
+    All rows are checked before the first is graded.
+
+    Args:
+        path: a `.jsonl`, `.jsonl.gz` or `.parquet` file, or "-".
+        output: as `path`; it may be the same file.
+        rewards: at most one that gives an outcome and one that gives a format. A row's fields are
+            the facts.
+        text: the field that holds the response's text.
+        journal: a file in which rewards are kept as they are known, for a run after one that was
+            stopped.
+        told: called with the number of rows graded, and of all.
+        reading: called with the share of the file read, while it is checked.
+
+    Returns:
+        Rows written.
+
+    Raises:
+        SettingError: two rewards for the same field.
+        RowError: the first fault; the output is then as it was before.
+        FileError: a file that can't be read or written.
+    """
+    _check_kinds(rewards)
+
+    def count(rows: int, batch: Batch) -> int:
+        return rows + len(_texts(batch, text))
+
+    with RolloutFile(path, reading) as file, ExitStack() as opened:
+        rows, done = file.fold(int, count), 0
+        store = None if journal is None else opened.enter_context(ScoreStore(journal))
+
+        def compute(batch: Batch) -> list[Mapping[str, Any]]:
+            nonlocal done
+            found = _kept(batch, rewards, text, store)
+            done += len(found)
+            if told:
+                told(done, rows)
+            return found
+
+        return file.annotate(output, compute)
+
+
+def _check_kinds(rewards: Sequence[Reward]) -> None:
+    taken: dict[str, str] = {}
+    for rule in rewards:
+        if rule.gives in taken:
+            reason = f"{taken[rule.gives]} and {rule.name} both give the {rule.gives}"
+            raise SettingError(reason, field="reward")
+        taken[rule.gives] = rule.name
+
+
+def _texts(batch: Batch, name: str) -> list[str]:
+    texts = [row.fields.get(name) for row in batch.rows]
+    for row, value in enumerate(texts):
+        if not isinstance(value, str):
+            wrong = f"expected a string, got {value!r}"
+            reason = "missing: rewards read it" if value is None else wrong
+            raise RolloutError(reason, row=row, field=name)
+    return [value for value in texts if isinstance(value, str)]
+
+
+def _kept(
+    batch: Batch, rewards: Sequence[Reward], text: str, store: ScoreStore | None
+) -> list[Mapping[str, Any]]:
+    """The new members of each row: what a run before has kept, and the rest."""
+    if store is None:
+        return _graded(batch, rewards, text)
+    keys = [_key(row.fields, rewards, text) for row in batch.rows]
+    known = store.get(keys)
+    asked = [place for place, key in enumerate(keys) if key not in known]
+    found = _graded(Batch([batch.rows[place] for place in asked]), rewards, text) if asked else []
+    for place, members in zip(asked, found, strict=True):
+        known[keys[place]] = [float(value) for value in members.values()]
+        store.put(keys[place], known[keys[place]])
+    if len(asked) < len(keys):
+        rewards[0].tally["kept by a run before"] += len(keys) - len(asked)
+    return [_members(rewards, known[key]) for key in keys]
+
+
+def _key(row: Mapping[str, Any], rewards: Sequence[Reward], text: str) -> bytes:
+    return sha256(repr((list(rewards), text, row)).encode(errors="surrogatepass")).digest()
+
+
+def _members(rewards: Sequence[Reward], numbers: Sequence[float]) -> Mapping[str, Any]:
+    rest = iter(numbers)
+    members: dict[str, Any] = {}
+    for rule in rewards:
+        members[rule.gives] = next(rest)
+        if rule.gives == "format":
+            members["format_ok"] = bool(next(rest))
+    return members
+
+
+def _graded(batch: Batch, rewards: Sequence[Reward], text: str) -> list[Mapping[str, Any]]:
+    """The new members of each row."""
+    texts, facts = _texts(batch, text), [row.fields for row in batch.rows]
+    columns: dict[str, Sequence[float]] = {}
+    for rule in rewards:
+        values = rule(texts, facts)
+        if rule.gives == "outcome":
+            columns["outcome"] = values
+            continue
+        passing = rule.passing if isinstance(rule, Format) else 1.0
+        columns |= {"format": values, "format_ok": [value >= passing for value in values]}
+    return [{name: values[at] for name, values in columns.items()} for at in range(len(texts))]

@@ -1,0 +1,194 @@
+"""`AnswerProgress`: how much each step raises the likelihood of the gold answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from operator import add
+from typing import Any
+
+from torch import Tensor
+
+from stepcredit.errors import RolloutError, SettingError, SignalError
+from stepcredit.settings.fields import check_fields, choice, declare, flag, text, whole
+from stepcredit.signals.facts import text_fact
+from stepcredit.signals.models.batching import length_batches
+from stepcredit.signals.models.causal import CausalLM, is_model, load_causal
+from stepcredit.signals.models.checkpoints import (
+    DTYPES,
+    fingerprint_in_use,
+    fingerprint_of_tokenizer,
+    label_of,
+    note_fingerprint,
+)
+from stepcredit.signals.models.contexts import content_of, reading, trunk_of
+from stepcredit.signals.models.tree_attention import (
+    Branch,
+    Tree,
+    packed_log_probs,
+    takes_tree_masks,
+    unpacked_log_probs,
+)
+from stepcredit.signals.responses import Response, at
+from stepcredit.signals.signal import Scored, Signal
+from stepcredit.signals.signal_registry import register_signal
+
+HINT = "packed=false runs one forward a prefix"
+
+
+@register_signal("answer-progress")
+@dataclass(frozen=True, kw_only=True)
+class AnswerProgress(Signal):
+    r"""Progress of the gold answer's likelihood under the policy, step by step.
+
+        l_j = log p(answer after | prompt, steps 1..j, before), summed over tokens
+        score_j = l_j - l_{j-1}
+
+    No reward model: a step that brings the answer nearer scores above 0, filler 0, a step that
+    leads astray below. The steps' scores add up to l_K - l_0. All l_j of a response come from one
+    forward: the answer stands once after each prefix, and a mask lets it see that prefix alone.
+
+    Args:
+        model: the policy, a folder or name, or a loaded causal language model.
+        tokenizer: its own; None takes the one beside the model.
+        answer: the row's field that holds the gold answer, text or a number.
+        before, after: what connects a prefix with the answer, and what closes it; `after` counts
+            as part of the answer, or 4 would be as likely as 42. Where a prefix ends in space, as
+            a step does with its delimiter, that stands for the space `before` begins with.
+        over: "sum" of the answer's tokens, or their "mean".
+        reads: "ids" gives the model the policy's tokens, "text" its own tokens of prompt and text.
+        packed: False runs one forward a prefix: the same scores, for models whose attention takes
+            no such mask.
+        max_tokens_per_batch: bound of a forward's padded tokens; a longer response goes alone.
+        device, dtype: as in `LocalLogProbs`.
+
+    Raises:
+        RolloutError: a row without answer or ids, or over the model's context.
+        SignalError: a model that cannot be loaded, or cannot be packed.
+        SettingError: a loaded model without its tokenizer, or a field out of range.
+
+    Example:
+        >>> AnswerProgress(model="models/policy", answer="gold").over
+        'sum'
+
+    Source: ours; the likelihood of the answer as a process reward is common to many.
+    """
+
+    model: Any = declare(None, is_model, "the policy, or another language model")
+    tokenizer: Any = declare(None, lambda value: None, "its tokenizer, if it is elsewhere")
+    answer: str = text("answer", "field of the gold answer")
+    before: str = text("\n\nThe answer is \\boxed{", "what stands before the answer")
+    after: str = text("}", "what closes the answer, and counts with it")
+    over: str = choice("sum", ("sum", "mean"), "over the answer's tokens")
+    reads: str = reading()
+    packed: bool = flag(True, "one forward a response, not one a prefix")
+    max_tokens_per_batch: int = whole(16384, "bound of a forward's tokens", at_least=1)
+    device: str = text("auto", "where the model runs")
+    dtype: str = choice("auto", DTYPES, "precision of the weights")
+
+    grain = "steps"
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Model's and tokenizer's digests, the answer's frame, how tokens are read and reduced."""
+        settings = {
+            name: getattr(self, name) for name in ("before", "after", "over", "reads", "dtype")
+        }
+        tokenizer = self.tokenizer and fingerprint_of_tokenizer(self.tokenizer)
+        marks = {"model": fingerprint_in_use(self), "tokenizer": tokenizer}
+        return {"signal": self.name, **marks, **settings}
+
+    def content(self, response: Response) -> Any:
+        """The tokens or texts, and the gold answer."""
+        return [content_of(response, self.reads), text_fact(response, self.answer)]
+
+    @cached_property
+    def causal(self) -> CausalLM:
+        """The model, loaded at first use.
+
+        Raises:
+            SettingError: it has no tokenizer.
+        """
+        note_fingerprint(self)
+        loaded = load_causal(self.model, self.tokenizer, device=self.device, dtype=self.dtype)
+        if loaded.tokenizer is None:
+            raise SettingError("a model that is loaded already needs it", field="tokenizer")
+        return loaded
+
+    def stream(self, responses: Sequence[Response]) -> Iterator[Scored]:
+        """Batch by batch, the longest responses first."""
+        trees = [self._tree(response) for response in responses]
+        if self.packed:
+            self._check_packed(responses, trees)
+            lengths = [tree.starts[-1] for tree in trees]
+            for batch in length_batches(lengths, self.max_tokens_per_batch):
+                found = packed_log_probs(self.causal, [trees[index] for index in batch])
+                yield from zip(batch, map(self._scores, found), strict=True)
+            return
+        for index, tree in enumerate(trees):
+            yield index, self._scores(self._prefix_by_prefix(tree))
+
+    def _tree(self, response: Response) -> Tree:
+        trunk = trunk_of(response, self.causal.tokenizer, self.reads)
+        answer = text_fact(response, self.answer)
+        tight, spaced = (
+            self._branch(answer, self.before.lstrip()),
+            self._branch(answer, self.before),
+        )
+        spaces = [self._ends_in_space(prefix) for prefix in trunk.prefixes]
+        tree = Tree(trunk, tuple(tight if space else spaced for space in spaces))
+        self.causal.check(response, trunk.ids + spaced.ids, tree.reach)
+        return tree
+
+    def _ends_in_space(self, ids: Sequence[int]) -> bool:
+        """Whether a prefix brings the space that `before` begins with, as a delimiter does."""
+        return self.causal.tokenizer.decode(ids[-1:])[-1:].isspace()
+
+    def _branch(self, answer: str, before: str) -> Branch:
+        """The framed answer, from the first token that holds some of the answer wanted."""
+        framed = before + answer + self.after
+        found = self.causal.tokenizer(framed, add_special_tokens=False, return_offsets_mapping=True)
+        ends = [end for _, end in found["offset_mapping"]]
+        first = next(index for index, end in enumerate(ends) if end > len(before))
+        return Branch(tuple(found["input_ids"]), first)
+
+    def _scores(self, log_probs: Sequence[Tensor]) -> list[float]:
+        """Rises from each prefix to the next, of the answer tokens' log-probs after each."""
+        values = [found.double() for found in log_probs]
+        likelihood = [float(v.sum() if self.over == "sum" else v.mean()) for v in values]
+        return [after - before for before, after in pairwise(likelihood)]
+
+    def _prefix_by_prefix(self, tree: Tree) -> list[Tensor]:
+        rows: dict[int, Tensor] = {}
+        fed = (branch.fed for branch in tree.branches)
+        lengths = list(map(add, tree.trunk.cuts, fed))
+        for batch in length_batches(lengths, self.max_tokens_per_batch):
+            found = unpacked_log_probs(self.causal, tree, batch)
+            rows |= dict(zip(batch, found, strict=True))
+        return [rows[cut] for cut in range(len(lengths))]
+
+    def _check_packed(self, responses: Sequence[Response], trees: Sequence[Tree]) -> None:
+        if not self._packs:
+            reason = f"its attention does not take the packed mask: {HINT}"
+            raise SignalError(reason, field=label_of(self.model))
+        window = _window(self.causal)
+        for response, tree in zip(responses, trees, strict=True):
+            if window is not None and tree.reach > window:
+                reason = f"{tree.reach} positions, over the attention's window of {window}: {HINT}"
+                raise at(response, RolloutError, reason, field="token_ids")
+
+    @cached_property
+    def _packs(self) -> bool:
+        return takes_tree_masks(self.causal)
+
+
+def _window(causal: CausalLM) -> int | None:
+    """Positions beyond which some layer no longer sees all; the packed mask knows of none."""
+    config = causal.model.config.get_text_config()
+    sizes = [getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size")]
+    return min((size for size in sizes if size), default=None)

@@ -1,0 +1,191 @@
+"""Causal language models: loaded once, asked for the log-probs of given tokens."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stepcredit.errors import RolloutError
+from stepcredit.requires import require
+from stepcredit.signals.models.checkpoints import (
+    load_tokenizer,
+    load_whole,
+    loading,
+    to_device,
+    within_memory,
+)
+from stepcredit.signals.responses import Response, at
+
+LOGITS_AT_ONCE = 1 << 25
+
+
+@dataclass(frozen=True)
+class CausalLM:
+    """A causal language model of transformers, and its tokenizer where one is known.
+
+    Args:
+        model: with a language-model head; used in eval mode and left in the mode it came in.
+        tokenizer: of transformers, a fast one.
+    """
+
+    model: Any
+    tokenizer: Any = None
+
+    @property
+    def num_tokens(self) -> int:
+        """Token ids the model takes: rows of its embedding, padding rows included."""
+        return int(self.model.get_input_embeddings().weight.shape[0])
+
+    @property
+    def context(self) -> int | None:
+        """Positions the model was made for, where it says so."""
+        config = self.model.config.get_text_config()
+        return getattr(config, "max_position_embeddings", None)
+
+    def check(self, response: Response, ids: Sequence[int], length: int) -> None:
+        """Refuse what the model cannot read.
+
+        Args:
+            response: whose tokens they are.
+            ids: token ids it is about to be given.
+            length: positions they need.
+
+        Raises:
+            RolloutError: over the context, or an id the model does not have.
+        """
+        if self.context is not None and length > self.context:
+            reason = f"needs {length} positions, over the model's context of {self.context}"
+            raise at(response, RolloutError, reason, field="token_ids")
+        for token in {max(ids), min(ids)}:
+            if not 0 <= token < self.num_tokens:
+                reason = f"token {token}, but the model has {self.num_tokens}"
+                raise at(response, RolloutError, reason, field="token_ids")
+
+    def log_probs(
+        self,
+        inputs: Mapping[str, Tensor],
+        rows: Tensor,
+        columns: Tensor,
+        targets: Tensor,
+        temperature: float = 1.0,
+    ) -> Tensor:
+        """log softmax(logits / temperature) of given tokens at given places of a batch.
+
+        Logits exist for these places only, and in float32 for a part of them at a time.
+
+        Args:
+            inputs: what the model's forward takes: `input_ids` (batch, width) and masks.
+            rows, columns: the places, each the one *before* its target's.
+            targets: token ids.
+            temperature: divides the logits.
+
+        Returns:
+            float32, one a target.
+
+        Raises:
+            SignalError: no memory for the batch.
+        """
+        with within_memory(*inputs["input_ids"].shape), frozen_in_eval(self.model):
+            states, project = self._states(inputs, rows, columns)
+            return _picked(states, project, targets, temperature)
+
+    def _states(
+        self, inputs: Mapping[str, Tensor], rows: Tensor, columns: Tensor
+    ) -> tuple[Tensor, Any]:
+        """At the places: hidden states and the head, or logits where the head is not all."""
+        if self._head_is_all:
+            hidden = self.model.base_model(**inputs, use_cache=False).last_hidden_state
+            return hidden[rows, columns], self.model.get_output_embeddings()
+        kept, places = columns.unique(return_inverse=True)
+        if "logits_to_keep" in inspect.signature(self.model.forward).parameters:
+            logits = self.model(**inputs, use_cache=False, logits_to_keep=kept).logits
+            return logits[rows, places], torch.nn.Identity()
+        return self.model(**inputs, use_cache=False).logits[rows, columns], torch.nn.Identity()
+
+    @cached_property
+    def _head_is_all(self) -> bool:
+        """Whether logits are the head of the last hidden states, to the last bit.
+
+        Some models cap or scale them afterwards; those compute their logits themselves.
+        """
+        head, base = self.model.get_output_embeddings(), self.model.base_model
+        if head is None or base is self.model:
+            return False
+        probe = torch.arange(min(4, self.num_tokens), device=self.model.device)[None]
+        hidden = getattr(base(input_ids=probe, use_cache=False), "last_hidden_state", None)
+        if hidden is None:
+            return False
+        logits = self.model(input_ids=probe, use_cache=False).logits
+        return torch.equal(head(hidden).float(), logits.float())
+
+
+def load_causal(
+    model: Any, tokenizer: Any = None, *, device: str = "auto", dtype: str = "auto"
+) -> CausalLM:
+    """A causal language model from a folder, or one that is loaded already.
+
+    Args:
+        model: a folder or a name that transformers knows, or a loaded model.
+        tokenizer: likewise; None takes the one beside the model, if there is one.
+        device: "auto" is the accelerator where there is one.
+        dtype: "auto" is the checkpoint's.
+
+    Raises:
+        MissingExtra: transformers is not installed.
+        SignalError: it cannot be loaded; its own code is never run.
+    """
+    if not isinstance(model, str | Path):
+        return CausalLM(model, load_tokenizer(tokenizer))
+    require("signals", "transformers")
+    from transformers import AutoModelForCausalLM
+
+    with loading(str(model)):
+        loaded = load_whole(AutoModelForCausalLM, str(model), dtype=dtype)
+    own = load_tokenizer(model if tokenizer is None else tokenizer)
+    return CausalLM(to_device(loaded, device).eval(), own)
+
+
+def is_model(value: Any) -> str | None:
+    """A check for settings that must hold a model: a path, or a loaded one."""
+    return None if value is not None else "a model's folder or name, or a loaded model"
+
+
+@contextmanager
+def frozen_in_eval(model: Any) -> Iterator[None]:
+    """Without gradients and dropout, the mode restored afterwards."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(was_training)
+
+
+def padded_ids(rows: Sequence[Sequence[int]], device: torch.device) -> dict[str, Tensor]:
+    """Token ids padded on the right, and the mask of what is not padding."""
+    width = max(map(len, rows))
+    ids = torch.zeros(len(rows), width, dtype=torch.long)
+    mask = torch.zeros(len(rows), width, dtype=torch.long)
+    for index, row in enumerate(rows):
+        ids[index, : len(row)] = torch.tensor(row)
+        mask[index, : len(row)] = 1
+    return {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
+
+
+def _picked(states: Tensor, project: Any, targets: Tensor, temperature: float) -> Tensor:
+    """log softmax at the targets, a bounded number of logits at a time."""
+    at_once = max(1, LOGITS_AT_ONCE // project(states[:1]).shape[-1])
+    parts = []
+    for some, wanted in zip(states.split(at_once), targets.split(at_once), strict=True):
+        logits = project(some).float() / temperature
+        parts.append(logits.gather(1, wanted[:, None])[:, 0] - logits.logsumexp(1))
+    return torch.cat(parts)

@@ -1,0 +1,123 @@
+"""Who completes the prefixes of responses: a local model, or any function."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from stepcredit.errors import SignalError
+from stepcredit.signals.models.causal import CausalLM
+from stepcredit.signals.models.contexts import trunk_of
+from stepcredit.signals.models.sampling import complete, seed_of
+from stepcredit.signals.responses import Response, at
+
+Prefix = tuple[Any, Any]
+"""A prompt and what of the response is kept, as token ids or as texts: equal ones are one."""
+Sampler = Callable[[str, str, int, int], list[str]]
+
+
+class Completer(ABC):
+    """Completes prefixes of responses, `n` times each."""
+
+    @abstractmethod
+    def prefixes(self, response: Response) -> list[Prefix]:
+        """The empty prefix and that through each step, the whole response included."""
+
+    @abstractmethod
+    def texts(self, owners: Mapping[Prefix, Response]) -> dict[Prefix, list[str]]:
+        """For each prefix its completions, each with the prefix in front: whole responses.
+
+        Args:
+            owners: for each prefix a response it comes from, whose name errors bear.
+        """
+
+
+@dataclass(frozen=True)
+class ModelCompleter(Completer):
+    """Completions by a local model.
+
+    Args:
+        causal: the model, with its tokenizer.
+        reads: which tokens it is given (see `trunk_of`).
+        n, seed: completions a prefix, and what their draws are keyed by.
+        settings: of `complete`.
+    """
+
+    causal: CausalLM
+    reads: str
+    n: int
+    seed: int
+    settings: Mapping[str, Any]
+
+    def prefixes(self, response: Response) -> list[Prefix]:
+        """As token ids; checked against the model's context."""
+        trunk = trunk_of(response, self.causal.tokenizer, self.reads)
+        start, length = trunk.cuts[0], len(trunk.ids) + self.settings["max_new_tokens"]
+        self.causal.check(response, trunk.ids, length)
+        return [(trunk.ids[:start], trunk.ids[start:cut]) for cut in trunk.cuts]
+
+    def texts(self, owners: Mapping[Prefix, Response]) -> dict[Prefix, list[str]]:
+        """Batches of rows of like length, each row with a seed of its own."""
+        rows = [(prefix, draw) for prefix in owners for draw in range(self.n)]
+        found = complete(
+            self.causal,
+            [prompt + own for (prompt, own), _ in rows],
+            [seed_of(self.seed, prefix, draw) for prefix, draw in rows],
+            **self.settings,
+        )
+        texts: dict[Prefix, list[str]] = {prefix: [] for prefix in owners}
+        for ((prompt, own), _), ids in zip(rows, found, strict=True):
+            text = self.causal.tokenizer.decode([*own, *ids], skip_special_tokens=True)
+            texts[prompt, own].append(text)
+        return texts
+
+
+@dataclass(frozen=True)
+class FunctionCompleter(Completer):
+    """Completions by a function, a prefix at a time.
+
+    Args:
+        sampler: (prompt, prefix, n, seed) -> n completions.
+        n, seed: as there; the seed is keyed by the prefix too.
+        workers: prefixes asked for at once.
+    """
+
+    sampler: Sampler
+    n: int
+    seed: int
+    workers: int
+
+    def prefixes(self, response: Response) -> list[Prefix]:
+        """As texts."""
+        ends = (0, *(response.steps or ()))
+        return [(response.prompt, response.text[:end]) for end in ends]
+
+    def texts(self, owners: Mapping[Prefix, Response]) -> dict[Prefix, list[str]]:
+        """In as many threads as there are workers; the first failure ends the run."""
+        with ThreadPoolExecutor(self.workers) as pool:
+            try:
+                found = list(pool.map(self._ask, owners, owners.values()))
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+        return dict(zip(owners, found, strict=True))
+
+    def _ask(self, asked: Prefix, owner: Response) -> list[str]:
+        prompt, prefix = asked
+        try:
+            found = self.sampler(prompt, prefix, self.n, seed_of(self.seed, prompt, prefix))
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise at(owner, SignalError, reason, field="sampler") from error
+        if not _are_texts(found) or len(found) != self.n:
+            count = f"{len(found)} completions" if _are_texts(found) else repr(found)
+            raise at(owner, SignalError, f"asked for {self.n}, got {count}", field="sampler")
+        return [prefix + completion for completion in found]
+
+
+def _are_texts(found: Any) -> bool:
+    sequence = isinstance(found, Sequence) and not isinstance(found, str)
+    return sequence and all(isinstance(text, str) for text in found)

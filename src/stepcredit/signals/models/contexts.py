@@ -1,0 +1,90 @@
+"""What a language model reads before each step's end: a trunk of tokens, and where it is cut."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from stepcredit.errors import RolloutError, SignalError
+from stepcredit.settings.fields import choice
+from stepcredit.signals.facts import policy_ids
+from stepcredit.signals.models.chat import apply_chat_template
+from stepcredit.signals.offsets import last_tokens, spans_of_text, special_ids
+from stepcredit.signals.responses import Response, at
+
+
+def reading() -> Any:
+    """The field that says which tokens a model is given."""
+    about = "ids: the policy's own tokens; text: the model's, of the prompt as a chat turn"
+    return choice("ids", ("ids", "text"), about)
+
+
+@dataclass(frozen=True)
+class Trunk:
+    """A prompt and its response as one model reads them.
+
+    Args:
+        ids: the prompt's and the response's tokens, end-of-text tokens left out.
+        cuts: how many ids stand before the first step, and through each step: one more than steps.
+    """
+
+    ids: tuple[int, ...]
+    cuts: tuple[int, ...]
+
+    @property
+    def prefixes(self) -> list[tuple[int, ...]]:
+        """The ids through each step, the empty prefix first."""
+        return [self.ids[:cut] for cut in self.cuts]
+
+
+def trunk_of(response: Response, tokenizer: Any, reads: str) -> Trunk:
+    """The tokens a model is given, and where the steps end in them.
+
+    Args:
+        response: split into steps.
+        tokenizer: the model's, a fast one.
+        reads: "ids" takes the policy's tokens as they are; "text" the tokenizer's own, of the
+            prompt as a user's turn where it has a chat template, and of the response.
+
+    Raises:
+        RolloutError: ids that are needed and missing, or an empty prompt.
+    """
+    if reads == "ids":
+        prompt, own = policy_ids(response)
+        ends = response.step_ends
+    else:
+        prompt = _prompt(response, tokenizer)
+        own, spans = spans_of_text(response.text, tokenizer)
+        ends = last_tokens(response.text, spans, response.steps or ())
+    size = len(prompt) + _without_end(own, special_ids(tokenizer))
+    cuts = [min(len(prompt) + end + 1, size) for end in ends]
+    return Trunk((*prompt, *own)[:size], (len(prompt), *cuts))
+
+
+def content_of(response: Response, reads: str) -> list[Any]:
+    """What of a response a trunk depends on, as JSON."""
+    if reads == "ids":
+        return [response.prompt_ids, response.token_ids, response.step_ends]
+    return [response.prompt, response.step_texts]
+
+
+def _prompt(response: Response, tokenizer: Any) -> tuple[int, ...]:
+    if not response.prompt:
+        raise at(response, RolloutError, "is empty: nothing to respond to", field="prompt")
+    if tokenizer.chat_template is None:
+        return tuple(tokenizer(response.prompt)["input_ids"])
+    turns = [{"role": "user", "content": response.prompt}]
+    options = {"add_generation_prompt": True, "return_dict": True}
+    try:
+        return tuple(apply_chat_template(tokenizer, turns, **options)["input_ids"])
+    except SignalError as error:
+        raise at(response, SignalError, error.reason, field="prompt") from None
+
+
+def _without_end(ids: Sequence[int], special: set[int]) -> int:
+    """How many ids there are before the special ones at the end."""
+    size = len(ids)
+    while size and ids[size - 1] in special:
+        size -= 1
+    return size

@@ -1,0 +1,246 @@
+"""`MonteCarlo`: the value of a step's prefix, by completing it many times."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain, pairwise
+from math import isfinite
+from typing import Any
+
+from stepcredit.errors import RolloutError, SettingError, SignalError
+from stepcredit.settings.fields import check_fields, choice, declare, number, text, whole
+from stepcredit.signals.models.causal import load_causal
+from stepcredit.signals.models.checkpoints import (
+    DTYPES,
+    fingerprint_in_use,
+    fingerprint_of_tokenizer,
+    note_fingerprint,
+)
+from stepcredit.signals.models.completers import (
+    Completer,
+    FunctionCompleter,
+    ModelCompleter,
+    Prefix,
+)
+from stepcredit.signals.models.contexts import content_of, reading
+from stepcredit.signals.programs.functions import fingerprint_of_function, function_of, is_function
+from stepcredit.signals.responses import Response, at
+from stepcredit.signals.signal import Scored, Signal
+from stepcredit.signals.signal_registry import register_signal
+
+WINDOW = 64
+SAMPLED = ("temperature", "top_p", "max_new_tokens", "max_tokens_per_batch")
+logger = logging.getLogger("stepcredit.signals")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a Monte-Carlo run samples.
+
+    Args:
+        prefixes: different ones; equal prefixes are completed once.
+        completions: of all of them.
+        max_tokens: sampled at most; None where a sampler of one's own decides.
+
+    Example:
+        >>> print(Cost(prefixes=30, completions=240, max_tokens=122_880))
+        240 completions of 30 prefixes, at most 122,880 sampled tokens
+    """
+
+    prefixes: int
+    completions: int
+    max_tokens: int | None
+
+    def __str__(self) -> str:
+        prefixes = f"{self.prefixes:,} prefix{'es' * (self.prefixes != 1)}"
+        told = f"{self.completions:,} completions of {prefixes}"
+        if self.max_tokens is None:
+            return told
+        return f"{told}, at most {self.max_tokens:,} sampled tokens"
+
+
+def log_cost(cost: Cost) -> None:
+    """Tell the cost in the log, at a level that is shown unless switched off."""
+    logger.warning("monte-carlo: %s", cost)
+
+
+@register_signal("monte-carlo")
+@dataclass(frozen=True, kw_only=True)
+class MonteCarlo(Signal):
+    """The value of each step's prefix: the mean reward of completions that start from it.
+
+        V_j = mean over n completions y of reward(steps 1..j followed by y)      (estimate="soft")
+        V_j = max over them                                                      (estimate="hard")
+        V_K = reward(the response), V_0 that of the empty prefix
+        score_j = V_j (score="value"), V_j - V_{j-1} (score="advantage")
+
+    It samples much more than a policy does in training; `cost` says how much, and a run tells it
+    before it begins. Equal prefixes, as the empty one of a group, are completed once.
+
+    Args:
+        reward: called with texts of whole responses and the rows' facts, gives one number each; a
+            function, a reward of `stepcredit.rewards`, or MODULE:NAME of either.
+        model: the policy, a folder or name, or a loaded causal language model; or `sampler`.
+        sampler: a function (prompt, prefix, n, seed) -> n completions, or its MODULE:NAME: a
+            server's, say.
+        tokenizer: the model's; None takes the one beside it.
+        n: completions a prefix.
+        estimate: "soft" or "hard".
+        score: "value" (Math-Shepherd's) or "advantage" (VinePPO's).
+        temperature, top_p, max_new_tokens: of the model's completions.
+        seed: with the prefix, all that the draws depend on.
+        workers: prefixes a sampler is asked for at once, each in a thread.
+        reads: "ids" gives the model the policy's tokens, "text" its own tokens of prompt and text.
+        max_tokens_per_batch: bound of a batch's tokens, with those to be sampled.
+        device, dtype: as in `LocalLogProbs`.
+        tell: called with the `Cost` before the first completion; the log by default.
+
+    Raises:
+        RolloutError: a row the reward or the model cannot read.
+        SignalError: a sampler or reward that failed, or answered anything but what was asked.
+        SettingError: neither model nor sampler, or both.
+
+    Example:
+        >>> from stepcredit.signals.splitting import Newline
+        >>> rigged = MonteCarlo(
+        ...     sampler=lambda prompt, prefix, n, seed: ["5"] * n if "2+3" in prefix else ["6"] * n,
+        ...     reward=lambda texts, facts: [float(text.endswith("5")) for text in texts],
+        ...     score="advantage", tell=print,
+        ... )
+        >>> rigged.scores(Newline()([Response.of_text("?", "Hm.\\n2+3\\n5")]))
+        24 completions of 3 prefixes
+        [[0.0, 1.0, 0.0]]
+
+    Source: Math-Shepherd (2312.08935) soft and hard estimation; VinePPO (2410.01679). Differs: the
+    last prefix is the response itself, graded without sampling.
+    """
+
+    reward: Any = declare(None, is_function, "grades whole responses")
+    model: Any = declare(None, lambda value: None, "the policy, if it is local")
+    sampler: Any = declare(
+        None, lambda value: None if value is None else is_function(value), "completes prefixes"
+    )
+    tokenizer: Any = declare(None, lambda value: None, "the model's, if it is elsewhere")
+    n: int = whole(8, "completions a prefix", at_least=1)
+    estimate: str = choice("soft", ("soft", "hard"), "mean of the completions' rewards, or best")
+    score: str = choice("value", ("value", "advantage"), "V_j, or how much it rose")
+    temperature: float = number(1.0, "of the completions", above=0)
+    top_p: float = number(1.0, "mass of the tokens that may be drawn", above=0, at_most=1)
+    max_new_tokens: int = whole(512, "where a completion is cut off", at_least=1)
+    seed: int = whole(0, "of the draws")
+    workers: int = whole(1, "prefixes a sampler is asked for at once", at_least=1)
+    reads: str = reading()
+    max_tokens_per_batch: int = whole(16384, "bound of a batch's tokens", at_least=1)
+    device: str = text("auto", "where the model runs")
+    dtype: str = choice("auto", DTYPES, "precision of the weights")
+    tell: Callable[[Cost], None] = declare(log_cost, lambda value: None, "hears of the cost")
+
+    grain = "steps"
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if (self.model is None) == (self.sampler is None):
+            raise SettingError("expected a model or a sampler, and not both", field="model")
+        for name in ("reward", "sampler"):
+            object.__setattr__(self, name, function_of(getattr(self, name), name))
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Who completes and who grades, how often, and all that the draws depend on."""
+        names = ["n", "estimate", "score", "seed"]
+        told: dict[str, Any] = {"reward": fingerprint_of_function(self.reward)}
+        if self.model is None:
+            told["sampler"] = fingerprint_of_function(self.sampler)
+        else:
+            names += ["temperature", "top_p", "max_new_tokens", "reads", "dtype"]
+            told["model"] = fingerprint_in_use(self)
+            told["tokenizer"] = self.tokenizer and fingerprint_of_tokenizer(self.tokenizer)
+        return {"signal": self.name, **told, **{name: getattr(self, name) for name in names}}
+
+    def content(self, response: Response) -> Any:
+        """The tokens or texts, and every fact: a reward may look at any."""
+        read = content_of(response, self.reads if self.model is not None else "text")
+        return [read, response.text, repr(sorted(response.facts.items()))]
+
+    def cost(self, responses: Sequence[Response]) -> Cost:
+        """What a run over the responses samples.
+
+        Args:
+            responses: split into steps.
+        """
+        return self._cost(chain.from_iterable(map(self._sampled, responses)))
+
+    def stream(self, responses: Sequence[Response]) -> Iterator[Scored]:
+        """A window of responses at a time; completions are kept while a later one shares them."""
+        sampled = [self._sampled(response) for response in responses]
+        uses = Counter(chain.from_iterable(sampled))
+        self.tell(self._cost(uses))
+        known: dict[Prefix, list[str]] = {}
+        for start in range(0, len(responses), WINDOW):
+            window = range(start, min(start + WINDOW, len(responses)))
+            owners: dict[Prefix, Response] = {}
+            for index in window:
+                for prefix in sampled[index]:
+                    if prefix not in known:
+                        owners.setdefault(prefix, responses[index])
+            known.update(self._completer.texts(owners))
+            for index in window:
+                texts = [known[prefix] for prefix in sampled[index]]
+                yield index, self._scores(responses[index], texts)
+            uses.subtract(chain.from_iterable(sampled[index] for index in window))
+            known = {prefix: texts for prefix, texts in known.items() if uses[prefix]}
+
+    @cached_property
+    def _completer(self) -> Completer:
+        if self.sampler is not None:
+            return FunctionCompleter(self.sampler, self.n, self.seed, self.workers)
+        note_fingerprint(self)
+        causal = load_causal(self.model, self.tokenizer, device=self.device, dtype=self.dtype)
+        if causal.tokenizer is None:
+            raise SettingError("a model that is loaded already needs it", field="tokenizer")
+        settings = {name: getattr(self, name) for name in SAMPLED}
+        return ModelCompleter(causal, self.reads, self.n, self.seed, settings)
+
+    def _sampled(self, response: Response) -> list[Prefix]:
+        """The prefixes to be completed: not the whole, and the empty one for advantages alone."""
+        prefixes = self._completer.prefixes(response)[:-1]
+        return prefixes if self.score == "advantage" else prefixes[1:]
+
+    def _cost(self, prefixes: Iterable[Prefix]) -> Cost:
+        number = len(set(prefixes))
+        most = None if self.model is None else number * self.n * self.max_new_tokens
+        return Cost(number, number * self.n, most)
+
+    def _scores(self, response: Response, texts: Sequence[Sequence[str]]) -> list[float]:
+        rewards = self._rewards(response, [*chain.from_iterable(texts), response.text])
+        rows = [rewards[start : start + self.n] for start in range(0, len(rewards) - 1, self.n)]
+        reduce = max if self.estimate == "hard" else lambda row: sum(row) / len(row)
+        values = [*map(reduce, rows), rewards[-1]]
+        if self.score == "value":
+            return values
+        return [after - before for before, after in pairwise(values)]
+
+    def _rewards(self, response: Response, texts: list[str]) -> list[float]:
+        """One finite number a text.
+
+        Raises:
+            SignalError: the reward failed or gave something else, under the response's name.
+        """
+        try:
+            rewards = list(map(float, self.reward(texts, [response.facts] * len(texts))))
+        except RolloutError as error:
+            raise at(response, RolloutError, error.reason, field=error.field) from error
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise at(response, SignalError, reason, field="reward") from error
+        if len(rewards) != len(texts):
+            reason = f"{len(rewards)} rewards for {len(texts)} texts"
+            raise at(response, SignalError, reason, field="reward")
+        for reward in rewards:
+            if not isfinite(reward):
+                raise at(response, SignalError, f"gave {reward}", field="reward")
+        return rewards

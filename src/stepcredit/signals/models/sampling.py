@@ -1,0 +1,142 @@
+"""Completions of prefixes by a local model, each keyed by its own seed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stepcredit.signals.models.batching import length_batches
+from stepcredit.signals.models.causal import CausalLM, frozen_in_eval
+from stepcredit.signals.models.checkpoints import within_memory
+
+
+def seed_of(seed: int, *content: object) -> int:
+    """A 63-bit seed that depends on nothing but `seed` and what is drawn for.
+
+    Example:
+        >>> seed_of(0, (1, 2)) == seed_of(0, (1, 2)), seed_of(0, (1, 2)) == seed_of(1, (1, 2))
+        (True, False)
+    """
+    digest = hashlib.blake2b(repr((seed, *content)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+class KeyedNoise:
+    """A logits processor whose argmax is a draw, from each row's own generator.
+
+        token = argmax(logits / temperature + g), g Gumbel noise
+
+    That is a draw from softmax(logits / temperature).
+
+    So a completion does not depend on which others are in its batch.
+
+    Args:
+        seeds: one a row of the batch.
+        temperature: > 0.
+        top_p: the least likely tokens, beyond this mass, are never drawn.
+        device: of the logits.
+    """
+
+    def __init__(
+        self, seeds: Sequence[int], temperature: float, top_p: float, device: torch.device
+    ) -> None:
+        from transformers import TopPLogitsWarper
+
+        self.generators = [torch.Generator(device).manual_seed(seed) for seed in seeds]
+        self.temperature = temperature
+        self.nucleus = TopPLogitsWarper(top_p) if top_p < 1 else None
+
+    def __call__(self, input_ids: Any, scores: Tensor) -> Tensor:
+        """Perturbed logits, float32."""
+        logits = scores.float() / self.temperature
+        if self.nucleus is not None:
+            logits = self.nucleus(input_ids, logits)
+        noise = torch.empty_like(logits)
+        for row, generator in zip(noise, self.generators, strict=True):
+            row.exponential_(generator=generator)
+        return logits - noise.log()
+
+
+def complete(
+    causal: CausalLM,
+    prefixes: Sequence[Sequence[int]],
+    seeds: Sequence[int],
+    *,
+    max_new_tokens: int,
+    temperature: float,
+    top_p: float,
+    max_tokens_per_batch: int,
+) -> list[list[int]]:
+    """One completion a prefix, up to the end of text or the limit.
+
+    Args:
+        causal: the model, with its tokenizer.
+        prefixes: token ids.
+        seeds: one a prefix; the same prefix with the same seed has the same completion.
+        max_new_tokens: where a completion is cut off.
+        temperature, top_p: of the draws.
+        max_tokens_per_batch: bound of a batch's tokens, with those to come.
+
+    Returns:
+        Token ids, end of text left out.
+    """
+    found: dict[int, list[int]] = {}
+    lengths = [len(prefix) + max_new_tokens for prefix in prefixes]
+    for batch in length_batches(lengths, max_tokens_per_batch):
+        noise = KeyedNoise(
+            [seeds[index] for index in batch], temperature, top_p, causal.model.device
+        )
+        rows = _generate(causal, [prefixes[index] for index in batch], noise, max_new_tokens)
+        found.update(zip(batch, rows, strict=True))
+    return [found[index] for index in range(len(prefixes))]
+
+
+def _generate(
+    causal: CausalLM, prefixes: Sequence[Sequence[int]], noise: KeyedNoise, max_new_tokens: int
+) -> list[list[int]]:
+    from transformers import GenerationConfig, LogitsProcessorList
+
+    ends = _ends(causal)
+    width = max(map(len, prefixes))
+    ids = torch.zeros(len(prefixes), width, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for row, prefix in enumerate(prefixes):
+        ids[row, width - len(prefix) :] = torch.tensor(prefix)
+        mask[row, width - len(prefix) :] = 1
+    config = GenerationConfig(
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        num_beams=1,
+        temperature=1.0,
+        top_p=1.0,
+        top_k=50,
+        repetition_penalty=1.0,
+        no_repeat_ngram_size=0,
+        eos_token_id=ends or None,
+        pad_token_id=ends[0] if ends else 0,
+    )
+    with within_memory(len(prefixes), width + max_new_tokens), frozen_in_eval(causal.model):
+        sequences = causal.model.generate(
+            input_ids=ids.to(causal.model.device),
+            attention_mask=mask.to(causal.model.device),
+            generation_config=config,
+            logits_processor=LogitsProcessorList([noise]),
+        )
+    return [_until(row, ends) for row in sequences[:, width:].tolist()]
+
+
+def _ends(causal: CausalLM) -> list[int]:
+    """Ids that end a text, by the model's generation settings and its tokenizer."""
+    of_model = causal.model.generation_config.eos_token_id
+    listed = of_model if isinstance(of_model, list) else [of_model]
+    both = [*listed, causal.tokenizer.eos_token_id]
+    return list(dict.fromkeys(end for end in both if end is not None))
+
+
+def _until(ids: list[int], ends: Sequence[int]) -> list[int]:
+    """The ids before the first that ends the text."""
+    return next((ids[:index] for index, token in enumerate(ids) if token in ends), ids)

@@ -1,0 +1,130 @@
+"""Signals on a file of rollouts: scores into each row, every other byte of it kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from stepcredit.data.files.batches import Batch
+from stepcredit.data.files.rollout_file import RolloutFile
+from stepcredit.data.files.rows import check_row
+from stepcredit.errors import RolloutError, RowError, SettingError, SignalError, StepCreditError
+from stepcredit.signals.responses import Response
+from stepcredit.signals.row_scores import LOGPROB_FIELDS, RowReader, members, refuse_taken
+from stepcredit.signals.signal import Signal, gathered
+
+Laid = tuple[Response, dict[str, Any]]
+"""A row's response, and the members its row lacked."""
+BATCH_TOKENS = 4_000_000
+"""Tokens scored at once: many, so that a server is kept busy and lengths pack well."""
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """What is scored of a file, and where the scores go.
+
+    Args:
+        signal: what scores.
+        reader: how a row becomes a response.
+        stream: `process`, a log-prob field, or another stream's name.
+        replace: whether a stream of that name that is there already gives way.
+
+    Raises:
+        SettingError: log-probs of a signal that scores steps; or a name that is taken.
+    """
+
+    signal: Signal
+    reader: RowReader = RowReader()
+    stream: str = "process"
+    replace: bool = False
+
+    def __post_init__(self) -> None:
+        if self.stream in LOGPROB_FIELDS and self.signal.grain == "steps":
+            reason = f"{self.signal.name} scores steps, log-probs are one a token"
+            raise SettingError(reason, field=self.stream)
+        if self.stream in ("outcome", "format"):
+            raise SettingError("this name is taken: a stream needs another", field=self.stream)
+
+
+def score_file(
+    path: str | Path,
+    output: str | Path,
+    scoring: Scoring,
+    *,
+    told: Callable[[int, int], None] | None = None,
+) -> int:
+    """Write a file's rows with a signal's scores, in the same order.
+
+    All rows are checked before the first is scored.
+
+    Args:
+        path: a `.jsonl`, `.jsonl.gz` or `.parquet` file, or "-".
+        output: as `path`; it may be the same file.
+        scoring: what is scored, and where the scores go.
+        told: called with the number of rows scored, and of all.
+
+    Returns:
+        Rows written.
+
+    Raises:
+        RowError: the first row that can't be scored; the output is then as it was before.
+        SignalError: a model or server that failed, by `FILE:LINE`.
+        FileError: a file that can't be read or written.
+    """
+    name, laid_out = str(path), dict[int, Laid]()
+
+    def prepare(fields: dict[str, Any], line: int) -> dict[str, Any]:
+        row = scoring.reader.with_tokens(fields)
+        check_row(row)
+        refuse_taken(row, scoring.signal.grain, scoring.stream, replace=scoring.replace)
+        added = {field: row[field] for field in row.keys() - fields.keys()}
+        laid_out[line] = scoring.reader.response(row, f"{name}:{line}"), added
+        return row
+
+    def taken(batch: Batch) -> list[Laid]:
+        return [laid_out.pop(row.line) for row in batch.rows]
+
+    def count(done: int, batch: Batch) -> int:
+        return done + len(taken(batch))
+
+    with RolloutFile(path, prepare=prepare, batch_tokens=BATCH_TOKENS) as file:
+        rows, done = file.fold(int, count), 0
+
+        def compute(batch: Batch) -> list[Mapping[str, Any]]:
+            nonlocal done
+            before, done = done, done + len(batch.rows)
+            tell = told and partial(_told, told, before, rows)
+            return _scored(batch, taken(batch), scoring, tell)
+
+        return file.annotate(output, compute)
+
+
+def _told(told: Callable[[int, int], None], before: int, rows: int, done: int) -> None:
+    told(before + done, rows)
+
+
+def _scored(
+    batch: Batch, laid_out: list[Laid], scoring: Scoring, told: Callable[[int], None] | None
+) -> list[Mapping[str, Any]]:
+    responses = [response for response, _ in laid_out]
+    try:
+        scores = gathered(responses, scoring.signal.checked(responses), told)
+    except RolloutError as error:
+        raise _in_file(error, batch, responses) from None
+    grain = scoring.signal.grain
+    return [
+        added | members(row.fields, response, values, grain, scoring.stream)
+        for row, (response, added), values in zip(batch.rows, laid_out, scores, strict=True)
+    ]
+
+
+def _in_file(error: RolloutError, batch: Batch, responses: list[Response]) -> StepCreditError:
+    """An error about a response as one about its line."""
+    for row, response in zip(batch.rows, responses, strict=True):
+        if response.name == error.place:
+            path = response.name.removesuffix(f":{row.line}")
+            return RowError(error.reason, path=path, line=row.line, field=error.field)
+    return SignalError(str(error))
