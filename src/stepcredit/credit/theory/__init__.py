@@ -1,7 +1,7 @@
 """What can be proved about the methods on paper: pure functions of plain numbers.
 
-`length_pressure` holds the rule by which one more chunk pays under PASS. `min_form_errors` holds the
-bias of PURE's softmin, and what an error of the step scores does to a return.
+`length_pressure` holds the rule by which one more chunk pays under PASS. `min_form_errors` holds
+the bias of the softmin of PURE, and what an error of the step scores does to a return.
 """
 
 from stepcredit.credit.theory.length_pressure import (
