@@ -1,10 +1,15 @@
 # make train   train a small reasoner with PASS and compare it with GRPO (about ten minutes on a CPU)
 # make test    every check: linter, types, layering, tests
+# make test ROOM=credit   the tests of one room, without the linters
 # make test-verl   the tests of verl's engine, in an environment of its own
+# make test-wheel   builds the package, installs it in an empty environment and tries it
+# make test-trl-next   the tests of TRL's engine on the newest TRL there is
 # make bench   what shaping costs
 
 VENV ?= .venv
 VERL ?= .venv-verl
+WHEEL ?= .venv-wheel
+TRL_NEXT ?= .venv-trl-next
 PYTHON ?= python3
 BIN = $(VENV)/bin
 ARGS ?=
@@ -13,16 +18,33 @@ export OMP_NUM_THREADS = 1
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: train test test-verl lint types bench clean
+.PHONY: train test test-verl test-wheel test-trl-next lint types bench clean
 
 train: $(VENV)/.train
 	$(BIN)/stepcredit train $(ARGS)
 
+ifdef ROOM
+test: $(VENV)/.dev
+	$(BIN)/pytest -n 2 --dist worksteal $(wildcard tests/$(ROOM) src/stepcredit/$(ROOM))
+else
 test: $(VENV)/.dev lint types
 	$(BIN)/pytest -n 2 --dist worksteal
+endif
 
 test-verl: $(VERL)/.ready
 	$(VERL)/bin/pytest tests/engines/verl
+
+test-wheel: $(VENV)/.dev
+	rm -rf $(WHEEL)
+	$(BIN)/python -m build --outdir $(WHEEL)/dist . > /dev/null
+	$(PYTHON) -m venv $(WHEEL)/venv
+	$(WHEEL)/venv/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
+	$(WHEEL)/venv/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt $(WHEEL)/dist/*.whl
+	$(WHEEL)/venv/bin/python tools/installed.py README.md
+
+test-trl-next: $(TRL_NEXT)/.ready
+	-$(TRL_NEXT)/bin/python tools/trl_next.py
+	$(TRL_NEXT)/bin/pytest tests/engines/trl
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -57,5 +79,13 @@ $(VERL)/.ready: requirements-verl.txt constraints.txt pyproject.toml
 	$(VERL)/bin/pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@
 
+# the newest TRL, beside the tested versions of all else but what it needs newer
+$(TRL_NEXT)/.ready: constraints.txt pyproject.toml
+	$(PYTHON) -m venv $(TRL_NEXT)
+	$(TRL_NEXT)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
+	$(TRL_NEXT)/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
+	$(TRL_NEXT)/bin/pip install --quiet --disable-pip-version-check --upgrade trl
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(VERL)
+	rm -rf $(VENV) $(VERL) $(WHEEL) $(TRL_NEXT)
