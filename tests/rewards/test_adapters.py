@@ -1,8 +1,7 @@
-"""Rewards as TRL and verl call them, and rewards of one's own."""
+"""Rewards as TRL calls them, and rewards of one's own."""
 
 from __future__ import annotations
 
-import asyncio
 import pickle
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +9,6 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
@@ -18,8 +16,6 @@ from stepcredit.errors import RolloutError, SettingError
 from stepcredit.rewards import (
     Reward,
     TRLReward,
-    compute_score,
-    compute_score_async,
     register_reward,
     reward,
     rewards,
@@ -111,63 +107,6 @@ def test_the_last_assistant_message_is_the_response() -> None:
     assert completion_text(said) == "7"
     assert completion_text([{"role": "assistant", "content": None}]) == ""
     assert completion_text([]) == ""
-
-
-def as_verl_calls(**more: Any) -> dict[str, Any]:
-    """The arguments of verl's reward manager, by name, with what it puts into extra_info."""
-    return {
-        "data_source": "math",
-        "solution_str": r"\boxed{\frac{2}{4}}",
-        "ground_truth": "0.5",
-        "extra_info": {"index": 3, "num_turns": None, "rollout_reward_scores": {}},
-        "reward_router_address": None,
-        "reward_model_tokenizer": None,
-    } | more
-
-
-def test_verl_calls_it_in_threads_of_an_event_loop() -> None:
-    async def manager() -> list[float]:
-        loop = asyncio.get_running_loop()
-        truths = ["0.5", "0.25"] * 4
-        calls = [as_verl_calls(ground_truth=truth) for truth in truths]
-        asked = [loop.run_in_executor(None, lambda c=call: compute_score(**c)) for call in calls]
-        return list(await asyncio.gather(*asked))
-
-    assert asyncio.run(manager()) == [1.0, 0.0] * 4
-
-
-def test_verl_awaits_it() -> None:
-    async def manager() -> list[float]:
-        calls = [as_verl_calls(ground_truth=truth) for truth in ("0.5", "0.25")]
-        return list(await asyncio.gather(*(compute_score_async(**call) for call in calls)))
-
-    assert asyncio.iscoroutinefunction(compute_score_async)
-    assert asyncio.run(manager()) == [1.0, 0.0]
-
-
-def test_verl_names_the_reward_and_its_fields() -> None:
-    call = as_verl_calls(
-        solution_str="<answer>the fox</answer>",
-        ground_truth=np.array(["wolf", "fox"], dtype=object),
-        reward="qa-em",
-        settings={"read": "answer-tag"},
-    )
-    assert compute_score(**call) == 1.0
-    facts = {"supporting_facts": np.array([["A", 0]], dtype=object)}
-    joint = as_verl_calls(
-        solution_str="<support>A | 0</support><answer>fox</answer>",
-        ground_truth="fox",
-        extra_info=facts,
-        reward="qa-joint",
-    )
-    assert compute_score(**joint) == 1.0
-
-
-def test_verl_is_told_the_data_source_at_fault() -> None:
-    with pytest.raises(RolloutError) as caught:
-        compute_score("gsm8k", r"\boxed{1}", None)
-    expected = "data source gsm8k: answer: missing: the reward needs it"
-    assert str(caught.value) == expected
 
 
 def test_one_reward_serves_many_threads() -> None:

@@ -1,6 +1,7 @@
 """Rewards: rules that give a response one number. `reward(name, **settings)` builds one."""
 
-from stepcredit.rewards.adapters import TRLReward, compute_score, compute_score_async
+from stepcredit._moved import moved
+from stepcredit.rewards.adapters import TRLReward
 from stepcredit.rewards.base import Reward
 from stepcredit.rewards.extract import after_thinking, answer_of, last_box, last_tag
 from stepcredit.rewards.maths import Verdict, grade
@@ -12,8 +13,6 @@ __all__ = [
     "Verdict",
     "after_thinking",
     "answer_of",
-    "compute_score",
-    "compute_score_async",
     "grade",
     "last_box",
     "last_tag",
@@ -21,3 +20,16 @@ __all__ = [
     "reward",
     "rewards",
 ]
+
+_IN_ENGINES = {
+    "compute_score": "engines.verl.score_function",
+    "compute_score_async": "engines.verl.score_function",
+}
+"""Functions in the shape that a trainer calls: they moved to the engine of that trainer."""
+
+
+def __getattr__(name: str) -> object:
+    """A function that moved to an engine, with a DeprecationWarning."""
+    if name in _IN_ENGINES:
+        return moved("rewards", name, _IN_ENGINES[name])
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

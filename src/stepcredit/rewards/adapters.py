@@ -1,16 +1,12 @@
-"""Rewards in the shapes trainers call: a TRL reward function, and verl's `compute_score`."""
+"""A reward in the shape of a TRL reward function."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from stepcredit.errors import RolloutError
 from stepcredit.rewards.base import Reward
 from stepcredit.rewards.reward_registry import reward
-from stepcredit.settings.fields import Frozen, frozen
 
 
 class TRLReward:
@@ -83,51 +79,3 @@ def completion_text(completion: Any) -> str:
     if isinstance(content, list):
         return "".join(part.get("text", "") for part in content)
     return content or ""
-
-
-def compute_score(
-    data_source: str,
-    solution_str: str,
-    ground_truth: Any,
-    extra_info: Mapping[str, Any] | None = None,
-    *,
-    reward: str = "maths",
-    settings: Mapping[str, Any] | None = None,
-    **rest: Any,
-) -> float:
-    """A reward as verl's custom reward function; safe from any thread.
-
-    Args:
-        data_source: names the row in errors.
-        solution_str: the response.
-        ground_truth: the gold answer.
-        extra_info: further facts.
-        reward: name of the reward; `custom_reward_function.reward_kwargs` sets it.
-        settings: its fields.
-        rest: what else verl passes; not used.
-
-    Raises:
-        RolloutError: a gold answer or fact that is missing or can't be used.
-
-    Example:
-        >>> compute_score("gsm8k", "6 * 7 = 42\\n#### 42", "42", reward="exact",
-        ...               settings={"read": "hash"})
-        1.0
-    """
-    rule = _built(reward, Frozen(frozen(settings or {})))
-    facts = {**(extra_info or {}), getattr(rule, "answer", "answer"): ground_truth}
-    try:
-        return rule([solution_str], [facts])[0]
-    except RolloutError as error:
-        place = f"data source {data_source}"
-        raise RolloutError(error.reason, field=error.field, place=place) from None
-
-
-async def compute_score_async(*args: Any, **kwargs: Any) -> float:
-    """`compute_score` for a caller that awaits it: grading runs in another thread meanwhile."""
-    return await asyncio.to_thread(compute_score, *args, **kwargs)
-
-
-@lru_cache(maxsize=64)
-def _built(name: str, settings: Frozen) -> Reward:
-    return reward(name, **settings)

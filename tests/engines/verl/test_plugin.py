@@ -38,7 +38,8 @@ def test_importing_verl_registers_all_three_when_each_is_loaded():
         "print(get_trainer_cls('stepcredit').__name__)",
     )
     assert found == [
-        "['stepcredit.engines', 'stepcredit.engines.verl', 'stepcredit.engines.verl.plugin']",
+        "['stepcredit._moved', 'stepcredit.engines', 'stepcredit.engines.verl', "
+        "'stepcredit.engines.verl.plugin']",
         "{'method': 'grpo'}",
         "stepcredit.engines.verl.reward_manager",
         "StepCreditPPOTrainer",

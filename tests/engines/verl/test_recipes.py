@@ -29,7 +29,7 @@ from verl.workers.utils.losses import ppo_loss
 
 from stepcredit.engines.verl.config_checks import check_settings
 from stepcredit.engines.verl.config_keys import VerlSettings
-from stepcredit.engines.verl.reward_loop import graded
+from stepcredit.engines.verl.score_function import as_compute_score
 from stepcredit.lab.tokenizer import build_tokenizer
 from stepcredit.rewards import reward
 
@@ -245,7 +245,7 @@ def test_verl_reads_and_rewards_prepared_rows(
     assert len(data) == 2
     settings = VerlSettings.of(config)
     assert settings.outcome_reward is not None
-    judge = graded(settings.outcome_reward)
+    judge = as_compute_score(settings.outcome_reward)
     for response, outcome in ((right, 1.0), ("<answer>7</answer> \\boxed{7}", 0.0)):
         known = data[0]["extra_info"]
         answer = data[0]["reward_model"]["ground_truth"]

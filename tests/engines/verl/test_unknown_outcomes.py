@@ -26,8 +26,8 @@ import stepcredit as sc
 from stepcredit.engines.verl.batch import QueuedBatch
 from stepcredit.engines.verl.batch_credit import Credit
 from stepcredit.engines.verl.config_keys import VerlSettings
-from stepcredit.engines.verl.reward_loop import graded
 from stepcredit.engines.verl.reward_manager import StepCreditRewardManager
+from stepcredit.engines.verl.score_function import as_compute_score
 from stepcredit.errors import EngineError, RolloutError
 from stepcredit.rewards import reward
 
@@ -218,5 +218,5 @@ def test_validation_averages_the_known_outcomes_and_counts_none_as_wrong(tokeniz
 
 
 def test_a_reward_that_reads_no_answer_grades_rows_without_one():
-    layout = graded(reward("format", template="boxed"))
+    layout = as_compute_score(reward("format", template="boxed"))
     assert layout("math", r"\boxed{5}", None) == {"score": 1.0, "acc": 1.0, "outcome": 1.0}

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
-from math import nan
 from typing import Any
 
 from stepcredit.engines.texts import question_of
 from stepcredit.errors import EngineError, RolloutError
-from stepcredit.rewards.base import Reward
 from stepcredit.signals.responses import Response
 from stepcredit.signals.served.served_signal import Served
 from stepcredit.signals.signal import Signal
@@ -196,32 +194,6 @@ def numbers_alone(extras: Mapping[str, Any]) -> dict[str, Any]:
         for name, value in extras.items()
         if not isinstance(value, Mapping | list | tuple) and not getattr(value, "ndim", 0)
     }
-
-
-def graded(rule: Reward) -> Callable[..., dict[str, Any]]:
-    """A reward of ours as verl's `compute_score`; safe from any thread.
-
-    Where the reward reads a gold answer and there is none, the outcome is unknown: verl wants a
-    number, and gets 0. `acc` is NaN there, as verl's validation counts one that is None as wrong.
-
-    Example:
-        >>> from stepcredit.rewards import reward
-        >>> graded(reward("exact"))("gsm8k", "42", "42", extra_info={})
-        {'score': 1.0, 'acc': 1.0, 'outcome': 1.0}
-        >>> graded(reward("exact"))("gsm8k", "42", None, extra_info={})
-        {'score': 0.0, 'acc': nan, 'outcome': None}
-    """
-
-    def compute_score(
-        data_source: str, solution_str: str, ground_truth: Any, extra_info: Any = None, **rest: Any
-    ) -> dict[str, Any]:
-        if ground_truth is None and hasattr(rule, "answer"):
-            return {"score": 0.0, "acc": nan, "outcome": None}
-        facts = {**(extra_info or {}), getattr(rule, "answer", "answer"): ground_truth}
-        found = rule([solution_str], [facts])[0]
-        return {"score": found, "acc": found, "outcome": found}
-
-    return compute_score
 
 
 def shared(signal: Signal, workers: int) -> Signal:

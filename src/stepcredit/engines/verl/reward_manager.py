@@ -23,13 +23,13 @@ from stepcredit.engines.verl.config_keys import PLACE, VerlSettings
 from stepcredit.engines.verl.reward_loop import (
     ERROR,
     RewardedRow,
-    graded,
     merged,
     numbers_alone,
     shared,
     told,
     told_outcome,
 )
+from stepcredit.engines.verl.score_function import as_compute_score
 from stepcredit.errors import EngineError, StepCreditError
 from stepcredit.signals.responses import Response
 
@@ -75,7 +75,7 @@ class StepCreditRewardManager(NaiveRewardManager):
         own = self.settings.outcome_reward
         if own is not None:
             check_one_outcome(config)
-            compute_score = graded(own)
+            compute_score = as_compute_score(own)
         super().__init__(config, tokenizer, compute_score, **rest)
         self.signals = self.settings.scored_with_rewards
         workers = config["reward"]["num_workers"]
