@@ -34,6 +34,7 @@ if _TYPE_CHECKING:
     from stepcredit.credit.methods.pass_ import PASS
     from stepcredit.credit.methods.pass_min import PASSMin
     from stepcredit.credit.methods.pure import PURE
+    from stepcredit.credit.reads import Reads
     from stepcredit.credit.stages.batch_norm import Moments
     from stepcredit.data.advantages import Advantages
     from stepcredit.data.files import RolloutFile, read_rollouts, read_rows, write_rollouts
@@ -55,6 +56,7 @@ _FACADE = {
     "credit.methods.pass_": ("PASS",),
     "credit.methods.pass_min": ("PASSMin",),
     "credit.methods.pure": ("PURE",),
+    "credit.reads": ("Reads",),
     "credit.stages.batch_norm": ("Moments",),
     "data.advantages": ("Advantages",),
     "data.files": ("RolloutFile", "read_rollouts", "read_rows", "write_rollouts"),
@@ -86,6 +88,7 @@ __all__ = [
     "Moments",
     "PASSMin",
     "ProcessGRPO",
+    "Reads",
     "Reward",
     "RolloutFile",
     "Rollouts",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from stepcredit._moved import also_callable
 from stepcredit.credit.overflow import refuse_overflow, too_large
+from stepcredit.credit.reads import Reads
 from stepcredit.credit.stages.batch_norm import BatchNorm, Moments
 from stepcredit.credit.stages.fusion import process_signals
 from stepcredit.credit.stages.groups import Group, IsEnd, Mask, Values, is_rounding
@@ -105,6 +106,8 @@ class Estimator(ABC):
 
     name: ClassVar[str] = ""
     equation: ClassVar[str] = ""
+    paper: ClassVar[str] = ""
+    """arXiv number of the paper that introduced the method, such as "2402.03300"; empty: none."""
 
     def __post_init__(self) -> None:
         check_fields(self, MethodError)
@@ -116,6 +119,40 @@ class Estimator(ABC):
         Args:
             rollouts: whole groups, the rows of each together.
         """
+
+    @property
+    def reads(self) -> Reads:
+        """What the method reads under its settings.
+
+        Trainers, metrics and commands ask this and nothing else: a method made of log-probs, or one
+        that weighs streams by name, overrides it. The default is `Reads()`.
+        """
+        return Reads()
+
+    @property
+    def standardizes(self) -> bool:
+        """Whether the method divides by a standard deviation. True unless a method overrides it."""
+        return True
+
+    def with_weights(self, weights: Mapping[str, float]) -> Estimator:
+        """The same method with other weights of its streams.
+
+        A method whose `reads.weights` come from another field than `weights` overrides it.
+
+        Args:
+            weights: {stream: weight}.
+
+        Raises:
+            MethodError: the method weighs no streams, or refuses these weights.
+
+        Example:
+            >>> import stepcredit as sc
+            >>> dict(sc.PASS().with_weights({"prm": 1.0}).weights)
+            {'prm': 1.0}
+        """
+        if "weights" not in {declared.name for declared in fields(self)}:
+            raise MethodError("it weighs no streams", field="weights")
+        return replace(self, weights=dict(weights))  # type: ignore[call-arg]
 
     def check(self, rollouts: Rollouts) -> None:
         """Refuse rollouts without the signals the method needs, naming the caller's row.

@@ -16,6 +16,7 @@ from stepcredit.credit.estimator import (
     refuse_missing,
 )
 from stepcredit.credit.method_registry import register
+from stepcredit.credit.reads import Reads
 from stepcredit.credit.stages.batch_norm import BatchNorm
 from stepcredit.credit.stages.fusion import standardize_scalar, table_of
 from stepcredit.credit.stages.groups import Values
@@ -31,6 +32,11 @@ class LogprobEstimator(Estimator):
     """What the methods made of log-probs share: which models' they need, on every token."""
 
     models: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def reads(self) -> Reads:
+        """The models' log-probs, and nothing else."""
+        return Reads(process=None, logprobs=self.models, outcome=None)
 
     def check(self, rollouts: Rollouts) -> None:
         """Every rollout must have every model's log-probs."""
@@ -71,6 +77,7 @@ class OPD(LogprobEstimator):
     coefficient: float = number(1.0, "scale of the log-ratio")
 
     models = ("student", "teacher")
+    paper = "2306.13649"
     equation = "A_t = -c (log p_student - log p_teacher)"
 
     def credit(self, rollouts: Rollouts) -> Credit:
@@ -109,6 +116,7 @@ class GOPD(LogprobEstimator):
     lam: float = number(1.25, "how far beyond the base the teacher is followed")
 
     models = ("student", "teacher", "base")
+    paper = "2602.12125"
     equation = "A_t = -c [(log p_student - log p_base) - lam (log p_teacher - log p_base)]"
 
     def credit(self, rollouts: Rollouts) -> Credit:
@@ -164,7 +172,13 @@ class PRIME(LogprobEstimator):
     )
 
     models = ("prm", "ref")
+    paper = "2502.01456"
     equation = "A_t = whiten(sum_{t' >= t} w (r_t' - mean of others) + outcome part)"
+
+    @property
+    def reads(self) -> Reads:
+        """Log-probs of both models, and the outcome where it is known."""
+        return replace(super().reads, outcome="optional")
 
     @property
     def batch_step(self) -> BatchNorm | None:

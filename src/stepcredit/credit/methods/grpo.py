@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar
 
@@ -16,9 +16,18 @@ from stepcredit.credit.estimator import (
     refuse_missing,
 )
 from stepcredit.credit.method_registry import register
-from stepcredit.credit.methods.pass_ import ABOUT_WEIGHTS
+from stepcredit.credit.methods.pass_ import ABOUT_WEIGHTS, weighted_reads
+from stepcredit.credit.reads import Reads
 from stepcredit.credit.stages.batch_norm import BatchNorm
-from stepcredit.credit.stages.chunks import Chunker, Chunks, Signal, chunker, paper_chunker
+from stepcredit.credit.stages.chunks import (
+    Chunker,
+    Chunks,
+    Signal,
+    are_steps,
+    chunker,
+    paper_chunker,
+    reads_text,
+)
 from stepcredit.credit.stages.fusion import (
     SCALARS,
     Table,
@@ -48,6 +57,16 @@ class OutcomeEstimator(Estimator):
     eps: float = number(1e-6, "added to the std", at_least=0)
 
     operator: ClassVar[str] = "masked_norm"
+
+    @property
+    def reads(self) -> Reads:
+        """The outcome of every response, and nothing else."""
+        return Reads(process=None, outcome="required")
+
+    @property
+    def standardizes(self) -> bool:
+        """Whether the operator divides by the std."""
+        return self.operator == "masked_norm"
 
     def check(self, rollouts: Rollouts) -> None:
         """Every outcome must be known."""
@@ -85,6 +104,7 @@ class GRPO(OutcomeEstimator):
     Source: GRPO (2402.03300) section 4.1.2.
     """
 
+    paper = "2402.03300"
     equation = "A = (r_out - mean) / (std + eps)"
 
 
@@ -107,6 +127,7 @@ class DrGRPO(OutcomeEstimator):
     """
 
     operator = "center"
+    paper = "2503.20783"
     equation = "A = r_out - mean"
 
 
@@ -129,6 +150,7 @@ class RLOO(OutcomeEstimator):
     """
 
     operator = "leave_one_out"
+    paper = "2402.14740"
     equation = "A = r_out - mean of the others"
 
 
@@ -192,6 +214,7 @@ class ProcessGRPO(Estimator):
         None, _parse_optional_chunker, "null: every score a chunk; else a chunker's name"
     )
 
+    paper = "2402.03300"
     equation = "A_j = sum_{j' >= j} N(w_prc s + w_out r_out + w_fmt r_fmt)_j'"
 
     def __post_init__(self) -> None:
@@ -203,6 +226,15 @@ class ProcessGRPO(Estimator):
         if self.weights is not None and canonical_weights(self.weights) != _ONE_EACH:
             raise MethodError("pooling='process' has no weights", field="weights")
         object.__setattr__(self, "weights", None)
+
+    @property
+    def reads(self) -> Reads:
+        """One process stream with `process` pooling, else the streams with a weight."""
+        rule = None if self.chunks is None else chunker(self.chunks)
+        reads = Reads(process="one", outcome=None)
+        if self.weights is not None:
+            reads = weighted_reads(canonical_weights(self.weights))
+        return replace(reads, text=reads_text(rule), steps=are_steps(rule))
 
     def check_streams(self, signals: Collection[str]) -> None:
         """The batch must have a process stream that is read."""
@@ -308,7 +340,13 @@ class GDPO(Estimator):
         None, "added to a group's std; null: 1e-4, or 1e-6 with token", at_least=0, optional=True
     )
 
+    paper = "2601.05242"
     equation = "A = batchnorm(sum_n w_n (r_n - mean) / (std + eps))"
+
+    @property
+    def reads(self) -> Reads:
+        """The outcome and the format, those of them that have a weight."""
+        return replace(weighted_reads(_scalar_weights(self.weights)), process=None, weights=None)
 
     @property
     def batch_step(self) -> BatchNorm:
@@ -367,6 +405,11 @@ class ADCA(Estimator):
     alpha: float = number(0.1, "weight of the step rewards")
 
     equation = "A_j = sum_{j' >= j} alpha (s - m)/sqrt(v + 1e-8) + z(r_out) at the last step"
+
+    @property
+    def reads(self) -> Reads:
+        """One process stream, and the outcome where it is known."""
+        return Reads(process="one")
 
     def check_streams(self, signals: Collection[str]) -> None:
         """The batch must have the one process stream."""

@@ -12,11 +12,13 @@ from torch import Tensor
 
 from stepcredit.credit.estimator import Credit, Estimator, group_of, refuse_missing
 from stepcredit.credit.method_registry import register
+from stepcredit.credit.reads import Reads
 from stepcredit.credit.stages.chunks import (
     READINGS,
     Chunker,
     Chunks,
     Signal,
+    are_steps,
     chunker,
     paper_chunker,
     reads_text,
@@ -69,6 +71,16 @@ def _parse_outcome_operator(value: Any) -> None:
     check_operators([] if value is None else [value], field="outcome_operator")
 
 
+def weighted_reads(weights: Mapping[str, float]) -> Reads:
+    """What a method reads that weighs its streams by name, outcome and format among them."""
+    return Reads(
+        process="weighted",
+        weights=weights,
+        outcome="optional" if "outcome" in weights else None,
+        format="format" in weights,
+    )
+
+
 @dataclass(frozen=True)
 class Fused(Estimator):
     """What the methods built on Advantage Fusion share: weights, operators, the gate."""
@@ -84,12 +96,34 @@ class Fused(Estimator):
     eps: float = number(1e-6, "added to the std", at_least=0)
     gate: bool = flag(True, "a response that broke its format learns the format alone")
 
+    paper = "2606.29296"
+
     def __post_init__(self) -> None:
         super().__post_init__()
         named = self.operator if isinstance(self.operator, Mapping) else {}
         for name in named:
             if name not in canonical_weights(self.weights):
                 raise MethodError(f"{name!r} has no weight", field="operator")
+
+    @property
+    def reads(self) -> Reads:
+        """The streams with a weight, ready-made advantages among them, and the format's gate."""
+        weighted = weighted_reads(canonical_weights(self.weights))
+        return replace(weighted, gate=self.gate, ready_made=True)
+
+    @property
+    def standardizes(self) -> bool:
+        """Whether the operator of any stream divides by its std."""
+        names = list(canonical_weights(self.weights))
+        rules = canonical_operators(self.operator, self.outcome_operator, names)
+        return "masked_norm" in rules.values()
+
+    def with_weights(self, weights: Mapping[str, float]) -> Fused:
+        """The same method with other weights; a stream that has none of them loses its operator."""
+        operator = self.operator
+        if isinstance(operator, Mapping):
+            operator = {name: rule for name, rule in operator.items() if name in weights}
+        return replace(self, weights=dict(weights), operator=operator)
 
     def _standardize(self, values: Values, mask: Tensor, group: Group, stream: str) -> Values:
         rules = canonical_operators(self.operator, self.outcome_operator, [stream])
@@ -217,6 +251,12 @@ class PASS(Fused):
         lead, weights = self.chunks_from, canonical_weights(self.weights)
         if lead is not None and (lead not in weights or lead in SCALARS):
             raise MethodError(f"{lead!r} is no process stream with a weight", field="chunks_from")
+
+    @property
+    def reads(self) -> Reads:
+        """As for every fused method, and what the chunker reads."""
+        rule = chunker(self.chunks)
+        return replace(super().reads, text=reads_text(rule), steps=are_steps(rule))
 
     def check(self, rollouts: Rollouts) -> None:
         """What leads the chunks must be a signal; chunkers of text need every response's."""

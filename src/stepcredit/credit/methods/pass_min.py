@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from stepcredit.credit.estimator import Credit, group_of
 from stepcredit.credit.method_registry import register
 from stepcredit.credit.methods.pass_ import Fused
+from stepcredit.credit.reads import Reads
 from stepcredit.credit.stages.fusion import (
     PerRollout,
     ReadAt,
@@ -72,6 +73,12 @@ class PASSMin(Fused):
         "A_j = w_prc N(sum_{j' >= j} softmax(-z/T)_j' z_j') + w_out N(r_out) + w_fmt N(r_fmt), "
         "z the N(s), then c N(r_out)"
     )
+
+    @property
+    def reads(self) -> Reads:
+        """As for every fused method; the outcome also where it is in the minimum alone."""
+        reads = super().reads
+        return replace(reads, outcome="optional") if self.outcome_in_min > 0 else reads
 
     def _reads_unweighted(self, stream: str) -> bool:
         return stream == "outcome" and self.outcome_in_min > 0

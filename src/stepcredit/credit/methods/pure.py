@@ -11,6 +11,7 @@ from torch import Tensor
 
 from stepcredit.credit.estimator import Credit, Estimator, group_of
 from stepcredit.credit.method_registry import register
+from stepcredit.credit.reads import Reads
 from stepcredit.credit.stages.batch_norm import BatchNorm
 from stepcredit.credit.stages.fusion import (
     Table,
@@ -82,6 +83,7 @@ class PURE(Estimator):
         "softmin", ("softmin", "future_min", "sum"), "what the steps' scores are reduced to"
     )
 
+    paper = "2504.15275"
     equation = "A_j = sum_{j' >= j} (softmax(-s/T)_j' s_j' - baseline) + w (r_out - mean of others)"
 
     def __post_init__(self) -> None:
@@ -91,6 +93,11 @@ class PURE(Estimator):
         if self.form == "future_min" and self.baseline not in _OF_RETURNS:
             reason = f"form='future_min' needs {' or '.join(_OF_RETURNS)}, got {self.baseline!r}"
             raise MethodError(reason, field="baseline")
+
+    @property
+    def reads(self) -> Reads:
+        """One process stream, and the outcome where it is known."""
+        return Reads(process="one")
 
     @property
     def batch_step(self) -> BatchNorm | None:

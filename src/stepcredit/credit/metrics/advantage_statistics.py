@@ -250,4 +250,4 @@ def gated_rows(estimator: Estimator, rollouts: Rollouts) -> Bool[Tensor, " rollo
         >>> gated_rows(sc.PASS(), r).tolist(), gated_rows(sc.GRPO(), r).tolist()
         ([False, True], [False, False])
     """
-    return ~rollouts.format_ok & bool(getattr(estimator, "gate", False))
+    return ~rollouts.format_ok & estimator.reads.gate

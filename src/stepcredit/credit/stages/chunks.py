@@ -341,6 +341,11 @@ def paper_chunker(signal: Signal) -> Chunker:
     return group_runs if signal.of_tokens else steps
 
 
+def are_steps(rule: Chunker | None) -> bool:
+    """Whether the chunker's chunks are the steps, also for a token signal."""
+    return getattr(rule, "func", rule) is steps
+
+
 def reads_text(rule: Chunker | None) -> bool:
     """Does the chunker need the tokens' texts?"""
     return getattr(rule, "func", rule) in (delimiters, sentences)

@@ -1,0 +1,46 @@
+"""`Reads`: what a method reads of the rollouts, as trainers, metrics and commands ask it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Reads:
+    """What a method reads of the rollouts, under its settings.
+
+    The defaults describe a method that says nothing about itself: it is given every stream there
+    is, and nothing is refused on its behalf.
+
+    Args:
+        process: which process streams: "weighted", those named in `weights`; "one", the stream
+            named "process" or the only one; "every", whichever there are; None: none.
+        weights: weight of each stream, outcome and format included, where `process` is "weighted";
+            None for a method that does not weigh process streams by name.
+        logprobs: the models whose log-probs the method is made of, such as ("student", "teacher").
+        outcome: "required": every response needs one; "optional": an unknown one adds nothing;
+            None: not read.
+        format: whether the format reward counts as a stream of its own.
+        gate: whether a response that broke its format learns from the format reward alone.
+        ready_made: whether ready-made advantages (`TokenAdvantages`) are read, as streams with a
+            weight.
+        text: whether chunks are cut by the tokens' texts.
+        steps: whether chunks are the steps, so that a token signal needs `step_ends` too.
+
+    Example:
+        >>> import stepcredit as sc
+        >>> sc.OPD().reads.logprobs, sc.GRPO().reads.outcome, sc.PASS(chunks="steps").reads.steps
+        (('student', 'teacher'), 'required', True)
+    """
+
+    process: Literal["weighted", "one", "every"] | None = "every"
+    weights: Mapping[str, float] | None = None
+    logprobs: tuple[str, ...] = ()
+    outcome: Literal["required", "optional"] | None = "optional"
+    format: bool = False
+    gate: bool = False
+    ready_made: bool = False
+    text: bool = False
+    steps: bool = False
