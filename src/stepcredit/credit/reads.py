@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -44,3 +44,24 @@ class Reads:
     ready_made: bool = False
     text: bool = False
     steps: bool = False
+
+    def first_unweighted_stream(self, streams: Iterable[str]) -> str | None:
+        """The first of the process streams that the method would leave out for lack of a weight.
+
+        Args:
+            streams: names of the process streams that the method will be given.
+
+        Returns:
+            None where all have a weight, or where the method does not weigh streams by name.
+
+        Example:
+            >>> import stepcredit as sc
+            >>> weighted = sc.PASS(weights={"prm": 1.0, "outcome": 1.0})
+            >>> weighted.reads.first_unweighted_stream(["prm", "judge"])
+            'judge'
+            >>> sc.GDPO().reads.first_unweighted_stream(["process"]) is None
+            True
+        """
+        if self.process != "weighted" or self.weights is None:
+            return None
+        return next((stream for stream in streams if stream not in self.weights), None)

@@ -9,6 +9,7 @@ from jaxtyping import Float32, Int, Shaped
 from torch import Tensor
 
 from stepcredit.data.forest import broadcast, is_right_padded, to_dense
+from stepcredit.data.masking import tokens_to_response
 from stepcredit.data.packing import Rows, pack_numbers, trained_of, whole_number
 from stepcredit.errors import RolloutError
 
@@ -85,8 +86,7 @@ class Advantages:
             raise RolloutError(
                 f"{had}, the rollout has {int(self.lengths[row])}", row=row, field="mask"
             )
-        out = torch.zeros(shape, dtype=torch.float32, device=self.values.device)
-        return out.masked_scatter_(trained, self.packed())
+        return tokens_to_response(self.packed(), trained)
 
     def to(self, device: torch.device | str) -> Advantages:
         """The same advantages on another device."""

@@ -29,6 +29,42 @@ def offsets(counts: Int[Tensor, " row"]) -> Int[Tensor, " row+1"]:
     return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
 
 
+def row_index(counts: Int[Tensor, " row"]) -> Int[Tensor, " value"]:
+    """The row that each packed value belongs to.
+
+    Example:
+        >>> row_index(torch.tensor([2, 0, 1])).tolist()
+        [0, 0, 2]
+    """
+    return torch.repeat_interleave(counts)
+
+
+def previous_values(values: Packed, counts: Int[Tensor, " row"], first: float) -> Packed:
+    """The value before each packed value in its row; `first` for the first value of each row.
+
+    Example:
+        >>> previous_values(torch.tensor([1, 4, 2]), torch.tensor([2, 1]), -1).tolist()
+        [-1, 1, -1]
+    """
+    previous = torch.empty_like(values)
+    previous[1:] = values[:-1]
+    previous[offsets(counts)[:-1][counts > 0]] = first
+    return previous
+
+
+def last_values(values: Packed, counts: Int[Tensor, " row"], empty: float) -> Packed:
+    """The last value of each row; `empty` for a row without values.
+
+    Example:
+        >>> last_values(torch.tensor([1, 4, 2]), torch.tensor([2, 0, 1]), -1).tolist()
+        [4, -1, 2]
+    """
+    last = values.new_full(counts.shape, empty)
+    filled = counts > 0
+    last[filled] = values[(counts.cumsum(0) - 1)[filled]]
+    return last
+
+
 def slot_mask(counts: Int[Tensor, " row"], width: int) -> Bool[Tensor, "row slot"]:
     """True on the first `counts[i]` slots of row i.
 

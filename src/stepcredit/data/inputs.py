@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from stepcredit.data.containers import array_like, integers_of, is_numeric, shown, vector_of
+from stepcredit.data.forest import last_values
 from stepcredit.data.packing import Rows, check_finite, items_of, pack_numbers, pack_rows
 from stepcredit.data.streams import Steps, Stream, Tokens, check_increasing
 from stepcredit.errors import RolloutError
@@ -142,7 +143,7 @@ class Signals:
         """Trained tokens a rollout that each signal implies; 0 where the rollout has none of it."""
         told = {name: told_length(stream) for name, stream in self._packed().items()}
         if self.step_ends is not None:
-            told["step_ends"] = _last(self.step_ends.values, self.step_ends.counts) + 1
+            told["step_ends"] = last_values(self.step_ends.values, self.step_ends.counts, -1) + 1
         if self.tokens is not None:
             texts = [len(row) for row in self.tokens]
             told["tokens"] = torch.tensor(texts, dtype=torch.int64, device="cpu")
@@ -217,17 +218,11 @@ def _given_lengths(given: Sequence[int] | Tensor | np.ndarray, count: int) -> Te
     return size
 
 
-def _last(values: Tensor, counts: Tensor) -> Tensor:
-    """Last value of each row, -1 for an empty one."""
-    last = counts.new_full(counts.shape, -1)
-    filled = counts > 0
-    last[filled] = values[(counts.cumsum(0) - 1)[filled]]
-    return last
-
-
 def told_length(stream: Stream) -> Int[Tensor, " rollout"]:
     """Trained tokens a rollout that the stream implies; 0 where the rollout has none of it."""
-    return _last(stream.ends, stream.counts) + 1 if isinstance(stream, Steps) else stream.counts
+    if isinstance(stream, Steps):
+        return last_values(stream.ends, stream.counts, -1) + 1
+    return stream.counts
 
 
 def check_fit(size: Int[Tensor, " rollout"], signals: Signals) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from stepcredit.data.containers import array_like
+from stepcredit.data.forest import row_index
 from stepcredit.data.inputs import (
     Process,
     Scalars,
@@ -21,6 +21,7 @@ from stepcredit.data.inputs import (
     named_streams,
     texts_of,
 )
+from stepcredit.data.masking import row_tokens_to_trained
 from stepcredit.data.packing import grid_of, items_of, pack_numbers, trained_of
 from stepcredit.data.rollouts import Rollouts
 from stepcredit.data.streams import Steps, Stream, Tokens
@@ -161,7 +162,10 @@ def _texts(tokens: Any, trained: Tensor) -> list[list[str]]:
         if len(texts) not in (0, width):
             reason = f"{len(texts)} texts, but the mask has {width} tokens"
             raise RolloutError(reason, row=row, field="tokens")
-    return [list(compress(texts, kept)) for texts, kept in zip(rows, trained.tolist(), strict=True)]
+    return [
+        row_tokens_to_trained(texts, kept)
+        for texts, kept in zip(rows, trained.tolist(), strict=True)
+    ]
 
 
 def _trained(given: Any, trained: Tensor, field: str) -> Tensor:
@@ -180,7 +184,7 @@ def _steps(trained: Tensor, lengths: Tensor, step_id: Tensor, scores: Tensor) ->
         reason = f"shape is {tuple(scores.shape)}, expected {expected}"
         raise RolloutError(reason, field="step_scores")
     ends, counts, ids = _step_ends(trained, lengths, step_id, scores.shape[1])
-    rows = torch.repeat_interleave(counts)
+    rows = row_index(counts)
     values, _ = pack_numbers(scores[rows, ids], counts, "step_scores")
     kept = torch.zeros(scores.shape, dtype=torch.bool, device=scores.device)
     kept[rows, ids] = True
@@ -208,7 +212,7 @@ def _step_ends(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Last trained token of each step that has one, steps a rollout, and the steps' ids."""
     ids = _trained(step_id, trained, "step_id")
-    rows = torch.repeat_interleave(torch.arange(lengths.numel(), device=ids.device), lengths)
+    rows = row_index(lengths)
     _check_ids(ids, rows, steps)
     starts = lengths.cumsum(0) - lengths
     ids = _join(ids, rows)

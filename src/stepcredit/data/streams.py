@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from stepcredit.data.forest import take_rows
+from stepcredit.data.forest import previous_values, take_rows
 from stepcredit.data.packing import Rows, pack_numbers, pack_rows, row_numbers, row_of
 from stepcredit.errors import RolloutError
 
@@ -178,9 +178,7 @@ def check_increasing(
     """
     if ends.numel() == 0:
         return
-    previous = torch.cat([ends.new_full((1,), -1), ends[:-1]])
-    starts = counts.cumsum(0) - counts
-    previous[starts[counts > 0]] = -1
+    previous = previous_values(ends, counts, -1)
     bad = ends <= previous
     if bool(bad.any()):
         index = int(bad.nonzero()[0])

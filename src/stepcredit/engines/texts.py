@@ -8,6 +8,7 @@ from typing import Any
 
 import stepcredit as sc
 from stepcredit.credit.stages.chunks import chunker, reads_text, steps
+from stepcredit.data.masking import row_tokens_to_trained
 from stepcredit.data.streams import Stream
 from stepcredit.errors import EngineError
 from stepcredit.signals.responses import Response
@@ -75,7 +76,7 @@ def trained_texts(
         trained: a flag a token of each response; more flags than tokens are padding.
     """
     return [
-        [text for text, own in zip(response.token_texts, flags, strict=False) if own]
+        row_tokens_to_trained(list(response.token_texts), list(flags))
         for response, flags in zip(responses, trained, strict=True)
     ]
 

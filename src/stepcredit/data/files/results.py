@@ -9,6 +9,7 @@ import numpy as np
 
 from stepcredit.data.advantages import Advantages
 from stepcredit.data.files.rows import Row
+from stepcredit.data.masking import row_tokens_to_response
 from stepcredit.errors import RolloutError
 
 Float32Array = np.ndarray[Any, np.dtype[np.float32]]
@@ -24,7 +25,7 @@ def by_row(rows: list[Row], advantages: Advantages) -> Iterator[Float32Array]:
     _check(rows, packed)
     at = 0
     for row in rows:
-        yield _on_response(packed[at : at + row.length], row.mask)
+        yield row_tokens_to_response(packed[at : at + row.length], row.mask)
         at += row.length
 
 
@@ -37,11 +38,3 @@ def _check(rows: list[Row], packed: Float32Array) -> None:
         row = int(np.searchsorted(ends, at, side="right"))
         reason = f"the method gives {packed[at]}, which is not a finite number"
         raise RolloutError(reason, row=row, field="advantages")
-
-
-def _on_response(values: Float32Array, mask: list[int] | None) -> Float32Array:
-    if mask is None:
-        return values
-    whole = np.zeros(len(mask), dtype=np.float32)
-    whole[np.array(mask, dtype=bool)] = values
-    return whole

@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from itertools import compress, islice
+from itertools import islice
 from math import isfinite
 from operator import lt
 from typing import Any
 
 from stepcredit.data.inputs import LOGPROBS
+from stepcredit.data.masking import row_steps_to_trained, row_tokens_to_trained
 from stepcredit.data.packing import LARGEST
 from stepcredit.data.streams import Steps, Stream, TokenAdvantages, Tokens
 from stepcredit.errors import RolloutError
@@ -205,17 +206,17 @@ def _read_lists(row: Row, fields: dict[str, Any], size: _Size) -> None:
     if "tokens" in fields:
         texts = _list(fields["tokens"], "tokens", frozenset({str}), "strings")
         size.agree("tokens", len(texts))
-        row.tokens = _trained(texts, row.mask)
+        row.tokens = row_tokens_to_trained(texts, row.mask)
     if "step_ends" in fields:
         ends = _ends(fields["step_ends"], "step_ends")
         size.agree("step_ends", ends[-1] + 1, steps=True)
-        row.step_ends = ends if row.mask is None else _trained_steps(ends, ends, row.mask)[0]
+        row.step_ends = row_steps_to_trained(ends, ends, row.mask)[0]
     for name in LOGPROBS:
         key = f"{name}_logprobs"
         if key in fields:
             values = _numbers(fields[key], key)
             size.agree(key, len(values))
-            row.logprobs[name] = _trained(values, row.mask)
+            row.logprobs[name] = row_tokens_to_trained(values, row.mask)
 
 
 def _read_process(row: Row, fields: dict[str, Any], size: _Size) -> None:
@@ -231,7 +232,7 @@ def _read_process(row: Row, fields: dict[str, Any], size: _Size) -> None:
     elif "token_scores" in fields:
         scores = _numbers(fields["token_scores"], "token_scores")
         size.agree("token_scores", len(scores))
-        row.streams["process"] = Signal(Tokens, _trained(scores, row.mask))
+        row.streams["process"] = Signal(Tokens, row_tokens_to_trained(scores, row.mask))
 
 
 def _read_signals(row: Row, fields: dict[str, Any], size: _Size) -> None:
@@ -271,37 +272,15 @@ def _signal(row: Row, signal: dict[str, Any], place: str, size: _Size) -> Signal
     if values:
         size.agree(f"{place}.{key}", len(values))
     kind: type[Stream] = Tokens if key == "scores" else TokenAdvantages
-    return Signal(kind, _trained(values, row.mask))
+    return Signal(kind, row_tokens_to_trained(values, row.mask))
 
 
 def _steps(row: Row, scores: list[float], ends: list[int], place: str) -> Signal:
     if len(scores) != len(ends):
         raise RolloutError(f"{len(scores)} scores, but {len(ends)} step ends", field=place)
-    if row.mask is None:
-        return Signal(Steps, scores, ends)
-    kept, values = _trained_steps(ends, scores, row.mask)
+    kept, values = row_steps_to_trained(ends, scores, row.mask)
     row.left_out += len(ends) - len(kept)
     return Signal(Steps, values, kept)
-
-
-def _trained_steps(
-    ends: list[int], scores: list[Any], mask: list[int]
-) -> tuple[list[int], list[Any]]:
-    """Ends counted in trained tokens; a step without one is left out with its score."""
-    kept, values, start, trained = [], [], 0, 0
-    for end, score in zip(ends, scores, strict=True):
-        inside = sum(mask[start : end + 1])
-        start = end + 1
-        if inside:
-            trained += inside
-            kept.append(trained - 1)
-            values.append(score)
-    return kept, values
-
-
-def _trained(values: list[Any], mask: list[int] | None) -> list[Any]:
-    """A response's values at its trained tokens."""
-    return values if mask is None else list(compress(values, mask))
 
 
 def _list(values: Any, name: str, types: frozenset[type], what: str) -> list[Any]:

@@ -16,6 +16,7 @@ from torch import Tensor
 import stepcredit as sc
 from stepcredit.data.files.jsonl import file_errors
 from stepcredit.data.files.writing import write_rollouts
+from stepcredit.data.masking import ends_to_response, tokens_to_response
 from stepcredit.data.streams import Stream
 from stepcredit.engines.logged_rows import carried
 from stepcredit.engines.texts import question_of
@@ -106,11 +107,15 @@ def rows_of(label: str, credited: Credited) -> list[Row]:
         mask = credited.present[row, : response.num_tokens]
         line: Row = {"group": f"{label}/{groups[row]}", **_said(credited, row, mask)}
         if ends is not None:
-            line["step_ends"] = _all_ends(ends[row], mask)
+            line["step_ends"] = ends_to_response(ends[row], mask)
         for name, parts in streams.items():
             _add_stream(line, name, parts[row], mask)
         known = {name: parts[row].values for name, parts in logprobs.items()}
-        line |= {name: _spread(values, mask) for name, values in known.items() if values.numel()}
+        line |= {
+            name: tokens_to_response(values, mask)
+            for name, values in known.items()
+            if values.numel()
+        }
         line["outcome"] = _known(own.outcomes, row)
         line["format"] = _known(own.formats, row)
         line["format_ok"] = bool(own.format_ok[row])
@@ -159,9 +164,9 @@ def _add_stream(line: Row, name: str, stream: Stream, mask: Tensor) -> None:
     has_any = bool(stream.values.numel())
     ends, values = None, stream.values
     if isinstance(stream, sc.Steps):
-        ends = _all_ends(stream.ends, mask) if has_any else []
+        ends = ends_to_response(stream.ends, mask) if has_any else []
     elif has_any:
-        values = _spread(values, mask)
+        values = tokens_to_response(values, mask)
     if name == "process" and kind == "scores" and has_any:
         line |= {"step_ends": ends, "step_scores": values} if ends else {"token_scores": values}
         return
@@ -176,17 +181,6 @@ def _by_row(stream: Stream) -> list[Stream]:
 def _counts(stream: Stream) -> list[int]:
     counts: list[int] = stream.counts.tolist()
     return counts
-
-
-def _spread(values: Tensor, mask: Tensor) -> Tensor:
-    """Values of the trained tokens at their places among all, 0 elsewhere."""
-    return values.new_zeros(mask.shape).masked_scatter_(mask, values)
-
-
-def _all_ends(ends: Tensor, mask: Tensor) -> list[int]:
-    """Step ends counted over all tokens; the last step ends with the response."""
-    places: list[int] = mask.nonzero()[:, 0][ends].tolist()
-    return [*places[:-1], mask.numel() - 1]
 
 
 def _known(scalar: Any, row: int) -> float | None:

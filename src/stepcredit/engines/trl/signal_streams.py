@@ -10,8 +10,8 @@ from torch import Tensor
 
 import stepcredit as sc
 from stepcredit.data.inputs import LOGPROBS
+from stepcredit.data.masking import stream_to_trained
 from stepcredit.data.streams import Stream
-from stepcredit.engines.streams import trained_steps, trained_tokens, unweighed
 from stepcredit.engines.trl.responses import Asked
 from stepcredit.errors import EngineError
 from stepcredit.signals.signal import Signal
@@ -52,10 +52,11 @@ def check_weights(estimator: sc.Estimator, process_signal: Given) -> None:
     if not isinstance(process_signal, Signal | Mapping):
         return
     streams = process_signal if isinstance(process_signal, Mapping) else ["process"]
-    found = unweighed(estimator, streams)
-    if found is not None:
-        name, weights = found
-        reason = f"the stream {name!r} has no weight, there are: {', '.join(weights)}"
+    reads = estimator.reads
+    name = reads.first_unweighted_stream(streams)
+    if name is not None:
+        weights = ", ".join(reads.weights or ())
+        reason = f"the stream {name!r} has no weight, there are: {weights}"
         raise EngineError(f"{reason}; give it one", field="estimator_fields.weights")
 
 
@@ -136,9 +137,7 @@ def _stream(given: Any, present: Tensor, lengths: Sequence[int] | None) -> Strea
         return stream
     if lengths is not None:
         _check_lengths(stream, torch.as_tensor(lengths))
-    if isinstance(stream, sc.Steps):
-        return trained_steps(stream, present)
-    return trained_tokens(stream, present)
+    return stream_to_trained(stream, present)
 
 
 def _check_lengths(stream: Stream, lengths: Tensor) -> None:

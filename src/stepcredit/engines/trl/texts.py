@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import torch
 from torch import Tensor
 
 import stepcredit as sc
+from stepcredit.data.masking import row_tokens_to_trained, turn_ends
 from stepcredit.data.streams import Stream
 from stepcredit.engines import texts as shared
 from stepcredit.engines.trl.distributed import Streams
@@ -31,7 +31,7 @@ def decoded(
         A text a response, and a text a step; None where nothing tells steps.
     """
     ids = [
-        [token for token, own in zip(row, flags, strict=False) if own]
+        row_tokens_to_trained(list(row), flags)
         for row, flags in zip(asked.sampled.completion_ids, present.tolist(), strict=True)
     ]
     streams = process.values() if isinstance(process, Mapping) else [process]
@@ -60,23 +60,6 @@ def step_ends_of(asked: Asked, estimator: sc.Estimator, present: Tensor) -> Stre
     ends = [response.step_ends for response in asked.responses]
     cut: sc.Steps = streams_of(sc.Steps(ends, [[0.0] * len(row) for row in ends]), present)
     return Stream._of(values=cut.ends, counts=cut.counts)
-
-
-def turn_ends(present: Tensor) -> Stream:
-    """The last token of each turn, counted over the model's own tokens.
-
-    Args:
-        present: (completion, token) bool, True on the model's own tokens.
-
-    Example:
-        >>> own = torch.tensor([[1, 1, 0, 1], [0, 1, 1, 0]]).bool()
-        >>> ends = turn_ends(own)
-        >>> ends.values.tolist(), ends.counts.tolist()
-        ([1, 2, 1], [2, 1])
-    """
-    following = torch.cat([present[:, 1:], present.new_zeros(len(present), 1)], dim=1)
-    last = present & ~following
-    return Stream._of(values=(present.long().cumsum(1) - 1)[last], counts=last.sum(1))
 
 
 def token_texts(asked: Asked, estimator: sc.Estimator, present: Tensor) -> list[list[str]] | None:

@@ -16,8 +16,12 @@ from stepcredit.credit.metrics.panel import training_metrics
 from stepcredit.credit.metrics.signal_statistics import segmentation
 from stepcredit.credit.stages.fusion import canonical_weights
 from stepcredit.data.inputs import told_length
+from stepcredit.data.masking import (
+    row_tokens_to_trained,
+    stream_to_trained,
+    tokens_to_response,
+)
 from stepcredit.data.streams import Stream
-from stepcredit.engines.streams import trained_steps, trained_tokens
 from stepcredit.engines.texts import (
     chunks_are_steps,
     chunks_read_text,
@@ -95,7 +99,7 @@ class Credit:
         masks = self.batch.columns["response_mask"]
         found = [torch.zeros(len(mask)) for mask in masks]
         for row, values in zip(self.batch.members, self.advantages.ragged(), strict=True):
-            found[row][masks[row].bool()] = values
+            found[row] = tokens_to_response(values, masks[row].bool())
         return found
 
     def figures(self, longest: int | None = None) -> dict[str, float]:
@@ -107,7 +111,7 @@ class Credit:
         ends = segmentation(self.rollouts)
         ids = [ids.tolist() for ids in self.batch.of_members("responses")]
         own = [
-            [token for token, kept in zip(row, mask, strict=False) if kept]
+            row_tokens_to_trained(row, mask)
             for row, mask in zip(ids, self.batch.trained.tolist(), strict=True)
         ]
         texts, said = decoded(self.tokenizer, own, ends)
@@ -140,11 +144,11 @@ class Credit:
             if name in found:
                 reason = "the reward function gives a stream of this name too"
                 raise EngineError(reason, field=f"{PLACE}.process_signal ({name})")
-            found[name] = over_trained(signal(self._responses), name, self.batch)
+            found[name] = to_trained(signal(self._responses), name, self.batch)
         if self.engine is not None:
             check_outcomes(self.batch)
             own = sc.TokenAdvantages([self.engine[row].double() for row in self.batch.members])
-            found[ENGINE] = over_trained(own, ENGINE, self.batch)
+            found[ENGINE] = to_trained(own, ENGINE, self.batch)
         return found
 
     def _logprobs(self) -> dict[str, list[Tensor]]:
@@ -161,7 +165,7 @@ class Credit:
             return None
         ends = [response.step_ends for response in self._responses]
         zeros = sc.Steps(ends, [[0.0] * len(row) for row in ends])
-        cut = over_trained(zeros, "step_ends", self.batch)
+        cut = to_trained(zeros, "step_ends", self.batch)
         return Stream._of(values=cut.ends, counts=cut.counts)
 
     def _token_texts(self) -> list[list[str]] | None:
@@ -293,9 +297,9 @@ def _stream(name: str, rows: Sequence[Told], batch: QueuedBatch) -> Stream:
     values = [_values(given) for given in rows]
     if kind == "scores of steps":
         ends = [_listed(given.get("ends")) for given in rows]
-        return over_trained(sc.Steps(ends, values), name, batch)
+        return to_trained(sc.Steps(ends, values), name, batch)
     made = sc.TokenAdvantages if kind == "advantages" else sc.Tokens
-    return over_trained(made(values), name, batch)
+    return to_trained(made(values), name, batch)
 
 
 def _kind(given: Told) -> str:
@@ -314,7 +318,7 @@ def _listed(values: Any) -> list[Any]:
     return values.tolist() if hasattr(values, "tolist") else list(values)
 
 
-def over_trained(stream: Any, name: str, batch: QueuedBatch) -> Any:
+def to_trained(stream: Any, name: str, batch: QueuedBatch) -> Any:
     """A stream that counts all tokens of the responses, over trained tokens.
 
     Raises:
@@ -331,5 +335,4 @@ def over_trained(stream: Any, name: str, batch: QueuedBatch) -> Any:
         raise RolloutError(reason, row=row, field=name)
     if bool((batch.trained.sum(1) == sizes).all()):
         return stream.to("cpu")
-    cut = trained_steps if isinstance(stream, sc.Steps) else trained_tokens
-    return cut(stream.to("cpu"), batch.trained)
+    return stream_to_trained(stream.to("cpu"), batch.trained)

@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 import stepcredit as sc
 from stepcredit.credit.stages.fusion import SCALARS
 from stepcredit.engines.build import built, fields_of
-from stepcredit.engines.streams import unweighed
 from stepcredit.errors import EngineError
 from stepcredit.rewards.base import Reward
 from stepcredit.rewards.reward_registry import reward
@@ -188,10 +187,10 @@ def _named_signals(names: Mapping[Any, Any], by_stream: Given) -> Iterator[tuple
 
 def _check_weighed(estimator: sc.Estimator, signals: Mapping[str, Signal]) -> None:
     """Refuse a signal to which the method, though it weighs process streams, gives no weight."""
-    found = unweighed(estimator, signals, (*SCALARS, ENGINE))
-    if found is not None:
-        stream, weights = found
-        names = ", ".join(f"{name}: {weight:g}" for name, weight in weights.items())
+    reads = estimator.reads
+    stream = reads.first_unweighted_stream(signals)
+    if stream is not None:
+        names = ", ".join(f"{name}: {weight:g}" for name, weight in (reads.weights or {}).items())
         reason = f"gives no weight to the stream {stream!r}: {names}"
         raise _refused(reason, "fields.weights")
 
