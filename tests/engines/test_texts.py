@@ -44,7 +44,7 @@ def test_a_conversation_without_a_users_turn_is_refused_or_given_another_questio
 ) -> None:
     with pytest.raises(EngineError) as refused:
         question_of(prompt)
-    assert str(refused.value) == "prompt: no turn is a user's: a signal has no question"
+    assert str(refused.value) == "prompt: no message is the user's, so signals have no question"
     assert question_of(prompt, without="") == ""
 
 

@@ -1,1 +1,1 @@
-"""One package a trainer: all knowledge of it, and nothing else. What they share lies beside."""
+"""One package per trainer, which holds all that is known of that trainer; shared code is beside."""

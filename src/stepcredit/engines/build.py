@@ -1,4 +1,4 @@
-"""What trainers' settings name, such as methods and signals, each with fields of its own."""
+"""Builds the methods, signals and rewards that a trainer's settings name."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ Thing = TypeVar("Thing")
 
 
 def fields_of(given: Any, setting: str) -> dict[str, Any]:
-    """Fields by name; None has none.
+    """The fields that a setting holds, by name; None holds no fields.
 
     Args:
-        given: what the setting holds.
-        setting: for the message.
+        given: the setting's value.
+        setting: its name, for errors.
 
     Raises:
-        EngineError: no mapping, or a key that is no name.
+        EngineError: it is no mapping, or a key is no string.
 
     Example:
         >>> fields_of({"k": 0.7}, "estimator_fields"), fields_of(None, "estimator_fields")
@@ -34,23 +34,23 @@ def fields_of(given: Any, setting: str) -> dict[str, Any]:
     return dict(given)
 
 
-def built(
+def build_named(
     build: Callable[..., Thing], name: Any, fields: Mapping[str, Any], setting: str, own: str
 ) -> Thing:
-    """A thing by its name.
+    """The method, signal or reward that a setting names.
 
     Args:
-        build: makes it of its name and fields.
-        name, fields: of it.
-        setting: what named it.
-        own: the setting that holds its fields.
+        build: makes it from its name and fields.
+        name, fields: of the thing.
+        setting: the setting that holds the name.
+        own: the setting that holds the fields.
 
     Raises:
-        EngineError: it is refused; it begins with the setting, or the field.
+        EngineError: an unknown name or a bad field; it begins with the setting.
 
     Example:
         >>> import stepcredit as sc
-        >>> built(sc.estimator, "pass", {"k": 1.0}, "estimator", "estimator_fields").k
+        >>> build_named(sc.estimator, "pass", {"k": 1.0}, "estimator", "estimator_fields").k
         1.0
     """
     try:

@@ -1,4 +1,4 @@
-"""What trainers log of their rollouts, as rows: what TRL's and verl's logs have in common."""
+"""Shared by the readers of TRL's and verl's logs: logged responses as rows of rollouts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Columns:
     Args:
         outcome: the column of the outcome reward; None: the trainer's own default.
         format: the column of the format reward, where one is.
-        group_size: responses a prompt; None: a group is as long as the prompt stays the same.
+        group_size: responses per prompt; None: consecutive responses to one prompt form a group.
     """
 
     outcome: str | None = None
@@ -38,10 +38,10 @@ class Logged:
     """One logged response.
 
     Args:
-        place: `FILE:ROW`, for messages.
-        step: the trainer's.
-        key: what responses of one group share, such as the prompt.
-        parts: the response's texts in order, and whether the policy wrote them.
+        path, line: where it was read, for errors.
+        step: the trainer's step.
+        key: equal for the responses of one group, such as the prompt.
+        parts: the response's texts in order, and whether the policy wrote each.
         row: further fields of the rollout.
     """
 
@@ -54,10 +54,14 @@ class Logged:
 
 
 def files_in(path: str | Path, pattern: str) -> list[Path]:
-    """A file itself, or those of a folder, in the order they were written.
+    """The file itself, or the files in a folder, in the order in which they were written.
+
+    Args:
+        path: a file or a folder.
+        pattern: which files of a folder.
 
     Raises:
-        FileError: there is none.
+        FileError: the folder has none.
     """
     place = Path(path)
     if not place.is_dir():
@@ -69,10 +73,15 @@ def files_in(path: str | Path, pattern: str) -> list[Path]:
 
 
 def grouped(logged: Iterable[Logged], columns: Columns, tokenizer: Any) -> Iterator[dict[str, Any]]:
-    """Rows of the format: groups named `STEP/NUMBER`, tokens made of the texts.
+    """Rows of rollouts: groups get the names `STEP/NUMBER`, texts are split into tokens.
+
+    Args:
+        logged: responses in the order of the log.
+        columns: with the group size.
+        tokenizer: the policy's; None: words are the tokens.
 
     Raises:
-        RowError: a response that holds nothing, or a group of another size than told.
+        RowError: an empty response, or a group whose size is not `group_size`.
     """
     reader = RowReader(tokenizer)
     for step, responses in groupby(logged, key=lambda each: each.step):
@@ -95,7 +104,7 @@ def _groups(responses: Iterable[Logged], size: int | None) -> Iterator[list[Logg
 
 
 def _check_known(group: Sequence[Logged]) -> None:
-    """Refuse a reward that only some of a group have: its statistics need all."""
+    """Refuse a reward that is known for only some of a group: statistics need all of them."""
     for name in ("outcome", "format"):
         unknown = [each for each in group if each.row.get(name) is None]
         if unknown and len(unknown) < len(group):
@@ -104,7 +113,7 @@ def _check_known(group: Sequence[Logged]) -> None:
 
 
 def _tokens(logged: Logged, reader: RowReader) -> dict[str, Any]:
-    """Text, tokens, and where tools answered, the mask and the policy's turns as steps."""
+    """Text and tokens of a response; the loss mask too, if tools wrote some of the tokens."""
     try:
         parts = [reader.with_tokens({"text": text}) for text, _ in logged.parts]
     except RolloutError as error:
@@ -122,11 +131,11 @@ def _tokens(logged: Logged, reader: RowReader) -> dict[str, Any]:
     return row
 
 
-def carried(fields: Mapping[str, Any], converted: Iterable[str]) -> dict[str, Any]:
-    """What else is logged; `logged_NAME` where the format has another meaning for the name.
+def extra_columns(fields: Mapping[str, Any], converted: Iterable[str]) -> dict[str, Any]:
+    """The other logged columns; `logged_NAME` where NAME has another meaning in the rollout format.
 
     Example:
-        >>> carried({"input": "?", "length": 5.0, "acc": 1}, ["input"])
+        >>> extra_columns({"input": "?", "length": 5.0, "acc": 1}, ["input"])
         {'logged_length': 5.0, 'acc': 1}
     """
     rest = {name: value for name, value in fields.items() if name not in set(converted)}
@@ -136,11 +145,17 @@ def carried(fields: Mapping[str, Any], converted: Iterable[str]) -> dict[str, An
 def reward_of(
     fields: Mapping[str, Any], name: str, path: str, line: int, *, option: str
 ) -> float | None:
-    """A logged reward; None where the trainer logged none for this response.
+    """A logged reward; None if the trainer logged none for this response.
+
+    Args:
+        fields: the logged columns.
+        name: the reward's column.
+        path, line: where they were read, for errors.
+        option: the option that names the column, for errors.
 
     Raises:
         SettingError: there is no such column.
-        RowError: it is no number.
+        RowError: the reward is no number.
     """
     if name not in fields:
         numbers = [key for key, value in fields.items() if isinstance(value, int | float)]

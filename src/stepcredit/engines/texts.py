@@ -1,4 +1,4 @@
-"""What prompts ask, as signals are asked it, and what responses say, as metrics read it."""
+"""The question of a prompt, and the texts of a response's steps and tokens."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice, pairwise
 from typing import Any
 
-import stepcredit as sc
-from stepcredit.credit.stages.chunks import chunker, reads_text, steps
 from stepcredit.data.masking import row_tokens_to_trained
 from stepcredit.data.streams import Stream
 from stepcredit.errors import EngineError
@@ -17,12 +15,12 @@ from stepcredit.signals.responses import Response
 def decoded(
     tokenizer: Any, ids: Sequence[Sequence[int]], ends: Stream | None
 ) -> tuple[list[str], list[list[str]] | None]:
-    """The responses' texts and their steps', of trained tokens alone, special ones left out.
+    """The texts of the responses and of their steps, without special tokens.
 
     Args:
         tokenizer: the policy's.
-        ids: trained tokens of each response.
-        ends: each step's last of them, if anything tells steps.
+        ids: the trained tokens of each response.
+        ends: where each step ends among them; None: steps are unknown.
     """
     texts = tokenizer.batch_decode(list(map(list, ids)), skip_special_tokens=True)
     if ends is None:
@@ -34,36 +32,11 @@ def decoded(
 
 
 def _cut(ids: Sequence[Sequence[int]], ends: Stream) -> Iterator[list[list[int]]]:
-    """Each response's steps; where the ends make no sense too, which `sc.Rollouts` will tell."""
+    """The steps of each response; accepts invalid ends, which `Rollouts` rejects later."""
     places = iter(ends.values.tolist())
     for row, count in zip(ids, ends.counts.tolist(), strict=True):
         last = [-1, *islice(places, count)]
         yield [list(row[before + 1 : end + 1]) for before, end in pairwise(last)]
-
-
-def chunks_are_steps(estimator: sc.Estimator) -> bool:
-    """Whether the estimator's chunks are the steps, which a signal of tokens does not tell.
-
-    Example:
-        >>> chunks_are_steps(sc.PASS(chunks="steps")), chunks_are_steps(sc.PASS())
-        (True, False)
-    """
-    rule = _chunks(estimator)
-    return getattr(rule, "func", rule) is steps
-
-
-def chunks_read_text(estimator: sc.Estimator) -> bool:
-    """Whether the estimator's chunks are cut by the tokens' texts.
-
-    Example:
-        >>> chunks_read_text(sc.PASS(chunks="sentences")), chunks_read_text(sc.PASS())
-        (True, False)
-    """
-    return reads_text(_chunks(estimator))
-
-
-def _chunks(estimator: sc.Estimator) -> Any:
-    return chunker(getattr(estimator, "chunks", None) or "auto")
 
 
 def trained_texts(
@@ -72,8 +45,8 @@ def trained_texts(
     """The texts of each response's trained tokens.
 
     Args:
-        responses: the batch's.
-        trained: a flag a token of each response; more flags than tokens are padding.
+        responses: of the batch.
+        trained: one flag per token of each response; further flags are padding.
     """
     return [
         row_tokens_to_trained(list(response.token_texts), list(flags))
@@ -82,14 +55,15 @@ def trained_texts(
 
 
 def question_of(prompt: Any, *, without: str | None = None) -> str:
-    """The question of a prompt: its text, or in a conversation the last user turn's.
+    """The question of a prompt: the text itself, or the last user message of a conversation.
 
     Args:
-        prompt: a text, or a conversation's turns; None has none.
-        without: the question where no turn is a user's; None refuses such a prompt.
+        prompt: a text, or the messages of a conversation; None: no messages.
+        without: the question of a conversation without a user message; None: such a prompt is
+            refused.
 
     Raises:
-        EngineError: a conversation without a user's turn, or a prompt of another form.
+        EngineError: a conversation without a user message, or a prompt of another form.
 
     Example:
         >>> question_of([{"role": "system", "content": "Be brief."},
@@ -107,12 +81,12 @@ def question_of(prompt: Any, *, without: str | None = None) -> str:
         if turn.get("role") == "user":
             return _text_of(turn.get("content"))
     if without is None:
-        raise EngineError("no turn is a user's: a signal has no question", field="prompt")
+        raise EngineError("no message is the user's, so signals have no question", field="prompt")
     return without
 
 
 def _text_of(content: Any) -> str:
-    """A turn's text; of a turn in parts, that of its text parts."""
+    """The text of a message, or of its text parts."""
     if isinstance(content, str):
         return content
     parts = content if isinstance(content, Iterable) else []

@@ -1,4 +1,4 @@
-"""The versions of a trainer that its engine was tested on."""
+"""Warns about versions of a trainer that its engine was not tested with."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from packaging.version import Version
 
 
 def warn_outside(package: str, version: str, tested: tuple[str, str]) -> None:
-    """Warn of a version outside the range tested, in the name of the caller's caller.
+    """Warn about an untested version; the warning points at the code two frames up.
 
     Args:
-        package: the trainer's.
-        version: the one installed.
-        tested: the first version tested, and the first not tested any more.
+        package: the trainer's package.
+        version: the installed version.
+        tested: the first tested version, and the first that is too new.
 
     Example:
-        >>> with warnings.catch_warnings(record=True) as told:
+        >>> with warnings.catch_warnings(record=True) as caught:
         ...     warn_outside("trl", "1.17.0", ("1.16.0", "1.17"))
-        >>> str(told[0].message)
+        >>> str(caught[0].message)
         'trl 1.17.0 is outside the range tested, >=1.16.0,<1.17'
     """
     first, beyond = tested

@@ -70,7 +70,7 @@ def test_verls_own_modules_keep_their_loader_and_source():
 def test_a_part_that_fails_is_told_of_and_stops_nothing(monkeypatch, caplog):
     parts = {"verl.trainer.ppo.v1": ("stepcredit.engines.no_such_module", None)}
     monkeypatch.setattr(plugin, "PARTS", parts)
-    plugin.registered("verl.trainer.ppo.v1")
+    plugin.register_part("verl.trainer.ppo.v1")
     assert caplog.messages == [
         "stepcredit can't be used in verl: stepcredit.engines.no_such_module: "
         "ModuleNotFoundError: No module named 'stepcredit.engines.no_such_module'"

@@ -24,7 +24,7 @@ from verl.trainer.ppo.metric_utils import process_validation_metrics
 from verl.trainer.ppo.reward import resolve_reward_manager_cls
 
 from stepcredit.engines.verl.batch import QueuedBatch
-from stepcredit.engines.verl.batch_credit import Credit
+from stepcredit.engines.verl.batch_credit import BatchCredit
 from stepcredit.engines.verl.config_keys import VerlSettings
 from stepcredit.engines.verl.reward_manager import StepCreditRewardManager
 from stepcredit.errors import EngineError
@@ -206,7 +206,9 @@ def test_turns_are_left_to_the_trainer_which_knows_the_tools_tokens(tokenizer):
         "responses": torch.tensor([ids]),
     }
     batch = QueuedBatch.of(queued, ["u_0_0"], [{}])
-    stream = Credit(batch, VerlSettings.of(config(**given)), tokenizer).rollouts.streams["process"]
+    stream = BatchCredit(batch, VerlSettings.of(config(**given)), tokenizer).rollouts.streams[
+        "process"
+    ]
     assert stream.ends.tolist() == [tool[0] - 1, sum(own) - 1]
     assert stream.values.tolist() == [1.0, 0.0]
 
@@ -327,7 +329,7 @@ def test_a_stream_that_the_reward_function_gives_too_is_told(tokenizer):
 
     (found,) = rewarded(tokenizer, [sent(tokenizer, TEXT)], with_scores, process_signal="equations")
     told = found["reward_extra_info"]["stepcredit_error"]
-    reason = "the reward function gives it too: leave it to one of them"
+    reason = "the reward function returns it too: only one of the two may"
     assert told == f"response u_0: step_scores: {reason}"
 
 
@@ -360,5 +362,5 @@ def test_two_outcomes_are_refused(tokenizer):
     given.reward.custom_reward_function.path = "mine.py"
     with pytest.raises(EngineError) as caught:
         StepCreditRewardManager(given, tokenizer, graded)
-    reason = "reward.custom_reward_function.path=mine.py is an outcome too: leave one of them"
+    reason = "reward.custom_reward_function.path=mine.py gives an outcome too: remove one"
     assert str(caught.value) == f"algorithm.stepcredit.outcome_reward: {reason}"

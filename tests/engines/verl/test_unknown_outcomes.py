@@ -24,7 +24,7 @@ from verl.trainer.ppo.utils import create_rl_dataset
 
 import stepcredit as sc
 from stepcredit.engines.verl.batch import QueuedBatch
-from stepcredit.engines.verl.batch_credit import Credit
+from stepcredit.engines.verl.batch_credit import BatchCredit
 from stepcredit.engines.verl.config_keys import VerlSettings
 from stepcredit.engines.verl.reward_manager import StepCreditRewardManager
 from stepcredit.engines.verl.score_function import as_compute_score
@@ -156,9 +156,9 @@ def test_one_prompt_in_ten_has_an_outcome_and_all_have_process_rewards(
     assert [known.get("outcome", "absent") for known in facts] == [
         "absent" if outcome is None else outcome for outcome in expected
     ]
-    credit = Credit(batch, settings, tokenizer)
+    credit = BatchCredit(batch, settings, tokenizer)
     assert credit.rollouts.has_outcome.tolist() == [has for has in known for _ in range(2)]
-    figures = credit.figures()
+    figures = credit.metrics()
     assert all(np.isfinite(value) for value in figures.values())
 
 
@@ -170,10 +170,10 @@ def test_an_unknown_outcome_adds_nothing_and_a_told_one_goes_before_the_reward(m
         for uid, extra in zip(made.UIDS, made.step_extras(), strict=True)
     ]
     settings = VerlSettings.of(config(method="pure"))
-    credit = Credit(QueuedBatch.of(*made.queue(extras)), settings)
+    credit = BatchCredit(QueuedBatch.of(*made.queue(extras)), settings)
     expected = [extra["outcome"] for extra in extras]
     assert credit.batch.outcomes == expected
-    plain = Credit(QueuedBatch.of(*made.queue(made.step_extras())), settings)
+    plain = BatchCredit(QueuedBatch.of(*made.queue(made.step_extras())), settings)
     process = sc.PURE(outcome_weight=0.0)(plain.rollouts).ragged()
     for uid, row, alone in zip(made.UIDS, credit.advantages.ragged(), process, strict=True):
         assert torch.equal(row, alone) is (uid == "b7")
@@ -182,12 +182,12 @@ def test_an_unknown_outcome_adds_nothing_and_a_told_one_goes_before_the_reward(m
 def test_part_of_a_group_unknown_and_an_outcome_that_is_no_number_are_told_by_key(made):
     first = [{"outcome": None}, *made.step_extras()[1:]]
     with pytest.raises(RolloutError) as caught:
-        _ = Credit(QueuedBatch.of(*made.queue(first)), VerlSettings.of(config())).rollouts
+        _ = BatchCredit(QueuedBatch.of(*made.queue(first)), VerlSettings.of(config())).rollouts
     reason = "unknown, but known for others of its group"
     assert str(caught.value) == f"response b7_0_0: outcome: {reason}"
     second = [*made.step_extras()[:1], {"outcome": "right"}, *made.step_extras()[2:]]
     with pytest.raises(RolloutError) as caught:
-        _ = Credit(QueuedBatch.of(*made.queue(second)), VerlSettings.of(config())).rollouts
+        _ = BatchCredit(QueuedBatch.of(*made.queue(second)), VerlSettings.of(config())).rollouts
     reason = "expected a number or null, got 'right'"
     assert str(caught.value) == f"response a1_1_0: outcome: {reason}"
 
@@ -198,7 +198,7 @@ def test_verls_own_advantage_of_an_unknown_outcome_is_refused(made):
     engine = [torch.ones(len(mask)) for mask in [*made.MASKS, [0], [0]]]
     batch = QueuedBatch.of(*made.queue(extras))
     with pytest.raises(EngineError) as caught:
-        _ = Credit(batch, VerlSettings.of(config()), engine=engine).rollouts
+        _ = BatchCredit(batch, VerlSettings.of(config()), engine=engine).rollouts
     reason = "verl's own advantage counts the unknown outcome of response a1_3_0 as 0; use grpo"
     assert str(caught.value) == f"algorithm.adv_estimator: {reason}"
 

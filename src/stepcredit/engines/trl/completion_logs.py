@@ -9,7 +9,14 @@ from typing import Any
 
 from stepcredit.data.files.jsonl import parse
 from stepcredit.data.files.parquet import as_lines
-from stepcredit.engines.logged_rows import Columns, Logged, carried, files_in, grouped, reward_of
+from stepcredit.engines.logged_rows import (
+    Columns,
+    Logged,
+    extra_columns,
+    files_in,
+    grouped,
+    reward_of,
+)
 from stepcredit.errors import RowError, SettingError
 
 _OWN = {"step", "prompt", "completion", "advantage"}
@@ -111,7 +118,7 @@ def _response(
     rollout["outcome"] = reward_of(row, outcome, path, line, option="--outcome")
     if format is not None:
         rollout["format"] = reward_of(row, format, path, line, option="--format")
-    rest = carried(row, ("prompt", "completion"))
+    rest = extra_columns(row, ("prompt", "completion"))
     parts = _parts(row["completion"], path, line)
     return Logged(path, line, row["step"], repr(row["prompt"]), parts, {**rest, **rollout})
 

@@ -9,7 +9,7 @@ from typing import Any
 from trl.trainer.grpo_config import GRPOConfig
 
 import stepcredit as sc
-from stepcredit.engines.build import built, fields_of
+from stepcredit.engines.build import build_named, fields_of
 from stepcredit.errors import EngineError
 from stepcredit.signals.signal import Signal
 from stepcredit.signals.signal_registry import signal
@@ -151,7 +151,7 @@ class StepCreditConfig(GRPOConfig):
             raise EngineError(reason, field="logprobs")
         fields = self._fields("estimator_fields")
         return {
-            "estimator": built(
+            "estimator": build_named(
                 sc.estimator, self.estimator, fields, "estimator", "estimator_fields"
             ),
             "process_signal": self._signals("process_signal"),
@@ -169,7 +169,7 @@ class StepCreditConfig(GRPOConfig):
             return None
         name = SPLITTER if self.splitter is None else self.splitter
         given = {**SPLITTER_FIELDS, **fields}
-        return built(splitter, name, given, "splitter", "splitter_fields")
+        return build_named(splitter, name, given, "splitter", "splitter_fields")
 
     def _signals(self, setting: str) -> Signals:
         names: Any = getattr(self, setting)
@@ -179,13 +179,13 @@ class StepCreditConfig(GRPOConfig):
             if names is None and fields:
                 reason = f"fields of no signal: name it ({setting})"
                 raise EngineError(reason, field=own)
-            return None if names is None else built(signal, names, fields, setting, own)
+            return None if names is None else build_named(signal, names, fields, setting, own)
         for stream in fields:
             if stream not in names:
                 reason = f"{setting} has no such stream, there are: {', '.join(names)}"
                 raise EngineError(reason, field=f"{own}.{stream}")
         return {
-            stream: built(
+            stream: build_named(
                 signal,
                 name,
                 fields_of(fields.get(stream), f"{own}.{stream}"),

@@ -18,7 +18,7 @@ from stepcredit.data.files.jsonl import file_errors
 from stepcredit.data.files.writing import write_rollouts
 from stepcredit.data.masking import ends_to_response, tokens_to_response
 from stepcredit.data.streams import Stream
-from stepcredit.engines.logged_rows import carried
+from stepcredit.engines.logged_rows import extra_columns
 from stepcredit.engines.texts import question_of
 from stepcredit.engines.trl.responses import Asked
 from stepcredit.errors import EngineError
@@ -127,7 +127,7 @@ def rows_of(label: str, credited: Credited) -> list[Row]:
 def _said(credited: Credited, row: int, mask: Tensor) -> Row:
     """The dataset's columns, what was asked and answered, and what the rewards were."""
     asked, response = credited.asked, credited.asked.unsplit[row]
-    data = carried(asked.sampled.inputs[row], ("prompt", "completion"))
+    data = extra_columns(asked.sampled.inputs[row], ("prompt", "completion"))
     line = {name: value for name, value in data.items() if _is_json(value)}
     line["prompt"] = _question(asked, row)
     line["prompt_ids"] = list(response.prompt_ids or ())

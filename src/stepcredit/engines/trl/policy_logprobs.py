@@ -35,7 +35,7 @@ def needed_models(estimator: sc.Estimator, process_signal: Any, logprobs: Any) -
         >>> sorted(needed_models(sc.PASS(), signal("g-opd", teacher="a", base=None), None))
         ['base', 'student']
     """
-    models = set(getattr(estimator, "models", ()))
+    models = set(estimator.reads.logprobs)
     if logprobs is None or isinstance(logprobs, Mapping):
         models -= (logprobs or {}).keys()
     else:

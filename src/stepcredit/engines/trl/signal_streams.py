@@ -81,7 +81,7 @@ def logprobs_of(given: Given, asked: Asked, present: Tensor, estimator: sc.Estim
         present: (completion, token) bool, True on the tokens that are the model's own.
         estimator: the method.
     """
-    models = getattr(estimator, "models", ())
+    models = estimator.reads.logprobs
     own = {name: sc.Tokens(rows) for name, rows in asked.logprobs.items() if name in models}
     if not isinstance(given, Mapping | None):
         return process_of(given, asked, present)

@@ -55,7 +55,7 @@ def step_ends_of(asked: Asked, estimator: sc.Estimator, present: Tensor) -> Stre
     """
     if isinstance(asked.splitter, Turns):
         return turn_ends(present)
-    if not shared.chunks_are_steps(estimator):
+    if not estimator.reads.steps:
         return None
     ends = [response.step_ends for response in asked.responses]
     cut: sc.Steps = streams_of(sc.Steps(ends, [[0.0] * len(row) for row in ends]), present)
@@ -64,7 +64,7 @@ def step_ends_of(asked: Asked, estimator: sc.Estimator, present: Tensor) -> Stre
 
 def token_texts(asked: Asked, estimator: sc.Estimator, present: Tensor) -> list[list[str]] | None:
     """The trained tokens' texts, where the estimator's chunks are cut by text."""
-    if not shared.chunks_read_text(estimator):
+    if not estimator.reads.text:
         return None
     return shared.trained_texts(asked.responses, present.tolist())
 

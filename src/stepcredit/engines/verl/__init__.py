@@ -1,1 +1,1 @@
-"""verl: all knowledge of it, and nothing else. `plugin` is what verl loads."""
+"""The verl engine. verl loads `plugin`, which registers the rest."""

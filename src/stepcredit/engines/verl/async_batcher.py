@@ -1,4 +1,4 @@
-"""Items that come one by one on an event loop, scored in batches by one thread."""
+"""Scores items in batches: concurrent callers on an event loop share one thread."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 WINDOW = 0.02
-"""Seconds that the first of a batch waits for others."""
+"""Seconds that the first item of a batch waits for others."""
 
 
-class Gathering(Generic[Item, Result]):
-    """Makes batches of what concurrent callers ask, and gives each its own result.
+class AsyncBatcher(Generic[Item, Result]):
+    """Collects the items of concurrent callers into batches, and gives each caller its own result.
 
-    A batch is all that is waiting: one runs at a time, in a thread of its own, and what comes
-    meanwhile is the next. A result is handed over as soon as it is there. A batch that fails gives
-    its error to all whose results it had not brought yet.
+    A batch holds all items that are waiting. One batch runs at a time, in a separate thread; items
+    that arrive meanwhile form the next batch. A caller gets its result as soon as the batch yields
+    it. If a batch fails, its error is raised in every caller that has no result yet.
 
     Args:
-        stream: blocking; of a batch, (index of an item, its result), in any order.
-        window: seconds that the first of a batch waits for others.
+        score: takes a batch and yields (index of an item, its result), in any order. It may block.
+        window: seconds that the first item of a batch waits for others.
 
     Example:
         >>> async def doubled():
-        ...     twice = Gathering(lambda items: ((i, 2 * item) for i, item in enumerate(items)))
-        ...     return await asyncio.gather(*map(twice, [1, 2, 3]))
+        ...     double = AsyncBatcher(lambda items: ((i, 2 * item) for i, item in enumerate(items)))
+        ...     return await asyncio.gather(*map(double, [1, 2, 3]))
         >>> asyncio.run(doubled())
         [2, 4, 6]
     """
 
     def __init__(
         self,
-        stream: Callable[[Sequence[Item]], Iterable[tuple[int, Result]]],
+        score: Callable[[Sequence[Item]], Iterable[tuple[int, Result]]],
         window: float = WINDOW,
     ) -> None:
-        self._stream, self._window = stream, window
+        self._score, self._window = score, window
         self._waiting: list[tuple[Item, asyncio.Future[Result]]] = []
         self._running: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="stepcredit")
@@ -49,8 +49,8 @@ class Gathering(Generic[Item, Result]):
         """The item's result.
 
         Raises:
-            Exception: what the batch raised before it came to this item.
-            SignalError: the batch ended without a result for it.
+            Exception: the batch raised it before this item had a result.
+            SignalError: the batch ended without a result for the item.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Result] = loop.create_future()
@@ -66,28 +66,28 @@ class Gathering(Generic[Item, Result]):
             batch, self._waiting = self._waiting, []
             items, futures = [item for item, _ in batch], [future for _, future in batch]
             try:
-                await loop.run_in_executor(self._thread, self._work, items, futures, loop)
+                await loop.run_in_executor(self._thread, self._run_batch, items, futures, loop)
             except Exception as error:
                 _fail(futures, error)
             except asyncio.CancelledError:
                 _fail([*futures, *(future for _, future in self._waiting)], SignalError("stopped"))
                 raise
-            except BaseException as error:  # such as a panic of the tokenizers: none waits for ever
+            except BaseException as error:  # such as a panic of tokenizers: no caller waits forever
                 _fail(futures, SignalError(f"{type(error).__name__}: {error}"))
             _fail(futures, SignalError("was not scored"))
 
-    def _work(
+    def _run_batch(
         self,
         items: Sequence[Item],
         futures: Sequence[asyncio.Future[Result]],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        for index, result in self._stream(items):
-            loop.call_soon_threadsafe(_hand_over, futures[index], result)
+        for index, result in self._score(items):
+            loop.call_soon_threadsafe(_resolve, futures[index], result)
 
 
-def _hand_over(future: asyncio.Future[Result], result: Result) -> None:
-    """A result to a caller who may have gone."""
+def _resolve(future: asyncio.Future[Result], result: Result) -> None:
+    """Give a caller its result, unless the caller was cancelled."""
     if not future.done():
         future.set_result(result)
 

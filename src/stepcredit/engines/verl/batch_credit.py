@@ -1,10 +1,10 @@
-"""From a batch of verl's queue to one advantage a token: pure, without Ray or a queue."""
+"""From a batch of verl's queue to one advantage per token, without Ray or a queue."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -14,7 +14,6 @@ from torch import Tensor
 import stepcredit as sc
 from stepcredit.credit.metrics.panel import training_metrics
 from stepcredit.credit.metrics.signal_statistics import segmentation
-from stepcredit.credit.stages.fusion import canonical_weights
 from stepcredit.data.inputs import told_length
 from stepcredit.data.masking import (
     row_tokens_to_trained,
@@ -22,30 +21,25 @@ from stepcredit.data.masking import (
     tokens_to_response,
 )
 from stepcredit.data.streams import Stream
-from stepcredit.engines.texts import (
-    chunks_are_steps,
-    chunks_read_text,
-    decoded,
-    trained_texts,
-)
-from stepcredit.engines.verl.batch import QueuedBatch, placed
-from stepcredit.engines.verl.config_keys import ENGINE, PLACE, VerlSettings, logprobs_read
+from stepcredit.engines.texts import decoded, trained_texts
+from stepcredit.engines.verl.batch import QueuedBatch, with_key
+from stepcredit.engines.verl.config_keys import ENGINE, PLACE, VerlSettings
+from stepcredit.engines.verl.extras import reported_streams
 from stepcredit.errors import EngineError, MethodError, RolloutError
+from stepcredit.signals.models.ratios import sides_in_rows
 from stepcredit.signals.responses import Response
-
-Told = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Credit:
-    """A batch's credit; everything is computed when it is first asked for.
+class BatchCredit:
+    """The credit of one batch. Each result is computed when it is first needed.
 
     Args:
         batch: rows of the queue.
-        settings: the credit's.
-        tokenizer: the policy's, a fast one; for signals, chunks and metrics that read text.
-        engine: verl's own advantages of each row, all tokens: the stream "engine", which stands in
-            the outcome's place. None: the outcome itself.
+        settings: method, signals, splitter and rewards.
+        tokenizer: the policy's, a fast one; needed by signals, chunks and metrics that read text.
+        engine: verl's own advantages of each row, over all tokens. They are the stream "engine",
+            which replaces the outcome. None: the method reads the outcome itself.
     """
 
     batch: QueuedBatch
@@ -55,29 +49,32 @@ class Credit:
 
     @cached_property
     def estimator(self) -> sc.Estimator:
-        """The method; where there is an engine's advantage, with the outcome's weight on it."""
-        own = self.settings.estimator
-        return own if self.engine is None else with_engine(own)
+        """The method; with verl's own advantages, the outcome's weight is the weight of those."""
+        given = self.settings.estimator
+        return given if self.engine is None else with_engine(given)
 
     @cached_property
     def rollouts(self) -> sc.Rollouts:
-        """The members as the core's input: ends and scores over trained tokens.
+        """The members as rollouts, over trained tokens.
 
         Raises:
             RolloutError: a row that breaks a rule, by its key.
-            EngineError: scores that were asked for and are not there.
+            EngineError: the scores of a signal are missing.
         """
-        batch, formats = self.batch, [_number(extra.get("format")) for extra in self.batch.extras]
-        with self._placed():
+        batch, extras = self.batch, self.batch.extras
+        formats = [None if row.get("format") is None else float(row["format"]) for row in extras]
+        with self._naming_keys():
             return sc.Rollouts(
-                group=[str(uid) for uid in batch.of_members("uid")],
+                group=[str(uid) for uid in batch.member_column("uid")],
                 lengths=batch.trained.sum(1),
                 process=self._streams(),
                 outcome=batch.outcomes,
                 format=formats,
                 format_ok=[
-                    self._kept(extra, format_)
-                    for extra, format_ in zip(batch.extras, formats, strict=True)
+                    self.settings.keeps_format(format_)
+                    if row.get("format_ok") is None
+                    else bool(row["format_ok"])
+                    for row, format_ in zip(extras, formats, strict=True)
                 ],
                 logprobs=self._logprobs(),
                 step_ends=self._step_ends(),
@@ -86,116 +83,111 @@ class Credit:
 
     @cached_property
     def advantages(self) -> sc.Advantages:
-        """One advantage a trained token of each member."""
-        with self._placed():
+        """One advantage per trained token of each member."""
+        with self._naming_keys():
             return self.estimator(self.rollouts)
 
     def rows(self) -> list[Tensor]:
-        """Advantages of every row of the batch, all its tokens: 0 off the trained ones.
+        """Advantages of every row of the batch over all its tokens; 0 where nothing is trained.
 
         Returns:
             float32, in the batch's order; rows that are no members hold zeros.
         """
         masks = self.batch.columns["response_mask"]
-        found = [torch.zeros(len(mask)) for mask in masks]
+        rows = [torch.zeros(len(mask)) for mask in masks]
         for row, values in zip(self.batch.members, self.advantages.ragged(), strict=True):
-            found[row] = tokens_to_response(values, masks[row].bool())
-        return found
+            rows[row] = tokens_to_response(values, masks[row].bool())
+        return rows
 
-    def figures(self, longest: int | None = None) -> dict[str, float]:
-        """What is logged of the batch, by verl's names.
+    def metrics(self, longest: int | None = None) -> dict[str, float]:
+        """What is logged of the batch, under the prefix `stepcredit/`.
 
         Args:
-            longest: verl's limit of a response; one as long that does not end was cut off.
+            longest: verl's limit on a response's tokens; a response of that length that does not
+                end with the end-of-sequence token counts as cut off.
         """
         ends = segmentation(self.rollouts)
-        ids = [ids.tolist() for ids in self.batch.of_members("responses")]
-        own = [
+        ids = [row.tolist() for row in self.batch.member_column("responses")]
+        trained_ids = [
             row_tokens_to_trained(row, mask)
             for row, mask in zip(ids, self.batch.trained.tolist(), strict=True)
         ]
-        texts, said = decoded(self.tokenizer, own, ends)
+        texts, steps = decoded(self.tokenizer, trained_ids, ends)
         last = self.tokenizer.eos_token_id
-        cut = [len(row) >= longest and row[-1] != last for row in ids] if longest else None
-        found = training_metrics(
+        truncated = [len(row) >= longest and row[-1] != last for row in ids] if longest else None
+        metrics = training_metrics(
             self.rollouts,
             self.estimator,
             advantages=self.advantages,
-            steps=said,
+            steps=steps,
             texts=texts,
-            truncated=cut,
+            truncated=truncated,
         )
-        return {f"stepcredit/{name}": value for name, value in found.items()}
+        return {f"stepcredit/{name}": value for name, value in metrics.items()}
 
     @cached_property
     def _responses(self) -> list[Response]:
-        """The members as signals read them, with the log-probs that these need."""
-        signals = self.settings.scored_in_trainer.values()
-        models = sorted(set[str]().union(*map(logprobs_read, signals)))
+        """The members as signals read them, with the log-probs that the signals need."""
+        models = sorted(sides_in_rows(self.settings.scored_in_trainer))
         return self.batch.responses(self.tokenizer, self.settings.splitter, models)
 
     def _streams(self) -> dict[str, Stream]:
-        found = told_streams(self.batch)
+        streams = {
+            name: to_trained(stream, name, self.batch)
+            for name, stream in reported_streams(self.batch.extras).items()
+        }
         for name in self.settings.scored_with_rewards:
-            if name not in found:
+            if name not in streams:
                 reason = "no response has its scores: does another reward manager run?"
                 raise EngineError(reason, field=f"{PLACE}.process_signal ({name})")
         for name, signal in self.settings.scored_in_trainer.items():
-            if name in found:
-                reason = "the reward function gives a stream of this name too"
+            if name in streams:
+                reason = "the reward function returns a stream of this name too"
                 raise EngineError(reason, field=f"{PLACE}.process_signal ({name})")
-            found[name] = to_trained(signal(self._responses), name, self.batch)
+            streams[name] = to_trained(signal(self._responses), name, self.batch)
         if self.engine is not None:
             check_outcomes(self.batch)
-            own = sc.TokenAdvantages([self.engine[row].double() for row in self.batch.members])
-            found[ENGINE] = to_trained(own, ENGINE, self.batch)
-        return found
+            rows = [self.engine[row].double() for row in self.batch.members]
+            streams[ENGINE] = to_trained(sc.TokenAdvantages(rows), ENGINE, self.batch)
+        return streams
 
     def _logprobs(self) -> dict[str, list[Tensor]]:
-        """Of the models that the method is made of, over trained tokens."""
-        masks = [mask.bool() for mask in self.batch.of_members("response_mask")]
+        """The log-probs that the method reads, over trained tokens."""
+        masks = [mask.bool() for mask in self.batch.member_column("response_mask")]
         return {
-            model: [row[own] for row, own in zip(self.batch.logprobs(model), masks, strict=True)]
-            for model in getattr(self.estimator, "models", ())
+            model: [row[mask] for row, mask in zip(self.batch.logprobs(model), masks, strict=True)]
+            for model in self.estimator.reads.logprobs
         }
 
     def _step_ends(self) -> Stream | None:
-        """Where steps end, for chunks that are the steps of a signal of tokens."""
-        if not chunks_are_steps(self.estimator):
+        """The ends of steps, if chunks are steps: a signal of tokens doesn't give them."""
+        if not self.estimator.reads.steps:
             return None
         ends = [response.step_ends for response in self._responses]
         zeros = sc.Steps(ends, [[0.0] * len(row) for row in ends])
-        cut = to_trained(zeros, "step_ends", self.batch)
-        return Stream._of(values=cut.ends, counts=cut.counts)
+        steps = to_trained(zeros, "step_ends", self.batch)
+        return Stream._of(values=steps.ends, counts=steps.counts)
 
     def _token_texts(self) -> list[list[str]] | None:
-        """The trained tokens' texts, for chunks that are cut by text."""
-        if not chunks_read_text(self.estimator):
+        """The trained tokens' texts, if chunks are cut by text."""
+        if not self.estimator.reads.text:
             return None
         return trained_texts(self._responses, self.batch.trained.tolist())
 
-    def _kept(self, extra: Told, format_: float | None) -> bool:
-        told = extra.get("format_ok")
-        return self.settings.keeps_format(format_) if told is None else bool(told)
-
     @contextmanager
-    def _placed(self) -> Iterator[None]:
+    def _naming_keys(self) -> Iterator[None]:
         """Errors about a row name its key."""
         try:
             yield
         except RolloutError as error:
-            raise placed(error, self.batch) from error
-
-
-def _number(value: Any) -> float | None:
-    return None if value is None else float(value)
+            raise with_key(error, self.batch) from error
 
 
 def check_outcomes(batch: QueuedBatch) -> None:
-    """Refuse an unknown outcome where verl's own advantage stands in the outcome's place.
+    """Refuse an unknown outcome where verl's own advantage replaces the outcome.
 
     Raises:
-        EngineError: names the first response without one.
+        EngineError: names the first response without an outcome.
     """
     if None in batch.outcomes:
         name = batch.name_of(batch.outcomes.index(None))
@@ -204,29 +196,29 @@ def check_outcomes(batch: QueuedBatch) -> None:
 
 
 def with_engine(estimator: sc.Estimator) -> sc.Estimator:
-    """The method whose outcome is the engine's own advantage: the stream "engine" has its weight.
+    """The method with verl's own advantage, the stream "engine", in place of the outcome.
+
+    The stream gets the outcome's weight, unless the method's weights name it already.
 
     Raises:
-        EngineError: the method weighs no streams, or both the outcome and the engine's advantage.
+        EngineError: the method weighs no process streams, or weighs both the outcome and "engine".
 
     Example:
         >>> with_engine(sc.PASS(weights=(1.0, 0.5, 0.0))).weights
         {'process': 1.0, 'engine': 0.5, 'format': 0.0}
     """
-    given: Any = getattr(estimator, "weights", None)
-    if given is None:
-        raise _no_engine(estimator, "it weighs no streams")
-    weights = canonical_weights(given)
+    weights = estimator.reads.weights
+    if weights is None:
+        raise _no_engine(estimator, "it weighs no process streams")
     if ENGINE in weights and weights.get("outcome"):
         reason = "counts the outcome twice: verl's own advantage holds it"
         raise EngineError(reason, field=f"{PLACE}.fields.weights")
-    moved = weights if ENGINE in weights else {_moved(name): weights[name] for name in weights}
-    changes: dict[str, Any] = {"weights": moved}
-    operator = getattr(estimator, "operator", None)
-    if isinstance(operator, Mapping):
-        changes["operator"] = {name: rule for name, rule in operator.items() if name in moved}
+    if ENGINE not in weights:
+        weights = {
+            ENGINE if name == "outcome" else name: weight for name, weight in weights.items()
+        }
     try:
-        return replace(estimator, **changes)
+        return estimator.with_weights(weights)
     except MethodError as error:
         raise _no_engine(estimator, error.reason) from error
 
@@ -236,102 +228,20 @@ def _no_engine(estimator: sc.Estimator, reason: str) -> EngineError:
     return EngineError(line, field="algorithm.adv_estimator")
 
 
-def _moved(name: str) -> str:
-    return ENGINE if name == "outcome" else name
-
-
-def told_streams(batch: QueuedBatch) -> dict[str, Stream]:
-    """The process streams among what the reward loop told, over trained tokens.
-
-    A row tells of them by the rollout format's names: `step_ends` and `step_scores`, or
-    `token_scores`, are the stream "process"; `signals` holds others, {name: {`ends`, `scores`}}. A
-    row without a stream has None for it, no such key, or empty lists.
-
-    Raises:
-        RolloutError: a row that breaks a rule, by its number among the members.
-    """
-    rows = [_told(extra, row) for row, extra in enumerate(batch.extras)]
-    names = dict.fromkeys(name for row in rows for name in row)
-    return {name: _stream(name, [row.get(name, {}) for row in rows], batch) for name in names}
-
-
-def _told(extra: Told, row: int) -> dict[str, Told]:
-    """Streams that a row has scores of."""
-    found = _checked_signals(extra, row)
-    own = [name for name in ("step_scores", "token_scores") if _listed(extra.get(name))]
-    if len(own) > 1 or (own and _listed(found.get("process", {}).get("scores"))):
-        raise RolloutError("the stream 'process' is given twice", row=row, field=own[0])
-    if own:
-        ends = extra.get("step_ends") if own == ["step_scores"] else None
-        found["process"] = {"ends": ends, "scores": extra[own[0]]}
-    return {name: given for name, given in found.items() if given and _values(given)}
-
-
-def _checked_signals(extra: Told, row: int) -> dict[str, Told]:
-    """Its named streams; refuses what is told of any stream in another form than lists."""
-    named = _fields(extra.get("signals"), "signals", row)
-    found: dict[str, Told] = {
-        name: _fields(given, f"signals.{name}", row) for name, given in named.items()
-    }
-    told = {name: extra.get(name) for name in ("step_ends", "step_scores", "token_scores")}
-    for name, given in found.items():
-        told |= {f"signals.{name}.{key}": value for key, value in given.items()}
-    for name, values in told.items():
-        if not isinstance(values, Iterable | None) or getattr(values, "ndim", 1) != 1:
-            raise RolloutError(f"expected a list, got {values!r}", row=row, field=name)
-    return found
-
-
-def _fields(given: Any, name: str, row: int) -> dict[str, Any]:
-    if not isinstance(given, Mapping | None):
-        raise RolloutError(f"expected names with their values, got {given!r}", row=row, field=name)
-    return dict(given or {})
-
-
-def _stream(name: str, rows: Sequence[Told], batch: QueuedBatch) -> Stream:
-    kinds = [_kind(given) if given else None for given in rows]
-    kind = next(kind for kind in kinds if kind is not None)
-    for row, other in enumerate(kinds):
-        if other not in (None, kind):
-            raise RolloutError(f"holds {other}, other responses {kind}", row=row, field=name)
-    values = [_values(given) for given in rows]
-    if kind == "scores of steps":
-        ends = [_listed(given.get("ends")) for given in rows]
-        return to_trained(sc.Steps(ends, values), name, batch)
-    made = sc.TokenAdvantages if kind == "advantages" else sc.Tokens
-    return to_trained(made(values), name, batch)
-
-
-def _kind(given: Told) -> str:
-    if "advantages" in given:
-        return "advantages"
-    return "scores of tokens" if given.get("ends") is None else "scores of steps"
-
-
-def _values(given: Told) -> list[Any]:
-    return _listed(given.get("advantages", given.get("scores")))
-
-
-def _listed(values: Any) -> list[Any]:
-    if values is None:
-        return []
-    return values.tolist() if hasattr(values, "tolist") else list(values)
-
-
 def to_trained(stream: Any, name: str, batch: QueuedBatch) -> Any:
-    """A stream that counts all tokens of the responses, over trained tokens.
+    """A stream over all tokens of the responses, as a stream over their trained tokens.
 
     Raises:
-        RolloutError: it is of other lengths than the responses.
+        RolloutError: its lengths are not those of the responses.
     """
-    told, sizes = told_length(stream).cpu(), torch.tensor(batch.sizes)
-    wrong = ((told != sizes) & (told != 0)).nonzero()
+    lengths, sizes = told_length(stream).cpu(), torch.tensor(batch.sizes)
+    wrong = ((lengths != sizes) & (lengths != 0)).nonzero()
     if len(wrong):
         row = int(wrong[0])
-        had, want = int(told[row]), int(sizes[row])
-        reason = f"{had} values, but {want} tokens"
+        length, size = int(lengths[row]), int(sizes[row])
+        reason = f"{length} values, but {size} tokens"
         if isinstance(stream, sc.Steps):
-            reason = f"last step ends at {had - 1}, but the response's last token is {want - 1}"
+            reason = f"last step ends at {length - 1}, but the response's last token is {size - 1}"
         raise RolloutError(reason, row=row, field=name)
     if bool((batch.trained.sum(1) == sizes).all()):
         return stream.to("cpu")

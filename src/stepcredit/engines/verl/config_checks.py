@@ -1,4 +1,4 @@
-"""Checks at start: what of verl would lose token credit or count it twice is refused, by name."""
+"""Checks at start: refuse settings of verl under which token credit is lost or counted twice."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ import torch
 import verl
 
 import stepcredit as sc
-from stepcredit.credit.stages.fusion import SCALARS
 from stepcredit.engines.verl.batch_credit import with_engine
-from stepcredit.engines.verl.config_keys import ENGINE, PLACE, VerlSettings, logprobs_read
+from stepcredit.engines.verl.config_keys import ENGINE, PLACE, VerlSettings
 from stepcredit.engines.versions import warn_outside
-from stepcredit.errors import EngineError, StepCreditError
+from stepcredit.errors import EngineError
 from stepcredit.signals.models.ratios import log_ratios, sides_in_rows
 
 TESTED = ("0.9.0", "0.10")
@@ -24,18 +23,20 @@ HOOKS = {
 }
 QUEUE = ("kv_batch_get", "kv_batch_put")
 NEED_MORE = ("gdpo", "remax", "optimal_token_baseline", "tir_optimal_token_baseline")
-"""Estimators of verl's that its V1 trainer does not give what they need."""
-UNSCALED = ("dr-grpo", "rloo")
-"""Methods that divide by no std, as `norm_adv_by_std_in_grpo=false` asks for."""
+"""Estimators of verl's that need more data than its V1 trainer passes to them."""
 MANAGER = "stepcredit"
 Refusal = tuple[str, bool, str]
 
 
 def check_hooks(trainer: type, queue: Any) -> None:
-    """Warn outside the tested range; refuse a trainer or queue without what is used here.
+    """Warn about an untested version of verl; refuse one that lacks what this engine uses.
+
+    Args:
+        trainer: verl's trainer class.
+        queue: verl's queue, the module `transfer_queue`.
 
     Raises:
-        EngineError: names the hook.
+        EngineError: names the method or function that is missing.
     """
     version = verl.__version__
     warn_outside("verl", version, TESTED)
@@ -51,7 +52,7 @@ def check_hooks(trainer: type, queue: Any) -> None:
 
 
 def check_settings(config: Any, settings: VerlSettings) -> None:
-    """Refuse the settings under which advantages a token can't be honoured.
+    """Refuse settings under which advantages per token have no effect or a wrong one.
 
     Raises:
         EngineError: one line, beginning with the key.
@@ -66,27 +67,26 @@ def check_settings(config: Any, settings: VerlSettings) -> None:
 
 
 def uses_engine(config: Any) -> bool:
-    """Whether verl's own advantage is a stream: for all its estimators but grpo.
+    """Whether verl's own advantage replaces the outcome: for all of verl's estimators but grpo.
 
-    grpo's is the outcome's, standardized, which the methods do themselves.
+    grpo's advantage is the standardized outcome, which the method computes itself.
     """
     return bool(_at(config, "algorithm.adv_estimator") != "grpo")
 
 
 def models_read(settings: VerlSettings) -> set[str]:
-    """Whose log-probs the method and the signals take from the queue."""
-    own = set(getattr(settings.estimator, "models", ()))
-    return own.union(*map(logprobs_read, settings.scored_in_trainer.values()))
+    """The models whose log-probs the method and the signals take from the queue."""
+    return {*settings.estimator.reads.logprobs, *sides_in_rows(settings.scored_in_trainer)}
 
 
 def _refusals(config: Any, settings: VerlSettings) -> Iterator[Refusal]:
-    yield from _of_estimator(config, settings)
-    yield from _of_distillation(config, settings)
-    yield from _of_temperature(config, settings)
-    yield from _of_rewards(config, settings)
+    yield from _refusals_of_estimator(config, settings)
+    yield from _refusals_of_distillation(config, settings)
+    yield from _refusals_of_temperature(config, settings)
+    yield from _refusals_of_rewards(config, settings)
 
 
-def _of_estimator(config: Any, settings: VerlSettings) -> Iterator[Refusal]:
+def _refusals_of_estimator(config: Any, settings: VerlSettings) -> Iterator[Refusal]:
     name, engine = str(_at(config, "algorithm.adv_estimator")), uses_engine(config)
     own = name.removeprefix("stepcredit-")
     yield (
@@ -102,7 +102,7 @@ def _of_estimator(config: Any, settings: VerlSettings) -> Iterator[Refusal]:
     yield (
         "algorithm.norm_adv_by_std_in_grpo",
         not engine
-        and settings.estimator.name not in UNSCALED
+        and settings.estimator.standardizes
         and not _at(config, "algorithm.norm_adv_by_std_in_grpo", True),
         f"has no effect: the method standardizes; set {PLACE}.fields.operator instead",
     )
@@ -120,11 +120,11 @@ def _of_estimator(config: Any, settings: VerlSettings) -> Iterator[Refusal]:
     yield (
         "algorithm.use_pf_ppo",
         bool(_at(config, "algorithm.use_pf_ppo", False)),
-        "draws rows anew, but credit is written back row by row",
+        "samples the rows again, but credit is written back row by row",
     )
 
 
-def _of_distillation(config: Any, settings: VerlSettings) -> Iterator[Refusal]:
+def _refusals_of_distillation(config: Any, settings: VerlSettings) -> Iterator[Refusal]:
     if not _at(config, "distillation.enabled", False):
         return
     loss, reads = "distillation.distillation_loss", "teacher" in models_read(settings)
@@ -145,32 +145,32 @@ def _of_distillation(config: Any, settings: VerlSettings) -> Iterator[Refusal]:
     )
 
 
-def _of_temperature(config: Any, settings: VerlSettings) -> Iterator[Refusal]:
-    """verl's log-probs of policy and reference are at the temperature it samples at."""
+def _refusals_of_temperature(config: Any, settings: VerlSettings) -> Iterator[Refusal]:
+    """verl computes log-probs of policy and reference at the temperature at which it samples."""
     key = "actor_rollout_ref.rollout.temperature"
     own = _at(config, key, 1.0)
     yield (
         key,
         "teacher" in models_read(settings) and own != 1,
-        "is the policy's, but verl's teacher answers at 1: set it to 1",
+        "is the policy's temperature, but verl's teacher has 1: set it to 1",
     )
     for ratio in log_ratios(settings.scored_in_trainer):
-        told = sides_in_rows(ratio)
+        from_rows = sides_in_rows(ratio)
         yield (
             key,
-            bool(told) and told < set(ratio.sides) and own != ratio.temperature,
-            f"is the policy's, but {ratio.name!r} asks its models at {ratio.temperature:g}: set "
-            "both alike",
+            bool(from_rows) and from_rows < set(ratio.sides) and own != ratio.temperature,
+            f"is the policy's temperature, but the models of {ratio.name!r} have "
+            f"{ratio.temperature:g}: set both to the same",
         )
 
 
-def _of_rewards(config: Any, settings: VerlSettings) -> Iterator[Refusal]:
+def _refusals_of_rewards(config: Any, settings: VerlSettings) -> Iterator[Refusal]:
     if not needs_manager(settings):
         return
     yield (
         "reward.reward_manager.name",
         not _is_manager(config),
-        f"does not score what {PLACE} names; use {MANAGER}",
+        f"does not compute the scores that {PLACE} names; use {MANAGER}",
     )
     model, own = "reward.reward_model", _at(config, "reward.custom_reward_function.path")
     enabled = bool(_at(config, f"{model}.enable", False))
@@ -178,40 +178,41 @@ def _of_rewards(config: Any, settings: VerlSettings) -> Iterator[Refusal]:
     yield (
         f"{model}.enable",
         enabled and not own,
-        f"rewards without a reward manager, which scores what {PLACE} names; leave it off",
+        f"bypasses the reward manager, which computes the scores that {PLACE} names; set it to "
+        "false",
     )
     yield (
         f"{model}.enable_resource_pool",
         colocated,
-        "gives no scores beside the reward; set it to true",
+        "returns rewards without further scores; set it to true",
     )
 
 
 def _is_manager(config: Any) -> bool:
-    """Whether the reward loop will run our manager, or a subclass of it."""
+    """Whether the reward loop will run stepcredit's manager, or a subclass of it."""
     from verl.trainer.ppo.reward import resolve_reward_manager_cls
 
     from stepcredit.engines.verl.reward_manager import StepCreditRewardManager
 
     if is_default_manager(config):
-        return True  # the trainer puts ours in its place
+        return True  # the trainer replaces it with ours
     return issubclass(resolve_reward_manager_cls(config), StepCreditRewardManager)
 
 
 def is_default_manager(config: Any) -> bool:
-    """Whether the reward manager is the one that verl's config comes with."""
+    """Whether the reward manager is the default of verl's config."""
     given = config.reward.reward_manager
     return bool((given.source, given.name) == ("register", "naive"))
 
 
 def needs_manager(settings: VerlSettings) -> bool:
-    """Whether anything is asked for that the reward loop's manager of stepcredit computes."""
+    """Whether a setting needs stepcredit's reward manager."""
     rewards = (settings.outcome_reward, settings.format_reward)
     return bool(settings.scored_with_rewards) or any(each is not None for each in rewards)
 
 
 def _check_model(config: Any, model: str) -> None:
-    """Refuse a method or signal made of log-probs that will not be in the queue."""
+    """Refuse a method or signal that reads log-probs which verl will not put into the queue."""
     actor = "actor_rollout_ref.actor.use_kl_loss"
     kept = _at(config, actor, False) or _at(config, "algorithm.use_kl_in_reward", False)
     missing = {
@@ -230,33 +231,18 @@ def _check_model(config: Any, model: str) -> None:
 
 
 def check_engine(estimator: sc.Estimator, name: str) -> None:
-    """Refuse a method that takes no ready-made advantages, where verl's own are one of its streams.
+    """Refuse a method that can't use verl's own advantage as one of its streams.
 
-    It is run on two made-up responses, with verl's advantages and with none.
+    Args:
+        estimator: the method.
+        name: verl's estimator, for errors.
 
     Raises:
-        EngineError: names verl's estimator.
+        EngineError: the method weighs no process streams, reads no ready-made advantages, or gives
+            the outcome, which verl's advantage replaces, no weight.
     """
-    fused = with_engine(estimator)
-    found = []
-    for size in (1.0, 0.0):
-        own = sc.TokenAdvantages([[size, -size], [-size, 2 * size]])
-        steps = sc.Steps(ends=[[0, 1], [0, 1]], scores=[[0.0, 0.0], [0.0, 0.0]])
-        signals = [name for name in getattr(fused, "weights", ()) if name not in SCALARS]
-        streams = {**dict.fromkeys(signals or ["process"], steps), ENGINE: own}
-        rollouts = sc.Rollouts(
-            [0, 0],
-            lengths=[2, 2],
-            process=streams,
-            outcome=[1.0, 0.0],
-            tokens=[["So.", " 5."], ["So.", " 6."]],
-        )
-        try:
-            found.append(fused(rollouts).packed())
-        except StepCreditError as error:
-            reason = f"{estimator.name!r} can't take {name}'s advantage ({error}); use grpo"
-            raise EngineError(reason, field="algorithm.adv_estimator") from error
-    if torch.equal(*found):
+    reads = with_engine(estimator).reads
+    if not (reads.ready_made and (reads.weights or {}).get(ENGINE)):
         reason = f"{estimator.name!r} does not read {name}'s advantage; use grpo"
         raise EngineError(reason, field="algorithm.adv_estimator")
 
@@ -264,8 +250,8 @@ def check_engine(estimator: sc.Estimator, name: str) -> None:
 def check_loss(actor: Any) -> None:
     """Refuse a policy loss that does not multiply each token's log-prob by its own advantage.
 
-    verl's loss is run once on two made-up responses. At ratio 1 the gradient by the log-probs of a
-    row must point along minus the advantages of the row.
+    The loss is run once on two example responses. Where old and new policy are equal, the gradient
+    with respect to the log-probs of a response must be proportional to minus its advantages.
 
     Args:
         actor: verl's `actor_rollout_ref.actor`, as a config or its dataclass.
@@ -291,18 +277,18 @@ def check_loss(actor: Any) -> None:
             config=settings,
             rollout_is_weights=None,
         )
-    except Exception as error:  # whatever a loss of verl's or of the user's may raise
-        reason = f"{name!r} fails on two made-up responses: {type(error).__name__}: {error}"
+    except Exception as error:  # a loss of verl or of the user may raise anything
+        reason = f"{name!r} fails on two example responses: {type(error).__name__}: {error}"
         raise EngineError(reason, field=field) from error
     (gradient,) = torch.autograd.grad(loss, logps)
-    along = torch.nn.functional.cosine_similarity(gradient, -advantages, dim=1)
-    if not bool((along > 1 - 1e-4).all()):
+    cosines = torch.nn.functional.cosine_similarity(gradient, -advantages, dim=1)
+    if not bool((cosines > 1 - 1e-4).all()):
         reason = f"{name!r} does not train each token by its own advantage"
-        raise EngineError(f"{reason} (cosine {float(along.min()):.3f})", field=field)
+        raise EngineError(f"{reason} (cosine {float(cosines.min()):.3f})", field=field)
 
 
 def _at(config: Any, path: str, default: Any = None) -> Any:
-    """The value under a dotted path; the default where it, or a part of the path, is not there."""
+    """The value under a dotted path; the default if any part of the path is missing."""
     for name in path.split("."):
         if not isinstance(config, Mapping) or config.get(name) is None:
             return default

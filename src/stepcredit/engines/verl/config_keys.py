@@ -1,4 +1,4 @@
-"""What stands under `algorithm.stepcredit` in verl's config, checked: `VerlSettings`."""
+"""`VerlSettings`: the checked values of the keys under `algorithm.stepcredit` in verl's config."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Any, TypeVar
 
 import stepcredit as sc
 from stepcredit.credit.stages.fusion import SCALARS
-from stepcredit.engines.build import built, fields_of
+from stepcredit.engines.build import build_named, fields_of
 from stepcredit.errors import EngineError
 from stepcredit.rewards.base import Reward
 from stepcredit.rewards.reward_registry import reward
 from stepcredit.settings.registry import hint
-from stepcredit.signals.models.ratios import LogRatio
+from stepcredit.signals.models.ratios import sides_in_rows
 from stepcredit.signals.signal import Signal
 from stepcredit.signals.signal_registry import signal
 from stepcredit.signals.splitting import Splitter, Turns, splitter
 
 PLACE = "algorithm.stepcredit"
 ENGINE = "engine"
-"""The stream that verl's own advantage becomes, where its estimator is no group's baseline."""
+"""Name of the stream that holds verl's own advantage, for any `adv_estimator` but grpo."""
 
 DEFAULTS: dict[str, Any] = {
     "method": "pass",
@@ -42,16 +42,16 @@ Thing = TypeVar("Thing")
 
 @dataclass(frozen=True)
 class VerlSettings:
-    """The credit's settings, as verl's trainer and its reward loop both build them.
+    """The settings of credit. verl's trainer and its reward loop both build them from the config.
 
     Args:
-        estimator: gives the advantages.
-        signals: process signals by stream; one alone is "process".
-        splitter: cuts responses into the steps that a signal scores.
-        outcome_reward: the outcome; None: verl's own `compute_score`.
-        format_reward: the format reward; None: what the reward function says, if it does.
-        format_gate: a response keeps the format where the format reward is at least this; None:
-            where it is above 0.
+        estimator: computes the advantages.
+        signals: process signals by stream; a single one is the stream "process".
+        splitter: splits responses into the steps that signals score.
+        outcome_reward: gives the outcome; None: verl's own `compute_score` does.
+        format_reward: gives the format reward; None: the reward function may return one.
+        format_gate: a response keeps the format if its format reward is at least this; None: if it
+            is above 0.
     """
 
     estimator: sc.Estimator
@@ -63,13 +63,13 @@ class VerlSettings:
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> VerlSettings:
-        """The settings of verl's whole config; what is not there is as `DEFAULTS` says.
+        """The settings in verl's whole config; keys that are missing have the values of `DEFAULTS`.
 
         Args:
             config: verl's, with `algorithm` in it.
 
         Raises:
-            EngineError: an unknown key or name, or a value refused; it begins with the key's path.
+            EngineError: an unknown key or name, or a bad value; it begins with the path of the key.
 
         Example:
             >>> given = {"method": "pure", "process_signal": "equations"}
@@ -77,16 +77,16 @@ class VerlSettings:
             >>> settings.estimator.name, list(settings.signals)
             ('pure', ['process'])
         """
-        given = _checked(_plain(config["algorithm"].get("stepcredit")))
-        cut = {**SPLITTER_FIELDS, **_mapping(given["splitter_fields"], "splitter_fields")}
-        given = {**given, "splitter_fields": cut}
-        estimator = _built("method", "fields", sc.estimator, given)
+        given = _with_defaults(_plain(config["algorithm"].get("stepcredit")))
+        splitter_fields = _mapping(given["splitter_fields"], "splitter_fields")
+        given["splitter_fields"] = {**SPLITTER_FIELDS, **splitter_fields}
+        estimator = _build("method", "fields", sc.estimator, given)
         signals = dict(_signals(given))
-        _check_weighed(estimator, signals)
+        _check_weights(estimator, signals)
         return cls(
             estimator=estimator,
             signals=signals,
-            splitter=_built("splitter", "splitter_fields", splitter, given),
+            splitter=_build("splitter", "splitter_fields", splitter, given),
             outcome_reward=_reward("outcome_reward", given),
             format_reward=_reward("format_reward", given),
             format_gate=_gate(given["format_gate"]),
@@ -94,21 +94,21 @@ class VerlSettings:
 
     @property
     def scored_in_trainer(self) -> dict[str, Signal]:
-        """The signals that read what the trainer alone has: whole groups, log-probs, or, where an
-        agent's turns are the steps, which tokens the policy wrote."""
+        """Signals that need what only the trainer has: whole groups, log-probs, or, where steps are
+        an agent's turns, which tokens the policy wrote."""
         return {name: each for name, each in self.signals.items() if self._needs_batch(each)}
 
     @property
     def scored_with_rewards(self) -> dict[str, Signal]:
-        """The other signals: the reward loop scores each response as it comes."""
+        """The other signals: the reward loop scores each response when it is complete."""
         return {name: each for name, each in self.signals.items() if not self._needs_batch(each)}
 
     def _needs_batch(self, given: Signal) -> bool:
-        turns = given.grain == "steps" and isinstance(self.splitter, Turns)
-        return turns or not given.cacheable or bool(logprobs_read(given))
+        scores_turns = given.grain == "steps" and isinstance(self.splitter, Turns)
+        return scores_turns or not given.cacheable or bool(sides_in_rows(given))
 
     def keeps_format(self, format_: float | None) -> bool:
-        """The format gate: True where the format reward is unknown.
+        """Whether a response with this format reward keeps the format; True where it is unknown.
 
         Example:
             >>> settings = VerlSettings.of({"algorithm": {"stepcredit": {"format_gate": 0.5}}})
@@ -120,28 +120,8 @@ class VerlSettings:
         return format_ > 0 if self.format_gate is None else format_ >= self.format_gate
 
 
-def logprobs_read(given: Signal) -> set[str]:
-    """Whose log-probs a signal, or one it is made of, takes from the rows.
-
-    Example:
-        >>> sorted(logprobs_read(signal("opd", teacher="a-folder")))
-        ['student']
-    """
-    sides = given.sides if isinstance(given, LogRatio) else ()
-    found = {name for name in sides if getattr(given, name) is None}
-    return found.union(*(logprobs_read(part) for part in _parts(given)))
-
-
-def _parts(given: Signal) -> Iterator[Signal]:
-    """The signals among a signal's fields."""
-    for value in vars(given).values():
-        for part in value if isinstance(value, list | tuple) else [value]:
-            if isinstance(part, Signal):
-                yield part
-
-
 def _plain(value: Any) -> Any:
-    """OmegaConf's nodes as plain mappings and lists."""
+    """A node of OmegaConf as plain mappings and lists."""
     if isinstance(value, Mapping):
         return {key: _plain(inner) for key, inner in value.items()}
     if isinstance(value, Sequence) and not isinstance(value, str):
@@ -149,13 +129,13 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _checked(given: Any) -> Given:
-    """All keys, those not given at their defaults."""
-    found = fields_of(given, PLACE)
-    for key in found:
+def _with_defaults(given: Any) -> Given:
+    """The value of every key: the given one, or the default."""
+    keys = fields_of(given, PLACE)
+    for key in keys:
         if key not in DEFAULTS:
             raise _refused(f"no such key{hint(str(key), list(DEFAULTS))}", str(key))
-    return {**DEFAULTS, **found}
+    return {**DEFAULTS, **keys}
 
 
 def _mapping(given: Any, key: str) -> Given:
@@ -166,11 +146,11 @@ def _signals(given: Given) -> Iterator[tuple[str, Signal]]:
     name, own = given["process_signal"], "process_signal_fields"
     if name is None:
         if given[own]:
-            raise _refused("fields of no signal: name it (process_signal)", own)
+            raise _refused("fields without a signal: set process_signal", own)
     elif isinstance(name, Mapping):
         yield from _named_signals(name, _mapping(given[own], own))
     else:
-        yield "process", _built("process_signal", own, signal, given)
+        yield "process", _build("process_signal", own, signal, given)
 
 
 def _named_signals(names: Mapping[Any, Any], by_stream: Given) -> Iterator[tuple[str, Signal]]:
@@ -181,12 +161,12 @@ def _named_signals(names: Mapping[Any, Any], by_stream: Given) -> Iterator[tuple
     for stream, name in names.items():
         key, own = f"process_signal.{stream}", f"process_signal_fields.{stream}"
         if not isinstance(stream, str) or stream in (*SCALARS, ENGINE):
-            raise _refused("this name is taken: a process stream needs another", key)
-        yield stream, _built(key, own, signal, {key: name, own: by_stream.get(stream)})
+            raise _refused("this name is reserved: a process stream needs another", key)
+        yield stream, _build(key, own, signal, {key: name, own: by_stream.get(stream)})
 
 
-def _check_weighed(estimator: sc.Estimator, signals: Mapping[str, Signal]) -> None:
-    """Refuse a signal to which the method, though it weighs process streams, gives no weight."""
+def _check_weights(estimator: sc.Estimator, signals: Mapping[str, Signal]) -> None:
+    """Refuse a signal whose stream gets no weight from a method that weighs streams by name."""
     reads = estimator.reads
     stream = reads.first_unweighted_stream(signals)
     if stream is not None:
@@ -199,9 +179,9 @@ def _reward(key: str, given: Given) -> Reward | None:
     own = f"{key}_fields"
     if given[key] is None:
         if given[own]:
-            raise _refused(f"fields of no reward: name it ({key})", own)
+            raise _refused(f"fields without a reward: set {key}", own)
         return None
-    return _built(key, own, reward, given)
+    return _build(key, own, reward, given)
 
 
 def _gate(given: Any) -> float | None:
@@ -210,10 +190,10 @@ def _gate(given: Any) -> float | None:
     raise _refused(f"expected a number or null, got {given!r}", "format_gate")
 
 
-def _built(name: str, own: str, build: Callable[..., Thing], given: Given) -> Thing:
-    """What a key names, with the fields that stand under another; errors begin with the key."""
+def _build(name: str, own: str, build: Callable[..., Thing], given: Given) -> Thing:
+    """What the key `name` names, with the fields under the key `own`."""
     fields = _mapping(given[own], own)
-    return built(build, given[name], fields, f"{PLACE}.{name}", f"{PLACE}.{own}")
+    return build_named(build, given[name], fields, f"{PLACE}.{name}", f"{PLACE}.{own}")
 
 
 def _refused(reason: str, key: str) -> EngineError:

@@ -1,4 +1,4 @@
-"""verl's dumped generations (`trainer.rollout_data_dir`) as rollouts."""
+"""Converts verl's dumped generations (`trainer.rollout_data_dir`) to rollouts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ from typing import Any
 
 from stepcredit.data.files.jsonl import parse
 from stepcredit.data.files.lines import Source
-from stepcredit.engines.logged_rows import Columns, Logged, carried, files_in, grouped, reward_of
+from stepcredit.engines.logged_rows import (
+    Columns,
+    Logged,
+    extra_columns,
+    files_in,
+    grouped,
+    reward_of,
+)
 from stepcredit.errors import RolloutError, RowError
 
 _SAMPLE = re.compile(r"(.+)_\d+_\d+")
@@ -18,20 +25,20 @@ _SAMPLE = re.compile(r"(.+)_\d+_\d+")
 def verl_rollouts(
     path: str | Path, columns: Columns | None = None, tokenizer: Any = None
 ) -> Iterator[dict[str, Any]]:
-    """Rollouts of what verl dumps, in its order.
+    """The responses that verl dumped, as rows of rollouts in their order.
 
-    A group is the responses whose `uid` names the same sample, or where there is none, those in a
-    row that answer the same input.
+    Responses form a group if their `uid` names the same sample. Without `uid`, consecutive
+    responses to the same input do.
 
     Args:
-        path: a `STEP.jsonl` file, or the folder of them.
-        columns: the reward columns; the outcome is `score` unless told otherwise.
-        tokenizer: the policy's; without one, tokens are words.
+        path: a `STEP.jsonl` file, or a folder of such files.
+        columns: the reward columns; the outcome's default is `score`.
+        tokenizer: the policy's; without one, words are the tokens.
 
     Raises:
-        FileError: a file that can't be read.
-        RowError: a line that is not of that form.
-        SettingError: no such column.
+        FileError: a file can't be read.
+        RowError: a line does not have verl's form.
+        SettingError: a column does not exist.
     """
     columns = columns or Columns()
     return grouped(_logged(path, columns), columns, tokenizer)
@@ -57,7 +64,7 @@ def _response(fields: Any, path: str, line: int, columns: Columns) -> Logged:
         if not isinstance(fields.get(name), str):
             reason = "missing" if name not in fields else "expected a string"
             raise RowError(reason, path=path, line=line, field=name)
-    rollout = carried(fields, ("input", "output", "gts"))
+    rollout = extra_columns(fields, ("input", "output", "gts"))
     rollout["prompt"] = fields["input"]
     outcome = columns.outcome or "score"
     rollout["outcome"] = reward_of(fields, outcome, path, line, option="--outcome")
@@ -70,7 +77,7 @@ def _response(fields: Any, path: str, line: int, columns: Columns) -> Logged:
 
 
 def _key(fields: Mapping[str, Any]) -> str:
-    """What the responses of a group share: the sample of `SAMPLE_ROLLOUT_OUTPUT`, or the input."""
+    """The key of a response's group: SAMPLE of its uid `SAMPLE_ROLLOUT_OUTPUT`, or its input."""
     uid = fields.get("uid")
     if uid is None:
         return f"input {fields['input']}"

@@ -1,12 +1,13 @@
-"""Outcome-only methods as verl's own advantage estimators, for its other trainers.
+"""Outcome-only methods as advantage estimators of verl, for its other trainers.
 
-`algorithm.adv_estimator=stepcredit-rloo` and the like: verl gives such an estimator the rewards and
-the prompts' uids alone, so no method of steps, teachers or formats can be one. Those run in the
-trainer `stepcredit`.
+They are named like `algorithm.adv_estimator=stepcredit-rloo`. verl passes only rewards and the
+prompts' uids to an estimator, so methods that read steps or log-probs can't be used this way: they
+need the trainer `stepcredit`.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -16,10 +17,12 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 import stepcredit as sc
+from stepcredit.credit.method_registry import METHODS
 from stepcredit.engines.verl.config_keys import PLACE, VerlSettings
-from stepcredit.errors import EngineError
+from stepcredit.errors import EngineError, MethodError
 
-OUTCOME_METHODS = ("grpo", "dr-grpo", "rloo", "gdpo")
+logger = logging.getLogger(__name__)
+
 PREFIX = "stepcredit-"
 Both = tuple[Float[Tensor, "rollout token"], Float[Tensor, "rollout token"]]
 
@@ -33,21 +36,21 @@ def outcome_advantages(
     method: str,
     **_: Any,
 ) -> Both:
-    """Advantages of a method that reads the outcome alone, as verl asks an estimator for them.
+    """Advantages of an outcome-only method, in the signature of verl's estimators.
 
     Args:
-        token_level_rewards: the outcome is a row's total, whichever token carries it.
+        token_level_rewards: the outcome of a response is the sum of its row.
         response_mask: nonzero where a token is trained.
         index: the prompt of each row.
-        config: verl's `algorithm`; the method's fields stand under `stepcredit.fields`.
-        method: its name.
+        config: verl's `algorithm`; the method's fields are under `stepcredit.fields`.
+        method: the method's name.
 
     Returns:
-        advantages and returns, the same (verl reads the returns of a critic alone): 0 off the mask.
-        A row without a trained token is no member of its group.
+        advantages and returns: both are the advantages (verl uses returns only to train a critic),
+        and 0 off the mask. A row without a trained token does not count as a member of its group.
 
     Raises:
-        EngineError: a key under `algorithm.stepcredit` refused.
+        EngineError: a bad key under `algorithm.stepcredit`.
 
     Example:
         >>> rewards, mask = torch.tensor([[0.0, 1.0], [0.0, 0.0]]), torch.ones(2, 2)
@@ -73,13 +76,26 @@ def outcome_advantages(
     return advantages, advantages
 
 
-ESTIMATORS = {PREFIX + name: partial(outcome_advantages, method=name) for name in OUTCOME_METHODS}
-"""The estimators by verl's names."""
+def outcome_methods() -> list[str]:
+    """The methods that verl can use as estimators: they read no process stream and no log-probs.
+
+    A method that cannot be built without settings is not among them.
+    """
+    names = []
+    for name in METHODS.names():
+        try:
+            reads = sc.estimator(name).reads
+        except MethodError as error:
+            logger.info("%r is no estimator of verl: %s", name, error)
+            continue
+        if reads.process is None and not reads.logprobs and reads.outcome is not None:
+            names.append(name)
+    return names
 
 
 def register_estimators() -> None:
-    """Make them known to verl: `algorithm.adv_estimator` may name them."""
+    """Register the outcome-only methods with verl, for `algorithm.adv_estimator`."""
     from verl.trainer.ppo.core_algos import register_adv_est
 
-    for name, estimator in ESTIMATORS.items():
-        register_adv_est(name)(estimator)
+    for name in outcome_methods():
+        register_adv_est(PREFIX + name)(partial(outcome_advantages, method=name))

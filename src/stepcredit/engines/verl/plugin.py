@@ -1,9 +1,9 @@
-"""What verl loads of stepcredit: the rest is registered when the part of verl it belongs to loads.
+"""The plugin that verl loads: it registers trainer, estimators and reward manager when needed.
 
-verl loads its plugins at the end of `import verl`, in every process of a cluster, servers of models
-too. The trainer would make that import two seconds slower and 150 MB larger; so it waits until
-verl's own trainers are imported, as do the estimators and the reward manager. A part that fails is
-told of in the log, where verl would hide it, and lets those who don't use it go on.
+verl loads its plugins at the end of `import verl`, in every process of a cluster, model servers
+included. Importing the trainer there would take two more seconds and 150 MB. So each part is
+registered only after the module of verl that it belongs to is imported. If a part fails to import,
+the error is logged (verl would hide it) and the other parts keep working.
 """
 
 from __future__ import annotations
@@ -21,51 +21,45 @@ logger = logging.getLogger(__name__)
 
 OURS = "stepcredit.engines.verl"
 PARTS = {
-    "verl.trainer.ppo.core_algos": (
-        "stepcredit.engines.verl.outcome_estimators",
-        "register_estimators",
-    ),
+    "verl.trainer.ppo.core_algos": (f"{OURS}.outcome_estimators", "register_estimators"),
     "verl.trainer.ppo.v1": (f"{OURS}.trainer", None),
-    "verl.experimental.reward_loop.reward_manager": (
-        "stepcredit.engines.verl.reward_manager",
-        None,
-    ),
+    "verl.experimental.reward_loop.reward_manager": (f"{OURS}.reward_manager", None),
 }
-"""For each module of verl that registers such things: our module, and its function that registers
-ours where its import alone does not."""
+"""For each module of verl with a registry: our module, and the function that registers ours; None
+if importing our module does."""
 
 
 class AfterImport(MetaPathFinder):
-    """Has our part registered when a module of verl was imported; finds nothing itself."""
+    """An import hook that registers our part after a module of verl is imported."""
 
     def __init__(self) -> None:
-        self._asking: set[str] = set()
+        self._searching: set[str] = set()
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """The module as it is found without us, with our registration after its execution."""
-        if name not in PARTS or name in self._asking:
+        """The module's usual spec, extended to register our part after the module is executed."""
+        if name not in PARTS or name in self._searching:
             return None
-        self._asking.add(name)
+        self._searching.add(name)
         try:
             spec = find_spec(name)
         finally:
-            self._asking.discard(name)
+            self._searching.discard(name)
         if spec is None or spec.loader is None:
             return None
         execute = spec.loader.exec_module
 
         def execute_and_register(module: ModuleType) -> None:
             execute(module)
-            registered(name)
+            register_part(name)
 
         spec.loader.exec_module = execute_and_register  # type: ignore[method-assign]
         return spec
 
 
-def registered(name: str) -> None:
-    """Register our part of a module of verl; a failure is logged.
+def register_part(name: str) -> None:
+    """Register our part for a module of verl; an error is logged.
 
     Args:
         name: verl's module.
@@ -81,12 +75,12 @@ def registered(name: str) -> None:
 
 
 def install() -> None:
-    """Wait for verl's modules; register at once where one is there already."""
+    """Install the import hook, and register parts whose module of verl is imported already."""
     if not any(isinstance(finder, AfterImport) for finder in sys.meta_path):
         sys.meta_path.insert(0, AfterImport())
     for name in PARTS:
         if name in sys.modules:
-            registered(name)
+            register_part(name)
 
 
 install()

@@ -1,32 +1,27 @@
-"""A response as verl's reward loop has it, and what the reward loop tells of it."""
+"""One response as verl's reward loop holds it, and as rewards and signals read it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
 from stepcredit.engines.texts import question_of
-from stepcredit.errors import EngineError, RolloutError
 from stepcredit.signals.responses import Response
 from stepcredit.signals.served.served_signal import Served
 from stepcredit.signals.signal import Signal
 
 TRAINING = "stepcredit_train"
-"""The field of rows sampled for training: the trainer sets it, as verl tells the reward loop of
-validation by nothing."""
-ERROR = "stepcredit_error"
-"""What went wrong with a row, among its extras: verl would log an exception and pad the row away,
-the trainer stops."""
+"""Field that the trainer sets on rows sampled for training: verl doesn't mark validation rows."""
 
 
 @dataclass(frozen=True)
 class RewardedRow:
-    """One response to be rewarded.
+    """One response that is to get a reward.
 
     Args:
         prompt_ids, response_ids: without padding, special tokens kept.
-        columns: the rest that verl knows of it: the data set's row, `uid`, `session_id`.
+        columns: its other fields in verl: the data set's row, `uid`, `session_id`.
     """
 
     prompt_ids: list[int]
@@ -35,7 +30,7 @@ class RewardedRow:
 
     @classmethod
     def of(cls, data: Any) -> RewardedRow:
-        """The last row of what verl's reward loop was sent: the session's final output.
+        """The last row of what verl sends to the reward loop: the session's final output.
 
         Args:
             data: a `DataProto` of one session.
@@ -46,8 +41,8 @@ class RewardedRow:
         if "response_len" in columns:
             size, length = int(columns["prompt_len"]), int(columns["response_len"])
             return cls(prompt[:size].tolist(), response[:length].tolist(), columns)
-        own, rest = mask[: len(prompt)], mask[len(prompt) :]
-        return cls(prompt[own].tolist(), response[rest].tolist(), columns)
+        of_prompt, of_response = mask[: len(prompt)], mask[len(prompt) :]
+        return cls(prompt[of_prompt].tolist(), response[of_response].tolist(), columns)
 
     @property
     def name(self) -> str:
@@ -57,24 +52,24 @@ class RewardedRow:
 
     @property
     def is_training(self) -> bool:
-        """Whether it was sampled for training: then its steps are scored."""
+        """Whether it was sampled for training: only then are its steps scored."""
         return bool(self.columns.get(TRAINING, False))
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What is known of it, for rewards and signals: `answer`, the data set's, and `group`."""
-        uid, given = self.columns.get("uid"), self.columns
+        """The facts that rewards and signals read: the data set's, `answer` and `group`."""
+        uid, columns = self.columns.get("uid"), self.columns
         return {
-            **dataset_facts(given.get("reward_model"), given.get("extra_info")),
+            **dataset_facts(columns.get("reward_model"), columns.get("extra_info")),
             **({} if uid is None else {"group": str(uid)}),
         }
 
     def response(self, tokenizer: Any, outcome: float | None) -> Response:
-        """It as signals read it, not split yet.
+        """The response that signals read, not split into steps yet.
 
         Args:
             tokenizer: the policy's, a fast one.
-            outcome: its outcome, among the facts; None: unknown.
+            outcome: added to the facts; None: unknown.
 
         Raises:
             RolloutError: it cannot be decoded.
@@ -92,121 +87,41 @@ class RewardedRow:
 def dataset_facts(
     reward_model: Mapping[str, Any] | None, extra_info: Mapping[str, Any] | None
 ) -> dict[str, Any]:
-    """What verl's data set knows of a row: `extra_info`, and the ground truth as `answer`.
+    """The facts in a row of verl's data set: `extra_info`, and the ground truth as `answer`.
 
-    An `answer` in `extra_info` is that where there is no ground truth alone: verl's own GSM8K keeps
-    the whole written solution there.
+    An `answer` in `extra_info` is used only where there is no ground truth: in verl's own GSM8K it
+    holds the whole written solution.
 
     Example:
         >>> dataset_facts({"ground_truth": "72"}, {"answer": "48 + 24 = 72 #### 72", "index": 0})
         {'answer': '72', 'index': 0}
     """
-    known, truth = dict(extra_info or {}), (reward_model or {}).get("ground_truth")
-    return {**known, "answer": known.get("answer") if truth is None else truth}
+    facts, truth = dict(extra_info or {}), (reward_model or {}).get("ground_truth")
+    return {**facts, "answer": facts.get("answer") if truth is None else truth}
 
 
 def with_outcome(facts: Mapping[str, Any], outcome: float | None) -> dict[str, Any]:
-    """Facts with the response's outcome; without any where it is unknown.
+    """Facts with the response's outcome; facts without an outcome where it is unknown.
 
     Example:
         >>> with_outcome({"answer": "72"}, 1.0), with_outcome({"outcome": 0.5}, None)
         ({'answer': '72', 'outcome': 1.0}, {})
     """
-    known = {name: value for name, value in facts.items() if name != "outcome"}
-    return known if outcome is None else {**known, "outcome": outcome}
+    others = {name: value for name, value in facts.items() if name != "outcome"}
+    return others if outcome is None else {**others, "outcome": outcome}
 
 
-def told_outcome(extras: Mapping[str, Any], reward: float) -> float | None:
-    """The outcome of a row: `outcome` among its extras, where None is unknown, or its reward.
-
-    Raises:
-        RolloutError: it is something else than a number.
-
-    Example:
-        >>> told_outcome({}, 1.0), told_outcome({"outcome": 0.5}, 1.0)
-        (1.0, 0.5)
-        >>> told_outcome({"outcome": None}, 0.0) is None
-        True
-    """
-    given = extras.get("outcome", reward)
-    try:
-        return None if given is None else float(given)
-    except (TypeError, ValueError):
-        raise RolloutError(f"expected a number or null, got {given!r}", field="outcome") from None
-
-
-def told(signals: Mapping[str, Signal], scored: Mapping[str, Sequence[float]], ends: Any) -> Any:
-    """Scores under the names of the rollout format, the same for every row.
+def split_concurrency(signal: Signal, workers: int) -> Signal:
+    """The signal for one of several workers: each served part gets its part of the `concurrency`.
 
     Args:
-        signals: by stream.
-        scored: scores by stream; none of a row that has none.
-        ends: index of each step's last token, all tokens of the response counted; None where no
-            signal scores steps.
-
-    Example:
-        >>> from stepcredit.signals.signal_registry import signal
-        >>> told({"process": signal("equations")}, {"process": [1.0]}, [8])
-        {'step_ends': [8], 'step_scores': [1.0]}
-        >>> told({"checked": signal("equations")}, {"checked": [1.0]}, [8])
-        {'signals': {'checked': {'scores': [1.0], 'ends': [8]}}}
-    """
-    found: dict[str, Any] = {}
-    for name, signal in signals.items():
-        scores, by_step = scored.get(name), signal.grain == "steps"
-        if name != "process":
-            stream = {"scores": scores, **({"ends": ends} if by_step else {})}
-            found.setdefault("signals", {})[name] = None if scores is None else stream
-        elif by_step:
-            found |= {"step_ends": None if scores is None else ends, "step_scores": scores}
-        else:
-            found["token_scores"] = scores
-    return found
-
-
-def merged(own: Mapping[str, Any], ours: Mapping[str, Any]) -> dict[str, Any]:
-    """The reward function's extras and ours.
-
-    Raises:
-        EngineError: both give the same.
-
-    Example:
-        >>> merged({"acc": 1.0}, {"format": 0.0})
-        {'acc': 1.0, 'format': 0.0}
-    """
-    for name in ours:
-        if own.get(name) is not None:
-            reason = "the reward function gives it too: leave it to one of them"
-            raise EngineError(reason, field=name)
-    return {**own, **ours}
-
-
-def numbers_alone(extras: Mapping[str, Any]) -> dict[str, Any]:
-    """Extras that verl's validation can average: it fails on lists and mappings, and leaves out
-    what is None.
-
-    Example:
-        >>> numbers_alone({"outcome": None, "pred": "42", "step_ends": [3]})
-        {'outcome': None, 'pred': '42'}
-    """
-    return {
-        name: value
-        for name, value in extras.items()
-        if not isinstance(value, Mapping | list | tuple) and not getattr(value, "ndim", 0)
-    }
-
-
-def shared(signal: Signal, workers: int) -> Signal:
-    """A signal of which each served part has one worker's share of its `concurrency`.
-
-    Args:
-        signal: served, or made of others: a sum, a cache, a map, a log-ratio's sides.
-        workers: how many ask at once.
+        signal: a served one, or one made of others: a sum, a cache, a map, a log-ratio's models.
+        workers: how many workers send requests at once.
 
     Example:
         >>> from stepcredit.signals.signal_registry import signal
         >>> judge = signal("judge", url="http://localhost:8000", model="judge", concurrency=20)
-        >>> shared(judge, workers=8).concurrency
+        >>> split_concurrency(judge, workers=8).concurrency
         2
     """
     if isinstance(signal, Served):
@@ -214,14 +129,14 @@ def shared(signal: Signal, workers: int) -> Signal:
     if not is_dataclass(signal):
         return signal
     parts = {field.name: getattr(signal, field.name) for field in fields(signal) if field.init}
-    changes = {name: _shared_part(part, workers) for name, part in parts.items()}
+    changes = {name: _split_part(part, workers) for name, part in parts.items()}
     return replace(signal, **{name: part for name, part in changes.items() if part is not None})
 
 
-def _shared_part(part: Any, workers: int) -> Any:
-    """A signal, or signals, each with a worker's share; None of anything else."""
+def _split_part(part: Any, workers: int) -> Any:
+    """A signal, or signals, with their concurrency split; None for anything else."""
     if isinstance(part, Signal):
-        return shared(part, workers)
+        return split_concurrency(part, workers)
     if isinstance(part, list | tuple) and any(isinstance(each, Signal) for each in part):
-        return tuple(shared(each, workers) for each in part)
+        return tuple(split_concurrency(each, workers) for each in part)
     return None

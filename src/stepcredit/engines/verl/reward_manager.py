@@ -1,10 +1,10 @@
 """verl's reward manager `stepcredit`: the outcome, the format reward, and the steps' scores.
 
-It runs where verl's own do, in the workers of the reward loop (`reward.num_workers` of them, spread
-over the nodes), and builds all it needs there from the config: every node needs stepcredit, the
-signal's extra, its files and the environment variable of its API key. Of a served signal, each
-worker takes its share of the `concurrency`; a local model is loaded by every worker, on the CPU, so
-serve it, or set `reward.num_workers=1`.
+It runs where verl's own managers run: in the workers of the reward loop (`reward.num_workers` of
+them, spread over the nodes). Each worker builds its rewards and signals from the config, so every
+node needs stepcredit, the signal's extra, its files and the environment variable of its API key.
+The `concurrency` of a served signal is split between the workers. A local model is loaded by every
+worker, on the CPU: serve it instead, or set `reward.num_workers=1`.
 """
 
 from __future__ import annotations
@@ -18,17 +18,16 @@ from typing import Any
 from verl.experimental.reward_loop.reward_manager import register
 from verl.experimental.reward_loop.reward_manager.naive import NaiveRewardManager
 
-from stepcredit.engines.verl.async_batcher import Gathering
+from stepcredit.engines.verl.async_batcher import AsyncBatcher
 from stepcredit.engines.verl.config_keys import PLACE, VerlSettings
-from stepcredit.engines.verl.reward_loop import (
+from stepcredit.engines.verl.extras import (
     ERROR,
-    RewardedRow,
-    merged,
-    numbers_alone,
-    shared,
-    told,
-    told_outcome,
+    averageable,
+    merge_extras,
+    reported_outcome,
+    score_extras,
 )
+from stepcredit.engines.verl.reward_loop import RewardedRow, split_concurrency
 from stepcredit.engines.verl.score_function import as_compute_score
 from stepcredit.errors import EngineError, StepCreditError
 from stepcredit.signals.responses import Response
@@ -38,31 +37,32 @@ logger = logging.getLogger(__name__)
 
 @register("stepcredit")
 class StepCreditRewardManager(NaiveRewardManager):
-    """verl's naive reward manager, whose extras say what credit is made of.
+    """verl's naive reward manager, with extras from which the trainer computes credit.
 
-    The outcome is the reward function's, or `algorithm.stepcredit.outcome_reward`. The extras have
-    what the reward function returned, `format` and `format_ok` where a format reward is set, and of
-    rows sampled for training `step_ends` and `step_scores`, `token_scores` or `signals`, and
-    `stepcredit_error`: the names and meaning of the rollout format, all tokens of the response
-    counted, the same names for every row that did not fail. A reward of ours tells the `outcome`
-    too: None, unknown, where it reads a gold answer and the row has none; so may a reward function.
-    In validation only numbers and texts remain, and nothing is scored but outcome and format.
+    The outcome is the reward function's, or `algorithm.stepcredit.outcome_reward`. The extras hold
+    what the reward function returned; `format` and `format_ok` where a format reward is set; and
+    for rows sampled for training `step_ends` and `step_scores`, `token_scores` or `signals`, and
+    `stepcredit_error`. Names and meaning are those of the rollout format, counting all tokens of
+    the response. Every row that did not fail has the same names. A reward of stepcredit adds
+    `outcome`, which is None (unknown) where the reward reads a gold answer and the row has none; a
+    reward function may return it too. In validation only outcome and format are computed, and only
+    numbers and texts are kept.
 
-    A reward or signal that fails is told under `stepcredit_error`, and an outcome that failed is
-    NaN: the trainer stops at it, and validation's averages are NaN. verl would log it, train on the
-    rest, and count it as 0 in validation.
+    If a reward or signal fails, its error is the extra `stepcredit_error` and a failed outcome is
+    NaN: training stops, and averages of the validation are NaN. verl would log the error, train on
+    the other rows, and count the row as 0 in validation.
 
     Args:
-        config: verl's; the keys under `algorithm.stepcredit` are `VerlSettings`'.
-        tokenizer: the policy's, a fast one where a signal is set.
+        config: verl's; the keys under `algorithm.stepcredit` are those of `VerlSettings`.
+        tokenizer: the policy's; where a signal is set, a fast one.
         compute_score: the reward function, verl's own or `reward.custom_reward_function`.
-        rest: as verl passes them.
+        rest: further arguments of verl's.
 
     Raises:
-        EngineError: a key refused, or two outcomes.
+        EngineError: a key is refused, or there are two outcomes.
 
     Example:
-        # `trainer.v1.trainer_mode=stepcredit` sets it; by hand, one of
+        # `trainer.v1.trainer_mode=stepcredit` sets it; to set it by hand, one of
         reward.reward_manager.name=stepcredit
         reward.reward_manager.source=importlib reward.reward_manager.name=StepCreditRewardManager
             reward.reward_manager.module.path=pkg://stepcredit.engines.verl.reward_manager
@@ -72,82 +72,84 @@ class StepCreditRewardManager(NaiveRewardManager):
 
     def __init__(self, config: Any, tokenizer: Any, compute_score: Any, **rest: Any) -> None:
         self.settings = VerlSettings.of(config)
-        own = self.settings.outcome_reward
-        if own is not None:
+        outcome_reward = self.settings.outcome_reward
+        if outcome_reward is not None:
             check_one_outcome(config)
-            compute_score = as_compute_score(own)
+            compute_score = as_compute_score(outcome_reward)
         super().__init__(config, tokenizer, compute_score, **rest)
         self.signals = self.settings.scored_with_rewards
         workers = config["reward"]["num_workers"]
-        self._scored = {
-            name: Gathering[Response, list[float]](shared(signal, workers).checked)
+        self._batchers = {
+            name: AsyncBatcher[Response, list[float]](split_concurrency(signal, workers).checked)
             for name, signal in self.signals.items()
         }
 
     async def run_single(self, data: Any) -> dict[str, Any]:
-        """One response's reward and extras.
+        """The reward and extras of one response.
 
         Args:
-            data: a `DataProto` of one session; its last row is rewarded.
+            data: a `DataProto` of one session; its last row gets the reward.
         """
         row = RewardedRow.of(data)
         ours = self.settings.outcome_reward is not None
         reward, error = nan, None
         extras: dict[str, Any] = {"acc": nan, "outcome": nan} if ours else {"acc": nan}
         try:
-            found = await super().run_single(data)
-            ours, reward, extras = True, found["reward_score"], found["reward_extra_info"]
-            extras = merged(extras, await self._format(row))
+            result = await super().run_single(data)
+            ours, reward, extras = True, result["reward_score"], result["reward_extra_info"]
+            extras = merge_extras(extras, await self._format_extras(row))
             if row.is_training:
-                extras = merged(extras, await self._process(row, told_outcome(extras, reward)))
-        except Exception as failed:
-            if not ours and not isinstance(failed, StepCreditError):
-                raise  # by the user's reward function
-            error = _line(failed, row)
-            logger.error("%s", error, exc_info=failed)
-            extras = {**told(self.signals, {}, None), **extras}
-        extras = {**extras, ERROR: error} if row.is_training else numbers_alone(extras)
+                outcome = reported_outcome(extras, reward)
+                extras = merge_extras(extras, await self._score_extras(row, outcome))
+        except Exception as failure:
+            if not ours and not isinstance(failure, StepCreditError):
+                raise  # the user's reward function failed: verl handles it
+            error = _in_one_line(failure, row)
+            logger.error("%s", error, exc_info=failure)
+            extras = {**score_extras(self.signals, {}, None), **extras}
+        extras = {**extras, ERROR: error} if row.is_training else averageable(extras)
         return {"reward_score": reward, "reward_extra_info": extras}
 
-    async def _format(self, row: RewardedRow) -> dict[str, Any]:
-        """The format reward and whether the response keeps the format; nothing where none is."""
+    async def _format_extras(self, row: RewardedRow) -> dict[str, Any]:
+        """The format reward and whether the format is kept; nothing without a format reward."""
         rule = self.settings.format_reward
         if rule is None:
             return {}
         text = self.tokenizer.decode(row.response_ids, skip_special_tokens=True)
-        (found,) = await asyncio.to_thread(rule, [text], [row.facts])
-        return {"format": found, "format_ok": self.settings.keeps_format(found)}
+        (reward,) = await asyncio.to_thread(rule, [text], [row.facts])
+        return {"format": reward, "format_ok": self.settings.keeps_format(reward)}
 
-    async def _process(self, row: RewardedRow, outcome: float | None) -> dict[str, Any]:
-        """The process signals' extras.
+    async def _score_extras(self, row: RewardedRow, outcome: float | None) -> dict[str, Any]:
+        """The scores of the process signals.
 
         Raises:
-            Exception: the response can't be split, or it or another of its batch not scored.
+            Exception: the response can't be split into steps, or its batch can't be scored.
         """
         if not self.signals:
             return {}
         response = await asyncio.to_thread(self._split, row, outcome)
-        rows = await asyncio.gather(*(score(response) for score in self._scored.values()))
-        return told(self.signals, dict(zip(self._scored, rows, strict=True)), response.step_ends)
+        scores = await asyncio.gather(*(score(response) for score in self._batchers.values()))
+        by_stream = dict(zip(self._batchers, scores, strict=True))
+        return score_extras(self.signals, by_stream, response.step_ends)
 
     def _split(self, row: RewardedRow, outcome: float | None) -> Response:
         return self.settings.splitter.split(row.response(self.tokenizer, outcome))
 
 
-def _line(error: Exception, row: RewardedRow) -> str:
+def _in_one_line(error: Exception, row: RewardedRow) -> str:
     """The error in one line that names the response."""
-    known = isinstance(error, StepCreditError)
-    said = " ".join((str(error) if known else f"{type(error).__name__}: {error}").split())
-    return said if said.startswith("response ") else f"{row.name}: {said}"
+    ours = isinstance(error, StepCreditError)
+    line = " ".join((str(error) if ours else f"{type(error).__name__}: {error}").split())
+    return line if line.startswith("response ") else f"{row.name}: {line}"
 
 
 def check_one_outcome(config: Mapping[str, Any]) -> None:
-    """Refuse an outcome of ours beside a reward function of the user's.
+    """Refuse `outcome_reward` together with a custom reward function.
 
     Raises:
         EngineError: names the key.
     """
     path = (config["reward"].get("custom_reward_function") or {}).get("path")
     if path is not None:
-        reason = f"reward.custom_reward_function.path={path} is an outcome too: leave one of them"
+        reason = f"reward.custom_reward_function.path={path} gives an outcome too: remove one"
         raise EngineError(reason, field=f"{PLACE}.outcome_reward")

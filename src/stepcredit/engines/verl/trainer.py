@@ -1,9 +1,8 @@
-"""verl: its synchronous V1 trainer with one advantage a token, from any estimator of stepcredit.
+"""verl's synchronous V1 trainer with one advantage per token, from any method of stepcredit.
 
-All knowledge of verl is here and in the modules beside this one. The hook, as read in verl 0.9:
-`_compute_advantage` has the engine's own advantage computed and written to the queue, then writes
-the estimator's over it, by key; verl's losses multiply them in token by token. `plugin` has
-verl load this when its trainers are.
+The hook is `_compute_advantage`: it lets verl compute its own advantage and write it to the queue,
+then overwrites it, by key, with the method's. verl's losses multiply the advantages token by token.
+`plugin` makes verl load this module together with its own trainers.
 """
 
 from __future__ import annotations
@@ -23,8 +22,8 @@ try:
 except ImportError as error:
     raise MissingExtra("needs the extra: pip install 'stepcredit[verl]'", field="verl") from error
 
-from stepcredit.engines.verl.batch import FIELDS, QueuedBatch, rows_of
-from stepcredit.engines.verl.batch_credit import Credit
+from stepcredit.engines.verl.batch import FIELDS, QueuedBatch, unbind_rows
+from stepcredit.engines.verl.batch_credit import BatchCredit
 from stepcredit.engines.verl.config_checks import (
     MANAGER,
     check_hooks,
@@ -34,28 +33,29 @@ from stepcredit.engines.verl.config_checks import (
     uses_engine,
 )
 from stepcredit.engines.verl.config_keys import VerlSettings
-from stepcredit.engines.verl.reward_loop import ERROR, TRAINING
+from stepcredit.engines.verl.extras import ERROR
+from stepcredit.engines.verl.reward_loop import TRAINING
 
 MODE = "stepcredit"
 
 
 class StepCreditPPOTrainer(PPOTrainerSync):
-    """verl's PPOTrainerSync whose advantages are an estimator's, one a token.
+    """verl's PPOTrainerSync with one advantage per token, from a method of stepcredit.
 
-    `trainer.v1.trainer_mode=stepcredit` turns it on; what stands under `algorithm.stepcredit` says
-    more (`VerlSettings`). With `algorithm.adv_estimator=grpo` groups and outcomes are the method's;
-    with any other, such as gae, verl's own advantage is the stream "engine" in the outcome's place.
+    `trainer.v1.trainer_mode=stepcredit` turns it on, and the keys under `algorithm.stepcredit`
+    configure it (`VerlSettings`). With `algorithm.adv_estimator=grpo` the method reads the outcome.
+    With any other, such as gae, verl's own advantage replaces the outcome, as the stream "engine".
 
     Args:
-        config: verl's whole config. Its `trainer_mode` becomes "sync", by which verl chooses how
-            batches are sampled, and its reward manager "stepcredit" where it was "naive".
+        config: verl's whole config. Its `trainer_mode` is set to "sync", from which verl decides
+            how to sample batches, and its reward manager to "stepcredit" if it is "naive".
 
     Raises:
-        EngineError: a setting under which token credit would be lost or counted twice, by name, at
-            start.
+        EngineError: at start, for a setting under which token credit would be lost or counted
+            twice; it names the setting.
 
-    Source: verl 0.9.1, verl/trainer/ppo/v1/trainer_base.py. Differs: the advantages, and nothing
-        else; a critic's returns stay verl's own.
+    Source: verl 0.9.1, verl/trainer/ppo/v1/trainer_base.py. Differs: only the advantages; the
+        returns that train a critic are verl's own.
     """
 
     def __init__(self, config: Any) -> None:
@@ -63,17 +63,17 @@ class StepCreditPPOTrainer(PPOTrainerSync):
         config.trainer.v1.trainer_mode = "sync"
         if is_default_manager(config):
             config.reward.reward_manager.name = MANAGER
-        self.credited: Credit | None = None
+        self.credited: BatchCredit | None = None
         super().__init__(config)
 
     def _next_train_batch(self, *args: Any, **kwargs: Any) -> Any:
-        """verl's prompts to train on, marked: of those to validate on no step is scored."""
+        """The next prompts to train on, marked as such: steps are scored only in training."""
         batch = super()._next_train_batch(*args, **kwargs)
         batch[TRAINING] = NonTensorData(True)
         return batch
 
     def _compute_advantage(self, batch: Any, metrics: dict[str, Any]) -> Any:
-        """The engine's advantages, overwritten; `credited` keeps what they are made of."""
+        """Let verl compute its advantages, then overwrite them; `credited` keeps the credit."""
         where = {"keys": batch.keys, "partition_id": batch.partition_id}
         data = transfer_queue.kv_batch_get(**where, select_fields=list(FIELDS))
         queued = QueuedBatch.of(data, batch.keys, batch.tags)
@@ -81,25 +81,25 @@ class StepCreditPPOTrainer(PPOTrainerSync):
         written = super()._compute_advantage(batch, metrics)
         if not queued.members:
             return written
-        own = ["advantages", "response_mask"]
-        after = transfer_queue.kv_batch_get(**where, select_fields=own)
-        engine = rows_of(after["advantages"]) if uses_engine(self.config) else None
-        credit = Credit(queued, self.credit_settings, self.tokenizer, engine)
-        masks = rows_of(after["response_mask"])  # rejection may have masked more of it
+        fields = ["advantages", "response_mask"]
+        after = transfer_queue.kv_batch_get(**where, select_fields=fields)
+        engine = unbind_rows(after["advantages"]) if uses_engine(self.config) else None
+        credit = BatchCredit(queued, self.credit_settings, self.tokenizer, engine)
+        masks = unbind_rows(after["response_mask"])  # verl's rejection may have masked more tokens
         kept = [row * mask.bool() for row, mask in zip(credit.rows(), masks, strict=True)]
         nested = torch.nested.as_nested_tensor(kept, layout=torch.jagged)
-        fields = TensorDict({"advantages": nested}, batch_size=len(kept))
-        transfer_queue.kv_batch_put(**where, fields=fields)
-        metrics.update(credit.figures(self.config.data.max_response_length))
+        overwriting = TensorDict({"advantages": nested}, batch_size=len(kept))
+        transfer_queue.kv_batch_put(**where, fields=overwriting)
+        metrics.update(credit.metrics(self.config.data.max_response_length))
         self.credited = credit
         return written
 
 
 def stop_at_errors(batch: QueuedBatch) -> None:
-    """Stop where the reward loop told of an error: verl would train on the other responses.
+    """Stop if the reward loop reported an error: verl would train on the other responses.
 
     Raises:
-        EngineError: the first, which names its response.
+        EngineError: the first error; it names the response.
     """
     for extra in batch.extras:
         if extra.get(ERROR):
@@ -107,24 +107,25 @@ def stop_at_errors(batch: QueuedBatch) -> None:
 
 
 def checked_settings(config: Any) -> VerlSettings:
-    """The credit's settings of verl's config, with all that is refused at start.
+    """The settings of credit in verl's config, after all checks at start.
 
     Raises:
-        EngineError: names the key or the hook.
+        EngineError: names the key, or the hook that verl lacks.
     """
     check_hooks(PPOTrainerSync, transfer_queue)
     settings = VerlSettings.of(config)
     check_settings(config, settings)
-    import_external_libs(config.actor_rollout_ref.model.get("external_lib"))  # it may hold a loss
+    libraries = config.actor_rollout_ref.model.get("external_lib")
+    import_external_libs(libraries)  # they may register a policy loss
     check_loss(config.actor_rollout_ref.actor)
     return settings
 
 
 def register() -> None:
-    """Make the trainer known to verl under its mode.
+    """Register the trainer with verl, as the trainer mode "stepcredit".
 
     Raises:
-        EngineError: another class has the name.
+        EngineError: another class has that mode.
     """
     other = TRAINER_REGISTRY.setdefault(MODE, StepCreditPPOTrainer)
     if other is not StepCreditPPOTrainer:

@@ -9,7 +9,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 import stepcredit as sc
 from stepcredit.engines.verl.batch import QueuedBatch
-from stepcredit.engines.verl.batch_credit import Credit, with_engine
+from stepcredit.engines.verl.batch_credit import BatchCredit, with_engine
 from stepcredit.engines.verl.config_keys import VerlSettings
 from stepcredit.errors import EngineError, RolloutError
 
@@ -47,7 +47,7 @@ def assert_rows(made, credit, expected):
 
 @pytest.mark.parametrize("method", ["pass", "pure", "pass-min", "grpo-process", "grpo", "adca"])
 def test_steps_are_credited_as_the_core_does_over_holes_padding_and_any_order(made, method):
-    credit = Credit(QueuedBatch.of(*made.queue(made.step_extras())), settings(method=method))
+    credit = BatchCredit(QueuedBatch.of(*made.queue(made.step_extras())), settings(method=method))
     known = by_steps(made)
     rollouts = sc.Rollouts.from_padded(**known, outcome=made.OUTCOMES)
     expected = sc.estimator(method)(rollouts).padded(known["mask"])
@@ -80,7 +80,7 @@ def test_any_masks_steps_and_order_of_rows_give_the_cores_advantages(made, seed)
         ],
     }
     keys = [f"{uid}_{row}_0" for row, uid in enumerate(uids)]
-    rows = Credit(QueuedBatch.of(fields, keys, [{}] * len(keys)), settings()).rows()
+    rows = BatchCredit(QueuedBatch.of(fields, keys, [{}] * len(keys)), settings()).rows()
     mask = padded(masks, torch.int64)
     step_id = torch.full(mask.shape, -1)
     for row, ends in enumerate(cuts):
@@ -104,8 +104,8 @@ def test_arrays_and_tensors_are_read_as_lists_are(made):
     for extra, kind in zip(extras, [np.array, torch.tensor, list] * 2, strict=True):
         extra["step_ends"] = kind(extra["step_ends"])
         extra["step_scores"] = kind(extra["step_scores"])
-    listed = Credit(QueuedBatch.of(*made.queue(made.step_extras())), settings())
-    found = Credit(QueuedBatch.of(*made.queue(extras)), settings())
+    listed = BatchCredit(QueuedBatch.of(*made.queue(made.step_extras())), settings())
+    found = BatchCredit(QueuedBatch.of(*made.queue(extras)), settings())
     for one, other in zip(found.rows(), listed.rows(), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-7)
 
@@ -116,7 +116,7 @@ def test_format_and_the_gate_are_the_cores(made):
         {**e, "format": np.float64(f)} for e, f in zip(made.step_extras(), formats, strict=True)
     ]
     extras[4]["format_ok"] = np.bool_(False)
-    credit = Credit(QueuedBatch.of(*made.queue(extras)), settings(format_gate=0.3))
+    credit = BatchCredit(QueuedBatch.of(*made.queue(extras)), settings(format_gate=0.3))
     known = by_steps(made)
     kept = [True, False, True, False, False, False]
     rollouts = sc.Rollouts.from_padded(
@@ -137,7 +137,7 @@ def test_token_scores_and_named_streams_are_streams_of_their_own(made):
         for row in range(len(made.UIDS))
     ]
     weights = {"prm": 1.0, "process": 0.5, "outcome": 1.0}
-    credit = Credit(QueuedBatch.of(*made.queue(extras)), settings(fields={"weights": weights}))
+    credit = BatchCredit(QueuedBatch.of(*made.queue(extras)), settings(fields={"weights": weights}))
     known = by_steps(made)
     steps = sc.Rollouts.from_padded(**known).streams["process"]
     mask, group = known["mask"], known["group"]
@@ -151,7 +151,7 @@ def test_responses_without_steps_have_none_of_the_signal(made):
     extras = made.step_extras()
     extras[2] = {"step_ends": [], "step_scores": []}
     extras[3] = {"step_ends": None, "step_scores": None}
-    credit = Credit(QueuedBatch.of(*made.queue(extras)), settings())
+    credit = BatchCredit(QueuedBatch.of(*made.queue(extras)), settings())
     assert credit.rollouts.streams["process"].counts.tolist() == [2, 3, 0, 0, 2, 2]
     trained = [[t for t in mask if t] for mask in made.MASKS]
     rollouts = sc.Rollouts(
@@ -178,7 +178,7 @@ def test_rows_without_a_trained_token_are_no_members_of_their_group(made):
     masks = [torch.tensor(mask) for mask in [*made.MASKS, [0], [0]]]
     masks[0] = torch.zeros(6, dtype=torch.int64)
     fields["response_mask"] = torch.nested.as_nested_tensor(masks, layout=torch.jagged)
-    credit = Credit(QueuedBatch.of(fields, keys, tags), settings())
+    credit = BatchCredit(QueuedBatch.of(fields, keys, tags), settings())
     known = {name: value[1:] for name, value in by_steps(made).items()}
     rollouts = sc.Rollouts.from_padded(**known, outcome=made.OUTCOMES[1:])
     expected = sc.PASS()(rollouts).padded(known["mask"])
@@ -193,13 +193,13 @@ def test_padding_is_known_by_its_tag_whatever_its_mask(made):
     batch = QueuedBatch.of(*made.queue(made.step_extras(), response_mask=masks))
     known = by_steps(made)
     rollouts = sc.Rollouts.from_padded(**known, outcome=made.OUTCOMES)
-    assert_rows(made, Credit(batch, settings()), sc.PASS()(rollouts).padded(known["mask"]))
+    assert_rows(made, BatchCredit(batch, settings()), sc.PASS()(rollouts).padded(known["mask"]))
 
 
 def test_verls_own_advantage_stands_in_the_outcomes_place(made):
     engine = [torch.linspace(-1, 1, len(m)) * (row + 1) for row, m in enumerate(made.MASKS)]
     rows = [*engine, torch.ones(1), torch.ones(1)]
-    credit = Credit(QueuedBatch.of(*made.queue(made.step_extras())), settings(), engine=rows)
+    credit = BatchCredit(QueuedBatch.of(*made.queue(made.step_extras())), settings(), engine=rows)
     known = by_steps(made)
     mask = known["mask"]
     ready = [row[torch.tensor(m).bool()] for row, m in zip(engine, made.MASKS, strict=True)]
@@ -223,7 +223,7 @@ def test_a_method_of_log_probs_reads_the_policys_the_references_and_the_teachers
         ),
         "teacher_logprobs": whole,
     }
-    credit = Credit(QueuedBatch.of(*made.queue([{}] * 6, **fields)), settings(method="g-opd"))
+    credit = BatchCredit(QueuedBatch.of(*made.queue([{}] * 6, **fields)), settings(method="g-opd"))
     mask = padded(made.MASKS, torch.int64)
     logprobs = {"student": padded(own), "base": padded(ref), "teacher": padded(teacher)}
     rollouts = sc.Rollouts.from_padded(mask, made.UIDS, outcome=made.OUTCOMES, logprobs=logprobs)
@@ -272,14 +272,14 @@ def test_a_method_of_log_probs_reads_the_policys_the_references_and_the_teachers
 def test_a_fault_is_one_line_with_the_responses_key(made, extra, line):
     batch = QueuedBatch.of(*made.queue([extra] + [{}] * 5))
     with pytest.raises(RolloutError) as caught:
-        _ = Credit(batch, settings()).rollouts
+        _ = BatchCredit(batch, settings()).rollouts
     assert str(caught.value) == line
 
 
 def test_steps_and_tokens_in_one_stream_are_refused(made):
     extras = [{"token_scores": [0.1] * 6}, *made.step_extras()[1:]]
     with pytest.raises(RolloutError) as caught:
-        _ = Credit(QueuedBatch.of(*made.queue(extras)), settings()).rollouts
+        _ = BatchCredit(QueuedBatch.of(*made.queue(extras)), settings()).rollouts
     line = "response a1_1_0: process: holds scores of steps, other responses scores of tokens"
     assert str(caught.value) == line
 
@@ -287,7 +287,7 @@ def test_steps_and_tokens_in_one_stream_are_refused(made):
 def test_scores_asked_of_the_reward_loop_and_not_there_are_refused(made):
     batch = QueuedBatch.of(*made.queue([{}] * 6))
     with pytest.raises(EngineError) as caught:
-        _ = Credit(batch, settings(process_signal="equations")).rollouts
+        _ = BatchCredit(batch, settings(process_signal="equations")).rollouts
     reason = "no response has its scores: does another reward manager run?"
     assert str(caught.value) == f"algorithm.stepcredit.process_signal (process): {reason}"
 
@@ -295,13 +295,13 @@ def test_scores_asked_of_the_reward_loop_and_not_there_are_refused(made):
 def test_a_missing_field_and_several_outputs_of_a_session_are_refused(made):
     fields, keys, tags = made.queue([{}] * 6)
     del fields["rm_scores"]
-    with pytest.raises(EngineError, match=r"^rm_scores: is not in the queue: credit needs it$"):
+    with pytest.raises(EngineError, match=r"^rm_scores: is not in the queue, but credit needs it$"):
         QueuedBatch.of(fields, keys, tags)
     fields, keys, tags = made.queue([{}] * 6)
     keys[3] = "a1_1_1"
     with pytest.raises(EngineError) as caught:
         QueuedBatch.of(fields, keys, tags)
-    reason = "the agent loop gave several outputs, but scores are of the last alone"
+    reason = "the agent loop gave several outputs, but only the last one has scores"
     assert str(caught.value) == f"session a1_1: {reason}"
 
 
@@ -310,7 +310,7 @@ def test_the_largest_log_probs_of_a_teacher_are_not_the_sampled_tokens():
     columns["response_mask"] = [torch.ones(2)]
     with pytest.raises(EngineError) as caught:
         QueuedBatch(["u_0_0"], [False], columns).logprobs("teacher")
-    reason = "expected the sampled token's, got the 8 largest a token"
+    reason = "expected the sampled token's, got the 8 largest per token"
     assert str(caught.value) == f"teacher_logprobs: {reason}"
 
 

@@ -8,7 +8,7 @@ from time import sleep
 
 import pytest
 
-from stepcredit.engines.verl.async_batcher import Gathering
+from stepcredit.engines.verl.async_batcher import AsyncBatcher
 from stepcredit.errors import SignalError
 
 
@@ -33,7 +33,7 @@ def test_what_comes_meanwhile_is_the_next_batch_in_the_same_thread():
     stream = Recorded(seconds=0.05)
 
     async def asked():
-        double = Gathering(stream)
+        double = AsyncBatcher(stream)
         first = [asyncio.create_task(double(item)) for item in (1, 2, 3)]
         await asyncio.sleep(0.06)
         second = [asyncio.create_task(double(item)) for item in (4, 5)]
@@ -55,7 +55,7 @@ def test_a_result_does_not_wait_for_the_rest_of_its_batch():
         yield 1, "second"
 
     async def asked():
-        told = Gathering(stream)
+        told = AsyncBatcher(stream)
         tasks = [asyncio.create_task(told(item)) for item in (1, 2)]
         first = await tasks[0]
         assert not tasks[1].done()
@@ -67,7 +67,7 @@ def test_a_result_does_not_wait_for_the_rest_of_its_batch():
 
 def test_a_failure_is_told_to_those_it_left_without_a_result_and_the_next_batch_is_asked():
     async def asked():
-        double = Gathering(Recorded())
+        double = AsyncBatcher(Recorded())
         found = await asyncio.gather(*map(double, [1, 0, 2]), return_exceptions=True)
         return found, await double(3)
 
@@ -78,7 +78,7 @@ def test_a_failure_is_told_to_those_it_left_without_a_result_and_the_next_batch_
 
 def test_an_item_without_a_result_is_refused():
     async def asked():
-        double = Gathering(Recorded())
+        double = AsyncBatcher(Recorded())
         return await asyncio.gather(double(1), double(-1))
 
     with pytest.raises(SignalError, match=r"^was not scored$"):
@@ -100,7 +100,7 @@ def test_what_is_no_ordinary_exception_leaves_nobody_waiting():
         yield from ((index, 2 * item) for index, item in enumerate(items))
 
     async def asked():
-        double = Gathering(stream)
+        double = AsyncBatcher(stream)
         failed = asyncio.gather(double(0), double(1), return_exceptions=True)
         while not started.is_set():
             await asyncio.sleep(0.01)

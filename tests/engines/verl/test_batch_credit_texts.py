@@ -9,7 +9,7 @@ import torch
 
 import stepcredit as sc
 from stepcredit.engines.verl.batch import QueuedBatch
-from stepcredit.engines.verl.batch_credit import Credit
+from stepcredit.engines.verl.batch_credit import BatchCredit
 from stepcredit.engines.verl.config_keys import VerlSettings
 from stepcredit.errors import EngineError
 from stepcredit.lab.arithmetic import build_tokenizer
@@ -43,7 +43,7 @@ def queued(said=SAID, masks=None, **columns):
 
 def credit_of(batch, **given):
     settings = VerlSettings.of({"algorithm": {"stepcredit": {"splitter": "newline", **given}}})
-    return Credit(batch, settings, TOKENIZER)
+    return BatchCredit(batch, settings, TOKENIZER)
 
 
 def test_a_signal_of_whole_groups_knows_each_responses_own_group_and_outcome():
@@ -75,7 +75,7 @@ def test_a_signal_reads_the_data_sets_row_the_ids_and_which_tokens_are_the_polic
         extra_info=[{"hops": row, "answer": f"so, gold {row}"} for row in range(4)],
     )
     given = replace(credit_of(batch).settings, signals={"process": Seen()})
-    assert Credit(batch, given, TOKENIZER).rollouts.num_rollouts == 4
+    assert BatchCredit(batch, given, TOKENIZER).rollouts.num_rollouts == 4
     one = seen[1]
     assert (one.prompt, one.text, one.prompt_ids) == ("1?", "12\n4", (3, 4))
     assert one.own == (True, True, False, True)
@@ -135,12 +135,12 @@ def test_the_metrics_read_texts_steps_and_the_limit():
     extras = [
         {"reward_extra_info": {"step_ends": row, "step_scores": [0.5] * len(row)}} for row in ends
     ]
-    figures = credit_of(queued(extra_fields=extras)).figures(longest=4)
+    figures = credit_of(queued(extra_fields=extras)).metrics(longest=4)
     assert figures["stepcredit/contentless_step_share"] == pytest.approx(1 / 9)
     assert figures["stepcredit/repeated_step_share"] == pytest.approx(1 / 9)
     assert figures["stepcredit/reflection_words"] == 0
     assert figures["stepcredit/truncated_share"] == pytest.approx(3 / 4)
-    assert "stepcredit/truncated_share" not in credit_of(queued()).figures()
+    assert "stepcredit/truncated_share" not in credit_of(queued()).metrics()
 
 
 def test_a_stream_that_the_reward_function_gives_too_is_refused():
@@ -148,7 +148,7 @@ def test_a_stream_that_the_reward_function_gives_too_is_refused():
     credit = credit_of(queued(extra_fields=extras), process_signal="shared-prefix")
     with pytest.raises(EngineError) as caught:
         _ = credit.rollouts
-    reason = "the reward function gives a stream of this name too"
+    reason = "the reward function returns a stream of this name too"
     assert str(caught.value) == f"algorithm.stepcredit.process_signal (process): {reason}"
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 import stepcredit as sc
-from stepcredit.engines.verl.config_keys import VerlSettings, logprobs_read
+from stepcredit.engines.verl.config_keys import VerlSettings
 from stepcredit.errors import EngineError
 from stepcredit.signals.combine import Clipped, Weighted
+from stepcredit.signals.models.ratios import sides_in_rows
 from stepcredit.signals.signal_registry import signal
 
 
@@ -96,8 +97,8 @@ def test_steps_that_are_an_agents_turns_are_scored_where_the_turns_are_known():
 
 def test_log_probs_are_seen_through_signals_made_of_signals():
     inner = signal("g-opd", base="a-folder", tokenizer="a-folder")
-    assert logprobs_read(Weighted((Clipped(inner), Clipped(inner)))) == {"student", "teacher"}
-    assert logprobs_read(Weighted((signal("equations"),))) == set()
+    assert sides_in_rows(Weighted((Clipped(inner), Clipped(inner)))) == {"student", "teacher"}
+    assert sides_in_rows(Weighted((signal("equations"),))) == set()
 
 
 @pytest.mark.parametrize(
@@ -111,7 +112,7 @@ def test_log_probs_are_seen_through_signals_made_of_signals():
         ({"fields": [1]}, "fields: expected fields, got [1]"),
         (
             {"process_signal_fields": {"model": "m"}},
-            "process_signal_fields: fields of no signal: name it (process_signal)",
+            "process_signal_fields: fields without a signal: set process_signal",
         ),
         (
             {"process_signal": "equation"},
@@ -128,7 +129,7 @@ def test_log_probs_are_seen_through_signals_made_of_signals():
         ),
         (
             {"process_signal": {"engine": "opd"}},
-            "process_signal.engine: this name is taken: a process stream needs another",
+            "process_signal.engine: this name is reserved: a process stream needs another",
         ),
         (
             {"process_signal": "equations", "fields": {"weights": {"outcome": 1.0}}},
@@ -142,7 +143,7 @@ def test_log_probs_are_seen_through_signals_made_of_signals():
         ({"splitter": "lines"}, "splitter: unknown splitter 'lines', did you mean 'newline'?"),
         (
             {"format_reward_fields": {"template": "boxed"}},
-            "format_reward_fields: fields of no reward: name it (format_reward)",
+            "format_reward_fields: fields without a reward: set format_reward",
         ),
         ({"format_gate": True}, "format_gate: expected a number or null, got True"),
     ],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stepcredit.engines.verl.reward_loop import shared
+from stepcredit.engines.verl.reward_loop import split_concurrency
 from stepcredit.errors import SettingError
 from stepcredit.signals.cache import Cached
 from stepcredit.signals.combine import Affine, Weighted
@@ -29,15 +29,15 @@ def test_served_parts_of_a_signal_have_the_workers_share(tmp_path):
     teacher = signal("logprobs-served", **model, concurrency=20)
     settings = {**model, "concurrency": 9}
     ratio = signal("g-opd", teacher=teacher, student=settings, base=model)
-    assert asked_at_once(shared(ratio, 4)) == [5, 2, 8]
+    assert asked_at_once(split_concurrency(ratio, 4)) == [5, 2, 8]
     mapped = Affine(Cached(teacher, tmp_path / "scores"), scale=2.0)
     whole = Weighted((mapped, signal("opd", teacher=teacher, student=settings)), weights=(1, 3))
-    split = shared(whole, 4)
+    split = split_concurrency(whole, 4)
     assert asked_at_once(split) == [5, 5, 2]
     assert (split.weights, split.signals[0].scale, split.cacheable) == ((1, 3), 2.0, True)
     assert split.identity == whole.identity
     equations = signal("equations")
-    assert shared(equations, 4) == equations
+    assert split_concurrency(equations, 4) == equations
 
 
 def test_a_teachers_settings_that_make_no_sense_are_told_by_its_name():

@@ -58,7 +58,8 @@ SAMPLED_AT = "actor_rollout_ref.rollout.temperature"
         ),
         (
             ["algorithm.use_pf_ppo=true"],
-            "algorithm.use_pf_ppo: True draws rows anew, but credit is written back row by row",
+            "algorithm.use_pf_ppo: True samples the rows again, but credit is written back row by "
+            "row",
         ),
         (
             ["distillation.enabled=true", f"{LOSS}.use_task_rewards=false"],
@@ -92,21 +93,22 @@ SAMPLED_AT = "actor_rollout_ref.rollout.temperature"
         ),
         (
             [*TEACHER, NO_COUNT, f"{SAMPLED_AT}=0.6"],
-            f"{SAMPLED_AT}: 0.6 is the policy's, but verl's teacher answers at 1: set it to 1",
+            f"{SAMPLED_AT}: 0.6 is the policy's temperature, but verl's teacher has 1: set it to 1",
         ),
         (
             [*TEACHER[1:], f"{OWN}.process_signal_fields.teacher=a-folder", f"{SAMPLED_AT}=0.6"],
-            f"{SAMPLED_AT}: 0.6 is the policy's, but 'opd' asks its models at 1: set both alike",
+            f"{SAMPLED_AT}: 0.6 is the policy's temperature, but the models of 'opd' have 1: "
+            "set both to the same",
         ),
         (
             ["reward.reward_manager.name=dapo", f"{OWN}.process_signal=equations"],
-            "reward.reward_manager.name: 'dapo' does not score what algorithm.stepcredit names; "
-            "use stepcredit",
+            "reward.reward_manager.name: 'dapo' does not compute the scores that "
+            "algorithm.stepcredit names; use stepcredit",
         ),
         (
             ["reward.reward_model.enable=true", f"{OWN}.format_reward=format"],
-            "reward.reward_model.enable: True rewards without a reward manager, which scores what "
-            "algorithm.stepcredit names; leave it off",
+            "reward.reward_model.enable: True bypasses the reward manager, which computes the "
+            "scores that algorithm.stepcredit names; set it to false",
         ),
         (
             [
@@ -114,18 +116,18 @@ SAMPLED_AT = "actor_rollout_ref.rollout.temperature"
                 "reward.custom_reward_function.path=mine.py",
                 f"{OWN}.format_reward=format",
             ],
-            "reward.reward_model.enable_resource_pool: False gives no scores beside the reward; "
-            "set it to true",
+            "reward.reward_model.enable_resource_pool: False returns rewards without further "
+            "scores; set it to true",
         ),
         (
             ["algorithm.adv_estimator=gae", f"{OWN}.method=pure"],
             "algorithm.adv_estimator: 'pure' can't take verl's own advantage (it weighs no "
-            "streams); use grpo",
+            "process streams); use grpo",
         ),
         (
             ["algorithm.adv_estimator=gae", f"{OWN}.method=gdpo"],
-            "algorithm.adv_estimator: 'gdpo' can't take verl's own advantage (gdpo takes outcome "
-            "and format alone, not 'engine'); use grpo",
+            "algorithm.adv_estimator: 'gdpo' can't take verl's own advantage (it weighs no "
+            "process streams); use grpo",
         ),
         (
             ["algorithm.adv_estimator=gae", f"{OWN}.method=grpo-process"],
@@ -198,7 +200,7 @@ def test_a_loss_that_fails_when_tried_is_named(compose):
     actor = compose("actor_rollout_ref.actor.policy_loss.loss_mode=dro").actor_rollout_ref.actor
     with pytest.raises(EngineError) as caught:
         check_loss(actor)
-    line = "actor_rollout_ref.actor.policy_loss.loss_mode: 'dro' fails on two made-up responses: "
+    line = "actor_rollout_ref.actor.policy_loss.loss_mode: 'dro' fails on two example responses: "
     assert str(caught.value).startswith(line)
     assert "\n" not in str(caught.value)
 

@@ -1,0 +1,188 @@
+"""The extras of a response: what the reward loop reports besides the reward.
+
+verl keeps them in its queue, in `extra_fields["reward_extra_info"]`. The reward manager writes
+them and the trainer reads them. Their names are those of the rollout format, and `ends` and scores
+of tokens count all tokens of the response.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import stepcredit as sc
+from stepcredit.data.streams import Stream
+from stepcredit.errors import EngineError, RolloutError
+from stepcredit.signals.signal import Signal
+
+ERROR = "stepcredit_error"
+"""Extra that holds a row's error. The trainer stops at it; verl would log it and drop the row."""
+
+Extras = Mapping[str, Any]
+
+
+def merge_extras(given: Extras, ours: Extras) -> dict[str, Any]:
+    """The reward function's extras, and ours.
+
+    Raises:
+        EngineError: both have the same one.
+
+    Example:
+        >>> merge_extras({"acc": 1.0}, {"format": 0.0})
+        {'acc': 1.0, 'format': 0.0}
+    """
+    for name in ours:
+        if given.get(name) is not None:
+            reason = "the reward function returns it too: only one of the two may"
+            raise EngineError(reason, field=name)
+    return {**given, **ours}
+
+
+def averageable(extras: Extras) -> dict[str, Any]:
+    """The extras that verl's validation can read: it fails on lists and mappings, and skips None.
+
+    Example:
+        >>> averageable({"outcome": None, "pred": "42", "step_ends": [3]})
+        {'outcome': None, 'pred': '42'}
+    """
+    return {
+        name: value
+        for name, value in extras.items()
+        if not isinstance(value, Mapping | list | tuple) and not getattr(value, "ndim", 0)
+    }
+
+
+def reported_outcome(extras: Extras, reward: float) -> float | None:
+    """The outcome of a row: its extra `outcome`, where None means unknown, or else its reward.
+
+    Raises:
+        RolloutError: the extra is neither a number nor None.
+
+    Example:
+        >>> reported_outcome({}, 1.0), reported_outcome({"outcome": 0.5}, 1.0)
+        (1.0, 0.5)
+        >>> reported_outcome({"outcome": None}, 0.0) is None
+        True
+    """
+    given = extras.get("outcome", reward)
+    try:
+        return None if given is None else float(given)
+    except (TypeError, ValueError):
+        raise RolloutError(f"expected a number or null, got {given!r}", field="outcome") from None
+
+
+def score_extras(
+    signals: Mapping[str, Signal],
+    scores: Mapping[str, Sequence[float]],
+    ends: Sequence[int] | None,
+) -> dict[str, Any]:
+    """Scores as extras. Every row gets the same names, whether it has scores or not.
+
+    Args:
+        signals: by stream.
+        scores: by stream; empty for a row without scores.
+        ends: index of each step's last token, counting all tokens of the response; None where no
+            signal scores steps.
+
+    Example:
+        >>> from stepcredit.signals.signal_registry import signal
+        >>> score_extras({"process": signal("equations")}, {"process": [1.0]}, [8])
+        {'step_ends': [8], 'step_scores': [1.0]}
+        >>> score_extras({"checked": signal("equations")}, {"checked": [1.0]}, [8])
+        {'signals': {'checked': {'scores': [1.0], 'ends': [8]}}}
+    """
+    extras: dict[str, Any] = {}
+    for name, signal in signals.items():
+        own, of_steps = scores.get(name), signal.grain == "steps"
+        if name != "process":
+            stream = {"scores": own, **({"ends": ends} if of_steps else {})}
+            extras.setdefault("signals", {})[name] = None if own is None else stream
+        elif of_steps:
+            extras |= {"step_ends": None if own is None else ends, "step_scores": own}
+        else:
+            extras["token_scores"] = own
+    return extras
+
+
+def reported_streams(rows: Sequence[Extras]) -> dict[str, Stream]:
+    """The process streams in the extras of a batch, over all tokens of the responses.
+
+    `step_ends` with `step_scores`, or `token_scores`, are the stream "process". `signals` holds
+    further streams: {name: {`ends`, `scores`}}, without `ends` where the scores are of tokens. A
+    row without scores of a stream has None, empty lists or no such key.
+
+    Args:
+        rows: each response's extras.
+
+    Raises:
+        RolloutError: a row that breaks a rule, by its number.
+
+    Example:
+        >>> streams = reported_streams([{"step_ends": [1, 4], "step_scores": [0.5, 1.0]}, {}])
+        >>> streams["process"].counts.tolist(), streams["process"].ends.tolist()
+        ([2, 0], [1, 4])
+    """
+    given = [_reported(extras, row) for row, extras in enumerate(rows)]
+    names = dict.fromkeys(name for streams in given for name in streams)
+    return {name: _stream(name, [streams.get(name, {}) for streams in given]) for name in names}
+
+
+def _reported(extras: Extras, row: int) -> dict[str, Extras]:
+    """The streams of which a row has scores."""
+    streams = _named_streams(extras, row)
+    own = [name for name in ("step_scores", "token_scores") if _as_list(extras.get(name))]
+    if len(own) > 1 or (own and _as_list(streams.get("process", {}).get("scores"))):
+        raise RolloutError("the stream 'process' is given twice", row=row, field=own[0])
+    if own:
+        ends = extras.get("step_ends") if own == ["step_scores"] else None
+        streams["process"] = {"ends": ends, "scores": extras[own[0]]}
+    return {name: stream for name, stream in streams.items() if stream and _values(stream)}
+
+
+def _named_streams(extras: Extras, row: int) -> dict[str, Extras]:
+    """The streams under `signals`; refuses ends and scores of any stream that are no lists."""
+    streams: dict[str, Extras] = {
+        name: _mapping(stream, f"signals.{name}", row)
+        for name, stream in _mapping(extras.get("signals"), "signals", row).items()
+    }
+    lists = {name: extras.get(name) for name in ("step_ends", "step_scores", "token_scores")}
+    for name, stream in streams.items():
+        lists |= {f"signals.{name}.{key}": value for key, value in stream.items()}
+    for name, values in lists.items():
+        if not isinstance(values, Iterable | None) or getattr(values, "ndim", 1) != 1:
+            raise RolloutError(f"expected a list, got {values!r}", row=row, field=name)
+    return streams
+
+
+def _mapping(given: Any, name: str, row: int) -> dict[str, Any]:
+    if not isinstance(given, Mapping | None):
+        raise RolloutError(f"expected names with their values, got {given!r}", row=row, field=name)
+    return dict(given or {})
+
+
+def _stream(name: str, rows: Sequence[Extras]) -> Stream:
+    kinds = [_kind(stream) if stream else None for stream in rows]
+    kind = next(kind for kind in kinds if kind is not None)
+    for row, other in enumerate(kinds):
+        if other not in (None, kind):
+            raise RolloutError(f"holds {other}, other responses {kind}", row=row, field=name)
+    values = [_values(stream) for stream in rows]
+    if kind == "scores of steps":
+        return sc.Steps([_as_list(stream.get("ends")) for stream in rows], values)
+    return (sc.TokenAdvantages if kind == "advantages" else sc.Tokens)(values)
+
+
+def _kind(stream: Extras) -> str:
+    if "advantages" in stream:
+        return "advantages"
+    return "scores of tokens" if stream.get("ends") is None else "scores of steps"
+
+
+def _values(stream: Extras) -> list[Any]:
+    return _as_list(stream.get("advantages", stream.get("scores")))
+
+
+def _as_list(values: Any) -> list[Any]:
+    if values is None:
+        return []
+    return values.tolist() if hasattr(values, "tolist") else list(values)
