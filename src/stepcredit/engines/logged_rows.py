@@ -72,7 +72,9 @@ def files_in(path: str | Path, pattern: str) -> list[Path]:
     return found
 
 
-def grouped(logged: Iterable[Logged], columns: Columns, tokenizer: Any) -> Iterator[dict[str, Any]]:
+def grouped_rows(
+    logged: Iterable[Logged], columns: Columns, tokenizer: Any
+) -> Iterator[dict[str, Any]]:
     """Rows of rollouts: groups get the names `STEP/NUMBER`, texts are split into tokens.
 
     Args:

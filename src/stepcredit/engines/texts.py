@@ -12,7 +12,7 @@ from stepcredit.errors import EngineError
 from stepcredit.signals.responses import Response
 
 
-def decoded(
+def decode_with_steps(
     tokenizer: Any, ids: Sequence[Sequence[int]], ends: Stream | None
 ) -> tuple[list[str], list[list[str]] | None]:
     """The texts of the responses and of their steps, without special tokens.

@@ -12,7 +12,11 @@ from verl.trainer.ppo.core_algos import POLICY_LOSS_REGISTRY
 from verl.trainer.ppo.v1 import PPOTrainerSync
 
 import stepcredit as sc
-from stepcredit.engines.verl.config_checks import check_engine, check_hooks, check_loss
+from stepcredit.engines.verl.config_checks import (
+    check_engine,
+    check_policy_loss,
+    check_trainer_hooks,
+)
 from stepcredit.engines.verl.trainer import checked_settings
 from stepcredit.errors import EngineError
 
@@ -190,16 +194,16 @@ def test_of_verls_losses_one_alone_trains_by_the_mean_advantage(compose, name):
     loss = "actor_rollout_ref.actor.policy_loss"
     actor = compose(f"{loss}.loss_mode={name}", f"{loss}.dro_beta=0.1").actor_rollout_ref.actor
     if name != "geo_mean":
-        check_loss(actor)
+        check_policy_loss(actor)
         return
     with pytest.raises(EngineError, match="'geo_mean' does not train each token"):
-        check_loss(actor)
+        check_policy_loss(actor)
 
 
 def test_a_loss_that_fails_when_tried_is_named(compose):
     actor = compose("actor_rollout_ref.actor.policy_loss.loss_mode=dro").actor_rollout_ref.actor
     with pytest.raises(EngineError) as caught:
-        check_loss(actor)
+        check_policy_loss(actor)
     line = "actor_rollout_ref.actor.policy_loss.loss_mode: 'dro' fails on two example responses: "
     assert str(caught.value).startswith(line)
     assert "\n" not in str(caught.value)
@@ -207,7 +211,9 @@ def test_a_loss_that_fails_when_tried_is_named(compose):
 
 @pytest.mark.parametrize("mode", ["token-sum", "seq-mean-token-mean", "seq-mean-token-sum-norm"])
 def test_every_way_of_adding_up_the_loss_keeps_token_credit(compose, mode):
-    check_loss(compose(f"actor_rollout_ref.actor.loss_agg_mode={mode}").actor_rollout_ref.actor)
+    check_policy_loss(
+        compose(f"actor_rollout_ref.actor.loss_agg_mode={mode}").actor_rollout_ref.actor
+    )
 
 
 def test_methods_that_fuse_streams_take_verls_own_advantage():
@@ -220,15 +226,15 @@ def test_methods_that_fuse_streams_take_verls_own_advantage():
 
 
 def test_a_verl_outside_the_range_is_told_of_and_a_missing_hook_refused(monkeypatch):
-    check_hooks(PPOTrainerSync, transfer_queue)
+    check_trainer_hooks(PPOTrainerSync, transfer_queue)
     monkeypatch.setattr(verl, "__version__", "0.10.0")
     told = r"^verl 0.10.0 is outside the range tested, >=0.9.0,<0.10$"
     with pytest.warns(UserWarning, match=told):
-        check_hooks(PPOTrainerSync, transfer_queue)
+        check_trainer_hooks(PPOTrainerSync, transfer_queue)
     monkeypatch.setattr(verl, "__version__", "0.9.1")
     monkeypatch.setattr(PPOTrainerSync, "_compute_advantage", lambda self, data: data)
     with pytest.raises(EngineError) as caught:
-        check_hooks(PPOTrainerSync, transfer_queue)
+        check_trainer_hooks(PPOTrainerSync, transfer_queue)
     line = "_compute_advantage: verl 0.9.1 has (self, data), expected (self, batch, metrics)"
     assert str(caught.value) == line
 
@@ -255,5 +261,5 @@ def test_a_loss_of_the_users_own_is_tried_as_verls_are(compose, tmp_path, monkey
 
 def test_a_queue_without_the_functions_is_refused():
     with pytest.raises(EngineError) as caught:
-        check_hooks(PPOTrainerSync, object())
+        check_trainer_hooks(PPOTrainerSync, object())
     assert str(caught.value) == "transfer_queue.kv_batch_get: the queue has no such function"

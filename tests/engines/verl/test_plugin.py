@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("verl", reason="needs verl, in an environment of its own")
 
 from stepcredit.engines.verl import plugin
-from stepcredit.engines.verl.trainer import StepCreditPPOTrainer, register
+from stepcredit.engines.verl.trainer import StepCreditPPOTrainer, register_trainer
 from stepcredit.errors import EngineError
 
 
@@ -80,10 +80,10 @@ def test_a_part_that_fails_is_told_of_and_stops_nothing(monkeypatch, caplog):
 def test_anothers_trainer_of_the_name_is_refused(monkeypatch):
     from verl.trainer.ppo.v1 import PPOTrainerSync, trainer_base
 
-    register()
+    register_trainer()
     assert trainer_base.TRAINER_REGISTRY["stepcredit"] is StepCreditPPOTrainer
     monkeypatch.setitem(trainer_base.TRAINER_REGISTRY, "stepcredit", PPOTrainerSync)
     with pytest.raises(EngineError) as caught:
-        register()
+        register_trainer()
     name = "verl.trainer.ppo.v1.trainer_sync.PPOTrainerSync"
     assert str(caught.value) == f"trainer.v1.trainer_mode: 'stepcredit' is already {name}"

@@ -27,7 +27,7 @@ from verl.trainer.ppo.utils import create_rl_dataset, need_critic, need_referenc
 from verl.utils.config import omega_conf_to_dataclass, validate_config
 from verl.workers.utils.losses import ppo_loss
 
-from stepcredit.engines.verl.config_checks import check_settings
+from stepcredit.engines.verl.config_checks import check_config
 from stepcredit.engines.verl.config_keys import VerlSettings
 from stepcredit.engines.verl.score_function import as_compute_score
 from stepcredit.lab.tokenizer import build_tokenizer
@@ -129,7 +129,7 @@ def test_no_key_is_unknown(recipe: Path) -> None:
 def test_credits_keys_build_and_nothing_is_refused(recipe: Path) -> None:
     config = composed(recipe)
     settings = VerlSettings.of(config)
-    check_settings(config, settings)
+    check_config(config, settings)
     assert settings.estimator.name == ("pure" if recipe.parent.name == "pure" else "pass")
     assert set(settings.signals) == (set() if recipe.stem == "verl-vr" else {"process"})
     assert set(settings.scored_in_trainer) == ({"process"} if "opd" in recipe.stem else set())
@@ -144,7 +144,7 @@ def test_baselines_are_one_key(recipe: Path) -> None:
     for override in named:
         changed = composed(recipe, override)
         assert changed != usual
-        check_settings(changed, VerlSettings.of(changed))
+        check_config(changed, VerlSettings.of(changed))
 
 
 @each_recipe

@@ -14,7 +14,7 @@ from stepcredit.engines.logged_rows import (
     Logged,
     extra_columns,
     files_in,
-    grouped,
+    grouped_rows,
     reward_of,
 )
 from stepcredit.errors import RowError, SettingError
@@ -46,7 +46,7 @@ def trl_completions(
         SettingError: no such column, or several that might be the outcome.
     """
     columns = columns or Columns()
-    return grouped(_logged(path, columns), columns, tokenizer)
+    return grouped_rows(_logged(path, columns), columns, tokenizer)
 
 
 def _logged(path: str | Path, columns: Columns) -> Iterator[Logged]:

@@ -39,7 +39,7 @@ def decoded(
         if isinstance(stream, sc.Steps):
             ends = Stream._of(values=stream.ends, counts=stream.counts)
             break
-    return shared.decoded(asked.tokenizer, ids, ends)
+    return shared.decode_with_steps(asked.tokenizer, ids, ends)
 
 
 def step_ends_of(asked: Asked, estimator: sc.Estimator, present: Tensor) -> Stream | None:

@@ -21,7 +21,7 @@ from stepcredit.data.masking import (
     tokens_to_response,
 )
 from stepcredit.data.streams import Stream
-from stepcredit.engines.texts import decoded, trained_texts
+from stepcredit.engines.texts import decode_with_steps, trained_texts
 from stepcredit.engines.verl.batch import QueuedBatch, with_key
 from stepcredit.engines.verl.config_keys import ENGINE, PLACE, VerlSettings
 from stepcredit.engines.verl.extras import reported_streams
@@ -112,7 +112,7 @@ class BatchCredit:
             row_tokens_to_trained(row, mask)
             for row, mask in zip(ids, self.batch.trained.tolist(), strict=True)
         ]
-        texts, steps = decoded(self.tokenizer, trained_ids, ends)
+        texts, steps = decode_with_steps(self.tokenizer, trained_ids, ends)
         last = self.tokenizer.eos_token_id
         truncated = [len(row) >= longest and row[-1] != last for row in ids] if longest else None
         metrics = training_metrics(

@@ -28,7 +28,7 @@ MANAGER = "stepcredit"
 Refusal = tuple[str, bool, str]
 
 
-def check_hooks(trainer: type, queue: Any) -> None:
+def check_trainer_hooks(trainer: type, queue: Any) -> None:
     """Warn about an untested version of verl; refuse one that lacks what this engine uses.
 
     Args:
@@ -51,7 +51,7 @@ def check_hooks(trainer: type, queue: Any) -> None:
             raise EngineError("the queue has no such function", field=f"transfer_queue.{name}")
 
 
-def check_settings(config: Any, settings: VerlSettings) -> None:
+def check_config(config: Any, settings: VerlSettings) -> None:
     """Refuse settings under which advantages per token have no effect or a wrong one.
 
     Raises:
@@ -247,7 +247,7 @@ def check_engine(estimator: sc.Estimator, name: str) -> None:
         raise EngineError(reason, field="algorithm.adv_estimator")
 
 
-def check_loss(actor: Any) -> None:
+def check_policy_loss(actor: Any) -> None:
     """Refuse a policy loss that does not multiply each token's log-prob by its own advantage.
 
     The loss is run once on two example responses. Where old and new policy are equal, the gradient

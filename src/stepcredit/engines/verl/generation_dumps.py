@@ -14,7 +14,7 @@ from stepcredit.engines.logged_rows import (
     Logged,
     extra_columns,
     files_in,
-    grouped,
+    grouped_rows,
     reward_of,
 )
 from stepcredit.errors import RolloutError, RowError
@@ -41,7 +41,7 @@ def verl_rollouts(
         SettingError: a column does not exist.
     """
     columns = columns or Columns()
-    return grouped(_logged(path, columns), columns, tokenizer)
+    return grouped_rows(_logged(path, columns), columns, tokenizer)
 
 
 def _logged(path: str | Path, columns: Columns) -> Iterator[Logged]:

@@ -74,7 +74,7 @@ def register_part(name: str) -> None:
         logger.warning("stepcredit can't be used in verl: %s: %s: %s", ours, kind, error)
 
 
-def install() -> None:
+def install_import_hook() -> None:
     """Install the import hook, and register parts whose module of verl is imported already."""
     if not any(isinstance(finder, AfterImport) for finder in sys.meta_path):
         sys.meta_path.insert(0, AfterImport())
@@ -83,4 +83,4 @@ def install() -> None:
             register_part(name)
 
 
-install()
+install_import_hook()

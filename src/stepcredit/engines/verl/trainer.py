@@ -26,9 +26,9 @@ from stepcredit.engines.verl.batch import FIELDS, QueuedBatch, unbind_rows
 from stepcredit.engines.verl.batch_credit import BatchCredit
 from stepcredit.engines.verl.config_checks import (
     MANAGER,
-    check_hooks,
-    check_loss,
-    check_settings,
+    check_config,
+    check_policy_loss,
+    check_trainer_hooks,
     is_default_manager,
     uses_engine,
 )
@@ -112,16 +112,16 @@ def checked_settings(config: Any) -> VerlSettings:
     Raises:
         EngineError: names the key, or the hook that verl lacks.
     """
-    check_hooks(PPOTrainerSync, transfer_queue)
+    check_trainer_hooks(PPOTrainerSync, transfer_queue)
     settings = VerlSettings.of(config)
-    check_settings(config, settings)
+    check_config(config, settings)
     libraries = config.actor_rollout_ref.model.get("external_lib")
     import_external_libs(libraries)  # they may register a policy loss
-    check_loss(config.actor_rollout_ref.actor)
+    check_policy_loss(config.actor_rollout_ref.actor)
     return settings
 
 
-def register() -> None:
+def register_trainer() -> None:
     """Register the trainer with verl, as the trainer mode "stepcredit".
 
     Raises:
@@ -133,4 +133,4 @@ def register() -> None:
         raise EngineError(reason, field="trainer.v1.trainer_mode")
 
 
-register()
+register_trainer()
