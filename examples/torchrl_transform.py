@@ -1,11 +1,12 @@
-"""torchrl: a `Transform` that writes the advantage, one a token, by stepcredit.
+"""torchrl: a `Transform` that writes one advantage per token, computed by stepcredit.
 
     buffer = ReplayBuffer(storage=LazyTensorStorage(4096), transform=StepCredit(group_size=8))
-    buffer.extend(batch)  # whole groups; what is sampled has "advantage", for GRPOLoss
+    buffer.extend(batch)  # whole groups; sampled batches have "advantage", which GRPOLoss reads
 
-It works where a batch enters the buffer, since what is sampled from it holds no whole groups. The
-advantage is (rollout, token, 1), 0 off the mask. Store rows padded to one length: of ragged ones
-GRPOLoss pads log-probs on the left and the advantage on the right. Read in torchrl 0.14.
+Advantages are computed when a batch enters the buffer, since sampled batches do not hold whole
+groups. The advantage has shape (rollout, token, 1) and is 0 off the mask. Store rows padded to one
+length: for ragged rows, GRPOLoss pads log-probs on the left but the advantage on the right. Written
+for torchrl 0.14.
 """
 
 from collections import Counter
@@ -18,14 +19,14 @@ import stepcredit as sc
 
 
 class StepCredit(Transform):
-    """An estimator's advantages, written where whole groups enter a replay buffer.
+    """Writes a method's advantages when whole groups enter a replay buffer.
 
     Args:
-        estimator: PASS, unless told otherwise.
-        group_size: responses a prompt; a batch that holds another number of one is refused.
-        group, mask, step_id, step_scores, outcome: keys of the batch, as `Rollouts.from_padded`
-            takes them; `step_id` and `step_scores` may be missing, for outcomes alone.
-        advantage: key that is written.
+        estimator: the method; default: PASS.
+        group_size: responses per prompt; a batch with another number for any prompt is refused.
+        group, mask, step_id, step_scores, outcome: keys of the batch, which holds what
+            `Rollouts.from_padded` takes; `step_id` and `step_scores` may be missing.
+        advantage: key under which the advantages are written.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class StepCredit(Transform):
         self.step_id, self.step_scores, self.advantage = step_id, step_scores, advantage
 
     def forward(self, tensordict: TensorDictBase) -> TensorDictBase:
-        """What is sampled has its advantages already."""
+        """Return a sampled batch unchanged: it has its advantages already."""
         return tensordict
 
     def _inv_call(self, tensordict: TensorDictBase) -> TensorDictBase:
@@ -55,7 +56,8 @@ class StepCredit(Transform):
         group = labels.flatten().tolist() if isinstance(labels, Tensor) else list(labels)
         for label, count in Counter(group).items():
             if count != self.group_size:
-                reason = f"{count} responses, a group has {self.group_size}: extend with whole ones"
+                size = self.group_size
+                reason = f"{count} responses, but groups have {size}: extend with whole ones"
                 raise ValueError(f"{self.group} {label!r}: {reason}")
         mask = tensordict[self.mask]
         rollouts = sc.Rollouts.from_padded(

@@ -1,4 +1,6 @@
-"""Trinity-RFT: advantages by stepcredit, one a token. Copy it where Python finds it, and name it:
+"""Trinity-RFT: one advantage per token, computed by stepcredit.
+
+Copy this file to a folder on the Python path, and name it in the config:
 
     algorithm:
       algorithm_type: grpo
@@ -6,10 +8,10 @@
       advantage_fn: trinity_advantage.StepCreditAdvantage
       advantage_fn_args: {method: pass, fields: {k: 0.7}}
 
-The signals are what a workflow leaves in its experiences: `reward` is the outcome, `info` may hold
-`step_ends` and `step_scores` (ends count all tokens of the response), `format` and `format_ok`;
-without step scores a `token_level_reward` is the process signal; `teacher_logprobs` and the sampled
-`logprobs` feed the methods made of log-probs. Read in Trinity-RFT 0.6.0.
+The signals are read from the experiences that a workflow returns: `reward` is the outcome; `info`
+may hold `step_ends` and `step_scores` (ends count all tokens of the response), `format` and
+`format_ok`; without step scores, `token_level_reward` is the process signal; `teacher_logprobs` and
+the sampled `logprobs` are for methods that read log-probs. Written for Trinity-RFT 0.6.0.
 """
 
 import torch
@@ -24,7 +26,7 @@ from stepcredit.credit.metrics.panel import training_metrics
 
 
 class StepCreditAdvantage(AdvantageFn, ExperienceOperatorV1):
-    """Runs in the explorer's pipeline, on all experiences of one explore step: groups are whole."""
+    """Runs in the explorer's pipeline, on all experiences of an explore step: on whole groups."""
 
     def __init__(self, method: str = "pass", fields: dict | None = None) -> None:
         self.estimator = sc.estimator(method, **(fields or {}))
@@ -43,11 +45,11 @@ class StepCreditAdvantage(AdvantageFn, ExperienceOperatorV1):
     def __call__(self, exps: list[Experience], **kwargs: dict) -> tuple[list[Experience], dict]:
         for exp in exps:
             exp.advantages = exp.returns = torch.zeros(len(exp.action_mask))
-        metrics = self.shape([exp for exp in exps if exp.action_mask.any()])
+        metrics = self.write_advantages([exp for exp in exps if exp.action_mask.any()])
         return exps, {f"stepcredit/{name}": value for name, value in metrics.items()}
 
-    def shape(self, exps: list[Experience]) -> dict[str, float]:
-        """Writes the advantages of experiences that have something to train."""
+    def write_advantages(self, exps: list[Experience]) -> dict[str, float]:
+        """Write the advantages of experiences with trained tokens, and return metrics."""
         if not exps:
             return {}
         mask = padded([exp.action_mask for exp in exps])
@@ -58,7 +60,7 @@ class StepCreditAdvantage(AdvantageFn, ExperienceOperatorV1):
             format=[exp.info.get("format") for exp in exps],
             format_ok=[exp.info.get("format_ok", True) for exp in exps],
             logprobs=logprobs(exps),
-            **process(exps, mask.shape[1]),
+            **process_scores(exps, mask.shape[1]),
         )
         advantages = self.estimator(rollouts)
         for exp, row in zip(exps, advantages.padded(mask), strict=True):
@@ -67,8 +69,8 @@ class StepCreditAdvantage(AdvantageFn, ExperienceOperatorV1):
         return training_metrics(rollouts, self.estimator, advantages=advantages)
 
 
-def process(exps: list[Experience], width: int) -> dict[str, Tensor]:
-    """Steps and their scores, or scores a token, or neither."""
+def process_scores(exps: list[Experience], width: int) -> dict[str, Tensor]:
+    """Scores per step, or scores per token, or none."""
     if any("step_scores" in exp.info for exp in exps):
         scores = [torch.tensor(exp.info.get("step_scores", [])) for exp in exps]
         ends = [torch.tensor(exp.info.get("step_ends", [])) for exp in exps]
@@ -83,15 +85,15 @@ def process(exps: list[Experience], width: int) -> dict[str, Tensor]:
 
 
 def logprobs(exps: list[Experience]) -> dict[str, Tensor]:
-    """What all responses have, of the policy that sampled them and of the teacher."""
+    """Log-probs of the sampling policy and of the teacher, those that all responses have."""
     rows = {
         "student": [exp.logprobs for exp in exps],
         "teacher": [exp.teacher_logprobs for exp in exps],
     }
-    known = {name: row for name, row in rows.items() if all(each is not None for each in row)}
-    return {name: padded(row) for name, row in known.items()}
+    complete = {name: row for name, row in rows.items() if all(each is not None for each in row)}
+    return {name: padded(row) for name, row in complete.items()}
 
 
 def padded(rows: list[Tensor]) -> Tensor:
-    """One row a response, zeros after its end."""
+    """One row per response, zeros after its end."""
     return pad_sequence(rows, batch_first=True)

@@ -87,7 +87,7 @@ def test_part_of_a_group_is_refused(example: Any) -> None:
     buffer = ReplayBuffer(
         storage=LazyTensorStorage(4), transform=example.StepCredit(group_size=2), batch_size=4
     )
-    reason = "group 3: 1 responses, a group has 2: extend with whole ones"
+    reason = "group 3: 1 responses, but groups have 2: extend with whole ones"
     with pytest.raises(ValueError, match=f"^{reason}$"):
         buffer.extend(batch()[:3])
 
