@@ -128,7 +128,10 @@ SETTINGS: list[tuple[tuple[str, ...], str]] = [
     ),
     ((*SUMS, "--set", "neutral=x"), "--set neutral: expected a number, got 'x'"),
     ((*SUMS, "--set", "neutral"), "--set neutral: expected FIELD=VALUE"),
-    ((*SUMS, "--as", "outcome"), "--as outcome: this name is taken: a stream needs another"),
+    (
+        (*SUMS, "--as", "outcome"),
+        "--as outcome: this name is taken: a process stream needs another",
+    ),
     (
         (*SUMS, "--as", "teacher_logprobs"),
         "--as teacher_logprobs: arithmetic scores steps, log-probs are one a token",

@@ -236,7 +236,7 @@ class Estimator(ABC):
             parts = [replace(part, values=self._finished(part, total)) for part in parts]
         advantages = _in_order(_joined(parts, ordered.lengths), order)
         refuse_overflow(advantages.values, advantages.chunks)
-        return advantages
+        return replace(advantages, response_mask=rollouts.response_mask)
 
     def _finished(self, part: _Slots, moments: Moments) -> Tensor:
         """The batch-wide step, clipped; padding stays 0."""

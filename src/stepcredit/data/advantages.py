@@ -1,4 +1,4 @@
-"""`Advantages`: what an estimator returns, one advantage a trained token, in any layout."""
+"""`Advantages`: what an estimator returns, one advantage per trained token, in any layout."""
 
 from __future__ import annotations
 
@@ -11,19 +11,22 @@ from torch import Tensor
 from stepcredit.data.forest import broadcast, is_right_padded, to_dense
 from stepcredit.data.masking import tokens_to_response
 from stepcredit.data.packing import Rows, pack_numbers, trained_of, whole_number
+from stepcredit.data.rules import counted
+from stepcredit.data.streams import Stream, value_range
 from stepcredit.errors import RolloutError
 
 
 @dataclass(frozen=True, eq=False)
 class Advantages:
-    """One advantage a trained token, kept by chunk until a layout is asked for.
+    """One advantage per trained token, held by chunk; the methods give it in a layout.
 
     Args:
-        values: advantages packed, one a chunk (float32).
-        sizes: tokens each value is broadcast over, 0 allowed; the last of each rollout is 0, a
+        values: advantages packed, one per chunk (float32).
+        sizes: tokens that each value is broadcast over, 0 allowed; the last of each rollout is 0, a
             place for padding. None: one token each, and no such place.
-        chunks: values a rollout.
-        lengths: trained tokens a rollout.
+        chunks: values per rollout.
+        lengths: trained tokens per rollout.
+        response_mask: which tokens of each response are trained, for `on_response`; None: all.
 
     Example:
         >>> a = Advantages(torch.tensor([0.5, -1.0, 0.0]), torch.tensor([2, 1, 0]),
@@ -38,19 +41,38 @@ class Advantages:
     sizes: Int[Tensor, " chunk"] | None
     chunks: Int[Tensor, " rollout"]
     lengths: Int[Tensor, " rollout"]
+    response_mask: Stream | None = None
 
     def packed(self) -> Float32[Tensor, " token"]:
         """All rollouts' advantages, one after the other: (sum of lengths,).
 
-        It may share memory with this object, and `ragged` with it: to change it, take a clone.
+        The result may share memory with this object, and so may that of `ragged`: clone it before
+        you change it.
         """
         if self.sizes is None:
             return self.values
         return broadcast(self.values, self.sizes, total=int(self.lengths.sum()))
 
     def ragged(self) -> list[Float32[Tensor, " token"]]:
-        """One tensor of advantages a rollout, in the rollouts' order: views of `packed()`."""
+        """One tensor of advantages per rollout, in the rollouts' order: views of `packed()`."""
         return list(torch.split(self.packed(), self.lengths.tolist()))
+
+    def on_response(self) -> list[Float32[Tensor, " token"]]:
+        """One tensor per rollout, with one advantage per response token, 0 where it isn't trained.
+
+        It goes back from `Rollouts(mask=...)`: tensor i has as many values as response i has
+        tokens, those of tools included. For rollouts without a mask it is `ragged()`.
+
+        Example:
+            >>> import stepcredit as sc
+            >>> r = sc.Rollouts(["q", "q"], outcome=[1.0, 0.0], mask=[[1, 0, 1], [1, 1]])
+            >>> [row.tolist() for row in sc.GRPO(eps=0.0, ddof=0)(r).on_response()]
+            [[1.0, 0.0, 1.0], [-1.0, -1.0]]
+        """
+        if self.response_mask is None:
+            return self.ragged()
+        values = tokens_to_response(self.packed(), self.response_mask.values)
+        return list(torch.split(values, self.response_mask.counts.tolist()))
 
     def padded(
         self, mask: Shaped[Tensor, "rollout token"] | None = None, *, width: int | None = None
@@ -91,9 +113,20 @@ class Advantages:
     def to(self, device: torch.device | str) -> Advantages:
         """The same advantages on another device."""
         sizes = None if self.sizes is None else self.sizes.to(device)
-        return Advantages(
-            self.values.to(device), sizes, self.chunks.to(device), self.lengths.to(device)
-        )
+        mask = None if self.response_mask is None else self.response_mask.to(device)
+        chunks, lengths = self.chunks.to(device), self.lengths.to(device)
+        return Advantages(self.values.to(device), sizes, chunks, lengths, mask)
+
+    def __repr__(self) -> str:
+        """Sizes and the range of the advantages, on one line.
+
+        Example:
+            >>> from_ragged([torch.tensor([1.0, -0.5]), torch.tensor([3.0])])
+            Advantages(2 responses, 3 tokens, from -0.5 to 3)
+        """
+        tokens = counted(int(self.lengths.sum()), "token")
+        held = self.values if self.sizes is None else self.values[self.sizes > 0]
+        return f"Advantages({counted(len(self.lengths), 'response')}, {tokens}{value_range(held)})"
 
     def _checked_width(self, width: int | None) -> int:
         longest = int(self.lengths.max())
@@ -102,7 +135,7 @@ class Advantages:
         return int(width)
 
     def _right_padded(self, width: int) -> Float32[Tensor, "rollout token"]:
-        """One broadcast writes values and padding alike: each row's last chunk is its padding."""
+        """Write values and padding in one broadcast: each row's last chunk is its padding."""
         shape = (self.lengths.numel(), width)
         if self.sizes is None:
             table = to_dense(self.values, self.lengths, width=width)

@@ -86,19 +86,6 @@ def integers_of(values: Tensor | np.ndarray, field: str) -> Tensor:
     return tensor.to(torch.int64)
 
 
-def shown(value: Any) -> str:
-    """A value in a message, on one line of at most 40 characters.
-
-    Example:
-        >>> shown("a" * 99), shown(10**400)
-        ("'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa...", 'an integer of 1329 bits')
-    """
-    if isinstance(value, int) and value.bit_length() > 200:
-        return f"an integer of {value.bit_length()} bits"
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 40 else text[:37] + "..."
-
-
 def _unreadable(values: Tensor) -> str | None:
     """Why a tensor's numbers cannot be read; None where they can."""
     if values.is_nested:

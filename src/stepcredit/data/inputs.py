@@ -11,9 +11,29 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from stepcredit.data.containers import array_like, integers_of, is_numeric, shown, vector_of
-from stepcredit.data.forest import last_values
-from stepcredit.data.packing import Rows, check_finite, items_of, pack_numbers, pack_rows
+from stepcredit.data.containers import array_like, integers_of, is_numeric, vector_of
+from stepcredit.data.forest import last_values, to_dense, to_packed
+from stepcredit.data.masking import (
+    row_tokens_to_trained,
+    step_ends_to_trained,
+    stream_to_trained,
+)
+from stepcredit.data.packing import (
+    Rows,
+    check_finite,
+    items_of,
+    mask_rows,
+    pack_numbers,
+    pack_rows,
+)
+from stepcredit.data.rules import (
+    NAME_TAKEN,
+    NO_TRAINED_TOKEN,
+    PARTLY_UNKNOWN,
+    RESERVED_NAMES,
+    shown,
+    wrong_last_end,
+)
 from stepcredit.data.streams import Steps, Stream, Tokens, check_increasing
 from stepcredit.errors import RolloutError
 
@@ -25,15 +45,19 @@ LOGPROBS = ("student", "teacher", "base", "prm", "ref")
 
 
 @dataclass(frozen=True, eq=False)
-class Scalar:
-    """One number a rollout, known or not: values (rollout,), 0 where `known` is False."""
+class RolloutValues:
+    """One number per rollout, such as the outcome; 0 where it is not known."""
 
     values: Float[Tensor, " rollout"]
     known: Bool[Tensor, " rollout"]
 
-    def take(self, rows: Tensor | slice) -> Scalar:
-        """The same for the given rollouts."""
-        return Scalar(self.values[rows], self.known[rows])
+    def to(self, device: torch.device | str) -> RolloutValues:
+        """The same values on another device."""
+        return RolloutValues(self.values.to(device), self.known.to(device))
+
+    def take(self, rows: Tensor | slice) -> RolloutValues:
+        """The values of the given rollouts."""
+        return RolloutValues(self.values[rows], self.known[rows])
 
 
 def named_streams(process: Process | None) -> dict[str, Stream]:
@@ -50,8 +74,8 @@ def named_streams(process: Process | None) -> dict[str, Stream]:
         if not isinstance(stream, Stream):
             kind = type(stream).__name__
             raise RolloutError(f"expected {kinds}, got {kind}", field=name)
-        if name in ("outcome", "format"):
-            raise RolloutError("this name is taken: a process stream needs another", field=name)
+        if name in RESERVED_NAMES:
+            raise RolloutError(NAME_TAKEN, field=name)
     return named
 
 
@@ -84,7 +108,7 @@ def mapping_of(given: Mapping[str, Value] | None, field: str, what: str) -> Mapp
     return given
 
 
-def segmentation(rows: Rows | Stream | None) -> Stream | None:
+def step_ends_stream(rows: Rows | Stream | None) -> Stream | None:
     """Packed step ends without scores."""
     if rows is None or isinstance(rows, Stream):
         return rows
@@ -101,7 +125,7 @@ def group_rows(group: Sequence[Any] | Tensor | np.ndarray) -> tuple[list[str | i
     index: dict[str, int] = {}
     labels: list[str | int] = []
     rows = []
-    for row, label in enumerate(items_of(group, "group", "one label a rollout")):
+    for row, label in enumerate(items_of(group, "group", "one label per rollout")):
         if not isinstance(label, str | int | np.integer) or isinstance(label, bool):
             reason = f"{shown(label)} is neither a string nor an integer"
             raise RolloutError(reason, row=row, field="group")
@@ -126,53 +150,126 @@ def _integer_groups(group: np.ndarray) -> tuple[list[str | int], Tensor]:
 
 
 @dataclass(frozen=True, eq=False)
-class Signals:
-    """All that tells how many trained tokens a rollout has."""
+class BatchStreams:
+    """A batch's token-level arguments: each implies how many tokens a rollout has.
+
+    Args:
+        streams: process streams by name.
+        logprobs: log-probs by model.
+        step_ends: step ends without scores; its `values` are the ends.
+        tokens: the tokens' texts, rollout by rollout.
+    """
 
     streams: dict[str, Stream]
     logprobs: dict[str, Tokens]
-    step_ends: Stream | None
-    tokens: list[list[str]] | None
+    step_ends: Stream | None = None
+    tokens: list[list[str]] | None = None
 
-    def rows(self) -> dict[str, int]:
-        """Rollouts each signal has a row for."""
+    def row_counts(self) -> dict[str, int]:
+        """For how many rollouts each of them has a row."""
         rows = {name: stream.counts.numel() for name, stream in self._packed().items()}
         return rows if self.tokens is None else rows | {"tokens": len(self.tokens)}
 
-    def told(self) -> dict[str, Int[Tensor, " rollout"]]:
-        """Trained tokens a rollout that each signal implies; 0 where the rollout has none of it."""
-        told = {name: told_length(stream) for name, stream in self._packed().items()}
+    def implied_lengths(self) -> dict[str, Int[Tensor, " rollout"]]:
+        """Tokens per rollout that each of them implies; 0 where it has no value for the rollout."""
+        lengths = {name: implied_length(stream) for name, stream in self._packed().items()}
         if self.step_ends is not None:
-            told["step_ends"] = last_values(self.step_ends.values, self.step_ends.counts, -1) + 1
+            lengths["step_ends"] = last_values(self.step_ends.values, self.step_ends.counts, -1) + 1
         if self.tokens is not None:
             texts = [len(row) for row in self.tokens]
-            told["tokens"] = torch.tensor(texts, dtype=torch.int64, device="cpu")
-        return told
+            lengths["tokens"] = torch.tensor(texts, dtype=torch.int64, device="cpu")
+        return lengths
 
-    def ends_steps(self, name: str) -> bool:
-        """Does the signal tell lengths by where its last step ends?"""
+    def has_step_ends(self, name: str) -> bool:
+        """Whether the argument of this name implies a length by where its last step ends."""
         return name == "step_ends" or isinstance(self.streams.get(name), Steps)
 
     def _packed(self) -> dict[str, Stream]:
         probs = {f"{name}_logprobs": stream for name, stream in self.logprobs.items()}
-        marks = {} if self.step_ends is None else {"step_ends": self.step_ends}
-        return {**self.streams, **probs, **marks}
+        ends = {} if self.step_ends is None else {"step_ends": self.step_ends}
+        return {**self.streams, **probs, **ends}
 
     @property
     def device(self) -> torch.device:
-        """Where the batch is: on the first accelerator that holds a signal, else on the CPU."""
+        """The first accelerator that holds one of the streams, else the CPU."""
         devices = [stream.values.device for stream in self._packed().values()]
         return next((d for d in devices if d.type != "cpu"), torch.device("cpu"))
 
-    def on(self, device: torch.device) -> Signals:
-        """The same signals, all on one device."""
+    def device_beside(self, mask: Any) -> torch.device:
+        """Where the batch is if it has this mask: the mask's device counts where it is a tensor."""
+        if self.device.type == "cpu" and isinstance(mask, Tensor):
+            return mask.device
+        return self.device
+
+    def on(self, device: torch.device) -> BatchStreams:
+        """The same streams, all on one device."""
         ends = self.step_ends
-        return Signals(
+        return BatchStreams(
             {name: stream_on(stream, device) for name, stream in self.streams.items()},
             {name: stream_on(stream, device) for name, stream in self.logprobs.items()},
             None if ends is None else stream_on(ends, device),
             self.tokens,
         )
+
+    def to_trained(self, trained: Bool[Tensor, "rollout token"]) -> BatchStreams:
+        """The same over trained tokens, where these count response tokens.
+
+        Args:
+            trained: True on the tokens that are trained, on the streams' device.
+        """
+        ends, tokens = self.step_ends, self.tokens
+        if tokens is not None:
+            flags = trained.tolist()
+            tokens = [row_tokens_to_trained(*row) for row in zip(tokens, flags, strict=True)]
+        return BatchStreams(
+            {name: stream_to_trained(stream, trained) for name, stream in self.streams.items()},
+            {name: stream_to_trained(stream, trained) for name, stream in self.logprobs.items()},
+            None if ends is None else step_ends_to_trained(ends, trained),
+            tokens,
+        )
+
+    def num_steps(self) -> int:
+        """Scored steps of all rollouts and streams."""
+        steps = [s.values.numel() for s in self.streams.values() if isinstance(s, Steps)]
+        return sum(steps)
+
+
+def response_mask(mask: Any, count: int, given: BatchStreams) -> Stream:
+    """Which tokens of each response are trained, packed: `values` are flags, one per token.
+
+    Args:
+        mask: a list with one row of flags per response, one flag per token; or a (rollout, token)
+            tensor or array, which may be padded on the right.
+        count: rollouts there are.
+        given: the batch's streams over response tokens. They tell where a padded row ends; a row
+            that none of them tells ends with its last trained token.
+
+    Raises:
+        RolloutError: a response without a trained token, or a stream that does not fit the mask.
+    """
+    is_table = is_numeric(array_like(mask, "mask"))
+    values, counts = mask_rows(mask)
+    values, counts = values.to(given.device), counts.to(given.device)
+    if counts.numel() != count:
+        raise RolloutError(f"{counts.numel()} rows, but {count} rollouts", field="mask")
+    trained = to_dense(values, counts)
+    columns = torch.arange(1, trained.shape[1] + 1, device=trained.device)
+    last_trained = (trained * columns).amax(1)
+    untrained = (last_trained == 0).nonzero()
+    if untrained.numel():
+        raise RolloutError(NO_TRAINED_TOKEN, row=int(untrained[0]), field="mask")
+    size = counts
+    if is_table:
+        size = _implied_size(count, given)
+        size = torch.where(size == 0, last_trained, size)
+        outside = ((size > counts) | (size < last_trained)).nonzero()
+        if outside.numel():
+            row = int(outside[0])
+            width, last = int(counts[row]), int(last_trained[row]) - 1
+            reason = f"{width} tokens, the last trained one at {last}, but the streams have "
+            raise RolloutError(f"{reason}{int(size[row])} tokens", row=row, field="mask")
+    check_fit(size, given, "tokens")
+    return Stream._of(values=to_packed(trained, size), counts=size)
 
 
 def stream_on(stream: Packed, device: torch.device) -> Packed:
@@ -180,29 +277,48 @@ def stream_on(stream: Packed, device: torch.device) -> Packed:
     return stream if stream.values.device == device else stream.to(device)
 
 
-def check_rows(count: int, signals: Signals) -> None:
-    """Every signal has one row a rollout."""
+def check_rows(count: int, streams: BatchStreams) -> None:
+    """Every argument has one row per rollout."""
     if count == 0:
         raise RolloutError("there are no rollouts", field="group")
-    for name, number in signals.rows().items():
+    for name, number in streams.row_counts().items():
         if number != count:
             raise RolloutError(f"{number} rows, but {count} rollouts", field=name)
 
 
 def lengths_of(
-    given: Sequence[int] | Tensor | np.ndarray | None, count: int, signals: Signals
+    given: Sequence[int] | Tensor | np.ndarray | None, count: int, streams: BatchStreams
 ) -> Int[Tensor, " rollout"]:
-    """The lengths given, or the largest that any signal tells, a row."""
-    device = signals.device
+    """Trained tokens per rollout: as given, or the most that any of the streams implies."""
     if given is None:
-        size = torch.zeros(count, dtype=torch.int64, device=device)
-        for told in signals.told().values():
-            size = torch.maximum(size, told.to(device))
+        size = _implied_size(count, streams)
     else:
-        size = _given_lengths(given, count).to(device)
+        size = _given_lengths(given, count).to(streams.device)
     if bool((size < 1).any()):
         row = int((size < 1).nonzero()[0])
-        raise RolloutError("a response needs at least one trained token", row=row, field="length")
+        raise RolloutError(NO_TRAINED_TOKEN, row=row, field="length")
+    return size
+
+
+def check_lengths(
+    given: Sequence[int] | Tensor | np.ndarray | None, trained: Int[Tensor, " rollout"]
+) -> None:
+    """Lengths that are given beside a mask must be its trained tokens."""
+    if given is None:
+        return
+    size = _given_lengths(given, trained.numel()).to(trained.device)
+    wrong = (size != trained).nonzero()
+    if wrong.numel():
+        row = int(wrong[0])
+        reason = f"{int(size[row])}, but the mask trains {int(trained[row])} tokens"
+        raise RolloutError(reason, row=row, field="length")
+
+
+def _implied_size(count: int, streams: BatchStreams) -> Int[Tensor, " rollout"]:
+    """The most tokens that any of the streams implies, 0 where none has a value."""
+    size = torch.zeros(count, dtype=torch.int64, device=streams.device)
+    for implied in streams.implied_lengths().values():
+        size = torch.maximum(size, implied.to(size.device))
     return size
 
 
@@ -211,48 +327,56 @@ def _given_lengths(given: Sequence[int] | Tensor | np.ndarray, count: int) -> Te
     if is_numeric(given):
         size = integers_of(vector_of(given, "lengths"), "lengths")
     else:
-        values = items_of(given, "lengths", "one integer a rollout")
+        values = items_of(given, "lengths", "one integer per rollout")
         size, _ = pack_rows([[value] for value in values], None, "lengths", torch.int64)
     if size.numel() != count:
         raise RolloutError(f"{size.numel()} lengths, but {count} rollouts", field="lengths")
     return size
 
 
-def told_length(stream: Stream) -> Int[Tensor, " rollout"]:
-    """Trained tokens a rollout that the stream implies; 0 where the rollout has none of it."""
+def implied_length(stream: Stream) -> Int[Tensor, " rollout"]:
+    """Tokens per rollout that a stream implies; 0 for a rollout without a value."""
     if isinstance(stream, Steps):
         return last_values(stream.ends, stream.counts, -1) + 1
     return stream.counts
 
 
-def check_fit(size: Int[Tensor, " rollout"], signals: Signals) -> None:
-    """Every signal a row has must cover exactly its trained tokens."""
-    for name, told in signals.told().items():
-        told = told.to(size.device)
-        bad = (told != size) & (told != 0)
+def check_fit(
+    size: Int[Tensor, " rollout"], streams: BatchStreams, kind: str = "trained tokens"
+) -> None:
+    """Every stream of a rollout must cover exactly the rollout's tokens.
+
+    Args:
+        size: tokens per rollout.
+        streams: what must fit.
+        kind: which tokens `size` counts, for the message.
+    """
+    for name, implied in streams.implied_lengths().items():
+        implied = implied.to(size.device)
+        bad = (implied != size) & (implied != 0)
         if bool(bad.any()):
             row = int(bad.nonzero()[0])
-            had, want = int(told[row]), int(size[row])
-            reason = f"{had} values, but {want} trained tokens"
-            if signals.ends_steps(name):
-                reason = f"last step ends at {had - 1}, but the response's last token is {want - 1}"
+            had, want = int(implied[row]), int(size[row])
+            reason = f"{had} values, but {want} {kind}"
+            if streams.has_step_ends(name):
+                reason = wrong_last_end(had - 1, want - 1)
             raise RolloutError(reason, row=row, field=name)
 
 
-def scalar_of(given: Scalars | None, group: Tensor, groups: int, field: str) -> Scalar:
+def rollout_values(given: Scalars | None, group: Tensor, groups: int, field: str) -> RolloutValues:
     """One number per rollout, known for all of a group or for none of it.
 
     None in a list, and a masked value of an array, is unknown.
     """
     if given is None:
         values = torch.zeros(group.numel(), dtype=torch.float64, device=group.device)
-        return Scalar(values, torch.zeros_like(values, dtype=torch.bool))
+        return RolloutValues(values, torch.zeros_like(values, dtype=torch.bool))
     given = _masked_as_none(given) if isinstance(given, np.ndarray) else array_like(given, field)
     if is_numeric(given):
         values = vector_of(given, field).to(device=group.device, dtype=torch.float64)
         known = torch.ones_like(values, dtype=torch.bool)
     else:
-        rows = [[] if v is None else [v] for v in items_of(given, field, "one number a rollout")]
+        rows = [[] if v is None else [v] for v in items_of(given, field, "one number per rollout")]
         packed, counts = pack_rows(rows, None, field, None)
         known = counts.to(group.device) > 0
         values = torch.zeros(known.numel(), dtype=torch.float64, device=group.device)
@@ -261,7 +385,7 @@ def scalar_of(given: Scalars | None, group: Tensor, groups: int, field: str) -> 
         raise RolloutError(f"{values.numel()} values, but {group.numel()} rollouts", field=field)
     check_finite(values, torch.ones_like(group), field)
     _check_whole_groups(known, group, groups, field)
-    return Scalar(values, known)
+    return RolloutValues(values, known)
 
 
 def _masked_as_none(given: np.ndarray) -> Any:
@@ -277,7 +401,7 @@ def _check_whole_groups(known: Tensor, group: Tensor, groups: int, field: str) -
     bad = some[group] & ~known
     if bool(bad.any()):
         row = int(bad.nonzero()[0])
-        raise RolloutError("unknown, but known for others of its group", row=row, field=field)
+        raise RolloutError(PARTLY_UNKNOWN, row=row, field=field)
 
 
 def flags_of(
@@ -297,7 +421,7 @@ def flags_of(
 
 
 def _listed_flags(given: Any, field: str) -> Tensor:
-    values = items_of(given, field, "true or false a rollout")
+    values = items_of(given, field, "true or false per rollout")
     for row, value in enumerate(values):
         if not isinstance(value, bool | np.bool_):
             raise RolloutError(f"{shown(value)} is not true or false", row=row, field=field)
@@ -323,7 +447,7 @@ def texts_of(given: Sequence[Sequence[str] | None] | None) -> list[list[str]] | 
     if given is None:
         return None
     texts = []
-    for row, items in enumerate(items_of(given, "tokens", "a list of texts a rollout")):
+    for row, items in enumerate(items_of(given, "tokens", "a list of texts per rollout")):
         listed = [] if items is None else items_of(items, "tokens", "a list of texts", row)
         if not {str}.issuperset(map(type, listed)):
             bad = [value for value in listed if not isinstance(value, str)]

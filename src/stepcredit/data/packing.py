@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stepcredit.data.containers import array_like, integers_of, is_numeric, shown, tensor_of
+from stepcredit.data.containers import array_like, integers_of, is_numeric, tensor_of
 from stepcredit.data.forest import not_zero, slot_mask
+from stepcredit.data.rules import LARGEST, shown, why_not_float32
 from stepcredit.errors import RolloutError
 
 Rows = Sequence[Sequence[float] | Tensor | np.ndarray | None] | Tensor | np.ndarray
-LARGEST = torch.finfo(torch.float32).max
 
 
 def pack_rows(
@@ -190,6 +190,38 @@ def trained_of(mask: Any, field: str = "mask") -> Tensor:
     return table if table.dtype == torch.bool else not_zero(table)
 
 
+def mask_rows(mask: Any, field: str = "mask") -> tuple[Tensor, Tensor]:
+    """Which tokens a mask trains, packed: flags, and how many each row has.
+
+    Args:
+        mask: a (rollout, token) table as for `trained_of`, or a list of one row of flags per
+            rollout.
+        field: name used in messages.
+
+    Raises:
+        RolloutError: a value that is neither 0 nor 1.
+
+    Example:
+        >>> values, counts = mask_rows([[1, 0, 1], [True]])
+        >>> values.tolist(), counts.tolist()
+        ([True, False, True, True], [3, 1])
+    """
+    mask = array_like(mask, field)
+    if is_numeric(mask):
+        table = trained_of(mask, field)
+        return table.flatten(), table.new_full((len(table),), table.shape[1], dtype=torch.int64)
+    rows = items_of(mask, field, "one row of flags per rollout")
+    values, counts = pack_rows(
+        [_without_flags(row, field, at) for at, row in enumerate(rows)], None, field, None
+    )
+    neither = (values != 0) & (values != 1)
+    if bool(neither.any()):
+        index = int(neither.nonzero()[0])
+        reason = f"{float(values[index])!r} is neither 0 nor 1"
+        raise RolloutError(reason, row=row_of(index, counts), field=field)
+    return values != 0, counts
+
+
 def _without_flags(row: Any, field: str, at: int) -> Any:
     """A list of flags as one of integers."""
     if is_numeric(row):
@@ -241,8 +273,8 @@ def check_finite(values: Tensor, counts: Tensor, field: str) -> None:
         return
     index = int((~(values.abs() <= largest)).nonzero()[0])
     value = float(values[index])
-    what = "is too large for float32" if np.isfinite(value) else "is not a finite number"
-    raise RolloutError(f"{value!r} {what}", row=row_of(index, counts), field=field)
+    reason = f"{value!r} {why_not_float32(value)}"
+    raise RolloutError(reason, row=row_of(index, counts), field=field)
 
 
 def _of_dtype(values: Tensor, field: str, dtype: torch.dtype | None) -> Tensor:

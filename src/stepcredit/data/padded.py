@@ -1,21 +1,22 @@
-"""Rollouts from a trainer's padded tensors."""
+"""A trainer's padded tensors, read for `Rollouts.from_padded`."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Int
 from torch import Tensor
 
 from stepcredit.data.containers import array_like
 from stepcredit.data.forest import row_index
 from stepcredit.data.inputs import (
+    BatchStreams,
     Process,
-    Scalars,
     logprobs_field,
     mapping_of,
     named_streams,
@@ -23,61 +24,46 @@ from stepcredit.data.inputs import (
 )
 from stepcredit.data.masking import row_tokens_to_trained
 from stepcredit.data.packing import grid_of, items_of, pack_numbers, trained_of
-from stepcredit.data.rollouts import Rollouts
 from stepcredit.data.streams import Steps, Stream, Tokens
 from stepcredit.errors import RolloutError
 
 MOST_STEPS = 2**31
 
 
-def from_padded(
-    mask: Shaped[Tensor, "rollout token"],
-    group: Sequence[Any] | Tensor,
-    step_id: Int[Tensor, "rollout token"] | None = None,
-    step_scores: Float[Tensor, "rollout step"] | None = None,
-    token_scores: Float[Tensor, "rollout token"] | None = None,
-    outcome: Scalars | None = None,
-    format: Scalars | None = None,
-    format_ok: Sequence[bool] | Tensor | None = None,
-    process: Process | None = None,
-    logprobs: Mapping[str, Float[Tensor, "rollout token"]] | None = None,
-    tokens: Sequence[Sequence[str] | None] | None = None,
-) -> Rollouts:
-    """Rollouts from padded tensors: left padding, right padding and holes (tool output) alike.
-
-    Every table may also be an array, or a list of lists of one length; all are read on the mask's
-    device.
+@dataclass(frozen=True)
+class PaddedBatch:
+    """What a trainer's padded tensors say, over trained tokens.
 
     Args:
-        mask: nonzero where a token is trained; values of floats and lists must be 0 or 1.
-        group: prompt of each rollout.
-        step_id: the step each token belongs to, an index into its row of `step_scores`, -1 off any
-            step. Along the trained tokens it may not decrease. A trained token off any step joins
-            the step before it, at the beginning the first one. A step without a trained token is
-            left out, with its score, and counted in `left_out`; a rollout without any step has none
-            of the signal. Without `step_scores` it tells where steps end, for the other signals.
-        step_scores: one score a step; the stream "process".
-        token_scores: or one score a token, read where the mask is set.
-        outcome, format, format_ok: one a rollout, as for `Rollouts`.
-        process: further streams, over trained tokens, as for `Rollouts`.
-        logprobs: {"student" | "teacher" | ...: one log-prob a token, read where the mask is set}.
-        tokens: the text of every token of the mask's width, read where the mask is set.
+        group: one label per rollout.
+        lengths: trained tokens per rollout.
+        streams: process streams, log-probs, step ends and texts.
+        left_out: steps without a trained token.
+    """
 
-    Returns:
-        Rollouts on the mask's device; `estimator(rollouts).padded(mask)` goes back.
+    group: Any
+    lengths: Int[Tensor, " rollout"]
+    streams: BatchStreams
+    left_out: int
+
+
+def read_padded(
+    mask: Any,
+    group: Any,
+    step_id: Any,
+    step_scores: Any,
+    token_scores: Any,
+    process: Process | None,
+    logprobs: Mapping[str, Tensor] | None,
+    tokens: Any,
+) -> PaddedBatch:
+    """The arguments of `Rollouts.from_padded`, checked and over trained tokens.
 
     Raises:
         RolloutError: shapes that differ, step ids that decrease or lie outside `step_scores`.
-
-    Example:
-        >>> ids, scores = torch.tensor([[-1, 0, 0, 1]]), torch.tensor([[0.9, 0.2]])
-        >>> mask = torch.tensor([[0, 1, 1, 1]])
-        >>> r = from_padded(mask, group=[7], step_id=ids, step_scores=scores)
-        >>> r.streams["process"].ends.tolist(), r.lengths.tolist()
-        ([1, 2], [3])
     """
     trained = trained_of(mask)
-    group = _one_label_a_row(group, trained.shape[0])
+    labels = _one_label_per_row(group, trained.shape[0])
     lengths = trained.sum(1)
     step_id = None if step_id is None else grid_of(step_id, "step_id", torch.int64)
     streams, ends, left_out = _process(trained, lengths, step_id, step_scores, token_scores)
@@ -86,26 +72,23 @@ def from_padded(
         beside = "token_scores" if step_scores is None else "step_scores"
         raise RolloutError(f"a stream of this name comes from {beside}", field="process")
     streams |= further
-    steps_tell_all = {Steps} == set(map(type, streams.values()))
-    return Rollouts(
-        group,
-        lengths,
+    only_steps = {Steps} == set(map(type, streams.values()))
+    read = BatchStreams(
         streams,
-        outcome,
-        format,
-        format_ok,
-        logprobs=_logprobs(logprobs, trained, lengths),
-        step_ends=None if steps_tell_all else ends,
-        tokens=None if tokens is None else _texts(tokens, trained),
-        left_out=left_out,
+        _logprobs(logprobs, trained, lengths),
+        None if only_steps else ends,
+        None if tokens is None else _texts(tokens, trained),
     )
+    return PaddedBatch(labels, lengths, read, left_out)
 
 
-def _one_label_a_row(group: Any, rows: int) -> Any:
+def _one_label_per_row(group: Any, rows: int) -> Any:
     group = array_like(group, "group")
-    if not isinstance(group, Tensor | np.ndarray):
-        group = items_of(group, "group", "one label a rollout")
-    labels = len(group) if isinstance(group, list) else math.prod(group.shape)
+    if isinstance(group, Tensor | np.ndarray):
+        labels = math.prod(group.shape)
+    else:
+        group = items_of(group, "group", "one label per rollout")
+        labels = len(group)
     if labels != rows:
         raise RolloutError(f"{labels} labels, but the mask has {rows} rows", field="group")
     return group

@@ -1,4 +1,4 @@
-"""`Rollouts`: a batch of sampled responses with all that supervises them, checked once, here."""
+"""`Rollouts`: a batch of sampled responses with their scores and rewards, checked on creation."""
 
 from __future__ import annotations
 
@@ -8,26 +8,31 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
+from stepcredit.data.forest import offsets, to_dense
 from stepcredit.data.inputs import (
+    BatchStreams,
     Process,
-    Scalar,
+    RolloutValues,
     Scalars,
-    Signals,
     check_fit,
+    check_lengths,
     check_rows,
     flags_of,
     group_rows,
     lengths_of,
     named_logprobs,
     named_streams,
-    scalar_of,
-    segmentation,
+    response_mask,
+    rollout_values,
+    step_ends_stream,
     texts_of,
 )
 from stepcredit.data.packing import Rows, row_numbers, whole_number
+from stepcredit.data.padded import read_padded
+from stepcredit.data.rules import counted
 from stepcredit.data.streams import Stream, Tokens
 from stepcredit.errors import RolloutError
 
@@ -37,22 +42,29 @@ class Rollouts:
     """Groups of responses with their process, outcome and format signals.
 
     Args:
-        group: the prompt each rollout answers, a label or an integer a rollout; rows of a group may
-            stand anywhere. Labels 3 and "3" are the same group.
-        lengths: trained tokens a rollout; may be left out where another argument tells them.
+        group: the prompt that each rollout answers: one label or integer per rollout. The rows of a
+            group may stand anywhere. Labels 3 and "3" are the same group.
+        lengths: trained tokens per rollout; may be left out where another argument implies them.
         process: one stream (it is then named "process") or {name: stream}.
-        outcome: one number a rollout, a list's None = unknown: for all of a group or for none.
-        format: as `outcome`.
-        format_ok: did the response keep its format? All True where left out.
-        logprobs: {"student" | "teacher" | "base" | "prm" | "ref": one log-prob a trained token}.
-        step_ends: where steps end, for signals that carry none of their own.
-        tokens: the trained tokens' texts, for chunkers that read text.
-        left_out: steps without a trained token, whose scores were left out before: `explain` tells
-            of them. It is a count of the batch: `take` and `blocks` keep it as it is.
+        outcome: one number per rollout, None in a list where it is unknown. It is known for all
+            rollouts of a group or for none of it.
+        format: the format reward, as `outcome`.
+        format_ok: whether each response kept its format; all True where left out.
+        logprobs: {"student" | "teacher" | "base" | "prm" | "ref": one log-prob per trained token}.
+        step_ends: where steps end, for signals that have no step ends themselves.
+        tokens: the texts of the trained tokens, for chunkers that read text.
+        left_out: how many steps without a trained token were left out before, with their scores;
+            `explain` prints it. It is a count of the batch: `take` and `blocks` keep it.
+        mask: which tokens of each response are trained, True or nonzero: a list with one row of
+            flags per response, or a (rollout, token) tensor or array, which may be padded on the
+            right. With a mask, `process`, `logprobs`, `step_ends` and `tokens` count all tokens of
+            the response, those of tools included. They are changed to trained tokens here; a step
+            without a trained token is left out with its score, and counted in `left_out`. None: all
+            tokens are trained.
 
     Tensors and arrays are held, not copied, where their dtype and layout allow: who writes into one
     afterwards changes the rollouts unchecked, so give a clone of a buffer that will be used again.
-    Lists are copied, and their values are on the CPU. Where signals are on several devices, all are
+    Lists are copied, and their values are on the CPU. Where streams are on several devices, all are
     moved to the first accelerator among them. A masked value of a `numpy.ma` array is an unknown
     outcome or format; anywhere else it is refused.
 
@@ -63,8 +75,12 @@ class Rollouts:
         >>> import stepcredit as sc
         >>> r = sc.Rollouts(group=["q", "q"], process=sc.Steps([[1, 4], [2]], [[0.9, 0.6], [0.2]]),
         ...                 outcome=[1.0, 0.0])
-        >>> r.num_rollouts, r.num_groups, r.lengths.tolist()
-        (2, 1, [5, 3])
+        >>> r
+        Rollouts(2 responses in 1 group, 8 tokens; process: steps, outcome)
+        >>> tool = sc.Rollouts(["q"], process=sc.Steps([[1, 3, 4]], [[0.9, 0.5, 0.2]]),
+        ...                    mask=[[1, 1, 0, 0, 1]])
+        >>> tool.streams["process"].ends.tolist(), tool.lengths.tolist(), tool.left_out
+        ([1, 2], [3], 1)
     """
 
     group_index: Int[Tensor, " rollout"]
@@ -72,12 +88,13 @@ class Rollouts:
     lengths: Int[Tensor, " rollout"]
     streams: dict[str, Stream]
     logprobs: dict[str, Tokens]
-    outcomes: Scalar
-    formats: Scalar
+    outcomes: RolloutValues
+    formats: RolloutValues
     format_ok: Bool[Tensor, " rollout"]
     step_ends: Stream | None
     tokens: list[list[str]] | None
     left_out: int
+    response_mask: Stream | None
 
     def __init__(
         self,
@@ -91,29 +108,42 @@ class Rollouts:
         step_ends: Rows | Stream | None = None,
         tokens: Sequence[Sequence[str] | None] | None = None,
         left_out: int = 0,
+        mask: Any = None,
     ) -> None:
         texts = texts_of(tokens)
-        signals = Signals(
-            named_streams(process), named_logprobs(logprobs), segmentation(step_ends), texts
+        given = BatchStreams(
+            named_streams(process), named_logprobs(logprobs), step_ends_stream(step_ends), texts
         )
-        signals = signals.on(signals.device)
         labels, index = group_rows(group)
-        check_rows(index.numel(), signals)
-        size = lengths_of(lengths, index.numel(), signals)
-        check_fit(size, signals)
+        count = index.numel()
+        check_rows(count, given)
+        left_out = whole_number(left_out, "left_out")
+        flags = None
+        if mask is None:
+            streams = given.on(given.device)
+            size = lengths_of(lengths, count, streams)
+            check_fit(size, streams)
+        else:
+            streams = given.on(given.device_beside(mask))
+            flags = response_mask(mask, count, streams)
+            trained = to_dense(flags.values, flags.counts)
+            streams, size = streams.to_trained(trained), trained.sum(1)
+            check_lengths(lengths, size)
+            left_out += given.num_steps() - streams.num_steps()
         index = index.to(size.device)
         self._set(
             group_index=index,
             group_labels=labels,
             lengths=size,
-            streams=signals.streams,
-            logprobs=signals.logprobs,
-            outcomes=scalar_of(outcome, index, len(labels), "outcome"),
-            formats=scalar_of(format, index, len(labels), "format"),
-            format_ok=flags_of(format_ok, index.numel(), size.device),
-            step_ends=signals.step_ends,
-            tokens=texts,
-            left_out=whole_number(left_out, "left_out"),
+            streams=streams.streams,
+            logprobs=streams.logprobs,
+            outcomes=rollout_values(outcome, index, len(labels), "outcome"),
+            formats=rollout_values(format, index, len(labels), "format"),
+            format_ok=flags_of(format_ok, count, size.device),
+            step_ends=streams.step_ends,
+            tokens=streams.tokens,
+            left_out=left_out,
+            response_mask=flags,
         )
 
     def _set(self, **fields: Any) -> None:
@@ -122,12 +152,12 @@ class Rollouts:
 
     @property
     def num_rollouts(self) -> int:
-        """Rollouts in the batch."""
+        """Number of rollouts in the batch."""
         return self.group_index.numel()
 
     @property
     def num_groups(self) -> int:
-        """Groups in the batch."""
+        """Number of groups in the batch."""
         return len(self.group_labels)
 
     @property
@@ -137,7 +167,7 @@ class Rollouts:
 
     @property
     def outcome(self) -> Float[Tensor, " rollout"]:
-        """Outcome a rollout, 0 where unknown."""
+        """Outcome of each rollout, 0 where unknown."""
         return self.outcomes.values
 
     @property
@@ -147,7 +177,7 @@ class Rollouts:
 
     @property
     def format(self) -> Float[Tensor, " rollout"]:
-        """Format reward a rollout, 0 where unknown."""
+        """Format reward of each rollout, 0 where unknown."""
         return self.formats.values
 
     @property
@@ -158,16 +188,19 @@ class Rollouts:
     def with_streams(self, streams: Mapping[str, Stream]) -> Rollouts:
         """The same rollouts with other process streams, checked as at construction.
 
+        Args:
+            streams: {name: stream}, over trained tokens.
+
         Raises:
             RolloutError: a stream that does not fit the lengths.
         """
-        signals = Signals(named_streams(streams), {}, None, None).on(self.device)
-        check_rows(self.num_rollouts, signals)
-        check_fit(self.lengths, signals)
-        return self.replaced(streams=signals.streams)
+        given = BatchStreams(named_streams(streams), {}).on(self.device)
+        check_rows(self.num_rollouts, given)
+        check_fit(self.lengths, given)
+        return self.replaced(streams=given.streams)
 
     def replaced(self, **changes: Any) -> Rollouts:
-        """The same rollouts with other fields, which are not checked."""
+        """The same rollouts with other fields; the changes are not checked."""
         copy = Rollouts.__new__(Rollouts)
         copy._set(**{name: getattr(self, name) for name in Rollouts.__dataclass_fields__} | changes)
         return copy
@@ -176,7 +209,7 @@ class Rollouts:
         """The given rollouts in the given order; groups are numbered anew by first appearance.
 
         Args:
-            rows: numbers of rollouts, from 0, in any order and as often as wanted, or one flag per
+            rows: numbers of rollouts, from 0, in any order and with repetitions, or one flag per
                 rollout.
 
         Raises:
@@ -204,6 +237,7 @@ class Rollouts:
             format_ok=self.format_ok[taken],
             step_ends=None if self.step_ends is None else self.step_ends._taken(taken),
             tokens=None if self.tokens is None else [self.tokens[i] for i in taken.tolist()],
+            response_mask=None if self.response_mask is None else self.response_mask._taken(taken),
         )
 
     def to(self, device: torch.device | str) -> Rollouts:
@@ -214,23 +248,27 @@ class Rollouts:
             **moved,
             streams={name: s.to(device) for name, s in self.streams.items()},
             logprobs={name: s.to(device) for name, s in self.logprobs.items()},
-            outcomes=Scalar(self.outcome.to(device), self.has_outcome.to(device)),
-            formats=Scalar(self.format.to(device), self.has_format.to(device)),
+            outcomes=self.outcomes.to(device),
+            formats=self.formats.to(device),
             step_ends=None if self.step_ends is None else self.step_ends.to(device),
+            response_mask=None if self.response_mask is None else self.response_mask.to(device),
         )
 
     def blocks(self, budget: float) -> Iterator[Rollouts]:
         """Cut into runs of whole groups of about `budget` values each, views of the same tensors.
 
-        All groups of a block have the same process streams, and `streams` holds no others: so what
-        a neighbour has changes nothing. Requires the rows of each group to stand together, groups
-        in order of their index.
+        All groups of a block have the same process streams, and the block's `streams` holds no
+        others, so a group's result does not depend on the streams of other groups. The rows of each
+        group must stand together, and the groups in the order of their index.
         """
         packed = [*self.streams.values(), *self.logprobs.values()]
         packed += [] if self.step_ends is None else [self.step_ends]
-        sizes = [np.concatenate([[0], s.counts.cumsum(0).cpu().numpy()]) for s in packed]
+        if self.response_mask is not None:
+            packed.append(self.response_mask)
+        sizes = [offsets(s.counts).cpu().numpy() for s in packed]
         starts = np.searchsorted(self.group_index.cpu().numpy(), np.arange(self.num_groups + 1))
-        for first, last in _group_runs(starts, sizes, len(self.streams), budget):
+        counted = sizes if self.response_mask is None else sizes[:-1]
+        for first, last in _group_runs(starts, counted, len(self.streams), budget):
             yield self._cut(first, last, starts, sizes)
 
     def _cut(self, first: int, last: int, starts: np.ndarray, sizes: list[np.ndarray]) -> Rollouts:
@@ -248,14 +286,94 @@ class Rollouts:
             formats=self.formats.take(rows),
             format_ok=self.format_ok[rows],
             tokens=None if self.tokens is None else self.tokens[rows],
+            response_mask=None
+            if self.response_mask is None
+            else self.response_mask.cut(rows, next(spans)),
         )
 
     @classmethod
-    def from_padded(cls, mask: Tensor, group: Sequence[Any] | Tensor, **signals: Any) -> Rollouts:
-        """Rollouts from a trainer's padded tensors; see `stepcredit.data.padded.from_padded`."""
-        from stepcredit.data.padded import from_padded
+    def from_padded(
+        cls,
+        mask: Shaped[Tensor, "rollout token"],
+        group: Sequence[Any] | Tensor | np.ndarray,
+        step_id: Int[Tensor, "rollout token"] | None = None,
+        step_scores: Float[Tensor, "rollout step"] | None = None,
+        token_scores: Float[Tensor, "rollout token"] | None = None,
+        outcome: Scalars | None = None,
+        format: Scalars | None = None,
+        format_ok: Sequence[bool] | Tensor | None = None,
+        process: Process | None = None,
+        logprobs: Mapping[str, Float[Tensor, "rollout token"]] | None = None,
+        tokens: Sequence[Sequence[str] | None] | None = None,
+    ) -> Rollouts:
+        """Rollouts from a trainer's padded tensors, padded on either side and with tool output.
 
-        return from_padded(mask, group, **signals)
+        Every table may also be an array, or a list of lists of one length. All are read on the
+        mask's device.
+
+        Args:
+            mask: nonzero where a token is trained; values of floats and lists must be 0 or 1.
+            group: the prompt that each rollout answers.
+            step_id: the step that each token belongs to, an index into its row of `step_scores`; -1
+                for a token outside all steps. Along the trained tokens it may not decrease. A
+                trained token outside all steps joins the step before it, or the first step if there
+                is none before. A step without a trained token is left out with its score, and
+                counted in `left_out`; a rollout without any step has no such score. Without
+                `step_scores` it says where steps end, for the other streams.
+            step_scores: one score per step; the stream "process".
+            token_scores: or one score per token, read where the mask is set.
+            outcome, format, format_ok: one per rollout, as for `Rollouts`.
+            process: further streams, over trained tokens, as for `Rollouts`.
+            logprobs: {"student" | "teacher" | ...: one log-prob per token, read where the mask is
+                set}.
+            tokens: the text of every token of the mask's width, read where the mask is set.
+
+        Returns:
+            Rollouts on the mask's device; `estimator(rollouts).padded(mask)` goes back.
+
+        Raises:
+            RolloutError: shapes that differ, step ids that decrease or lie outside `step_scores`.
+
+        Example:
+            >>> ids, scores = torch.tensor([[-1, 0, 0, 1]]), torch.tensor([[0.9, 0.2]])
+            >>> mask = torch.tensor([[0, 1, 1, 1]])
+            >>> r = Rollouts.from_padded(mask, group=[7], step_id=ids, step_scores=scores)
+            >>> r.streams["process"].ends.tolist(), r.lengths.tolist()
+            ([1, 2], [3])
+        """
+        read = read_padded(
+            mask, group, step_id, step_scores, token_scores, process, logprobs, tokens
+        )
+        streams = read.streams
+        return cls(
+            read.group,
+            read.lengths,
+            streams.streams,
+            outcome,
+            format,
+            format_ok,
+            logprobs=streams.logprobs,
+            step_ends=streams.step_ends,
+            tokens=streams.tokens,
+            left_out=read.left_out,
+        )
+
+    def __repr__(self) -> str:
+        """Sizes and what the rollouts hold, on one line.
+
+        Example:
+            >>> Rollouts(group=["a", "a"], lengths=[2, 3], outcome=[1.0, 0.0])
+            Rollouts(2 responses in 1 group, 5 tokens; outcome)
+        """
+        held = [f"{name}: {stream.kind}" for name, stream in self.streams.items()]
+        held += [f"{name}_logprobs" for name in self.logprobs]
+        held += ["outcome"] * bool(self.has_outcome.any()) + ["format"] * bool(
+            self.has_format.any()
+        )
+        responses = counted(self.num_rollouts, "response")
+        groups, tokens = counted(self.num_groups, "group"), int(self.lengths.sum())
+        size = f"{responses} in {groups}, {counted(tokens, 'token')}"
+        return f"Rollouts({'; '.join([size, ', '.join(held)] if held else [size])})"
 
 
 def _group_runs(

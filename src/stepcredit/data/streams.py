@@ -1,4 +1,7 @@
-"""Process streams: `Steps` (a score a step), `Tokens` (a token), `TokenAdvantages` (ready-made).
+"""Process streams: `Steps`, `Tokens` and `TokenAdvantages`.
+
+`Steps` has one score per step, `Tokens` one per token, `TokenAdvantages` one ready-made advantage
+per token.
 
 A stream takes a list of rows, or packed 1-D or padded 2-D tensors with `counts`, and holds packed
 tensors. Values are checked once, here; what only the whole batch can know (do the ends fit the
@@ -21,23 +24,37 @@ from torch import Tensor
 
 from stepcredit.data.forest import previous_values, take_rows
 from stepcredit.data.packing import Rows, pack_numbers, pack_rows, row_numbers, row_of
+from stepcredit.data.rules import counted, wrong_end_order
 from stepcredit.errors import RolloutError
 
 
-@dataclass(frozen=True, init=False, eq=False)
+@dataclass(frozen=True, init=False, eq=False, repr=False)
 class Stream:
-    """What every process stream is at rest: packed values, and how many belong to each rollout.
+    """Base class of process streams: packed values, and how many of them each rollout has.
 
-    A packed tensor it was made from is held, not copied.
+    Step ends without scores are a `Stream` too; its values are the ends.
     """
 
     values: Float[Tensor, " slot"]
     counts: Int[Tensor, " rollout"]
     packed: ClassVar[tuple[str, ...]] = ("values",)
+    kind: ClassVar[str] = "values"
+    """What one value stands for, in the repr of rollouts: "steps", "tokens" or "advantages"."""
+
+    def __repr__(self) -> str:
+        """How many values for how many responses, and their range, on one line.
+
+        Example:
+            >>> Steps(ends=[[1, 4], [2]], scores=[[0.9, 0.6], [0.2]])
+            Steps(3 values for 2 responses, from 0.2 to 0.9)
+        """
+        size = f"{counted(self.values.numel(), 'value')} for "
+        size += counted(self.counts.numel(), "response")
+        return f"{type(self).__name__}({size}{value_range(self.values)})"
 
     @classmethod
     def _of(cls, **fields: Tensor) -> Self:
-        """Build from packed tensors already checked."""
+        """A stream of packed tensors that are checked already."""
         stream = cls.__new__(cls)
         for name, value in fields.items():
             object.__setattr__(stream, name, value)
@@ -79,15 +96,15 @@ class Stream:
         return self._of(**{name: getattr(self, name).to(device) for name in names})
 
 
-@dataclass(frozen=True, init=False, eq=False)
+@dataclass(frozen=True, init=False, eq=False, repr=False)
 class Tokens(Stream):
-    """A process signal of one score a trained token, such as a log-ratio to a teacher.
+    """A process signal with one score per token, such as a log-ratio to a teacher.
 
     Args:
-        scores: one row of scores a rollout: a list of lists or of 1-D tensors, packed (sum L,;
+        scores: one row of scores per rollout: a list of lists or of 1-D tensors, packed (sum L,;
             held, not copied) or padded (rollout, slot). A rollout without this signal has an empty
             row or None.
-        counts: scores a rollout, for a packed or padded tensor.
+        counts: scores per rollout, for a packed or padded tensor.
 
     Raises:
         RolloutError: a score that is not a finite number, or counts that do not fit.
@@ -97,18 +114,20 @@ class Tokens(Stream):
         [2, 1]
     """
 
+    kind: ClassVar[str] = "tokens"
+
     def __init__(self, scores: Rows, counts: Sequence[int] | Tensor | None = None) -> None:
         values, counts = pack_numbers(scores, counts, "scores")
         self._set(values=values, counts=counts)
 
 
-@dataclass(frozen=True, init=False, eq=False)
+@dataclass(frozen=True, init=False, eq=False, repr=False)
 class TokenAdvantages(Stream):
-    """A ready-made advantage a token, such as a critic's GAE: added as given, never standardized.
+    """Ready-made advantages, one per token, such as a critic's GAE: added, never standardized.
 
     Args:
-        values: one row of advantages a rollout; layouts as for `Tokens`.
-        counts: values a rollout, for a packed or padded tensor.
+        values: one row of advantages per rollout; layouts as for `Tokens`.
+        counts: values per rollout, for a packed or padded tensor.
 
     Raises:
         RolloutError: a value that is not a finite number, or counts that do not fit.
@@ -118,20 +137,24 @@ class TokenAdvantages(Stream):
         [0.5, -0.5]
     """
 
+    kind: ClassVar[str] = "advantages"
+
     def __init__(self, values: Rows, counts: Sequence[int] | Tensor | None = None) -> None:
         packed, counts = pack_numbers(values, counts, "advantages")
         self._set(values=packed, counts=counts)
 
 
-@dataclass(frozen=True, init=False, eq=False)
+@dataclass(frozen=True, init=False, eq=False, repr=False)
 class Steps(Stream):
-    """A process signal of one score a step, such as a process reward model's.
+    """A process signal with one score per step, such as a process reward model's.
 
     Args:
-        ends: index of each step's last token, counted over the rollout's trained tokens, strictly
-            increasing; the last is the rollout's last token. Layouts as for `Tokens`.
-        scores: one score a step.
-        counts: steps a rollout, for a packed or padded tensor.
+        ends: index of each step's last token, from 0, strictly increasing; the last is the
+            rollout's last token. A signal's steps count all tokens of a response, those in
+            `Rollouts` count trained tokens; `Rollouts(mask=...)` changes the first to the second.
+            Layouts as for `Tokens`.
+        scores: one score per step.
+        counts: steps per rollout, for a packed or padded tensor.
 
     Raises:
         RolloutError: ends and scores that differ in number, ends out of order, a score that is not
@@ -144,6 +167,7 @@ class Steps(Stream):
 
     ends: Int[Tensor, " slot"]
     packed: ClassVar[tuple[str, ...]] = ("values", "ends")
+    kind: ClassVar[str] = "steps"
 
     def __init__(
         self, ends: Rows, scores: Rows, counts: Sequence[int] | Tensor | None = None
@@ -155,6 +179,18 @@ class Steps(Stream):
             _refuse_counts(end_counts, counts)
         check_increasing(packed_ends, counts)
         self._set(values=values, counts=counts, ends=packed_ends)
+
+
+def value_range(values: Tensor) -> str:
+    """The smallest and the largest of some values, for a repr; nothing where there are none.
+
+    Example:
+        >>> value_range(torch.tensor([0.5, -1.0]))
+        ', from -1 to 0.5'
+    """
+    if not values.numel():
+        return ""
+    return f", from {float(values.min()):.4g} to {float(values.max()):.4g}"
 
 
 def _refuse_counts(ends: Tensor, scores: Tensor) -> None:
@@ -183,12 +219,6 @@ def check_increasing(
     if bool(bad.any()):
         index = int(bad.nonzero()[0])
         row = row_of(index, counts)
-        if int(previous[index]) == -1:
-            raise RolloutError(
-                f"{int(ends[index])} is before the first token", row=row, field=field
-            )
-        raise RolloutError(
-            f"{int(ends[index])} follows {int(previous[index])}: ends must increase",
-            row=row,
-            field=field,
-        )
+        before = int(previous[index])
+        reason = wrong_end_order(int(ends[index]), None if before == -1 else before)
+        raise RolloutError(reason, row=row, field=field)

@@ -8,6 +8,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from stepcredit.data.rules import PARTLY_UNKNOWN, first_unknown
 from stepcredit.errors import FileError, RolloutError, RowError, SettingError
 from stepcredit.signals.row_scores import LOGPROB_FIELDS, RowReader
 
@@ -108,10 +109,10 @@ def _groups(responses: Iterable[Logged], size: int | None) -> Iterator[list[Logg
 def _check_known(group: Sequence[Logged]) -> None:
     """Refuse a reward that is known for only some of a group: statistics need all of them."""
     for name in ("outcome", "format"):
-        unknown = [each for each in group if each.row.get(name) is None]
-        if unknown and len(unknown) < len(group):
-            reason = "unknown, but known for others of its group"
-            raise RowError(reason, path=unknown[0].path, line=unknown[0].line, field=name)
+        unknown = first_unknown([each.row.get(name) for each in group])
+        if unknown is not None:
+            at = group[unknown]
+            raise RowError(PARTLY_UNKNOWN, path=at.path, line=at.line, field=name)
 
 
 def _tokens(logged: Logged, reader: RowReader) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 from stepcredit.data.files.batches import Batch
 from stepcredit.data.files.rollout_file import RolloutFile
 from stepcredit.data.files.rows import check_row
+from stepcredit.data.rules import NAME_TAKEN, RESERVED_NAMES
 from stepcredit.errors import RolloutError, RowError, SettingError, SignalError, StepCreditError
 from stepcredit.signals.responses import Response
 from stepcredit.signals.row_scores import LOGPROB_FIELDS, RowReader, members, refuse_taken
@@ -45,8 +46,8 @@ class Scoring:
         if self.stream in LOGPROB_FIELDS and self.signal.grain == "steps":
             reason = f"{self.signal.name} scores steps, log-probs are one a token"
             raise SettingError(reason, field=self.stream)
-        if self.stream in ("outcome", "format"):
-            raise SettingError("this name is taken: a stream needs another", field=self.stream)
+        if self.stream in RESERVED_NAMES:
+            raise SettingError(NAME_TAKEN, field=self.stream)
 
 
 def score_file(

@@ -9,7 +9,7 @@ from math import inf, isfinite
 from typing import Any, ClassVar, Literal
 
 from stepcredit._moved import also_callable
-from stepcredit.data.packing import LARGEST
+from stepcredit.data.rules import LARGEST
 from stepcredit.data.streams import Steps, Tokens
 from stepcredit.errors import RolloutError, SignalError
 from stepcredit.signals.responses import Response, at

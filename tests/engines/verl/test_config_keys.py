@@ -129,7 +129,7 @@ def test_log_probs_are_seen_through_signals_made_of_signals():
         ),
         (
             {"process_signal": {"engine": "opd"}},
-            "process_signal.engine: this name is reserved: a process stream needs another",
+            "process_signal.engine: this name is taken: a process stream needs another",
         ),
         (
             {"process_signal": "equations", "fields": {"weights": {"outcome": 1.0}}},

@@ -42,7 +42,7 @@ from stepcredit.credit.metrics.text_statistics import (
     share,
 )
 from stepcredit.data.advantages import Advantages
-from stepcredit.data.inputs import Scalar, flags_of
+from stepcredit.data.inputs import RolloutValues, flags_of
 from stepcredit.data.rollouts import Rollouts
 
 Known = dict[str, float | None]
@@ -314,5 +314,5 @@ def _silent_scalars(rollouts: Rollouts) -> dict[str, Rollouts]:
     return found
 
 
-def _zero(scalar: Scalar) -> Scalar:
-    return Scalar(torch.zeros_like(scalar.values), scalar.known)
+def _zero(scalar: RolloutValues) -> RolloutValues:
+    return RolloutValues(torch.zeros_like(scalar.values), scalar.known)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from stepcredit.credit.stages.groups import OPERATORS, Group, Mask, Values, standardize
 from stepcredit.data.forest import slot_mask, to_dense
-from stepcredit.data.inputs import Scalar
+from stepcredit.data.inputs import RolloutValues
 from stepcredit.data.rollouts import Rollouts
 from stepcredit.data.slots import Slots, slots_of
 from stepcredit.data.streams import Stream, TokenAdvantages
@@ -158,7 +158,7 @@ def ready_advantages(
 
 
 def standardize_scalar(
-    scalar: Scalar, group: Group, operator: str, *, ddof: int, eps: float
+    scalar: RolloutValues, group: Group, operator: str, *, ddof: int, eps: float
 ) -> PerRollout:
     """N of one number a rollout, 0 where it is unknown: (rollout, 1)."""
     known = scalar.known[:, None]
@@ -167,7 +167,12 @@ def standardize_scalar(
 
 
 def standardize_scalars(
-    scalars: Mapping[str, Scalar], group: Group, rules: Mapping[str, str], *, ddof: int, eps: float
+    scalars: Mapping[str, RolloutValues],
+    group: Group,
+    rules: Mapping[str, str],
+    *,
+    ddof: int,
+    eps: float,
 ) -> dict[str, PerRollout]:
     """N of several numbers a rollout, those of one operator together: each its own sets."""
     found: dict[str, PerRollout] = {}
@@ -177,7 +182,9 @@ def standardize_scalars(
         values = torch.cat([scalars[name].values for name in names])
         known = torch.cat([scalars[name].known for name in names])
         every = Group(index, group.count * len(names))
-        normed = standardize_scalar(Scalar(values, known), every, operator, ddof=ddof, eps=eps)
+        normed = standardize_scalar(
+            RolloutValues(values, known), every, operator, ddof=ddof, eps=eps
+        )
         found |= dict(zip(names, torch.chunk(normed, len(names)), strict=True))
     return {name: found[name] for name in scalars}
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from stepcredit.data.files.limits import Limits
 from stepcredit.data.files.rows import Row
 from stepcredit.data.rollouts import Rollouts
+from stepcredit.data.rules import PARTLY_UNKNOWN, first_unknown
 from stepcredit.data.streams import Steps, Stream, TokenAdvantages, Tokens
 from stepcredit.errors import RolloutError
 
@@ -117,10 +118,9 @@ def group_faults(rows: list[Row], limits: Limits) -> list[tuple[int, RolloutErro
     """
     faults = []
     for name in ("outcome", "format"):
-        unknown = [row.line for row in rows if getattr(row, name) is None]
-        if unknown and len(unknown) < len(rows):
-            reason = "unknown, but known for others of its group"
-            faults.append((unknown[0], RolloutError(reason, field=name)))
+        unknown = first_unknown([getattr(row, name) for row in rows])
+        if unknown is not None:
+            faults.append((rows[unknown].line, RolloutError(PARTLY_UNKNOWN, field=name)))
     return faults + kind_faults(rows, "its group") + _size_faults(rows, limits)
 
 

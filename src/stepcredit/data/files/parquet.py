@@ -14,8 +14,9 @@ from stepcredit.data.files.columns import has_json_form, plain_bytes, plain_type
 from stepcredit.data.files.footer import read_claims
 from stepcredit.data.files.jsonl import file_errors, parse
 from stepcredit.data.files.limits import MOST_PACKED, Limits
-from stepcredit.data.files.rows import FIELDS, show
+from stepcredit.data.files.rows import FIELDS
 from stepcredit.data.inputs import LOGPROBS
+from stepcredit.data.rules import shown
 from stepcredit.errors import FileError, MissingExtra, RolloutError, RowError
 from stepcredit.handles import temporary_file
 
@@ -282,7 +283,8 @@ def _check_carried(rows: list[dict[str, Any]], batch: Any, name: str, before: in
             zip(rows, batch.column(column).to_pylist(), strict=True)
         ):
             if not _is_kept(row.get(column), cell):
-                reason = f"{show(row[column])} would be changed in this column of a Parquet file"
+                value = shown(row[column], as_json=True)
+                reason = f"{value} would be changed in this column of a Parquet file"
                 raise RowError(reason, path=name, line=before + line + 1, field=column)
 
 

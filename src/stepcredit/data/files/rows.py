@@ -6,7 +6,6 @@ less than building an array a row, and a batch makes one array of all rows after
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import islice
@@ -16,7 +15,17 @@ from typing import Any
 
 from stepcredit.data.inputs import LOGPROBS
 from stepcredit.data.masking import row_steps_to_trained, row_tokens_to_trained
-from stepcredit.data.packing import LARGEST
+from stepcredit.data.rules import (
+    LARGEST,
+    NAME_TAKEN,
+    NO_TRAINED_TOKEN,
+    RESERVED_NAMES,
+    fits_float32,
+    shown,
+    why_not_float32,
+    wrong_end_order,
+    wrong_last_end,
+)
 from stepcredit.data.streams import Steps, Stream, TokenAdvantages, Tokens
 from stepcredit.errors import RolloutError
 
@@ -101,7 +110,7 @@ def check_row(fields: Any, *, position: int = 0, line: int = 1) -> Row:
         2
     """
     if type(fields) is not dict:
-        raise RolloutError(f"expected an object, got {show(fields)}")
+        raise RolloutError(f"expected an object, got {shown(fields, as_json=True)}")
     row = Row(fields, position, line)
     _check_group(fields)
     for name in ("prompt", "text"):
@@ -123,19 +132,8 @@ def check_row(fields: Any, *, position: int = 0, line: int = 1) -> Row:
     return row
 
 
-def show(value: Any) -> str:
-    """A value as JSON, cut to 40 characters.
-
-    Example:
-        >>> show(True), show("a" * 99)[-5:]
-        ('true', 'aa...')
-    """
-    text = json.dumps(value, default=repr)
-    return text if len(text) <= 40 else text[:37] + "..."
-
-
 def _wrong(name: str, expected: str, value: Any) -> RolloutError:
-    return RolloutError(f"expected {expected}, got {show(value)}", field=name)
+    return RolloutError(f"expected {expected}, got {shown(value, as_json=True)}", field=name)
 
 
 def _check_group(fields: dict[str, Any]) -> None:
@@ -161,11 +159,12 @@ class _Size:
         if self.tokens == tokens:
             return
         if self.tokens is not None:
-            had = f"last step ends at {tokens - 1}" if steps else f"{tokens} values"
-            want = f"'s last token is {self.tokens - 1}" if steps else f" has {self.tokens} tokens"
-            raise RolloutError(f"{had}, but the response{want}", field=name)
+            reason = f"{tokens} values, but the response has {self.tokens} tokens"
+            if steps:
+                reason = wrong_last_end(tokens - 1, self.tokens - 1)
+            raise RolloutError(reason, field=name)
         if tokens < 1:
-            raise RolloutError("a response needs at least one trained token", field=name)
+            raise RolloutError(NO_TRAINED_TOKEN, field=name)
         if tokens > MOST_TOKENS:
             raise RolloutError(f"{tokens} tokens, expected at most {MOST_TOKENS}", field=name)
         self.tokens = tokens
@@ -192,7 +191,7 @@ def _read_mask(row: Row, fields: dict[str, Any], size: _Size) -> None:
         if not {0, 1}.issuperset(mask):
             raise RolloutError("expected only 0 and 1", field="loss_mask")
         if not any(mask):
-            raise RolloutError("a response needs at least one trained token", field="loss_mask")
+            raise RolloutError(NO_TRAINED_TOKEN, field="loss_mask")
         row.mask = size.mask = mask if 0 in mask else None
         size.agree("loss_mask", len(mask))
     if "length" in fields and size.mask is None:
@@ -246,8 +245,8 @@ def _read_signals(row: Row, fields: dict[str, Any], size: _Size) -> None:
         if type(signal) is not dict:
             raise _wrong(place, "an object", signal)
         found = _signal(row, signal, place, size)
-        if name in ("outcome", "format") or (name in row.streams and found.values):
-            raise RolloutError("this name is taken: a process stream needs another", field=place)
+        if name in RESERVED_NAMES or (name in row.streams and found.values):
+            raise RolloutError(NAME_TAKEN, field=place)
         row.streams.setdefault(name, found)
 
 
@@ -288,7 +287,9 @@ def _list(values: Any, name: str, types: frozenset[type], what: str) -> list[Any
         raise _wrong(name, f"a list of {what}", values)
     if not types.issuperset(map(type, values)):
         at = _first(values, lambda value: type(value) not in types)
-        raise RolloutError(f"expected {what}, got {show(values[at])} at index {at}", field=name)
+        raise RolloutError(
+            f"expected {what}, got {shown(values[at], as_json=True)} at index {at}", field=name
+        )
     return values
 
 
@@ -300,8 +301,10 @@ def _numbers(values: Any, name: str) -> list[float]:
     """Numbers that float32 can hold. A sum is finite only if every term is."""
     numbers = _list(values, name, NUMBERS, "numbers")
     if numbers and not _all_finite(numbers):
-        at = _first(numbers, lambda value: not _finite(value))
-        raise RolloutError(_fault(numbers[at], f" at index {at}"), field=name)
+        at = _first(numbers, lambda value: not fits_float32(value))
+        value = numbers[at]
+        reason = f"{shown(value, as_json=True)} at index {at} {why_not_float32(value)}"
+        raise RolloutError(reason, field=name)
     return numbers
 
 
@@ -311,16 +314,6 @@ def _all_finite(numbers: list[float]) -> bool:
     except OverflowError:
         return False
     return total and min(numbers) >= -LARGEST and max(numbers) <= LARGEST
-
-
-def _finite(value: float) -> bool:
-    return -LARGEST <= value <= LARGEST
-
-
-def _fault(value: float, place: str = "") -> str:
-    infinite = type(value) is float and not isfinite(value)
-    reason = "is not a finite number" if infinite else "is too large for float32"
-    return f"{show(value)}{place} {reason}"
 
 
 def _first(values: Iterable[Any], test: Callable[[Any], bool]) -> int:
@@ -333,10 +326,10 @@ def _ends(values: Any, name: str) -> list[int]:
     if not ends:
         raise RolloutError("expected at least one step", field=name)
     if ends[0] < 0:
-        raise RolloutError(f"{ends[0]} is before the first token", field=name)
+        raise RolloutError(wrong_end_order(ends[0], None), field=name)
     if not all(map(lt, ends, islice(ends, 1, None))):
         at = next(i for i in range(1, len(ends)) if ends[i] <= ends[i - 1])
-        raise RolloutError(f"{ends[at]} follows {ends[at - 1]}: ends must increase", field=name)
+        raise RolloutError(wrong_end_order(ends[at], ends[at - 1]), field=name)
     return ends
 
 
@@ -346,6 +339,7 @@ def _scalar(fields: dict[str, Any], name: str) -> float | None:
         return None
     if type(value) not in NUMBERS:
         raise _wrong(name, "a number or null", value)
-    if not _finite(value):
-        raise RolloutError(_fault(value), field=name)
+    if not fits_float32(value):
+        reason = f"{shown(value, as_json=True)} {why_not_float32(value)}"
+        raise RolloutError(reason, field=name)
     return float(value)

@@ -14,7 +14,8 @@ import torch
 
 from stepcredit.data.files.atomic import folder_of, replacing
 from stepcredit.data.files.jsonl import TOO_DEEP, parse
-from stepcredit.data.files.rows import check_row, show
+from stepcredit.data.files.rows import check_row
+from stepcredit.data.rules import shown
 from stepcredit.errors import RolloutError
 from stepcredit.handles import temporary_file
 
@@ -92,7 +93,7 @@ def _refuse_not_finite(value: Any, name: str) -> None:
     """Refuse NaN and Infinity by field: written as JSON, they would become null."""
     value = _plain(value)
     if isinstance(value, float) and not isfinite(value):
-        raise RolloutError(f"{show(value)} can't be written as JSON", field=name)
+        raise RolloutError(f"{shown(value, as_json=True)} can't be written as JSON", field=name)
     if isinstance(value, dict | list | tuple):
         for inner in value.values() if isinstance(value, dict) else value:
             _refuse_not_finite(inner, name)

@@ -14,7 +14,7 @@ from torch import Tensor
 import stepcredit as sc
 from stepcredit.credit.metrics.panel import training_metrics
 from stepcredit.credit.metrics.signal_statistics import segmentation
-from stepcredit.data.inputs import told_length
+from stepcredit.data.inputs import BatchStreams, check_fit
 from stepcredit.data.masking import (
     row_tokens_to_trained,
     stream_to_trained,
@@ -234,15 +234,8 @@ def to_trained(stream: Any, name: str, batch: QueuedBatch) -> Any:
     Raises:
         RolloutError: its lengths are not those of the responses.
     """
-    lengths, sizes = told_length(stream).cpu(), torch.tensor(batch.sizes)
-    wrong = ((lengths != sizes) & (lengths != 0)).nonzero()
-    if len(wrong):
-        row = int(wrong[0])
-        length, size = int(lengths[row]), int(sizes[row])
-        reason = f"{length} values, but {size} tokens"
-        if isinstance(stream, sc.Steps):
-            reason = f"last step ends at {length - 1}, but the response's last token is {size - 1}"
-        raise RolloutError(reason, row=row, field=name)
+    sizes = torch.tensor(batch.sizes)
+    check_fit(sizes, BatchStreams({name: stream}, {}), "tokens")
     if bool((batch.trained.sum(1) == sizes).all()):
         return stream.to("cpu")
     return stream_to_trained(stream.to("cpu"), batch.trained)

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import stepcredit as sc
 from stepcredit.credit.stages.fusion import SCALARS
+from stepcredit.data.rules import NAME_TAKEN
 from stepcredit.engines.build import build_named, fields_of
 from stepcredit.errors import EngineError
 from stepcredit.rewards.base import Reward
@@ -161,7 +162,7 @@ def _named_signals(names: Mapping[Any, Any], by_stream: Given) -> Iterator[tuple
     for stream, name in names.items():
         key, own = f"process_signal.{stream}", f"process_signal_fields.{stream}"
         if not isinstance(stream, str) or stream in (*SCALARS, ENGINE):
-            raise _refused("this name is reserved: a process stream needs another", key)
+            raise _refused(NAME_TAKEN, key)
         yield stream, _build(key, own, signal, {key: name, own: by_stream.get(stream)})
 
 
