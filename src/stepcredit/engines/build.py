@@ -35,7 +35,11 @@ def fields_of(given: Any, setting: str) -> dict[str, Any]:
 
 
 def build_named(
-    build: Callable[..., Thing], name: Any, fields: Mapping[str, Any], setting: str, own: str
+    build: Callable[..., Thing],
+    name: Any,
+    fields: Mapping[str, Any],
+    setting: str,
+    fields_setting: str,
 ) -> Thing:
     """The method, signal or reward that a setting names.
 
@@ -43,7 +47,7 @@ def build_named(
         build: makes it from its name and fields.
         name, fields: of the thing.
         setting: the setting that holds the name.
-        own: the setting that holds the fields.
+        fields_setting: the setting that holds the fields.
 
     Raises:
         EngineError: an unknown name or a bad field; it begins with the setting.
@@ -56,5 +60,5 @@ def build_named(
     try:
         return build(name, **fields)
     except SettingError as error:
-        field = f"{own}.{error.field}" if error.field else setting
+        field = f"{fields_setting}.{error.field}" if error.field else setting
         raise EngineError(error.reason, field=field) from error

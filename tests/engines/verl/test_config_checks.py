@@ -36,17 +36,18 @@ SAMPLED_AT = "actor_rollout_ref.rollout.temperature"
         ),
         (
             ["algorithm.adv_estimator=stepcredit-rloo"],
-            "algorithm.adv_estimator: 'stepcredit-rloo' is for verl's own trainers; use grpo, and "
-            "algorithm.stepcredit.method=rloo",
+            "algorithm.adv_estimator: 'stepcredit-rloo' is for verl's other trainers; use grpo, "
+            "and algorithm.stepcredit.method=rloo",
         ),
         (
             ["algorithm.norm_adv_by_std_in_grpo=false"],
-            "algorithm.norm_adv_by_std_in_grpo: False has no effect: the method standardizes; set "
-            "algorithm.stepcredit.fields.operator instead",
+            "algorithm.norm_adv_by_std_in_grpo: False has no effect: 'pass' divides by the "
+            "standard deviation; choose another method, or another "
+            "algorithm.stepcredit.fields.operator",
         ),
         (
             ["algorithm.use_kl_in_reward=true"],
-            "algorithm.use_kl_in_reward: True has no effect: the outcome is the reward alone; use "
+            "algorithm.use_kl_in_reward: True has no effect: the outcome is only the reward; use "
             "actor_rollout_ref.actor.use_kl_loss",
         ),
         (

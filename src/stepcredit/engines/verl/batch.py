@@ -119,7 +119,7 @@ class QueuedBatch:
         return [row.get("reward_extra_info") or {} for row in fields]
 
     def member_column(self, name: str) -> list[Any]:
-        """A field of the queue, of the members alone."""
+        """A field of the queue, for the members only."""
         column = self.columns[name]
         return [column[row] for row in self.members]
 

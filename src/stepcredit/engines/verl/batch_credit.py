@@ -23,7 +23,7 @@ from stepcredit.data.masking import (
 from stepcredit.data.streams import Stream
 from stepcredit.engines.texts import decode_with_steps, trained_texts
 from stepcredit.engines.verl.batch import QueuedBatch, with_key
-from stepcredit.engines.verl.config_keys import ENGINE, PLACE, VerlSettings
+from stepcredit.engines.verl.config_keys import CONFIG_KEY, ENGINE_STREAM, VerlSettings
 from stepcredit.engines.verl.extras import reported_streams
 from stepcredit.errors import EngineError, MethodError, RolloutError
 from stepcredit.signals.models.ratios import sides_in_rows
@@ -139,16 +139,16 @@ class BatchCredit:
         for name in self.settings.scored_with_rewards:
             if name not in streams:
                 reason = "no response has its scores: does another reward manager run?"
-                raise EngineError(reason, field=f"{PLACE}.process_signal ({name})")
+                raise EngineError(reason, field=f"{CONFIG_KEY}.process_signal ({name})")
         for name, signal in self.settings.scored_in_trainer.items():
             if name in streams:
                 reason = "the reward function returns a stream of this name too"
-                raise EngineError(reason, field=f"{PLACE}.process_signal ({name})")
+                raise EngineError(reason, field=f"{CONFIG_KEY}.process_signal ({name})")
             streams[name] = to_trained(signal(self._responses), name, self.batch)
         if self.engine is not None:
             check_outcomes(self.batch)
             rows = [self.engine[row].double() for row in self.batch.members]
-            streams[ENGINE] = to_trained(sc.TokenAdvantages(rows), ENGINE, self.batch)
+            streams[ENGINE_STREAM] = to_trained(sc.TokenAdvantages(rows), ENGINE_STREAM, self.batch)
         return streams
 
     def _logprobs(self) -> dict[str, list[Tensor]]:
@@ -210,12 +210,12 @@ def with_engine(estimator: sc.Estimator) -> sc.Estimator:
     weights = estimator.reads.weights
     if weights is None:
         raise _no_engine(estimator, "it weighs no process streams")
-    if ENGINE in weights and weights.get("outcome"):
+    if ENGINE_STREAM in weights and weights.get("outcome"):
         reason = "counts the outcome twice: verl's own advantage holds it"
-        raise EngineError(reason, field=f"{PLACE}.fields.weights")
-    if ENGINE not in weights:
+        raise EngineError(reason, field=f"{CONFIG_KEY}.fields.weights")
+    if ENGINE_STREAM not in weights:
         weights = {
-            ENGINE if name == "outcome" else name: weight for name, weight in weights.items()
+            ENGINE_STREAM if name == "outcome" else name: weight for name, weight in weights.items()
         }
     try:
         return estimator.with_weights(weights)

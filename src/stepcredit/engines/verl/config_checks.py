@@ -11,18 +11,18 @@ import verl
 
 import stepcredit as sc
 from stepcredit.engines.verl.batch_credit import with_engine
-from stepcredit.engines.verl.config_keys import ENGINE, PLACE, VerlSettings
+from stepcredit.engines.verl.config_keys import CONFIG_KEY, ENGINE_STREAM, VerlSettings
 from stepcredit.engines.versions import warn_outside
 from stepcredit.errors import EngineError
 from stepcredit.signals.models.ratios import log_ratios, sides_in_rows
 
-TESTED = ("0.9.0", "0.10")
+TESTED_VERSIONS = ("0.9.0", "0.10")
 HOOKS = {
     "_compute_advantage": ("self", "batch", "metrics"),
     "_next_train_batch": ("self", "num_prompts"),
 }
-QUEUE = ("kv_batch_get", "kv_batch_put")
-NEED_MORE = ("gdpo", "remax", "optimal_token_baseline", "tir_optimal_token_baseline")
+QUEUE_FUNCTIONS = ("kv_batch_get", "kv_batch_put")
+UNSUPPORTED_ESTIMATORS = ("gdpo", "remax", "optimal_token_baseline", "tir_optimal_token_baseline")
 """Estimators of verl's that need more data than its V1 trainer passes to them."""
 MANAGER = "stepcredit"
 Refusal = tuple[str, bool, str]
@@ -39,14 +39,16 @@ def check_trainer_hooks(trainer: type, queue: Any) -> None:
         EngineError: names the method or function that is missing.
     """
     version = verl.__version__
-    warn_outside("verl", version, TESTED)
+    warn_outside("verl", version, TESTED_VERSIONS)
     for name, expected in HOOKS.items():
         hook = getattr(trainer, name, None)
-        found = tuple(inspect.signature(hook).parameters) if callable(hook) else ()
-        if found != expected:
-            reason = f"verl {version} has ({', '.join(found)}), expected ({', '.join(expected)})"
+        parameters = tuple(inspect.signature(hook).parameters) if callable(hook) else ()
+        if parameters != expected:
+            reason = (
+                f"verl {version} has ({', '.join(parameters)}), expected ({', '.join(expected)})"
+            )
             raise EngineError(reason, field=name)
-    for name in QUEUE:
+    for name in QUEUE_FUNCTIONS:
         if not callable(getattr(queue, name, None)):
             raise EngineError("the queue has no such function", field=f"transfer_queue.{name}")
 
@@ -88,29 +90,30 @@ def _refusals(config: Any, settings: VerlSettings) -> Iterator[Refusal]:
 
 def _refusals_of_estimator(config: Any, settings: VerlSettings) -> Iterator[Refusal]:
     name, engine = str(_at(config, "algorithm.adv_estimator")), uses_engine(config)
-    own = name.removeprefix("stepcredit-")
+    method = name.removeprefix("stepcredit-")
     yield (
         "algorithm.adv_estimator",
-        name in NEED_MORE,
+        name in UNSUPPORTED_ESTIMATORS,
         "needs more than verl's V1 trainer gives it; use grpo",
     )
     yield (
         "algorithm.adv_estimator",
-        own != name,
-        f"is for verl's own trainers; use grpo, and {PLACE}.method={own}",
+        method != name,
+        f"is for verl's other trainers; use grpo, and {CONFIG_KEY}.method={method}",
     )
     yield (
         "algorithm.norm_adv_by_std_in_grpo",
         not engine
         and settings.estimator.standardizes
         and not _at(config, "algorithm.norm_adv_by_std_in_grpo", True),
-        f"has no effect: the method standardizes; set {PLACE}.fields.operator instead",
+        f"has no effect: {settings.estimator.name!r} divides by the standard deviation; choose "
+        f"another method, or another {CONFIG_KEY}.fields.operator",
     )
     in_reward = bool(_at(config, "algorithm.use_kl_in_reward", False))
     yield (
         "algorithm.use_kl_in_reward",
         in_reward and not engine,
-        "has no effect: the outcome is the reward alone; use actor_rollout_ref.actor.use_kl_loss",
+        "has no effect: the outcome is only the reward; use actor_rollout_ref.actor.use_kl_loss",
     )
     yield (
         "algorithm.use_kl_in_reward",
@@ -148,17 +151,18 @@ def _refusals_of_distillation(config: Any, settings: VerlSettings) -> Iterator[R
 def _refusals_of_temperature(config: Any, settings: VerlSettings) -> Iterator[Refusal]:
     """verl computes log-probs of policy and reference at the temperature at which it samples."""
     key = "actor_rollout_ref.rollout.temperature"
-    own = _at(config, key, 1.0)
+    temperature = _at(config, key, 1.0)
     yield (
         key,
-        "teacher" in models_read(settings) and own != 1,
+        "teacher" in models_read(settings) and temperature != 1,
         "is the policy's temperature, but verl's teacher has 1: set it to 1",
     )
     for ratio in log_ratios(settings.scored_in_trainer):
         from_rows = sides_in_rows(ratio)
+        mixed = bool(from_rows) and from_rows < set(ratio.sides)
         yield (
             key,
-            bool(from_rows) and from_rows < set(ratio.sides) and own != ratio.temperature,
+            mixed and temperature != ratio.temperature,
             f"is the policy's temperature, but the models of {ratio.name!r} have "
             f"{ratio.temperature:g}: set both to the same",
         )
@@ -170,16 +174,16 @@ def _refusals_of_rewards(config: Any, settings: VerlSettings) -> Iterator[Refusa
     yield (
         "reward.reward_manager.name",
         not _is_manager(config),
-        f"does not compute the scores that {PLACE} names; use {MANAGER}",
+        f"does not compute the scores that {CONFIG_KEY} names; use {MANAGER}",
     )
-    model, own = "reward.reward_model", _at(config, "reward.custom_reward_function.path")
+    model, custom = "reward.reward_model", _at(config, "reward.custom_reward_function.path")
     enabled = bool(_at(config, f"{model}.enable", False))
     colocated = enabled and not _at(config, f"{model}.enable_resource_pool", False)
     yield (
         f"{model}.enable",
-        enabled and not own,
-        f"bypasses the reward manager, which computes the scores that {PLACE} names; set it to "
-        "false",
+        enabled and not custom,
+        f"bypasses the reward manager, which computes the scores that {CONFIG_KEY} names; set it "
+        "to false",
     )
     yield (
         f"{model}.enable_resource_pool",
@@ -215,19 +219,16 @@ def _check_model(config: Any, model: str) -> None:
     """Refuse a method or signal that reads log-probs which verl will not put into the queue."""
     actor = "actor_rollout_ref.actor.use_kl_loss"
     kept = _at(config, actor, False) or _at(config, "algorithm.use_kl_in_reward", False)
-    missing = {
-        "teacher": (
-            not _at(config, "distillation.enabled", False),
-            "set distillation.enabled=true and distillation.distillation_loss"
-            ".distillation_loss_coef=0",
-        ),
-        "base": (not kept, f"set {actor}=true (its kl_loss_coef may be 0)"),
-        "ref": (not kept, f"set {actor}=true (its kl_loss_coef may be 0)"),
-        "prm": (True, "verl has none; use the signal 'implicit' with its own models"),
-    }
-    absent, remedy = missing.get(model, (False, ""))
-    if absent:
-        raise EngineError(f"reads {model}_logprobs: {remedy}", field=PLACE)
+    reference = (kept, f"set {actor}=true (its kl_loss_coef may be 0)")
+    teacher = (
+        _at(config, "distillation.enabled", False),
+        "set distillation.enabled=true and distillation.distillation_loss.distillation_loss_coef=0",
+    )
+    none = (False, "verl has none; use the signal 'implicit' with its own models")
+    known = {"student": (True, ""), "teacher": teacher, "base": reference, "ref": reference}
+    available, remedy = known.get(model, none)
+    if not available:
+        raise EngineError(f"reads {model}_logprobs: {remedy}", field=CONFIG_KEY)
 
 
 def check_engine(estimator: sc.Estimator, name: str) -> None:
@@ -242,7 +243,7 @@ def check_engine(estimator: sc.Estimator, name: str) -> None:
             the outcome, which verl's advantage replaces, no weight.
     """
     reads = with_engine(estimator).reads
-    if not (reads.ready_made and (reads.weights or {}).get(ENGINE)):
+    if not (reads.ready_made and (reads.weights or {}).get(ENGINE_STREAM)):
         reason = f"{estimator.name!r} does not read {name}'s advantage; use grpo"
         raise EngineError(reason, field="algorithm.adv_estimator")
 

@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 
 import stepcredit as sc
 from stepcredit.credit.stages.fusion import SCALARS
-from stepcredit.data.rules import NAME_TAKEN
 from stepcredit.engines.build import build_named, fields_of
 from stepcredit.errors import EngineError
 from stepcredit.rewards.base import Reward
@@ -19,8 +18,8 @@ from stepcredit.signals.signal import Signal
 from stepcredit.signals.signal_registry import signal
 from stepcredit.signals.splitting import Splitter, Turns, splitter
 
-PLACE = "algorithm.stepcredit"
-ENGINE = "engine"
+CONFIG_KEY = "algorithm.stepcredit"
+ENGINE_STREAM = "engine"
 """Name of the stream that holds verl's own advantage, for any `adv_estimator` but grpo."""
 
 DEFAULTS: dict[str, Any] = {
@@ -132,7 +131,7 @@ def _plain(value: Any) -> Any:
 
 def _with_defaults(given: Any) -> Given:
     """The value of every key: the given one, or the default."""
-    keys = fields_of(given, PLACE)
+    keys = fields_of(given, CONFIG_KEY)
     for key in keys:
         if key not in DEFAULTS:
             raise _refused(f"no such key{hint(str(key), list(DEFAULTS))}", str(key))
@@ -140,18 +139,18 @@ def _with_defaults(given: Any) -> Given:
 
 
 def _mapping(given: Any, key: str) -> Given:
-    return fields_of(given, f"{PLACE}.{key}")
+    return fields_of(given, f"{CONFIG_KEY}.{key}")
 
 
 def _signals(given: Given) -> Iterator[tuple[str, Signal]]:
-    name, own = given["process_signal"], "process_signal_fields"
+    name, fields_key = given["process_signal"], "process_signal_fields"
     if name is None:
-        if given[own]:
-            raise _refused("fields without a signal: set process_signal", own)
+        if given[fields_key]:
+            raise _refused("fields without a signal: set process_signal", fields_key)
     elif isinstance(name, Mapping):
-        yield from _named_signals(name, _mapping(given[own], own))
+        yield from _named_signals(name, _mapping(given[fields_key], fields_key))
     else:
-        yield "process", _build("process_signal", own, signal, given)
+        yield "process", _build("process_signal", fields_key, signal, given)
 
 
 def _named_signals(names: Mapping[Any, Any], by_stream: Given) -> Iterator[tuple[str, Signal]]:
@@ -160,10 +159,11 @@ def _named_signals(names: Mapping[Any, Any], by_stream: Given) -> Iterator[tuple
             reason = f"no such stream{hint(str(stream), list(map(str, names)))}"
             raise _refused(reason, f"process_signal_fields.{stream}")
     for stream, name in names.items():
-        key, own = f"process_signal.{stream}", f"process_signal_fields.{stream}"
-        if not isinstance(stream, str) or stream in (*SCALARS, ENGINE):
+        key, fields_key = f"process_signal.{stream}", f"process_signal_fields.{stream}"
+        if not isinstance(stream, str) or stream in (*SCALARS, ENGINE_STREAM):
             raise _refused(NAME_TAKEN, key)
-        yield stream, _build(key, own, signal, {key: name, own: by_stream.get(stream)})
+        fields = by_stream.get(stream)
+        yield stream, _build(key, fields_key, signal, {key: name, fields_key: fields})
 
 
 def _check_weights(estimator: sc.Estimator, signals: Mapping[str, Signal]) -> None:
@@ -177,12 +177,12 @@ def _check_weights(estimator: sc.Estimator, signals: Mapping[str, Signal]) -> No
 
 
 def _reward(key: str, given: Given) -> Reward | None:
-    own = f"{key}_fields"
+    fields_key = f"{key}_fields"
     if given[key] is None:
-        if given[own]:
-            raise _refused(f"fields without a reward: set {key}", own)
+        if given[fields_key]:
+            raise _refused(f"fields without a reward: set {key}", fields_key)
         return None
-    return _build(key, own, reward, given)
+    return _build(key, fields_key, reward, given)
 
 
 def _gate(given: Any) -> float | None:
@@ -191,11 +191,12 @@ def _gate(given: Any) -> float | None:
     raise _refused(f"expected a number or null, got {given!r}", "format_gate")
 
 
-def _build(name: str, own: str, build: Callable[..., Thing], given: Given) -> Thing:
-    """What the key `name` names, with the fields under the key `own`."""
-    fields = _mapping(given[own], own)
-    return build_named(build, given[name], fields, f"{PLACE}.{name}", f"{PLACE}.{own}")
+def _build(key: str, fields_key: str, build: Callable[..., Thing], given: Given) -> Thing:
+    """The thing that `key` names, built with the fields under `fields_key`."""
+    fields = _mapping(given[fields_key], fields_key)
+    places = f"{CONFIG_KEY}.{key}", f"{CONFIG_KEY}.{fields_key}"
+    return build_named(build, given[key], fields, *places)
 
 
 def _refused(reason: str, key: str) -> EngineError:
-    return EngineError(reason, field=f"{PLACE}.{key}")
+    return EngineError(reason, field=f"{CONFIG_KEY}.{key}")

@@ -18,7 +18,7 @@ from torch import Tensor
 
 import stepcredit as sc
 from stepcredit.credit.method_registry import METHODS
-from stepcredit.engines.verl.config_keys import PLACE, VerlSettings
+from stepcredit.engines.verl.config_keys import CONFIG_KEY, VerlSettings
 from stepcredit.errors import EngineError, MethodError
 
 logger = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ def outcome_advantages(
     given = (config or {}).get("stepcredit") or {}
     if given.get("method", method) != method:
         reason = f"is {given['method']!r}, but algorithm.adv_estimator is {PREFIX}{method}"
-        raise EngineError(reason, field=f"{PLACE}.method")
+        raise EngineError(reason, field=f"{CONFIG_KEY}.method")
     settings = VerlSettings.of({"algorithm": {"stepcredit": {**given, "method": method}}})
     trained = response_mask.bool()
     members = trained.any(1).nonzero()[:, 0]

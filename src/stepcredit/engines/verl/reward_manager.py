@@ -19,7 +19,7 @@ from verl.experimental.reward_loop.reward_manager import register
 from verl.experimental.reward_loop.reward_manager.naive import NaiveRewardManager
 
 from stepcredit.engines.verl.async_batcher import AsyncBatcher
-from stepcredit.engines.verl.config_keys import PLACE, VerlSettings
+from stepcredit.engines.verl.config_keys import CONFIG_KEY, VerlSettings
 from stepcredit.engines.verl.extras import (
     ERROR,
     averageable,
@@ -152,4 +152,4 @@ def check_one_outcome(config: Mapping[str, Any]) -> None:
     path = (config["reward"].get("custom_reward_function") or {}).get("path")
     if path is not None:
         reason = f"reward.custom_reward_function.path={path} gives an outcome too: remove one"
-        raise EngineError(reason, field=f"{PLACE}.outcome_reward")
+        raise EngineError(reason, field=f"{CONFIG_KEY}.outcome_reward")
