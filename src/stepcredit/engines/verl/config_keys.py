@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import stepcredit as sc
 from stepcredit.credit.stages.fusion import SCALARS
+from stepcredit.data.rules import NAME_TAKEN
 from stepcredit.engines.build import build_named, fields_of
 from stepcredit.errors import EngineError
 from stepcredit.rewards.base import Reward
