@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from jaxtyping import Bool
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from stepcredit.engines.texts import question_of
 from stepcredit.engines.verl.extras import Extras, reported_outcome
@@ -84,15 +82,9 @@ class QueuedBatch:
         return [row for row, (mask, padding) in rows if not padding and bool(mask.any())]
 
     @cached_property
-    def sizes(self) -> list[int]:
-        """Number of tokens of each member's response, those of tools included."""
-        return [len(mask) for mask in self.member_column("response_mask")]
-
-    @cached_property
-    def trained(self) -> Bool[Tensor, "member token"]:
-        """True on the tokens that the policy wrote, as they were generated."""
-        masks = [mask.bool() for mask in self.member_column("response_mask")]
-        return pad_sequence(masks, batch_first=True)
+    def masks(self) -> list[Tensor]:
+        """Which tokens of each member's response are trained, as bool: those of the policy."""
+        return [mask.bool() for mask in self.member_column("response_mask")]
 
     @cached_property
     def outcomes(self) -> list[float | None]:
@@ -142,10 +134,10 @@ class QueuedBatch:
         rows = self.member_column(name)
         if model != "teacher":
             return rows
-        prompts, sizes = self.member_column("prompts"), self.sizes
+        prompts = self.member_column("prompts")
         return [
-            _response_part(row, len(prompt), size)
-            for row, prompt, size in zip(rows, prompts, sizes, strict=True)
+            _response_part(row, len(prompt), len(mask))
+            for row, prompt, mask in zip(rows, prompts, self.masks, strict=True)
         ]
 
     def responses(

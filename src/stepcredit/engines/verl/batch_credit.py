@@ -14,14 +14,9 @@ from torch import Tensor
 import stepcredit as sc
 from stepcredit.credit.metrics.panel import training_metrics
 from stepcredit.credit.metrics.signal_statistics import segmentation
-from stepcredit.data.inputs import BatchStreams, check_fit
-from stepcredit.data.masking import (
-    row_tokens_to_trained,
-    stream_to_trained,
-    tokens_to_response,
-)
+from stepcredit.data.masking import row_tokens_to_trained
 from stepcredit.data.streams import Stream
-from stepcredit.engines.texts import decode_with_steps, trained_texts
+from stepcredit.engines.texts import decode_with_steps
 from stepcredit.engines.verl.batch import QueuedBatch, with_key
 from stepcredit.engines.verl.config_keys import CONFIG_KEY, ENGINE_STREAM, VerlSettings
 from stepcredit.engines.verl.extras import reported_streams
@@ -55,7 +50,7 @@ class BatchCredit:
 
     @cached_property
     def rollouts(self) -> sc.Rollouts:
-        """The members as rollouts, over trained tokens.
+        """The members as rollouts; only the tokens that the policy wrote are trained.
 
         Raises:
             RolloutError: a row that breaks a rule, by its key.
@@ -66,7 +61,6 @@ class BatchCredit:
         with self._naming_keys():
             return sc.Rollouts(
                 group=[str(uid) for uid in batch.member_column("uid")],
-                lengths=batch.trained.sum(1),
                 process=self._streams(),
                 outcome=batch.outcomes,
                 format=formats,
@@ -79,6 +73,7 @@ class BatchCredit:
                 logprobs=self._logprobs(),
                 step_ends=self._step_ends(),
                 tokens=self._token_texts(),
+                mask=batch.masks,
             )
 
     @cached_property
@@ -95,8 +90,8 @@ class BatchCredit:
         """
         masks = self.batch.columns["response_mask"]
         rows = [torch.zeros(len(mask)) for mask in masks]
-        for row, values in zip(self.batch.members, self.advantages.ragged(), strict=True):
-            rows[row] = tokens_to_response(values, masks[row].bool())
+        for row, values in zip(self.batch.members, self.advantages.on_response(), strict=True):
+            rows[row] = values
         return rows
 
     def metrics(self, longest: int | None = None) -> dict[str, float]:
@@ -109,8 +104,8 @@ class BatchCredit:
         ends = segmentation(self.rollouts)
         ids = [row.tolist() for row in self.batch.member_column("responses")]
         trained_ids = [
-            row_tokens_to_trained(row, mask)
-            for row, mask in zip(ids, self.batch.trained.tolist(), strict=True)
+            row_tokens_to_trained(row, mask.tolist())
+            for row, mask in zip(ids, self.batch.masks, strict=True)
         ]
         texts, steps = decode_with_steps(self.tokenizer, trained_ids, ends)
         last = self.tokenizer.eos_token_id
@@ -132,10 +127,7 @@ class BatchCredit:
         return self.batch.responses(self.tokenizer, self.settings.splitter, models)
 
     def _streams(self) -> dict[str, Stream]:
-        streams = {
-            name: to_trained(stream, name, self.batch)
-            for name, stream in reported_streams(self.batch.extras).items()
-        }
+        streams = reported_streams(self.batch.extras)
         for name in self.settings.scored_with_rewards:
             if name not in streams:
                 reason = "no response has its scores: does another reward manager run?"
@@ -144,35 +136,34 @@ class BatchCredit:
             if name in streams:
                 reason = "the reward function returns a stream of this name too"
                 raise EngineError(reason, field=f"{CONFIG_KEY}.process_signal ({name})")
-            streams[name] = to_trained(signal(self._responses), name, self.batch)
+            streams[name] = signal(self._responses).to("cpu")
         if self.engine is not None:
             check_outcomes(self.batch)
             rows = [self.engine[row].double() for row in self.batch.members]
-            streams[ENGINE_STREAM] = to_trained(sc.TokenAdvantages(rows), ENGINE_STREAM, self.batch)
+            streams[ENGINE_STREAM] = sc.TokenAdvantages(rows)
         return streams
 
     def _logprobs(self) -> dict[str, list[Tensor]]:
-        """The log-probs that the method reads, over trained tokens."""
-        masks = [mask.bool() for mask in self.batch.member_column("response_mask")]
+        """The log-probs that the method reads; 0 on tokens that are not trained."""
         return {
-            model: [row[mask] for row, mask in zip(self.batch.logprobs(model), masks, strict=True)]
+            model: [
+                torch.where(mask, row, 0.0)
+                for row, mask in zip(self.batch.logprobs(model), self.batch.masks, strict=True)
+            ]
             for model in self.estimator.reads.logprobs
         }
 
-    def _step_ends(self) -> Stream | None:
+    def _step_ends(self) -> list[list[int]] | None:
         """The ends of steps, if chunks are steps: a signal of tokens doesn't give them."""
         if not self.estimator.reads.steps:
             return None
-        ends = [response.step_ends for response in self._responses]
-        zeros = sc.Steps(ends, [[0.0] * len(row) for row in ends])
-        steps = to_trained(zeros, "step_ends", self.batch)
-        return Stream._of(values=steps.ends, counts=steps.counts)
+        return [response.step_ends for response in self._responses]
 
     def _token_texts(self) -> list[list[str]] | None:
-        """The trained tokens' texts, if chunks are cut by text."""
+        """The tokens' texts, if chunks are cut by text."""
         if not self.estimator.reads.text:
             return None
-        return trained_texts(self._responses, self.batch.trained.tolist())
+        return [response.token_texts for response in self._responses]
 
     @contextmanager
     def _naming_keys(self) -> Iterator[None]:
@@ -226,16 +217,3 @@ def with_engine(estimator: sc.Estimator) -> sc.Estimator:
 def _no_engine(estimator: sc.Estimator, reason: str) -> EngineError:
     line = f"{estimator.name!r} can't take verl's own advantage ({reason}); use grpo"
     return EngineError(line, field="algorithm.adv_estimator")
-
-
-def to_trained(stream: Any, name: str, batch: QueuedBatch) -> Any:
-    """A stream over all tokens of the responses, as a stream over their trained tokens.
-
-    Raises:
-        RolloutError: its lengths are not those of the responses.
-    """
-    sizes = torch.tensor(batch.sizes)
-    check_fit(sizes, BatchStreams({name: stream}, {}), "tokens")
-    if bool((batch.trained.sum(1) == sizes).all()):
-        return stream.to("cpu")
-    return stream_to_trained(stream.to("cpu"), batch.trained)
