@@ -49,7 +49,7 @@ def measure(rule: object, signal: torch.Tensor) -> dict[str, float]:
         began = time.process_time()
         estimator(rollouts)
         seconds.append(time.process_time() - began)
-    chunks = int(estimator.credit(rollouts).chunk_ends.sum()) / ROWS
+    chunks = int(estimator.credit(rollouts).last_slots.sum()) / ROWS
     return {"seconds": round(min(seconds), 4), "chunks a response": round(chunks, 1)}
 
 

@@ -26,15 +26,20 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING  # noqa: E402
 from stepcredit import _moved  # noqa: E402
 
 if _TYPE_CHECKING:
-    from stepcredit.credit.estimator import Credit, Estimator
+    from stepcredit.credit.estimator import Estimator
     from stepcredit.credit.explanation import Explanation
     from stepcredit.credit.method_registry import estimator, methods, register
-    from stepcredit.credit.methods.distillation import GOPD, OPD, PRIME
-    from stepcredit.credit.methods.grpo import ADCA, GDPO, GRPO, RLOO, DrGRPO, ProcessGRPO
+    from stepcredit.credit.methods.adca import ADCA
+    from stepcredit.credit.methods.distillation import GOPD, OPD
+    from stepcredit.credit.methods.gdpo import GDPO
+    from stepcredit.credit.methods.grpo import GRPO, RLOO, DrGRPO
+    from stepcredit.credit.methods.grpo_process import ProcessGRPO
     from stepcredit.credit.methods.pass_ import PASS
     from stepcredit.credit.methods.pass_min import PASSMin
+    from stepcredit.credit.methods.prime import PRIME
     from stepcredit.credit.methods.pure import PURE
     from stepcredit.credit.reads import Reads
+    from stepcredit.credit.slot_credit import Credit
     from stepcredit.credit.stages.batch_norm import Moments
     from stepcredit.data.advantages import Advantages
     from stepcredit.data.files import RolloutFile, read_rollouts, read_rows, write_rollouts
@@ -48,15 +53,20 @@ if _TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _FACADE = {
-    "credit.estimator": ("Credit", "Estimator"),
+    "credit.estimator": ("Estimator",),
     "credit.explanation": ("Explanation",),
     "credit.method_registry": ("estimator", "methods", "register"),
-    "credit.methods.distillation": ("GOPD", "OPD", "PRIME"),
-    "credit.methods.grpo": ("ADCA", "GDPO", "GRPO", "RLOO", "DrGRPO", "ProcessGRPO"),
+    "credit.methods.adca": ("ADCA",),
+    "credit.methods.distillation": ("GOPD", "OPD"),
+    "credit.methods.gdpo": ("GDPO",),
+    "credit.methods.grpo": ("GRPO", "RLOO", "DrGRPO"),
+    "credit.methods.grpo_process": ("ProcessGRPO",),
     "credit.methods.pass_": ("PASS",),
     "credit.methods.pass_min": ("PASSMin",),
+    "credit.methods.prime": ("PRIME",),
     "credit.methods.pure": ("PURE",),
     "credit.reads": ("Reads",),
+    "credit.slot_credit": ("Credit",),
     "credit.stages.batch_norm": ("Moments",),
     "data.advantages": ("Advantages",),
     "data.files": ("RolloutFile", "read_rollouts", "read_rows", "write_rollouts"),

@@ -14,7 +14,7 @@ import stepcredit as sc
 from stepcredit.cli import progress
 from stepcredit.cli.paint import visible
 from stepcredit.cli.prm_report import bars, print_figures
-from stepcredit.credit.explanation import plain
+from stepcredit.credit.rich_table import table_lines
 from stepcredit.lab.report import EVALUATED, closing_table, live
 
 LABELS = {
@@ -126,4 +126,4 @@ def test_the_lab_shows_a_method_as_it_is() -> None:
     assert screen.getvalue() == "[red]mine 10/10\n"
     interval = {"mean": 0.5, "low": 0.4, "high": 0.6}
     row = {"run": "[red]mine", "update": 3, "evaluation": {f: interval for _, f, _ in EVALUATED}}
-    assert "[red]mine, 3 updates" in "\n".join(plain(closing_table([row])))
+    assert "[red]mine, 3 updates" in "\n".join(table_lines(closing_table([row])))

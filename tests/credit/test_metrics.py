@@ -155,8 +155,8 @@ def test_a_batch_without_a_signal_leaves_out_what_is_unknown() -> None:
     found = training_metrics(sc.Rollouts(group=[0, 0], lengths=[2, 3]), sc.PASS())
     assert found == {
         **{f"{name}_std": 0.0 for name in ("advantage", "process", "outcome", "format")},
-        "chunks_a_response": 1.0,
-        "tokens_a_chunk": 2.5,
+        "chunks_per_response": 1.0,
+        "tokens_per_chunk": 2.5,
         "path_density": 0.0,
         "zero_advantage_group_share": 1.0,
         "format_gated_share": 0.0,

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.credit.strategies import Rows, batches, build, examples, score
 from tests.reference.chunkers import best_segmentation, segmentation_cost
 
-from stepcredit.credit.stages import chunks, returns
+from stepcredit.credit.stages import chunkers, chunks, returns
 from stepcredit.credit.stages import fusion as streams
 from stepcredit.credit.stages.groups import (
     OPERATORS,
@@ -69,12 +69,12 @@ def tables(*kinds: str) -> st.SearchStrategy[Table]:
 
 def _std(table: Table) -> torch.Tensor:
     weight = table.mask.double()
-    return table.group.spread(weighted_std(table.values, weight, table.group)) * weight
+    return table.group.to_rows(weighted_std(table.values, weight, table.group)) * weight
 
 
 def _mean(table: Table) -> torch.Tensor:
     weight = table.mask.double()
-    return table.group.spread(weighted_mean(table.values, weight, table.group)[0]) * weight
+    return table.group.to_rows(weighted_mean(table.values, weight, table.group)[0]) * weight
 
 
 def _divided(table: Table, k: float) -> torch.Tensor:
@@ -86,8 +86,8 @@ def _discounted(table: Table, gamma: float) -> torch.Tensor:
     """Every second slot of a row ends a chunk, and its last one."""
     columns = torch.arange(table.mask.shape[1])
     last = columns == table.mask.sum(1, keepdim=True) - 1
-    is_end = table.mask & ((columns % 2 == 1) | last)
-    return returns.return_to_go(table.values, is_end, gamma) * table.mask
+    chunk_ends = table.mask & ((columns % 2 == 1) | last)
+    return returns.return_to_go(table.values, chunk_ends, gamma) * table.mask
 
 
 def _standardized(table: Table, operator: str) -> torch.Tensor:
@@ -107,8 +107,8 @@ def _scalars(table: Table, gate: bool) -> torch.Tensor:
     known = torch.ones(len(table.index), dtype=torch.bool)
     scalar = Scalar(table.values[:, 0], known)
     z = streams.standardize_scalar(scalar, table.group, "masked_norm", ddof=1, eps=1e-6)
-    shut = (table.values[:, 0] > 0) & gate
-    fused = streams.fuse_scalars(z, 0.5 * z, shut, {"process": 1.0, "outcome": 1.0, "format": 2.0})
+    gated = (table.values[:, 0] > 0) & gate
+    fused = streams.fuse_scalars(z, 0.5 * z, gated, {"process": 1.0, "outcome": 1.0, "format": 2.0})
     return fused * table.mask
 
 
@@ -117,8 +117,8 @@ def _process(table: Table) -> torch.Tensor:
     columns = torch.arange(table.mask.shape[1]).expand(table.mask.shape)
     slots = Slots(counts, counts, torch.where(table.mask, columns, PAST_END))
     z = _standardized(table, "masked_norm")
-    shut = table.values[:, 0] > 0
-    return streams.fuse_process({"process": z}, {"process": 2.0}, slots, shut)
+    gated = table.values[:, 0] > 0
+    return streams.fuse_process({"process": z}, {"process": 2.0}, slots, gated)
 
 
 STAGES: dict[str, Callable[[Table], torch.Tensor]] = {
@@ -205,41 +205,41 @@ def test_gpu_gives_what_the_cpu_gives(stage: Callable[[Table], torch.Tensor], ta
     assert float((stage(moved).cpu() - want).abs().max()) <= 1e-6 * float(want.abs().max())
 
 
-CHUNKERS: dict[str, Callable[[chunks.Signal], chunks.Chunks]] = {
-    "runs": chunks.runs,
-    "tokens": chunks.tokens,
-    "group_runs": chunks.group_runs,
-    "sign_runs": chunks.sign_runs,
-    "change_points": partial(chunks.change_points, penalty=0.7),
-    "change_points-of-1": partial(chunks.change_points, penalty=0.7, min_tokens=1),
-    "change_points-squared": partial(chunks.change_points, penalty=0.7, cost="squared"),
-    "windows": partial(chunks.windows, size=3),
+CHUNKERS: dict[str, Callable[[chunks.LeadStream], chunks.Chunks]] = {
+    "runs": chunkers.runs,
+    "tokens": chunkers.tokens,
+    "group_runs": chunkers.group_runs,
+    "sign_runs": chunkers.sign_runs,
+    "change_points": partial(chunkers.change_points, penalty=0.7),
+    "change_points-of-1": partial(chunkers.change_points, penalty=0.7, min_tokens=1),
+    "change_points-squared": partial(chunkers.change_points, penalty=0.7, cost="squared"),
+    "windows": partial(chunkers.windows, size=3),
 }
 every_chunker = pytest.mark.parametrize("rule", CHUNKERS.values(), ids=CHUNKERS.keys())
 
 
-def signal_of(rows: Rows) -> chunks.Signal:
+def signal_of(rows: Rows) -> chunks.LeadStream:
     rollouts = build(rows)
     stream, group = rollouts.streams["process"], Group(rollouts.group_index, rollouts.num_groups)
     slots = slots_of(stream, rollouts.lengths)
     raw = to_dense(stream.values.double(), stream.counts, width=slots.width)
     mask = slot_mask(stream.counts, slots.width)
     z = standardize(raw, mask, group)
-    return chunks.Signal(raw, z, mask, slots, group, rollouts)
+    return chunks.LeadStream(raw, z, mask, slots, group, rollouts)
 
 
-def ends_of(rule: Callable[[chunks.Signal], chunks.Chunks], rows: Rows) -> list[list[int]]:
+def ends_of(rule: Callable[[chunks.LeadStream], chunks.Chunks], rows: Rows) -> list[list[int]]:
     """Each row's chunk ends in tokens."""
     found = rule(signal_of(rows))
-    is_end = found.slots.mask if found.is_end is None else found.is_end
-    return [last[end].tolist() for last, end in zip(found.slots.last(), is_end, strict=True)]
+    chunk_ends = found.slots.mask if found.chunk_ends is None else found.chunk_ends
+    return [last[end].tolist() for last, end in zip(found.slots.last(), chunk_ends, strict=True)]
 
 
 @every_chunker
 @few
 @given(rows=batches(signals=("steps", "tokens")), seed=st.integers(0, 1000))
 def test_chunk_ends_hang_on_the_group_alone(
-    rule: Callable[[chunks.Signal], chunks.Chunks], rows: Rows, seed: int
+    rule: Callable[[chunks.LeadStream], chunks.Chunks], rows: Rows, seed: int
 ) -> None:
     want = ends_of(rule, rows)
     for row, ends in zip(rows, want, strict=True):
@@ -253,7 +253,7 @@ def test_chunk_ends_hang_on_the_group_alone(
 
 
 def segments_of(rows: Rows, **rule: Any) -> list[list[int]]:
-    return ends_of(partial(chunks.change_points, **rule), rows)
+    return ends_of(partial(chunkers.change_points, **rule), rows)
 
 
 @few

@@ -15,11 +15,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import stepcredit as sc
 from stepcredit.credit.metrics.panel import training_metrics
-from stepcredit.credit.stages import chunks
+from stepcredit.credit.stages.chunker_registry import OURS
 from stepcredit.data import forest
 
 every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
-CHUNKERS = [name for name in chunks.CHUNKERS if name != "steps"]
+CHUNKERS = [name for name in OURS if name != "steps"]
 
 
 @contextmanager

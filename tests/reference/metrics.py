@@ -99,8 +99,8 @@ def loop_credit(rows: Rows, estimator: sc.Estimator, plain: sc.Estimator) -> dic
     chunks = len(plain.explain(build(rows)).rows)
     tokens = sum(row["length"] for row in rows)
     found = {
-        "chunks_a_response": chunks / len(rows),
-        "tokens_a_chunk": tokens / chunks,
+        "chunks_per_response": chunks / len(rows),
+        "tokens_per_chunk": tokens / chunks,
         "path_density": fmean(row[0] for row in whole),
         "format_gated_share": 0.0,
         "clipped_share": 0.0,

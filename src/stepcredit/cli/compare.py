@@ -63,7 +63,7 @@ def _with(agreement: Agreement, batch: Batch, bound: list[FileEstimator]) -> Agr
 def _print(methods: list[str], agreement: Agreement) -> None:
     from rich.table import Table
 
-    from stepcredit.credit.explanation import literal, plain
+    from stepcredit.credit.rich_table import literal, table_lines
 
     pairs = Table(box=None, pad_edge=False)
     for heading in ("methods", "correlation", "same sign", "rank agreement"):
@@ -83,4 +83,4 @@ def _print(methods: list[str], agreement: Agreement) -> None:
         apart.add_row(str(line), literal(group), *(f"{mean:.4f}" for mean in means))
     about = "correlation and same sign: over tokens; rank agreement: over rollouts' mean advantages"
     headings = [about, "", "mean advantage where they differ most"]
-    typer.echo("\n".join([*plain(pairs), *headings, *plain(apart)]))
+    typer.echo("\n".join([*table_lines(pairs), *headings, *table_lines(apart)]))

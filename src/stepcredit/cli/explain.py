@@ -184,14 +184,14 @@ def _explained(bound: FileEstimator, rows: list[Row], path: str) -> Explanation:
 
 
 def _print(explanation: Explanation, shown: Shown) -> None:
-    from stepcredit.credit.explanation import plain
+    from stepcredit.credit.rich_table import table_lines
 
     chunks = explanation.chunks_of(shown.rollouts)
     count = chunks.stop - chunks.start
     if shown.start >= count:
         there = f"{count:,} chunk{'s' * (count != 1)}"
         raise SettingError(f"--chunks: there {'are' if count != 1 else 'is'} {there}, from 0")
-    typer.echo("\n".join(plain(explanation.table(**shown.window))))
+    typer.echo("\n".join(table_lines(explanation.table(**shown.window))))
     left_out = explanation.left_out_of_table(**shown.window)
     hint = f"{left_out}; others: --chunks A:B, --rollout I, --rollouts A:B"
     for line in ([hint] if left_out else []) + explanation.footer():

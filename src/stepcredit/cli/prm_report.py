@@ -69,7 +69,7 @@ def print_figures(figures: dict[str, Any], title: str) -> None:
     """The closing table, on standard output."""
     from rich.table import Table
 
-    from stepcredit.credit.explanation import literal, plain
+    from stepcredit.credit.rich_table import literal, table_lines
 
     table = Table(title=literal(title), title_justify="left", show_header=False)
     table.add_column()
@@ -90,7 +90,7 @@ def print_figures(figures: dict[str, Any], title: str) -> None:
     counts = f"{data['steps']:,} steps, {data['wrong_steps']:,} wrong"
     table.add_row("calibration: ECE", _number(figures["calibration"]["ece"]), counts)
     table.add_row("  Brier", _number(figures["calibration"]["brier"]), "")
-    typer.echo("\n".join(plain(table)))
+    typer.echo("\n".join(table_lines(table)))
 
 
 def _number(value: float | None) -> str:

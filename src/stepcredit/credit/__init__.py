@@ -1,13 +1,19 @@
 """The mathematics: group statistics, fusion, chunks, returns, and the methods they compose to."""
 
-from stepcredit.credit.estimator import Credit, Estimator
+from stepcredit.credit.estimator import Estimator
 from stepcredit.credit.explanation import Explanation
 from stepcredit.credit.method_registry import register
-from stepcredit.credit.methods.distillation import GOPD, OPD, PRIME
-from stepcredit.credit.methods.grpo import ADCA, GDPO, GRPO, RLOO, DrGRPO, ProcessGRPO
+from stepcredit.credit.methods.adca import ADCA
+from stepcredit.credit.methods.distillation import GOPD, OPD
+from stepcredit.credit.methods.gdpo import GDPO
+from stepcredit.credit.methods.grpo import GRPO, RLOO, DrGRPO
+from stepcredit.credit.methods.grpo_process import ProcessGRPO
 from stepcredit.credit.methods.pass_ import PASS
 from stepcredit.credit.methods.pass_min import PASSMin
+from stepcredit.credit.methods.prime import PRIME
 from stepcredit.credit.methods.pure import PURE
+from stepcredit.credit.reads import Reads
+from stepcredit.credit.slot_credit import Credit
 from stepcredit.credit.stages.batch_norm import Moments
 
 __all__ = [
@@ -27,5 +33,6 @@ __all__ = [
     "Moments",
     "PASSMin",
     "ProcessGRPO",
+    "Reads",
     "register",
 ]

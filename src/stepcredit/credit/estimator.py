@@ -1,81 +1,31 @@
-"""`Estimator`: what every method is; `Credit`: what it computes; the registry of methods."""
+"""`Estimator`: the base class of all methods."""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import torch
-from jaxtyping import Bool, Float64, Int, Shaped
+from jaxtyping import Bool, Shaped
 from torch import Tensor
 
 from stepcredit._moved import also_callable
-from stepcredit.credit.overflow import refuse_overflow, too_large
+from stepcredit.credit.blocks import Blocks
+from stepcredit.credit.explanation import ChunkColumns, Explanation
+from stepcredit.credit.overflow import overflow_error, refuse_overflow
 from stepcredit.credit.reads import Reads
+from stepcredit.credit.slot_credit import Credit
 from stepcredit.credit.stages.batch_norm import BatchNorm, Moments
 from stepcredit.credit.stages.fusion import process_signals
-from stepcredit.credit.stages.groups import Group, IsEnd, Mask, Values, is_rounding
+from stepcredit.credit.stages.groups import Group
 from stepcredit.data.advantages import Advantages
-from stepcredit.data.forest import take_rows, to_packed
+from stepcredit.data.forest import to_packed
 from stepcredit.data.rollouts import Rollouts
-from stepcredit.data.slots import Slots, whole_responses
 from stepcredit.errors import MethodError, RolloutError
 from stepcredit.settings.fields import check_fields, number
-
-if TYPE_CHECKING:
-    from stepcredit.credit.explanation import Explanation
-
-BLOCK = 131_072
-"""Scores a block of whole groups: what keeps a token signal's float64 tables in a core's cache."""
-
-
-@dataclass(frozen=True, eq=False)
-class Credit:
-    """Advantages by slot, and every stage that led there.
-
-    Args:
-        slots: where the table's columns lie in the responses' tokens.
-        advantage: (rollout, slot) float64; equal on all slots of a chunk.
-        stages: gives the named tables (rollout, slot) or (rollout, 1) that led there, in order;
-            called by `explain` alone.
-        is_end: the last slot of each chunk; None: every slot is a chunk.
-        scale: size of what was added up in each group; a group all of whose advantages are
-            rounding beside it (1e-9) gets 0.
-        entering: gives the same of what enters the advantages alone, where `scale` may count more:
-            called where by `scale` a group would get 0.
-    """
-
-    slots: Slots
-    advantage: Values
-    stages: Callable[[], dict[str, Values]] = dict
-    is_end: IsEnd = None
-    scale: Float64[Tensor, " group"] | None = None
-    entering: Callable[[], Float64[Tensor, " group"]] | None = None
-
-    @classmethod
-    def flat(cls, rollouts: Rollouts, advantage: Values, **stages: Values) -> Credit:
-        """One advantage a response, on all its tokens; `advantage` is (rollout, 1)."""
-        return cls(whole_responses(rollouts.lengths), advantage, lambda: stages)
-
-    @property
-    def chunk_ends(self) -> Mask:
-        """True on the last slot of each chunk."""
-        return self.slots.mask if self.is_end is None else self.is_end
-
-    def settled(self, group: Group) -> Values:
-        """The advantages, 0 for a group whose streams cancel but for rounding."""
-        if self.scale is None:
-            return self.advantage
-        largest = group.largest(self.advantage)
-        noise = is_rounding(largest, self.scale)
-        if not bool(noise.any()):
-            return self.advantage
-        if self.entering is not None and bool((noise & (largest > 0)).any()):
-            noise = is_rounding(largest, self.entering())
-        return torch.where(group.spread(noise), 0.0, self.advantage)
 
 
 @dataclass(frozen=True)
@@ -154,6 +104,20 @@ class Estimator(ABC):
             raise MethodError("it weighs no streams", field="weights")
         return replace(self, weights=dict(weights))  # type: ignore[call-arg]
 
+    def refuse_missing(self, missing: Bool[Tensor, " rollout"], field: str) -> None:
+        """Refuse the first rollout that lacks what the method needs.
+
+        Args:
+            missing: True for the rollouts that lack it.
+            field: what it is, as the rollout format names it.
+
+        Raises:
+            RolloutError: names the row and the field.
+        """
+        if bool(missing.any()):
+            name, row = self.name or type(self).__name__, int(missing.nonzero()[0])
+            raise RolloutError(f"missing: {name} needs it", row=row, field=field)
+
     def check(self, rollouts: Rollouts) -> None:
         """Refuse rollouts without the signals the method needs, naming the caller's row.
 
@@ -229,32 +193,48 @@ class Estimator(ABC):
         self.check(rollouts)
         if moments is None:
             self.check_streams(process_signals(rollouts))
-        ordered, order = grouped(rollouts)
-        parts = [self._slots(block) for block in self._blocks(ordered)]
+        blocks = Blocks.of(rollouts)
+        parts = [self._of_block(block) for block in blocks]
         if self.batch_step is not None:
-            total = self._moments(parts, order) if moments is None else moments
-            parts = [replace(part, values=self._finished(part, total)) for part in parts]
-        advantages = _in_order(_joined(parts, ordered.lengths), order)
+            total = self._moments(parts, blocks) if moments is None else moments
+            parts = [self._after_batch_step(part, total) for part in parts]
+        advantages = _in_batch_order(parts, blocks)
         refuse_overflow(advantages.values, advantages.chunks)
         return replace(advantages, response_mask=rollouts.response_mask)
 
-    def _finished(self, part: _Slots, moments: Moments) -> Tensor:
-        """The batch-wide step, clipped; padding stays 0."""
+    def _of_block(self, block: Rollouts) -> Advantages:
+        """The advantages of a block; in float64 and not clipped, where a batch step follows."""
+        credit = Credit.checked(self.credit(block), block)
+        slots, table = credit.slots, credit.without_rounding_noise(Group.of(block))
+        if self.batch_step is None:
+            table = self.clipped(table).to(torch.float32)
+        if slots.ends is None:
+            values = _pack_rows(table, slots.counts)
+            return Advantages(values, None, slots.counts, block.lengths)
+        values = torch.nn.functional.pad(table, (0, 1)).flatten()
+        sizes = torch.nn.functional.pad(slots.sizes, (0, 1)).flatten()
+        chunks = torch.full_like(slots.counts, slots.width + 1)
+        return Advantages(values, sizes, chunks, block.lengths)
+
+    def _after_batch_step(self, part: Advantages, moments: Moments) -> Advantages:
+        """The batch step's values, clipped; padding stays 0."""
         assert self.batch_step is not None
         values = self.clipped(self.batch_step(part.values, moments))
-        return torch.where(part.tokens > 0, values, 0.0).to(torch.float32)
+        values = values if part.sizes is None else torch.where(part.sizes > 0, values, 0.0)
+        return replace(part, values=values.to(torch.float32))
 
-    def _moments(self, parts: list[_Slots], order: Tensor | None) -> Moments:
-        """The parts' moments.
+    def _moments(self, parts: list[Advantages], blocks: Blocks) -> Moments:
+        """The moments of the blocks' advantages.
 
         Raises:
-            RolloutError: their squares are beyond float64; it names the largest advantage's row.
+            RolloutError: the squares are beyond float64; it names the largest advantage's row.
         """
-        assert self.batch_step is not None
-        total = sum((self.batch_step.moments(p.values, p.tokens) for p in parts), Moments())
+        step = self.batch_step
+        assert step is not None
+        total = sum((step.moments(part.values, part.value_sizes) for part in parts), Moments())
         if not math.isfinite(total.squares):
-            found = _in_order(_joined(parts, torch.cat([part.counts for part in parts])), order)
-            raise too_large(found.values, found.chunks)
+            found = _in_batch_order(parts, blocks)
+            raise overflow_error(found.values, found.chunks)
         return total
 
     def moments(self, rollouts: Rollouts) -> Moments:
@@ -262,8 +242,8 @@ class Estimator(ABC):
         if self.batch_step is None:
             return Moments()
         self.check(rollouts)
-        ordered, order = grouped(rollouts)
-        return self._moments([self._slots(block) for block in self._blocks(ordered)], order)
+        blocks = Blocks.of(rollouts)
+        return self._moments([self._of_block(block) for block in blocks], blocks)
 
     def explain(self, rollouts: Rollouts, *, moments: Moments | None = None) -> Explanation:
         """Every stage by chunk, as data and, printed, as a table.
@@ -281,14 +261,20 @@ class Estimator(ABC):
             >>> [round(row["advantage"], 3) for row in e.rows]
             [0.707, -0.707]
         """
-        from stepcredit.credit.explanation import explain
-
         if moments is None and self.batch_scale is not None:
             return self.for_batch(rollouts).explain(rollouts)
         if moments is None:
             self.check_streams(process_signals(rollouts))
             moments = self.moments(rollouts)
-        explanation = explain(self, rollouts, moments)
+        self.check(rollouts)
+        parts = []
+        for block, rows in Blocks.of(rollouts).with_rows():
+            credit = Credit.checked(self.credit(block), block)
+            values = credit.without_rounding_noise(Group.of(block))
+            if self.batch_step is not None:
+                values = self.batch_step(values, moments)
+            parts.append(ChunkColumns.of(credit, values, self.clipped(values), rows))
+        explanation = Explanation.of(self, rollouts, parts, self.notes(rollouts))
         chunks = explanation.rollout.bincount(minlength=rollouts.num_rollouts)
         refuse_overflow(explanation.advantage, chunks)
         return explanation
@@ -301,120 +287,17 @@ class Estimator(ABC):
         """The values within [-clip, clip]."""
         return values if self.clip is None else values.clamp(-self.clip, self.clip)
 
-    def _blocks(self, ordered: Rollouts) -> Iterator[Rollouts]:
-        return ordered.blocks(BLOCK if ordered.device.type == "cpu" else float("inf"))
 
-    def _slots(self, block: Rollouts) -> _Slots:
-        credit = credit_of(self, block)
-        slots, table = credit.slots, credit.settled(group_of(block))
-        if self.batch_step is None:
-            table = self.clipped(table).to(torch.float32)
-        if slots.ends is None:
-            return _Slots(_cut_rows(table, slots.counts), None, slots.counts)
-        sizes = torch.nn.functional.pad(slots.sizes, (0, 1)).flatten()
-        width = torch.full_like(slots.counts, slots.width + 1)
-        return _Slots(torch.nn.functional.pad(table, (0, 1)).flatten(), sizes, width)
+def _in_batch_order(parts: list[Advantages], blocks: Blocks) -> Advantages:
+    joined, back = Advantages.cat(parts), blocks.back
+    return joined if back is None else joined.take(back)
 
 
-@dataclass(frozen=True, eq=False)
-class _Slots:
-    """A block's values, their sizes in tokens, and how many belong to each rollout.
-
-    Values past a response's end have size 0; the last of every rollout is left for padding. Sizes
-    None: one token each, and no place for padding.
-    """
-
-    values: Tensor
-    sizes: Tensor | None
-    counts: Tensor
-
-    @property
-    def tokens(self) -> Tensor:
-        """Tokens each value stands for."""
-        return torch.ones_like(self.values, dtype=torch.int64) if self.sizes is None else self.sizes
-
-    def with_padding(self) -> _Slots:
-        """The same with a place for padding at each rollout's end."""
-        if self.sizes is not None:
-            return self
-        rows = torch.split(self.values, self.counts.tolist())
-        closing = self.values.new_zeros(1)
-        values = torch.cat([part for row in rows for part in (row, closing)])
-        sizes = torch.ones_like(values, dtype=torch.int64)
-        counts = self.counts + 1
-        sizes[counts.cumsum(0) - 1] = 0
-        return _Slots(values, sizes, counts)
-
-
-def _joined(parts: list[_Slots], lengths: Tensor) -> Advantages:
-    """All blocks' values; where some stand for one token each and some for more, all have sizes."""
-    if any(part.sizes is not None for part in parts):
-        parts = [part.with_padding() for part in parts]
-    values, counts = (torch.cat([getattr(p, n) for p in parts]) for n in ("values", "counts"))
-    sizes = [part.sizes for part in parts if part.sizes is not None]
-    return Advantages(values, torch.cat(sizes) if sizes else None, counts, lengths)
-
-
-def _cut_rows(table: Tensor, counts: Tensor) -> Tensor:
-    """`to_packed` for long rows: one copy a row beats one decision a value."""
+def _pack_rows(table: Tensor, counts: Tensor) -> Tensor:
+    """`to_packed` for long rows: on a CPU one copy per row is faster than a mask."""
     if table.device.type != "cpu":
         return to_packed(table, counts)
     return torch.cat([row[:n] for row, n in zip(table, counts.tolist(), strict=True)])
-
-
-def refuse_missing(missing: Bool[Tensor, " rollout"], field: str, method: Estimator) -> None:
-    """Refuse the first rollout that lacks what a method needs.
-
-    Raises:
-        RolloutError: names the row and the field.
-    """
-    if bool(missing.any()):
-        name = method.name or type(method).__name__
-        raise RolloutError(f"missing: {name} needs it", row=int(missing.nonzero()[0]), field=field)
-
-
-def credit_of(method: Estimator, rollouts: Rollouts) -> Credit:
-    """What the method's `credit` gives for whole groups.
-
-    Raises:
-        MethodError: it is no `Credit`, or not one advantage per slot of these rollouts.
-    """
-    credit: object = method.credit(rollouts)
-    if not isinstance(credit, Credit):
-        raise MethodError(f"credit() returns {type(credit).__name__}, expected a Credit")
-    slots, got = (rollouts.num_rollouts, credit.slots.width), tuple(credit.advantage.shape)
-    if got != slots or credit.slots.counts.numel() != rollouts.num_rollouts:
-        raise MethodError(f"credit() returns advantages of shape {got}, expected {slots}")
-    return credit
-
-
-def group_of(rollouts: Rollouts) -> Group:
-    """Which of the rollouts' rows form a group."""
-    return Group(rollouts.group_index, rollouts.num_groups)
-
-
-def grouped(rollouts: Rollouts) -> tuple[Rollouts, Int[Tensor, " rollout"] | None]:
-    """The rollouts with each group's rows together, and the order taken (None: they were so)."""
-    index = rollouts.group_index
-    if not bool((index[1:] < index[:-1]).any()):
-        return rollouts, None
-    order = index.argsort(stable=True)
-    return rollouts.take(order), order
-
-
-def _in_order(advantages: Advantages, order: Tensor | None) -> Advantages:
-    """Rows taken in `order` put back where they came from."""
-    if order is None:
-        return advantages
-    back = torch.empty_like(order)
-    back[order] = torch.arange(order.numel(), device=order.device)
-    values, sizes, chunks = advantages.values, advantages.sizes, advantages.chunks
-    return Advantages(
-        take_rows(values, chunks, back),
-        None if sizes is None else take_rows(sizes, chunks, back),
-        chunks[back],
-        advantages.lengths[back],
-    )
 
 
 also_callable(__name__, "estimator")

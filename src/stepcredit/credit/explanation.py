@@ -2,30 +2,91 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from jaxtyping import Float32, Int
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 from torch import Tensor
 
-from stepcredit.credit.estimator import Estimator, credit_of, group_of, grouped
-from stepcredit.credit.stages.batch_norm import Moments
+from stepcredit.credit.slot_credit import Credit
+from stepcredit.credit.stages.groups import Values
 from stepcredit.data.advantages import Advantages, from_ragged
 from stepcredit.data.forest import broadcast, offsets, to_packed
 from stepcredit.data.rollouts import Rollouts
 from stepcredit.errors import SettingError
+from stepcredit.settings.fields import full_repr
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 CHUNKS = 200
 """Chunks that a table shows unless it is given another limit."""
 EVERY = slice(None)
 """All rollouts."""
-WIDEST = 1_000_000
-"""Characters per line at which a table is laid out: wider than any."""
+
+
+class Explained(Protocol):
+    """What an explanation needs to know of the estimator."""
+
+    @property
+    def clip(self) -> float | None:
+        """The largest |advantage|; None: not clipped."""
+
+
+@dataclass(frozen=True, eq=False)
+class ChunkColumns:
+    """The columns of one block of whole groups, one value per chunk, on the CPU.
+
+    Args:
+        columns: "rollout", "first", "last", each stage, and "advantage".
+        clipped_tokens: trained tokens whose advantage `clip` changed.
+    """
+
+    columns: dict[str, Tensor]
+    clipped_tokens: int
+
+    @classmethod
+    def of(
+        cls, credit: Credit, before: Values, advantage: Values, rows: Int[Tensor, " rollout"]
+    ) -> ChunkColumns:
+        """The columns of a block.
+
+        Args:
+            credit: what the estimator's `credit` returned for the block.
+            before: its advantages before clipping, (rollout, slot).
+            advantage: the same, clipped.
+            rows: the row in the batch of each of the block's rollouts.
+        """
+        slots, ends = credit.slots, credit.last_slots
+        counts, last = ends.sum(1), slots.last()[ends]
+        first = torch.cat([last.new_zeros(1), last[:-1] + 1])
+        first[offsets(counts)[:-1]] = 0
+        columns = {
+            "rollout": torch.repeat_interleave(rows, counts.cpu()),
+            "first": first,
+            "last": last,
+        }
+        for name, table in {**credit.stages(), "advantage": advantage}.items():
+            columns[name] = table.expand(ends.shape)[ends].to(torch.float32)
+        clipped = to_packed((advantage != before) & slots.mask, slots.counts)
+        tokens = int(to_packed(slots.sizes, slots.counts)[clipped].sum())
+        return cls({name: column.cpu() for name, column in columns.items()}, tokens)
+
+    @staticmethod
+    def cat(parts: Sequence[ChunkColumns]) -> dict[str, Tensor]:
+        """The columns of all blocks in the batch's order; 0 where a block lacks a stream."""
+        names = dict.fromkeys(name for part in parts for name in part.columns)
+        blank = [torch.zeros_like(part.columns["advantage"]) for part in parts]
+        columns = {
+            name: torch.cat(
+                [part.columns.get(name, zero) for part, zero in zip(parts, blank, strict=True)]
+            )
+            for name in names
+        }
+        order = columns["rollout"].argsort(stable=True)
+        return {name: column[order] for name, column in columns.items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,14 +101,15 @@ class Explanation:
         group: label of each chunk's group.
         rollout: row of each chunk's rollout in the batch.
         first, last: the chunk's first and last trained token.
-        stages: {name: one value a chunk}, in the order they were computed.
+        stages: {name: one value per chunk}, in the order they were computed.
         advantage: the last column: what every token of the chunk gets.
+        lengths: trained tokens of each rollout.
         warnings: what these rollouts cannot teach.
         clipped_share: share of trained tokens whose advantage `clip` cut.
         left_out: steps without a trained token, whose scores were left out.
     """
 
-    method: Estimator
+    method: Explained
     group: list[str | int]
     rollout: Int[Tensor, " chunk"]
     first: Int[Tensor, " chunk"]
@@ -58,6 +120,37 @@ class Explanation:
     warnings: list[str]
     clipped_share: float
     left_out: int = 0
+
+    @classmethod
+    def of(
+        cls,
+        method: Explained,
+        rollouts: Rollouts,
+        parts: Sequence[ChunkColumns],
+        warnings: list[str],
+    ) -> Explanation:
+        """The explanation of a batch, from the columns of its blocks.
+
+        Args:
+            method: the estimator.
+            rollouts: the batch.
+            parts: the columns of all its blocks.
+            warnings: what the rollouts cannot teach.
+        """
+        columns = ChunkColumns.cat(parts)
+        place = {name: columns.pop(name) for name in ("rollout", "first", "last")}
+        group = rollouts.group_index[place["rollout"]].tolist()
+        return cls(
+            method=method,
+            group=[rollouts.group_labels[index] for index in group],
+            **place,
+            advantage=columns.pop("advantage"),
+            stages=columns,
+            lengths=rollouts.lengths.cpu(),
+            warnings=warnings,
+            clipped_share=sum(p.clipped_tokens for p in parts) / int(rollouts.lengths.sum()),
+            left_out=rollouts.left_out,
+        )
 
     @property
     def advantages(self) -> Advantages:
@@ -128,17 +221,17 @@ class Explanation:
         Raises:
             SettingError: a limit or a start below 0, or a slice with a step.
         """
-        title = literal(repr(self.method))
-        table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-        for heading in ("group", "rollout", "tokens", *self.stages, "advantage"):
-            table.add_column(literal(heading), justify="left" if heading == "group" else "right")
+        from stepcredit.credit.rich_table import explanation_table
+
         shown = self._rows(self._shown(limit, start, rollouts))
+        lines = []
         for before, row in zip([None, *shown], shown, strict=False):
             new = before is None or before["rollout"] != row["rollout"]
             place = [str(row["group"]), str(row["rollout"])] if new else ["", ""]
             numbers = [f"{row[name]:.4f}" for name in (*self.stages, "advantage")]
-            table.add_row(*map(literal, place), f"{row['first']}-{row['last']}", *numbers)
-        return table
+            lines.append([*place, f"{row['first']}-{row['last']}", *numbers])
+        headings = ("group", "rollout", "tokens", *self.stages, "advantage")
+        return explanation_table(full_repr(self.method), headings, lines)
 
     def left_out_of_table(
         self, limit: int | None = CHUNKS, *, start: int = 0, rollouts: slice = EVERY
@@ -185,7 +278,9 @@ class Explanation:
             0            0     0-1   1.0000     0.7071
             chunk 0 of 2 is shown; text(limit=None) shows all
         """
-        lines = plain(self.table(limit, start=start, rollouts=rollouts))
+        from stepcredit.credit.rich_table import literal, table_lines
+
+        lines = table_lines(self.table(limit, start=start, rollouts=rollouts))
         left_out = self.left_out_of_table(limit, start=start, rollouts=rollouts)
         hint = [f"{left_out}; text(limit=None) shows all"] if left_out else []
         return "\n".join([*lines, *hint, *(str(literal(line)) for line in self.footer())])
@@ -193,118 +288,3 @@ class Explanation:
     def __str__(self) -> str:
         """`text()`: the first 200 chunks."""
         return self.text()
-
-
-def plain(table: Table) -> list[str]:
-    """The lines of a table as wide as its cells are, so that no number is cut or wrapped."""
-    console = Console(width=WIDEST, color_system=None, force_terminal=False)
-    with console.capture() as capture:
-        console.print(table)
-    return [line.rstrip() for line in capture.get().splitlines()]
-
-
-def literal(text: str) -> Text:
-    """Text that rich shows as it is: no markup, and nothing that a terminal would obey.
-
-    Example:
-        >>> print(literal("[b]x\\n"))
-        [b]x\\n
-    """
-    return Text("".join(c if c.isprintable() else repr(c)[1:-1] for c in text))
-
-
-def explain(method: Estimator, rollouts: Rollouts, moments: Moments | None = None) -> Explanation:
-    """Run the estimator's own stages and keep them, chunk by chunk.
-
-    Args:
-        method: any estimator.
-        rollouts: any rollouts.
-        moments: with a `batch_step`, the moments of the batch that these are a part of.
-
-    Returns:
-        An `Explanation`, rows in the rollouts' order.
-    """
-    method.check(rollouts)
-    ordered, order = grouped(rollouts)
-    if method.batch_step is not None and moments is None:
-        moments = method.moments(ordered)
-    rows = torch.arange(ordered.num_rollouts, device="cpu") if order is None else order.cpu()
-    parts = [_Part.of(method, block, moments) for block in _with_rows(method, ordered, rows)]
-    columns = _joined([part.columns for part in parts])
-    back = columns["rollout"].argsort(stable=True)
-    columns = {name: column[back] for name, column in columns.items()}
-    cut = sum(part.clipped for part in parts)
-    place = {name: columns.pop(name) for name in ("rollout", "first", "last")}
-    return Explanation(
-        method=method,
-        group=[rollouts.group_labels[g] for g in rollouts.group_index[place["rollout"]].tolist()],
-        **place,
-        advantage=columns.pop("advantage"),
-        stages=columns,
-        lengths=rollouts.lengths.cpu(),
-        warnings=method.notes(rollouts),
-        clipped_share=cut / int(rollouts.lengths.sum()),
-        left_out=rollouts.left_out,
-    )
-
-
-def _with_rows(
-    method: Estimator, ordered: Rollouts, rows: Tensor
-) -> Iterator[tuple[Rollouts, Tensor]]:
-    at = 0
-    for block in method._blocks(ordered):
-        yield block, rows[at : at + block.num_rollouts]
-        at += block.num_rollouts
-
-
-def _joined(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """All blocks' columns, one after the other; 0 where a block's groups lack a stream."""
-    names = dict.fromkeys(name for part in parts for name in part)
-    blank = [torch.zeros_like(part["advantage"]) for part in parts]
-    return {
-        name: torch.cat([part.get(name, zero) for part, zero in zip(parts, blank, strict=True)])
-        for name in names
-    }
-
-
-@dataclass(frozen=True, eq=False)
-class _Part:
-    """One block's columns, packed by chunk, and how many tokens were clipped."""
-
-    columns: dict[str, Tensor]
-    clipped: int
-
-    @classmethod
-    def of(
-        cls, method: Estimator, block: tuple[Rollouts, Tensor], moments: Moments | None
-    ) -> _Part:
-        rollouts, rows = block
-        credit = credit_of(method, rollouts)
-        final = credit.settled(group_of(rollouts))
-        if method.batch_step is not None and moments is not None:
-            final = method.batch_step(final, moments)
-        cut = (method.clipped(final) != final) & credit.slots.mask
-        stages = {**credit.stages(), "advantage": method.clipped(final)}
-        ends = credit.chunk_ends
-        counts = ends.sum(1)
-        columns = {name: _by_chunk(table, ends) for name, table in stages.items()}
-        last = credit.slots.last()[ends]
-        first = torch.cat([last.new_zeros(1), last[:-1] + 1])
-        first[offsets(counts)[:-1]] = 0
-        place = {
-            "rollout": torch.repeat_interleave(rows, counts.cpu()),
-            "first": first,
-            "last": last,
-        }
-        tokens = int(
-            (
-                to_packed(credit.slots.sizes, credit.slots.counts)[
-                    to_packed(cut, credit.slots.counts)
-                ]
-            ).sum()
-        )
-        return cls({name: value.cpu() for name, value in {**place, **columns}.items()}, tokens)
-
-
-def _by_chunk(table: Tensor, ends: Tensor) -> Tensor:
-    return table.expand(ends.shape)[ends].to(torch.float32)

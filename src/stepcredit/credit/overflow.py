@@ -1,4 +1,4 @@
-"""Refusals of advantages that are too large for what is made of them."""
+"""Errors for advantages that float32 or the batch norm cannot hold."""
 
 from __future__ import annotations
 
@@ -25,15 +25,17 @@ def refuse_overflow(values: Float[Tensor, " chunk"], chunks: Int[Tensor, " rollo
         return
     beyond = ~values.isfinite()
     if bool(beyond.any()):
-        raise _refusal(int(beyond.nonzero()[0]), values, chunks, "not a finite number")
+        raise _error(int(beyond.nonzero()[0]), values, chunks, "not a finite number")
 
 
-def too_large(values: Float[Tensor, " chunk"], chunks: Int[Tensor, " rollout"]) -> RolloutError:
-    """The refusal of a batch whose variance float64 cannot hold; it names the largest advantage."""
+def overflow_error(
+    values: Float[Tensor, " chunk"], chunks: Int[Tensor, " rollout"]
+) -> RolloutError:
+    """The error for a batch whose variance float64 cannot hold; it names the largest advantage."""
     at = int(values.abs().argmax())
-    return _refusal(at, values, chunks, "too large to normalize over the batch")
+    return _error(at, values, chunks, "too large to normalize over the batch")
 
 
-def _refusal(at: int, values: Tensor, chunks: Tensor, what: str) -> RolloutError:
+def _error(at: int, values: Tensor, chunks: Tensor, what: str) -> RolloutError:
     reason = f"the method gives {float(values[at]):g}, which is {what}"
     return RolloutError(reason, row=row_of(at, chunks), field="advantages")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float32, Int, Shaped
 from torch import Tensor
 
-from stepcredit.data.forest import broadcast, is_right_padded, to_dense
+from stepcredit.data.forest import broadcast, is_right_padded, take_rows, to_dense
 from stepcredit.data.masking import tokens_to_response
 from stepcredit.data.packing import Rows, pack_numbers, trained_of, whole_number
 from stepcredit.data.rules import counted
@@ -18,6 +19,7 @@ from stepcredit.errors import RolloutError
 
 @dataclass(frozen=True, eq=False)
 class Advantages:
+<<<<<<< HEAD
     """One advantage per trained token, held by chunk; the methods give it in a layout.
 
     Args:
@@ -27,6 +29,16 @@ class Advantages:
         chunks: values per rollout.
         lengths: trained tokens per rollout.
         response_mask: which tokens of each response are trained, for `on_response`; None: all.
+=======
+    """One advantage per trained token, kept by chunk until a layout is needed.
+
+    Args:
+        values: advantages packed, one per chunk (float32).
+        sizes: tokens that each value stands for, 0 allowed; the last of each rollout is 0, a place
+            for padding. None: one token each, and no such place.
+        chunks: values per rollout.
+        lengths: trained tokens per rollout.
+>>>>>>> 7950d34 (Credit: a file per method, public stages, chunkers in a registry, no rich, no circle)
 
     Example:
         >>> a = Advantages(torch.tensor([0.5, -1.0, 0.0]), torch.tensor([2, 1, 0]),
@@ -109,6 +121,61 @@ class Advantages:
                 f"{had}, the rollout has {int(self.lengths[row])}", row=row, field="mask"
             )
         return tokens_to_response(self.packed(), trained)
+
+    @property
+    def value_sizes(self) -> Int[Tensor, " chunk"]:
+        """Tokens that each value stands for; 0 for a place for padding."""
+        if self.sizes is None:
+            return torch.ones_like(self.values, dtype=torch.int64)
+        return self.sizes
+
+    def take(self, rows: Int[Tensor, " row"]) -> Advantages:
+        """The advantages of the given rollouts, in the given order.
+
+        Args:
+            rows: numbers of rollouts, from 0, in any order and as often as wanted.
+
+        Example:
+            >>> a = from_ragged([[1.0, 2.0], [3.0]])
+            >>> a.take(torch.tensor([1, 0])).packed().tolist()
+            [3.0, 1.0, 2.0]
+        """
+        sizes = None if self.sizes is None else take_rows(self.sizes, self.chunks, rows)
+        values = take_rows(self.values, self.chunks, rows)
+        return Advantages(values, sizes, self.chunks[rows], self.lengths[rows])
+
+    @classmethod
+    def cat(cls, parts: Sequence[Advantages]) -> Advantages:
+        """The advantages of several batches, one after the other.
+
+        Args:
+            parts: at least one.
+
+        Example:
+            >>> Advantages.cat([from_ragged([[1.0]]), from_ragged([[2.0, 3.0]])]).lengths.tolist()
+            [1, 2]
+        """
+        if any(part.sizes is not None for part in parts):
+            parts = [part._with_sizes() for part in parts]
+        sizes = [part.sizes for part in parts if part.sizes is not None]
+        return cls(
+            torch.cat([part.values for part in parts]),
+            torch.cat(sizes) if sizes else None,
+            torch.cat([part.chunks for part in parts]),
+            torch.cat([part.lengths for part in parts]),
+        )
+
+    def _with_sizes(self) -> Advantages:
+        """The same with a size for each value, and a place for padding at each rollout's end."""
+        if self.sizes is not None:
+            return self
+        closing = self.values.new_zeros(1)
+        rows = torch.split(self.values, self.chunks.tolist())
+        values = torch.cat([part for row in rows for part in (row, closing)])
+        chunks = self.chunks + 1
+        sizes = torch.ones_like(values, dtype=torch.int64)
+        sizes[chunks.cumsum(0) - 1] = 0
+        return Advantages(values, sizes, chunks, self.lengths)
 
     def to(self, device: torch.device | str) -> Advantages:
         """The same advantages on another device."""

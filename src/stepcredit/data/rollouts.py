@@ -185,6 +185,19 @@ class Rollouts:
         """True where the format reward is known."""
         return self.formats.known
 
+    @property
+    def group_order(self) -> Int[Tensor, " rollout"] | None:
+        """Row numbers that bring the rows of each group together; None: they are together.
+
+        Example:
+            >>> Rollouts(["a", "b", "a"], [1, 1, 1]).group_order.tolist()
+            [0, 2, 1]
+        """
+        index = self.group_index
+        if not bool((index[1:] < index[:-1]).any()):
+            return None
+        return index.argsort(stable=True)
+
     def with_streams(self, streams: Mapping[str, Stream]) -> Rollouts:
         """The same rollouts with other process streams, checked as at construction.
 

@@ -15,7 +15,7 @@ import torch
 from rich.console import Console
 
 import stepcredit as sc
-from stepcredit.credit.explanation import plain
+from stepcredit.credit.rich_table import table_lines
 from stepcredit.data.files.atomic import write_json
 from stepcredit.lab.lab_settings import TrainSettings, needs_logprobs
 from stepcredit.lab.report import Live, closing_figures, closing_table, live
@@ -213,7 +213,7 @@ def close(settings: TrainSettings, folder: RunFolder, console: Console) -> None:
     plot_curves(rows, folder.curves, title)
     figures = closing_figures(rows)
     write_json(folder.summary, figures)
-    for line in (*plain(closing_table(figures)), f"all of it in {folder.path}"):
+    for line in (*table_lines(closing_table(figures)), f"all of it in {folder.path}"):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 

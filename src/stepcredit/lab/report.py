@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from stepcredit.credit.explanation import literal
+from stepcredit.credit.rich_table import literal
 
 EVALUATED = (
     ("pass@1", "pass_at_1", 3),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import field, fields
+from dataclasses import MISSING, Field, field, fields
 from sys import float_info
 from typing import Any
 
@@ -204,6 +204,52 @@ def frozen(value: Any) -> Any:
     if isinstance(value, Mapping):
         return Frozen({key: frozen(inner) for key, inner in value.items()})
     return tuple(frozen(inner) for inner in value) if isinstance(value, list) else value
+
+
+def full_repr(instance: Any) -> str:
+    """A dataclass with all its fields, those at their default included.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> @dataclass(repr=False)
+        ... class Ball:
+        ...     radius: float = 1.0
+        >>> full_repr(Ball())
+        'Ball(radius=1.0)'
+    """
+    return _repr_of(instance, [declared for declared in fields(instance) if declared.repr])
+
+
+def short_repr(instance: Any) -> str:
+    """A dataclass with the fields that are not at their default.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> @dataclass(repr=False)
+        ... class Ball:
+        ...     radius: float = 1.0
+        ...     colour: str = "red"
+        >>> short_repr(Ball()), short_repr(Ball(colour="blue"))
+        ('Ball()', "Ball(colour='blue')")
+    """
+    shown = [declared for declared in fields(instance) if declared.repr]
+    return _repr_of(instance, [declared for declared in shown if _is_set(instance, declared)])
+
+
+def _is_set(instance: Any, declared: Field[Any]) -> bool:
+    """Whether a field has another value than its default."""
+    default = declared.default
+    if declared.default_factory is not MISSING:
+        default = declared.default_factory()
+    value = getattr(instance, declared.name)
+    return type(value) is not type(frozen(default)) or bool(value != frozen(default))
+
+
+def _repr_of(instance: Any, shown: Sequence[Field[Any]]) -> str:
+    values = ", ".join(
+        f"{declared.name}={getattr(instance, declared.name)!r}" for declared in shown
+    )
+    return f"{type(instance).__qualname__}({values})"
 
 
 def check_fields(instance: Any, error: type[SettingError] = SettingError) -> None:

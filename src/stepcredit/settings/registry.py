@@ -24,6 +24,7 @@ class Registry(Generic[Thing]):
         group: entry-point group through which installed packages add theirs.
         error: raised for an unknown name or field.
         own: our own names and the modules that register them, imported on first use.
+        adapt: makes the class of what an entry point names, where that may be no class.
 
     Example:
         >>> from dataclasses import dataclass
@@ -42,9 +43,10 @@ class Registry(Generic[Thing]):
         group: str,
         error: type[SettingError] = SettingError,
         own: dict[str, str] | None = None,
+        adapt: Callable[[Any], Any] = lambda thing: thing,
     ) -> None:
         self.kind, self.group, self.error = kind, group, error
-        self._own = own or {}
+        self._own, self._adapt = own or {}, adapt
         self._known: dict[str, type] = {}
 
     def register(self, name: str) -> Callable[[Cls], Cls]:
@@ -94,7 +96,9 @@ class Registry(Generic[Thing]):
         if point is None:
             return
         try:
-            self.register(name)(point.load())
+            thing = point.load()
+            if name not in self._known:
+                self.register(name)(self._adapt(thing))
         except SettingError:
             raise
         except Exception as error:

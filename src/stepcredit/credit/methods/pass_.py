@@ -1,189 +1,41 @@
-"""PASS, and what it shares with the other method built on Advantage Fusion."""
+"""PASS: Advantage Fusion, Chunk-by-Value, Divide-Length."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from stepcredit.credit.estimator import Credit, Estimator, group_of, refuse_missing
 from stepcredit.credit.method_registry import register
+from stepcredit.credit.methods.fused import Fused
 from stepcredit.credit.reads import Reads
-from stepcredit.credit.stages.chunks import (
-    READINGS,
-    Chunker,
-    Chunks,
-    Signal,
-    are_steps,
-    chunker,
-    paper_chunker,
-    reads_text,
-)
+from stepcredit.credit.slot_credit import Credit
+from stepcredit.credit.stages.chunker_registry import chunker, needs_of
+from stepcredit.credit.stages.chunks import READINGS, Chunker, Chunks, LeadStream
 from stepcredit.credit.stages.fusion import (
     SCALARS,
-    Operators,
+    DenseStream,
     PerRollout,
     ReadAt,
-    Table,
-    Weights,
-    canonical_operators,
     canonical_weights,
-    check_named_process,
-    check_operators,
+    dense_stream,
     entering_scale,
     fuse_process,
     fuse_scalars,
     fused_scale,
-    gated,
-    process_streams,
-    ready_advantages,
-    standardize_scalars,
-    table_of,
-    total_of,
+    gated_mask,
+    weighted_streams,
 )
-from stepcredit.credit.stages.groups import (
-    OPERATORS,
-    Group,
-    Values,
-    standardize,
-    std_ratio,
-    weighted_mean,
-)
+from stepcredit.credit.stages.groups import Group, Values, std_ratio, weighted_mean
 from stepcredit.credit.stages.returns import divide_length, residual, return_to_go
 from stepcredit.data.rollouts import Rollouts
-from stepcredit.data.slots import every_token, whole_responses
+from stepcredit.data.slots import whole_responses
 from stepcredit.data.streams import TokenAdvantages
 from stepcredit.errors import MethodError
 from stepcredit.settings.fields import choice, composed, flag, number, text
-
-ABOUT_WEIGHTS = "three numbers (process, outcome, format) or {stream: number}"
-
-
-def _parse_operators(value: Any) -> None:
-    check_operators(value.values() if isinstance(value, Mapping) else [value])
-
-
-def _parse_outcome_operator(value: Any) -> None:
-    check_operators([] if value is None else [value], field="outcome_operator")
-
-
-def weighted_reads(weights: Mapping[str, float]) -> Reads:
-    """What a method reads that weighs its streams by name, outcome and format among them."""
-    return Reads(
-        process="weighted",
-        weights=weights,
-        outcome="optional" if "outcome" in weights else None,
-        format="format" in weights,
-    )
-
-
-@dataclass(frozen=True)
-class Fused(Estimator):
-    """What the methods built on Advantage Fusion share: weights, operators, the gate."""
-
-    weights: Weights = composed((1.0, 1.0, 1.0), canonical_weights, ABOUT_WEIGHTS)
-    operator: Operators = composed(
-        "masked_norm", _parse_operators, f"{' | '.join(OPERATORS)}, or {{stream: operator}}"
-    )
-    outcome_operator: str | None = composed(
-        None, _parse_outcome_operator, "operator of outcome and format; null: as `operator`"
-    )
-    ddof: int = choice(1, (0, 1), "the std's divisor is n - ddof")
-    eps: float = number(1e-6, "added to the std", at_least=0)
-    gate: bool = flag(True, "a response that broke its format learns the format alone")
-
-    paper = "2606.29296"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        named = self.operator if isinstance(self.operator, Mapping) else {}
-        for name in named:
-            if name not in canonical_weights(self.weights):
-                raise MethodError(f"{name!r} has no weight", field="operator")
-
-    @property
-    def reads(self) -> Reads:
-        """The streams with a weight, ready-made advantages among them, and the format's gate."""
-        weighted = weighted_reads(canonical_weights(self.weights))
-        return replace(weighted, gate=self.gate, ready_made=True)
-
-    @property
-    def standardizes(self) -> bool:
-        """Whether the operator of any stream divides by its std."""
-        names = list(canonical_weights(self.weights))
-        rules = canonical_operators(self.operator, self.outcome_operator, names)
-        return "masked_norm" in rules.values()
-
-    def with_weights(self, weights: Mapping[str, float]) -> Fused:
-        """The same method with other weights; a stream that has none of them loses its operator."""
-        operator = self.operator
-        if isinstance(operator, Mapping):
-            operator = {name: rule for name, rule in operator.items() if name in weights}
-        return replace(self, weights=dict(weights), operator=operator)
-
-    def _standardize(self, values: Values, mask: Tensor, group: Group, stream: str) -> Values:
-        rules = canonical_operators(self.operator, self.outcome_operator, [stream])
-        return standardize(values, mask, group, rules[stream], ddof=self.ddof, eps=self.eps)
-
-    def _scalars(self, rollouts: Rollouts, group: Group) -> dict[str, PerRollout]:
-        both = {"outcome": rollouts.outcomes, "format": rollouts.formats}
-        rules = canonical_operators(self.operator, self.outcome_operator, list(both))
-        return standardize_scalars(both, group, rules, ddof=self.ddof, eps=self.eps)
-
-    def _reads_unweighted(self, stream: str) -> bool:
-        """Whether the method reads a stream that has no weight."""
-        return False
-
-    def _with_ready(
-        self, credit: Credit, rollouts: Rollouts, weights: Mapping[str, float], kept: Tensor
-    ) -> Credit:
-        """Ready-made advantages join at the tokens, as given."""
-        tables = ready_advantages(rollouts, weights, kept)
-        if not tables:
-            return credit
-        tokens, ready = every_token(rollouts.lengths), total_of(tables, tables[0])
-        advantage = tokens.read(credit.advantage, credit.slots) + ready
-
-        def stages() -> dict[str, Values]:
-            shape = credit.advantage.shape
-            chunked = credit.stages().items()
-            read = {name: tokens.read(value.expand(shape), credit.slots) for name, value in chunked}
-            return read | {"ready-made": ready}
-
-        group, fused = group_of(rollouts), credit.entering
-        assert credit.scale is not None
-        assert fused is not None
-        size = total_of([group.largest(table) for table in tables], credit.scale)
-        return Credit(
-            tokens, advantage, stages, scale=credit.scale + size, entering=lambda: fused() + size
-        )
-
-    def check_streams(self, signals: Collection[str]) -> None:
-        """A triple of weights needs a stream named "process" among those of the batch."""
-        check_named_process(canonical_weights(self.weights), signals)
-
-    def notes(self, rollouts: Rollouts) -> list[str]:
-        """What is configured and absent, present and without weight, or taught nothing."""
-        weights = canonical_weights(self.weights)
-        present = [*rollouts.streams]
-        present += ["outcome"] * bool(rollouts.has_outcome.any())
-        present += ["format"] * bool(rollouts.has_format.any())
-        absent = [n for n in weights if n not in present and weights[n] != 0]
-        ignored = [n for n in present if n not in weights and not self._reads_unweighted(n)]
-        found = [f"stream {name!r} has a weight and is absent: it adds 0" for name in absent]
-        found += [f"stream {name!r} has no weight: it is ignored" for name in ignored]
-        shut = gated(rollouts, self.gate)
-        silent = shut & (self._scalars(rollouts, group_of(rollouts))["format"][:, 0] == 0)
-        if bool(silent.any()):
-            found.append(
-                f"{int(silent.sum())} of {int(shut.sum())} gated responses learn nothing: "
-                "their format reward is absent, zero, or equal in the group"
-            )
-        return found
 
 
 @register("pass")
@@ -204,11 +56,11 @@ class PASS(Fused):
         k: exponent of the chunks left, at least 0: 0 the plain return-to-go, 1 the strict mean.
         chunks: a chunker's name, {name: options} or a chunker; "auto": steps for a step signal,
             group_runs for a token signal.
-        chunks_from: the stream chunks follow; None: the first weighted one present, which is also
-            what a group follows that lacks the stream named here.
-        gate: a response that broke its format learns the format alone.
-        scope: "fused": Divide-Length acts on everything, as published; "process": on the process
-            streams, outcome and format are added once.
+        chunks_from: the stream that chunks follow; None: the first weighted stream that is present.
+            A group without the named stream also follows its first one.
+        gate: a response that broke its format learns from the format reward alone.
+        scope: "fused": Divide-Length acts on everything, as published; "process": it acts on the
+            process streams, and outcome and format are added once.
         match_std: rescale the process part to its std at k = 0, over the group's ungated tokens.
         recenter: subtract the process part's mean over the group's ungated tokens.
         read: the process part of a chunk's value: "last", the standardized signal at its last
@@ -230,7 +82,7 @@ class PASS(Fused):
         [1.755, 1.755, 1.341, 0.568, 0.568]
 
     Source: PASS (2606.29296) Eqs. 4-7, Algorithms 1-3. Differs: several process streams, k above
-        1, `scope`, `match_std`, `recenter`, `read`, `gamma` and `clip` are ours.
+        1, `scope`, `match_std`, `recenter`, `read`, `gamma` and `clip` are added here.
     """
 
     k: float = number(0.7, "exponent of the chunks left", at_least=0)
@@ -255,27 +107,27 @@ class PASS(Fused):
     @property
     def reads(self) -> Reads:
         """As for every fused method, and what the chunker reads."""
-        rule = chunker(self.chunks)
-        return replace(super().reads, text=reads_text(rule), steps=are_steps(rule))
+        needs = needs_of(self.chunks)
+        return replace(super().reads, text=needs == "text", steps=needs == "step_ends")
 
     def check(self, rollouts: Rollouts) -> None:
-        """What leads the chunks must be a signal; chunkers of text need every response's."""
+        """Chunks follow a signal, and a chunker of text needs the texts of every response."""
         if isinstance(rollouts.streams.get(self.chunks_from or ""), TokenAdvantages):
             reason = f"{self.chunks_from!r} is ready-made: chunks follow a signal"
             raise MethodError(reason, field="chunks_from")
-        if reads_text(chunker(self.chunks)) and rollouts.tokens is not None:
+        if self.reads.text and rollouts.tokens is not None:
             empty = torch.tensor([not row for row in rollouts.tokens], device="cpu")
-            refuse_missing(empty, "tokens", self)
+            self.refuse_missing(empty, "tokens")
 
     def check_streams(self, signals: Collection[str]) -> None:
-        """What leads the chunks must be there for some group."""
+        """Some group must have the stream that chunks follow."""
         super().check_streams(signals)
         if self.chunks_from is not None and self.chunks_from not in signals:
             reason = f"no group has the stream {self.chunks_from!r}"
             raise MethodError(reason, field="chunks_from")
 
     def notes(self, rollouts: Rollouts) -> list[str]:
-        """Those of the fusion, and how many groups lack the stream that chunks are to follow."""
+        """Those of every fused method, and how many groups lack the stream that chunks follow."""
         return super().notes(rollouts) + self._groups_without_lead(rollouts)
 
     def _groups_without_lead(self, rollouts: Rollouts) -> list[str]:
@@ -283,7 +135,7 @@ class PASS(Fused):
             return []
         lead, groups = rollouts.streams.get(self.chunks_from), rollouts.num_groups
         held = (
-            0 if lead is None else group_of(rollouts).count_where(lead.counts > 0).count_nonzero()
+            0 if lead is None else Group.of(rollouts).count_where(lead.counts > 0).count_nonzero()
         )
         lacking = groups - int(held)
         lines = f"{lacking} of {groups} groups lack the stream {self.chunks_from!r}"
@@ -291,91 +143,100 @@ class PASS(Fused):
 
     def credit(self, rollouts: Rollouts) -> Credit:
         """Fusion, chunks, divided return-to-go."""
-        group, weights = group_of(rollouts), canonical_weights(self.weights)
-        streams = process_streams(rollouts, weights)
-        tables = {name: table_of(stream, rollouts) for name, stream in streams.items()}
+        group, weights = Group.of(rollouts), canonical_weights(self.weights)
+        streams = weighted_streams(rollouts, weights)
+        tables = {name: dense_stream(stream, rollouts) for name, stream in streams.items()}
         normed = {
             name: self._standardize(table.values, table.mask, group, name)
             for name, table in tables.items()
         }
-        cut = self._chunks(rollouts, tables, normed, group)
-        shut = gated(rollouts, self.gate)
-        scalars = self._scalars(rollouts, group)
-        flat = fuse_scalars(scalars["outcome"], scalars["format"], shut, weights)
+        chunks = self._chunks(rollouts, tables, normed, group)
+        gated = gated_mask(rollouts, self.gate)
+        both = self._scalars(rollouts, group)
+        scalars = fuse_scalars(both["outcome"], both["format"], gated, weights)
         sources = {name: (normed[name], tables[name].slots) for name in normed}
-        read = {name: cut.read(*source, self.read) for name, source in sources.items()}
-        process = fuse_process(read, weights, cut.slots, shut)
+        read = {name: chunks.read(*source, self.read) for name, source in sources.items()}
+        process = fuse_process(read, weights, chunks.slots, gated)
 
         def streams_read() -> dict[str, Values]:
-            return {f"N({name})": value for name, value in {**read, **scalars}.items()}
+            return {f"N({name})": value for name, value in {**read, **both}.items()}
 
-        credit, factor = self._divide(process, flat, cut, shut, group, streams_read)
+        credit, factor = self._divide(process, scalars, chunks, gated, group, streams_read)
         credit = replace(
             credit,
-            scale=fused_scale(sources, scalars, weights, group),
+            scale=fused_scale(sources, both, weights, group),
             entering=lambda: entering_scale(
                 sources,
-                scalars,
+                both,
                 weights,
-                ReadAt(cut.slots, factor(), partial(cut.read, how=self.read)),
-                shut,
+                ReadAt(chunks.slots, factor(), partial(chunks.read, how=self.read)),
+                gated,
                 group,
             ),
         )
-        return self._with_ready(credit, rollouts, weights, ~shut)
+        return self._with_ready(credit, rollouts, weights, ~gated)
 
     def _chunks(
-        self, rollouts: Rollouts, tables: dict[str, Table], normed: dict[str, Values], group: Group
+        self,
+        rollouts: Rollouts,
+        tables: dict[str, DenseStream],
+        normed: dict[str, Values],
+        group: Group,
     ) -> Chunks:
         if not tables:
             return Chunks(whole_responses(rollouts.lengths))
-        lead = self.chunks_from if self.chunks_from in tables else next(iter(tables))
-        table = tables[lead]
-        signal = Signal(table.values, normed[lead], table.mask, table.slots, group, rollouts)
-        return (chunker(self.chunks) or paper_chunker(signal))(signal)
+        name = self.chunks_from if self.chunks_from in tables else next(iter(tables))
+        table = tables[name]
+        lead = LeadStream(table.values, normed[name], table.mask, table.slots, group, rollouts)
+        return chunker(self.chunks)(lead)
 
     def _divide(
         self,
         process: Values,
-        flat: PerRollout,
-        cut: Chunks,
-        shut: Tensor,
+        scalars: PerRollout,
+        chunks: Chunks,
+        gated: Tensor,
         group: Group,
         streams: Callable[[], dict[str, Values]],
     ) -> tuple[Credit, Callable[[], Values]]:
-        """Divide-Length is linear: A = P + Q, P of the process streams and Q of the rest.
+        """Return-to-go and Divide-Length, of the process streams and of the scalars apart.
+
+        Both steps are linear, so the advantage is the sum of the two parts.
 
         Returns:
-            The credit, and what gives each process value's factor in its own chunk.
+            The credit, and a function that gives each process value's factor in its own chunk.
         """
-        left, divisors = residual(cut.slots.counts, cut.slots.width, self.k, cut.is_end)
-        plain = return_to_go(process, cut.is_end, self.gamma)
+        slots, ends = chunks.slots, chunks.chunk_ends
+        chunks_left, divisors = residual(slots.counts, slots.width, self.k, ends)
+        undivided = return_to_go(process, ends, self.gamma)
         if self.gamma != 1:
-            left = return_to_go(cut.slots.mask.to(torch.float64), cut.is_end, self.gamma)
+            chunks_left = return_to_go(slots.mask.to(torch.float64), ends, self.gamma)
         fused = self.scope == "fused"
-        returns = torch.addcmul(plain, flat, left) if fused else plain
-        ratio = torch.ones_like(flat)
+        returns = torch.addcmul(undivided, scalars, chunks_left) if fused else undivided
+        ratio = torch.ones_like(scalars)
         if self.match_std or self.recenter:
-            part = divide_length(plain, divisors)
-            weight = cut.slots.sizes * (~shut)[:, None].to(torch.float64)
+            divided = divide_length(undivided, divisors)
+            weight = slots.sizes * (~gated)[:, None].to(torch.float64)
             if self.match_std:
-                ratio = std_ratio(plain, part, weight, group)
-            part = self._adjust(part * ratio, weight, group)
-            advantage = part + divide_length(flat * left, divisors) if fused else part
+                ratio = std_ratio(undivided, divided, weight, group)
+            divided = self._recentered(divided * ratio, weight, group)
+            advantage = divided
+            if fused:
+                advantage = divided + divide_length(scalars * chunks_left, divisors)
         else:
             advantage = divide_length(returns, divisors)
-        advantage = advantage if fused else advantage + flat
+        advantage = advantage if fused else advantage + scalars
 
         def stages() -> dict[str, Values]:
-            own = {"fused": process + flat, "return_to_go": returns, "divisor": divisors}
+            own = {"fused": process + scalars, "return_to_go": returns, "divisor": divisors}
             return streams() | own
 
-        credit = Credit(cut.slots, advantage, stages, cut.is_end)
-        return credit, lambda: credit.chunk_ends * ratio / divisors
+        credit = Credit(slots, advantage, stages, ends)
+        return credit, lambda: credit.last_slots * ratio / divisors
 
-    def _adjust(self, part: Values, weight: Values, group: Group) -> Values:
-        """`recenter`, over the tokens of the group's ungated responses."""
+    def _recentered(self, process: Values, weight: Values, group: Group) -> Values:
+        """With `recenter`: less its mean over the tokens of the group's ungated responses."""
         if not self.recenter:
-            return part
-        mean, _ = weighted_mean(part, weight, group)
-        return torch.where(weight > 0, part - group.spread(mean), part)
+            return process
+        mean, _ = weighted_mean(process, weight, group)
+        return torch.where(weight > 0, process - group.to_rows(mean), process)

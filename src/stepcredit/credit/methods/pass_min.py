@@ -6,22 +6,22 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from stepcredit.credit.estimator import Credit, group_of
 from stepcredit.credit.method_registry import register
-from stepcredit.credit.methods.pass_ import Fused
+from stepcredit.credit.methods.fused import Fused
 from stepcredit.credit.reads import Reads
+from stepcredit.credit.slot_credit import Credit
 from stepcredit.credit.stages.fusion import (
+    DenseStream,
     PerRollout,
     ReadAt,
-    Table,
     canonical_weights,
+    dense_stream,
     entering_scale,
     fuse_process,
     fuse_scalars,
     fused_scale,
-    gated,
-    process_streams,
-    table_of,
+    gated_mask,
+    weighted_streams,
 )
 from stepcredit.credit.stages.groups import Group, Mask, Values
 from stepcredit.credit.stages.returns import min_form, return_to_go
@@ -33,22 +33,22 @@ from stepcredit.settings.fields import number
 @register("pass-min")
 @dataclass(frozen=True)
 class PASSMin(Fused):
-    """Both papers in one: Advantage Fusion with the min-form return in Divide-Length's place.
+    """Advantage Fusion of PASS with the min-form return of PURE in place of Divide-Length.
 
         z = N(s) of the response's steps, then c N(r_out) as one more value behind the last step
         r* = softmax(-z / T) z over all of these;  G_j = sum over j' >= j of r*, the outcome's too
         A_j = w_prc N(G)_j + w_out N(r_out) + w_fmt N(r_fmt)          W N(r_fmt) if gated
 
-    A filler can't raise a minimum, nor can more steps; standardizing the returns bounds them. A
-    response with fewer steps has a higher minimum, unless a wrong outcome is in the minimum.
+    Neither filler nor more steps can raise a minimum, and standardizing the returns bounds them.
+    Fewer steps do raise it, unless a wrong outcome is in the minimum.
 
     Args:
         weights, operator, outcome_operator, ddof, eps, gate, clip: as for `PASS`.
         temperature: T of the soft minimum, in units of the standardized scores; 0 is strict: of
-            equal values the earlier one counts, the outcome last.
-        outcome_in_min: c, at least 0. 0 leaves the outcome out of the minimum. Where a group's
-            outcomes are all equal, the value behind its last steps is 0; where they are unknown,
-            there is no such value.
+            equal values the earliest counts, and the outcome comes last.
+        outcome_in_min: c, at least 0; 0 leaves the outcome out of the minimum. In a group whose
+            outcomes are all equal the value behind the last step is 0; a response whose outcome is
+            unknown has no such value.
 
     Raises:
         MethodError: a field out of range.
@@ -61,7 +61,7 @@ class PASSMin(Fused):
         >>> [round(x, 3) for x in method(rollouts).ragged()[1].tolist()]
         [-2.488, -2.488, -2.488, -0.099, -0.099]
 
-    Source: ours, from PASS (2606.29296) and PURE (2504.15275).
+    Source: a combination of PASS (2606.29296) and PURE (2504.15275).
     """
 
     temperature: float = number(0.1, "T of the soft minimum; 0 is strict", at_least=0)
@@ -85,40 +85,40 @@ class PASSMin(Fused):
 
     def credit(self, rollouts: Rollouts) -> Credit:
         """Standardize, soft minimum, return-to-go, standardize, fuse."""
-        group, weights = group_of(rollouts), canonical_weights(self.weights)
-        scalars = self._scalars(rollouts, group)
-        last = self._after_the_steps(rollouts, scalars["outcome"])
-        found = {
-            name: self._min_return(table_of(stream, rollouts), last, group, name)
-            for name, stream in process_streams(rollouts, weights).items()
+        group, weights = Group.of(rollouts), canonical_weights(self.weights)
+        both = self._scalars(rollouts, group)
+        last = self._after_the_steps(rollouts, both["outcome"])
+        minima = {
+            name: self._min_return(dense_stream(stream, rollouts), last, group, name)
+            for name, stream in weighted_streams(rollouts, weights).items()
         }
-        returns = {name: (own.standardized, own.slots) for name, own in found.items()}
-        slots = next((own.slots for own in found.values()), whole_responses(rollouts.lengths))
-        shut = gated(rollouts, self.gate)
-        flat = fuse_scalars(scalars["outcome"], scalars["format"], shut, weights)
+        returns = {name: (minimum.standardized, minimum.slots) for name, minimum in minima.items()}
+        slots = next((m.slots for m in minima.values()), whole_responses(rollouts.lengths))
+        gated = gated_mask(rollouts, self.gate)
+        scalars = fuse_scalars(both["outcome"], both["format"], gated, weights)
         read = {name: slots.read(*source) for name, source in returns.items()}
-        advantage = fuse_process(read, weights, slots, shut) + flat
+        advantage = fuse_process(read, weights, slots, gated) + scalars
 
-        def columns_read() -> dict[str, Values]:
-            columns = [own.columns(name, slots) for name, own in found.items()]
-            columns.append({f"N({name})": value for name, value in scalars.items()})
+        def stages() -> dict[str, Values]:
+            columns = [minimum.columns(name, slots) for name, minimum in minima.items()]
+            columns.append({f"N({name})": value for name, value in both.items()})
             return {name: value for part in columns for name, value in part.items()}
 
         credit = Credit(
             slots,
             advantage,
-            columns_read,
-            scale=fused_scale(returns, scalars, weights, group),
+            stages,
+            scale=fused_scale(returns, both, weights, group),
             entering=lambda: entering_scale(
                 returns,
-                scalars,
+                both,
                 weights,
                 ReadAt(slots, slots.mask.double(), slots.read),
-                shut,
+                gated,
                 group,
             ),
         )
-        return self._with_ready(credit, rollouts, weights, ~shut)
+        return self._with_ready(credit, rollouts, weights, ~gated)
 
     def _after_the_steps(self, rollouts: Rollouts, outcome: PerRollout) -> tuple[Values, Mask]:
         """c N(r_out) and where it is known: one column, or none at c = 0."""
@@ -127,7 +127,7 @@ class PASSMin(Fused):
         return (self.outcome_in_min * outcome)[:, :width], known[:, :width]
 
     def _min_return(
-        self, table: Table, last: tuple[Values, Mask], group: Group, stream: str
+        self, table: DenseStream, last: tuple[Values, Mask], group: Group, stream: str
     ) -> _MinReturn:
         """N of the min-form return over a stream's steps, and what led there."""
         normed = self._standardize(table.values, table.mask, group, stream)
@@ -141,7 +141,10 @@ class PASSMin(Fused):
 
 @dataclass(frozen=True, eq=False)
 class _MinReturn:
-    """One stream's tables on its slots; `last` is the outcome's r*, (rollout, 0) without one."""
+    """The tables of one stream on its slots.
+
+    `last` is r* of the outcome, (rollout, 0) if there is none.
+    """
 
     slots: Slots
     normed: Values

@@ -9,16 +9,17 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from stepcredit.credit.estimator import Credit, Estimator, group_of
+from stepcredit.credit.estimator import Estimator
 from stepcredit.credit.method_registry import register
 from stepcredit.credit.reads import Reads
+from stepcredit.credit.slot_credit import Credit
 from stepcredit.credit.stages.batch_norm import BatchNorm
 from stepcredit.credit.stages.fusion import (
-    Table,
+    DenseStream,
     check_one_process,
-    own_process,
+    dense_stream,
+    find_process_stream,
     standardize_scalar,
-    table_of,
 )
 from stepcredit.credit.stages.groups import Group, Values
 from stepcredit.credit.stages.returns import future_min, min_form, residual, return_to_go
@@ -101,7 +102,7 @@ class PURE(Estimator):
 
     @property
     def batch_step(self) -> BatchNorm | None:
-        """Whitening over tokens, where asked for."""
+        """Whitening over tokens, with `whiten_batch`."""
         return BatchNorm("token", 1e-8) if self.whiten_batch else None
 
     def check_streams(self, signals: Collection[str]) -> None:
@@ -109,25 +110,25 @@ class PURE(Estimator):
         check_one_process(signals)
 
     def credit(self, rollouts: Rollouts) -> Credit:
-        """Returns of the form, baseline, outcome."""
-        group = group_of(rollouts)
+        """The returns less their baseline, plus the outcome's part."""
+        group = Group.of(rollouts)
         others = standardize_scalar(rollouts.outcomes, group, "leave_one_out", ddof=1, eps=0.0)
         outcome = self.outcome_weight * others
-        stream = own_process(rollouts)
+        stream = find_process_stream(rollouts)
         if stream is None:
             return Credit.flat(rollouts, outcome, outcome=outcome)
-        table = table_of(stream, rollouts)
-        total, plain, columns = self._returns(table, group)
+        table = dense_stream(stream, rollouts)
+        total, to_go, columns = self._returns(table, group)
         rivals = group.others(table.mask.any(1).to(torch.float64))
-        baseline = self._baseline(_Own(total, plain, table, group, rivals.clamp(min=1)))
-        baseline = torch.where(rivals[:, None] > 0, baseline, plain)
-        process = (plain - baseline) * table.mask
+        baseline = self._baseline(_Returns(total, to_go, table, group, rivals.clamp(min=1)))
+        baseline = torch.where(rivals[:, None] > 0, baseline, to_go)
+        process = (to_go - baseline) * table.mask
         stages = {"score": table.values, **columns, "baseline": baseline, "outcome": outcome}
-        scale = group.largest(plain) + group.largest(baseline) + group.largest(outcome)
+        scale = group.largest(to_go) + group.largest(baseline) + group.largest(outcome)
 
         def entering() -> Tensor:
             """The same without lone and unscored responses, whose process part is 0."""
-            sizes = (plain.abs() + baseline.abs()) * (table.mask & (rivals[:, None] > 0))
+            sizes = (to_go.abs() + baseline.abs()) * (table.mask & (rivals[:, None] > 0))
             return group.largest(sizes) + group.largest(outcome)
 
         return Credit(
@@ -135,7 +136,7 @@ class PURE(Estimator):
         )
 
     def _returns(
-        self, table: Table, group: Group
+        self, table: DenseStream, group: Group
     ) -> tuple[Float64[Tensor, " rollout"], Values, dict[str, Values]]:
         """O, the returns G, and what `explain` shows of them."""
         if self.form == "future_min":
@@ -145,21 +146,29 @@ class PURE(Estimator):
         if self.form == "softmin":
             name, reward = "min", min_form(reward, table.mask, group, self.temperature)
         reward = reward * self.process_weight
-        plain = return_to_go(reward)
-        return reward.sum(1), plain, {name: reward, "return_to_go": plain}
+        to_go = return_to_go(reward)
+        return reward.sum(1), to_go, {name: reward, "return_to_go": to_go}
 
-    def _baseline(self, own: _Own) -> Values:
-        """What is taken from each slot's return, of a response that has rivals."""
-        return _BASELINES[self.baseline](own, float(self.max_length or 1))
+    def _baseline(self, returns: _Returns) -> Values:
+        """What is subtracted from each slot's return, of a response that has rivals."""
+        return _BASELINES[self.baseline](returns, float(self.max_length or 1))
 
 
 @dataclass(frozen=True, eq=False)
-class _Own:
-    """A block's O and returns G, and how many rivals each response has."""
+class _Returns:
+    """The returns of a block, which baselines are made of.
+
+    Args:
+        total: O, the sum of each response's rewards.
+        to_go: G, (rollout, slot).
+        table: the process stream.
+        group: which rows form a group.
+        rivals: how many other responses of its group have scores, at least 1.
+    """
 
     total: Float64[Tensor, " rollout"]
-    plain: Values
-    table: Table
+    to_go: Values
+    table: DenseStream
     group: Group
     rivals: Float64[Tensor, " rollout"]
 
@@ -169,29 +178,29 @@ class _Own:
         return (self.table.slots.sizes * self.table.mask).to(torch.float64)
 
 
-def _per_token(own: _Own, max_length: float) -> Values:
-    sizes = own.sizes
-    tokens = own.group.others(sizes.sum(1)).clamp(min=1)
-    return (own.group.others(own.total) / tokens)[:, None] * return_to_go(sizes)
+def _per_token(returns: _Returns, max_length: float) -> Values:
+    sizes = returns.sizes
+    tokens = returns.group.others(sizes.sum(1)).clamp(min=1)
+    return (returns.group.others(returns.total) / tokens)[:, None] * return_to_go(sizes)
 
 
-def _per_step(own: _Own, max_length: float) -> Values:
-    steps = own.table.mask.sum(1)
-    left, _ = residual(steps, own.table.slots.width, k=0.0)
-    share = own.total / steps.clamp(min=1)
-    return (own.group.others(share) / own.rivals)[:, None] * left
+def _per_step(returns: _Returns, max_length: float) -> Values:
+    steps = returns.table.mask.sum(1)
+    left, _ = residual(steps, returns.table.slots.width, k=0.0)
+    share = returns.total / steps.clamp(min=1)
+    return (returns.group.others(share) / returns.rivals)[:, None] * left
 
 
-def _rollout(own: _Own, max_length: float) -> Values:
-    return (own.group.others(own.total) / own.rivals)[:, None]
+def _rollout(returns: _Returns, max_length: float) -> Values:
+    return (returns.group.others(returns.total) / returns.rivals)[:, None]
 
 
-def _per_slot(own: _Own, max_length: float) -> Values:
-    area = (own.plain * own.sizes).sum(1)
-    return (own.group.others(area) / (own.rivals * max_length))[:, None]
+def _per_slot(returns: _Returns, max_length: float) -> Values:
+    area = (returns.to_go * returns.sizes).sum(1)
+    return (returns.group.others(area) / (returns.rivals * max_length))[:, None]
 
 
-_BASELINES: dict[str, Callable[[_Own, float], Values]] = {
+_BASELINES: dict[str, Callable[[_Returns, float], Values]] = {
     "per_token": _per_token,
     "per_step": _per_step,
     "rollout": _rollout,

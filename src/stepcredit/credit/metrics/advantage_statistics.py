@@ -1,4 +1,4 @@
-"""Statistics of advantages: over tokens, responses and groups, without laying tokens out."""
+"""Statistics of advantages over tokens, responses and groups, computed from chunks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Bool, Float64, Int
 from torch import Tensor
 
-from stepcredit.credit.estimator import Estimator, grouped
+from stepcredit.credit.blocks import Blocks
+from stepcredit.credit.estimator import Estimator
 from stepcredit.credit.stages.groups import TOLERANCE
 from stepcredit.data.advantages import Advantages
 from stepcredit.data.forest import broadcast, group_sum, offsets
@@ -43,7 +44,7 @@ def token_mean(values: Float64[Tensor, " value"], sizes: Sizes = None) -> float:
 
 
 def difference(first: Advantages, second: Advantages) -> tuple[Float64[Tensor, " value"], Sizes]:
-    """First less second, chunk by chunk where their chunks are the same, else token by token.
+    """First minus second: per chunk if their chunks are the same, else per token.
 
     Example:
         >>> one = Advantages(torch.ones(1), None, torch.tensor([1]), torch.tensor([1]))
@@ -66,16 +67,16 @@ def advantage_shares(whole: Advantages, without: Mapping[str, Advantages]) -> di
 
         share_n = mean |A - A without n| / (the same, added up over all streams)
 
-    Means over trained tokens. Where a method is linear in its streams, A - A without n is what
-    stream n adds to A; where it is not (a batch-wide norm; chunks that follow the stream), what
-    its absence changes.
+    The means are over trained tokens. If a method is linear in its streams, A - A without n is the
+    part of stream n. If it is not (a batch-wide norm, or chunks that follow the stream), it is the
+    change that the stream's absence makes.
 
     Args:
         whole: the advantages, before clipping.
         without: by stream, the advantages with that stream's values at 0.
 
     Returns:
-        {stream: share}, shares of 1; empty where no stream moves any advantage.
+        {stream: share}, which add up to 1; empty if no stream changes any advantage.
 
     Example:
         >>> import stepcredit as sc
@@ -83,8 +84,6 @@ def advantage_shares(whole: Advantages, without: Mapping[str, Advantages]) -> di
         >>> quiet = sc.Rollouts(group=[0, 0], lengths=[1, 1], outcome=[0.0, 0.0])
         >>> advantage_shares(sc.GRPO()(r), {"outcome": sc.GRPO()(quiet)})
         {'outcome': 1.0}
-
-    Source: ours.
     """
     moved = {name: difference(whole, other) for name, other in without.items()}
     size = {name: token_mean(values.abs(), sizes) for name, (values, sizes) in moved.items()}
@@ -131,15 +130,15 @@ def read_at(
 
 
 def path_density(advantages: Advantages) -> float:
-    """Mean path score: what a response's whole path is paid per chunk, on average.
+    """Mean path score: the average over responses of the first token's advantage.
 
         mean over responses of A_1,   for PASS  A_1 = S = G_1 / K^k
 
-    S is PASS's average value density: the sum of all K chunks' values over K^k. Every method's
-    first token holds its return over the whole response (of outcome methods the outcome's
-    advantage), so it is read there; `match_std` and `recenter` act on it as on any token. It is
-    in units of an advantage. Rising while the outcome does not, it tells that paths are paid for
-    something else.
+    S is PASS's average value density: the sum of the values of all K chunks over K^k. In every
+    method the first token's advantage is the return over the whole response (of outcome methods the
+    outcome's advantage), so it is read there; `match_std` and `recenter` change it as they change
+    any token's. It is in units of an advantage. If it rises while the outcome does not, the policy
+    is rewarded for something else.
 
     Args:
         advantages: before clipping.
@@ -162,28 +161,26 @@ def length_correlation(advantages: Advantages, rollouts: Rollouts) -> float | No
         a_i = mean over i's tokens of A - its group's mean,  l_i = L_i - its group's mean
         r = (sum of a l) / sqrt((sum of a^2) (sum of l^2)),  sums over all responses
 
-    Group means are of responses. In [-1, 1]; above 0 longer responses are paid more than their
-    rivals.
+    Group means are over responses. Above 0, longer responses get more advantage than the others of
+    their group.
 
     Returns:
-        r; None where within no group the advantages differ, or within none the lengths do.
+        r in [-1, 1]; None if the advantages, or the lengths, are equal within every group.
 
     Example:
         >>> import stepcredit as sc
         >>> r = sc.Rollouts(group=[0, 0], lengths=[5, 2], outcome=[1.0, 0.0])
         >>> round(length_correlation(sc.GRPO()(r), r), 6)
         1.0
-
-    Source: ours.
     """
-    paid = _deviation(response_means(advantages), rollouts)
+    credit = _deviation(response_means(advantages), rollouts)
     long = _deviation(rollouts.lengths.to(torch.float64), rollouts)
-    size = float(paid.square().sum().sqrt()) * float(long.square().sum().sqrt())
-    return None if size == 0 else max(-1.0, min(1.0, float((paid * long).sum()) / size))
+    size = float(credit.square().sum().sqrt()) * float(long.square().sum().sqrt())
+    return None if size == 0 else max(-1.0, min(1.0, float((credit * long).sum()) / size))
 
 
 def _deviation(values: PerRow, rollouts: Rollouts) -> PerRow:
-    """Values less their group's mean; 0 where that is rounding (1e-9 of the largest value)."""
+    """Values minus their group's mean; 0 where that is rounding (1e-9 of the largest value)."""
     group, count = rollouts.group_index, rollouts.num_groups
     size = group_sum(torch.ones_like(values), group, count)
     off = values - (group_sum(values, group, count) / size)[group]
@@ -191,15 +188,13 @@ def _deviation(values: PerRow, rollouts: Rollouts) -> PerRow:
 
 
 def zero_group_share(advantages: Advantages, rollouts: Rollouts) -> float:
-    """Share of groups in which every token's advantage is 0: prompts that teach nothing.
+    """Share of groups in which the advantage of every token is 0: their prompts train nothing.
 
     Example:
         >>> import stepcredit as sc
         >>> r = sc.Rollouts(group=[0, 0, 1, 1], lengths=[1] * 4, outcome=[1.0, 0.0, 1.0, 1.0])
         >>> zero_group_share(sc.GRPO()(r), r)
         0.5
-
-    Source: ours.
     """
     taught = advantages.values != 0
     if advantages.sizes is not None:
@@ -230,19 +225,13 @@ def chunk_counts(estimator: Estimator, rollouts: Rollouts) -> Int[Tensor, " roll
         >>> chunk_counts(sc.PASS(), r).tolist()
         [2, 1]
     """
-    ordered, order = grouped(rollouts)
-    method = estimator.for_batch(rollouts)
-    counts = [method.credit(block).chunk_ends.sum(1) for block in method._blocks(ordered)]
-    joined = torch.cat(counts)
-    if order is None:
-        return joined
-    back = torch.empty_like(joined)
-    back[order] = joined
-    return back
+    blocks, method = Blocks.of(rollouts), estimator.for_batch(rollouts)
+    counts = [method.credit(block).last_slots.sum(1) for block in blocks]
+    return blocks.in_batch_order(torch.cat(counts))
 
 
 def gated_rows(estimator: Estimator, rollouts: Rollouts) -> Bool[Tensor, " rollout"]:
-    """Responses that the estimator's format gate shuts; none, if it has no gate or it is off.
+    """Responses that the format gate applies to; none if the estimator has no gate or it is off.
 
     Example:
         >>> import stepcredit as sc

@@ -1,4 +1,4 @@
-"""How far methods agree, summed over batches."""
+"""How far the advantages of several methods agree, summed over batches."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 @dataclass
 class Agreement:
-    """Sums over all tokens, and one mean advantage a response and method.
+    """Sums over all tokens, and one mean advantage per response and method.
 
     Args:
         methods: how many are compared.
@@ -33,11 +33,11 @@ class Agreement:
         self.same_sign = np.zeros((self.methods, self.methods))
 
     def add(self, advantages: Floats, lengths: np.ndarray[Any, Any]) -> None:
-        """Count in a batch.
+        """Add a batch.
 
         Args:
             advantages: (method, token).
-            lengths: tokens a response.
+            lengths: tokens per response.
         """
         self.tokens += advantages.shape[1]
         self.sums += advantages.sum(1)
@@ -52,8 +52,8 @@ class Agreement:
         """Pearson's, over tokens; NaN where one of the two is constant."""
         mean = self.sums / self.tokens
         covariance = self.products / self.tokens - np.outer(mean, mean)
-        spread = covariance[a, a] * covariance[b, b]
-        return float(covariance[a, b] / spread**0.5) if spread > 0 else float("nan")
+        variances = covariance[a, a] * covariance[b, b]
+        return float(covariance[a, b] / variances**0.5) if variances > 0 else float("nan")
 
     def sign_agreement(self, a: int, b: int) -> float:
         """Share of tokens whose advantages have the same sign."""
@@ -64,8 +64,8 @@ class Agreement:
         means = np.concatenate(self.means, axis=1)
         ranks = np.array([average_ranks(means[a]), average_ranks(means[b])])
         ranks -= ranks.mean(1, keepdims=True)
-        spread = float((ranks[0] ** 2).sum() * (ranks[1] ** 2).sum())
-        return float(ranks[0] @ ranks[1] / spread**0.5) if spread > 0 else float("nan")
+        variances = float((ranks[0] ** 2).sum() * (ranks[1] ** 2).sum())
+        return float(ranks[0] @ ranks[1] / variances**0.5) if variances > 0 else float("nan")
 
     def apart(self, most: int) -> list[tuple[int, Floats]]:
         """The responses on which the methods differ most: their number, and each method's mean.
@@ -73,8 +73,8 @@ class Agreement:
         Each method's means count in its own standard deviations.
         """
         means = np.concatenate(self.means, axis=1)
-        spread = means.std(1, keepdims=True)
-        scaled = np.divide(means, spread, out=np.zeros_like(means), where=spread > 0)
+        variances = means.std(1, keepdims=True)
+        scaled = np.divide(means, variances, out=np.zeros_like(means), where=variances > 0)
         gap = scaled.max(0) - scaled.min(0)
         order = np.argsort(-gap, kind="stable")[:most]
         return [(int(at), means[:, at]) for at in order]

@@ -1,4 +1,4 @@
-"""What a batch's credit looks like: pure functions of an estimator, rollouts and advantages."""
+"""The metrics of a batch: pure functions of an estimator, rollouts and advantages."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ from stepcredit.credit.metrics.signal_statistics import (
     agreements,
     mean_where,
     right_and_wrong,
-    segmentation,
+    step_boundaries,
     stream_variances,
 )
 from stepcredit.credit.metrics.text_statistics import (
     Step,
-    check_rows,
+    check_row_count,
     check_steps,
     contentless_steps,
     cut_steps,
     filler_gap,
+    fraction,
     is_contentless,
     reflection_words,
     repeated_steps,
-    share,
 )
 from stepcredit.data.advantages import Advantages
 from stepcredit.data.inputs import RolloutValues, flags_of
@@ -60,14 +60,14 @@ def training_metrics(
     truncated: Truncated | None = None,
     right_above: float = 0.0,
 ) -> dict[str, float]:
-    """Everything a trainer logs of a batch's credit; what can't be known is left out, never NaN.
+    """All metrics that a trainer logs of a batch; a metric that is unknown is left out, never NaN.
 
         share/<stream>                  `advantage_shares`; "logprobs" for methods made of them
         variance/<stream>               `stream_variances`
         agreement/<stream>              `agreements` of process and outcome
         <part>_std                      `stream_std`: advantage, process, outcome, format
-        chunks_a_response               mean over responses
-        tokens_a_chunk                  trained tokens / chunks
+        chunks_per_response               mean over responses
+        tokens_per_chunk                  trained tokens / chunks
         path_density                    `path_density`, in units of an advantage
         advantage_length_correlation    `length_correlation`, in [-1, 1]
         zero_advantage_group_share      `zero_group_share`, of groups
@@ -75,24 +75,24 @@ def training_metrics(
         clipped_share                   tokens whose advantage `clip` cuts, of all
         truncated_share                 responses cut off at the length limit, of all
         length, length_right, _wrong    mean trained tokens: of all responses, right, wrong ones
-        steps, steps_right, _wrong      mean steps a response: the same
+        steps, steps_right, _wrong      mean steps per response: the same
         repeated_step_share             `repeated_steps`, of all steps
         contentless_step_share          `contentless_steps`, of all steps
         filler_gap                      `filler_gap` of steps that are either
-        reflection_words                `reflection_words` a response
+        reflection_words                `reflection_words` per response
 
-    Names hold none of min, max, sum and total, by which verl would pick another reduction than the
-    mean: a stream's name that does is hyphenated (gem-ini). A batch's metrics are those of its
-    rollouts in any order and layout; those of one process's part of a batch are that part's own.
+    verl averages a metric unless its name contains min, max, sum or total, so no name contains one:
+    a stream whose name does gets a hyphen (gem-ini). The metrics do not depend on the order or the
+    layout of the rollouts; for one process's part of a batch they describe that part.
 
     Args:
         rollouts: whole groups.
         estimator: gives the advantages; it runs once more for each stream the rollouts hold.
-        advantages: its advantages, where they are at hand.
-        steps: the steps of each response, as texts or token ids, one for each step the rollouts
-            know; without it, texts cut from the rollouts' `tokens`, if they hold them.
-        contentless: rule for a step that says nothing; without it: no letter or digit.
-        texts: the responses; without it, the rollouts' `tokens` joined, if they hold them.
+        advantages: its advantages, if they are known already.
+        steps: the steps of each response, as texts or token ids, one for each step of the rollouts;
+            None: texts cut from the rollouts' `tokens`, if they hold them.
+        contentless: rule for a contentless step; the default: no letter or digit.
+        texts: the responses; None: the rollouts' `tokens` joined, if they hold them.
         truncated: which responses were cut off at the length limit.
         right_above: a response is right where its outcome is above this.
 
@@ -100,8 +100,8 @@ def training_metrics(
         {name: value}, in the order above; engines log them under `stepcredit/`.
 
     Raises:
-        RolloutError: steps, texts or truncated of another number than the rollouts say.
-        MethodError: a signal the estimator needs is not there.
+        RolloutError: steps, texts or truncated have another number of rows than the rollouts.
+        MethodError: a signal that the estimator needs is missing.
 
     Example:
         >>> import stepcredit as sc
@@ -110,25 +110,25 @@ def training_metrics(
         >>> found["share/outcome"], found["length_right"], found["truncated_share"]
         (1.0, 3.0, 0.5)
 
-    Source: ours; the last eight rows after the panel of PURE (2504.15275).
+    Source: the last eight rows follow the panel of PURE (2504.15275).
     """
     if rollouts.device.type == "mps":  # it has no float64
         rollouts, advantages = rollouts.to("cpu"), advantages and advantages.to("cpu")
     clip = estimator.clip
     plain = replace(estimator, clip=None)
     whole = plain(rollouts) if clip is not None or advantages is None else advantages
-    paid = whole if clip is None else replace(whole, values=whole.values.clamp(-clip, clip))
+    final = whole if clip is None else replace(whole, values=whole.values.clamp(-clip, clip))
     found = _of_streams(plain, rollouts, whole, right_above)
     found |= _of_credit(estimator, rollouts, whole)
     found["truncated_share"] = _truncated_share(truncated, rollouts)
     found |= _of_lengths(rollouts, right_above)
-    found |= _of_steps(rollouts, paid, steps, contentless)
+    found |= _of_steps(rollouts, final, steps, contentless)
     found["reflection_words"] = _reflection(rollouts, texts)
     return {safe_name(name): value for name, value in found.items() if value is not None}
 
 
 def safe_name(name: str) -> str:
-    """A metric's name without min, max, sum and total in it.
+    """A metric's name that does not contain min, max, sum or total.
 
     Example:
         >>> safe_name("share/gemini"), safe_name("share/prm")
@@ -142,7 +142,7 @@ def stream_std(estimator: Estimator, rollouts: Rollouts) -> dict[str, float]:
 
         std(A),  std(A - A with the stream's values set to 0)
 
-    Before clipping. 0 is what every estimator makes of a stream whose values are all equal.
+    Before clipping. A stream whose values are all equal has 0 under every estimator.
 
     Args:
         estimator: gives the advantages.
@@ -150,15 +150,13 @@ def stream_std(estimator: Estimator, rollouts: Rollouts) -> dict[str, float]:
 
     Returns:
         {"advantage", "process", "outcome", "format"}: population std; "process" is all process
-        streams together, an absent stream has 0.
+        streams together; an absent stream has 0.
 
     Example:
         >>> import stepcredit as sc
         >>> r = sc.Rollouts(group=[0, 0], lengths=[1, 1], outcome=[1.0, 0.0])
         >>> {name: round(std, 3) for name, std in stream_std(sc.GRPO(), r).items()}
         {'advantage': 0.707, 'process': 0.0, 'outcome': 0.707, 'format': 0.0}
-
-    Source: ours.
     """
     whole = replace(estimator, clip=None)
     silent = _silent_scalars(rollouts)
@@ -175,8 +173,6 @@ def clipped_share(estimator: Estimator, rollouts: Rollouts) -> float:
         >>> r = sc.Rollouts(group=[0, 0], lengths=[3, 1], outcome=[2.0, 0.0])
         >>> clipped_share(sc.DrGRPO(clip=0.5), r)
         1.0
-
-    Source: ours.
     """
     if estimator.clip is None:
         return 0.0
@@ -209,12 +205,12 @@ def _of_streams(
 
 
 def _of_credit(estimator: Estimator, rollouts: Rollouts, whole: Advantages) -> Known:
-    """From `chunks_a_response` to `clipped_share`; `whole` is before clipping."""
+    """From `chunks_per_response` to `clipped_share`; `whole` is before clipping."""
     chunks = chunk_counts(estimator, rollouts)
     clip = estimator.clip
     return {
-        "chunks_a_response": float(chunks.to(torch.float64).mean()),
-        "tokens_a_chunk": float(rollouts.lengths.sum()) / float(chunks.sum()),
+        "chunks_per_response": float(chunks.to(torch.float64).mean()),
+        "tokens_per_chunk": float(rollouts.lengths.sum()) / float(chunks.sum()),
         "path_density": path_density(whole),
         "advantage_length_correlation": length_correlation(whole, rollouts),
         "zero_advantage_group_share": zero_group_share(whole, rollouts),
@@ -226,7 +222,7 @@ def _of_credit(estimator: Estimator, rollouts: Rollouts, whole: Advantages) -> K
 def _truncated_share(truncated: Truncated | None, rollouts: Rollouts) -> float | None:
     if truncated is None:
         return None
-    check_rows(truncated, rollouts.num_rollouts, "truncated")
+    check_row_count(truncated, rollouts.num_rollouts, "truncated")
     flags = flags_of(truncated, rollouts.num_rollouts, torch.device("cpu"), "truncated")
     return float(flags.to(torch.float64).mean())
 
@@ -235,7 +231,7 @@ def _of_lengths(rollouts: Rollouts, right_above: float) -> Known:
     """Tokens and steps of all, right and wrong responses."""
     right, wrong = right_and_wrong(rollouts, right_above)
     chosen = {"": torch.ones_like(right), "_right": right, "_wrong": wrong}
-    sizes, ends = {"length": rollouts.lengths}, segmentation(rollouts)
+    sizes, ends = {"length": rollouts.lengths}, step_boundaries(rollouts)
     if ends is not None:
         sizes["steps"] = ends.counts
     return {
@@ -247,12 +243,12 @@ def _of_lengths(rollouts: Rollouts, right_above: float) -> Known:
 
 def _of_steps(
     rollouts: Rollouts,
-    paid: Advantages,
+    advantages: Advantages,
     steps: Sequence[Sequence[Step]] | None,
     contentless: Callable[[Step], bool],
 ) -> Known:
-    """What the steps say, and what filler is paid."""
-    ends = segmentation(rollouts)
+    """Shares of repeated and contentless steps, and the filler gap."""
+    ends = step_boundaries(rollouts)
     if ends is None:
         return {}
     if steps is None:
@@ -267,9 +263,9 @@ def _of_steps(
         for rows in zip(empty, again, strict=True)
     ]
     return {
-        "repeated_step_share": share(again),
-        "contentless_step_share": share(empty),
-        "filler_gap": filler_gap(paid, ends, either),
+        "repeated_step_share": fraction(again),
+        "contentless_step_share": fraction(empty),
+        "filler_gap": filler_gap(advantages, ends, either),
     }
 
 
@@ -279,7 +275,7 @@ def _reflection(rollouts: Rollouts, texts: Sequence[str] | None) -> float | None
         if tokens is None:
             return None
         texts = ["".join(row) for row in tokens]
-    check_rows(texts, rollouts.num_rollouts, "texts")
+    check_row_count(texts, rollouts.num_rollouts, "texts")
     return reflection_words(texts)
 
 
@@ -290,7 +286,7 @@ def _every_text(rollouts: Rollouts) -> list[list[str]] | None:
 
 
 def _stds(whole: Advantages, without: Mapping[str, Advantages]) -> dict[str, float]:
-    """Std of the advantages and of what each part moves them by; 0 for a part that is absent."""
+    """Std of the advantages and of the change that each part makes; 0 for an absent part."""
     found = {"advantage": token_std(whole.values.to(torch.float64), whole.sizes)}
     for name in ("process", "outcome", "format"):
         moved = name in without

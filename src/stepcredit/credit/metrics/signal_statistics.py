@@ -1,4 +1,4 @@
-"""Statistics of what supervises: variance within groups, lengths and steps of right and wrong."""
+"""Statistics of the signals: variance within groups, agreement, right and wrong responses."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from stepcredit.data.rollouts import Rollouts
 from stepcredit.data.streams import Steps, Stream
 
 
-def segmentation(rollouts: Rollouts) -> Stream | None:
-    """Where steps end: the first process stream's that has steps, or the rollouts' `step_ends`.
+def step_boundaries(rollouts: Rollouts) -> Stream | None:
+    """Where steps end: in the first process stream that has steps, else `step_ends`.
 
     Returns:
-        A stream whose values are the steps' last tokens; None where nothing tells steps.
+        A stream whose values are the steps' last tokens; None if the rollouts have no steps.
 
     Example:
         >>> import stepcredit as sc
-        >>> segmentation(sc.Rollouts([0], process=sc.Steps([[1, 4]], [[0.9, 0.6]]))).values.tolist()
+        >>> r = sc.Rollouts([0], process=sc.Steps([[1, 4]], [[0.9, 0.6]]))
+        >>> step_boundaries(r).values.tolist()
         [1, 4]
     """
     for stream in rollouts.streams.values():
@@ -53,8 +54,6 @@ def group_variance(
     Example:
         >>> group_variance(torch.tensor([1.0, 3.0, 5.0]), torch.tensor([0, 0, 1]), 2)
         1.0
-
-    Source: ours.
     """
     values = values.to(torch.float64)
     count = group_sum(torch.ones_like(values), group, num_groups)
@@ -73,7 +72,8 @@ def group_variance(
 def stream_variances(rollouts: Rollouts) -> dict[str, float]:
     """`group_variance` of every stream: a process stream's scores, the outcome, the format.
 
-    Of raw values, as they came. 0 is a stream that teaches nothing under any group operator.
+    It is computed from raw values. A stream of variance 0 gives no advantage under any group
+    operator.
 
     Returns:
         {stream: variance}, without the streams of which no group has two values.
@@ -83,8 +83,6 @@ def stream_variances(rollouts: Rollouts) -> dict[str, float]:
         >>> r = sc.Rollouts(group=[0, 0], lengths=[1, 1], outcome=[1.0, 0.0])
         >>> stream_variances(r)
         {'outcome': 0.25}
-
-    Source: ours.
     """
     group = rollouts.group_index
     found = {
@@ -98,7 +96,7 @@ def stream_variances(rollouts: Rollouts) -> dict[str, float]:
 
 
 def mean_where(values: Tensor, chosen: Bool[Tensor, " rollout"]) -> float | None:
-    """Mean of some rollouts' values; None where none is chosen.
+    """Mean of the chosen rollouts' values; None if none is chosen.
 
     Example:
         >>> mean_where(torch.tensor([3, 8]), torch.tensor([True, False]))
@@ -127,8 +125,8 @@ def agreements(rollouts: Rollouts, right_above: float = 0.0) -> dict[str, float]
 
         share of all pairs (i right, j wrong, one group) with mean s_i > mean s_j; equal means: 1/2
 
-    Means are compared in float32. 1/2 is a stream that knows nothing of the outcome. Of what the
-    stream pays within a response it says nothing: see the filler gap.
+    Means are compared in float32. A stream that knows nothing of the outcome has 1/2. The share
+    does not depend on how a stream spreads its scores within a response: see `filler_gap`.
 
     Returns:
         {stream: share}, without the streams that scored no such pair.
@@ -140,7 +138,7 @@ def agreements(rollouts: Rollouts, right_above: float = 0.0) -> dict[str, float]
         >>> agreements(r)
         {'process': 0.75}
 
-    Source: ours; PURE (2504.15275) compares process and verifiable rewards.
+    Source: after PURE (2504.15275), which compares process and verifiable rewards.
     """
     right, wrong = right_and_wrong(rollouts, right_above)
     found = {name: _agreement(s, rollouts, right, wrong) for name, s in rollouts.streams.items()}
@@ -148,7 +146,7 @@ def agreements(rollouts: Rollouts, right_above: float = 0.0) -> dict[str, float]
 
 
 def _response_scores(stream: Stream) -> Float[Tensor, " rollout"]:
-    """Mean score of each response in float32; 0 where the scores cancel but for rounding."""
+    """Mean score of each response in float32; 0 where the scores cancel up to rounding."""
     rows, row = stream.counts.numel(), row_index(stream.counts)
     values = stream.values.to(torch.float64)
     mean = group_sum(values, row, rows) / stream.counts.clamp(min=1)

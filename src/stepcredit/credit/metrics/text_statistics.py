@@ -1,4 +1,4 @@
-"""Statistics of what responses say: repeated and contentless steps, words of reflection."""
+"""Statistics of the responses' texts: repeated and contentless steps, words of reflection."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _joined(tokens: Sequence[Any]) -> Step:
 
 
 def is_contentless(step: Step) -> bool:
-    """Has a step's text no letter or digit? Of ids it can't be known: no.
+    """Whether a step's text has no letter and no digit; False for token ids.
 
     Example:
         >>> is_contentless("...\\n"), is_contentless("x = 3"), is_contentless([7])
@@ -61,7 +61,7 @@ def is_contentless(step: Step) -> bool:
 def contentless_steps(
     steps: Sequence[Sequence[Step]], rule: Callable[[Step], bool] = is_contentless
 ) -> Flags:
-    """Which steps say nothing by a rule.
+    """Which steps a rule calls contentless.
 
     Example:
         >>> contentless_steps([["x = 3", "---"]])
@@ -71,20 +71,18 @@ def contentless_steps(
 
 
 def repeated_steps(steps: Sequence[Sequence[Step]]) -> Flags:
-    """Which steps say what an earlier one of their response said.
+    """Which steps repeat an earlier step of their response.
 
-    Texts are the same where they are but for case and space; ids where all are.
+    Texts are compared without case and space; ids must all be equal.
 
     Example:
         >>> repeated_steps([["So x = 3.", "Check.", "so  x = 3.\\n"], ["Check."]])
         [[False, False, True], [False]]
-
-    Source: ours.
     """
-    return [_said_before([_normalized(step) for step in row]) for row in steps]
+    return [_seen_before([_normalized(step) for step in row]) for row in steps]
 
 
-def _said_before(keys: Sequence[Step]) -> list[bool]:
+def _seen_before(keys: Sequence[Step]) -> list[bool]:
     first: dict[Step, int] = {}
     return [first.setdefault(key, place) != place for place, key in enumerate(keys)]
 
@@ -93,11 +91,11 @@ def _normalized(step: Step) -> Step:
     return " ".join(step.casefold().split()) if isinstance(step, str) else tuple(step)
 
 
-def share(flags: Flags) -> float | None:
-    """Share of all steps that are flagged; None where there is no step.
+def fraction(flags: Flags) -> float | None:
+    """Share of all steps that are flagged; None if there is no step.
 
     Example:
-        >>> share([[True, False], []])
+        >>> fraction([[True, False], []])
         0.5
     """
     count = sum(map(len, flags))
@@ -105,20 +103,20 @@ def share(flags: Flags) -> float | None:
 
 
 def filler_gap(advantages: Advantages, ends: Stream, filler: Flags) -> float | None:
-    """How much more a filler step is paid than the others: above 0, a policy is taught to pad.
+    """How much more advantage filler steps get than the others; above 0 the policy learns to pad.
 
         mean over filler steps of A(last token) - mean over all other steps of A(last token)
 
     Args:
         advantages: of the rollouts.
-        ends: the steps' last tokens, as `segmentation` gives them.
-        filler: is a step repeated or contentless? One flag a step.
+        ends: the steps' last tokens, as `step_boundaries` gives them.
+        filler: one flag per step, True for a repeated or contentless one.
 
     Returns:
-        The difference, in units of an advantage; None where there are no filler or no other steps.
+        The difference, in units of an advantage; None if there are no filler or no other steps.
 
     Raises:
-        RolloutError: flags that are not one a step.
+        RolloutError: the number of flags is not the number of steps.
 
     Example:
         >>> import stepcredit as sc
@@ -127,8 +125,6 @@ def filler_gap(advantages: Advantages, ends: Stream, filler: Flags) -> float | N
         >>> ends = Stream._of(values=r.streams["process"].ends, counts=torch.tensor([2, 1]))
         >>> round(filler_gap(advantages, ends, [[False, True], [False]]), 6)
         -0.333333
-
-    Source: ours.
     """
     check_steps(filler, ends, "filler")
     paid = read_at(advantages, row_index(ends.counts), ends.values)
@@ -139,20 +135,20 @@ def filler_gap(advantages: Advantages, ends: Stream, filler: Flags) -> float | N
 
 
 def check_steps(rows: Sequence[Sequence[object]], ends: Stream, field: str) -> None:
-    """Refuse what is not one a step.
+    """Refuse rows that do not hold one value per step.
 
     Raises:
         RolloutError: names the row.
     """
     counts = ends.counts.tolist()
-    check_rows(rows, len(counts), field)
+    check_row_count(rows, len(counts), field)
     for row, (given, count) in enumerate(zip(rows, counts, strict=True)):
         if len(given) != count:
             raise RolloutError(f"{len(given)} given, but {count} steps", row=row, field=field)
 
 
-def check_rows(given: Sized, count: int, field: str) -> None:
-    """Refuse what is not one a rollout.
+def check_row_count(given: Sized, count: int, field: str) -> None:
+    """Refuse anything that does not hold one value per rollout.
 
     Raises:
         RolloutError: names the field.
@@ -162,14 +158,14 @@ def check_rows(given: Sized, count: int, field: str) -> None:
 
 
 def reflection_words(texts: Sequence[str]) -> float:
-    """Mean number of words of reflection a response: "wait", "however", "let me check", ...
+    """Mean number of words of reflection per response: "wait", "however", "let me check", ...
 
-    English, without regard to case, whole words; at least one text.
+    The words are English; case does not matter, and whole words count. At least one text.
 
     Example:
         >>> reflection_words(["Wait, 2+3 is 5. Let me check: yes.", "We await 5."])
         1.0
 
-    Source: ours, after PURE (2504.15275), which counts such words; the list is ours.
+    Source: after PURE (2504.15275), which counts such words; the list is not the paper's.
     """
     return sum(len(REFLECTION.findall(text.lower())) for text in texts) / len(texts)

@@ -1,4 +1,4 @@
-"""The batch-wide last step of some methods, and the moments of a batch that it needs."""
+"""Normalization over the whole batch, the last step of some methods, and its moments."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Moments:
 
     @property
     def variance(self) -> float:
-        """Unbiased variance; 0 where the deviations are rounding (1e-9 of the mean), or alone."""
+        """Unbiased variance; 0 for one value, or if deviations are rounding (1e-9 of the mean)."""
         if self.count < 2 or self.squares <= self.count * (1e-9 * self.mean) ** 2:
             return 0.0
         return self.squares / (self.count - 1)
@@ -55,12 +55,12 @@ class Moments:
 
 @dataclass(frozen=True)
 class BatchNorm:
-    """The batch-wide last step of the methods that have one.
+    """Normalization over the whole batch.
 
-        response  (a - mean) / (std + eps)         over the batch's responses, ddof 1
-        token     (A - mean) / sqrt(variance + eps)    over the batch's trained tokens, ddof 1
+        response  (a - mean) / (std + eps)         over the batch's responses
+        token     (A - mean) / sqrt(variance + eps)    over the batch's trained tokens
 
-    One value, or equal values, give 0.
+    One value, or equal values, give 0. In both lines ddof is 1.
     """
 
     unit: Literal["response", "token"]

@@ -1,4 +1,4 @@
-"""Streams: canonical weights, each stream standardized alone, Advantage Fusion, the gate."""
+"""Advantage Fusion: weights, standardized streams, their weighted sum, and the format gate."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def canonical_operators(
 
 
 def check_operators(operators: Iterable[object], field: str = "operator") -> None:
-    """Refuse what is no operator's name.
+    """Refuse a value that is no operator's name.
 
     Raises:
         MethodError: names the operators there are.
@@ -81,18 +81,18 @@ def check_operators(operators: Iterable[object], field: str = "operator") -> Non
             raise MethodError(f"unknown operator {operator!r}: expected {expected}", field=field)
 
 
-def total_of(tables: Sequence[Tensor], zero: Tensor) -> Tensor:
+def sum_tables(tables: Sequence[Tensor], zero: Tensor) -> Tensor:
     """Sum of tables; `zero` where there are none.
 
     Example:
-        >>> total_of([torch.tensor(1.0), torch.tensor(2.0)], torch.tensor(0.0))
+        >>> sum_tables([torch.tensor(1.0), torch.tensor(2.0)], torch.tensor(0.0))
         tensor(3.)
     """
     return sum(tables[1:], tables[0]) if tables else zero
 
 
 @dataclass(frozen=True, eq=False)
-class Table:
+class DenseStream:
     """A process stream as a dense table in float64: `values` are 0 off `mask`."""
 
     values: Values
@@ -100,17 +100,17 @@ class Table:
     slots: Slots
 
 
-def table_of(stream: Stream, rollouts: Rollouts) -> Table:
-    """The stream on its slots; rollouts without it have none of the mask set."""
+def dense_stream(stream: Stream, rollouts: Rollouts) -> DenseStream:
+    """The stream as a table on its own slots; the mask is False for rollouts without the stream."""
     slots = slots_of(stream, rollouts.lengths)
     everywhere = torch.equal(stream.counts, slots.counts)
     mask = slots.mask if everywhere else slot_mask(stream.counts, slots.width)
     values = to_dense(stream.values, stream.counts, width=slots.width, mask=mask)
-    return Table(values.to(torch.float64), mask, slots)
+    return DenseStream(values.to(torch.float64), mask, slots)
 
 
 def process_signals(rollouts: Rollouts) -> dict[str, Stream]:
-    """The process streams that score something, by name; ready-made advantages are none of them.
+    """The process streams that hold scores, by name, without ready-made advantages.
 
     Example:
         >>> from stepcredit.data.streams import Tokens
@@ -124,7 +124,7 @@ def process_signals(rollouts: Rollouts) -> dict[str, Stream]:
     }
 
 
-def process_streams(rollouts: Rollouts, weights: Mapping[str, float]) -> dict[str, Stream]:
+def weighted_streams(rollouts: Rollouts, weights: Mapping[str, float]) -> dict[str, Stream]:
     """The weighted process streams that the rollouts have, in the weights' order."""
     scored = process_signals(rollouts)
     return {name: scored[name] for name in weights if name in scored}
@@ -151,7 +151,7 @@ def ready_advantages(
     """The weighted ready-made advantages per token, 0 for gated rollouts, one table per stream."""
     ready = {n: s for n, s in rollouts.streams.items() if isinstance(s, TokenAdvantages)}
     return [
-        table_of(ready[name], rollouts).values * (weights[name] * kept[:, None])
+        dense_stream(ready[name], rollouts).values * (weights[name] * kept[:, None])
         for name in weights
         if name in ready
     ]
@@ -160,7 +160,7 @@ def ready_advantages(
 def standardize_scalar(
     scalar: RolloutValues, group: Group, operator: str, *, ddof: int, eps: float
 ) -> PerRollout:
-    """N of one number a rollout, 0 where it is unknown: (rollout, 1)."""
+    """N of one number per rollout, as (rollout, 1); 0 where the number is unknown."""
     known = scalar.known[:, None]
     values = scalar.values[:, None]
     return standardize(values, known, group, operator, ddof=ddof, eps=eps)
@@ -174,7 +174,7 @@ def standardize_scalars(
     ddof: int,
     eps: float,
 ) -> dict[str, PerRollout]:
-    """N of several numbers a rollout, those of one operator together: each its own sets."""
+    """N of several numbers per rollout, each standardized alone; one pass per operator."""
     found: dict[str, PerRollout] = {}
     for operator in dict.fromkeys(rules.values()):
         names = [name for name in scalars if rules[name] == operator]
@@ -189,18 +189,18 @@ def standardize_scalars(
     return {name: found[name] for name in scalars}
 
 
-def gated(rollouts: Rollouts, gate: bool) -> Bool[Tensor, " rollout"]:
-    """Rollouts that broke their format and therefore learn the format alone."""
+def gated_mask(rollouts: Rollouts, gate: bool) -> Bool[Tensor, " rollout"]:
+    """True for rollouts that broke their format, and so learn from the format reward alone."""
     return ~rollouts.format_ok if gate else torch.zeros_like(rollouts.format_ok)
 
 
 def fuse_scalars(
     outcome: PerRollout,
     format: PerRollout,
-    shut: Bool[Tensor, " rollout"],
+    gated: Bool[Tensor, " rollout"],
     weights: Mapping[str, float],
 ) -> PerRollout:
-    """What Advantage Fusion adds to every chunk, and the gate.
+    """The part of Advantage Fusion that is the same for every chunk: outcome, format and gate.
 
         I = 1:  w_out N(r_out) + w_fmt N(r_fmt)
         I = 0:  W N(r_fmt),  W the sum of all weights configured, present or not
@@ -208,35 +208,35 @@ def fuse_scalars(
     Source: PASS (2606.29296) section 5.2.
     """
     open_value = weights.get("outcome", 0.0) * outcome + weights.get("format", 0.0) * format
-    return torch.where(shut[:, None], sum(weights.values()) * format, open_value)
+    return torch.where(gated[:, None], sum(weights.values()) * format, open_value)
 
 
 def fuse_process(
     read: Mapping[str, Values],
     weights: Mapping[str, float],
     slots: Slots,
-    shut: Bool[Tensor, " rollout"],
+    gated: Bool[Tensor, " rollout"],
 ) -> Values:
-    """Weighted sum of the standardized process streams; 0 where gated.
+    """Weighted sum of the standardized process streams; 0 for gated rollouts.
 
         sum over streams of w N(s)
 
     Args:
-        read: each stream as read at the slots.
+        read: each stream, read at the slots.
         weights: of the streams.
         slots: the slots.
-        shut: which rollouts are gated.
+        gated: True for gated rollouts.
 
     Source: PASS (2606.29296) section 5.2. Differs: any number of process streams.
     """
-    kept = (~shut)[:, None].to(torch.float64)
+    kept = (~gated)[:, None].to(torch.float64)
     parts = [_scaled(values, weights[name] * kept) for name, values in read.items()]
     zero = torch.zeros((), dtype=torch.float64, device=kept.device).expand(slots.mask.shape)
-    return total_of(parts, zero)
+    return sum_tables(parts, zero)
 
 
 def _scaled(table: Values, factor: PerRollout) -> Values:
-    """The product; the table itself where all factors are 1, which spares a pass over tokens."""
+    """The product; if all factors are 1 it is the table itself, which saves a pass over tokens."""
     return table if bool((factor == 1).all()) else table * factor
 
 
@@ -246,13 +246,15 @@ def fused_scale(
     weights: Mapping[str, float],
     group: Group,
 ) -> Float64[Tensor, " group"]:
-    """At most the size of what the fusion adds up in each group: sum over streams of |w| max |N|.
+    """A bound on the terms that the fusion adds up in each group: sum over streams of |w| max |N|.
 
-    Gated responses and values that no chunk reads count as well: `entering_scale` leaves them out.
+    It counts gated responses and values that no chunk reads too; `entering_scale` does not.
     """
     tables = {name: table for name, (table, _) in standardized.items()} | dict(scalars)
     sizes = [abs(weights[name]) * group.largest(tables[name]) for name in weights if name in tables]
-    return total_of(sizes, torch.zeros(group.count, dtype=torch.float64, device=group.index.device))
+    return sum_tables(
+        sizes, torch.zeros(group.count, dtype=torch.float64, device=group.index.device)
+    )
 
 
 def entering_scale(
@@ -260,32 +262,32 @@ def entering_scale(
     scalars: Mapping[str, PerRollout],
     weights: Mapping[str, float],
     chunks: ReadAt,
-    shut: Bool[Tensor, " rollout"],
+    gated: Bool[Tensor, " rollout"],
     group: Group,
 ) -> Float64[Tensor, " group"]:
-    """Size of what enters the ungated advantages of each group, and of nothing else.
+    """Size of the terms that the ungated advantages of each group depend on.
 
         max of sum over streams of |w N(s)| x factor  +  max of |w_out N(r_out)| + |w_fmt N(r_fmt)|
 
-    A gated advantage is one product, in which nothing can cancel.
+    A gated advantage is a single product, so nothing can cancel in it.
     """
     sizes = {name: abs(weight) for name, weight in weights.items()}
     sources = {name: chunks.read(table.abs(), at) for name, (table, at) in standardized.items()}
-    read = fuse_process(sources, sizes, chunks.slots, shut) * chunks.factor
+    read = fuse_process(sources, sizes, chunks.slots, gated) * chunks.factor
     flat = [sizes[name] * scalars[name].abs() for name in SCALARS if name in sizes]
-    kept = (~shut)[:, None]
-    scalar = total_of(flat, torch.zeros_like(kept, dtype=torch.float64)) * kept
+    kept = (~gated)[:, None]
+    scalar = sum_tables(flat, torch.zeros_like(kept, dtype=torch.float64)) * kept
     return group.largest(read) + group.largest(scalar)
 
 
 @dataclass(frozen=True, eq=False)
 class ReadAt:
-    """Where process streams are read, and what multiplies each value on its way into its chunk.
+    """Where process streams are read, and the factor of each value in its chunk's advantage.
 
     Args:
         slots: the slots.
         factor: (rollout, slot); 0 on slots that end no chunk.
-        read: gives a table over other slots as it is read at these.
+        read: reads a table over other slots at these slots.
     """
 
     slots: Slots
@@ -293,19 +295,23 @@ class ReadAt:
     read: Callable[[Values, Slots], Values]
 
 
-def the_process(rollouts: Rollouts) -> Stream | None:
-    """The one process stream a method reads: "process", or the only one; None without any.
+def process_stream(rollouts: Rollouts) -> Stream | None:
+    """The one process stream that a method reads: "process", or the only one; None without any.
 
     Raises:
         MethodError: several streams, none of them named "process".
     """
     scored = process_signals(rollouts)
     check_one_process(scored)
-    return own_process(rollouts)
+    return find_process_stream(rollouts)
 
 
-def own_process(rollouts: Rollouts) -> Stream | None:
-    """`the_process` of groups whose batch was checked: None also where several have other names."""
+def find_process_stream(rollouts: Rollouts) -> Stream | None:
+    """`process_stream` for part of a batch that was checked; None if no stream is the one.
+
+    Groups of a batch may hold several streams of other names than "process", where other groups
+    hold "process" too.
+    """
     scored = process_signals(rollouts)
     return scored.get("process") or (next(iter(scored.values())) if len(scored) == 1 else None)
 

@@ -1,7 +1,7 @@
 """Group operators N(x; S): a stream's values against all values of that stream in their group.
 
-Everything runs in float64 on dense row x slot tables. Whether a group's values are all equal is
-decided at 1e-9 of the largest |value|, so that rounding can't tell noise from a signal.
+Everything runs in float64 on dense row x slot tables. Values that differ by less than 1e-9 of the
+group's largest |value| count as equal, so rounding never becomes a signal.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from jaxtyping import Bool, Float64, Int
 from torch import Tensor
 
 from stepcredit.data.forest import group_max, group_sum
+from stepcredit.data.rollouts import Rollouts
 from stepcredit.errors import MethodError
 
 Operator = Literal["masked_norm", "center", "leave_one_out", "abs_max"]
 OPERATORS: tuple[str, ...] = get_args(Operator)
 Values = Float64[Tensor, "rollout slot"]
 Mask = Bool[Tensor, "rollout slot"]
-IsEnd = Mask | None
 PerRow = Float64[Tensor, "rollout 1"]
 TOLERANCE = 1e-9
 
@@ -33,13 +33,18 @@ class Group:
     index: Int[Tensor, " rollout"]
     count: int
 
+    @classmethod
+    def of(cls, rollouts: Rollouts) -> Group:
+        """The groups of the rollouts' rows."""
+        return cls(rollouts.group_index, rollouts.num_groups)
+
     def sum(self, table: Values) -> Float64[Tensor, " group"]:
-        """Sum of a table's values by group; slots that don't count must hold 0."""
+        """Sum of a table's values by group; slots without a value must hold 0."""
         rows = table[:, 0] if table.shape[1] == 1 else table.sum(1)
         return group_sum(rows, self.index, self.count)
 
     def largest(self, table: Values) -> Float64[Tensor, " group"]:
-        """Largest |value| by group; slots that don't count must hold 0."""
+        """Largest |value| by group; slots without a value must hold 0."""
         narrow = table.shape[1] == 1
         rows = table[:, 0].abs() if narrow else torch.maximum(table.amax(1), -table.amin(1))
         return group_max(rows, self.index, self.count)
@@ -64,8 +69,8 @@ class Group:
         """
         return group_sum(chosen.to(torch.int64), self.index, self.count)
 
-    def spread(self, per_group: Float64[Tensor, " group"]) -> Float64[Tensor, "rollout 1"]:
-        """A number a group, handed to each of its rows."""
+    def to_rows(self, per_group: Float64[Tensor, " group"]) -> Float64[Tensor, "rollout 1"]:
+        """One number per group, repeated for each of the group's rows."""
         return per_group.index_select(0, self.index).unsqueeze(1)
 
 
@@ -107,7 +112,7 @@ def standardize(
         [[0.5], [-0.5]]
 
     Source: PASS (2606.29296) section 5.2, GRPO (2402.03300), RLOO (2402.14740). Differs: the
-        std's ddof and eps, of which the papers are silent, are those of verl's GRPO.
+        papers do not state the std's ddof and eps; these are those of verl's GRPO.
     """
     rule = _RULES.get(operator)
     if rule is None:
@@ -116,15 +121,15 @@ def standardize(
     if operator == "abs_max":
         return _abs_max(values, largest, group)
     count = group_sum(mask.sum(1), group.index, group.count).to(torch.float64)
-    deviation = (values - group.spread(group.sum(values) / count.clamp(min=1))).mul_(mask)
+    deviation = (values - group.to_rows(group.sum(values) / count.clamp(min=1))).mul_(mask)
     constant = group.largest(deviation) <= TOLERANCE * largest
     scale = rule(deviation, count, group, ddof, eps)
-    return deviation.mul_(group.spread(torch.where(constant, 0.0, scale)))
+    return deviation.mul_(group.to_rows(torch.where(constant, 0.0, scale)))
 
 
 def _abs_max(values: Values, largest: Tensor, group: Group) -> Values:
     """Divided, not multiplied by 1/max: then scaling by a power of two changes no bit."""
-    return values / group.spread(torch.where(largest > 0, largest, 1.0))
+    return values / group.to_rows(torch.where(largest > 0, largest, 1.0))
 
 
 def _inverse_std(deviation: Values, count: Tensor, group: Group, ddof: int, eps: float) -> Tensor:
@@ -155,7 +160,7 @@ def weighted_mean(
 ) -> tuple[Float64[Tensor, " group"], Float64[Tensor, " group"]]:
     """Mean of a group's values under weights of at least 0, and the weights' sum.
 
-    A group of no weight has mean 0.
+    A group whose weights are all 0 has mean 0.
 
     Example:
         >>> one = Group(torch.tensor([0]), 1)
@@ -170,7 +175,7 @@ def weighted_mean(
 def weighted_std(values: Values, weight: Values, group: Group) -> Float64[Tensor, " group"]:
     """Population std of a group's values under weights; exactly 0 for equal values.
 
-    Squares are taken of shares of the largest deviation: none is lost below 1e-154 or above 1e154.
+    Deviations are divided by the largest one before they are squared, so no square overflows.
 
     Example:
         >>> one = Group(torch.tensor([0]), 1)
@@ -179,11 +184,11 @@ def weighted_std(values: Values, weight: Values, group: Group) -> Float64[Tensor
         [1.0]
     """
     mean, total = weighted_mean(values, weight, group)
-    deviation = torch.where(weight > 0, values - group.spread(mean), 0.0)
+    deviation = torch.where(weight > 0, values - group.to_rows(mean), 0.0)
     largest = group.largest(torch.where(weight > 0, values, 0.0))
     size = group.largest(deviation)
     unit = torch.where(size > 0, size, 1.0)
-    share = deviation / group.spread(unit)
+    share = deviation / group.to_rows(unit)
     variance = group.sum(share.square() * weight) / torch.where(total > 0, total, 1.0)
     return torch.where(size <= TOLERANCE * largest, 0.0, unit * variance.sqrt())
 
@@ -199,13 +204,13 @@ def std_ratio(values: Values, other: Values, weight: Values, group: Group) -> Pe
     """
     over, under = weighted_std(values, weight, group), weighted_std(other, weight, group)
     ratio = torch.where((over > 0) & (under > 0), over / torch.where(under > 0, under, 1.0), 1.0)
-    return group.spread(ratio)
+    return group.to_rows(ratio)
 
 
 def is_rounding(
     size: Float64[Tensor, "*shape"], scale: Float64[Tensor, "*shape"]
 ) -> Bool[Tensor, "*shape"]:
-    """Is a size but rounding (1e-9) beside what was added up? Beside an infinite one nothing is.
+    """Whether a size is rounding noise: at most 1e-9 of a finite scale.
 
     Example:
         >>> is_rounding(torch.tensor([1e-10, 1e-10]), torch.tensor([1.0, torch.inf])).tolist()

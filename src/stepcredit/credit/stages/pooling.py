@@ -1,4 +1,4 @@
-"""How `grpo-process` puts step scores, outcomes and formats into one pool."""
+"""Pools of step scores, outcomes and formats that are standardized together."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 import torch
 
-from stepcredit.credit.stages.fusion import SCALARS, PerRollout, Table, total_of
+from stepcredit.credit.stages.fusion import SCALARS, DenseStream, PerRollout, sum_tables
 from stepcredit.credit.stages.groups import Group, Mask, Values, is_rounding
 from stepcredit.data.rollouts import Rollouts
 from stepcredit.data.slots import whole_responses
@@ -14,42 +14,42 @@ from stepcredit.data.slots import whole_responses
 Normal = Callable[[Values, Mask], Values]
 
 
-def no_scores(rollouts: Rollouts) -> Table:
-    """One slot per response, of score 0: what groups without a process stream have.
+def no_scores(rollouts: Rollouts) -> DenseStream:
+    """One slot per response with score 0, for groups without a process stream.
 
     Example:
         >>> no_scores(Rollouts([0], [3])).values.tolist()
         [[0.0]]
     """
     slots = whole_responses(rollouts.lengths)
-    return Table(torch.zeros_like(slots.mask, dtype=torch.float64), slots.mask, slots)
+    return DenseStream(torch.zeros_like(slots.mask, dtype=torch.float64), slots.mask, slots)
 
 
 def weighted_sum(
-    tables: Mapping[str, Values], lead: Table, weights: Mapping[str, float], group: Group
+    tables: Mapping[str, Values], lead: DenseStream, weights: Mapping[str, float], group: Group
 ) -> Values:
-    """Sum over streams of w x at each score; 0 where the terms cancel but for rounding.
+    """Sum over streams of w x at each score; 0 where the terms cancel up to rounding.
 
     Args:
         tables: streams on the slots of the leading one, outcome and format as (rollout, 1).
-        lead: the leading stream, whose mask tells where there is a score.
+        lead: the leading stream, whose mask is True where there is a score.
         weights: of the streams.
-        group: whose largest sum of |w x| rounding is measured by.
+        group: which rows form a group; rounding is relative to its largest sum of |w x|.
 
     Returns:
         (rollout, slot), 0 off the mask.
     """
     terms = [weights[name] * tables[name] * lead.mask for name in tables if name in weights]
-    total = total_of(terms, lead.values)
-    sizes = total_of([term.abs() for term in terms], lead.values)
-    noise = is_rounding(total.abs(), group.spread(group.largest(sizes)))
+    total = sum_tables(terms, lead.values)
+    sizes = sum_tables([term.abs() for term in terms], lead.values)
+    noise = is_rounding(total.abs(), group.to_rows(group.largest(sizes)))
     return torch.where(noise, 0.0, total)
 
 
 def standardized_union(
     values: Mapping[str, Values],
     scalars: Mapping[str, PerRollout],
-    lead: Table,
+    lead: DenseStream,
     weights: Mapping[str, float],
     normal: Normal,
 ) -> Values:
@@ -58,7 +58,7 @@ def standardized_union(
     Args:
         values: process streams on the slots of the leading one.
         scalars: outcome and format, (rollout, 1); an unknown one is 0.
-        lead: the leading stream, whose mask tells where there is a score.
+        lead: the leading stream, whose mask is True where there is a score.
         weights: of the streams.
         normal: standardizes a table under a mask.
 
@@ -72,4 +72,4 @@ def standardized_union(
     parts = torch.split(normal(union, mask), widths, 1)
     named = dict(zip([*values, *SCALARS], parts, strict=True))
     weighted = [weights[name] * named[name] for name in weights if name in named]
-    return total_of(weighted, lead.values) * lead.mask
+    return sum_tables(weighted, lead.values) * lead.mask

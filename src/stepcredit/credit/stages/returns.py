@@ -1,8 +1,8 @@
 """Returns along a response: the return-to-go, Divide-Length, and the min-form.
 
-All on dense row x slot tables in float64. A chunk is a run of slots; `is_end` marks its last one,
-where its value is read (None: every slot is a chunk). Results hold for every slot of a chunk, so
-nothing is ever compacted and expanded again.
+All functions take dense row x slot tables in float64. A chunk is a run of slots, and `chunk_ends`
+is True on its last slot, where its value is read (None: every slot is a chunk). A result is the
+same on all slots of a chunk.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
-from stepcredit.credit.stages.groups import TOLERANCE, Group, IsEnd, Mask, Values
+from stepcredit.credit.stages.groups import TOLERANCE, Group, Mask, Values
 from stepcredit.data.forest import countdown, discounted_suffix_sum, suffix_sum
 
 
-def return_to_go(values: Values, is_end: IsEnd = None, gamma: float = 1.0) -> Values:
+def return_to_go(values: Values, chunk_ends: Mask | None = None, gamma: float = 1.0) -> Values:
     """Sum of the chunk values from a slot's chunk to the response's end.
 
         G_j = sum over j' >= j of gamma^(j' - j) A_j'          0^0 = 1
 
     Args:
         values: (rollout, slot), 0 past a response's end; read at chunk ends.
-        is_end: the last slot of each chunk; None: every slot is a chunk.
+        chunk_ends: the last slot of each chunk; None: every slot is a chunk.
         gamma: the discount per chunk, from 0 to 1.
 
     Returns:
@@ -40,26 +40,26 @@ def return_to_go(values: Values, is_end: IsEnd = None, gamma: float = 1.0) -> Va
     Source: PASS (2606.29296) Eq. 6; GRPO with process supervision (2402.03300) section 4.1.3.
         Differs: both have no discount.
     """
-    read = values if is_end is None else values * is_end
+    read = values if chunk_ends is None else values * chunk_ends
     if gamma == 1:
         return suffix_sum(read)
     per_slot = torch.full_like(read, gamma)
-    factor = per_slot if is_end is None else torch.where(is_end, per_slot, 1.0)
+    factor = per_slot if chunk_ends is None else torch.where(chunk_ends, per_slot, 1.0)
     return discounted_suffix_sum(read, factor)
 
 
 def residual(
-    counts: Int64[Tensor, " rollout"], width: int, k: float, is_end: IsEnd = None
+    counts: Int64[Tensor, " rollout"], width: int, k: float, chunk_ends: Mask | None = None
 ) -> tuple[Values, Values]:
-    """Chunks from a slot's chunk to the response's end, and their power that divides.
+    """How many chunks are left from a slot's chunk to the response's end, and that number to the k.
 
         n_j = K - j + 1,  n_j^k
 
     Args:
-        counts: slots a response.
+        counts: slots per response.
         width: columns of the table.
         k: exponent, at least 0.
-        is_end: the last slot of each chunk; None: every slot is a chunk.
+        chunk_ends: the last slot of each chunk; None: every slot is a chunk.
 
     Returns:
         n and n^k, (rollout, slot); past a response's end 0 and 1.
@@ -74,10 +74,10 @@ def residual(
     whole = torch.arange(width + 1, dtype=torch.float64, device=counts.device)
     powers = whole**k
     powers[0] = 1.0
-    if is_end is None:
+    if chunk_ends is None:
         return countdown(whole, counts, width), countdown(powers, counts, width)
-    passed = is_end.cumsum(1)
-    left = (passed[:, -1:] - passed).add_(is_end)
+    passed = chunk_ends.cumsum(1)
+    left = (passed[:, -1:] - passed).add_(chunk_ends)
     return left.to(torch.float64), powers.index_select(0, left.flatten()).view(left.shape)
 
 
@@ -123,13 +123,13 @@ def min_form(values: Values, mask: Mask, group: Group, temperature: float) -> Va
         [[0.0, -0.5, 0.0]]
 
     Source: PURE (2504.15275) Eq. 7. Differs: the minimum is over steps; the authors' strict form
-        takes it over tokens, the zeros of tokens without a score included.
+        takes it over tokens, with a 0 for each token without a score.
     """
     lowest = torch.where(mask, values, torch.inf).amin(1, keepdim=True)
     lowest = torch.where(mask.any(1, keepdim=True), lowest, 0.0)
     above = torch.where(mask, values - lowest, torch.inf)
     if temperature == 0:
-        tied = above <= group.spread(TOLERANCE * group.largest(values))
+        tied = above <= group.to_rows(TOLERANCE * group.largest(values))
         weight = (tied & (tied.cumsum(1) == 1)).to(torch.float64)
     else:
         weight = above.div_(-temperature).exp_()

@@ -20,7 +20,7 @@ IN_CACHE = 32_768
 
 @dataclass(frozen=True)
 class Segments:
-    """What the best segmentation minimizes, and which segmentations there are.
+    """The cost that the best segmentation minimizes, and the segmentations that are allowed.
 
         sum over segments of their cost + penalty x unit per segment
         squared    sum (x - mean of the segment)^2,   unit: the group's population variance s^2
@@ -68,7 +68,7 @@ def segment_ends(
 
     Source: optimal partitioning (Jackson et al. 2005) with PELT's pruning (Killick et al. 2012).
     """
-    std = group.spread(weighted_std(values, mask.to(torch.float64), group))
+    std = group.to_rows(weighted_std(values, mask.to(torch.float64), group))
     counts = mask.sum(1)
     mean = values.sum(1, keepdim=True) / counts[:, None].clamp(min=1)
     unit = torch.where(mask & (std > 0), (values - mean) / torch.where(std > 0, std, 1.0), 0.0)
@@ -125,7 +125,7 @@ def _by_squares(rows: _Rows, rule: Segments) -> NDArray[np.bool_]:
 
 
 def _slack(least: NDArray[np.float64]) -> NDArray[np.float64]:
-    """How far apart costs may be and still count as equal."""
+    """The largest difference of costs that count as equal."""
     return TOLERANCE * (1 + np.where(np.isfinite(least), np.abs(least), 0.0))
 
 
@@ -171,7 +171,7 @@ def _levels(rows: _Rows, rule: Segments) -> NDArray[np.bool_]:
 
 
 def _just_long_enough(tokens: NDArray[np.int64], t: int, lag: int, least: int) -> NDArray[np.bool_]:
-    """Of which rows the last `lag` slots before t are long enough, and were not one slot before."""
+    """The rows whose last `lag` slots before t are long enough, and were not one slot earlier."""
     before = tokens[:, t - lag]
     return (tokens[:, t] - before >= least) & (tokens[:, t - 1] - before < least)
 

@@ -16,7 +16,7 @@ Scores = Sequence[float] | np.ndarray[Any, np.dtype[Any]]
 _MOST = 2**53  # whole numbers beyond this are not exact in float64
 
 
-def number(value: float, field: str) -> float:
+def finite_number(value: float, field: str) -> float:
     """The finite number `value` as a float."""
     known = isinstance(value, Real) and not isinstance(value, bool)
     if not (known and abs(value) <= sys.float_info.max):
@@ -26,13 +26,13 @@ def number(value: float, field: str) -> float:
 
 def not_negative(value: float, field: str) -> float:
     """The finite number `value`, at least 0, as a float."""
-    checked = number(value, field)
+    checked = finite_number(value, field)
     if checked < 0:
         raise MethodError(f"expected a number of at least 0, got {value!r}", field=field)
     return checked
 
 
-def whole(value: int, field: str) -> int:
+def positive_whole(value: int, field: str) -> int:
     """The whole number `value`, at least 1, as an int."""
     known = isinstance(value, Integral) and not isinstance(value, bool)
     if not (known and 1 <= value <= _MOST):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 
-from stepcredit.credit.theory.arguments import not_negative, number, whole
+from stepcredit.credit.theory.arguments import finite_number, not_negative, positive_whole
 from stepcredit.credit.theory.min_form_errors import (
     ErrorBounds,
     error_bounds,
@@ -67,10 +67,14 @@ def path_score(
         >>> round(path_score(3.0, 6, k=1.0, filler=0.2, padding=4), 6)
         0.38
 
-    Source: PASS (arXiv 2606.29296), Eq. 7 at the first chunk. Differs: nothing.
+    Source: PASS (arXiv 2606.29296), Eq. 7 at the first chunk.
     """
-    total, chunks, k = number(total, "total"), whole(chunks, "chunks"), not_negative(k, "k")
-    filler, padding = number(filler, "filler"), not_negative(padding, "padding")
+    total, chunks, k = (
+        finite_number(total, "total"),
+        positive_whole(chunks, "chunks"),
+        not_negative(k, "k"),
+    )
+    filler, padding = finite_number(filler, "filler"), not_negative(padding, "padding")
     scale = math.pow(chunks + padding, -k)
     return total * scale + filler * (padding * scale)
 
@@ -96,9 +100,13 @@ def admission_threshold(total: float, chunks: int, k: float) -> float:
         >>> round(admission_threshold(3.0, 6, k=0.7), 4)
         0.3418
 
-    Source: ours; the paper (PASS, arXiv 2606.29296) has a first-order law instead, Eq. 8.
+    Source: exact, where PASS (arXiv 2606.29296) has the first-order law of Eq. 8.
     """
-    total, chunks, k = number(total, "total"), whole(chunks, "chunks"), not_negative(k, "k")
+    total, chunks, k = (
+        finite_number(total, "total"),
+        positive_whole(chunks, "chunks"),
+        not_negative(k, "k"),
+    )
     growth = k * math.log1p(1 / chunks)
     if growth < 700:  # beyond, expm1 leaves float64
         return total * math.expm1(growth)
@@ -128,8 +136,8 @@ def first_order_change(total: float, chunks: int, delta: float, k: float) -> flo
 
     Source: PASS (arXiv 2606.29296), Eq. 8. Differs: T where the paper prints S.
     """
-    total, delta = number(total, "total"), number(delta, "delta")
-    chunks, k = whole(chunks, "chunks"), not_negative(k, "k")
+    total, delta = finite_number(total, "total"), finite_number(delta, "delta")
+    chunks, k = positive_whole(chunks, "chunks"), not_negative(k, "k")
     scale = math.pow(chunks, -k)
     return scale * delta - scale * k * (total / chunks)
 
@@ -153,7 +161,7 @@ def eq8_change(total: float, chunks: int, delta: float, k: float) -> float:
         >>> round(eq8_change(3.0, 6, delta=0.2, k=1.0), 4)
         0.0194
 
-    Source: PASS (arXiv 2606.29296), Eq. 8, as printed. Differs: nothing.
+    Source: PASS (arXiv 2606.29296), Eq. 8, as printed.
     """
     score = path_score(total, chunks, k)
     return first_order_change(score, chunks, delta, k)
@@ -184,10 +192,10 @@ def turning_point(total: float, chunks: int, filler: float, k: float) -> float |
         >>> turning_point(6.0, 6, filler=0.4, k=1.0) is None
         True
 
-    Source: ours; corrects the finite optimum claimed in PASS (arXiv 2606.29296).
+    Source: this corrects the finite optimum claimed in PASS (arXiv 2606.29296).
     """
-    total, chunks = number(total, "total"), whole(chunks, "chunks")
-    filler, k = number(filler, "filler"), not_negative(k, "k")
+    total, chunks = finite_number(total, "total"), positive_whole(chunks, "chunks")
+    filler, k = finite_number(filler, "filler"), not_negative(k, "k")
     if filler == 0 or k == 1:
         return None
     turn = (k * (total / filler) - chunks) / (1 - k)
@@ -212,9 +220,9 @@ def path_score_limit(total: float, filler: float, k: float) -> float:
         >>> [path_score_limit(6.0, 0.4, k) for k in (0.7, 1.0, 1.2)]
         [inf, 0.4, 0.0]
 
-    Source: ours; corrects the finite optimum claimed in PASS (arXiv 2606.29296).
+    Source: this corrects the finite optimum claimed in PASS (arXiv 2606.29296).
     """
-    total, filler = number(total, "total"), number(filler, "filler")
+    total, filler = finite_number(total, "total"), finite_number(filler, "filler")
     k = not_negative(k, "k")
     if k > 1:
         return 0.0
@@ -226,7 +234,7 @@ def path_score_limit(total: float, filler: float, k: float) -> float:
 
 
 def best_padding(total: float, chunks: int, filler: float, k: float) -> float:
-    """The number of redundant chunks that the path score likes best.
+    """The number of redundant chunks that maximizes the path score.
 
     The response's best length is K plus this. With eps > 0 it is infinite at k < 1, whatever T and
     K; at k = 1 it is finite iff T/K >= eps (at equality every length is as good); at k > 1 always.
@@ -248,7 +256,7 @@ def best_padding(total: float, chunks: int, filler: float, k: float) -> float:
         >>> best_padding(6.0, 6, filler=2.0, k=1.2)
         12
 
-    Source: ours; corrects the finite optimum claimed in PASS (arXiv 2606.29296).
+    Source: this corrects the finite optimum claimed in PASS (arXiv 2606.29296).
     """
     turn = turning_point(total, chunks, filler, k)
     near = () if turn is None else (math.floor(turn), math.ceil(turn))
@@ -262,7 +270,7 @@ def best_padding(total: float, chunks: int, filler: float, k: float) -> float:
 
 
 def worst_padding(total: float, chunks: int, filler: float, k: float) -> float:
-    """The number of redundant chunks that the path score likes least.
+    """The number of redundant chunks that minimizes the path score.
 
     Args:
         total: T, sum of the chunk values before padding; finite, any sign.
@@ -279,13 +287,13 @@ def worst_padding(total: float, chunks: int, filler: float, k: float) -> float:
         >>> worst_padding(6.0, 6, filler=0.4, k=0.7), worst_padding(6.0, 6, filler=0.4, k=1.0)
         (15, inf)
 
-    Source: ours; S(-T, -eps) = -S(T, eps).
+    Source: S(-T, -eps) = -S(T, eps).
     """
-    return best_padding(-number(total, "total"), chunks, -number(filler, "filler"), k)
+    return best_padding(-finite_number(total, "total"), chunks, -finite_number(filler, "filler"), k)
 
 
 def outcome_weight(residual_chunks: int, k: float) -> float:
-    """How often Divide-Length pays the outcome (and the format) at a chunk of fused values.
+    """Weight of the outcome (and the format) in the advantage of a chunk, under scope "fused".
 
         n / n^k = n^(1 - k),   n = K - j + 1
 
@@ -301,6 +309,6 @@ def outcome_weight(residual_chunks: int, k: float) -> float:
         >>> [round(outcome_weight(10, k), 2) for k in (0.0, 0.7, 1.0)]
         [10.0, 2.0, 1.0]
 
-    Source: ours; PASS (arXiv 2606.29296), Algorithm 3, applied to a constant value.
+    Source: PASS (arXiv 2606.29296), Algorithm 3, applied to a constant value.
     """
-    return math.pow(whole(residual_chunks, "residual_chunks"), 1 - not_negative(k, "k"))
+    return math.pow(positive_whole(residual_chunks, "residual_chunks"), 1 - not_negative(k, "k"))

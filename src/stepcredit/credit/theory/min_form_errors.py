@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stepcredit.credit.theory.arguments import Scores, not_negative, vector, whole
+from stepcredit.credit.theory.arguments import Scores, not_negative, positive_whole, vector
 from stepcredit.errors import MethodError
 
 
@@ -31,7 +31,7 @@ def softmin_bias(scores: Scores, temperature: float) -> float:
         >>> round(softmin_bias([0.0, 0.2, 0.2], temperature=0.1), 4)
         0.0426
 
-    Source: PURE (arXiv 2504.15275), its weighted return. Differs: nothing.
+    Source: PURE (arXiv 2504.15275), its weighted return.
     """
     values, temperature = vector(scores, "scores"), not_negative(temperature, "temperature")
     if temperature == 0:
@@ -39,8 +39,8 @@ def softmin_bias(scores: Scores, temperature: float) -> float:
     with np.errstate(over="ignore"):  # a gap beyond float64 gets weight 0, as it should
         above = values - values.min()
         weight = np.exp(-above / temperature)
-    heard = weight > 0
-    return float((weight[heard] * above[heard]).sum() / weight.sum())
+    weighted = weight > 0
+    return float((weight[weighted] * above[weighted]).sum() / weight.sum())
 
 
 def softmin_bias_bound(steps: int, temperature: float) -> float:
@@ -60,9 +60,9 @@ def softmin_bias_bound(steps: int, temperature: float) -> float:
         >>> [round(softmin_bias_bound(S, temperature=0.1), 3) for S in (1, 10, 200)]
         [0.0, 0.11, 0.315]
 
-    Source: ours, for PURE (arXiv 2504.15275), which states none.
+    Source: PURE (arXiv 2504.15275) states no bound.
     """
-    steps, temperature = whole(steps, "steps"), not_negative(temperature, "temperature")
+    steps, temperature = positive_whole(steps, "steps"), not_negative(temperature, "temperature")
     return temperature * _lambert_w((steps - 1) / math.e)
 
 
@@ -82,8 +82,6 @@ def softmin_worst_scores(steps: int, temperature: float) -> list[float]:
     Example:
         >>> [round(score, 3) for score in softmin_worst_scores(4, temperature=0.1)]
         [0.0, 0.16, 0.16, 0.16]
-
-    Source: ours.
     """
     gap = temperature + softmin_bias_bound(steps, temperature)
     return [0.0] + [gap] * (steps - 1)
@@ -136,7 +134,7 @@ def error_bounds(
 
     Source: PURE (arXiv 2504.15275), for the first two. Differs: the third is ours.
     """
-    epsilon, steps = not_negative(epsilon, "epsilon"), whole(steps, "steps")
+    epsilon, steps = not_negative(epsilon, "epsilon"), positive_whole(steps, "steps")
     gamma = not_negative(gamma, "gamma")
     if gamma > 1:
         raise MethodError(f"expected a number in [0, 1], got {gamma!r}", field="gamma")
@@ -164,7 +162,7 @@ def strict_min_exposed(scores: Scores, estimated: Scores) -> range:
         >>> list(strict_min_exposed([-0.5, -0.49], [-0.49, -0.5]))
         [1]
 
-    Source: ours. Differs: PURE (arXiv 2504.15275) claims the bound at every step.
+    Source: PURE (arXiv 2504.15275) claims the bound at every step, which this corrects.
     """
     true, guess = vector(scores, "scores"), vector(estimated, "estimated")
     if len(true) != len(guess):

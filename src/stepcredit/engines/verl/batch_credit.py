@@ -13,7 +13,7 @@ from torch import Tensor
 
 import stepcredit as sc
 from stepcredit.credit.metrics.panel import training_metrics
-from stepcredit.credit.metrics.signal_statistics import segmentation
+from stepcredit.credit.metrics.signal_statistics import step_boundaries
 from stepcredit.data.masking import row_tokens_to_trained
 from stepcredit.data.streams import Stream
 from stepcredit.engines.texts import decode_with_steps
@@ -101,7 +101,7 @@ class BatchCredit:
             longest: verl's limit on a response's tokens; a response of that length that does not
                 end with the end-of-sequence token counts as cut off.
         """
-        ends = segmentation(self.rollouts)
+        ends = step_boundaries(self.rollouts)
         ids = [row.tolist() for row in self.batch.member_column("responses")]
         trained_ids = [
             row_tokens_to_trained(row, mask.tolist())

@@ -1,0 +1,72 @@
+"""Batches cut into blocks of whole groups, each small enough for a CPU core's cache."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Int, Shaped
+from torch import Tensor
+
+from stepcredit.data.rollouts import Rollouts
+
+SCORES_PER_BLOCK = 131_072
+"""So many scores keep the float64 tables of a token signal in a core's cache."""
+
+
+@dataclass(frozen=True, eq=False)
+class Blocks:
+    """The rollouts with the rows of each group together, to be worked on block by block.
+
+    Args:
+        ordered: the rollouts, the rows of each group together.
+        order: for each row of `ordered`, its row in the batch; None: the order is the batch's.
+    """
+
+    ordered: Rollouts
+    order: Int[Tensor, " rollout"] | None
+
+    @classmethod
+    def of(cls, rollouts: Rollouts) -> Blocks:
+        """The blocks of any rollouts.
+
+        Example:
+            >>> Blocks.of(Rollouts(["a", "b", "a"], [1, 1, 1])).order.tolist()
+            [0, 2, 1]
+        """
+        order = rollouts.group_order
+        return cls(rollouts if order is None else rollouts.take(order), order)
+
+    def __iter__(self) -> Iterator[Rollouts]:
+        """The blocks; on other devices than a CPU each is as large as its streams allow."""
+        on_cpu = self.ordered.device.type == "cpu"
+        return self.ordered.blocks(SCORES_PER_BLOCK if on_cpu else float("inf"))
+
+    def with_rows(self) -> Iterator[tuple[Rollouts, Int[Tensor, " rollout"]]]:
+        """Each block, and the rows of the batch that it holds, on the CPU."""
+        count = self.ordered.num_rollouts
+        rows = torch.arange(count, device="cpu") if self.order is None else self.order.cpu()
+        first = 0
+        for block in self:
+            yield block, rows[first : first + block.num_rollouts]
+            first += block.num_rollouts
+
+    @property
+    def back(self) -> Int[Tensor, " rollout"] | None:
+        """For each row of the batch, its row in `ordered`; None: the same.
+
+        Example:
+            >>> Blocks.of(Rollouts(["a", "b", "a"], [1, 1, 1])).back.tolist()
+            [0, 2, 1]
+        """
+        if self.order is None:
+            return None
+        back = torch.empty_like(self.order)
+        back[self.order] = torch.arange(self.order.numel(), device=self.order.device)
+        return back
+
+    def in_batch_order(self, values: Shaped[Tensor, " rollout"]) -> Shaped[Tensor, " rollout"]:
+        """One value per row of `ordered`, in the batch's order."""
+        back = self.back
+        return values if back is None else values[back]

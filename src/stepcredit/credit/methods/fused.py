@@ -1,0 +1,158 @@
+"""What PASS and PASS-min share: weights, operators and the gate of Advantage Fusion."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import Tensor
+
+from stepcredit.credit.estimator import Estimator
+from stepcredit.credit.reads import Reads
+from stepcredit.credit.slot_credit import Credit
+from stepcredit.credit.stages.fusion import (
+    Operators,
+    PerRollout,
+    Weights,
+    canonical_operators,
+    canonical_weights,
+    check_named_process,
+    check_operators,
+    gated_mask,
+    ready_advantages,
+    standardize_scalars,
+    sum_tables,
+)
+from stepcredit.credit.stages.groups import OPERATORS, Group, Values, standardize
+from stepcredit.data.rollouts import Rollouts
+from stepcredit.data.slots import every_token
+from stepcredit.errors import MethodError
+from stepcredit.settings.fields import choice, composed, flag, number
+
+ABOUT_WEIGHTS = "three numbers (process, outcome, format) or {stream: number}"
+
+
+def _parse_operators(value: Any) -> None:
+    check_operators(value.values() if isinstance(value, Mapping) else [value])
+
+
+def _parse_outcome_operator(value: Any) -> None:
+    check_operators([] if value is None else [value], field="outcome_operator")
+
+
+def weighted_reads(weights: Mapping[str, float]) -> Reads:
+    """What a method reads that weighs its streams by name, outcome and format among them."""
+    return Reads(
+        process="weighted",
+        weights=weights,
+        outcome="optional" if "outcome" in weights else None,
+        format="format" in weights,
+    )
+
+
+@dataclass(frozen=True)
+class Fused(Estimator):
+    """Base class of the methods built on Advantage Fusion: weights, operators and the gate."""
+
+    weights: Weights = composed((1.0, 1.0, 1.0), canonical_weights, ABOUT_WEIGHTS)
+    operator: Operators = composed(
+        "masked_norm", _parse_operators, f"{' | '.join(OPERATORS)}, or {{stream: operator}}"
+    )
+    outcome_operator: str | None = composed(
+        None, _parse_outcome_operator, "operator of outcome and format; null: as `operator`"
+    )
+    ddof: int = choice(1, (0, 1), "the std's divisor is n - ddof")
+    eps: float = number(1e-6, "added to the std", at_least=0)
+    gate: bool = flag(True, "a response that broke its format learns the format alone")
+
+    paper = "2606.29296"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        named = self.operator if isinstance(self.operator, Mapping) else {}
+        for name in named:
+            if name not in canonical_weights(self.weights):
+                raise MethodError(f"{name!r} has no weight", field="operator")
+
+    @property
+    def reads(self) -> Reads:
+        """The streams with a weight, ready-made advantages among them, and the format's gate."""
+        weighted = weighted_reads(canonical_weights(self.weights))
+        return replace(weighted, gate=self.gate, ready_made=True)
+
+    @property
+    def standardizes(self) -> bool:
+        """Whether the operator of any stream divides by its std."""
+        names = list(canonical_weights(self.weights))
+        rules = canonical_operators(self.operator, self.outcome_operator, names)
+        return "masked_norm" in rules.values()
+
+    def with_weights(self, weights: Mapping[str, float]) -> Fused:
+        """The same method with other weights; a stream that has none of them loses its operator."""
+        operator = self.operator
+        if isinstance(operator, Mapping):
+            operator = {name: rule for name, rule in operator.items() if name in weights}
+        return replace(self, weights=dict(weights), operator=operator)
+
+    def _standardize(self, values: Values, mask: Tensor, group: Group, stream: str) -> Values:
+        rules = canonical_operators(self.operator, self.outcome_operator, [stream])
+        return standardize(values, mask, group, rules[stream], ddof=self.ddof, eps=self.eps)
+
+    def _scalars(self, rollouts: Rollouts, group: Group) -> dict[str, PerRollout]:
+        both = {"outcome": rollouts.outcomes, "format": rollouts.formats}
+        rules = canonical_operators(self.operator, self.outcome_operator, list(both))
+        return standardize_scalars(both, group, rules, ddof=self.ddof, eps=self.eps)
+
+    def _reads_unweighted(self, stream: str) -> bool:
+        """Whether the method reads a stream that has no weight."""
+        return False
+
+    def _with_ready(
+        self, credit: Credit, rollouts: Rollouts, weights: Mapping[str, float], kept: Tensor
+    ) -> Credit:
+        """The credit plus the ready-made advantages, which are added per token and unchanged."""
+        tables = ready_advantages(rollouts, weights, kept)
+        if not tables:
+            return credit
+        tokens, ready = every_token(rollouts.lengths), sum_tables(tables, tables[0])
+        advantage = tokens.read(credit.advantage, credit.slots) + ready
+
+        def stages() -> dict[str, Values]:
+            shape = credit.advantage.shape
+            chunked = credit.stages().items()
+            read = {name: tokens.read(value.expand(shape), credit.slots) for name, value in chunked}
+            return read | {"ready-made": ready}
+
+        group, fused = Group.of(rollouts), credit.entering
+        assert credit.scale is not None
+        assert fused is not None
+        size = sum_tables([group.largest(table) for table in tables], credit.scale)
+        return Credit(
+            tokens, advantage, stages, scale=credit.scale + size, entering=lambda: fused() + size
+        )
+
+    def check_streams(self, signals: Collection[str]) -> None:
+        """A triple of weights needs a stream named "process" among those of the batch."""
+        check_named_process(canonical_weights(self.weights), signals)
+
+    def notes(self, rollouts: Rollouts) -> list[str]:
+        """Streams that are weighted and absent or present and ignored, and gated responses whose
+        advantage is 0.
+        """
+        weights = canonical_weights(self.weights)
+        present = [*rollouts.streams]
+        present += ["outcome"] * bool(rollouts.has_outcome.any())
+        present += ["format"] * bool(rollouts.has_format.any())
+        absent = [n for n in weights if n not in present and weights[n] != 0]
+        ignored = [n for n in present if n not in weights and not self._reads_unweighted(n)]
+        found = [f"stream {name!r} has a weight and is absent: it adds 0" for name in absent]
+        found += [f"stream {name!r} has no weight: it is ignored" for name in ignored]
+        gated = gated_mask(rollouts, self.gate)
+        silent = gated & (self._scalars(rollouts, Group.of(rollouts))["format"][:, 0] == 0)
+        if bool(silent.any()):
+            found.append(
+                f"{int(silent.sum())} of {int(gated.sum())} gated responses learn nothing: "
+                "their format reward is absent, zero, or equal in the group"
+            )
+        return found
