@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
+from operator import attrgetter
 from types import ModuleType
 from typing import Any
 from warnings import warn
@@ -182,10 +183,26 @@ def moved(old: str, name: str, new: str) -> Any:
         AttributeError: there is no such name.
     """
     new_module, _, new_name = RENAMED.get(f"{old}:{name}", f"{new}:{name}").partition(":")
-    found = getattr(import_module(f"stepcredit.{new_module}"), new_name)
+    found = attrgetter(new_name)(import_module(f"stepcredit.{new_module}"))
     place = f"stepcredit.{new_module}.{new_name}"
     warn(f"stepcredit.{old}.{name} is now {place}", DeprecationWarning, stacklevel=3)
     return found
+
+
+def renamed(module: str, name: str) -> Any:
+    """What `name` was in a module that still exists; for a module's own `__getattr__`.
+
+    Args:
+        module: the module's full name.
+        name: an old name.
+
+    Raises:
+        AttributeError: there was no such name.
+    """
+    old = module.partition(".")[2]
+    if f"{old}:{name}" not in RENAMED:
+        raise AttributeError(f"module {module!r} has no attribute {name!r}")
+    return moved(old, name, old)
 
 
 def also_callable(module: str, function: str) -> None:

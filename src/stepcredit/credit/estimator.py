@@ -6,13 +6,13 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Bool, Shaped
 from torch import Tensor
 
-from stepcredit._moved import also_callable
+from stepcredit._moved import also_callable, renamed
 from stepcredit.credit.blocks import Blocks
 from stepcredit.credit.explanation import ChunkColumns, Explanation
 from stepcredit.credit.overflow import overflow_error, refuse_overflow
@@ -298,6 +298,11 @@ def _pack_rows(table: Tensor, counts: Tensor) -> Tensor:
     if table.device.type != "cpu":
         return to_packed(table, counts)
     return torch.cat([row[:n] for row, n in zip(table, counts.tolist(), strict=True)])
+
+
+def __getattr__(name: str) -> Any:
+    """Names that this module had in release 0.1."""
+    return renamed(__name__, name)
 
 
 also_callable(__name__, "estimator")

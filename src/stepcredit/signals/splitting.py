@@ -111,7 +111,25 @@ def splitter(name: str, /, **settings: Any) -> Splitter:
     return SPLITTERS.build(name, **settings)
 
 
-def _register(name: str) -> Callable[[Cls], Cls]:
+def register_splitter(name: str) -> Callable[[Cls], Cls]:
+    """Give a splitter its name, for the command line and every engine.
+
+    Args:
+        name: its name.
+
+    Raises:
+        SettingError: another splitter has that name, or it is no dataclass.
+
+    Example:
+        >>> from dataclasses import dataclass
+        >>> @register_splitter("at-semicolons")
+        ... @dataclass(frozen=True)
+        ... class AtSemicolons(Splitter):
+        ...     def ends(self, response):
+        ...         return [i + 1 for i, c in enumerate(response.text) if c == ";"]
+        >>> splitter("at-semicolons").split(Response.of_text("?", "a;b")).step_texts
+        ['a;', 'b']
+    """
     return SPLITTERS.register(name)
 
 
@@ -125,7 +143,7 @@ class _Matches(Splitter):
         return (match.end() for match in re.finditer(self.rule, response.text))
 
 
-@_register("blank-line")
+@register_splitter("blank-line")
 @dataclass(frozen=True)
 class BlankLine(_Matches):
     """Steps are paragraphs: they end at blank lines.
@@ -138,7 +156,7 @@ class BlankLine(_Matches):
     rule = BLANK_LINE
 
 
-@_register("newline")
+@register_splitter("newline")
 @dataclass(frozen=True)
 class Newline(_Matches):
     """Steps are lines; blank ones belong to the line before.
@@ -151,7 +169,7 @@ class Newline(_Matches):
     rule = NEWLINE
 
 
-@_register("sentence")
+@register_splitter("sentence")
 @dataclass(frozen=True)
 class Sentence(_Matches):
     """Steps are sentences: `.`, `!` or `?`, then space, then a capital or a digit; or lines.
@@ -169,7 +187,7 @@ class Sentence(_Matches):
         return (match.end() for match in found if "\n" in match[0] or not match[1].islower())
 
 
-@_register("regex")
+@register_splitter("regex")
 @dataclass(frozen=True)
 class Regex(Splitter):
     """Steps end after each match of a pattern, or begin with it.
@@ -193,7 +211,7 @@ def _are_tags(value: Any) -> str | None:
     return None if names and all(re.fullmatch(r"[\w-]+", tag) for tag in value) else "names of tags"
 
 
-@_register("tags")
+@register_splitter("tags")
 @dataclass(frozen=True)
 class Tags(Splitter):
     """Steps are a template's elements: each ends with its closing tag.
@@ -211,7 +229,7 @@ class Tags(Splitter):
         return (match.end() for match in re.finditer(rf"</(?:{names})>\s*", response.text))
 
 
-@_register("newline-tokens")
+@register_splitter("newline-tokens")
 @dataclass(frozen=True)
 class NewlineTokens(Splitter):
     """Steps end at the policy's tokens whose text ends in a blank line, as PURE splits.
@@ -229,7 +247,7 @@ class NewlineTokens(Splitter):
         return (end for start, end in response.spans if text[start:end].endswith("\n\n"))
 
 
-@_register("turns")
+@register_splitter("turns")
 @dataclass(frozen=True)
 class Turns(Splitter):
     """Steps are an agent's turns, and between them what its tools answered: no step is of both.
