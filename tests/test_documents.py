@@ -17,7 +17,7 @@ from stepcredit.signals import BlankLine, Response
 from stepcredit.signals.signal_registry import SIGNALS, signal
 from stepcredit.signals.splitting import SPLITTERS
 
-MADE_IN_DOCTESTS = {"short"}
+MADE_IN_DOCTESTS = {"short", "at-semicolons"}
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -75,7 +75,9 @@ def test_documented_signal_scores() -> None:
 
 
 def test_contributed_estimator_is_short_and_works() -> None:
-    (code,) = blocks("CONTRIBUTING.md")
+    code, _ = blocks("CONTRIBUTING.md")
+    modules = {line.split()[1] for line in code.splitlines() if line.startswith("from ")}
+    assert modules == {"dataclasses", "stepcredit.credit.stages"}
     assert len(code.split("@sc.register")[1].splitlines()) < 30
     names: dict[str, object] = {}
     exec(code, names)
@@ -89,3 +91,13 @@ def test_contributed_estimator_is_short_and_works() -> None:
     assert [row["return_to_go"] for row in explained.rows] == pytest.approx(
         [0.0, -1.0, 0.0], abs=1e-5
     )
+
+
+def test_contributed_chunker_works() -> None:
+    _, code = blocks("CONTRIBUTING.md")
+    exec(code, {"__name__": __name__})
+    rollouts = sc.Rollouts(group=[0, 0], process=sc.Tokens([[3.0, 1.0, 0.0, 2.0], [0.5, 1.5]]))
+    pairs, triples = (
+        sc.PASS(chunks={"every-n": {"n": n}}).explain(rollouts).last.tolist() for n in (2, 3)
+    )
+    assert (pairs, triples) == ([1, 3, 1], [2, 3, 1])

@@ -25,7 +25,7 @@ from stepcredit.data.advantages import Advantages
 from stepcredit.data.forest import to_packed
 from stepcredit.data.rollouts import Rollouts
 from stepcredit.errors import MethodError, RolloutError
-from stepcredit.settings.fields import check_fields, number
+from stepcredit.settings.fields import check_fields, number, short_repr
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,11 @@ class Estimator(ABC):
 
     def __post_init__(self) -> None:
         check_fields(self, MethodError)
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "__repr__" not in vars(cls):
+            cls.__repr__ = short_repr  # type: ignore[method-assign]
 
     @abstractmethod
     def credit(self, rollouts: Rollouts) -> Credit:

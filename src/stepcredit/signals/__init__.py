@@ -13,6 +13,7 @@ from stepcredit.signals.splitting import (
     Sentence,
     Splitter,
     Tags,
+    register_splitter,
     splitter,
 )
 
@@ -32,6 +33,7 @@ __all__ = [
     "Tags",
     "Weighted",
     "register_signal",
+    "register_splitter",
     "rescaled",
     "signals",
     "splitter",

@@ -127,8 +127,8 @@ def register_splitter(name: str) -> Callable[[Cls], Cls]:
         ... class AtSemicolons(Splitter):
         ...     def ends(self, response):
         ...         return [i + 1 for i, c in enumerate(response.text) if c == ";"]
-        >>> splitter("at-semicolons").split(Response.of_text("?", "a;b")).step_texts
-        ['a;', 'b']
+        >>> splitter("at-semicolons").split(Response.of_text("?", "a; b")).step_texts
+        ['a; ', 'b']
     """
     return SPLITTERS.register(name)
 
