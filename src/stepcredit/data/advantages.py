@@ -19,18 +19,7 @@ from stepcredit.errors import RolloutError
 
 @dataclass(frozen=True, eq=False)
 class Advantages:
-<<<<<<< HEAD
     """One advantage per trained token, held by chunk; the methods give it in a layout.
-
-    Args:
-        values: advantages packed, one per chunk (float32).
-        sizes: tokens that each value is broadcast over, 0 allowed; the last of each rollout is 0, a
-            place for padding. None: one token each, and no such place.
-        chunks: values per rollout.
-        lengths: trained tokens per rollout.
-        response_mask: which tokens of each response are trained, for `on_response`; None: all.
-=======
-    """One advantage per trained token, kept by chunk until a layout is needed.
 
     Args:
         values: advantages packed, one per chunk (float32).
@@ -38,7 +27,7 @@ class Advantages:
             for padding. None: one token each, and no such place.
         chunks: values per rollout.
         lengths: trained tokens per rollout.
->>>>>>> 7950d34 (Credit: a file per method, public stages, chunkers in a registry, no rich, no circle)
+        response_mask: which tokens of each response are trained, for `on_response`; None: all.
 
     Example:
         >>> a = Advantages(torch.tensor([0.5, -1.0, 0.0]), torch.tensor([2, 1, 0]),
@@ -142,7 +131,8 @@ class Advantages:
         """
         sizes = None if self.sizes is None else take_rows(self.sizes, self.chunks, rows)
         values = take_rows(self.values, self.chunks, rows)
-        return Advantages(values, sizes, self.chunks[rows], self.lengths[rows])
+        mask = None if self.response_mask is None else self.response_mask._taken(rows)
+        return Advantages(values, sizes, self.chunks[rows], self.lengths[rows], mask)
 
     @classmethod
     def cat(cls, parts: Sequence[Advantages]) -> Advantages:
@@ -158,12 +148,26 @@ class Advantages:
         if any(part.sizes is not None for part in parts):
             parts = [part._with_sizes() for part in parts]
         sizes = [part.sizes for part in parts if part.sizes is not None]
+        mask = None
+        if any(part.response_mask is not None for part in parts):
+            masks = [part._mask_or_all for part in parts]
+            values, counts = [m.values for m in masks], [m.counts for m in masks]
+            mask = Stream._of(values=torch.cat(values), counts=torch.cat(counts))
         return cls(
             torch.cat([part.values for part in parts]),
             torch.cat(sizes) if sizes else None,
             torch.cat([part.chunks for part in parts]),
             torch.cat([part.lengths for part in parts]),
+            mask,
         )
+
+    @property
+    def _mask_or_all(self) -> Stream:
+        """The mask of the response tokens; all True where the rollouts have none."""
+        if self.response_mask is not None:
+            return self.response_mask
+        every = self.lengths.new_ones(int(self.lengths.sum()), dtype=torch.bool)
+        return Stream._of(values=every, counts=self.lengths)
 
     def _with_sizes(self) -> Advantages:
         """The same with a size for each value, and a place for padding at each rollout's end."""
@@ -175,7 +179,7 @@ class Advantages:
         chunks = self.chunks + 1
         sizes = torch.ones_like(values, dtype=torch.int64)
         sizes[chunks.cumsum(0) - 1] = 0
-        return Advantages(values, sizes, chunks, self.lengths)
+        return Advantages(values, sizes, chunks, self.lengths, self.response_mask)
 
     def to(self, device: torch.device | str) -> Advantages:
         """The same advantages on another device."""
