@@ -9,7 +9,7 @@ from stepcredit.data.advantages import from_ragged
 
 STEPS = sc.Rollouts(
     [0, 0],
-    process=sc.Steps([[0, 3], [1]], [[1.0, 0.0], [0.5]]),
+    process=sc.Steps([[0, 4], [1]], [[1.0, 0.0], [0.5]]),
     outcome=[1.0, 0.0],
     mask=[[1, 0, 1, 1, 1], [1, 1]],
 )
