@@ -18,7 +18,7 @@ from stepcredit.data.files.score_store import ScoreStore, remove_store
 from stepcredit.errors import FileError, SettingError, SignalError
 from stepcredit.signals.cache import Cached, key_of
 from stepcredit.signals.responses import Response
-from stepcredit.signals.signal import Scored
+from stepcredit.signals.signal import IndexedScores
 
 WRITERS = 4
 KILLS = 30
@@ -96,7 +96,7 @@ def test_first_scores_stay(path: Path) -> None:
 class Failing(Digits):
     """Fails after three responses."""
 
-    def stream(self, responses: Sequence[Response]) -> Iterator[Scored]:
+    def stream(self, responses: Sequence[Response]) -> Iterator[IndexedScores]:
         """Three, then an error."""
         for scored in super().stream(responses):
             if len(self.asked) > 3:
@@ -115,7 +115,7 @@ def test_failed_run_keeps_what_it_had(path: Path) -> None:
 class Short(Digits):
     """Gives one score too few."""
 
-    def stream(self, responses: Sequence[Response]) -> Iterator[Scored]:
+    def stream(self, responses: Sequence[Response]) -> Iterator[IndexedScores]:
         """All but the last."""
         for index, scores in super().stream(responses):
             yield index, scores[:-1]

@@ -14,7 +14,7 @@ from stepcredit.signals.cache import Cached
 from stepcredit.signals.combine import Affine, Clipped, Smoothed, Weighted, rescaled
 from stepcredit.signals.programs.checked import Program
 from stepcredit.signals.responses import Response
-from stepcredit.signals.signal import Scored, Signal
+from stepcredit.signals.signal import IndexedScores, Signal
 from stepcredit.signals.splitting import Newline
 
 RESPONSES = Newline()([Response.of_text("?", "a b\nc\nd"), Response.of_text("?", "e f")])
@@ -38,7 +38,7 @@ class GroupMean(Signal):
     cacheable: ClassVar[bool] = False
     identity: ClassVar[dict[str, Any]] = {"signal": "group-mean"}  # type: ignore[misc]
 
-    def stream(self, responses: Sequence[Response]) -> Iterator[Scored]:
+    def stream(self, responses: Sequence[Response]) -> Iterator[IndexedScores]:
         for index in reversed(range(len(responses))):
             yield index, [float(len(responses))] * responses[index].num_tokens
 
@@ -150,11 +150,11 @@ def test_a_map_out_of_range_is_an_error() -> None:
 class Odd(Signal):
     """A signal that gives what it is told to."""
 
-    given: tuple[Scored, ...]
+    given: tuple[IndexedScores, ...]
     grain = "steps"
     identity: ClassVar[dict[str, Any]] = {"signal": "odd"}  # type: ignore[misc]
 
-    def stream(self, responses: Sequence[Response]) -> Iterator[Scored]:
+    def stream(self, responses: Sequence[Response]) -> Iterator[IndexedScores]:
         yield from self.given
 
 
@@ -167,7 +167,9 @@ class Odd(Signal):
         (((1, [float("-inf")]),), "row 1: the score of step 0 is -inf"),
     ],
 )
-def test_a_signal_that_forgets_or_repeats_is_refused(given: tuple[Scored, ...], line: str) -> None:
+def test_a_signal_that_forgets_or_repeats_is_refused(
+    given: tuple[IndexedScores, ...], line: str
+) -> None:
     with pytest.raises(SignalError) as raised:
         Odd(given).scores(RESPONSES)
     assert str(raised.value) == line

@@ -14,7 +14,7 @@ from transformers import AutoTokenizer
 import stepcredit as sc
 from stepcredit.errors import RolloutError, SettingError, SignalError
 from stepcredit.signals.cache import Cached
-from stepcredit.signals.models.distillation_signals import Distillation, GeneralizedDistillation
+from stepcredit.signals.models.ratios import Distillation, GeneralizedDistillation
 from stepcredit.signals.models.teacher_forcing import LocalLogProbs
 from stepcredit.signals.programs.checked import Program
 from stepcredit.signals.programs.prefixes import SharedPrefix
@@ -277,7 +277,7 @@ def test_log_probs_of_a_row_that_do_not_fit_are_named(given, line):
 
 
 def test_a_step_signal_is_no_source_of_log_probs():
-    with pytest.raises(SettingError, match="teacher: expected a signal of log-probs, one a token"):
+    with pytest.raises(SettingError, match="teacher: expected a signal of log-probs, one per token"):
         Distillation(teacher=signal("shared-prefix"))
 
 

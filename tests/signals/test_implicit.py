@@ -9,7 +9,7 @@ from tests.signals.tiny_models import save
 
 import stepcredit as sc
 from stepcredit.errors import SettingError
-from stepcredit.signals.models.implicit import ImplicitPRM
+from stepcredit.signals.models.ratios import ImplicitPRM
 from stepcredit.signals.models.teacher_forcing import LocalLogProbs
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from stepcredit.signals.cache import Cached
 from stepcredit.signals.responses import Response
-from stepcredit.signals.signal import Scored, Signal
+from stepcredit.signals.signal import IndexedScores, Signal
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Digits(Signal):
         """The text."""
         return response.text
 
-    def stream(self, responses: Sequence[Response]) -> Iterator[Scored]:
+    def stream(self, responses: Sequence[Response]) -> Iterator[IndexedScores]:
         """In another order than asked."""
         for index in reversed(range(len(responses))):
             self.asked.append(responses[index].name)

@@ -10,21 +10,16 @@ from typing import Any
 
 import torch
 
-from stepcredit.errors import RolloutError, SettingError, SignalError
+from stepcredit.errors import RolloutError, SignalError
 from stepcredit.prm.loading import Scorer, attach, load_scorer
 from stepcredit.prm.model_input import Reading
 from stepcredit.prm.protocol import Protocol, built, is_protocol
-from stepcredit.settings.fields import check_fields, choice, declare, is_mapping, text, whole
+from stepcredit.settings.fields import choice, declare, is_mapping, text
 from stepcredit.signals.models.batching import length_batches
-from stepcredit.signals.models.checkpoints import (
-    fingerprint_in_use,
-    fingerprint_of_tokenizer,
-    load_tokenizer,
-    note_fingerprint,
-    within_memory,
-)
+from stepcredit.signals.models.checkpoints import load_tokenizer, within_memory
+from stepcredit.signals.models.local_model import LocalModel
 from stepcredit.signals.responses import Response, at
-from stepcredit.signals.signal import Scored, Signal, refuse_empty
+from stepcredit.signals.signal import IndexedScores, refuse_empty
 from stepcredit.signals.signal_registry import register_signal
 
 WINDOW = 2048
@@ -37,7 +32,7 @@ def _is_model(value: Any) -> str | None:
 
 @register_signal("prm")
 @dataclass(frozen=True)
-class LocalPRM(Signal):
+class LocalPRM(LocalModel):
     """A learned process reward model's score of each step, by its own protocol.
 
     One forward scores all of a response's steps. Responses are packed by length, padded on the
@@ -75,20 +70,14 @@ class LocalPRM(Signal):
     model: Any = declare(MISSING, _is_model, "a checkpoint's folder or name, or a loaded model")
     protocol: Any = declare(MISSING, is_protocol, "how it is asked, by name")
     protocol_settings: Any = declare({}, is_mapping, "fields of the protocol")
-    tokenizer: Any = declare(None, lambda _: None, "folder, name, or loaded; the model's own")
-    device: str = text("auto", "auto, cpu, cuda, cuda:1, mps, ...")
-    dtype: str = choice("auto", ("auto", "float32", "bfloat16", "float16"), "type of the weights")
-    max_tokens_per_batch: int = whole(16384, "padded tokens a forward", at_least=1)
     empty: str = choice("refuse", ("refuse", "score"), "what becomes of empty responses")
     revision: str | None = text(None, "branch, tag or commit on the Hub")
 
     def __post_init__(self) -> None:
-        check_fields(self)
+        super().__post_init__()
         for name in ("model", "tokenizer"):
             if isinstance(getattr(self, name), Path):
                 object.__setattr__(self, name, str(getattr(self, name)))
-        if not isinstance(self.model, str) and self.tokenizer is None:
-            raise SettingError("a loaded model needs one", field="tokenizer")
         built(self.protocol, self.protocol_settings)
 
     @cached_property
@@ -99,15 +88,18 @@ class LocalPRM(Signal):
     @cached_property
     def tokenizer_used(self) -> Any:
         """The tokenizer, loaded on first use."""
-        source = self.model if self.tokenizer is None else self.tokenizer
-        return load_tokenizer(source, self.revision)
+        return load_tokenizer(self.tokenizer_source, self.revision)
+
+    @property
+    def _revision(self) -> str | None:
+        return self.revision
 
     @cached_property
     def scorer(self) -> Scorer:
         """The model, loaded on first use."""
         if not isinstance(self.model, str):
             return attach(self.model, self.protocol_used, self.tokenizer_used).eval()
-        note_fingerprint(self)
+        _ = self.model_fingerprint_when_loaded
         return load_scorer(
             self.model,
             self.protocol_used,
@@ -120,17 +112,16 @@ class LocalPRM(Signal):
     @property
     def identity(self) -> dict[str, Any]:
         """The model's and the tokenizer's fingerprints, the protocol, the type, what is refused."""
-        tokenizer = self.tokenizer and fingerprint_of_tokenizer(self.tokenizer, self.revision)
         return {
             "signal": self.name,
             "protocol": self.protocol_used.identity,
-            "model": fingerprint_in_use(self),
-            "tokenizer": tokenizer,
+            "model": self.model_fingerprint,
+            "tokenizer": self.tokenizer_fingerprint,
             "dtype": self.dtype,
             "empty": self.empty,
         }
 
-    def stream(self, responses: Sequence[Response]) -> Iterator[Scored]:
+    def stream(self, responses: Sequence[Response]) -> Iterator[IndexedScores]:
         """Window by window, in each the longest first."""
         if self.empty == "refuse":
             for response in responses:

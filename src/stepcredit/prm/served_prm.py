@@ -13,7 +13,11 @@ from stepcredit.errors import SettingError, SignalError
 from stepcredit.prm.model_input import Reading
 from stepcredit.prm.protocol import Protocol, built, is_protocol
 from stepcredit.settings.fields import choice, declare, is_mapping
-from stepcredit.signals.models.checkpoints import fingerprint_of_tokenizer, load_tokenizer
+from stepcredit.signals.models.checkpoints import (
+    fingerprint_of_tokenizer,
+    is_tokenizer,
+    load_tokenizer,
+)
 from stepcredit.signals.responses import Response, at
 from stepcredit.signals.served.answers import finite, items
 from stepcredit.signals.served.failures import Fault
@@ -58,7 +62,7 @@ class ServedPRM(Served):
     grain = "steps"
     protocol: Any = declare(MISSING, is_protocol, "how it is asked, by name", kw_only=True)
     protocol_settings: Any = declare({}, is_mapping, "fields of the protocol")
-    tokenizer: Any = declare(None, lambda _: None, "folder, name, or loaded; the one at model")
+    tokenizer: Any = declare(None, is_tokenizer, "folder, name, or loaded; the one at model")
     pooling: str = choice("step", ("step", "all"), "where the server gives probabilities")
     empty: str = choice("refuse", ("refuse", "score"), "what becomes of empty responses")
 

@@ -121,23 +121,31 @@ def number(
     return declare(default, check, about, kw_only=kw_only)
 
 
-def whole(default: int | None, about: str, *, at_least: int = 0, optional: bool = False) -> Any:
+def whole(
+    default: int | None,
+    about: str,
+    *,
+    at_least: int = 0,
+    optional: bool = False,
+    kw_only: bool = False,
+) -> Any:
     """A whole number."""
-    return declare(default, is_whole(at_least=at_least, optional=optional), about)
+    check = is_whole(at_least=at_least, optional=optional)
+    return declare(default, check, about, kw_only=kw_only)
 
 
-def choice(default: Any, options: Sequence[Any], about: str) -> Any:
+def choice(default: Any, options: Sequence[Any], about: str, *, kw_only: bool = False) -> Any:
     """One of the given values (1 and True are different values)."""
-    return declare(default, is_one_of(options), about)
+    return declare(default, is_one_of(options), about, kw_only=kw_only)
 
 
-def text(default: str | None, about: str) -> Any:
+def text(default: str | None, about: str, *, kw_only: bool = False) -> Any:
     """A string, or null."""
 
     def check(value: Any) -> str | None:
         return None if value is None or isinstance(value, str) else "a string or null"
 
-    return declare(default, check, about)
+    return declare(default, check, about, kw_only=kw_only)
 
 
 def flag(default: bool, about: str) -> Any:

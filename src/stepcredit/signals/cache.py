@@ -13,7 +13,7 @@ from typing import Any
 from stepcredit.data.files.score_store import ScoreStore
 from stepcredit.errors import SettingError
 from stepcredit.signals.responses import Response
-from stepcredit.signals.signal import Scored, Signal, check_scores
+from stepcredit.signals.signal import Grain, IndexedScores, Signal, check_scores
 
 
 def key_of(signal: Signal, response: Response) -> bytes:
@@ -60,7 +60,11 @@ class Cached(Signal):
         if not self.signal.cacheable:
             reason = f"the scores of {self.signal.name} depend on the other responses"
             raise SettingError(reason, field="cache")
-        object.__setattr__(self, "grain", self.signal.grain)
+
+    @property
+    def grain(self) -> Grain:
+        """The signal's."""
+        return self.signal.grain
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -71,7 +75,7 @@ class Cached(Signal):
         """The signal's."""
         return self.signal.content(response)
 
-    def stream(self, responses: Sequence[Response]) -> Iterator[Scored]:
+    def stream(self, responses: Sequence[Response]) -> Iterator[IndexedScores]:
         """What is kept, then the rest as the signal scores it; like responses are scored once."""
         identity = _spelled(self.identity)
         rows: dict[bytes, list[int]] = {}
@@ -91,7 +95,7 @@ class Cached(Signal):
 
 
 @contextmanager
-def _ended(stream: Iterator[Scored]) -> Iterator[Iterator[Scored]]:
+def _ended(stream: Iterator[IndexedScores]) -> Iterator[Iterator[IndexedScores]]:
     """A stream that is closed at the end, where it can be: a server is then asked no more."""
     try:
         yield stream

@@ -11,7 +11,7 @@ from stepcredit.errors import SettingError
 from stepcredit.settings.fields import check_fields, declare, is_number, number
 from stepcredit.settings.registry import Registry
 from stepcredit.signals.responses import Response
-from stepcredit.signals.signal import Scored, Signal, joined
+from stepcredit.signals.signal import Grain, IndexedScores, Signal, concat
 
 _NUMBER = is_number()
 
@@ -36,8 +36,10 @@ class _Mapped(Signal):
 
     def __post_init__(self) -> None:
         check_fields(self)
-        object.__setattr__(self, "grain", self.signal.grain)
-        object.__setattr__(self, "cacheable", self.signal.cacheable)
+
+    @property
+    def grain(self) -> Grain:
+        return self.signal.grain
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -47,7 +49,7 @@ class _Mapped(Signal):
     def content(self, response: Response) -> Any:
         return self.signal.content(response)
 
-    def stream(self, responses: Sequence[Response]) -> Iterator[Scored]:
+    def stream(self, responses: Sequence[Response]) -> Iterator[IndexedScores]:
         for index, scores in self.signal.checked(responses):
             yield index, [self.mapped(score) for score in scores]
 
@@ -193,8 +195,10 @@ class Weighted(Signal):
         if len(self.weights or ()) != len(self.signals):
             reason = f"expected {len(self.signals)} weights, got {self.weights!r}"
             raise SettingError(reason, field="weights")
-        object.__setattr__(self, "grain", self.signals[0].grain)
-        object.__setattr__(self, "cacheable", all(signal.cacheable for signal in self.signals))
+
+    @property
+    def grain(self) -> Grain:
+        return self.signals[0].grain
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -203,8 +207,8 @@ class Weighted(Signal):
     def content(self, response: Response) -> Any:
         return [signal.content(response) for signal in self.signals]
 
-    def stream(self, responses: Sequence[Response]) -> Iterator[Scored]:
-        for index, rows in joined(self.signals, responses):
+    def stream(self, responses: Sequence[Response]) -> Iterator[IndexedScores]:
+        for index, rows in concat(self.signals, responses):
             yield index, [self._sum(column) for column in zip(*rows, strict=True)]
 
     def _sum(self, column: Sequence[float]) -> float:

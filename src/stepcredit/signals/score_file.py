@@ -15,7 +15,7 @@ from stepcredit.data.rules import NAME_TAKEN, RESERVED_NAMES
 from stepcredit.errors import RolloutError, RowError, SettingError, SignalError, StepCreditError
 from stepcredit.signals.responses import Response
 from stepcredit.signals.row_scores import LOGPROB_FIELDS, RowReader, members, refuse_taken
-from stepcredit.signals.signal import Signal, gathered
+from stepcredit.signals.signal import Signal, in_order
 
 Laid = tuple[Response, dict[str, Any]]
 """A row's response, and the members its row lacked."""
@@ -112,7 +112,7 @@ def _scored(
 ) -> list[Mapping[str, Any]]:
     responses = [response for response, _ in laid_out]
     try:
-        scores = gathered(responses, scoring.signal.checked(responses), told)
+        scores = in_order(responses, scoring.signal.checked(responses), told)
     except RolloutError as error:
         raise _in_file(error, batch, responses) from None
     grain = scoring.signal.grain

@@ -1,10 +1,10 @@
-"""`Signal`: the one face of everything that scores responses, step by step or token by token."""
+"""`Signal`: the base class of everything that scores responses, per step or per token."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass, replace
 from math import inf, isfinite
 from typing import Any, ClassVar, Literal
 
@@ -14,14 +14,16 @@ from stepcredit.data.streams import Steps, Tokens
 from stepcredit.errors import RolloutError, SignalError
 from stepcredit.signals.responses import Response, at
 
-Scored = tuple[int, list[float]]
+Grain = Literal["steps", "tokens"]
+IndexedScores = tuple[int, list[float]]
+"""The index of a response, and its scores."""
 
 
 class Signal(ABC):
-    """A process signal: responses in, one score a step or a token out.
+    """A process signal: it takes responses and gives one score per step or per token.
 
-    A subclass gives `grain`, `identity` and `stream`; the rest follows. Scores come as they are
-    done, so that a progress bar moves and a cache keeps what an interruption would lose.
+    A subclass defines `grain`, `identity` and `stream`. Scores are yielded as they are computed,
+    so that a progress bar can move and a cache can keep them if the run is interrupted.
 
     Example:
         >>> class Length(Signal):
@@ -36,9 +38,11 @@ class Signal(ABC):
     """
 
     name: ClassVar[str] = ""
-    grain: ClassVar[Literal["steps", "tokens"]]
-    cacheable: ClassVar[bool] = True
-    """Whether a response's scores depend on it alone, and not on the others of its group."""
+
+    @property
+    @abstractmethod
+    def grain(self) -> Grain:
+        """What is scored: "steps" or "tokens". A subclass may set it as a class attribute."""
 
     @property
     @abstractmethod
@@ -46,11 +50,42 @@ class Signal(ABC):
         """What the scores depend on besides the responses, as JSON: model, protocol, settings."""
 
     @abstractmethod
-    def stream(self, responses: Sequence[Response]) -> Iterator[Scored]:
-        """(index of a response, its scores), each once, in whatever order they are done."""
+    def stream(self, responses: Sequence[Response]) -> Iterator[IndexedScores]:
+        """Yield (index of a response, its scores), once per response, in any order."""
+
+    @property
+    def parts(self) -> tuple[Signal, ...]:
+        """The signals that this one is made of, found in its fields; most signals have none."""
+        return tuple(part for value in _settings(self).values() for part in signals_in(value))
+
+    @property
+    def cacheable(self) -> bool:
+        """Whether a response's scores depend on that response alone, not on others of its group.
+
+        A signal that is made of others is cacheable if all of them are.
+        """
+        return all(part.cacheable for part in self.parts)
+
+    def walk(self) -> Iterator[Signal]:
+        """This signal, then all that it is made of, at any depth."""
+        yield self
+        for part in self.parts:
+            yield from part.walk()
+
+    def with_parts(self, change: Callable[[Signal], Signal]) -> Signal:
+        """A copy of this signal in which each of its parts is replaced.
+
+        Args:
+            change: called with each part, gives its replacement.
+        """
+        if not self.parts or not is_dataclass(self):
+            return self
+        init = {field.name for field in fields(self) if field.init}
+        values = {name: value for name, value in _settings(self).items() if name in init}
+        return replace(self, **{n: _changed(v, change) for n, v in values.items()})
 
     def content(self, response: Response) -> Any:
-        """What of a response its scores depend on, as JSON."""
+        """The parts of a response that its scores depend on, as JSON."""
         if self.grain == "steps":
             return [response.prompt, response.step_texts]
         return [response.prompt_ids, response.token_ids]
@@ -58,25 +93,25 @@ class Signal(ABC):
     def scores(
         self, responses: Sequence[Response], progress: Callable[[int], None] | None = None
     ) -> list[list[float]]:
-        """Scores in the responses' order.
+        """Scores in the order of the responses.
 
         Args:
-            responses: split into steps, where the grain is steps.
+            responses: split into steps if the grain is steps.
             progress: called with the number of responses scored so far.
 
         Returns:
-            One row a response: a score a step, or a score a token.
+            One list per response, with one score per step or per token.
 
         Raises:
-            RolloutError: a response that cannot be scored, by name.
-            SignalError: a model or server that failed, or a row of scores that is not one finite
-                number a step or token.
+            RolloutError: a response cannot be scored; the error names it.
+            SignalError: a model or server failed, or the scores of a response are not one finite
+                number per step or token.
         """
         responses = named(responses)
-        return gathered(responses, self.checked(responses), progress)
+        return in_order(responses, self.checked(responses), progress)
 
-    def checked(self, responses: Sequence[Response]) -> Iterator[Scored]:
-        """`stream`, with every row of scores checked."""
+    def checked(self, responses: Sequence[Response]) -> Iterator[IndexedScores]:
+        """The same as `stream`, after checking the scores of each response."""
         if self.grain == "steps":
             for response in responses:
                 if response.steps is None:
@@ -86,10 +121,10 @@ class Signal(ABC):
             yield index, scores
 
     def __call__(self, responses: Sequence[Response]) -> Steps | Tokens:
-        """Scores as a stream of the core, aligned to the policy's tokens, in the same order.
+        """Scores as a stream for `Rollouts`: aligned to the policy's tokens, in the same order.
 
         Raises:
-            RolloutError, SignalError: as `scores`.
+            RolloutError, SignalError: as in `scores`.
         """
         scores = self.scores(responses)
         if self.grain == "tokens":
@@ -98,19 +133,19 @@ class Signal(ABC):
 
 
 def named(responses: Sequence[Response]) -> list[Response]:
-    """The responses, those without a name called by their row."""
+    """The responses; each that has no name is named after its row."""
     return [r if r.name else replace(r, name=f"row {row}") for row, r in enumerate(responses)]
 
 
-def gathered(
+def in_order(
     responses: Sequence[Response],
-    stream: Iterator[Scored],
+    stream: Iterator[IndexedScores],
     progress: Callable[[int], None] | None = None,
 ) -> list[list[float]]:
-    """Rows of scores in the responses' order, however they came.
+    """Scores in the order of the responses, from a stream in any order.
 
     Raises:
-        SignalError: a response without scores, or with two rows of them.
+        SignalError: a response was not scored, or was scored twice.
     """
     found: dict[int, list[float]] = {}
     for index, scores in stream:
@@ -125,13 +160,13 @@ def gathered(
     return [found[index] for index in range(len(responses))]
 
 
-def joined(
+def concat(
     signals: Sequence[Signal], responses: Sequence[Response]
 ) -> Iterator[tuple[int, list[list[float]]]]:
-    """(index of a response, its rows of scores, one a signal), one signal after the other.
+    """Run one signal after the other; yield (index of a response, its scores by each signal).
 
     Raises:
-        RolloutError, SignalError: as `Signal.scores`.
+        RolloutError, SignalError: as in `Signal.scores`.
     """
     rows: list[list[list[float]]] = [[] for _ in responses]
     for signal in signals:
@@ -141,13 +176,11 @@ def joined(
                 yield index, rows[index]
 
 
-def check_scores(
-    response: Response, scores: Sequence[float], grain: Literal["steps", "tokens"]
-) -> None:
-    """Refuse scores that are not one finite number a step or token.
+def check_scores(response: Response, scores: Sequence[float], grain: Grain) -> None:
+    """Refuse scores that are not one finite number per step or token.
 
     Raises:
-        SignalError: under the response's name.
+        SignalError: it names the response.
     """
     expected = len(response.steps or ()) if grain == "steps" else response.num_tokens
     try:
@@ -164,22 +197,58 @@ def check_scores(
 
 
 def _fits(score: Any, below: float = LARGEST) -> bool:
-    """Whether it is a finite number within ± below."""
+    """Whether a score is a finite number within ± `below`."""
     try:
         return bool(abs(score) <= below) and isfinite(score)
-    except TypeError:  # what a signal of one's own gives may be anything
+    except TypeError:  # a user's signal may give anything
         return False
 
 
 def refuse_empty(response: Response) -> None:
-    """Refuse a response without a character other than space: learned models score it high.
+    """Refuse a response that holds nothing but space: learned models give it a high score.
 
     Raises:
-        RolloutError: under the response's name.
+        RolloutError: it names the response.
     """
     if response.is_empty:
         reason = "is empty: learned models score it high; empty='score' lets them"
         raise at(response, RolloutError, reason, field="text")
+
+
+def signals_in(value: Any) -> Iterator[Signal]:
+    """The signals in a value: a signal, or a mapping, list or tuple of them, nested or not.
+
+    Args:
+        value: of any type; anything else holds none.
+
+    Returns:
+        The outermost signals; `Signal.walk` also gives their parts.
+    """
+    if isinstance(value, Signal):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from signals_in(list(value.values()))
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from signals_in(item)
+
+
+def _settings(signal: Signal) -> dict[str, Any]:
+    """The values of a signal's fields."""
+    if is_dataclass(signal):
+        return {field.name: getattr(signal, field.name) for field in fields(signal)}
+    return vars(signal)
+
+
+def _changed(value: Any, change: Callable[[Signal], Signal]) -> Any:
+    """A field's value with its signals replaced."""
+    if isinstance(value, Signal):
+        return change(value)
+    if next(signals_in(value), None) is None:
+        return value
+    if isinstance(value, Mapping):
+        return {key: _changed(item, change) for key, item in value.items()}
+    return tuple(_changed(item, change) for item in value)
 
 
 also_callable(__name__, "signal")

@@ -15,7 +15,7 @@ from stepcredit.errors import EngineError
 from stepcredit.lab.model import ModelSettings, build_model
 from stepcredit.signals import Cached
 from stepcredit.signals.combine import Affine
-from stepcredit.signals.models.distillation_signals import Distillation, GeneralizedDistillation
+from stepcredit.signals.models.ratios import Distillation, GeneralizedDistillation
 from stepcredit.signals.models.teacher_forcing import LocalLogProbs
 from stepcredit.signals.signal_registry import signal
 

@@ -8,7 +8,7 @@ import stepcredit as sc
 from stepcredit.engines.verl.config_keys import VerlSettings
 from stepcredit.errors import EngineError
 from stepcredit.signals.combine import Clipped, Weighted
-from stepcredit.signals.models.ratios import sides_in_rows
+from stepcredit.signals.models.ratios import models_from_rows
 from stepcredit.signals.signal_registry import signal
 
 
@@ -97,8 +97,8 @@ def test_steps_that_are_an_agents_turns_are_scored_where_the_turns_are_known():
 
 def test_log_probs_are_seen_through_signals_made_of_signals():
     inner = signal("g-opd", base="a-folder", tokenizer="a-folder")
-    assert sides_in_rows(Weighted((Clipped(inner), Clipped(inner)))) == {"student", "teacher"}
-    assert sides_in_rows(Weighted((signal("equations"),))) == set()
+    assert models_from_rows(Weighted((Clipped(inner), Clipped(inner)))) == {"student", "teacher"}
+    assert models_from_rows(Weighted((signal("equations"),))) == set()
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_log_probs_are_seen_through_signals_made_of_signals():
         (
             {"process_signal": {"process": "opd"}, "process_signal_fields": {"process": {"x": 1}}},
             "process_signal_fields.process.x: opd has no such field: expected tokenizer, "
-            "temperature, clamp, per, max_tokens_per_batch, device, dtype, teacher, student",
+            "max_tokens_per_batch, device, dtype, temperature, clamp, per, teacher, student",
         ),
         (
             {"process_signal": {"engine": "opd"}},

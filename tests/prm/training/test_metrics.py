@@ -24,7 +24,7 @@ from stepcredit.prm.judging.step_metrics import (
 )
 from stepcredit.prm.labelled.labelled_rows import LabelledRow
 from stepcredit.signals.responses import Response
-from stepcredit.signals.signal import Scored, Signal
+from stepcredit.signals.signal import IndexedScores, Signal
 
 Labels = Sequence[int | None]
 
@@ -207,7 +207,7 @@ class Positions(Signal):
     grain = "tokens"
     identity = {"signal": "positions"}  # noqa: RUF012
 
-    def stream(self, responses: Sequence[Response]) -> Iterator[Scored]:
+    def stream(self, responses: Sequence[Response]) -> Iterator[IndexedScores]:
         for index, response in enumerate(responses):
             yield index, [float(token + 1) for token in range(response.num_tokens)]
 

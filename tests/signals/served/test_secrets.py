@@ -18,7 +18,7 @@ from tests.signals.served.conftest import Misbehaving
 from tests.signals.served.test_client import prm
 
 from stepcredit.errors import SettingError, SignalError
-from stepcredit.signals.models.distillation_signals import Distillation
+from stepcredit.signals.models.ratios import Distillation
 from stepcredit.signals.served.llm_judge import Judge
 from stepcredit.signals.served.secrets import Redactor
 from stepcredit.signals.served.teacher import ServedLogProbs

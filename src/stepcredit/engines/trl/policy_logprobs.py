@@ -11,7 +11,7 @@ from trl.models.utils import disable_gradient_checkpointing
 
 import stepcredit as sc
 from stepcredit.errors import EngineError
-from stepcredit.signals.models.ratios import LogRatio, log_ratios, sides_in_rows
+from stepcredit.signals.models.ratios import LogRatio, log_ratios, models_from_rows
 from stepcredit.signals.signal import Signal
 
 POLICY, REFERENCE = "student", ("base", "ref")
@@ -43,7 +43,7 @@ def needed_models(estimator: sc.Estimator, process_signal: Any, logprobs: Any) -
     for name in sorted(models - {POLICY, *REFERENCE}):
         reason = f"{estimator.name} is made of the {name}'s log-probs: name a signal of them"
         raise EngineError(reason, field=f"logprobs.{name}")
-    read = sides_in_rows(process_signal) | sides_in_rows(logprobs)
+    read = models_from_rows(process_signal) | models_from_rows(logprobs)
     return frozenset((models | read) & {POLICY, *REFERENCE})
 
 
@@ -72,7 +72,7 @@ def check_models(trainer: Any, models: frozenset[str]) -> None:
 def _temperatures(trainer: Any) -> Iterator[tuple[str, float]]:
     """The temperature of each log-prob that is set against the policy's own."""
     for ratio in log_ratios(trainer.process_signal):
-        if POLICY in sides_in_rows(ratio):
+        if POLICY in models_from_rows(ratio):
             yield f"the signal {ratio.name}", ratio.temperature
     given = trainer.logprobs
     for name, source in given.items() if isinstance(given, Mapping) else ():

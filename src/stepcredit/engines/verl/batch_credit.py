@@ -21,7 +21,7 @@ from stepcredit.engines.verl.batch import QueuedBatch, with_key
 from stepcredit.engines.verl.config_keys import CONFIG_KEY, ENGINE_STREAM, VerlSettings
 from stepcredit.engines.verl.extras import reported_streams
 from stepcredit.errors import EngineError, MethodError, RolloutError
-from stepcredit.signals.models.ratios import sides_in_rows
+from stepcredit.signals.models.ratios import models_from_rows
 from stepcredit.signals.responses import Response
 
 
@@ -123,7 +123,7 @@ class BatchCredit:
     @cached_property
     def _responses(self) -> list[Response]:
         """The members as signals read them, with the log-probs that the signals need."""
-        models = sorted(sides_in_rows(self.settings.scored_in_trainer))
+        models = sorted(models_from_rows(self.settings.scored_in_trainer))
         return self.batch.responses(self.tokenizer, self.settings.splitter, models)
 
     def _streams(self) -> dict[str, Stream]:

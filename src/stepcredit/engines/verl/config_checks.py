@@ -14,7 +14,7 @@ from stepcredit.engines.verl.batch_credit import with_engine
 from stepcredit.engines.verl.config_keys import CONFIG_KEY, ENGINE_STREAM, VerlSettings
 from stepcredit.engines.versions import warn_outside
 from stepcredit.errors import EngineError
-from stepcredit.signals.models.ratios import log_ratios, sides_in_rows
+from stepcredit.signals.models.ratios import log_ratios, models_from_rows
 
 TESTED_VERSIONS = ("0.9.0", "0.10")
 HOOKS = {
@@ -78,7 +78,7 @@ def uses_engine(config: Any) -> bool:
 
 def models_read(settings: VerlSettings) -> set[str]:
     """The models whose log-probs the method and the signals take from the queue."""
-    return {*settings.estimator.reads.logprobs, *sides_in_rows(settings.scored_in_trainer)}
+    return {*settings.estimator.reads.logprobs, *models_from_rows(settings.scored_in_trainer)}
 
 
 def _refusals(config: Any, settings: VerlSettings) -> Iterator[Refusal]:
@@ -158,8 +158,8 @@ def _refusals_of_temperature(config: Any, settings: VerlSettings) -> Iterator[Re
         "is the policy's temperature, but verl's teacher has 1: set it to 1",
     )
     for ratio in log_ratios(settings.scored_in_trainer):
-        from_rows = sides_in_rows(ratio)
-        mixed = bool(from_rows) and from_rows < set(ratio.sides)
+        from_rows = models_from_rows(ratio)
+        mixed = bool(from_rows) and from_rows < set(ratio.models)
         yield (
             key,
             mixed and temperature != ratio.temperature,

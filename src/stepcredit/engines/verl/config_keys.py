@@ -14,7 +14,7 @@ from stepcredit.errors import EngineError
 from stepcredit.rewards.base import Reward
 from stepcredit.rewards.reward_registry import reward
 from stepcredit.settings.registry import hint
-from stepcredit.signals.models.ratios import sides_in_rows
+from stepcredit.signals.models.ratios import models_from_rows
 from stepcredit.signals.signal import Signal
 from stepcredit.signals.signal_registry import signal
 from stepcredit.signals.splitting import Splitter, Turns, splitter
@@ -106,7 +106,7 @@ class VerlSettings:
 
     def _needs_batch(self, given: Signal) -> bool:
         scores_turns = given.grain == "steps" and isinstance(self.splitter, Turns)
-        return scores_turns or not given.cacheable or bool(sides_in_rows(given))
+        return scores_turns or not given.cacheable or bool(models_from_rows(given))
 
     def keeps_format(self, format_: float | None) -> bool:
         """Whether a response with this format reward keeps the format; True where it is unknown.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from stepcredit.engines.texts import question_of
@@ -126,17 +126,4 @@ def split_concurrency(signal: Signal, workers: int) -> Signal:
     """
     if isinstance(signal, Served):
         return replace(signal, concurrency=max(1, signal.concurrency // workers))
-    if not is_dataclass(signal):
-        return signal
-    parts = {field.name: getattr(signal, field.name) for field in fields(signal) if field.init}
-    changes = {name: _split_part(part, workers) for name, part in parts.items()}
-    return replace(signal, **{name: part for name, part in changes.items() if part is not None})
-
-
-def _split_part(part: Any, workers: int) -> Any:
-    """A signal, or signals, with their concurrency split; None for anything else."""
-    if isinstance(part, Signal):
-        return split_concurrency(part, workers)
-    if isinstance(part, list | tuple) and any(isinstance(each, Signal) for each in part):
-        return tuple(split_concurrency(each, workers) for each in part)
-    return None
+    return signal.with_parts(lambda part: split_concurrency(part, workers))

@@ -11,19 +11,14 @@ from typing import Any
 
 from torch import Tensor
 
-from stepcredit.errors import RolloutError, SettingError, SignalError
-from stepcredit.settings.fields import check_fields, choice, declare, flag, text, whole
+from stepcredit.errors import RolloutError, SignalError
+from stepcredit.settings.fields import choice, flag, text
 from stepcredit.signals.facts import text_fact
 from stepcredit.signals.models.batching import length_batches
-from stepcredit.signals.models.causal import CausalLM, is_model, load_causal
-from stepcredit.signals.models.checkpoints import (
-    DTYPES,
-    fingerprint_in_use,
-    fingerprint_of_tokenizer,
-    label_of,
-    note_fingerprint,
-)
+from stepcredit.signals.models.causal import CausalLM
+from stepcredit.signals.models.checkpoints import label_of
 from stepcredit.signals.models.contexts import content_of, reading, trunk_of
+from stepcredit.signals.models.local_model import LocalModel
 from stepcredit.signals.models.tree_attention import (
     Branch,
     Tree,
@@ -32,7 +27,7 @@ from stepcredit.signals.models.tree_attention import (
     unpacked_log_probs,
 )
 from stepcredit.signals.responses import Response, at
-from stepcredit.signals.signal import Scored, Signal
+from stepcredit.signals.signal import IndexedScores
 from stepcredit.signals.signal_registry import register_signal
 
 HINT = "packed=false runs one forward a prefix"
@@ -40,7 +35,7 @@ HINT = "packed=false runs one forward a prefix"
 
 @register_signal("answer-progress")
 @dataclass(frozen=True, kw_only=True)
-class AnswerProgress(Signal):
+class AnswerProgress(LocalModel):
     r"""Progress of the gold answer's likelihood under the policy, step by step.
 
         l_j = log p(answer after | prompt, steps 1..j, before), summed over tokens
@@ -76,22 +71,14 @@ class AnswerProgress(Signal):
     Source: ours; the likelihood of the answer as a process reward is common to many.
     """
 
-    model: Any = declare(None, is_model, "the policy, or another language model")
-    tokenizer: Any = declare(None, lambda value: None, "its tokenizer, if it is elsewhere")
     answer: str = text("answer", "field of the gold answer")
     before: str = text("\n\nThe answer is \\boxed{", "what stands before the answer")
     after: str = text("}", "what closes the answer, and counts with it")
     over: str = choice("sum", ("sum", "mean"), "over the answer's tokens")
     reads: str = reading()
     packed: bool = flag(True, "one forward a response, not one a prefix")
-    max_tokens_per_batch: int = whole(16384, "bound of a forward's tokens", at_least=1)
-    device: str = text("auto", "where the model runs")
-    dtype: str = choice("auto", DTYPES, "precision of the weights")
 
     grain = "steps"
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -99,28 +86,14 @@ class AnswerProgress(Signal):
         settings = {
             name: getattr(self, name) for name in ("before", "after", "over", "reads", "dtype")
         }
-        tokenizer = self.tokenizer and fingerprint_of_tokenizer(self.tokenizer)
-        marks = {"model": fingerprint_in_use(self), "tokenizer": tokenizer}
+        marks = {"model": self.model_fingerprint, "tokenizer": self.tokenizer_fingerprint}
         return {"signal": self.name, **marks, **settings}
 
     def content(self, response: Response) -> Any:
         """The tokens or texts, and the gold answer."""
         return [content_of(response, self.reads), text_fact(response, self.answer)]
 
-    @cached_property
-    def causal(self) -> CausalLM:
-        """The model, loaded at first use.
-
-        Raises:
-            SettingError: it has no tokenizer.
-        """
-        note_fingerprint(self)
-        loaded = load_causal(self.model, self.tokenizer, device=self.device, dtype=self.dtype)
-        if loaded.tokenizer is None:
-            raise SettingError("a model that is loaded already needs it", field="tokenizer")
-        return loaded
-
-    def stream(self, responses: Sequence[Response]) -> Iterator[Scored]:
+    def stream(self, responses: Sequence[Response]) -> Iterator[IndexedScores]:
         """Batch by batch, the longest responses first."""
         trees = [self._tree(response) for response in responses]
         if self.packed:

@@ -153,11 +153,6 @@ def load_causal(
     return CausalLM(to_device(loaded, device).eval(), own)
 
 
-def is_model(value: Any) -> str | None:
-    """A check for settings that must hold a model: a path, or a loaded one."""
-    return None if value is not None else "a model's folder or name, or a loaded model"
-
-
 @contextmanager
 def frozen_in_eval(model: Any) -> Iterator[None]:
     """Without gradients and dropout, the mode restored afterwards."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,23 @@ from stepcredit.requires import require
 SPARING = "FSDP_CPU_RAM_EFFICIENT_LOADING"
 """accelerate's setting by which transformers fills a model's weights on the first process alone."""
 DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+
+def is_model(value: Any) -> str | None:
+    """A check for settings that must hold a model: a path, a name or a loaded one."""
+    return None if value is not None else "a model's folder or name, or a loaded model"
+
+
+def is_tokenizer(value: Any) -> str | None:
+    """A check for settings that may hold a tokenizer.
+
+    Example:
+        >>> is_tokenizer("models/policy"), is_tokenizer(None), is_tokenizer(5)
+        (None, None, "a tokenizer's folder or name, a loaded tokenizer, or null")
+    """
+    if isinstance(value, bool | int | float | list | tuple | Mapping):
+        return "a tokenizer's folder or name, a loaded tokenizer, or null"
+    return None
 
 
 def load_tokenizer(tokenizer: Any, revision: str | None = None) -> Any:
@@ -151,29 +168,6 @@ def fingerprint(model: Any, revision: str | None = None) -> str:
     if isinstance(model, str | Path):
         return _of_source(str(model), revision)
     return _of_weights(model)
-
-
-def fingerprint_in_use(signal: Any) -> str:
-    """The fingerprint of a signal's `model`: of a folder or name, as it was when it was first asked
-    for or loaded, whatever is written there later; of a loaded model, as it is now.
-
-    Raises:
-        SignalError: there is no such checkpoint.
-    """
-    note_fingerprint(signal)
-    noted: str | None = vars(signal).get("_fingerprint")
-    return noted or fingerprint(signal.model)
-
-
-def note_fingerprint(signal: Any) -> None:
-    """Take the fingerprint of what a signal is about to load.
-
-    Raises:
-        SignalError: there is no such checkpoint.
-    """
-    if isinstance(signal.model, str | Path) and "_fingerprint" not in vars(signal):
-        found = fingerprint(signal.model, getattr(signal, "revision", None))
-        object.__setattr__(signal, "_fingerprint", found)
 
 
 def _of_source(source: str, revision: str | None) -> str:

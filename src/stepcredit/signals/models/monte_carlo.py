@@ -12,14 +12,7 @@ from math import isfinite
 from typing import Any
 
 from stepcredit.errors import RolloutError, SettingError, SignalError
-from stepcredit.settings.fields import check_fields, choice, declare, number, text, whole
-from stepcredit.signals.models.causal import load_causal
-from stepcredit.signals.models.checkpoints import (
-    DTYPES,
-    fingerprint_in_use,
-    fingerprint_of_tokenizer,
-    note_fingerprint,
-)
+from stepcredit.settings.fields import choice, declare, number, whole
 from stepcredit.signals.models.completers import (
     Completer,
     FunctionCompleter,
@@ -27,9 +20,10 @@ from stepcredit.signals.models.completers import (
     Prefix,
 )
 from stepcredit.signals.models.contexts import content_of, reading
+from stepcredit.signals.models.local_model import LocalModel
 from stepcredit.signals.programs.functions import fingerprint_of_function, function_of, is_function
 from stepcredit.signals.responses import Response, at
-from stepcredit.signals.signal import Scored, Signal
+from stepcredit.signals.signal import IndexedScores
 from stepcredit.signals.signal_registry import register_signal
 
 WINDOW = 64
@@ -68,9 +62,19 @@ def log_cost(cost: Cost) -> None:
     logger.warning("monte-carlo: %s", cost)
 
 
+def _is_optional_model(value: Any) -> str | None:
+    """Any value but a number: without a model, a sampler completes the prefixes."""
+    number = isinstance(value, bool | int | float)
+    return "a model's folder or name, a loaded model, or null" if number else None
+
+
+def _is_callable(value: Any) -> str | None:
+    return None if callable(value) else "a function"
+
+
 @register_signal("monte-carlo")
 @dataclass(frozen=True, kw_only=True)
-class MonteCarlo(Signal):
+class MonteCarlo(LocalModel):
     """The value of each step's prefix: the mean reward of completions that start from it.
 
         V_j = mean over n completions y of reward(steps 1..j followed by y)      (estimate="soft")
@@ -120,11 +124,10 @@ class MonteCarlo(Signal):
     """
 
     reward: Any = declare(None, is_function, "grades whole responses")
-    model: Any = declare(None, lambda value: None, "the policy, if it is local")
+    model: Any = declare(None, _is_optional_model, "the policy, if it is local")
     sampler: Any = declare(
         None, lambda value: None if value is None else is_function(value), "completes prefixes"
     )
-    tokenizer: Any = declare(None, lambda value: None, "the model's, if it is elsewhere")
     n: int = whole(8, "completions a prefix", at_least=1)
     estimate: str = choice("soft", ("soft", "hard"), "mean of the completions' rewards, or best")
     score: str = choice("value", ("value", "advantage"), "V_j, or how much it rose")
@@ -134,15 +137,12 @@ class MonteCarlo(Signal):
     seed: int = whole(0, "of the draws")
     workers: int = whole(1, "prefixes a sampler is asked for at once", at_least=1)
     reads: str = reading()
-    max_tokens_per_batch: int = whole(16384, "bound of a batch's tokens", at_least=1)
-    device: str = text("auto", "where the model runs")
-    dtype: str = choice("auto", DTYPES, "precision of the weights")
-    tell: Callable[[Cost], None] = declare(log_cost, lambda value: None, "hears of the cost")
+    tell: Callable[[Cost], None] = declare(log_cost, _is_callable, "called with the cost")
 
     grain = "steps"
 
     def __post_init__(self) -> None:
-        check_fields(self)
+        super().__post_init__()
         if (self.model is None) == (self.sampler is None):
             raise SettingError("expected a model or a sampler, and not both", field="model")
         for name in ("reward", "sampler"):
@@ -157,8 +157,8 @@ class MonteCarlo(Signal):
             told["sampler"] = fingerprint_of_function(self.sampler)
         else:
             names += ["temperature", "top_p", "max_new_tokens", "reads", "dtype"]
-            told["model"] = fingerprint_in_use(self)
-            told["tokenizer"] = self.tokenizer and fingerprint_of_tokenizer(self.tokenizer)
+            told["model"] = self.model_fingerprint
+            told["tokenizer"] = self.tokenizer_fingerprint
         return {"signal": self.name, **told, **{name: getattr(self, name) for name in names}}
 
     def content(self, response: Response) -> Any:
@@ -174,7 +174,7 @@ class MonteCarlo(Signal):
         """
         return self._cost(chain.from_iterable(map(self._sampled, responses)))
 
-    def stream(self, responses: Sequence[Response]) -> Iterator[Scored]:
+    def stream(self, responses: Sequence[Response]) -> Iterator[IndexedScores]:
         """A window of responses at a time; completions are kept while a later one shares them."""
         sampled = [self._sampled(response) for response in responses]
         uses = Counter(chain.from_iterable(sampled))
@@ -198,12 +198,8 @@ class MonteCarlo(Signal):
     def _completer(self) -> Completer:
         if self.sampler is not None:
             return FunctionCompleter(self.sampler, self.n, self.seed, self.workers)
-        note_fingerprint(self)
-        causal = load_causal(self.model, self.tokenizer, device=self.device, dtype=self.dtype)
-        if causal.tokenizer is None:
-            raise SettingError("a model that is loaded already needs it", field="tokenizer")
         settings = {name: getattr(self, name) for name in SAMPLED}
-        return ModelCompleter(causal, self.reads, self.n, self.seed, settings)
+        return ModelCompleter(self.causal, self.reads, self.n, self.seed, settings)
 
     def _sampled(self, response: Response) -> list[Prefix]:
         """The prefixes to be completed: not the whole, and the empty one for advantages alone."""

@@ -17,7 +17,7 @@ from stepcredit.signals.programs.equations import (
 )
 from stepcredit.signals.programs.functions import fingerprint_of_function, function_of, is_function
 from stepcredit.signals.responses import Response, at
-from stepcredit.signals.signal import Scored, Signal
+from stepcredit.signals.signal import Grain, IndexedScores, Signal
 from stepcredit.signals.signal_registry import register_signal
 
 Function = Callable[[Response], Sequence[float]]
@@ -44,7 +44,7 @@ class _Checked(Signal):
         settings = {"neutral": self.neutral, "exact": self.exact}
         return {"signal": self.name, "reading": READING, **settings}
 
-    def stream(self, responses: Sequence[Response]) -> Iterator[Scored]:
+    def stream(self, responses: Sequence[Response]) -> Iterator[IndexedScores]:
         for index, response in enumerate(responses):
             yield index, [self._score(step) for step in response.step_texts]
 
@@ -129,12 +129,16 @@ class Program(Signal):
     function: Function | str = declare(
         None, is_function, "MODULE:FUNCTION, which takes a response and gives its scores"
     )
-    per: str = choice("steps", ("steps", "tokens"), "what the function scores")
+    per: Grain = choice("steps", ("steps", "tokens"), "what the function scores")
 
     def __post_init__(self) -> None:
         check_fields(self)
         object.__setattr__(self, "function", function_of(self.function, "function"))
-        object.__setattr__(self, "grain", self.per)
+
+    @property
+    def grain(self) -> Grain:
+        """As `per` says."""
+        return self.per
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -154,7 +158,7 @@ class Program(Signal):
             repr(sorted(response.facts.items())),
         ]
 
-    def stream(self, responses: Sequence[Response]) -> Iterator[Scored]:
+    def stream(self, responses: Sequence[Response]) -> Iterator[IndexedScores]:
         function: Any = self.function
         for index, response in enumerate(responses):
             try:

@@ -10,7 +10,7 @@ from typing import Any
 from stepcredit.errors import RolloutError
 from stepcredit.settings.fields import check_fields, number
 from stepcredit.signals.responses import Response, at
-from stepcredit.signals.signal import Scored, Signal
+from stepcredit.signals.signal import IndexedScores, Signal
 from stepcredit.signals.signal_registry import register_signal
 
 Hop = tuple[str, ...]
@@ -118,7 +118,7 @@ class Hops(Signal):
     def content(self, response: Response) -> Any:
         return [response.step_texts, self._hops(response)]
 
-    def stream(self, responses: Sequence[Response]) -> Iterator[Scored]:
+    def stream(self, responses: Sequence[Response]) -> Iterator[IndexedScores]:
         for index, response in enumerate(responses):
             yield index, self._scores(response)
 

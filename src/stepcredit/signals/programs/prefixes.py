@@ -11,7 +11,7 @@ from stepcredit.errors import RolloutError
 from stepcredit.settings.fields import check_fields, choice
 from stepcredit.signals.facts import fact, number_fact
 from stepcredit.signals.responses import Response, at
-from stepcredit.signals.signal import Scored, Signal
+from stepcredit.signals.signal import Grain, IndexedScores, Signal
 from stepcredit.signals.signal_registry import register_signal
 
 
@@ -54,20 +54,24 @@ class SharedPrefix(Signal):
     """
 
     score: str = choice("value", ("value", "progress"), "V_j, or how much it rose")
-    per: str = choice("steps", ("steps", "tokens"), "what is scored")
+    per: Grain = choice("steps", ("steps", "tokens"), "what is scored")
 
     cacheable = False
 
     def __post_init__(self) -> None:
         check_fields(self)
-        object.__setattr__(self, "grain", self.per)
+
+    @property
+    def grain(self) -> Grain:
+        """As `per` says."""
+        return self.per
 
     @property
     def identity(self) -> dict[str, Any]:
         """The form of the score."""
         return {"signal": self.name, "score": self.score, "per": self.per}
 
-    def stream(self, responses: Sequence[Response]) -> Iterator[Scored]:
+    def stream(self, responses: Sequence[Response]) -> Iterator[IndexedScores]:
         """Group by group, in the order in which groups first appear."""
         for rows in _groups(responses):
             outcomes = [number_fact(responses[row], "outcome") for row in rows]

@@ -15,7 +15,7 @@ from stepcredit.signals.responses import Response
 from stepcredit.signals.served import verdicts
 from stepcredit.signals.served.prompts import check_templates, messages, templates
 from stepcredit.signals.served.served_signal import Served, is_name
-from stepcredit.signals.signal import Scored, refuse_empty
+from stepcredit.signals.signal import IndexedScores, refuse_empty
 from stepcredit.signals.signal_registry import register_signal
 
 PATH = "/v1/chat/completions"
@@ -115,7 +115,7 @@ class Judge(Served):
         system, template = templates(self)
         return {**super().identity, "system": system, "template": template}
 
-    def stream(self, responses: Sequence[Response]) -> Iterator[Scored]:
+    def stream(self, responses: Sequence[Response]) -> Iterator[IndexedScores]:
         """As the server answers; a judge that decides nothing is told of, once."""
         undecided, steps, told = 0, 0, False
         for index, scores in super().stream(responses):

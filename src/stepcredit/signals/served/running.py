@@ -16,13 +16,13 @@ from stepcredit.errors import SignalError
 from stepcredit.signals.responses import Response, at
 from stepcredit.signals.served.client import Asking, Client, Server
 from stepcredit.signals.served.failures import Refused
-from stepcredit.signals.signal import Scored
+from stepcredit.signals.signal import IndexedScores
 
 Result = TypeVar("Result")
 Score = Callable[[Asking, Response], Awaitable[list[float]]]
 
 
-def stream(server: Server, responses: Sequence[Response], score: Score) -> Iterator[Scored]:
+def stream(server: Server, responses: Sequence[Response], score: Score) -> Iterator[IndexedScores]:
     """Scores of responses, each as soon as it is done.
 
     Closing the iterator cancels what is under way; when it returns, the connections are closed
@@ -40,7 +40,7 @@ def stream(server: Server, responses: Sequence[Response], score: Score) -> Itera
         SignalError: the first response that could not be scored, by name; the others are given up.
     """
     client = Client(server)
-    done = SimpleQueue[Scored | None]()
+    done = SimpleQueue[IndexedScores | None]()
     with start_blocking_portal() as portal:
         scoring = portal.start_task_soon(_score_all, client, responses, score, done)
         scoring.add_done_callback(lambda _: done.put(None))
@@ -50,7 +50,10 @@ def stream(server: Server, responses: Sequence[Response], score: Score) -> Itera
 
 
 async def _score_all(
-    client: Client, responses: Sequence[Response], score: Score, done: SimpleQueue[Scored | None]
+    client: Client,
+    responses: Sequence[Response],
+    score: Score,
+    done: SimpleQueue[IndexedScores | None],
 ) -> None:
     waiting = iter(enumerate(responses))
 

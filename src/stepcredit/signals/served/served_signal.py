@@ -11,7 +11,7 @@ from typing import Any
 from stepcredit.requires import require
 from stepcredit.settings.fields import check_fields, declare, number, text, whole
 from stepcredit.signals.responses import Response
-from stepcredit.signals.signal import Scored, Signal
+from stepcredit.signals.signal import IndexedScores, Signal
 
 OPERATION = (
     "url",
@@ -140,7 +140,7 @@ class Served(Signal):
     async def ask(self, asking: Any, response: Response) -> list[float]:
         """One response's scores, by as many questions as it takes."""
 
-    def stream(self, responses: Sequence[Response]) -> Iterator[Scored]:
+    def stream(self, responses: Sequence[Response]) -> Iterator[IndexedScores]:
         """(index, scores) in the order of completion; closing it stops what is under way."""
         from stepcredit.signals.served.client import Server
         from stepcredit.signals.served.running import stream

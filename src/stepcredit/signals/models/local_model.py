@@ -1,0 +1,131 @@
+"""The base classes of signals that run language models in this process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+from stepcredit.errors import SettingError
+from stepcredit.settings.fields import check_fields, choice, declare, text, whole
+from stepcredit.signals.models.causal import CausalLM, load_causal
+from stepcredit.signals.models.checkpoints import (
+    DTYPES,
+    fingerprint,
+    fingerprint_of_tokenizer,
+    is_model,
+    is_tokenizer,
+)
+from stepcredit.signals.signal import Signal
+
+
+@dataclass(frozen=True)
+class RunsModels(Signal):
+    """A signal that runs one or more language models in this process.
+
+    Args:
+        tokenizer: a folder, a name or a loaded one; the subclass says whose it is.
+        max_tokens_per_batch: the most tokens in one forward, padding included; a longer response
+            is run alone.
+        device: where models run; "auto" is the accelerator if there is one, else the CPU. A loaded
+            model stays where it is.
+        dtype: of the weights: "auto" (the checkpoint's), "float32", "bfloat16" or "float16".
+    """
+
+    tokenizer: Any = declare(
+        None, is_tokenizer, "the tokenizer, if it is not the model's own", kw_only=True
+    )
+    max_tokens_per_batch: int = whole(
+        16384, "the most tokens in one forward", at_least=1, kw_only=True
+    )
+    device: str = text(
+        "auto", "where the model runs: auto, cpu, cuda, cuda:1, mps, ...", kw_only=True
+    )
+    dtype: str = choice("auto", DTYPES, "precision of the weights", kw_only=True)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True)
+class LocalModel(RunsModels):
+    """A signal that runs one language model in this process.
+
+    Args:
+        model: a folder or name, or a loaded model.
+        tokenizer: the model's own; None takes the one beside the model.
+        max_tokens_per_batch, device, dtype: as in `RunsModels`.
+
+    Raises:
+        SettingError: a loaded model without a tokenizer, in a subclass that needs one.
+    """
+
+    model: Any = declare(None, is_model, "the language model")
+
+    needs_tokenizer: ClassVar[bool] = True
+    """Whether the signal cannot score without the model's tokenizer."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.needs_tokenizer and self.model is not None:
+            self.check_tokenizer()
+
+    def check_tokenizer(self) -> None:
+        """Refuse a loaded model that came without its tokenizer.
+
+        Raises:
+            SettingError: there is neither a tokenizer nor a folder or name to take it from.
+        """
+        if self.tokenizer is None and not isinstance(self.model, str | Path):
+            raise SettingError("a model that is loaded already needs it", field="tokenizer")
+
+    @property
+    def tokenizer_source(self) -> Any:
+        """The tokenizer given, or else the folder or name of the model."""
+        return self.model if self.tokenizer is None else self.tokenizer
+
+    @cached_property
+    def causal(self) -> CausalLM:
+        """The model as a causal language model, loaded at first use.
+
+        Raises:
+            SignalError: it cannot be loaded.
+            SettingError: torch has no such device.
+        """
+        _ = self.model_fingerprint_when_loaded
+        return load_causal(self.model, self.tokenizer, device=self.device, dtype=self.dtype)
+
+    @cached_property
+    def model_fingerprint_when_loaded(self) -> str | None:
+        """The fingerprint of a folder or name, taken once; None for a loaded model.
+
+        It is read before the weights are: what is written to the folder later does not count.
+
+        Raises:
+            SignalError: there is no such checkpoint.
+        """
+        return self._fingerprint() if isinstance(self.model, str | Path) else None
+
+    @property
+    def model_fingerprint(self) -> str:
+        """The fingerprint of the model in use; a loaded model's is computed anew each time.
+
+        Raises:
+            SignalError: there is no such checkpoint.
+        """
+        return self.model_fingerprint_when_loaded or self._fingerprint()
+
+    @property
+    def tokenizer_fingerprint(self) -> str | None:
+        """The fingerprint of the tokenizer given; None if the one beside the model is used."""
+        given = self.tokenizer
+        return None if given is None else fingerprint_of_tokenizer(given, self._revision)
+
+    @property
+    def _revision(self) -> str | None:
+        """The branch, tag or commit on the Hub; None for the default one."""
+        return None
+
+    def _fingerprint(self) -> str:
+        return fingerprint(self.model, self._revision)
