@@ -27,12 +27,12 @@ RECIPES = sorted(
     if not path.name.startswith("verl") and path.name != "sft.yaml"
 )
 BASELINES = [
-    ("pass-maths/trl.yaml", ["--estimator", "grpo"]),
-    ("pass-maths/trl.yaml", ["--estimator", "grpo-process"]),
-    ("pass-maths/trl.yaml", ["--estimator_fields", '{"chunks": "tokens"}']),
-    ("pass-qa/opd.yaml", ["--estimator_fields", '{"k": 0, "chunks": "tokens"}']),
-    ("pure/prm-vr.yaml", ["--estimator", "pass"]),
-    ("smollm2/trl.yaml", ["--estimator", "grpo"]),
+    ("pass-maths/trl.yaml", ["--method", "grpo"]),
+    ("pass-maths/trl.yaml", ["--method", "grpo-process"]),
+    ("pass-maths/trl.yaml", ["--fields", '{"chunks": "tokens"}']),
+    ("pass-qa/opd.yaml", ["--fields", '{"k": 0, "chunks": "tokens"}']),
+    ("pure/prm-vr.yaml", ["--method", "pass"]),
+    ("smollm2/trl.yaml", ["--method", "grpo"]),
 ]
 
 
@@ -70,7 +70,7 @@ def test_every_key_is_accepted(path: Path) -> None:
     given = yaml.safe_load(path.read_text())
     assert notes == ()
     training = read_recipe(values | {"use_cpu": True, "bf16": False}).training
-    assert training.estimator == given["estimator"]
+    assert training.method == given["method"]
     accumulated = training.gradient_accumulation_steps
     assert training.save_steps % (training.steps_per_generation // accumulated) == 0
     assert training.per_device_train_batch_size % training.num_generations in (0, 4)
@@ -81,7 +81,7 @@ def test_each_starts_and_takes_its_steps(path: Path, capfd: pytest.CaptureFixtur
     told = steps_of(path, [], capfd)
     changed = {line.split()[1].rstrip(":") for line in told if line.startswith("smoke: ")}
     assert {"model_name_or_path", "dataset_name", "max_steps"} <= changed
-    kept = {"estimator", "estimator_fields", "rewards", "reward_fields", "splitter", "beta"}
+    kept = {"method", "fields", "rewards", "reward_fields", "splitter", "beta"}
     assert not changed & (kept | {"num_generations", "learning_rate", "loss_type", "temperature"})
 
 

@@ -42,8 +42,8 @@ prompt_template: "{{prompt}}?"
 rewards: {{right: exact, layout: format}}
 reward_fields: {{layout: {{template: "^[^aeiou]*$"}}}}
 output_dir: {folder}/out
-estimator: pass
-estimator_fields: {{k: 0.9, gate: false}}
+method: pass
+fields: {{k: 0.9, gate: false}}
 process_signal: arithmetic
 splitter: newline
 max_steps: 2
@@ -158,7 +158,7 @@ def test_a_run_that_goes_on_ends_as_one_without_a_stop(folder):
         (["--resume_from_checkpoint", "true"], "resume_from_checkpoint: no checkpoint in {}/out"),
         (["--resume_from_checkpoint", "at/step"], "resume_from_checkpoint: no such folder: "
          "at/step"),
-        (["--estimator", "gpro"], "estimator: unknown method 'gpro', did you mean 'grpo'?"),
+        (["--method", "gpro"], "method: unknown method 'gpro', did you mean 'grpo'?"),
         (["--max_steps", "ten"], "max_steps: invalid int value: 'ten'"),
         (["--max_step", "3"], "--max_step: unknown flag, did you mean '--max_steps'?"),
         (["--importance_sampling_level", "sequence"], "importance_sampling_level: 'sequence' gives "
@@ -180,7 +180,7 @@ def test_what_is_refused_is_one_line(folder, capfd, flags, line):
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("estimater: grpo\n", "{}: estimater: unknown key, did you mean 'estimator'?"),
+        ("methud: grpo\n", "{}: methud: unknown key, did you mean 'method'?"),
         ("max_steps: [1]\n", "{}: max_steps: expected int, got [1]"),
         ("max_steps: 2.5\n", "{}: max_steps: expected int, got 2.5"),
         ("learning_rate: true\n", "{}: learning_rate: expected float, got True"),
@@ -214,22 +214,49 @@ def test_a_missing_model_is_named(capfd):
 
 
 def test_a_baseline_is_one_changed_key(folder):
-    values, notes = values_of(folder, "--estimator", "grpo")
-    assert (values["estimator"], values["estimator_fields"]) == ("grpo", None)
+    values, notes = values_of(folder, "--method", "grpo")
+    assert (values["method"], values["fields"]) == ("grpo", None)
     assert values["process_signal"] == "arithmetic"
-    assert notes == ("estimator_fields: left out, they are not those of --estimator grpo",)
-    values, notes = values_of(folder, "--estimator=pass-min", "--estimator_fields", '{"eps": 0.1}')
-    assert read_recipe(values).training.credit()["estimator"].eps == 0.1
+    assert notes == ("fields: left out, they are not those of --method grpo",)
+    values, notes = values_of(folder, "--method=pass-min", "--fields", '{"eps": 0.1}')
+    assert read_recipe(values).training.credit()["method"].eps == 0.1
     assert not notes
     values, notes = values_of(folder, "--process_signal", "none")
     assert (values["process_signal"], notes) == (None, ())
-    assert values_of(folder)[0]["estimator_fields"] == {"k": 0.9, "gate": False}
+    assert values_of(folder)[0]["fields"] == {"k": 0.9, "gate": False}
+
+
+def test_old_keys_and_flags_are_read_with_a_warning(folder):
+    recipe = folder / "recipe.yaml"
+    old = (
+        recipe.read_text()
+        .replace("method:", "estimator:")
+        .replace("\nfields:", "\nestimator_fields:")
+    )
+    recipe.write_text(old)
+    with pytest.warns(FutureWarning, match=r"the setting estimator_fields is now called fields$"):
+        values, notes = values_of(folder)
+    assert (values["method"], values["fields"], notes) == ("pass", {"k": 0.9, "gate": False}, ())
+    with pytest.warns(FutureWarning, match=r"the setting estimator is now called method$"):
+        values, notes = values_of(folder, "--estimator", "grpo")
+    assert (values["method"], values["fields"]) == ("grpo", None)
+    assert notes == ("fields: left out, they are not those of --method grpo",)
+
+
+def test_an_old_key_beside_the_new_one_is_one_line(tmp_path, capfd):
+    line = "estimator: it is the old name of method: give method alone"
+    path = tmp_path / "recipe.yaml"
+    path.write_text("method: pass\nestimator: grpo\n")
+    assert main(["--config", str(path)]) == 2
+    assert capfd.readouterr().err.strip() == line
+    assert main(["--method", "pass", "--estimator=grpo"]) == 2
+    assert capfd.readouterr().err.strip() == line
 
 
 def test_help_tells_every_key_of_ours(capsys):
     assert main(["--help"]) == 0
     shown = capsys.readouterr().out
-    for key in ("dataset_name", "reward_fields", "estimator", "process_signal", "--smoke"):
+    for key in ("dataset_name", "reward_fields", "method", "process_signal", "--smoke"):
         assert f"  {key} " in shown
     assert max(map(len, shown.splitlines())) <= 100
     everything = help_text(everything=True)
@@ -360,7 +387,7 @@ def test_smoke_changes_models_rows_and_steps_alone(folder, tmp_path):
     assert sorted(line.partition(":")[0] for line in told) == sorted(
         key for key in values if tiny[key] != values[key]
     )
-    kept = ("estimator", "estimator_fields", "splitter", "rewards", "reward_fields", "columns")
+    kept = ("method", "fields", "splitter", "rewards", "reward_fields", "columns")
     kept += ("num_generations", "loss_type", "beta", "learning_rate", "system_prompt")
     assert [tiny[key] for key in kept] == [values[key] for key in kept]
     assert (tiny["max_steps"], tiny["use_vllm"]) == (2, False)

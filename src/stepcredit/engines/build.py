@@ -21,7 +21,7 @@ def fields_of(given: Any, setting: str) -> dict[str, Any]:
         EngineError: it is no mapping, or a key is no string.
 
     Example:
-        >>> fields_of({"k": 0.7}, "estimator_fields"), fields_of(None, "estimator_fields")
+        >>> fields_of({"k": 0.7}, "fields"), fields_of(None, "fields")
         ({'k': 0.7}, {})
     """
     if given is None:
@@ -54,7 +54,7 @@ def build_named(
 
     Example:
         >>> import stepcredit as sc
-        >>> build_named(sc.estimator, "pass", {"k": 1.0}, "estimator", "estimator_fields").k
+        >>> build_named(sc.estimator, "pass", {"k": 1.0}, "method", "fields").k
         1.0
     """
     try:

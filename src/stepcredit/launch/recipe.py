@@ -15,7 +15,7 @@ from typing import Any, NoReturn, get_args, get_type_hints
 import yaml
 from trl import GRPOConfig, ModelConfig, TrlParser
 
-from stepcredit.engines.trl.config import StepCreditConfig
+from stepcredit.engines.trl.config import OLD_NAMES, StepCreditConfig, new_name
 from stepcredit.errors import SettingError
 from stepcredit.settings.registry import hint
 
@@ -23,8 +23,16 @@ PROGRAM = "python -m stepcredit.engines.trl"
 NONE = ("none", "null")
 RESUME = "resume_from_checkpoint"
 """A text, of which YAML makes a bool where it is `true`."""
-OWN_FIELDS = {"estimator", "process_signal", "splitter", "logprobs"}
-"""Settings with fields of their own, `NAME_fields`: another name on the command line drops them."""
+OWN_FIELDS = {
+    "method": "fields",
+    "process_signal": "process_signal_fields",
+    "splitter": "splitter_fields",
+    "logprobs": "logprobs_fields",
+}
+"""Settings that name a thing, and the setting of its fields.
+
+Another name on the command line drops the YAML's fields.
+"""
 INTRODUCTION = f"""\
 {PROGRAM} --config RECIPE.yaml [--KEY VALUE ...]
 
@@ -156,8 +164,8 @@ class RecipeParser(TrlParser):
     """TrlParser over the three sets of keys, which tells a fault in one line.
 
     Example:
-        >>> values, notes = RecipeParser().values(["--estimator", "grpo", "--max_steps", "3"])
-        >>> values["estimator"], values["max_steps"], notes
+        >>> values, notes = RecipeParser().values(["--method", "grpo", "--max_steps", "3"])
+        >>> values["method"], values["max_steps"], notes
         ('grpo', 3, ())
     """
 
@@ -182,6 +190,7 @@ class RecipeParser(TrlParser):
         path, rest = config_of(flags)
         if path is not None:
             self._take(path)
+        rest = _with_new_names(rest)
         namespace, unknown = self.parse_known_args(rest)
         if unknown:
             flag, known = unknown[0].partition("=")[0], [f"--{name}" for name in vars(namespace)]
@@ -195,6 +204,7 @@ class RecipeParser(TrlParser):
         read = read_yaml(path)
         variables = mapping_of(read.pop("env", None), "env")
         os.environ.update({name: str(value) for name, value in variables.items()})
+        read = {new_name(name, read): value for name, value in read.items()}
         known = [name for kind in self.dataclass_types for name in names_of(kind)]
         for name in read:
             if name not in known:
@@ -289,6 +299,22 @@ def config_of(flags: Sequence[str]) -> tuple[str | None, list[str]]:
     return path, rest
 
 
+def _with_new_names(flags: Sequence[str]) -> list[str]:
+    """The flags, those of an old name under the new one.
+
+    Raises:
+        EngineError: a setting is given under both names.
+    """
+    keys = [
+        flag[2:].partition("=")[0].replace("-", "_") if flag.startswith("--") else ""
+        for flag in flags
+    ]
+    return [
+        f"--{new_name(key, keys)}{flag[2 + len(key) :]}" if key in OLD_NAMES else flag
+        for key, flag in zip(keys, flags, strict=True)
+    ]
+
+
 def read_yaml(path: str) -> dict[str, Any]:
     """A recipe's keys.
 
@@ -313,8 +339,8 @@ def read_yaml(path: str) -> dict[str, Any]:
 def _without_fields(values: dict[str, Any], given: set[str]) -> list[str]:
     """Drop the fields of what a flag has replaced, and read `none`; what was dropped is told."""
     told = []
-    for name in sorted(OWN_FIELDS & given):
-        key = f"{name}_fields"
+    for name in sorted(OWN_FIELDS.keys() & given):
+        key = OWN_FIELDS[name]
         if str(values[name]).lower() in NONE:
             values[name] = None
         if key not in given and values.get(key):
@@ -339,7 +365,7 @@ def help_text(*, everything: bool = False) -> str:
     """The keys: our own with their help, or every key."""
     if everything:
         return RecipeParser().format_help()
-    credit = set(names_of(StepCreditConfig)) - set(names_of(GRPOConfig))
+    credit = set(names_of(StepCreditConfig)) - set(names_of(GRPOConfig)) - OLD_NAMES.keys()
     parts = [
         _section("Rows, prompts and rewards", RecipeArguments, names_of(RecipeArguments)),
         _section("Credit", StepCreditConfig, credit),

@@ -84,7 +84,7 @@ def make_trainer(task, config):
             "args": grpo_config(**(args or {})) if config is None else config,
             "train_dataset": Dataset.from_list(prompts),
             "processing_class": task.tokenizer,
-            "estimator": sc.PASS(weights=(1.0, 1.0, 0.3), clip=5.0, gate=False),
+            "method": sc.PASS(weights=(1.0, 1.0, 0.3), clip=5.0, gate=False),
             "process_signal": in_threes,
             "outcome_reward": "accuracy",
             "format_reward": "format_reward",

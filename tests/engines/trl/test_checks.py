@@ -39,7 +39,7 @@ from stepcredit.errors import EngineError, MissingExtra
         (
             {"multi_objective_aggregation": "normalize_then_sum"},
             "multi_objective_aggregation: 'normalize_then_sum' has no effect: the estimator "
-            "aggregates; use estimator='gdpo' instead",
+            "aggregates; use method='gdpo' instead",
         ),
         (
             {"reward_weights": [1.0, 0.5, 0.0]},

@@ -9,7 +9,7 @@ import pytest
 from trl import GRPOConfig, TrlParser
 
 import stepcredit as sc
-from stepcredit.engines.trl.config import StepCreditConfig
+from stepcredit.engines.trl.config import OLD_NAMES, StepCreditConfig
 from stepcredit.errors import EngineError
 from stepcredit.signals import Newline, Regex
 from stepcredit.signals.programs.checked import Arithmetic
@@ -27,8 +27,8 @@ gradient_checkpointing: false
 report_to: none
 save_strategy: "no"
 disable_tqdm: true
-estimator: pass
-estimator_fields:
+method: pass
+fields:
   weights: {{process: 0.5, outcome: 1.0, format: 0.25}}
   k: 0.9
   clip: 4.0
@@ -72,7 +72,7 @@ def test_yaml_reaches_the_trainer(parsed, make_trainer):
     trainer = make_trainer(
         args=None,
         config=parsed(),
-        estimator=None,
+        method=None,
         process_signal=None,
         outcome_reward=None,
         format_reward=None,
@@ -90,7 +90,7 @@ def test_yaml_reaches_the_trainer(parsed, make_trainer):
 def test_a_keyword_wins_over_the_config(parsed, make_trainer):
     trainer = make_trainer(
         config=parsed(),
-        estimator="grpo",
+        method="grpo",
         process_signal=len,
         outcome_reward="task_reward",
         format_reward=None,
@@ -104,13 +104,13 @@ def test_a_keyword_wins_over_the_config(parsed, make_trainer):
 
 
 def test_flags_win_over_yaml(parsed):
-    changed = parsed("--estimator", "pure", "--estimator_fields", '{"temperature": 0.2}')
-    assert changed.credit()["estimator"] == sc.PURE(temperature=0.2)
+    changed = parsed("--method", "pure", "--fields", '{"temperature": 0.2}')
+    assert changed.credit()["method"] == sc.PURE(temperature=0.2)
     assert changed.format_gate == 0.5
 
 
 def test_without_settings_it_is_pass(make_trainer, bare):
-    nothing = dict.fromkeys(("estimator", "process_signal", "outcome_reward", "format_reward"))
+    nothing = dict.fromkeys(("method", "process_signal", "outcome_reward", "format_reward"))
     for trainer in (make_trainer(**nothing), make_trainer(config=bare(), **nothing)):
         assert trainer.estimator == sc.PASS()
         assert trainer.process_signal is trainer.outcome_reward is trainer.format_reward is None
@@ -118,7 +118,7 @@ def test_without_settings_it_is_pass(make_trainer, bare):
 
 
 def test_every_field_of_ours_has_help_that_argparse_can_show():
-    known = {field.name for field in fields(GRPOConfig)}
+    known = {field.name for field in fields(GRPOConfig)} | OLD_NAMES.keys()
     own = [field for field in fields(StepCreditConfig) if field.name not in known]
     assert len(own) == 12
     for field in own:
@@ -131,12 +131,12 @@ def test_every_field_of_ours_has_help_that_argparse_can_show():
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        ({"estimator": "pas"}, "estimator: unknown method 'pas', did you mean 'pass'?"),
+        ({"method": "pas"}, "method: unknown method 'pas', did you mean 'pass'?"),
         (
-            {"estimator_fields": {"kk": 1}},
-            "estimator_fields.kk: pass has no such field, did you mean 'k'?",
+            {"fields": {"kk": 1}},
+            "fields.kk: pass has no such field, did you mean 'k'?",
         ),
-        ({"estimator_fields": "k=1"}, "estimator_fields: expected fields, got 'k=1'"),
+        ({"fields": "k=1"}, "fields: expected fields, got 'k=1'"),
         (
             {"splitter_fields": {"inside": "cut"}},
             "splitter_fields.inside: expected one of refuse, extend, got 'cut'",
@@ -155,3 +155,33 @@ def test_settings_refused_name_their_key(bare, changes, line):
     with pytest.raises(EngineError) as refused:
         bare(**changes)
     assert str(refused.value) == line
+
+
+def test_the_old_names_are_read_with_a_warning(bare, make_trainer):
+    with pytest.warns(FutureWarning, match=r"the setting estimator is now called method$"):
+        config = bare(estimator="pure", estimator_fields={"temperature": 0.5})
+    assert (config.method, config.fields) == ("pure", {"temperature": 0.5})
+    assert config.credit()["method"] == sc.PURE(temperature=0.5)
+    with pytest.warns(FutureWarning, match=r"the setting estimator is now called method$"):
+        assert make_trainer(method=None, estimator="grpo").estimator == sc.GRPO()
+
+
+def test_trl_s_own_parser_reads_the_old_names(tmp_path, parsed):
+    path = tmp_path / "recipe.yaml"
+    parsed()
+    text = (
+        path.read_text()
+        .replace("method:", "estimator:")
+        .replace("\nfields:", "\nestimator_fields:")
+    )
+    path.write_text(text)
+    with pytest.warns(FutureWarning, match=r"the setting estimator_fields is now called fields$"):
+        assert parsed().credit()["method"].k == 0.9
+
+
+def test_an_old_name_beside_the_new_one_is_refused(bare, make_trainer):
+    line = "^estimator: it is the old name of method: give method alone$"
+    with pytest.raises(EngineError, match=line):
+        bare(estimator="pure", method="pass")
+    with pytest.raises(EngineError, match=line):
+        make_trainer(estimator="pure", method="pass")

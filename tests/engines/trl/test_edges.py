@@ -120,8 +120,8 @@ def recipe(tmp_path):
         ({"reward_fields": {"right": "last"}}, "reward_fields.right: expected fields, got 'last'"),
         ({"format_gate": 0.5}, "format_gate: 0.5 is a threshold of the format reward: name "
          "format_reward"),
-        ({"process_signal": "arithmetic", "estimator_fields": {"weights": {"prm": 1.0}}},
-         "estimator_fields.weights: the stream 'process' has no weight, there are: prm; give it "
+        ({"process_signal": "arithmetic", "fields": {"weights": {"prm": 1.0}}},
+         "fields.weights: the stream 'process' has no weight, there are: prm; give it "
          "one"),
         ({"resume_from_checkpoint": True}, "resume_from_checkpoint: no checkpoint in {}/out"),
     ],
@@ -132,7 +132,7 @@ def test_a_recipes_faults_are_one_line(recipe, tmp_path, capfd, changes, line):
     assert told[-1] == line.replace("{}", str(tmp_path))
 
 
-@pytest.mark.parametrize("setting", ["estimator_fields", "process_signal_fields", "columns"])
+@pytest.mark.parametrize("setting", ["fields", "process_signal_fields", "columns"])
 def test_a_key_that_yaml_makes_no_text_of_is_refused(recipe, capfd, setting):
     path = Path(recipe(process_signal="arithmetic"))
     whole = json.loads(path.read_text())
@@ -191,7 +191,7 @@ def test_the_stream_process_goes_before_the_others_as_in_a_file(make_trainer, tm
     weights = {"halves": 1.0, "process": 1.0, "outcome": 1.0, "format": 0.3}
     trainer = make_trainer(
         {"max_steps": 1, "steps_per_generation": 1, "per_device_train_batch_size": 8},
-        estimator=sc.PASS(weights=weights, gate=False),
+        method=sc.PASS(weights=weights, gate=False),
         process_signal={"halves": halves, "process": whole},
         rollouts_dir=tmp_path,
     )
@@ -225,5 +225,5 @@ def test_a_reward_may_be_a_coroutine_and_must_fit():
 def test_a_baseline_of_outcomes_takes_the_recipe_with_its_signal():
     for method in ("gdpo", "grpo", "pass"):
         check_weights(sc.estimator(method), signal("arithmetic"))
-    with pytest.raises(EngineError, match=r"^estimator_fields.weights: the stream 'b' has no"):
+    with pytest.raises(EngineError, match=r"^fields.weights: the stream 'b' has no"):
         check_weights(sc.PASS(), {"process": signal("arithmetic"), "b": signal("arithmetic")})

@@ -41,11 +41,11 @@ process_signal: {{teacher: opd, rule: arithmetic}}
 process_signal_fields:
   teacher: {{teacher: {teacher}, tokenizer: {teacher}, temperature: 0.7}}
   rule: {{neutral: 0.75}}
-estimator_fields:
+fields:
   weights: {{teacher: 1.0, rule: 0.5, outcome: 1.0}}
 """
 METHOD = """\
-estimator: opd
+method: opd
 logprobs: {{teacher: logprobs}}
 logprobs_fields: {{teacher: {{model: {teacher}, temperature: 0.7}}}}
 """
@@ -79,7 +79,7 @@ def from_yaml(tmp_path, saved, make_trainer):
         config = TrlParser(StepCreditConfig).parse_args_and_config(["--config", str(path)])[0]
         for name, value in changes.items():
             setattr(config, name, value)
-        nothing = dict.fromkeys(("estimator", "process_signal", "outcome_reward", "format_reward"))
+        nothing = dict.fromkeys(("method", "process_signal", "outcome_reward", "format_reward"))
         return make_trainer(config=config, **nothing)
 
     return make
@@ -147,7 +147,7 @@ def test_the_reference_is_the_base(saved, make_trainer, task):
     """TRL's reference is the model the policy was loaded from; the policy then moves away."""
     given = {"teacher": LocalLogProbs(saved(1), temperature=1.0)}
     args = {"beta": 0.1, "learning_rate": 0.05, "max_steps": 4, "num_iterations": 1}
-    trainer = make_trainer(args=args, model=saved(2), estimator="g-opd", logprobs=given)
+    trainer = make_trainer(args=args, model=saved(2), method="g-opd", logprobs=given)
     trainer.train()
     batch = trainer.credited
     base = by_hand(loaded(saved(2)), batch.sampled, 1.0)
@@ -165,7 +165,7 @@ def test_truncated_responses_have_log_probs_too(saved, make_trainer, task):
     }
     distilled = Distillation(teacher=saved(1), tokenizer=task.tokenizer)
     estimator = sc.PASS(chunks="tokens", gate=False)
-    trainer = make_trainer(args=args, estimator=estimator, process_signal=distilled)
+    trainer = make_trainer(args=args, method=estimator, process_signal=distilled)
     trainer.train()
     batch = trainer.credited
     ours = by_hand(trainer.model.eval(), batch.sampled, 1.0)
@@ -190,12 +190,12 @@ def test_what_a_wrapped_signal_reads_is_seen(tmp_path):
     ("given", "args", "line"),
     [
         (
-            {"estimator": "opd"},
+            {"method": "opd"},
             {},
             "logprobs.teacher: opd is made of the teacher's log-probs: name a signal of them",
         ),
         (
-            {"estimator": "g-opd", "logprobs": {"teacher": LocalLogProbs("t")}},
+            {"method": "g-opd", "logprobs": {"teacher": LocalLogProbs("t")}},
             {},
             "beta: 0.0 loads no reference, whose log-probs are the base's: set it above 0, or name "
             "a signal",
@@ -206,7 +206,7 @@ def test_what_a_wrapped_signal_reads_is_seen(tmp_path):
             "temperature: 1, but the signal opd takes log-probs at 0.5: set both alike",
         ),
         (
-            {"estimator": "opd", "logprobs": {"teacher": LocalLogProbs("t")}},
+            {"method": "opd", "logprobs": {"teacher": LocalLogProbs("t")}},
             {"temperature": 0.9},
             "temperature: 0.9, but logprobs.teacher takes log-probs at 1: set both alike",
         ),

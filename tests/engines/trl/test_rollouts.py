@@ -48,7 +48,7 @@ def test_the_metrics_of_30_steps_are_those_of_the_rollouts_it_kept(make_trainer,
             "per_device_train_batch_size": 8,
             "logging_steps": 1,
         },
-        estimator=sc.PASS(weights=WEIGHTS, clip=1.5, gate=False),
+        method=sc.PASS(weights=WEIGHTS, clip=1.5, gate=False),
         process_signal={"process": in_pairs, "drift": drift},
         rollouts_dir=folder,
     )
@@ -121,7 +121,7 @@ def test_masked_and_truncated_tokens_are_kept_as_they_were(make_trainer, task, t
         args={"max_steps": 2},
         rollout_func=rollout,
         process_signal={"turns": turns, "tokens": tokens},
-        estimator=sc.PASS(weights={"turns": 1.0, "tokens": 0.5}, gate=False),
+        method=sc.PASS(weights={"turns": 1.0, "tokens": 0.5}, gate=False),
         logprobs={"teacher": tokens},
         rollouts_dir=folder,
     )
@@ -207,7 +207,7 @@ def test_a_first_row_without_the_first_stream_changes_no_metric(make_trainer, tm
     signals = {"hops": by_hops, "process": by_hops, "drift": some_drift, "pairs": in_pairs}
     trainer = make_trainer(
         args={"max_steps": 1, "logging_steps": 1},
-        estimator=sc.PASS(weights={**dict.fromkeys(streams, 1.0), "outcome": 1.0}, gate=False),
+        method=sc.PASS(weights={**dict.fromkeys(streams, 1.0), "outcome": 1.0}, gate=False),
         process_signal={name: signals[name] for name in streams},
         rollouts_dir=tmp_path / "kept",
     )

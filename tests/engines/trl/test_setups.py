@@ -109,7 +109,7 @@ def test_log_probs_of_what_vllm_sampled_are_the_policys(make_trainer, vllm, task
     """Not those that vLLM gave."""
     teacher = LocalLogProbs(build_model(task.tokenizer, TINY), tokenizer=task.tokenizer)
     args = {"use_vllm": True, "vllm_mode": "colocate", "learning_rate": 0.0, "max_steps": 2}
-    trainer = make_trainer(args=args, estimator="opd", logprobs={"teacher": teacher})
+    trainer = make_trainer(args=args, method="opd", logprobs={"teacher": teacher})
     trainer.train()
     sampled, model = trainer.credited.sampled, trainer.model.eval()
     found = trainer.credited.rollouts.logprobs["student"]
@@ -162,7 +162,7 @@ def test_loras_base_is_the_model_without_the_adapter(make_trainer, lora, task):
     trainer = make_trainer(
         args={"beta": 0.1, "learning_rate": 0.5, "max_steps": 4},
         peft_config=lora,
-        estimator="g-opd",
+        method="g-opd",
         logprobs={"teacher": teacher},
         process_signal=LocalLogProbs(plain, tokenizer=task.tokenizer),
     )
@@ -228,7 +228,7 @@ def test_the_reward_shown_is_the_outcome(make_trainer):
     ],
 )
 def test_the_model_card_names_the_method(make_trainer, tmp_path, estimator, line):
-    make_trainer(estimator=estimator).create_model_card(model_name="mine")
+    make_trainer(method=estimator).create_model_card(model_name="mine")
     card = (tmp_path / "README.md").read_text()
     assert line in card
     assert {"- stepcredit", "- trl"} <= set(card.splitlines())

@@ -79,7 +79,7 @@ def test_a_signal_of_tokens_gives_a_score_a_token(make_trainer):
     seen = []
     trainer = make_trainer(
         args={"max_steps": 2},
-        estimator=sc.PASS(chunks="tokens", gate=False),
+        method=sc.PASS(chunks="tokens", gate=False),
         process_signal=noting(seen, per="tokens"),
     )
     trainer.train()
@@ -96,7 +96,7 @@ def test_several_signals_and_callables_are_streams_of_their_names(make_trainer):
     }
     estimator = sc.PASS(weights=dict.fromkeys(given, 1.0), gate=False)
     trainer = make_trainer(
-        args={"max_steps": 2}, estimator=estimator, process_signal=given, splitter=Newline()
+        args={"max_steps": 2}, method=estimator, process_signal=given, splitter=Newline()
     )
     trainer.train()
     streams = trainer.credited.rollouts.streams
@@ -194,7 +194,7 @@ def test_token_signals_and_several_streams_are_taken(make_trainer):
 
     weights = {"teacher": 1.0, "prm": 0.5, "outcome": 1.0}
     trainer = make_trainer(
-        estimator=sc.PASS(weights=weights, chunks="tokens", gate=False), process_signal=signal
+        method=sc.PASS(weights=weights, chunks="tokens", gate=False), process_signal=signal
     )
     trainer.train()
     streams = trainer.credited.rollouts.streams

@@ -138,7 +138,7 @@ def own_advantages(batch):
 
 
 def test_without_a_score_the_turns_are_the_steps(make_agent, tokenizer):
-    trainer = make_agent(estimator="grpo")
+    trainer = make_agent(method="grpo")
     batch = trainer.credited
     turns = [turns_of(trainer, row) for row in range(4)]
     assert [len(row) for row in turns] == [3, 1, 2, 1]
@@ -162,7 +162,7 @@ def test_a_signal_scores_turns_and_a_tools_answer_gets_nothing(make_agent, tmp_p
         seen.append(response)
         return [float(len(text.strip())) for text in response.step_texts]
 
-    trainer = make_agent(estimator=sc.PASS(gate=False), process_signal=Program(score))
+    trainer = make_agent(method=sc.PASS(gate=False), process_signal=Program(score))
     batch = trainer.credited
     assert [len(response.steps) for response in seen] == [5, 1, 3, 1]
     assert "<tool_response>\n4\n</tool_response>" in seen[2].step_texts[1]
@@ -183,7 +183,7 @@ def test_a_signal_scores_turns_and_a_tools_answer_gets_nothing(make_agent, tmp_p
 
 def test_a_named_splitter_goes_before_turns(make_agent):
     trainer = make_agent(
-        estimator=sc.PASS(gate=False),
+        method=sc.PASS(gate=False),
         process_signal=Program(lambda r: [1.0 * len(text) for text in r.step_texts]),
         splitter=BlankLine(inside="extend"),
     )
@@ -193,7 +193,7 @@ def test_a_named_splitter_goes_before_turns(make_agent):
 
 def test_token_signals_are_chunked_by_turns(make_agent):
     scored = Program(lambda r: [t / 100 for t in r.token_ids], per="tokens")
-    trainer = make_agent(estimator=sc.PASS(chunks="steps", gate=False), process_signal=scored)
+    trainer = make_agent(method=sc.PASS(chunks="steps", gate=False), process_signal=scored)
     batch = trainer.credited
     rows = batch.advantages[batch.mask].split(batch.rollouts.lengths.tolist())
     parts = [row.split(lengths(turns)) for row, turns in zip(rows, all_turns(trainer), strict=True)]
@@ -202,7 +202,7 @@ def test_token_signals_are_chunked_by_turns(make_agent):
 
 
 def test_the_kept_rollouts_have_the_mask(make_agent, tmp_path):
-    trainer = make_agent(estimator="grpo")
+    trainer = make_agent(method="grpo")
     rows = list(read_rows(next((tmp_path / "rollouts").glob("*"))))
     for row, line in enumerate(rows):
         ids = trainer.credited.sampled.completion_ids[row]
@@ -215,7 +215,7 @@ def test_the_kept_rollouts_have_the_mask(make_agent, tmp_path):
 def test_kept_turns_are_scored_again(make_agent, tmp_path, tokenizer, named):
     """Each turn ends in an end-of-turn token, which has no text."""
     trainer = make_agent(
-        estimator=sc.PASS(gate=False),
+        method=sc.PASS(gate=False),
         process_signal=Program(lambda r: [1.0 * len(text) for text in r.step_texts]),
     )
     tokenizer.save_pretrained(tmp_path / "policy")

@@ -175,14 +175,14 @@ def test_an_advantage_that_is_no_number_is_refused(make_trainer):
             return replace(found, values=values)
 
     with pytest.raises(EngineError) as refused:
-        make_trainer(estimator=Broken()).train()
+        make_trainer(method=Broken()).train()
     assert str(refused.value) == (
         "row 2: estimator: broken gave an advantage that is not a finite number"
     )
 
 
 def test_an_estimator_is_taken_by_its_method_name(make_trainer):
-    assert make_trainer(estimator="pass-min").estimator == sc.PASSMin()
+    assert make_trainer(method="pass-min").estimator == sc.PASSMin()
 
 
 def test_a_masked_truncated_completion_is_not_trained_and_stays_in_its_group(make_trainer):

@@ -119,7 +119,7 @@ def train(folder: Path) -> dict[str, Any]:
         ),
         train_dataset=Dataset.from_list([{"prompt": f"{n}+1=", "bonus": n} for n in range(9)]),
         processing_class=tokenizer,
-        estimator=sc.PASS(weights={**dict.fromkeys(STREAMS, 0.5), "outcome": 1.0, "format": 0.3}),
+        method=sc.PASS(weights={**dict.fromkeys(STREAMS, 0.5), "outcome": 1.0, "format": 0.3}),
         process_signal=signals,
         outcome_reward="accuracy",
         format_reward="form",

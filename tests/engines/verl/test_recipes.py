@@ -175,7 +175,7 @@ def test_command_line_composes_the_same() -> None:
 SHARED = {
     "model_name_or_path": "actor_rollout_ref.model.path",
     "dataset_name": "data.train_files",
-    "estimator": f"{OWN}.method",
+    "method": f"{OWN}.method",
     "splitter": f"{OWN}.splitter",
     "learning_rate": "actor_rollout_ref.actor.optim.lr",
     "epsilon": "actor_rollout_ref.actor.clip_ratio",
@@ -195,9 +195,9 @@ def test_is_the_method_of_the_recipe_for_trl(recipe: Path) -> None:
     same = {key: OmegaConf.select(config, place) for key, place in SHARED.items() if key in theirs}
     assert same == {key: theirs[key] for key in same}
     own = VerlSettings.of(config)
-    assert {key: getattr(own.estimator, key) for key in theirs["estimator_fields"]} == {
-        **theirs["estimator_fields"],
-        **({"weights": (1, 1, 1)} if "weights" in theirs["estimator_fields"] else {}),
+    assert {key: getattr(own.estimator, key) for key in theirs["fields"]} == {
+        **theirs["fields"],
+        **({"weights": (1, 1, 1)} if "weights" in theirs["fields"] else {}),
     }
     rewards = theirs["rewards"]
     assert own.outcome_reward == reward(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from dataclasses import fields as dataclass_fields
 from typing import Any
 
 from trl.trainer.grpo_config import GRPOConfig
@@ -15,7 +17,10 @@ from stepcredit.signals.signal import Signal
 from stepcredit.signals.signal_registry import signal
 from stepcredit.signals.splitting import Splitter, splitter
 
+METHOD = "pass"
 SPLITTER, SPLITTER_FIELDS = "blank-line", {"inside": "extend"}
+OLD_NAMES = {"estimator": "method", "estimator_fields": "fields"}
+"""Settings of release 0.1 and their new names; the old ones go with the next release."""
 Fields = dict[str, Any] | str | None
 Signals = Signal | dict[str, Signal] | None
 
@@ -25,8 +30,8 @@ class StepCreditConfig(GRPOConfig):
     """GRPOConfig with the credit's settings; TrlParser reads it from YAML and the command line.
 
     Args:
-        estimator: method name, as `stepcredit methods` lists them.
-        estimator_fields: its fields.
+        method: name of the method, as `stepcredit methods` lists them; None: "pass".
+        fields: its fields.
         process_signal: name of a signal, or {stream: name}; a signal object or a callable is the
             trainer's keyword.
         process_signal_fields: its fields, or {stream: its fields}.
@@ -36,14 +41,18 @@ class StepCreditConfig(GRPOConfig):
         splitter: name of the rule that cuts completions into steps; None: paragraphs, or the
             model's turns where tools answer.
         splitter_fields: its fields; unless they say so, a step within a token ends with the token.
-        rollouts_dir: folder that gets a file of rollouts a generation, with signals and advantages.
+        rollouts_dir: folder that gets one file of rollouts per generation, with signals and
+            advantages.
+        estimator, estimator_fields: the old names of `method` and `fields`; they are read for this
+            release, with a FutureWarning.
 
     Raises:
-        EngineError: a name that is unknown, or a field refused; it begins with the setting.
+        EngineError: an unknown name, a refused field, or a setting given under its old and its new
+            name; the message begins with the setting.
 
     Example:
-        >>> config = StepCreditConfig(estimator_fields={"k": 1.0}, bf16=False, report_to="none")
-        >>> config.credit()["estimator"].k
+        >>> config = StepCreditConfig(fields={"k": 1.0}, bf16=False, report_to="none")
+        >>> config.credit()["method"].k
         1.0
 
     Source: trl 1.16.0, trl/trainer/grpo_config.py.
@@ -51,21 +60,25 @@ class StepCreditConfig(GRPOConfig):
 
     _VALID_DICT_FIELDS = [  # noqa: RUF012 - TRL's own convention
         *GRPOConfig._VALID_DICT_FIELDS,
-        "estimator_fields",
+        "fields",
         "process_signal",
         "process_signal_fields",
         "logprobs",
         "logprobs_fields",
         "splitter_fields",
+        "estimator_fields",
     ]
 
-    estimator: str = field(
-        default="pass",
-        metadata={"help": "Method that gives the advantages, such as 'pass', 'grpo' or 'pure'."},
-    )
-    estimator_fields: Fields = field(
+    method: str | None = field(
         default=None,
-        metadata={"help": 'Fields of the estimator, such as {"k": 0.7, "clip": 5.0}.'},
+        metadata={
+            "help": "Method that computes the advantages, such as 'pass', 'grpo' or 'pure'. None: "
+            "'pass'."
+        },
+    )
+    fields: Fields = field(
+        default=None,
+        metadata={"help": 'Fields of the method, such as {"k": 0.7, "clip": 5.0}.'},
     )
     process_signal: dict[str, str] | str | None = field(
         default=None,
@@ -135,9 +148,22 @@ class StepCreditConfig(GRPOConfig):
             "advantages, as a file that the stepcredit commands read. None: they are not kept."
         },
     )
+    estimator: str | None = field(
+        default=None, metadata={"help": "The old name of method, for this release only."}
+    )
+    estimator_fields: Fields = field(
+        default=None, metadata={"help": "The old name of fields, for this release only."}
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        given = {
+            name for name in (*OLD_NAMES, "method", "fields") if getattr(self, name) is not None
+        }
+        for old in given & OLD_NAMES.keys():
+            setattr(self, new_name(old, given), getattr(self, old))
+            setattr(self, old, None)
+        self.method = METHOD if self.method is None else self.method
         self.credit()
 
     def credit(self) -> dict[str, Any]:
@@ -149,11 +175,9 @@ class StepCreditConfig(GRPOConfig):
         if isinstance(self.logprobs, str):
             reason = f"whose are they? give {{model: signal}}, got {self.logprobs!r}"
             raise EngineError(reason, field="logprobs")
-        fields = self._fields("estimator_fields")
+        method_fields = self._fields("fields")
         return {
-            "estimator": build_named(
-                sc.estimator, self.estimator, fields, "estimator", "estimator_fields"
-            ),
+            "method": build_named(sc.estimator, self.method, method_fields, "method", "fields"),
             "process_signal": self._signals("process_signal"),
             "logprobs": self._signals("logprobs"),
             "outcome_reward": self.outcome_reward,
@@ -199,27 +223,50 @@ class StepCreditConfig(GRPOConfig):
         return fields_of(getattr(self, setting), setting)
 
 
-DEFAULTS: dict[str, Any] = {
-    "estimator": "pass",
-    "process_signal": None,
-    "logprobs": None,
-    "outcome_reward": None,
-    "format_reward": None,
-    "format_gate": None,
-    "splitter": None,
-    "rollouts_dir": None,
-}
+def new_name(name: str, given: Collection[str]) -> str:
+    """The name of a setting in this release; an old name is warned of.
+
+    Args:
+        name: a setting.
+        given: all settings that are given.
+
+    Raises:
+        EngineError: the same setting is given under its new name too.
+
+    Example:
+        >>> new_name("beta", ["beta"])
+        'beta'
+        >>> new_name("estimator", ["estimator", "method"])
+        Traceback (most recent call last):
+        stepcredit.errors.EngineError: estimator: it is the old name of method: give method alone
+    """
+    new = OLD_NAMES.get(name)
+    if new is None:
+        return name
+    if new in given:
+        raise EngineError(f"it is the old name of {new}: give {new} alone", field=name)
+    warnings.warn(f"the setting {name} is now called {new}", FutureWarning, stacklevel=4)
+    return new
 
 
 def credit_settings(config: Any, given: Mapping[str, Any]) -> dict[str, Any]:
-    """A trainer's credit settings: the keywords given, else the config's, else the defaults.
+    """A trainer's credit settings: the given keywords, else the config's, else the defaults.
 
     Args:
-        config: a `StepCreditConfig`; any other sets nothing.
-        given: keywords of the trainer, None where one is not given.
+        config: a `StepCreditConfig`; any other config sets nothing.
+        given: the trainer's keywords; None where one is not given.
+
+    Raises:
+        EngineError: `method` is given under its old name too.
     """
-    base = config.credit() if isinstance(config, StepCreditConfig) else DEFAULTS
-    chosen = {**base, **{name: value for name, value in given.items() if value is not None}}
-    if isinstance(chosen["estimator"], str):
-        chosen["estimator"] = sc.estimator(chosen["estimator"])
+    known = {name: value for name, value in given.items() if value is not None}
+    known = {new_name(name, known): value for name, value in known.items()}
+    if isinstance(config, StepCreditConfig):
+        base = config.credit()
+    else:
+        defaults = {each.name: each.default for each in dataclass_fields(StepCreditConfig)}
+        base = {name: defaults[name] for name in given if name not in OLD_NAMES}
+    chosen = {**base, **known}
+    if not isinstance(chosen["method"], sc.Estimator):
+        chosen["method"] = sc.estimator(chosen["method"] or METHOD)
     return chosen

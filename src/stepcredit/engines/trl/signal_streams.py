@@ -57,7 +57,7 @@ def check_weights(estimator: sc.Estimator, process_signal: Given) -> None:
     if name is not None:
         weights = ", ".join(reads.weights or ())
         reason = f"the stream {name!r} has no weight, there are: {weights}"
-        raise EngineError(f"{reason}; give it one", field="estimator_fields.weights")
+        raise EngineError(f"{reason}; give it one", field="fields.weights")
 
 
 def process_of(given: Given, asked: Asked, present: Tensor) -> Any:

@@ -75,7 +75,7 @@ def _refusals(args: Any, has_tools: bool) -> list[tuple[str, bool, str]]:
         (
             "multi_objective_aggregation",
             args.multi_objective_aggregation != "sum_then_normalize",
-            "has no effect: the estimator aggregates; use estimator='gdpo' instead",
+            "has no effect: the estimator aggregates; use method='gdpo' instead",
         ),
         (
             "reward_weights",
@@ -141,7 +141,7 @@ def check_finite(rows: Sequence[Tensor], method: str) -> None:
         return
     row = next(row for row, values in enumerate(rows) if not bool(values.isfinite().all()))
     reason = f"{method} gave an advantage that is not a finite number"
-    raise EngineError(reason, row=row, field="estimator")
+    raise EngineError(reason, row=row, field="method")
 
 
 def _made_up_batch(logps: Tensor, advantages: Tensor) -> dict[str, Tensor]:

@@ -90,7 +90,7 @@ class StepCreditGRPOTrainer(ResumingGRPOTrainer):
     With `args` a `StepCreditConfig`, what is not given here is as it says there.
 
     Args:
-        estimator: an estimator, or its method name; PASS where neither place names one.
+        method: an estimator, or the name of a method; PASS where neither place names one.
         process_signal: a `stepcredit.signals.Signal`; or a callable, called as (prompts=,
             completions=, completion_ids=, inputs=), that gives `sc.Steps` or `sc.Tokens`, a list of
             (step_ends, step_scores) pairs, or {name: any of these}; or {name: any of either}. Ends
@@ -108,6 +108,7 @@ class StepCreditGRPOTrainer(ResumingGRPOTrainer):
             each made to end where a token does, or where tools answered the model's turns.
         rollouts_dir: folder that gets the rollouts of each generation in training, with signals and
             advantages, as a file that the `stepcredit` commands read.
+        estimator: the old name of `method`, read for this release with a FutureWarning.
         args, kwargs: GRPOTrainer's own.
 
     Raises:
@@ -116,7 +117,7 @@ class StepCreditGRPOTrainer(ResumingGRPOTrainer):
     Example:
         trainer = StepCreditGRPOTrainer(
             model=model, reward_funcs=[accuracy], args=config, train_dataset=data,
-            estimator=sc.PASS(k=0.7), process_signal=prm,
+            method=sc.PASS(k=0.7), process_signal=prm,
         )
 
     Source: trl 1.16.0, trl/trainer/grpo_trainer.py. Differs: the advantages, what is logged of
@@ -129,7 +130,7 @@ class StepCreditGRPOTrainer(ResumingGRPOTrainer):
     def __init__(
         self,
         *args: Any,
-        estimator: sc.Estimator | str | None = None,
+        method: sc.Estimator | str | None = None,
         process_signal: Given = None,
         outcome_reward: str | None = None,
         format_reward: str | None = None,
@@ -137,11 +138,12 @@ class StepCreditGRPOTrainer(ResumingGRPOTrainer):
         logprobs: Given = None,
         splitter: Splitter | None = None,
         rollouts_dir: str | Path | None = None,
+        estimator: sc.Estimator | str | None = None,
         **kwargs: Any,
     ) -> None:
         config = kwargs.get("args", args[2] if len(args) > 2 else None)
         given = {
-            "estimator": estimator,
+            "method": method,
             "process_signal": process_signal,
             "outcome_reward": outcome_reward,
             "format_reward": format_reward,
@@ -149,6 +151,7 @@ class StepCreditGRPOTrainer(ResumingGRPOTrainer):
             "logprobs": logprobs,
             "splitter": splitter,
             "rollouts_dir": rollouts_dir,
+            "estimator": estimator,
         }
         self._set_credit(credit_settings(config, given))
         check_hooks(GRPOTrainer)
@@ -171,8 +174,8 @@ class StepCreditGRPOTrainer(ResumingGRPOTrainer):
 
     def _set_credit(self, chosen: dict[str, Any]) -> None:
         check_sources(chosen["process_signal"], chosen["logprobs"])
-        check_weights(chosen["estimator"], chosen["process_signal"])
-        self.estimator: sc.Estimator = chosen["estimator"]
+        check_weights(chosen["method"], chosen["process_signal"])
+        self.estimator: sc.Estimator = chosen["method"]
         self.process_signal: Given = chosen["process_signal"]
         self.logprobs: Given = chosen["logprobs"]
         self.outcome_reward: str | None = chosen["outcome_reward"]
