@@ -98,7 +98,7 @@ ROWS: dict[str, tuple[bytes, str]] = {
     "mask of twos": (b'{"group": 1, "loss_mask": [1, 2]}', "1: loss_mask: expected only 0 and 1"),
     "length unknown": (
         b'{"group": 1, "outcome": 1}',
-        "1: length: missing, and no other field tells it",
+        "1: length: missing, and no other field implies it",
     ),
     "half-known outcomes": (
         GOOD + GOOD + b'{"group": "1", "length": 2, "outcome": null}',
@@ -114,12 +114,12 @@ ROWS: dict[str, tuple[bytes, str]] = {
     ),
     "two kinds in a group": (
         STEPS + b'}\n{"group": 1, "token_scores": [1]}',
-        "2: token_scores: a score a token, but line 1 of its group has a score a step",
+        "2: token_scores: a score per token, but line 1 of its group has a score per step",
     ),
     "two kinds of a signal": (
         b'{"group": 1, "signals": {"j": {"scores": [1]}}}\n'
         b'{"group": 1, "signals": {"j": {"advantages": [1]}}}',
-        "2: signals.j: advantages, but line 1 of its group has a score a token",
+        "2: signals.j: advantages, but line 1 of its group has a score per token",
     ),
     "both process signals": (
         STEPS + b', "token_scores": [1, 1, 1, 1]}',
@@ -200,7 +200,7 @@ ROWS: dict[str, tuple[bytes, str]] = {
     ),
     "advantages with ends": (
         b'{"group": 1, "length": 1, "signals": {"judge": {"advantages": [1], "ends": [0]}}}',
-        "1: signals.judge.ends: advantages are one a token: expected no ends",
+        "1: signals.judge.ends: advantages are one per token: expected no ends",
     ),
     "signal too short": (
         b'{"group": 1, "length": 2, "signals": {"judge": {"scores": [1]}}}',
@@ -298,7 +298,7 @@ ROWS: dict[str, tuple[bytes, str]] = {
     ),
     "faults are counted": (
         GOOD + b'{"group": 1}\n\n[]\n{"group": 2, "length": true}',
-        "2: length: missing, and no other field tells it (and 2 more faults)",
+        "2: length: missing, and no other field implies it (and 2 more faults)",
     ),
     "a newline in a name": (
         b'{"group": 1, "length": 1, "signals": {"a\\nb": 1}}',

@@ -159,7 +159,7 @@ def test_validate_prints_what_the_file_holds(run: Run, tmp_path: Path) -> None:
     assert ended.out.splitlines() == [
         "rollouts   3 in 2 groups",
         "tokens     11, 2 more not trained",
-        "process    a score a step, on 3 of 3 rollouts, 6 in all",
+        "process    a score per step, on 3 of 3 rollouts, 6 in all",
         "outcome    known for 2, unknown for 1",
         "format     known for 2, unknown for 1",
         "format_ok  false for 0",
@@ -366,7 +366,7 @@ def test_help_needs_no_torch() -> None:
 def test_as_a_process(run_process: Run, tmp_path: Path) -> None:
     write(tmp_path / "in.jsonl", [*ROWS, {"group": 1}])
     ended = run_process("shape", "in.jsonl", "-o", "out.jsonl")
-    expected = "in.jsonl:3: length: missing, and no other field tells it\n"
+    expected = "in.jsonl:3: length: missing, and no other field implies it\n"
     assert (ended.code, ended.out, ended.err) == (1, "", expected)
     assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
 

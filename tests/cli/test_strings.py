@@ -60,7 +60,7 @@ def test_validate_shows_a_stream_name_on_one_line(run: Run, tmp_path: Path) -> N
     write(tmp_path / "in.jsonl", [row])
     ended = run("validate", "in.jsonl")
     line = next(line for line in ended.out.splitlines() if line.startswith("a\\n\\x1b[31m  "))
-    assert line.endswith("  a score a token, on 1 of 1 rollouts, 1 in all")
+    assert line.endswith("  a score per token, on 1 of 1 rollouts, 1 in all")
 
 
 def test_paint_keeps_line_ends_alone() -> None:

@@ -199,7 +199,7 @@ def test_prepared_rows_are_what_is_checked(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "line"),
     [
-        ({"group": 1}, "row 1: length: missing, and no other field tells it"),
+        ({"group": 1}, "row 1: length: missing, and no other field implies it"),
         (
             {"group": 1, "token_scores": torch.tensor([0.5, float("nan")])},
             "row 1: token_scores: NaN at index 1 is not a finite number",

@@ -263,7 +263,7 @@ def test_read_rollouts_refuses_two_kinds_of_a_stream(folder: Path) -> None:
     path = folder / "kinds.jsonl"
     steps = {"group": 1, "step_ends": [0], "step_scores": [1]}
     sc.write_rollouts(path, [steps, {"group": 2, "token_scores": [1]}])
-    reason = "token_scores: a score a token, but line 1 of the file has a score a step"
+    reason = "token_scores: a score per token, but line 1 of the file has a score per step"
     with pytest.raises(ValueError, match=f"^{path}:2: {reason}$"):
         sc.read_rollouts(path)
 

@@ -157,11 +157,11 @@ def span(text: str, option: str, form: str) -> slice:
 
 def _rows_of(file: RolloutFile, group: str, bound: FileEstimator) -> list[Row]:
     """The group's rows; the whole file is read, and checked for what the method needs."""
-    from stepcredit.data.files.batches import label_of
+    from stepcredit.data.files.batches import group_label
 
     def step(rows: list[Row], batch: Batch) -> list[Row]:
         bound.see(batch.rollouts)
-        rows.extend(row for row in batch.rows if label_of(row) == group)
+        rows.extend(row for row in batch.rows if group_label(row) == group)
         return rows
 
     rows: list[Row] = file.fold(list, step, bound.finish)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 Packed = Shaped[Tensor, " value"]
 Dense = Shaped[Tensor, "row slot"]
-LONG = 256
+ROW_COPY_ABOVE = 256
 """Values a row from which a copy a row is the cheaper one (measured on a CPU)."""
 
 
@@ -36,7 +36,7 @@ def row_index(counts: Int[Tensor, " row"]) -> Int[Tensor, " value"]:
         >>> row_index(torch.tensor([2, 0, 1])).tolist()
         [0, 0, 2]
     """
-    return torch.repeat_interleave(counts)
+    return broadcast(torch.arange(counts.numel(), device=counts.device), counts)
 
 
 def previous_values(values: Packed, counts: Int[Tensor, " row"], first: float) -> Packed:
@@ -106,7 +106,7 @@ def to_dense(
     rows = counts.numel()
     if values.numel() == rows * width:
         return values.view(rows, width)
-    if values.numel() > LONG * rows and fill == 0 and in_numpy(values):
+    if values.numel() > ROW_COPY_ABOVE * rows and fill == 0 and in_numpy(values):
         return stack_rows(values, counts, width)
     dense = values.new_full((rows, width), fill)
     return dense.masked_scatter_(slot_mask(counts, width) if mask is None else mask, values)

@@ -20,7 +20,7 @@ from stepcredit.data.masking import (
 )
 from stepcredit.data.packing import (
     Rows,
-    check_finite,
+    check_float32,
     items_of,
     mask_rows,
     pack_numbers,
@@ -65,7 +65,7 @@ def named_streams(process: Process | None) -> dict[str, Stream]:
     kinds = "Steps, Tokens or TokenAdvantages"
     if isinstance(process, Stream):
         return {"process": process}
-    named = dict(mapping_of(process, "process", f"{kinds}, or streams by name"))
+    named = dict(by_name(process, "process", f"{kinds}, or streams by name"))
     for name, stream in named.items():
         if not isinstance(name, str):
             raise RolloutError(
@@ -82,7 +82,7 @@ def named_streams(process: Process | None) -> dict[str, Stream]:
 def named_logprobs(logprobs: Mapping[str, Tokens | Rows] | None) -> dict[str, Tokens]:
     """Log-probs by model, packed."""
     named: dict[str, Tokens] = {}
-    for name, rows in mapping_of(logprobs, "logprobs", "log-probs by model").items():
+    for name, rows in by_name(logprobs, "logprobs", "log-probs by model").items():
         field = logprobs_field(name)
         if not isinstance(rows, Tokens):
             values, counts = pack_numbers(rows, None, field)
@@ -99,7 +99,7 @@ def logprobs_field(name: str) -> str:
     return f"{name}_logprobs"
 
 
-def mapping_of(given: Mapping[str, Value] | None, field: str, what: str) -> Mapping[str, Value]:
+def by_name(given: Mapping[str, Value] | None, field: str, what: str) -> Mapping[str, Value]:
     """An argument that is given by name; None has nothing."""
     if given is None:
         return {}
@@ -277,7 +277,7 @@ def stream_on(stream: Packed, device: torch.device) -> Packed:
     return stream if stream.values.device == device else stream.to(device)
 
 
-def check_rows(count: int, streams: BatchStreams) -> None:
+def check_row_counts(count: int, streams: BatchStreams) -> None:
     """Every argument has one row per rollout."""
     if count == 0:
         raise RolloutError("there are no rollouts", field="group")
@@ -286,7 +286,7 @@ def check_rows(count: int, streams: BatchStreams) -> None:
             raise RolloutError(f"{number} rows, but {count} rollouts", field=name)
 
 
-def lengths_of(
+def trained_lengths(
     given: Sequence[int] | Tensor | np.ndarray | None, count: int, streams: BatchStreams
 ) -> Int[Tensor, " rollout"]:
     """Trained tokens per rollout: as given, or the most that any of the streams implies."""
@@ -383,7 +383,7 @@ def rollout_values(given: Scalars | None, group: Tensor, groups: int, field: str
         values[known] = packed.to(group.device)
     if values.numel() != group.numel():
         raise RolloutError(f"{values.numel()} values, but {group.numel()} rollouts", field=field)
-    check_finite(values, torch.ones_like(group), field)
+    check_float32(values, torch.ones_like(group), field)
     _check_whole_groups(known, group, groups, field)
     return RolloutValues(values, known)
 

@@ -70,7 +70,7 @@ def pack_numbers(
         RolloutError: a value that is not a finite number, or counts that do not fit.
     """
     values, counts = pack_rows(rows, counts, field, None)
-    check_finite(values, counts, field)
+    check_float32(values, counts, field)
     return values, counts
 
 
@@ -262,7 +262,7 @@ def row_of(index: int, counts: Tensor) -> int:
     return int(torch.searchsorted(counts.cumsum(0), index, right=True))
 
 
-def check_finite(values: Tensor, counts: Tensor, field: str) -> None:
+def check_float32(values: Tensor, counts: Tensor, field: str) -> None:
     """Refuse NaN, infinity, and what float32 can't hold, by row.
 
     Raises:

@@ -17,8 +17,8 @@ from stepcredit.data.forest import row_index
 from stepcredit.data.inputs import (
     BatchStreams,
     Process,
+    by_name,
     logprobs_field,
-    mapping_of,
     named_streams,
     texts_of,
 )
@@ -127,7 +127,7 @@ def _logprobs(
     given: Mapping[str, Tensor] | None, trained: Tensor, lengths: Tensor
 ) -> dict[str, Tokens]:
     named = {}
-    for name, tensor in mapping_of(given, "logprobs", "log-probs by model").items():
+    for name, tensor in by_name(given, "logprobs", "log-probs by model").items():
         field = logprobs_field(name)
         values, counts = pack_numbers(_trained(tensor, trained, field), lengths, field)
         named[name] = Tokens._of(values=values, counts=counts)

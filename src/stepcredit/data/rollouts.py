@@ -19,16 +19,16 @@ from stepcredit.data.inputs import (
     Scalars,
     check_fit,
     check_lengths,
-    check_rows,
+    check_row_counts,
     flags_of,
     group_rows,
-    lengths_of,
     named_logprobs,
     named_streams,
     response_mask,
     rollout_values,
     step_ends_stream,
     texts_of,
+    trained_lengths,
 )
 from stepcredit.data.packing import Rows, row_numbers, whole_number
 from stepcredit.data.padded import read_padded
@@ -116,12 +116,12 @@ class Rollouts:
         )
         labels, index = group_rows(group)
         count = index.numel()
-        check_rows(count, given)
+        check_row_counts(count, given)
         left_out = whole_number(left_out, "left_out")
         flags = None
         if mask is None:
             streams = given.on(given.device)
-            size = lengths_of(lengths, count, streams)
+            size = trained_lengths(lengths, count, streams)
             check_fit(size, streams)
         else:
             streams = given.on(given.device_beside(mask))
@@ -149,6 +149,13 @@ class Rollouts:
     def _set(self, **fields: Any) -> None:
         for name, value in fields.items():
             object.__setattr__(self, name, value)
+
+    @classmethod
+    def _of(cls, **fields: Any) -> Rollouts:
+        """Rollouts of fields that are checked already; all of them must be given."""
+        rollouts = cls.__new__(cls)
+        rollouts._set(**fields)
+        return rollouts
 
     @property
     def num_rollouts(self) -> int:
@@ -208,15 +215,14 @@ class Rollouts:
             RolloutError: a stream that does not fit the lengths.
         """
         given = BatchStreams(named_streams(streams), {}).on(self.device)
-        check_rows(self.num_rollouts, given)
+        check_row_counts(self.num_rollouts, given)
         check_fit(self.lengths, given)
         return self.replaced(streams=given.streams)
 
     def replaced(self, **changes: Any) -> Rollouts:
         """The same rollouts with other fields; the changes are not checked."""
-        copy = Rollouts.__new__(Rollouts)
-        copy._set(**{name: getattr(self, name) for name in Rollouts.__dataclass_fields__} | changes)
-        return copy
+        fields = {name: getattr(self, name) for name in Rollouts.__dataclass_fields__}
+        return Rollouts._of(**fields | changes)
 
     def take(self, rows: Sequence[int] | Sequence[bool] | Tensor | np.ndarray) -> Rollouts:
         """The given rollouts in the given order; groups are numbered anew by first appearance.

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from stepcredit.credit.stages.groups import TOLERANCE
-from stepcredit.data.forest import broadcast, group_max, group_sum
+from stepcredit.data.forest import group_max, group_sum, row_index
 from stepcredit.data.rollouts import Rollouts
 from stepcredit.data.streams import Steps, Stream
 
@@ -28,16 +28,6 @@ def step_boundaries(rollouts: Rollouts) -> Stream | None:
         if isinstance(stream, Steps):
             return Stream._of(values=stream.ends, counts=stream.counts)
     return rollouts.step_ends
-
-
-def row_index(counts: Int[Tensor, " rollout"]) -> Int[Tensor, " value"]:
-    """The rollout of each packed value.
-
-    Example:
-        >>> row_index(torch.tensor([2, 0, 1])).tolist()
-        [0, 0, 2]
-    """
-    return broadcast(torch.arange(counts.numel(), device=counts.device), counts)
 
 
 def group_variance(

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from stepcredit.credit.metrics.advantage_statistics import read_at
-from stepcredit.credit.metrics.signal_statistics import row_index
 from stepcredit.data.advantages import Advantages
+from stepcredit.data.forest import row_index
 from stepcredit.data.streams import Stream
 from stepcredit.errors import RolloutError
 

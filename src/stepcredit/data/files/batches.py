@@ -1,4 +1,4 @@
-"""Checked rows as whole groups, and groups as `Rollouts`."""
+"""Checked rows, collected into batches of whole groups, and a batch as `Rollouts`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from stepcredit.data.files.limits import Limits
 from stepcredit.data.files.rows import Row
+from stepcredit.data.inputs import RolloutValues, group_rows
 from stepcredit.data.rollouts import Rollouts
 from stepcredit.data.rules import PARTLY_UNKNOWN, first_unknown
 from stepcredit.data.streams import Steps, Stream, TokenAdvantages, Tokens
@@ -23,7 +24,7 @@ Kinds = frozenset[tuple[str, type[Stream]]]
 BATCH_ROWS, BATCH_TOKENS = 2048, 131_072
 BATCH_BYTES = 64 << 20
 MOST_OPEN = 16
-KIND_NAMES = {Steps: "a score a step", Tokens: "a score a token", TokenAdvantages: "advantages"}
+KIND_NAMES = {Steps: "a score per step", Tokens: "a score per token", TokenAdvantages: "advantages"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,36 +39,40 @@ class Batch:
 
     @cached_property
     def rollouts(self) -> Rollouts:
-        """The rows as rollouts over trained tokens."""
+        """The rows as rollouts over trained tokens; `check_row` has checked all that they hold."""
         rows, kinds = self.rows, kinds_of(self.rows)
-        steps_tell_all = set(kinds.values()) == {Steps}
-        return Rollouts(
-            group=[row.group for row in rows],
+        only_steps = set(kinds.values()) == {Steps}
+        labels, index = group_rows([row.group for row in rows])
+        tokens = [row.tokens for row in rows]
+        return Rollouts._of(
+            group_index=index,
+            group_labels=labels,
             lengths=torch.tensor([row.length for row in rows], dtype=torch.int64, device="cpu"),
-            process={name: _stream(rows, name, kind) for name, kind in kinds.items()},
-            outcome=_known([row.outcome for row in rows]),
-            format=_known([row.format for row in rows]),
-            format_ok=torch.tensor([row.format_ok for row in rows], device="cpu"),
+            streams={name: _stream(rows, name, kind) for name, kind in kinds.items()},
             logprobs=_logprobs(rows),
-            step_ends=None if steps_tell_all else _present([row.step_ends for row in rows]),
-            tokens=_present([row.tokens for row in rows]),
+            outcomes=_values([row.outcome for row in rows]),
+            formats=_values([row.format for row in rows]),
+            format_ok=torch.tensor([row.format_ok for row in rows], device="cpu"),
+            step_ends=None if only_steps else _step_ends(rows),
+            tokens=None if tokens.count(None) == len(rows) else [row or [] for row in tokens],
             left_out=sum(row.left_out for row in rows),
+            response_mask=None,
         )
 
     def groups(self) -> Iterator[Batch]:
-        """Each group as a batch of its own."""
+        """One batch per group."""
         first = 0
         for at in range(1, len(self.rows) + 1):
-            if at == len(self.rows) or label_of(self.rows[at]) != label_of(self.rows[first]):
+            if at == len(self.rows) or group_label(self.rows[at]) != group_label(self.rows[first]):
                 yield Batch(self.rows[first:at])
                 first = at
 
 
-class Gathering:
-    """Groups on their way into batches, apart by kinds of streams: a batch holds one kind of each.
+class GroupBatcher:
+    """Collects groups into batches. In a batch, each stream is of one kind.
 
-    A batch is closed with the group that fills it, and all are once their lines together have
-    `BATCH_BYTES`.
+    A batch is complete with the group that fills it. All are complete once the lines of their rows
+    have `BATCH_BYTES` together.
 
     Args:
         most_tokens: tokens at which a batch is full.
@@ -79,7 +84,7 @@ class Gathering:
         self._bytes = 0
 
     def add(self, group: list[Row]) -> Iterator[Batch]:
-        """Take a group in; gives the batches it fills, if it does."""
+        """Add a group, and yield the batches that are complete with it."""
         kinds = frozenset(kinds_of(group).items())
         rows, tokens = self._open.pop(kinds, ([], 0))
         rows += group
@@ -94,13 +99,13 @@ class Gathering:
             yield from self.rest()
 
     def rest(self) -> Iterator[Batch]:
-        """The batches that are not full, which are closed by it."""
+        """Yield the batches that are not full, and begin anew."""
         batches = [Batch(rows) for rows, _ in self._open.values()]
         self._open, self._bytes = {}, 0
         yield from batches
 
 
-def label_of(row: Row) -> str:
+def group_label(row: Row) -> str:
     """The group's label as a string: groups 3 and "3" are the same."""
     return str(row.group)
 
@@ -111,10 +116,10 @@ def kinds_of(rows: list[Row]) -> dict[str, type[Stream]]:
 
 
 def group_faults(rows: list[Row], limits: Limits) -> list[tuple[int, RolloutError]]:
-    """The rules that only a whole group can break, as (line, fault), one of each rule.
+    """What breaks a rule about a whole group, as (line, fault), at most one fault per rule.
 
-    A stream is of one kind in a group; outcome and format are known for all of it or none; and its
-    table is within the limits.
+    The rules: outcome and format are known for all rows of a group or for none, a stream is of one
+    kind in a group, and the group's table is within the limits.
     """
     faults = []
     for name in ("outcome", "format"):
@@ -125,7 +130,7 @@ def group_faults(rows: list[Row], limits: Limits) -> list[tuple[int, RolloutErro
 
 
 def _size_faults(rows: list[Row], limits: Limits) -> list[tuple[int, RolloutError]]:
-    """A group whose table or whose streams go beyond the limits."""
+    """A group's table or its number of streams beyond the limits."""
     faults = []
     longest = max(rows, key=lambda row: row.length)
     listed = sum(row.length for row in rows if row.is_listed)
@@ -149,7 +154,7 @@ def kind_faults(rows: list[Row], whole: str) -> list[tuple[int, RolloutError]]:
 
     Args:
         rows: rows among which a stream is of one kind.
-        whole: what they are all rows of, for the message.
+        whole: what the rows belong to, for the message, such as "its group".
     """
     kinds: dict[str, tuple[type[Stream], int]] = {}
     for row in rows:
@@ -175,28 +180,34 @@ def _packed(rows: list[list[Any]], dtype: type[np.generic]) -> tuple[Tensor, Ten
 
 
 def _stream(rows: list[Row], name: str, kind: type[Stream]) -> Stream:
-    signals = [row.streams.get(name) for row in rows]
-    values, counts = _packed([s.values if s else [] for s in signals], np.float64)
+    given = [row.streams.get(name) for row in rows]
+    values, counts = _packed([stream.values if stream else [] for stream in given], np.float64)
     if kind is not Steps:
-        return kind(values, counts)  # type: ignore[call-arg]
-    ends, _ = _packed([s.ends or [] if s else [] for s in signals], np.int64)
-    return Steps(ends, values, counts)
+        return kind._of(values=values, counts=counts)
+    ends, _ = _packed([(stream.ends or []) if stream else [] for stream in given], np.int64)
+    return Steps._of(values=values, counts=counts, ends=ends)
 
 
 def _logprobs(rows: list[Row]) -> dict[str, Tokens]:
     names = dict.fromkeys(name for row in rows for name in row.logprobs)
-    return {
-        name: Tokens(*_packed([row.logprobs.get(name, []) for row in rows], np.float64))
-        for name in names
+    packed = {
+        name: _packed([row.logprobs.get(name, []) for row in rows], np.float64) for name in names
     }
+    return {name: Tokens._of(values=held, counts=counts) for name, (held, counts) in packed.items()}
 
 
-def _known(values: list[float | None]) -> list[float | None] | Tensor | None:
-    """All unknown: None; all known: a tensor, which is the faster way in."""
-    if None not in values:
-        return torch.tensor(values, dtype=torch.float64, device="cpu")
-    return values if any(value is not None for value in values) else None
+def _step_ends(rows: list[Row]) -> Stream | None:
+    """The rows' step ends; None where no row has any."""
+    if all(row.step_ends is None for row in rows):
+        return None
+    ends, counts = _packed([row.step_ends or [] for row in rows], np.int64)
+    return Stream._of(values=ends, counts=counts)
 
 
-def _present(rows: list[Any]) -> list[Any] | None:
-    return [row or [] for row in rows] if any(row is not None for row in rows) else None
+def _values(values: list[float | None]) -> RolloutValues:
+    """Outcomes or formats; None is unknown."""
+    numbers = [0.0 if value is None else value for value in values]
+    known = [value is not None for value in values]
+    return RolloutValues(
+        torch.tensor(numbers, dtype=torch.float64, device="cpu"), torch.tensor(known, device="cpu")
+    )

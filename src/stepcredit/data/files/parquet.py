@@ -205,7 +205,7 @@ def check_json_output(name: str) -> None:
             raise FileError(f"{name}: {field.name}: {reason}")
 
 
-def with_columns(name: str, members: Callable[[], Iterable[bytes]], out: IO[bytes]) -> None:
+def replace_columns(name: str, members: Callable[[], Iterable[bytes]], out: IO[bytes]) -> None:
     """A Parquet file with further columns, in place of its own of the same name.
 
     Args:

@@ -19,9 +19,9 @@ from stepcredit.data.files.atomic import check_writable, folder_of, replacing
 from stepcredit.data.files.batches import (
     BATCH_TOKENS,
     Batch,
-    Gathering,
+    GroupBatcher,
     group_faults,
-    label_of,
+    group_label,
 )
 from stepcredit.data.files.faults import Faults
 from stepcredit.data.files.jsonl import file_errors, parse
@@ -38,7 +38,7 @@ State = TypeVar("State")
 Prepare = Callable[[dict[str, Any], int], dict[str, Any]]
 
 
-class _ReappearsError(Exception):
+class _GroupsNotContiguousError(Exception):
     """A closed group goes on."""
 
 
@@ -77,7 +77,7 @@ class RolloutFile:
         self._source = Source(path, progress)
         self._prepare, self._batch_tokens = prepare, batch_tokens
         self._scattered = False
-        self._mute_gates, self._first_mute, self._left_out = 0, 0, 0
+        self._gates_without_format, self._first_gate_line, self._left_out = 0, 0, 0
         self.path = self._source.name
 
     def __enter__(self) -> RolloutFile:
@@ -89,11 +89,11 @@ class RolloutFile:
     def warnings(self) -> list[str]:
         """What the last `fold` or `shape` accepted and a reader should know, one line each."""
         found = []
-        if self._mute_gates:
-            rest = self._mute_gates - 1
+        if self._gates_without_format:
+            rest = self._gates_without_format - 1
             more = f" (and {rest} more row{'s' * (rest > 1)})" if rest else ""
             reason = f"format_ok: false, but there is no format{more}"
-            found.append(f"{self.path}:{self._first_mute}: {reason}")
+            found.append(f"{self.path}:{self._first_gate_line}: {reason}")
         if self._left_out:
             reason = "steps without a trained token are left out, with their scores"
             found.append(f"{self.path}: {self._left_out} {reason}")
@@ -137,7 +137,7 @@ class RolloutFile:
         """
         try:
             return self._fold(start(), step, finish)
-        except _ReappearsError:
+        except _GroupsNotContiguousError:
             self._scattered = True
             return self._fold(start(), step, finish)
 
@@ -175,7 +175,7 @@ class RolloutFile:
 
     def _batches(self, faults: Faults) -> Iterator[Batch]:
         """Batches up to the file's end, or to the row that is beyond a limit."""
-        gathering = Gathering(self._batch_tokens)
+        gathering = GroupBatcher(self._batch_tokens)
         try:
             for group in self._groups(faults):
                 yield from gathering.add(group)
@@ -190,7 +190,7 @@ class RolloutFile:
         current: str | None = None
         size = 0
         for row in self._rows(faults):
-            label = label_of(row)
+            label = group_label(row)
             size = row.size + (size if label == current else 0)
             if self._source.is_packed and size > self._source.limits.group_bytes:
                 error = self._too_large(size)
@@ -199,9 +199,9 @@ class RolloutFile:
                 group.append(row)
                 continue
             if label in closed:
-                raise _ReappearsError
+                raise _GroupsNotContiguousError
             if group:
-                closed.add(label_of(group[0]))
+                closed.add(group_label(group[0]))
                 yield from self._good(group, faults)
             group, current = [row], label
         if group:
@@ -219,7 +219,7 @@ class RolloutFile:
             yield group
 
     def _rows(self, faults: Faults) -> Iterator[Row]:
-        self._mute_gates, self._first_mute, self._left_out = 0, 0, 0
+        self._gates_without_format, self._first_gate_line, self._left_out = 0, 0, 0
         lines = self._source.grouped_lines() if self._scattered else self._source.lines()
         for line in lines:
             try:
@@ -245,9 +245,11 @@ class RolloutFile:
 
     def _note(self, row: Row) -> None:
         self._left_out += row.left_out
-        if row.gate_is_mute:
-            self._first_mute = min(row.line, self._first_mute) if self._mute_gates else row.line
-            self._mute_gates += 1
+        if row.gate_without_format:
+            self._first_gate_line = (
+                min(row.line, self._first_gate_line) if self._gates_without_format else row.line
+            )
+            self._gates_without_format += 1
 
     def shape(
         self,
@@ -328,9 +330,9 @@ class RolloutFile:
         if not name.endswith(".parquet"):
             out.writelines(self._lines(spool))
         elif self._source.is_parquet:
-            from stepcredit.data.files.parquet import with_columns
+            from stepcredit.data.files.parquet import replace_columns
 
-            with_columns(self.path, lambda: map(spool.get, range(len(spool))), out)
+            replace_columns(self.path, lambda: map(spool.get, range(len(spool))), out)
         else:
             from stepcredit.data.files.parquet import from_lines
 

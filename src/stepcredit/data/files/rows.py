@@ -1,7 +1,7 @@
-"""One row of a rollout file, checked: what it may hold, and what it says when it breaks a rule.
+"""Checks one row of a rollout file: its fields, their types, and the rules between them.
 
-Lists stay Python lists: a check is a pass or two in C over them (`sum`, `min`, `map`), which costs
-less than building an array a row, and a batch makes one array of all rows afterwards.
+Lists stay Python lists. A check is a pass or two in C over a list (`sum`, `min`, `map`), which
+costs less than building an array per row; a batch makes one array of all its rows afterwards.
 """
 
 from __future__ import annotations
@@ -36,12 +36,18 @@ FIELDS = frozenset(
     | {"step_scores", "token_scores", "signals", "outcome", "format", "format_ok", "advantages"}
     | {f"{name}_logprobs" for name in LOGPROBS}
 )
-"""The format's fields; all others are carried."""
+"""The format's fields. All other fields are kept, and not read."""
 
 
 @dataclass(slots=True)
-class Signal:
-    """A row's values of one stream over its trained tokens, and the stream they belong to."""
+class RowStream:
+    """A row's values of one process stream, over the row's trained tokens.
+
+    Args:
+        kind: the class of the stream.
+        values: scores or advantages.
+        ends: where the steps end, for `Steps`.
+    """
 
     kind: type[Stream]
     values: list[float]
@@ -50,17 +56,23 @@ class Signal:
 
 @dataclass(slots=True)
 class Row:
-    """A checked row, over trained tokens; `fields` is the row as read.
+    """A checked row; its values are over trained tokens.
 
     Args:
         fields: the row as read.
         position: rows before it in the file.
         line: its line in the file, from 1.
         length: trained tokens.
-        mask: 1 a trained token, 0 another, over the response; None: all are trained.
-        left_out: steps without a trained token, left out with their scores.
-        is_listed: a list holds the row's tokens one by one; False: only `length` or ends do.
-        size: bytes of its line; of a compressed file's, about the memory it takes.
+        mask: 1 for a trained token, 0 for another, over the response; None: all are trained.
+        streams: process streams by name.
+        logprobs: log-probs by model.
+        step_ends: the field `step_ends`.
+        tokens: the texts of the tokens.
+        outcome, format, format_ok: the fields of these names.
+        left_out: number of steps without a trained token, left out with their scores.
+        is_listed: whether a list has one item per token; False where only `length` or step ends
+            say how many tokens there are.
+        size: bytes of the row's line; in a compressed file, about the memory that the row takes.
     """
 
     fields: dict[str, Any]
@@ -68,7 +80,7 @@ class Row:
     line: int
     length: int = 0
     mask: list[int] | None = None
-    streams: dict[str, Signal] = field(default_factory=dict)
+    streams: dict[str, RowStream] = field(default_factory=dict)
     logprobs: dict[str, list[float]] = field(default_factory=dict)
     step_ends: list[int] | None = None
     tokens: list[str] | None = None
@@ -86,8 +98,8 @@ class Row:
         return label
 
     @property
-    def gate_is_mute(self) -> bool:
-        """A broken format, and no format reward that could teach it."""
+    def gate_without_format(self) -> bool:
+        """Whether `format_ok` is false but there is no format reward."""
         return not self.format_ok and self.format is None
 
 
@@ -144,7 +156,7 @@ def _check_group(fields: dict[str, Any]) -> None:
 
 
 class _Size:
-    """Tokens in a response, on which every field that tells them must agree."""
+    """The number of tokens of a response: every field that implies it must agree."""
 
     __slots__ = ("is_listed", "mask", "tokens")
 
@@ -154,7 +166,7 @@ class _Size:
         self.mask: list[int] | None = None
 
     def agree(self, name: str, tokens: int, *, steps: bool = False) -> None:
-        """Take a field's word for the number of tokens, or hold it to what was told before."""
+        """Take the number of tokens from a field, or compare it with what another field implied."""
         self.is_listed |= not steps and name != "length"
         if self.tokens == tokens:
             return
@@ -172,7 +184,7 @@ class _Size:
     def trained(self, fields: dict[str, Any]) -> int:
         """Trained tokens, which `length` must agree with."""
         if self.tokens is None:
-            raise RolloutError("missing, and no other field tells it", field="length")
+            raise RolloutError("missing, and no other field implies it", field="length")
         if self.mask is None:
             return self.tokens
         trained = sum(self.mask)
@@ -199,7 +211,7 @@ def _read_mask(row: Row, fields: dict[str, Any], size: _Size) -> None:
 
 
 def _read_lists(row: Row, fields: dict[str, Any], size: _Size) -> None:
-    """The token-level fields that are no process signal, and the steps' ends."""
+    """The lists that are no process signal: token ids, texts, step ends and log-probs."""
     if "token_ids" in fields:
         size.agree("token_ids", len(_integers(fields["token_ids"], "token_ids")))
     if "tokens" in fields:
@@ -219,7 +231,7 @@ def _read_lists(row: Row, fields: dict[str, Any], size: _Size) -> None:
 
 
 def _read_process(row: Row, fields: dict[str, Any], size: _Size) -> None:
-    """The stream "process": one score a step, or one a token."""
+    """The stream "process": one score per step, or one per token."""
     if "step_scores" in fields:
         scores = _numbers(fields["step_scores"], "step_scores")
         if "token_scores" in fields:
@@ -231,7 +243,7 @@ def _read_process(row: Row, fields: dict[str, Any], size: _Size) -> None:
     elif "token_scores" in fields:
         scores = _numbers(fields["token_scores"], "token_scores")
         size.agree("token_scores", len(scores))
-        row.streams["process"] = Signal(Tokens, row_tokens_to_trained(scores, row.mask))
+        row.streams["process"] = RowStream(Tokens, row_tokens_to_trained(scores, row.mask))
 
 
 def _read_signals(row: Row, fields: dict[str, Any], size: _Size) -> None:
@@ -244,16 +256,17 @@ def _read_signals(row: Row, fields: dict[str, Any], size: _Size) -> None:
         place = f"signals.{name}"
         if type(signal) is not dict:
             raise _wrong(place, "an object", signal)
-        found = _signal(row, signal, place, size)
-        if name in RESERVED_NAMES or (name in row.streams and found.values):
+        stream = _named_stream(row, signal, place, size)
+        if name in RESERVED_NAMES or (name in row.streams and stream.values):
             raise RolloutError(NAME_TAKEN, field=place)
-        row.streams.setdefault(name, found)
+        row.streams.setdefault(name, stream)
 
 
-def _signal(row: Row, signal: dict[str, Any], place: str, size: _Size) -> Signal:
-    """One further process stream: scores by step or by token, or ready-made advantages.
+def _named_stream(row: Row, signal: dict[str, Any], place: str, size: _Size) -> RowStream:
+    """A stream of `signals`: scores by step or by token, or ready-made advantages.
 
-    Empty lists name a stream, its kind and its place among the streams, of which the row has none.
+    Empty lists say that the row has no value of the stream; they still give the stream's name, its
+    kind and its place among the streams.
     """
     if ("scores" in signal) == ("advantages" in signal):
         raise RolloutError("expected either scores or advantages", field=place)
@@ -261,25 +274,25 @@ def _signal(row: Row, signal: dict[str, Any], place: str, size: _Size) -> Signal
     values = _numbers(signal[key], f"{place}.{key}")
     if "ends" in signal:
         if key == "advantages":
-            reason = "advantages are one a token: expected no ends"
+            reason = "advantages are one per token: expected no ends"
             raise RolloutError(reason, field=f"{place}.ends")
         if signal["ends"] == values == []:
-            return Signal(Steps, [], [])
+            return RowStream(Steps, [], [])
         ends = _ends(signal["ends"], f"{place}.ends")
         size.agree(f"{place}.ends", ends[-1] + 1, steps=True)
         return _steps(row, values, ends, f"{place}.scores")
     if values:
         size.agree(f"{place}.{key}", len(values))
     kind: type[Stream] = Tokens if key == "scores" else TokenAdvantages
-    return Signal(kind, row_tokens_to_trained(values, row.mask))
+    return RowStream(kind, row_tokens_to_trained(values, row.mask))
 
 
-def _steps(row: Row, scores: list[float], ends: list[int], place: str) -> Signal:
+def _steps(row: Row, scores: list[float], ends: list[int], place: str) -> RowStream:
     if len(scores) != len(ends):
         raise RolloutError(f"{len(scores)} scores, but {len(ends)} step ends", field=place)
     kept, values = row_steps_to_trained(ends, scores, row.mask)
     row.left_out += len(ends) - len(kept)
-    return Signal(Steps, values, kept)
+    return RowStream(Steps, values, kept)
 
 
 def _list(values: Any, name: str, types: frozenset[type], what: str) -> list[Any]:
@@ -298,7 +311,7 @@ def _integers(values: Any, name: str) -> list[int]:
 
 
 def _numbers(values: Any, name: str) -> list[float]:
-    """Numbers that float32 can hold. A sum is finite only if every term is."""
+    """A list of numbers that float32 can hold. A sum is finite only if every term is."""
     numbers = _list(values, name, NUMBERS, "numbers")
     if numbers and not _all_finite(numbers):
         at = _first(numbers, lambda value: not fits_float32(value))
@@ -321,7 +334,7 @@ def _first(values: Iterable[Any], test: Callable[[Any], bool]) -> int:
 
 
 def _ends(values: Any, name: str) -> list[int]:
-    """Step ends: at least one, from 0, strictly increasing."""
+    """A list of step ends: at least one, from 0, strictly increasing."""
     ends = _integers(values, name)
     if not ends:
         raise RolloutError("expected at least one step", field=name)

@@ -14,13 +14,13 @@ import numpy as np
 from stepcredit.errors import FileError
 from stepcredit.handles import reason_of
 
-MARK = 0x53436163
+APPLICATION_ID = 0x53436163
 """SQLite's application id of our files."""
-FORM = 1
+SCHEMA_VERSION = 1
 """The form of our files, from 1."""
-PATIENCE = 60.0
+LOCK_TIMEOUT = 60.0
 """Seconds to wait for another writer."""
-AT_ONCE = 500
+KEYS_PER_QUERY = 500
 """Keys looked up by one statement."""
 _TABLE = "CREATE TABLE scores (key BLOB PRIMARY KEY, numbers BLOB, digest BLOB) WITHOUT ROWID"
 
@@ -54,7 +54,7 @@ class ScoreStore:
         self.path = Path(path)
         with self._errors():
             self._base = sqlite3.connect(
-                self.path, timeout=PATIENCE, isolation_level=None, check_same_thread=False
+                self.path, timeout=LOCK_TIMEOUT, isolation_level=None, check_same_thread=False
             )
             try:
                 self._prepare()
@@ -85,8 +85,8 @@ class ScoreStore:
         """
         found: dict[bytes, list[float]] = {}
         with self._errors():
-            for start in range(0, len(keys), AT_ONCE):
-                some = keys[start : start + AT_ONCE]
+            for start in range(0, len(keys), KEYS_PER_QUERY):
+                some = keys[start : start + KEYS_PER_QUERY]
                 marks = ",".join("?" * len(some))
                 query = f"SELECT key, numbers, digest FROM scores WHERE key IN ({marks})"
                 for key, numbers, digest in self._base.execute(query, some):
@@ -111,9 +111,9 @@ class ScoreStore:
         mark, form, tables = self._marks()
         if tables == 0 and (mark, form) == (0, 0):
             self._found()
-        elif mark != MARK:
+        elif mark != APPLICATION_ID:
             raise sqlite3.DatabaseError("not a file of stepcredit's scores")
-        elif form != FORM:
+        elif form != SCHEMA_VERSION:
             raise sqlite3.DatabaseError(f"of form {form}, which this version does not read")
         with suppress(sqlite3.OperationalError):  # busy: another process sets it just now
             self._base.execute("PRAGMA journal_mode = WAL")
@@ -124,8 +124,8 @@ class ScoreStore:
         self._base.execute("BEGIN IMMEDIATE")
         if self._marks()[0] == 0:
             self._base.execute(_TABLE)
-            self._base.execute(f"PRAGMA application_id = {MARK}")
-            self._base.execute(f"PRAGMA user_version = {FORM}")
+            self._base.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            self._base.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         self._base.execute("COMMIT")
 
     def _marks(self) -> tuple[int, int, int]:
