@@ -246,9 +246,8 @@ class RolloutFile:
     def _note(self, row: Row) -> None:
         self._left_out += row.left_out
         if row.gate_without_format:
-            self._first_gate_line = (
-                min(row.line, self._first_gate_line) if self._gates_without_format else row.line
-            )
+            first = self._first_gate_line if self._gates_without_format else row.line
+            self._first_gate_line = min(row.line, first)
             self._gates_without_format += 1
 
     def shape(
