@@ -277,7 +277,7 @@ def test_log_probs_of_a_row_that_do_not_fit_are_named(given, line):
 
 
 def test_a_step_signal_is_no_source_of_log_probs():
-    with pytest.raises(SettingError, match="teacher: expected a signal of log-probs, one per token"):
+    with pytest.raises(SettingError, match="teacher: expected a signal of log-probs, one per"):
         Distillation(teacher=signal("shared-prefix"))
 
 
