@@ -13,7 +13,7 @@ from tests.fuzz.cases import CASES, generator
 from stepcredit.errors import SettingError, SignalError
 from stepcredit.signals.responses import Response
 from stepcredit.signals.served.llm_judge import Judge
-from stepcredit.signals.served.prompts import QUESTIONS, SYSTEM, messages
+from stepcredit.signals.served.prompts import QUESTIONS, SYSTEM
 
 NAMES = ["prompt", "steps", "earlier", "step", "number", "rubric", "yes", "no"]
 ODD_NAMES = ["nothing", "range", "self", "lipsum", "namespace", "caller", "loop", "_count_turn"]
@@ -133,7 +133,7 @@ def filled(chance: random.Random) -> tuple[str, str | list[dict[str, str]]]:
     asked = response(chance)
     try:
         judge = Judge(url="http://h", model="m", rubric=MARK, **fields)
-        return written, messages(judge, asked, len(asked.step_texts))
+        return written, judge.prompt.messages(asked, len(asked.step_texts))
     except (SettingError, SignalError) as error:
         line = str(error)
     place = f"{setting}: " if line.startswith(setting) else f"r.jsonl:5: {setting}: fails on step "

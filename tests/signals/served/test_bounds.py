@@ -15,7 +15,6 @@ from tests.signals.served.truth import CURSE, CURSED
 from stepcredit.errors import SettingError, SignalError
 from stepcredit.signals.served.client import retry_after
 from stepcredit.signals.served.llm_judge import Judge
-from stepcredit.signals.served.verdicts import of_lines
 
 
 def refusal(signal: Any, path: str = "/pooling") -> str:
@@ -159,7 +158,7 @@ def test_lines_of_a_hostile_judge_are_read_in_linear_time() -> None:
     ):
         written = f"{filler}\n1: Yes\n{filler}\n2: no"
         answer = {"choices": [{"message": {"content": written}}]}
-        assert of_lines(judge, 2, answer) == [1.0, 0.0]
+        assert judge.verdicts.of_lines(2, answer) == [1.0, 0.0]
 
 
 def test_step_number_of_many_digits_is_none(server: Misbehaving) -> None:

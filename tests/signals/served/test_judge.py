@@ -187,28 +187,29 @@ def test_malformed_answer_stops_the_run_by_name(
 
 
 def test_words_that_underflow_still_decide(server: Misbehaving) -> None:
-    from stepcredit.signals.served.verdicts import probability
 
     told = [{"token": "Yes", "logprob": -800.0}, {"token": "No", "logprob": -801.0}]
     token = {"token": "Hm", "logprob": 0.0, "top_logprobs": told}
-    assert probability(judge("http://h"), token) == pytest.approx(1 / (1 + 2.718281828459045**-1))
+    assert judge("http://h").verdicts.probability(token) == pytest.approx(
+        1 / (1 + 2.718281828459045**-1)
+    )
     far = [{"token": "Yes", "logprob": -9999.0}, {"token": "No", "logprob": -1.0}]
-    assert probability(judge("http://h"), {**token, "top_logprobs": far}) == 0.0
+    assert judge("http://h").verdicts.probability({**token, "top_logprobs": far}) == 0.0
 
 
 def test_word_sampled_counts_where_the_likely_leave_it_out() -> None:
-    from stepcredit.signals.served.verdicts import probability
 
     token = {"token": " no", "logprob": -1.0, "top_logprobs": [{"token": "Yes", "logprob": -1.0}]}
-    assert probability(judge("http://h"), token) == 0.5
+    assert judge("http://h").verdicts.probability(token) == 0.5
 
 
 def test_no_likely_tokens_are_no_probability() -> None:
     from stepcredit.signals.served.failures import Fault
-    from stepcredit.signals.served.verdicts import probability
 
     with pytest.raises(Fault, match="has no likely tokens"):
-        probability(judge("http://h"), {"token": "Yes", "logprob": -1.0, "top_logprobs": []})
+        judge("http://h").verdicts.probability(
+            {"token": "Yes", "logprob": -1.0, "top_logprobs": []}
+        )
 
 
 STEPWISE = """Problem:

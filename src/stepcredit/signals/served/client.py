@@ -12,7 +12,6 @@ import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -26,38 +25,13 @@ from stepcredit.errors import SignalError
 from stepcredit.signals.served.bodies import body_of, decoded
 from stepcredit.signals.served.failures import Ended, Fault, Refused
 from stepcredit.signals.served.secrets import Redactor, api_key
-from stepcredit.signals.served.served_signal import MAX_BODY
+from stepcredit.signals.served.server import Server
 
 Answer = TypeVar("Answer")
 LONGEST_WAIT = 30.0
 """Seconds between two repetitions, where the server names none."""
 ASKED_AGAIN = {408, 425, 429}
 """Statuses that may pass, besides 5xx."""
-
-
-@dataclass(frozen=True, slots=True)
-class Server:
-    """Where a server is and how patiently it is asked.
-
-    Args:
-        url: http(s) address, with the path that all endpoints share.
-        concurrency: requests under way at once, and connections kept.
-        timeout: seconds for one request.
-        deadline: seconds for one response, all its requests and their repetitions.
-        attempts: how often one request is asked.
-        backoff: seconds before the first repetition, at most; doubled for each further one.
-        api_key_env: name of the environment variable that holds the key.
-        max_body: bytes of one answer at most.
-    """
-
-    url: str
-    concurrency: int = 32
-    timeout: float = 60.0
-    deadline: float = 600.0
-    attempts: int = 6
-    backoff: float = 0.5
-    api_key_env: str | None = field(default=None, repr=False)
-    max_body: int = MAX_BODY
 
 
 class Client:

@@ -6,22 +6,24 @@ import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from stepcredit.errors import SettingError
 from stepcredit.settings.fields import choice, declare, flag, is_mapping, number, text, whole
 from stepcredit.signals.responses import Response
-from stepcredit.signals.served import verdicts
-from stepcredit.signals.served.prompts import check_templates, messages, templates
+from stepcredit.signals.served.prompts import JudgePrompt
 from stepcredit.signals.served.served_signal import Served, is_name
+from stepcredit.signals.served.verdicts import UNDECIDED, VerdictReader, word
 from stepcredit.signals.signal import IndexedScores, refuse_empty
 from stepcredit.signals.signal_registry import register_signal
 
 PATH = "/v1/chat/completions"
-ENOUGH = 20
-"""Steps after which a judge that decides hardly any is told of."""
-SILENT = "%s: %d of %d steps scored 0.5: the model hardly ever says %s or %s; does it think first?"
+STEPS_BEFORE_WARNING = 20
+"""Steps scored before a judge that leaves most of them undecided is reported."""
+UNDECIDED_WARNING = (
+    "%s: %d of %d steps scored 0.5: the model hardly ever says %s or %s; does it think first?"
+)
 logger = logging.getLogger(__name__)
 
 
@@ -102,48 +104,59 @@ class Judge(Served):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if verdicts.word(self.yes) == verdicts.word(self.no):
+        if word(self.yes) == word(self.no):
             raise SettingError(f"expected another word than yes, got {self.no!r}", field="no")
         if self.votes > 1 and self.temperature == 0:
             reason = f"expected a number above 0 for {self.votes} votes, which are else all one"
             raise SettingError(reason, field="temperature")
-        check_templates(self)
+        self.prompt.check()
+
+    @cached_property
+    def prompt(self) -> JudgePrompt:
+        """The messages that ask for a verdict."""
+        return JudgePrompt(self.per, self.rubric, self.system, self.template, self.yes, self.no)
+
+    @cached_property
+    def verdicts(self) -> VerdictReader:
+        """How scores are read from the answers."""
+        return VerdictReader(self.yes, self.no, self.read, self.reasons, self.votes)
 
     @property
     def identity(self) -> dict[str, Any]:
-        """All settings but those that say how the server is asked; templates as they are used."""
-        system, template = templates(self)
+        """All settings but those of the connection; the templates in use."""
+        system, template = self.prompt.templates
         return {**super().identity, "system": system, "template": template}
 
     def stream(self, responses: Sequence[Response]) -> Iterator[IndexedScores]:
-        """As the server answers; a judge that decides nothing is told of, once."""
-        undecided, steps, told = 0, 0, False
+        """Yield scores as they arrive; warn once if most verdicts are undecided."""
+        undecided, steps, warned = 0, 0, False
         for index, scores in super().stream(responses):
             yield index, scores
             steps += len(scores)
-            undecided += scores.count(verdicts.UNDECIDED)
-            if not told and 2 * undecided > steps >= ENOUGH:
-                told = True
-                logger.warning(SILENT, self.name, undecided, steps, self.yes, self.no)
+            undecided += scores.count(UNDECIDED)
+            if not warned and 2 * undecided > steps >= STEPS_BEFORE_WARNING:
+                warned = True
+                logger.warning(UNDECIDED_WARNING, self.name, undecided, steps, self.yes, self.no)
 
     async def ask(self, asking: Any, response: Response) -> list[float]:
-        """A request a step, all at once; or one for the response."""
+        """One request per step, all at once; or one for the whole response."""
         from stepcredit.signals.served.running import together
 
         if self.empty == "refuse":
             refuse_empty(response)
         count = len(response.step_texts)
         if self.per == "response":
-            lines = partial(verdicts.of_lines, self, count)
+            lines = partial(self.verdicts.of_lines, count)
             return list(await asking(PATH, self._body(response, count), lines))
-        read = partial(verdicts.of_step, self)
         bodies = [self._body(response, number) for number in range(1, count + 1)]
-        return await together([partial(asking, PATH, body, read) for body in bodies])
+        return await together(
+            [partial(asking, PATH, body, self.verdicts.of_step) for body in bodies]
+        )
 
     def _body(self, response: Response, number: int) -> dict[str, Any]:
         body: dict[str, Any] = {
             "model": self.model,
-            "messages": messages(self, response, number),
+            "messages": self.prompt.messages(response, number),
             "n": self.votes,
             "temperature": self.temperature,
         }

@@ -1,19 +1,17 @@
-"""What a judge is asked: Jinja templates, filled in a sandbox."""
+"""The messages that a judge reads: Jinja templates, filled in a sandbox."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 from stepcredit.errors import SettingError, SignalError
 from stepcredit.requires import require
 from stepcredit.signals.responses import Response, at
 
-if TYPE_CHECKING:
-    from stepcredit.signals.served.llm_judge import Judge
-
 VARIABLES = ("prompt", "steps", "earlier", "step", "number", "rubric", "yes", "no")
 EXAMPLE = ["1 + 1 = 2.\n\n", "2 + 1 = 3.\n\n", "So 3."]
-"""Steps of the response on which a template is tried before anything is asked."""
+"""Steps of the response on which a template is tried before the first request."""
 RUBRIC = """{% if rubric %}
 
 
@@ -58,31 +56,102 @@ Write {{ steps | length }} lines, one a step.""",
 }
 
 
-def check_templates(judge: Judge) -> None:
-    """Refuse a template that does not parse, uses a variable there is not, or fails on an example.
+@dataclass(frozen=True)
+class JudgePrompt:
+    """The chat that asks a judge for its verdict.
 
-    What fails for want of an element or by a wrong value, such as `prompt.split("#")[1]`, may do
-    for real responses: it is refused where it fails on one of those.
-
-    Raises:
-        SettingError: it names the setting.
+    Args:
+        per: "step", "turns" or "response", as in `Judge`.
+        rubric: what makes a step right; templates may use it.
+        system, template: Jinja templates of the system message and of the question; None for ours.
+        yes, no: the two words of the verdict.
     """
-    require("signals", "jinja2")
-    from stepcredit.signals.served.templates import TemplateFailed, fill
 
-    for field, source in zip(("system", "template"), templates(judge), strict=True):
-        check_variables(source, field)
-        for number in range(1, len(EXAMPLE) + 1):
-            try:
-                fill(source, _values(judge, "1 + 1 + 1 = ?", EXAMPLE, number))
-            except TemplateFailed as failed:
-                if not failed.with_others:
-                    reason = f"fails on an example: {failed}"
-                    raise SettingError(reason, field=field) from None
+    per: str
+    rubric: str
+    system: str | None
+    template: str | None
+    yes: str
+    no: str
+
+    @property
+    def templates(self) -> tuple[str, str]:
+        """The templates in use: of the system message, and of the question."""
+        system = SYSTEM["response" if self.per == "response" else "step"]
+        return (
+            system if self.system is None else self.system,
+            QUESTIONS[self.per] if self.template is None else self.template,
+        )
+
+    def check(self) -> None:
+        """Refuse a template that does not parse, uses an unknown variable, or fails on an example.
+
+        A template that fails because an element is missing or a value is wrong, such as
+        `prompt.split("#")[1]`, may work for real responses: it is refused only when it fails on one
+        of those.
+
+        Raises:
+            SettingError: it names the setting.
+        """
+        require("signals", "jinja2")
+        from stepcredit.signals.served.templates import TemplateFailed, fill
+
+        for field, source in zip(("system", "template"), self.templates, strict=True):
+            check_variables(source, field)
+            for number in range(1, len(EXAMPLE) + 1):
+                try:
+                    fill(source, self._values("1 + 1 + 1 = ?", EXAMPLE, number))
+                except TemplateFailed as failed:
+                    if not failed.with_others:
+                        reason = f"fails on an example: {failed}"
+                        raise SettingError(reason, field=field) from None
+
+    def messages(self, response: Response, number: int) -> list[dict[str, str]]:
+        """The messages that ask for the verdict on one step, or on all with `per="response"`.
+
+        Args:
+            response: split into steps.
+            number: of the step, from 1.
+
+        Raises:
+            SignalError: a template fails on this response; the error names the response and the
+                setting.
+        """
+        system_template, template = self.templates
+        system = self._filled(system_template, "system", response, number)
+        chat = [{"role": "system", "content": system}] if system else []
+        for step in range(1 if self.per == "turns" else number, number):
+            earlier = self._filled(template, "template", response, step)
+            chat.append({"role": "user", "content": earlier})
+            chat.append({"role": "assistant", "content": self.yes})
+        question = self._filled(template, "template", response, number)
+        return [*chat, {"role": "user", "content": question}]
+
+    def _filled(self, source: str, field: str, response: Response, number: int) -> str:
+        from stepcredit.signals.served.templates import TemplateFailed, fill
+
+        try:
+            return fill(source, self._values(response.prompt, response.step_texts, number))
+        except TemplateFailed as failed:
+            reason = f"fails on step {number}: {failed}"
+        raise at(response, SignalError, reason, field=field)
+
+    def _values(self, prompt: str, steps: list[str], number: int) -> dict[str, Any]:
+        """What a template may use, by name; see `VARIABLES`."""
+        return {
+            "prompt": prompt,
+            "steps": steps,
+            "earlier": steps[: number - 1],
+            "step": steps[number - 1],
+            "number": number,
+            "rubric": self.rubric,
+            "yes": self.yes,
+            "no": self.no,
+        }
 
 
 def check_variables(source: str, field: str) -> None:
-    """Refuse a template that does not parse or uses a variable there is not.
+    """Refuse a template that does not parse or uses an unknown variable.
 
     Raises:
         SettingError: it names the setting.
@@ -106,59 +175,3 @@ earlier, step, number, rubric, yes, no
     for name in sorted(used - set(VARIABLES)):
         reason = f"unknown variable {name}: expected {', '.join(VARIABLES)}"
         raise SettingError(reason, field=field)
-
-
-def templates(judge: Judge) -> tuple[str, str]:
-    """The templates in use, of the system message and of the question."""
-    system = SYSTEM["response" if judge.per == "response" else "step"]
-    question = QUESTIONS[judge.per]
-    return (
-        system if judge.system is None else judge.system,
-        question if judge.template is None else judge.template,
-    )
-
-
-def messages(judge: Judge, response: Response, number: int) -> list[dict[str, str]]:
-    """The chat that asks for the verdict on a step, or with `per="response"` on all.
-
-    Args:
-        judge: whose templates and words are used.
-        response: split into steps.
-        number: of the step, from 1.
-
-    Raises:
-        SignalError: a template fails on this response; it names the response and the setting.
-    """
-    system_template, template = templates(judge)
-    system = _filled(system_template, "system", judge, response, number)
-    chat = [{"role": "system", "content": system}] if system else []
-    for step in range(1 if judge.per == "turns" else number, number):
-        earlier = _filled(template, "template", judge, response, step)
-        chat.append({"role": "user", "content": earlier})
-        chat.append({"role": "assistant", "content": judge.yes})
-    question = _filled(template, "template", judge, response, number)
-    return [*chat, {"role": "user", "content": question}]
-
-
-def _filled(source: str, field: str, judge: Judge, response: Response, number: int) -> str:
-    from stepcredit.signals.served.templates import TemplateFailed, fill
-
-    try:
-        return fill(source, _values(judge, response.prompt, response.step_texts, number))
-    except TemplateFailed as failed:
-        reason = f"fails on step {number}: {failed}"
-    raise at(response, SignalError, reason, field=field)
-
-
-def _values(judge: Judge, prompt: str, steps: list[str], number: int) -> dict[str, Any]:
-    """What a template may use, by name; see `VARIABLES`."""
-    return {
-        "prompt": prompt,
-        "steps": steps,
-        "earlier": steps[: number - 1],
-        "step": steps[number - 1],
-        "number": number,
-        "rubric": judge.rubric,
-        "yes": judge.yes,
-        "no": judge.no,
-    }

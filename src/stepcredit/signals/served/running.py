@@ -14,8 +14,9 @@ from anyio.from_thread import start_blocking_portal
 
 from stepcredit.errors import SignalError
 from stepcredit.signals.responses import Response, at
-from stepcredit.signals.served.client import Asking, Client, Server
+from stepcredit.signals.served.client import Asking, Client
 from stepcredit.signals.served.failures import Refused
+from stepcredit.signals.served.server import Server
 from stepcredit.signals.signal import IndexedScores
 
 Result = TypeVar("Result")

@@ -11,6 +11,7 @@ from typing import Any
 from stepcredit.requires import require
 from stepcredit.settings.fields import check_fields, declare, number, text, whole
 from stepcredit.signals.responses import Response
+from stepcredit.signals.served.server import MAX_BODY, Server
 from stepcredit.signals.signal import IndexedScores, Signal
 
 OPERATION = (
@@ -28,8 +29,6 @@ OPERATION = (
 
 NOT_SHOWN = "another (not shown: it may hold a secret)"
 ADDRESS = "an http:// or https:// address"
-MAX_BODY = 64 * 2**20
-"""Bytes of one answer at most, unless `max_body` says otherwise."""
 
 
 def is_address(value: Any) -> str | None:
@@ -142,7 +141,6 @@ class Served(Signal):
 
     def stream(self, responses: Sequence[Response]) -> Iterator[IndexedScores]:
         """(index, scores) in the order of completion; closing it stops what is under way."""
-        from stepcredit.signals.served.client import Server
         from stepcredit.signals.served.running import stream
 
         server = Server(**{name: getattr(self, name) for name in OPERATION})

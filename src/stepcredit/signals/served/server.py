@@ -1,0 +1,33 @@
+"""`Server`: the address of a server, and how it is asked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+MAX_BODY = 64 * 2**20
+"""The most bytes in one answer, unless `max_body` sets another limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Where a server is and how patiently it is asked.
+
+    Args:
+        url: http(s) address, with the path that all endpoints share.
+        concurrency: requests under way at once, and connections kept.
+        timeout: seconds for one request.
+        deadline: seconds for one response, all its requests and their repetitions.
+        attempts: how often one request is asked.
+        backoff: seconds before the first repetition, at most; doubled for each further one.
+        api_key_env: name of the environment variable that holds the key.
+        max_body: bytes of one answer at most.
+    """
+
+    url: str
+    concurrency: int = 32
+    timeout: float = 60.0
+    deadline: float = 600.0
+    attempts: int = 6
+    backoff: float = 0.5
+    api_key_env: str | None = field(default=None, repr=False)
+    max_body: int = MAX_BODY
