@@ -20,7 +20,7 @@ from stepcredit.signals.models.checkpoints import (
 from stepcredit.signals.signal import Signal
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RunsModels(Signal):
     """A signal that runs one or more language models in this process.
 
