@@ -1,4 +1,4 @@
-"""A user's own methods work through verl's keys, metrics and checks as the library's do."""
+"""A user's own methods, chunkers and splitters work through verl's keys as the library's do."""
 
 from __future__ import annotations
 
@@ -10,12 +10,16 @@ import torch
 
 import stepcredit as sc
 from stepcredit.credit.method_registry import METHODS
+from stepcredit.credit.stages import Chunks, is_whole, register_chunker
+from stepcredit.credit.stages.chunker_registry import CHUNKERS
 from stepcredit.engines.verl.batch import QueuedBatch
 from stepcredit.engines.verl.batch_credit import BatchCredit
 from stepcredit.engines.verl.config_keys import VerlSettings
 from stepcredit.engines.verl.outcome_estimators import outcome_advantages, outcome_methods
 from stepcredit.errors import EngineError
 from stepcredit.lab.arithmetic import build_tokenizer
+from stepcredit.settings.fields import text
+from stepcredit.signals.splitting import SPLITTERS, Splitter, register_splitter
 
 OWN = "+algorithm.stepcredit"
 LOSS = "distillation.distillation_loss"
@@ -68,10 +72,41 @@ class HalfOutcome(sc.Estimator):
         return sc.Credit.flat(rollouts, rollouts.outcome[:, None] / 2)
 
 
+@dataclass(frozen=True)
+class AfterMark(Splitter):
+    """Steps end after a mark."""
+
+    mark: str = text(";", "what a step ends with")
+
+    def ends(self, response):
+        return [
+            place + 1 for place, character in enumerate(response.text) if character == self.mark
+        ]
+
+
+def every_n(lead, n=2):
+    """Chunks of n of the lead's slots."""
+    place = torch.arange(1, lead.slots.width + 1)
+    return Chunks(lead.slots, ((place % n == 0) & lead.slots.mask) | lead.slots.end_slots())
+
+
+def after_dashes(lead):
+    """Chunks that end at a dash; all token texts must be there."""
+    slots = lead.token_slots
+    is_end = torch.zeros(slots.mask.shape, dtype=torch.bool)
+    for row, texts in enumerate(lead.rollouts.tokens):
+        is_end[row, : len(texts)] = torch.tensor([text == "-" for text in texts])
+    return Chunks(slots, is_end | slots.end_slots())
+
+
 @pytest.fixture(autouse=True)
 def registered(monkeypatch):
-    """The methods above by name, for one test."""
-    monkeypatch.setattr(METHODS, "_known", dict(METHODS._known))
+    """What is defined above by name, for one test."""
+    for registry in (METHODS, CHUNKERS, SPLITTERS):
+        monkeypatch.setattr(registry, "_known", registry.all())
+    register_splitter("after-mark")(AfterMark)
+    register_chunker("every-n", n=is_whole(at_least=1))(every_n)
+    register_chunker("after-dashes", needs="text")(after_dashes)
     for name, cls in {"log-ratio": LogRatio, "blend": Blend, "half-outcome": HalfOutcome}.items():
         sc.register(name)(cls)
 
@@ -177,3 +212,57 @@ def test_one_of_outcomes_alone_is_an_estimator_of_verls_too():
     rewards, mask = torch.tensor([[0.0, 1.0], [0.0, 0.5]]), torch.ones(2, 2)
     advantages, _ = outcome_advantages(rewards, mask, ["q", "q"], method="half-outcome")
     assert advantages.tolist() == [[0.5, 0.5], [0.25, 0.25]]
+
+
+def scored_by_tokens(tokenizer, texts):
+    """A batch of one group whose responses have a score per token."""
+    ids = [torch.tensor(tokenizer.encode(each, add_special_tokens=False)) for each in texts]
+    columns = {
+        "uid": ["q"] * len(texts),
+        "responses": ids,
+        "prompts": [torch.tensor([3, 4])] * len(texts),
+        "response_mask": [torch.ones(len(row), dtype=torch.int64) for row in ids],
+        "rm_scores": [torch.zeros(len(row)) for row in ids],
+        "extra_fields": [
+            {"reward_extra_info": {"token_scores": [0.1 * (t + row) for t in range(len(each))]}}
+            for row, each in enumerate(ids)
+        ],
+    }
+    return QueuedBatch.of(columns, [f"q_{row}_0" for row in range(len(texts))], [{}] * len(texts))
+
+
+@pytest.mark.parametrize(
+    ("chunks", "same"),
+    [
+        ("every-n", {"windows": {"size": 2}}),
+        ({"every-n": {"n": 3}}, {"windows": {"size": 3}}),
+        ("after-dashes", {"delimiters": {"pattern": "-"}}),
+    ],
+)
+def test_a_chunker_of_ones_own_is_named_with_its_options(chunks, same):
+    tokenizer = build_tokenizer()
+    batch = scored_by_tokens(tokenizer, ["12--3-44", "5-6"])
+    ours, theirs = (
+        BatchCredit(batch, settings(fields={"chunks": given}), tokenizer)
+        for given in (chunks, same)
+    )
+    assert_same(ours, theirs)
+
+
+def test_a_splitter_of_ones_own_is_named_with_its_fields():
+    tokenizer = build_tokenizer()
+    batch = scored_by_tokens(tokenizer, ["12--3-44", "5-6"])
+    found = settings(splitter="after-mark", splitter_fields={"mark": "-"})
+    assert found.splitter == AfterMark(inside="extend", mark="-")
+    assert [r.step_ends for r in batch.responses(tokenizer, found.splitter)] == [
+        [2, 3, 5, 7],
+        [1, 2],
+    ]
+    with pytest.raises(EngineError) as caught:
+        settings(splitter="after-marks")
+    line = "splitter: unknown splitter 'after-marks', did you mean 'after-mark'?"
+    assert str(caught.value) == f"algorithm.stepcredit.{line}"
+    with pytest.raises(EngineError) as caught:
+        settings(fields={"chunks": {"every-n": {"n": 0}}})
+    reason = "n of 'every-n': expected a whole number of at least 1, got 0"
+    assert str(caught.value) == f"algorithm.stepcredit.fields.chunks: {reason}"
