@@ -1,4 +1,4 @@
-"""Rollouts at rest: what a batch holds, where each value belongs, and how files keep it."""
+"""Rollouts: what a batch holds, which token each value belongs to, and files of rollouts."""
 
 from stepcredit.data.advantages import Advantages
 from stepcredit.data.files.reading import read_rollouts, read_rows

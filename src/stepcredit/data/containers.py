@@ -1,7 +1,7 @@
-"""What a number, a table or a list of numbers may come in: tensors, arrays, array-likes, lists.
+"""Reads the containers of numbers: tensors, arrays, array-likes such as pandas Series, and lists.
 
-Everything that holds its values densely and shows them is read; a sparse or nested tensor, a tensor
-without values (the meta device) and a masked value are refused by name.
+Every container with dense, readable values is accepted. Sparse and nested tensors, tensors on the
+meta device (which have no values), and masked values are refused by name.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ _LARGEST = torch.iinfo(torch.int64).max
 
 
 def array_like(values: Any, field: str) -> Any:
-    """What NumPy can read, such as a pandas Series, as an array; an array of objects as lists.
+    """An array-like such as a pandas Series as an array; an array of objects as a list.
 
-    Tensors, arrays of numbers and all else are given back as they are.
+    Tensors, arrays of numbers and all other values are returned unchanged.
 
     Raises:
         RolloutError: a value of the array is masked.
@@ -42,15 +42,15 @@ def array_like(values: Any, field: str) -> Any:
 
 
 def is_numeric(given: Any) -> TypeGuard[Tensor | np.ndarray]:
-    """A tensor, or an array of other than Python objects."""
+    """Whether the value is a tensor, or an array of anything but Python objects."""
     return isinstance(given, Tensor) or (isinstance(given, np.ndarray) and given.dtype != object)
 
 
 def tensor_of(values: Tensor | np.ndarray, field: str, row: int | None = None) -> Tensor:
-    """A tensor or array of real numbers, without its gradient; memory is shared.
+    """A tensor or array of real numbers as a tensor without gradient; memory is shared.
 
     Raises:
-        RolloutError: it holds something else, or no values that could be read.
+        RolloutError: it holds something else, or has no readable values.
     """
     if isinstance(values, np.ndarray):
         values = _from_numpy(values, field, row)
@@ -63,10 +63,10 @@ def tensor_of(values: Tensor | np.ndarray, field: str, row: int | None = None) -
 
 
 def vector_of(values: Tensor | np.ndarray, field: str) -> Tensor:
-    """`tensor_of` in one dimension: at most one of its own may be longer than 1.
+    """`tensor_of` in one dimension; at most one of the dimensions may be longer than 1.
 
     Raises:
-        RolloutError: several dimensions are longer.
+        RolloutError: several dimensions are longer than 1.
     """
     tensor = tensor_of(values, field)
     if sum(size != 1 for size in tensor.shape) > 1:
@@ -87,7 +87,7 @@ def integers_of(values: Tensor | np.ndarray, field: str) -> Tensor:
 
 
 def _unreadable(values: Tensor) -> str | None:
-    """Why a tensor's numbers cannot be read; None where they can."""
+    """The reason why a tensor's numbers cannot be read; None if they can."""
     if values.is_nested:
         return "expected a dense tensor, got a nested one"
     if values.layout != torch.strided:
@@ -113,7 +113,7 @@ def _refuse_masked(values: np.ndarray, field: str, row: int | None = None) -> No
 
 
 def _to_signed(values: Tensor, field: str) -> Tensor:
-    """Unsigned integers, on which torch has few operations, as int64."""
+    """Unsigned integers as int64: torch has few operations on unsigned ones."""
     signed = values.to(torch.int64)
     if values.dtype == torch.uint64 and bool((signed < 0).any()):
         raise RolloutError(f"expected integers of at most {_LARGEST}", field=field)

@@ -1,9 +1,9 @@
-"""Index arithmetic on the forest group > response > chunk > token: the only place that does any.
+"""Index arithmetic on the forest group > response > chunk > token.
 
-Batches rest *packed* (all values of all rows in one 1-D tensor, `counts` a row) and are scanned
-*dense* (row x slot, zero past a row's end), so that no scan ever crosses from one response into the
-next: a neighbour's 1e30 can't swallow a .5. All functions are pure, run on the tensors' own device,
-and hold no state.
+Batches are stored *packed*: all values of all rows in one 1-D tensor, with `counts` values per row.
+They are summed *dense*: row x slot, zero past a row's end. A sum therefore never crosses from one
+response into the next, and large values in one response cannot lose precision in another. All
+functions are pure, run on the device of their tensors, and hold no state.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 Packed = Shaped[Tensor, " value"]
 Dense = Shaped[Tensor, "row slot"]
 ROW_COPY_ABOVE = 256
-"""Values a row from which a copy a row is the cheaper one (measured on a CPU)."""
+"""Values per row above which one copy per row is the cheaper way (measured on a CPU)."""
 
 
 def offsets(counts: Int[Tensor, " row"]) -> Int[Tensor, " row+1"]:
@@ -96,7 +96,12 @@ def to_dense(
 ) -> Dense:
     """Packed rows as one row x slot table, `fill` past each row's end.
 
-    `mask` is `slot_mask(counts, width)`, where it is at hand.
+    Args:
+        values: packed values.
+        counts: values per row.
+        width: columns of the table; None: the largest count.
+        fill: what stands past each row's end.
+        mask: `slot_mask(counts, width)`, if it has been computed already.
 
     Example:
         >>> to_dense(torch.tensor([1, 2, 3]), torch.tensor([1, 2]), fill=9).tolist()
@@ -113,7 +118,7 @@ def to_dense(
 
 
 def in_numpy(values: Tensor) -> bool:
-    """Can numpy see the tensor's memory?
+    """Whether NumPy can read the tensor's memory.
 
     Example:
         >>> in_numpy(torch.ones(1)), in_numpy(torch.ones(1, dtype=torch.bfloat16))
@@ -123,7 +128,7 @@ def in_numpy(values: Tensor) -> bool:
 
 
 def stack_rows(values: Packed, counts: Int[Tensor, " row"], width: int) -> Dense:
-    """`to_dense` for long rows, 0 past each row's end: one copy a row beats one test a slot.
+    """`to_dense` for long rows, by one copy per row; 0 past each row's end.
 
     Example:
         >>> stack_rows(torch.tensor([1, 2, 3]), torch.tensor([1, 2]), 3).tolist()
@@ -151,8 +156,8 @@ def to_packed(dense: Dense, counts: Int[Tensor, " row"]) -> Packed:
 def suffix_sum(dense: Float[Tensor, "row slot"]) -> Float[Tensor, "row slot"]:
     """Sum of a row from each slot to its end, G_j = sum over j' >= j of x_j'.
 
-    CUDA's cumsum of floats is not deterministic: where torch is set to use deterministic algorithms
-    alone, the sums are made by doubling.
+    CUDA's cumsum of floats is not deterministic. Where torch is set to deterministic algorithms,
+    the sums are computed by doubling instead.
 
     Example:
         >>> suffix_sum(torch.tensor([[1.0, 2.0, 4.0]])).tolist()
@@ -164,12 +169,12 @@ def suffix_sum(dense: Float[Tensor, "row slot"]) -> Float[Tensor, "row slot"]:
 
 
 def _refuses_cumsum(dense: Tensor) -> bool:
-    """Does torch refuse the cumsum of such floats? On CUDA, under deterministic algorithms."""
+    """Whether torch refuses the cumsum of such floats: on CUDA, under deterministic algorithms."""
     return dense.is_cuda and torch.are_deterministic_algorithms_enabled()
 
 
 def doubling_suffix_sum(dense: Float[Tensor, "row slot"]) -> Float[Tensor, "row slot"]:
-    """`suffix_sum` by additions alone: sums of 1, 2, 4, ... slots, log2(width) passes.
+    """`suffix_sum` by additions only: sums of 1, 2, 4, ... slots, in log2(width) passes.
 
     Example:
         >>> doubling_suffix_sum(torch.tensor([[1.0, 2.0, 4.0]])).tolist()
@@ -187,11 +192,11 @@ def discounted_suffix_sum(
 ) -> Float[Tensor, "row slot"]:
     """Sum of a row from each slot to its end, discounted: G_j = x_j + f_j G_{j+1}.
 
-    By additions and products alone, as `doubling_suffix_sum`, in log2(width) passes.
+    It uses additions and products only, in log2(width) passes, as `doubling_suffix_sum` does.
 
     Args:
         dense: x, 0 past a row's end.
-        factor: f, from 0 to 1: what multiplies everything behind its slot.
+        factor: f, from 0 to 1: what multiplies everything after its slot.
 
     Example:
         >>> x, half = torch.tensor([[1.0, 2.0, 4.0]]), torch.full((1, 3), 0.5)
@@ -212,7 +217,7 @@ def segment_sum(
     """Sum of the slots of each of a row's segments.
 
     Args:
-        dense: one value per slot; slots that belong nowhere hold 0.
+        dense: one value per slot; slots of no segment hold 0.
         segment: the segment of each slot, from 0 to `width` - 1.
         width: segments per row.
 
@@ -231,7 +236,7 @@ def countdown(
 ) -> Float[Tensor, "row slot"]:
     """Row i is table[counts_i], table[counts_i - 1], ... down to table[1], then table[0].
 
-    Each row is one copy out of the table read backwards: no index a value.
+    Each row is one copy from the reversed table, without an index per value.
 
     Example:
         >>> countdown(torch.tensor([0.0, 1.0, 4.0, 9.0]), torch.tensor([3, 1]), 3).tolist()
@@ -282,10 +287,10 @@ def take_rows(values: Packed, counts: Int[Tensor, " row"], rows: Int[Tensor, " t
 def broadcast(
     values: Packed, sizes: Int[Tensor, " value"], *, total: int | None = None
 ) -> Shaped[Tensor, " token"]:
-    """Each value repeated `sizes` times: the one step down to the leaves.
+    """Each value repeated `sizes` times.
 
-    On a CPU `numpy.repeat` needs a third of the memory of `torch.repeat_interleave`; on another
-    device `total` saves a wait for the device.
+    On a CPU `numpy.repeat` needs a third of the memory of `torch.repeat_interleave`. On another
+    device `total`, the sum of `sizes`, avoids waiting for the device.
 
     Example:
         >>> broadcast(torch.tensor([5.0, 7.0]), torch.tensor([2, 1])).tolist()
@@ -297,7 +302,7 @@ def broadcast(
 
 
 def not_zero(mask: Shaped[Tensor, "row slot"]) -> Bool[Tensor, "row slot"]:
-    """A 0/1 mask of any dtype as booleans (numpy's comparison is the faster one on a CPU).
+    """A 0/1 mask of any dtype as booleans (on a CPU NumPy compares faster than torch).
 
     Example:
         >>> not_zero(torch.tensor([[1, 0]])).tolist()
@@ -309,7 +314,7 @@ def not_zero(mask: Shaped[Tensor, "row slot"]) -> Bool[Tensor, "row slot"]:
 
 
 def is_right_padded(mask: Bool[Tensor, "row slot"], counts: Int[Tensor, " row"]) -> bool:
-    """Is row i True on exactly its first `counts[i]` slots?
+    """Whether row i is True on exactly its first `counts[i]` slots, for every row.
 
     Example:
         >>> is_right_padded(torch.tensor([[True, True, False]]), torch.tensor([2]))

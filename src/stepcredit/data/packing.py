@@ -1,7 +1,7 @@
-"""Lists, arrays and padded tensors as packed values, checked on the way: one value after another.
+"""Reads lists, arrays and padded tensors into packed values, and checks them.
 
 Nothing is converted silently: a float where an integer belongs is refused, not truncated. Tensors
-and arrays are held, not copied; lists are copied, and their values are on the CPU whatever torch's
+and arrays are held, not copied. Lists are copied, and their values are on the CPU whatever torch's
 default device is.
 """
 
@@ -26,14 +26,15 @@ Rows = Sequence[Sequence[float] | Tensor | np.ndarray | None] | Tensor | np.ndar
 def pack_rows(
     rows: Rows, counts: Sequence[int] | Tensor | None, field: str, dtype: torch.dtype | None
 ) -> tuple[Tensor, Tensor]:
-    """Any of the layouts as (packed values, counts).
+    """Rows in any layout, as (packed values, counts).
 
     Args:
         rows: a list of rows, each a list or a 1-D tensor (None or [] = the row has none), packed
             1-D, or padded 2-D.
-        counts: values a row; required for packed 1-D, and for padded 2-D unless every slot counts.
+        counts: values per row; required for packed 1-D, and for padded 2-D unless it is full.
         field: name used in messages.
-        dtype: torch.int64, or None: numbers, a tensor's own dtype, float64 for lists and integers.
+        dtype: torch.int64 for integers; None for numbers, which keep a tensor's dtype and are
+            float64 for lists and integers.
 
     Returns:
         values (sum of counts,), counts int64 (rollout,), on the values' device.
@@ -64,7 +65,7 @@ def pack_rows(
 def pack_numbers(
     rows: Rows, counts: Sequence[int] | Tensor | None, field: str
 ) -> tuple[Tensor, Tensor]:
-    """Finite numbers in any of the layouts as (packed values, counts).
+    """Rows of finite numbers in any layout, as (packed values, counts).
 
     Raises:
         RolloutError: a value that is not a finite number, or counts that do not fit.
@@ -75,12 +76,12 @@ def pack_numbers(
 
 
 def items_of(values: Any, field: str, expected: str, row: int | None = None) -> list[Any]:
-    """The items of what can be listed; a string, a mapping, a set and a single value cannot.
+    """The items of a sequence or iterable; a string, a mapping, a set or a single value is refused.
 
     Tensors without a dimension become Python numbers.
 
     Raises:
-        RolloutError: names what came instead.
+        RolloutError: another value; the message shows it.
     """
     single = isinstance(values, Tensor | np.ndarray) and values.ndim == 0
     loose = isinstance(values, str | bytes | Mapping | Set) or not isinstance(values, Iterable)
@@ -96,11 +97,11 @@ def items_of(values: Any, field: str, expected: str, row: int | None = None) -> 
 
 
 def row_numbers(rows: Any, count: int) -> Tensor:
-    """Numbers of rows from a list, range, array or tensor of them, or from one flag per row.
+    """Row numbers, from a list, range, array or tensor of them, or from one flag per row.
 
     Args:
-        rows: integers from 0 to `count` - 1, in any order, or `count` times true or false.
-        count: rows there are.
+        rows: integers from 0 to `count` - 1 in any order, or `count` flags.
+        count: number of rows.
 
     Returns:
         int64 (taken,).
@@ -144,10 +145,11 @@ def grid_of(values: Any, field: str, dtype: torch.dtype | None = None) -> Tensor
     Args:
         values: the table.
         field: name used in messages.
-        dtype: torch.int64, or None: numbers, a tensor's own dtype, float64 for lists.
+        dtype: torch.int64 for integers; None for numbers, which keep a tensor's dtype and are
+            float64 for lists.
 
     Raises:
-        RolloutError: rows of several lengths, or values that are no numbers.
+        RolloutError: rows of different lengths, or values that are not numbers.
 
     Example:
         >>> grid_of([[1, 0], [1, 1]], "mask").tolist()
@@ -167,11 +169,14 @@ def grid_of(values: Any, field: str, dtype: torch.dtype | None = None) -> Tensor
 
 
 def trained_of(mask: Any, field: str = "mask") -> Tensor:
-    """Which tokens a mask trains, as booleans: flags, or integers of which 0 trains no token.
+    """Which tokens a mask trains, as a boolean table.
+
+    A mask holds flags, or numbers: 0 for a token that is not trained, any other integer for one
+    that is.
 
     Raises:
-        RolloutError: a value of floats or of a list that is neither 0 nor 1, or no (rollout, token)
-            table.
+        RolloutError: a float or a list's value that is neither 0 nor 1, or a mask that is not a
+            (rollout, token) table.
 
     Example:
         >>> trained_of([[True, False]]).tolist(), trained_of(torch.tensor([[0, 2]])).tolist()
@@ -191,7 +196,7 @@ def trained_of(mask: Any, field: str = "mask") -> Tensor:
 
 
 def mask_rows(mask: Any, field: str = "mask") -> tuple[Tensor, Tensor]:
-    """Which tokens a mask trains, packed: flags, and how many each row has.
+    """Which tokens a mask trains, as packed flags and the number of flags per row.
 
     Args:
         mask: a (rollout, token) table as for `trained_of`, or a list of one row of flags per
@@ -223,7 +228,7 @@ def mask_rows(mask: Any, field: str = "mask") -> tuple[Tensor, Tensor]:
 
 
 def _without_flags(row: Any, field: str, at: int) -> Any:
-    """A list of flags as one of integers."""
+    """A list of flags as a list of integers."""
     if is_numeric(row):
         return row
     items = items_of(row, field, "a list of flags", at)
@@ -231,7 +236,7 @@ def _without_flags(row: Any, field: str, at: int) -> Any:
 
 
 def _refuse_shares(table: Tensor, field: str) -> None:
-    """Refuse NaN and weights: whether they train a token cannot be known."""
+    """Refuse NaN and weights, which do not say whether a token is trained."""
     neither = (table != 0) & (table != 1)
     if bool(neither.any()):
         row, column = neither.nonzero()[0].tolist()
@@ -240,10 +245,10 @@ def _refuse_shares(table: Tensor, field: str) -> None:
 
 
 def whole_number(value: Any, field: str) -> int:
-    """A count of at least 0: a Python or NumPy integer.
+    """Check a count: a Python or NumPy integer of at least 0.
 
     Raises:
-        RolloutError: names what came instead.
+        RolloutError: another value; the message shows it.
 
     Example:
         >>> whole_number(np.int64(3), "width")
@@ -263,7 +268,7 @@ def row_of(index: int, counts: Tensor) -> int:
 
 
 def check_float32(values: Tensor, counts: Tensor, field: str) -> None:
-    """Refuse NaN, infinity, and what float32 can't hold, by row.
+    """Refuse NaN, infinity, and numbers that float32 can't hold.
 
     Raises:
         RolloutError: names the first row with such a value.
@@ -307,7 +312,7 @@ def _pack_padded(rows: Tensor, counts: Tensor, field: str) -> Tensor:
 
 
 def _pack_list(rows: list[Any], field: str, dtype: torch.dtype | None) -> tuple[Tensor, Tensor]:
-    """A list of rows: of tensors alone, or of lists, among which a tensor is a list as well."""
+    """Pack a list of rows. If all rows are tensors they stay tensors; otherwise all are lists."""
     held = [is_numeric(row) for row in rows]
     if any(held) and all(ok or row is None for ok, row in zip(held, rows, strict=True)):
         return _pack_tensors(rows, field, dtype)
@@ -334,7 +339,7 @@ def _pack_tensors(rows: list[Any], field: str, dtype: torch.dtype | None) -> tup
 
 
 def _pack_lists(lists: list[list[Any]], field: str, dtype: torch.dtype) -> Tensor:
-    """The values of all lists, one after the other."""
+    """The values of all lists as one tensor."""
     flat = list(chain.from_iterable(lists))
     whole = dtype == torch.int64
     if not {int} | (set() if whole else {float}) >= set(map(type, flat)):
@@ -348,7 +353,7 @@ def _pack_lists(lists: list[list[Any]], field: str, dtype: torch.dtype) -> Tenso
 
 
 def _number(value: Any, whole: bool, row: int, field: str) -> float:
-    """One value as a Python number: a NumPy number or a 0-d tensor is one as well."""
+    """One value as a Python number; NumPy numbers and 0-d tensors are converted."""
     single = isinstance(value, np.generic) or (isinstance(value, Tensor) and value.ndim == 0)
     number = _item(value) if single else value
     kind = "an integer" if whole else "a number"
@@ -362,7 +367,7 @@ def _number(value: Any, whole: bool, row: int, field: str) -> float:
 
 
 def _item(value: np.generic | Tensor) -> Any:
-    """The value as Python's own; as it is where there is none to read (the meta device)."""
+    """The value as a Python number, or itself if it has none (a tensor on the meta device)."""
     try:
         return value.item()
     except (RuntimeError, NotImplementedError):

@@ -101,7 +101,7 @@ def _process(
     step_scores: Tensor | None,
     token_scores: Tensor | None,
 ) -> tuple[dict[str, Stream], Stream | None, int]:
-    """The stream "process" if there is one, where steps end, and the steps left out."""
+    """The stream "process" if there is one, the step ends, and the number of steps left out."""
     if step_scores is not None and (step_id is None or token_scores is not None):
         reason = "step_scores need step_id, and exclude token_scores"
         raise RolloutError(reason, field="step_scores")
@@ -135,7 +135,7 @@ def _logprobs(
 
 
 def _texts(tokens: Any, trained: Tensor) -> list[list[str]]:
-    """Texts where the mask is set."""
+    """The texts of trained tokens."""
     rows = texts_of(tokens) or []
     if len(rows) != trained.shape[0]:
         reason = f"{len(rows)} rows, but the mask has {trained.shape[0]}"
@@ -160,7 +160,7 @@ def _trained(given: Any, trained: Tensor, field: str) -> Tensor:
 
 
 def _steps(trained: Tensor, lengths: Tensor, step_id: Tensor, scores: Tensor) -> tuple[Steps, int]:
-    """Ends and scores of the steps that have a trained token; how many have none."""
+    """The steps that have a trained token, and the number of steps that have none."""
     scores = grid_of(scores, "step_scores").to(trained.device)
     if scores.ndim != 2 or scores.shape[0] != trained.shape[0]:
         expected = f"({trained.shape[0]}, steps)"
@@ -176,7 +176,7 @@ def _steps(trained: Tensor, lengths: Tensor, step_id: Tensor, scores: Tensor) ->
 
 
 def _left_out(trained: Tensor, step_id: Tensor, kept: Tensor) -> int:
-    """Steps that hold tokens, none of them trained; each is looked up where its tokens begin."""
+    """The number of steps that have tokens, but no trained one."""
     step_id = step_id.to(trained.device)
     off = (step_id >= 0) & ~trained
     if not bool(off.any()):
@@ -193,7 +193,7 @@ def _left_out(trained: Tensor, step_id: Tensor, kept: Tensor) -> int:
 def _step_ends(
     trained: Tensor, lengths: Tensor, step_id: Tensor, steps: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Last trained token of each step that has one, steps a rollout, and the steps' ids."""
+    """Last trained token of each step that has one, steps per rollout, and the steps' ids."""
     ids = _trained(step_id, trained, "step_id")
     rows = row_index(lengths)
     _check_ids(ids, rows, steps)
@@ -214,7 +214,7 @@ def _check_ids(ids: Tensor, rows: Tensor, steps: int) -> None:
 
 
 def _join(ids: Tensor, rows: Tensor) -> Tensor:
-    """Tokens off any step take the id before them, at a row's beginning the first one's."""
+    """Give tokens outside all steps the id before them, or at a row's beginning the first id."""
     span = int(ids.max()) + 2 if ids.numel() else 1
     keyed = torch.where(ids >= 0, ids + rows * span, rows * span - 1)
     carried = keyed.cummax(0).values - rows * span
@@ -228,7 +228,7 @@ def _join(ids: Tensor, rows: Tensor) -> Tensor:
 
 
 def _next_id(ids: Tensor, rows: Tensor) -> Tensor:
-    """The id of the first on-step token at or after each token in its row, -1 if there is none."""
+    """For each token, the id of the first token on a step from it on in its row; -1 if none."""
     at = torch.where(ids >= 0, torch.arange(ids.numel(), device=ids.device), ids.numel())
     nearest = at.flip(0).cummin(0).values.flip(0).clamp(max=ids.numel() - 1)
     same_row = (rows[nearest] == rows) & (ids[nearest] >= 0)

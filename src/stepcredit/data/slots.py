@@ -20,10 +20,10 @@ class Slots:
     """Each response cut into consecutive slots, every trained token in exactly one of them.
 
     Args:
-        counts: slots a response.
-        lengths: trained tokens a response.
+        counts: slots per response.
+        lengths: trained tokens per response.
         ends: (rollout, slot) index of each slot's last token; None: every token is a slot.
-        mask: True where a response has a slot; made from `counts` where it is not at hand.
+        mask: True where a response has a slot; made from `counts` if it is left out.
     """
 
     counts: Int[Tensor, " rollout"]
@@ -68,7 +68,7 @@ class Slots:
     def read(
         self, table: Float64[Tensor, "rollout source"], source: Slots
     ) -> Float64[Tensor, "rollout slot"]:
-        """A table over other slots, read at each of these slots' last token; 0 past the end.
+        """A table over other slots, read at the last token of each of these slots; 0 past the end.
 
         Example:
             >>> steps = Slots(torch.tensor([2]), torch.tensor([3]), torch.tensor([[1, 2]]))
@@ -84,7 +84,7 @@ class Slots:
     def holding(self, other: Slots) -> Int[Tensor, "rollout other"]:
         """Which of these slots holds the last token of each of the other slots.
 
-        Beyond a response's last slot it is any slot.
+        The entries beyond a response's last slot have no meaning.
 
         Example:
             >>> steps = Slots(torch.tensor([2]), torch.tensor([3]), torch.tensor([[1, 2]]))
@@ -98,8 +98,10 @@ class Slots:
 
 
 def slots_of(stream: Stream, lengths: Int[Tensor, " rollout"]) -> Slots:
-    """The slots a stream scores: its steps, or every token; a rollout without it is one slot of
-    steps (its whole response), or its tokens.
+    """The slots that a stream scores: its steps, or every token.
+
+    A rollout without the stream is one step (its whole response) for `Steps`, and its tokens for
+    other streams.
 
     Example:
         >>> slots_of(Steps([[1, 2], []], [[0.5, 0.5], []]), torch.tensor([3, 4])).ends[1, 0].item()
@@ -113,7 +115,7 @@ def slots_of(stream: Stream, lengths: Int[Tensor, " rollout"]) -> Slots:
 def step_slots(
     ends: Int[Tensor, " slot"], counts: Int[Tensor, " rollout"], lengths: Int[Tensor, " rollout"]
 ) -> Slots:
-    """Slots from packed ends; a rollout without any is one slot."""
+    """Slots from packed step ends; a rollout without any is one slot."""
     mask = slot_mask(counts, width_of(counts))
     table = to_dense(ends, counts, fill=PAST_END, mask=mask)
     if bool(mask[:, 0].all()):
@@ -123,7 +125,7 @@ def step_slots(
 
 
 def every_token(lengths: Int[Tensor, " rollout"]) -> Slots:
-    """One slot a token.
+    """One slot per token.
 
     Example:
         >>> every_token(torch.tensor([2])).sizes.tolist()
@@ -133,7 +135,7 @@ def every_token(lengths: Int[Tensor, " rollout"]) -> Slots:
 
 
 def whole_responses(lengths: Int[Tensor, " rollout"]) -> Slots:
-    """One slot a response.
+    """One slot per response.
 
     Example:
         >>> whole_responses(torch.tensor([3])).sizes.tolist()

@@ -1,4 +1,4 @@
-"""Output files that are there whole or not at all."""
+"""Writes output files atomically: a file is complete, or it is as it was before."""
 
 from __future__ import annotations
 
@@ -26,13 +26,14 @@ KEPT_OF_NAME = 40
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[IO[bytes]]:
-    """A file to write in full; it takes the place of `path` when the block ends well.
+    """Open a file to write; it replaces `path` when the block ends without an error.
 
     It is written beside `path`, synced, and renamed: an existing file stays untouched until then,
-    and after a failure. Of a symbolic link, the file it leads to is replaced, and the link stays;
-    of a hard link, this name alone gets the new content. A name in `.gz` is compressed. "-" is
-    standard output; that, a device, a pipe or an open descriptor (`/dev/fd/N`) is written as it
-    comes. A process that is killed (SIGKILL) may leave its hidden `.NAME.XXXXXXXX.part`, which
+    and after a failure. If `path` is a symbolic link, the file that it points to is replaced, and
+    the link stays; if it is a hard link, only this name gets the new content. A name that ends in
+    `.gz` is compressed.
+    "-" is standard output; it, a device, a pipe or an open descriptor (`/dev/fd/N`) is written
+    directly. A killed process (SIGKILL) may leave its hidden file `.NAME.XXXXXXXX.part`, which
     nothing reads.
 
     Raises:
@@ -65,7 +66,7 @@ def replacing(path: str | Path) -> Iterator[IO[bytes]]:
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write a JSON file that is there whole or not at all.
+    """Write a JSON file atomically.
 
     Raises:
         FileError: it can't be written.
@@ -82,7 +83,7 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def check_writable(path: str | Path) -> None:
-    """Refuse an output that `replacing` could not write, before the work that it is to hold.
+    """Refuse an output that `replacing` could not write, before the work for it begins.
 
     A file is made beside it and deleted again; a pipe or device is not opened.
 
@@ -119,7 +120,7 @@ def folder_of(path: str | Path) -> str | None:
 
 
 def hidden_name(name: str, ending: str) -> str:
-    """`.NAME.ENDING`; of a name too long for that, its start and a digest of it.
+    """`.NAME.ENDING`; if that is too long, the start of the name and a digest of it.
 
     Example:
         >>> hidden_name("out.jsonl", "scored.sqlite")
@@ -135,12 +136,12 @@ def hidden_name(name: str, ending: str) -> str:
 
 
 def _is_streamed(name: str) -> bool:
-    """Whether it is written as it comes: no regular file, nor a name for a new one."""
+    """Whether it is written directly: it is neither a regular file nor the name of a new one."""
     return descriptor_of(name) is not None or (os.path.exists(name) and not os.path.isfile(name))
 
 
 def _draft(target: str) -> tuple[int, str]:
-    """A new hidden file beside the target, which could be replaced by it: descriptor and path.
+    """Make a hidden file beside the target, to replace it later: its descriptor and path.
 
     Raises:
         OSError: it can't be made, or the target is one that can't be written.

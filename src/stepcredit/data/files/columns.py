@@ -1,4 +1,4 @@
-"""Columns of a Parquet file as JSON holds them, each value right or refused by its row."""
+"""Converts the columns of a Parquet file to JSON values, and refuses what JSON can't hold."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _OUT_OF_RANGE = "<value out of range"
 
 
 def has_json_form(type: Any) -> bool:
-    """Can JSON hold a column's values? Bytes, durations and intervals it can't.
+    """Whether JSON can hold a column's values: not bytes, durations or intervals.
 
     Example:
         >>> import pyarrow as pa
@@ -32,7 +32,7 @@ def has_json_form(type: Any) -> bool:
 
 
 def values_of(column: Any) -> list[Any]:
-    """A column's values as JSON has them; dates, times (in UTC) and decimals are text.
+    """A column's values as JSON values; dates, times (in UTC) and decimals are text.
 
     Raises:
         ValueError: a value that can't be read, such as text that is not UTF-8.
@@ -53,9 +53,9 @@ def values_of(column: Any) -> list[Any]:
 
 
 def plain_bytes(column: Any) -> int:
-    """Bytes that a column takes once its dictionaries are unpacked, or as JSON if that is more.
+    """Bytes of a column with its dictionaries unpacked, or as JSON, whichever is more.
 
-    Nulls and booleans take next to nothing in Arrow, and so do lists that are empty.
+    In Arrow, nulls, booleans and empty lists take almost no memory.
 
     Example:
         >>> import pyarrow as pa
@@ -94,7 +94,7 @@ def _least_json(column: Any) -> int:
 
 
 def plain_type(type: Any) -> Any:
-    """A column's type with what dictionaries and extension types hold in their place.
+    """A column's type, with dictionaries and extension types replaced by the type that they hold.
 
     Example:
         >>> import pyarrow as pa
@@ -105,7 +105,7 @@ def plain_type(type: Any) -> Any:
 
 
 def _types_in(type: Any) -> Iterator[Any]:
-    """A column's type and those of what lies in it."""
+    """A column's type and all types inside it."""
     yield type
     for part in _parts_of(type):
         yield from _types_in(part)
@@ -119,7 +119,7 @@ def _parts_of(type: Any) -> list[Any]:
 
 
 def _storage(type: Any) -> Any:
-    """What an extension type or a dictionary holds; any other type is itself."""
+    """The type that an extension type or a dictionary holds; any other type itself."""
     import pyarrow as pa
 
     if isinstance(type, pa.BaseExtensionType):
@@ -135,7 +135,7 @@ def _is_list(type: Any) -> bool:
 
 
 def _with_leaves(type: Any, leaf: Callable[[Any], Any]) -> Any:
-    """The type with others in place of those that hold no further types."""
+    """The type with its innermost types replaced."""
     import pyarrow as pa
 
     storage = _storage(type)
@@ -152,7 +152,7 @@ def _with_leaves(type: Any, leaf: Callable[[Any], Any]) -> Any:
 
 
 def _in_utc(type: Any) -> Any:
-    """Timestamps without a time zone, for to print them needs no list of time zones then."""
+    """Timestamps without a time zone: printing them then needs no list of time zones."""
     import pyarrow as pa
 
     return pa.timestamp(type.unit) if pa.types.is_timestamp(type) else type

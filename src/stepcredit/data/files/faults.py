@@ -1,4 +1,4 @@
-"""What is wrong with a file's rows, gathered over the whole file."""
+"""Collects what is wrong with the rows of a file."""
 
 from __future__ import annotations
 
@@ -23,14 +23,20 @@ class Faults:
         self._first: tuple[int, RolloutError] | None = None
 
     def add(self, line: int, error: RolloutError, *, breaks_row: bool = False) -> None:
-        """Note one; `breaks_row`: the row or its group can't be used at all."""
+        """Add a fault.
+
+        Args:
+            line: where it is.
+            error: what is wrong.
+            breaks_row: whether the row or its group can't be used at all.
+        """
         self.broken_rows |= breaks_row
         self.count += 1
         if self._first is None or line < self._first[0]:
             self._first = (line, error)
 
     def throw(self, path: str) -> None:
-        """Raise the first, if there is one.
+        """Raise the first fault, if there is one.
 
         Raises:
             RowError: names the file, the line and how many more faults there are.

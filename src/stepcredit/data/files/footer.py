@@ -1,8 +1,8 @@
-"""A Parquet file's footer: how many values each column claims, before Arrow makes room for them.
+"""Reads a Parquet file's footer: how many values each column claims to hold.
 
-Arrow's Python reading of this ends the whole process where the footer is broken (pyarrow 26), hence
-our own. The footer is a struct of Thrift's compact protocol; the numbers of its fields are those of
-parquet.thrift in apache/parquet-format.
+It is read before Arrow allocates memory for the values. Arrow's own reader ends the whole process
+if the footer is broken (pyarrow 26), so it is not used here. The footer is a struct of Thrift's
+compact protocol; its field numbers are those of parquet.thrift in apache/parquet-format.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _BYTE_ARRAY = 6
 
 @dataclass
 class Claims:
-    """What the columns of a file are said to hold.
+    """What a file's footer says about its columns.
 
     Args:
         values: values by column, over all row groups.
         texts: columns of strings or bytes.
-        packing: bytes unpacked and packed of the column chunk that is packed most.
+        packing: bytes unpacked, and packed, of the column chunk with the highest compression.
     """
 
     values: Counter[str] = field(default_factory=Counter)
@@ -36,7 +36,7 @@ class Claims:
 
 
 def read_claims(file: IO[bytes]) -> Claims:
-    """What a file's footer claims; nothing for one that is encrypted.
+    """What a file's footer claims; nothing if the footer is encrypted.
 
     Raises:
         RolloutError: it can't be read.
@@ -69,7 +69,7 @@ def _add(claims: Claims, column: dict[int, Any]) -> None:
 
 
 class _Thrift:
-    """Values of Thrift's compact protocol, one after the other: structs are dicts by number."""
+    """Reads values of Thrift's compact protocol; a struct is a dict by field number."""
 
     def __init__(self, data: bytes) -> None:
         self._data, self._at = data, 0

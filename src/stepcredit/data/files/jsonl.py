@@ -1,4 +1,4 @@
-"""One line of JSON, read so that what is wrong with it can be said; system errors in one line."""
+"""Reads one line of JSON with exact error messages; turns system errors into one line."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from stepcredit.handles import reason_of
 
 BAD_GZIP = (gzip.BadGzipFile, EOFError, zlib.error)
 DEEPEST = 100
-"""Levels of lists and objects that a row may have: every reader and writer of ours walks these."""
+"""Most levels of lists and objects in a row: readers and writers recurse into them."""
 TOO_DEEP = f"is nested too deeply: more than {DEEPEST} levels"
 _NESTED = frozenset({list, dict})
 _EXACT = json.JSONDecoder()
@@ -30,7 +30,7 @@ _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def parse(raw: bytes) -> Any:
-    """The JSON value of a line; NaN and Infinity are read, so that they can be refused by name.
+    """The JSON value of a line. NaN and Infinity are read, so that a later check can name them.
 
     Integers are exact, however long.
 
@@ -60,7 +60,7 @@ def _value(raw: bytes) -> Any:
 
 
 def _may_hold_long_integers(raw: bytes) -> bool:
-    """Is there a run of 19 digits that is not a fraction's?"""
+    """Whether there is a run of 19 digits that is not part of a fraction."""
     zeros = raw.translate(_AS_ZEROS)
     return _LONG in zeros and zeros.count(_LONG) > zeros.count(_FRACTION)
 
@@ -91,7 +91,7 @@ def _slow_value(raw: bytes) -> Any:
 
 
 def _levels(value: Any) -> int:
-    """How deep lists and objects lie in each other, counted no further than is refused."""
+    """How deeply lists and objects are nested, counted up to one more than is allowed."""
     level, inner = 0, [value]
     while level <= DEEPEST:
         inner = [part for part in inner if type(part) in _NESTED]
@@ -103,7 +103,7 @@ def _levels(value: Any) -> int:
 
 
 def _refuse_repeated(raw: bytes, value: Any) -> None:
-    """Refuse an object in which a name stands twice."""
+    """Refuse an object with the same name twice."""
     if type(value) is dict and _names_plainly_differ(raw, value):
         return
 
@@ -119,7 +119,10 @@ def _refuse_repeated(raw: bytes, value: Any) -> None:
 
 
 def _names_plainly_differ(raw: bytes, value: Any) -> bool:
-    """Are there as many colons outside strings as members? False where objects lie in lists."""
+    """Whether the number of colons outside strings is that of members, so that no name is repeated.
+
+    It is False where objects lie in lists.
+    """
     if b"\\" in raw:
         raw = raw.replace(b"\\\\", b"").replace(b'\\"', b"")
     colons = b"".join(raw.split(b'"')[::2]).count(b":")

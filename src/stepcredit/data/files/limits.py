@@ -1,4 +1,4 @@
-"""What a file may make us hold in memory, so that a few bytes of it can't take many gigabytes."""
+"""Limits on the memory that a file may take, so that a small file can't take many gigabytes."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from stepcredit.errors import SettingError
 
 PREFIX = "STEPCREDIT_MAX_"
 WEIGHTS = {b"[": 64, b"{": 64, b'"': 24, b",": 32}
-"""Bytes of memory that a list, an object, half a string and a further value take (measured)."""
+"""Bytes of memory per list, per object, per quote of a string, and per further value (measured)."""
 ROW_BYTES = 512
 """Bytes of memory that a row takes, however short its line is."""
 MOST_PACKED = 1000
-"""Bytes that one byte of an honest file unpacks to at most."""
+"""Most bytes that one byte of an ordinary compressed file unpacks to."""
 MEMORY_PER_BYTE = 32
-"""Bytes of memory that a byte of a file may take: no plain line takes more."""
+"""Most bytes of memory per byte of a file; no uncompressed line takes more."""
 
 
 @dataclass(frozen=True)
 class Limits:
     """Limits on files of rows; each can be set by an environment variable.
 
-    `STEPCREDIT_MAX_LINE_BYTES` sets `line_bytes`, and so on. They are read whenever a file is
-    opened, so that they hold for commands, Python and trainers alike.
+    `STEPCREDIT_MAX_LINE_BYTES` sets `line_bytes`, and so on. The variables are read whenever a
+    file is opened, so they apply to commands, to Python and to trainers.
 
     Args:
         line_bytes: bytes of one line, unpacked; of a Parquet file, of one row.
-        group_bytes: bytes of memory that one group's rows take, reckoned by `weight`, where the
-            file is compressed. It may be 32 times the file's size, if that is more, so that a plain
-            file is never refused for it.
-        group_tokens: tokens of one group's table (its rows x its longest row) that no list in the
-            file holds one by one: those of a bare `length` or `step_ends`, and the empty places
-            beside a long row. A file with more bytes than that may have as many as it has bytes.
-        unpacked_bytes: bytes of a compressed file's rows where they are kept in a temporary file: a
-            Parquet file's, and those of a `.gz` file whose groups lie apart. It may be 1000 times
+        group_bytes: bytes of memory that one group's rows take, as `weight` estimates them, in a
+            compressed file. It may be 32 times the file's size, if that is more, so that an
+            uncompressed file is never refused for it.
+        group_tokens: tokens of one group's table (its rows x its longest row) for which no list in
+            the file has an item: those of a bare `length` or `step_ends`, and the padding of
+            shorter rows. A file with more bytes than that may have as many as it has bytes.
+        unpacked_bytes: bytes of a compressed file's rows in a temporary file, which is made for a
+            Parquet file and for a `.gz` file whose groups are not contiguous. It may be 1000 times
             the file's size, if that is more.
         signals: streams of one group under `signals`.
         parquet_columns: columns of a Parquet file to write.
@@ -59,7 +59,7 @@ class Limits:
         """The limits for a file of that many bytes.
 
         Raises:
-            SettingError: a variable that is no whole number from 1.
+            SettingError: a variable that is not a whole number of at least 1.
         """
         given = {
             field.name: _number(PREFIX + field.name.upper())
@@ -76,7 +76,7 @@ class Limits:
         )
 
     def passed(self, name: str, what: str) -> str:
-        """The reason given where the limit `name` is passed.
+        """The reason to give when the limit `name` is exceeded.
 
         Example:
             >>> Limits().passed("signals", "2000 signals in a group")
@@ -86,7 +86,7 @@ class Limits:
 
 
 def weight(raw: bytes) -> int:
-    """About the bytes of memory that a line takes once it is read.
+    """An estimate of the bytes of memory that a line takes once it is read.
 
     Example:
         >>> weight(b'{"group": 1}')

@@ -1,4 +1,4 @@
-"""The lines of a rollout file: plain, gzip, Parquet or standard input, read as often as needed."""
+"""Reads the lines of a rollout file: plain, gzip, Parquet or standard input."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _REPORT_EVERY = 512
 
 
 class Line(NamedTuple):
-    """One row as it stands in the file: `position` rows before it, on line `number` from 1."""
+    """One row of the file as bytes: `position` rows are before it, `number` is its line from 1."""
 
     position: int
     number: int
@@ -36,7 +36,7 @@ class Line(NamedTuple):
 
 @dataclass
 class Index:
-    """Where each row lies, and rows in an order that brings every group together."""
+    """Where each row begins in the file, and an order of rows in which groups are contiguous."""
 
     offset: array[int] = field(default_factory=lambda: array("q"))
     number: array[int] = field(default_factory=lambda: array("q"))
@@ -44,18 +44,18 @@ class Index:
 
 
 class Source:
-    """The lines of one file. Use it as a context manager; blank lines are no rows.
+    """The lines of one file. Use it as a context manager.
 
-    A byte order mark of UTF-8 at the start of the file is no part of the first row.
+    Blank lines and a UTF-8 byte order mark at the start of the file are skipped.
 
     Args:
         path: a `.jsonl`, `.jsonl.gz` or `.parquet` file, or "-" for standard input.
-        progress: called now and then with the share of the file's bytes read in this pass.
+        progress: called from time to time with the fraction of the file read in this pass.
 
     Raises:
         FileError: the file can't be opened.
         RowError: a Parquet file's row that JSON can't hold.
-        SettingError: an environment variable that sets no limit.
+        SettingError: an environment variable that is not a valid limit.
     """
 
     def __init__(self, path: str | Path, progress: Progress | None = None) -> None:
@@ -91,7 +91,7 @@ class Source:
         self._raw.close()
 
     def lines(self) -> Iterator[Line]:
-        """All rows in the file's order.
+        """All rows, in the file's order.
 
         Raises:
             FileError: the file can't be read.
@@ -108,7 +108,7 @@ class Source:
                     position += 1
 
     def _raw_lines(self) -> Iterator[bytes]:
-        """The file from its start, line by line, none of them read beyond the limit."""
+        """The file from its start, line by line; a line is read up to the limit only."""
         self._lines.seek(0)
         most = self.limits.line_bytes
         for number, raw in enumerate(iter(partial(self._lines.readline, most + 1), b""), start=1):
@@ -122,7 +122,7 @@ class Source:
             self._progress(self._raw.tell() / max(1, self._size))
 
     def grouped_lines(self) -> Iterator[Line]:
-        """All rows, each group's together, groups in order of first appearance.
+        """All rows, with the rows of each group together, groups in order of first appearance.
 
         Raises:
             FileError: the file can't be read.
@@ -139,7 +139,7 @@ class Source:
                 yield Line(position, number, _stripped(self._lines.readline(), number))
 
     def _make_index(self) -> Index:
-        """One pass that reads every row's label; rows without a readable one come last."""
+        """Read every row's label in one pass; rows without a readable label come last."""
         if self._lines is not self._raw:
             self._lines.seek(0)
             unpacked = _spooled(self._lines, self.limits, self.name)
@@ -164,7 +164,7 @@ class Source:
 
 
 def _stripped(raw: bytes, number: int) -> bytes:
-    """A line without the space around it and, in the file's first, without its byte order mark."""
+    """A line without the space around it, and the first line without its byte order mark."""
     return (raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw).strip()
 
 
@@ -176,10 +176,10 @@ def _label(raw: bytes) -> str | None:
 
 
 def _spooled(stream: IO[bytes], limits: Limits | None = None, name: str = "") -> IO[bytes]:
-    """A copy that can be read again.
+    """Copy a stream to a temporary file, which can be read again.
 
     Raises:
-        FileError: what is unpacked is more than the limit, if there is one.
+        FileError: the copy is larger than the limit, if there is one.
     """
     copy = temporary_file()
     while piece := stream.read(1 << 20):

@@ -1,4 +1,4 @@
-"""Parquet files of rollouts: the same columns as the JSON lines, where pyarrow is installed."""
+"""Parquet files of rollouts, with one column per field; needs pyarrow."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ def _one_line(error: Exception) -> str:
 def as_lines(name: str) -> IO[bytes]:
     """A Parquet file's rows as JSON lines in a temporary file; empty cells are absent fields.
 
-    Dates, times (in UTC) and decimals are text; columns that JSON can't hold are left out, and
-    `check_json_output` refuses to write the file as JSON then.
+    Dates, times (in UTC) and decimals become text. Columns that JSON can't hold are left out;
+    `check_json_output` then refuses to write the file as JSON.
 
     Raises:
         FileError: not a Parquet file, or one with more values than the limit.
@@ -80,7 +80,7 @@ def as_lines(name: str) -> IO[bytes]:
 
 
 def _opened(raw: IO[bytes], name: str, limits: Limits) -> Any:
-    """The file, whose repeated texts are kept once in memory, however often rows have them."""
+    """Open the file so that a repeated text is kept in memory only once."""
     texts = _checked_texts(raw, name, limits)
     raw.seek(0)
     try:
@@ -98,7 +98,7 @@ def _opened(raw: IO[bytes], name: str, limits: Limits) -> Any:
 
 
 def _checked_texts(raw: IO[bytes], name: str, limits: Limits) -> list[str]:
-    """The columns of texts, in a file that claims no more than the limits.
+    """The columns of texts, after a check that the file claims no more than the limits.
 
     Raises:
         FileError: it claims more, or its footer is broken.
@@ -122,7 +122,7 @@ def _parts(batch: Any, limits: Limits, name: str, before: int) -> Iterator[Any]:
     """A batch in parts of at most one line's limit of bytes.
 
     Raises:
-        RowError: a row that is beyond it by itself.
+        RowError: one row alone is beyond the limit.
     """
     size = sum(map(plain_bytes, batch.columns))
     if size <= limits.line_bytes:
@@ -137,7 +137,7 @@ def _parts(batch: Any, limits: Limits, name: str, before: int) -> Iterator[Any]:
 
 
 def _rows(batch: Any, name: str, before: int) -> Iterator[dict[str, Any]]:
-    """A batch's rows, without empty cells and what JSON can't hold."""
+    """A batch's rows, without empty cells and without values that JSON can't hold."""
     kept = [field.name for field in batch.schema if has_json_form(field.type)]
     columns = [_values(batch.column(column), column, name, before) for column in kept]
     rows = zip(*columns, strict=True) if kept else [()] * batch.num_rows
@@ -169,7 +169,7 @@ def _values(cells: Any, column: str, name: str, before: int) -> list[Any]:
 
 
 def _signals(given: Any) -> Any:
-    """The format's `signals`: a struct, a map, or JSON; anything else is refused as in a row.
+    """The field `signals` from a struct, a map or JSON; any other value is refused with its row.
 
     Raises:
         RolloutError: a string that is not JSON, or a map with a name twice.
@@ -206,11 +206,11 @@ def check_json_output(name: str) -> None:
 
 
 def replace_columns(name: str, members: Callable[[], Iterable[bytes]], out: IO[bytes]) -> None:
-    """A Parquet file with further columns, in place of its own of the same name.
+    """Write a Parquet file again with further columns, which replace those of the same name.
 
     Args:
         name: the file to read; its other columns keep their types.
-        members: gives anew at each call a JSON object a row, its new columns.
+        members: gives one JSON object per row, its new columns; called once per pass.
         out: the file to write.
 
     Raises:
@@ -240,10 +240,10 @@ def _common_schema(rows: Iterable[dict[str, Any]], name: str) -> Any:
 
 
 def from_lines(lines: Callable[[], Iterable[bytes]], out: IO[bytes], name: str) -> None:
-    """JSON lines as a Parquet file: one pass for the columns' types, one to write.
+    """Write JSON lines as a Parquet file: one pass finds the columns' types, one writes.
 
     Args:
-        lines: gives the lines anew at each call.
+        lines: gives the lines; called once per pass.
         out: the file to write.
         name: the file's name, for messages.
 
@@ -271,7 +271,7 @@ def from_lines(lines: Callable[[], Iterable[bytes]], out: IO[bytes], name: str) 
 
 
 def _check_carried(rows: list[dict[str, Any]], batch: Any, name: str, before: int) -> None:
-    """Refuse a carried value that its column would change, as one of fractions does a long integer.
+    """Refuse a value that its column would change, such as a long integer among fractions.
 
     Raises:
         RowError: names the output, the row and the column.
@@ -289,7 +289,7 @@ def _check_carried(rows: list[dict[str, Any]], batch: Any, name: str, before: in
 
 
 def _is_kept(value: Any, cell: Any) -> bool:
-    """Is a value what its cell holds? An object's absent members are empty cells."""
+    """Whether a cell holds the value; an object's absent members are empty cells."""
     if isinstance(value, dict) and isinstance(cell, dict):
         return all(_is_kept(value.get(name), cell[name]) for name in cell)
     if isinstance(value, list) and isinstance(cell, list):
@@ -298,7 +298,7 @@ def _is_kept(value: Any, cell: Any) -> bool:
 
 
 def _schema(rows: list[dict[str, Any]], name: str, limits: Limits) -> Any:
-    """Types of all columns that any row has (Arrow's own rows look at the first row's alone).
+    """The types of all columns that any row has (Arrow itself reads only the first row's columns).
 
     Raises:
         ArrowInvalid: values that fit no column.
@@ -318,12 +318,12 @@ def _schema(rows: list[dict[str, Any]], name: str, limits: Limits) -> Any:
 
 
 def _grouped(rows: list[dict[str, Any]], as_text: bool) -> list[dict[str, Any]]:
-    """Labels of one type: all strings where one is (groups 3 and "3" are the same)."""
+    """Labels of one type: all are strings if one is (groups 3 and "3" are the same)."""
     return [{**row, "group": str(row["group"])} for row in rows] if as_text else rows
 
 
 def _unified(schemas: list[Any], as_text: bool) -> Any:
-    """All columns seen; those of the format have its types."""
+    """All columns together; those of the format have the format's types."""
     arrow = _pyarrow()
     known = {name: arrow.list_(arrow.float64()) for name in _SCORES}
     known |= {name: arrow.list_(arrow.int64()) for name in ("step_ends", "token_ids", "loss_mask")}

@@ -1,4 +1,4 @@
-"""Advantages of a batch, row by row, as a file's rows hold them."""
+"""Splits a batch's advantages into those of each row of a file."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ Float32Array = np.ndarray[Any, np.dtype[np.float32]]
 
 
 def by_row(rows: list[Row], advantages: Advantages) -> Iterator[Float32Array]:
-    """Advantages of each row, 0 at its tokens that are not trained.
+    """The advantages of each row, over all its tokens; 0 for a token that is not trained.
 
     Raises:
-        RolloutError: an advantage that is no finite number, or not one a trained token.
+        RolloutError: an advantage that is not a finite number, or another number of advantages
+            than of trained tokens.
     """
     packed = advantages.packed().numpy()
     _check(rows, packed)

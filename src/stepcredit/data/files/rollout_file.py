@@ -1,7 +1,7 @@
-"""Files of rollouts: read in batches of whole groups, written whole or not at all.
+"""Reads rollout files in batches of whole groups, and writes them again with new members.
 
-A file is read line by line, and a group is closed when the label changes; memory holds one batch.
-Where a closed group reappears, reading starts over with an index of where each row lies.
+A file is read line by line; a group ends where the label changes, and memory holds a few batches.
+If the label of an ended group appears again, reading begins anew with an index of all rows.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Prepare = Callable[[dict[str, Any], int], dict[str, Any]]
 
 
 class _GroupsNotContiguousError(Exception):
-    """A closed group goes on."""
+    """The label of a group that has ended appears again."""
 
 
 class RolloutFile:
@@ -47,9 +47,9 @@ class RolloutFile:
 
     Args:
         path: a `.jsonl`, `.jsonl.gz` or `.parquet` file, or "-" for standard input.
-        progress: called now and then with the share of the file read in the current pass.
-        prepare: makes of a row as read, and its line, the row that is checked: it may add what
-            the row lacks, such as tokens.
+        progress: called from time to time with the fraction of the file read in this pass.
+        prepare: takes a row as read and its line number, and returns the row to check; it may add
+            fields that the row lacks, such as tokens.
         batch_tokens: tokens at which a batch is full.
 
     Raises:
@@ -87,7 +87,7 @@ class RolloutFile:
         self._source.__exit__(*error)
 
     def warnings(self) -> list[str]:
-        """What the last `fold` or `shape` accepted and a reader should know, one line each."""
+        """What the last `fold` or `shape` accepted but a user should know, one line each."""
         found = []
         if self._gates_without_format:
             rest = self._gates_without_format - 1
@@ -100,7 +100,7 @@ class RolloutFile:
         return found
 
     def rows(self) -> Iterator[Row]:
-        """Every row in the file's order, each checked by itself, not within its group.
+        """Every row in the file's order; each is checked alone, not within its group.
 
         Raises:
             RowError: the first row that breaks a rule.
@@ -119,14 +119,15 @@ class RolloutFile:
         step: Callable[[State, Batch], State],
         finish: Callable[[], None] | None = None,
     ) -> State:
-        """Carry a state over all batches of whole groups.
+        """Update a state with each batch of whole groups, and return the last state.
 
         Args:
-            start: the state to begin with; called anew where reading starts over.
-            step: the next state. A RolloutError it raises is told with its line in the file; the
-                groups of that batch are then tried one by one.
-            finish: called once after the last batch. A RolloutError it raises is about the file as
-                a whole, and is reported at its first row.
+            start: gives the first state; it is called again if reading begins anew.
+            step: takes a state and a batch, and gives the next state. A RolloutError that it raises
+                is reported with its line in the file; to find the line, the groups of the batch
+                are tried one by one.
+            finish: called once after the last batch. A RolloutError that it raises is about the
+                whole file, and is reported at its first row.
 
         Returns:
             The last state.
@@ -174,7 +175,7 @@ class RolloutFile:
             raise RowError(error.reason, path=self.path, line=first, field=error.field) from None
 
     def _batches(self, faults: Faults) -> Iterator[Batch]:
-        """Batches up to the file's end, or to the row that is beyond a limit."""
+        """Batches up to the file's end, or up to a row that is beyond a limit."""
         gathering = GroupBatcher(self._batch_tokens)
         try:
             for group in self._groups(faults):
@@ -184,7 +185,7 @@ class RolloutFile:
         yield from gathering.rest()
 
     def _groups(self, faults: Faults) -> Iterator[list[Row]]:
-        """Good groups; those at fault are noted and left out, for the file is refused anyway."""
+        """Groups without a fault. Faults are collected: the file is refused when all are known."""
         closed: set[str] = set()
         group: list[Row] = []
         current: str | None = None
@@ -256,10 +257,10 @@ class RolloutFile:
         compute: Callable[[Rollouts], Advantages],
         finish: Callable[[], None] | None = None,
     ) -> int:
-        """Write the file anew with the member `advantages` in each row, in the same order.
+        """Write the file again with the member `advantages` in each row, in the same order.
 
         Args:
-            output: a `.jsonl`, `.jsonl.gz` or `.parquet` file, or "-"; it may be the file itself.
+            output: a `.jsonl`, `.jsonl.gz` or `.parquet` file, or "-"; it may be the input file.
             compute: advantages of a batch of whole groups.
             finish: as for `fold`; called before the output is written.
 
@@ -283,12 +284,12 @@ class RolloutFile:
         compute: Callable[[Batch], Iterable[Mapping[str, Any]]],
         finish: Callable[[], None] | None = None,
     ) -> int:
-        """Write the file anew with further members in each row, in the same order.
+        """Write the file again with further members in each row, in the same order.
 
         Args:
-            output: a `.jsonl`, `.jsonl.gz` or `.parquet` file, or "-"; it may be the file itself.
-            compute: new members of each row of a batch of whole groups; they take the place of the
-                row's own of the same name. A RowError it raises is told as it is.
+            output: a `.jsonl`, `.jsonl.gz` or `.parquet` file, or "-"; it may be the input file.
+            compute: gives the new members of each row of a batch of whole groups; they replace the
+                row's members of the same name. A RowError that it raises is reported unchanged.
             finish: as for `fold`; called before the output is written.
 
         Returns:
@@ -342,7 +343,7 @@ class RolloutFile:
             yield with_members(raw, spool.get(position)) + b"\n"
 
     def _again(self, rows: int) -> Iterator[tuple[int, bytes]]:
-        """The lines read before, which must still be there."""
+        """Read the lines again; all of them must still be there."""
         done = 0
         for position, _, raw in islice(self._source.lines(), rows):
             yield position, raw
@@ -354,7 +355,7 @@ class RolloutFile:
 def _blame(
     batch: Batch, failure: RolloutError, step: Callable[[Batch], object], faults: Faults
 ) -> None:
-    """Find the rows on which `step` fails, group by group."""
+    """Find the rows for which `step` fails, by trying group after group."""
     before = faults.count
     for group in batch.groups():
         try:

@@ -1,4 +1,4 @@
-"""Numbers kept on disk by key, whole under kills and other writers."""
+"""A crash-safe store of scores by key, in an SQLite file."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from stepcredit.errors import FileError
 from stepcredit.handles import reason_of
 
 APPLICATION_ID = 0x53436163
-"""SQLite's application id of our files."""
+"""SQLite's application id of these files."""
 SCHEMA_VERSION = 1
-"""The form of our files, from 1."""
+"""Version of the table, from 1."""
 LOCK_TIMEOUT = 60.0
 """Seconds to wait for another writer."""
 KEYS_PER_QUERY = 500
-"""Keys looked up by one statement."""
+"""Keys that one query looks up."""
 _TABLE = "CREATE TABLE scores (key BLOB PRIMARY KEY, numbers BLOB, digest BLOB) WITHOUT ROWID"
 
 _MARKS = (
@@ -31,16 +31,16 @@ _MARKS = (
 
 
 class ScoreStore:
-    """A file of scores by key: many processes may write it, and any may be killed at any time.
+    """A file of scores by key. Many processes may write it, and any may be killed at any time.
 
-    An entry is written in one transaction of SQLite (write-ahead log) and carries a digest of key
-    and numbers, so that what is read is what was written, or an error.
+    An entry is written in one SQLite transaction (write-ahead log) with a digest of its key and
+    numbers, so a damaged entry is an error, never a wrong number.
 
     Args:
-        path: the file, made if there is none.
+        path: the file; it is created if it does not exist.
 
     Raises:
-        FileError: it can't be opened, or is something else.
+        FileError: it can't be opened, or is another kind of file.
 
     Example:
         >>> import tempfile
@@ -69,16 +69,16 @@ class ScoreStore:
         self.close()
 
     def close(self) -> None:
-        """Close the file; what was put is in it already."""
+        """Close the file; all scores are in it already."""
         self._base.close()
 
     def __len__(self) -> int:
-        """How many keys there are."""
+        """Number of keys."""
         with self._errors():
             return int(self._base.execute("SELECT count(*) FROM scores").fetchone()[0])
 
     def get(self, keys: Sequence[bytes]) -> dict[bytes, list[float]]:
-        """The scores under those of the keys that there are.
+        """The scores of those keys that the file has.
 
         Raises:
             FileError: an entry is damaged.
@@ -97,7 +97,7 @@ class ScoreStore:
         return found
 
     def put(self, key: bytes, scores: Sequence[float]) -> None:
-        """Keep scores, exactly; those that are there already stay.
+        """Store scores exactly; a key that exists already keeps its scores.
 
         Raises:
             FileError: they can't be written.
@@ -120,7 +120,7 @@ class ScoreStore:
         self._base.execute("PRAGMA synchronous = NORMAL")
 
     def _found(self) -> None:
-        """Make the table, unless another process just has."""
+        """Create the table, unless another process has just done so."""
         self._base.execute("BEGIN IMMEDIATE")
         if self._marks()[0] == 0:
             self._base.execute(_TABLE)
@@ -129,7 +129,7 @@ class ScoreStore:
         self._base.execute("COMMIT")
 
     def _marks(self) -> tuple[int, int, int]:
-        """Application id, form and number of tables, of one moment."""
+        """Application id, version and number of tables, read in one query."""
         found: tuple[int, int, int] = self._base.execute(_MARKS).fetchone()
         return found
 
@@ -141,7 +141,7 @@ class ScoreStore:
             raise FileError(self._reason(error), field=str(self.path)) from error
 
     def _reason(self, error: sqlite3.Error) -> str:
-        """What SQLite says; the system's reason, where SQLite knows only that it can't open it."""
+        """SQLite's reason; where SQLite only knows that the file can't be opened, the system's."""
         code = getattr(error, "sqlite_errorcode", None)
         if code == sqlite3.SQLITE_CORRUPT:
             return "is damaged; delete the file"
@@ -154,7 +154,7 @@ class ScoreStore:
 
 
 def remove_store(path: str | Path) -> None:
-    """Delete a file of scores and what SQLite keeps beside it, where they are.
+    """Delete a file of scores and the files that SQLite keeps beside it, if they exist.
 
     Example:
         >>> import tempfile

@@ -1,4 +1,4 @@
-"""Members written into a row as it was read: every other byte of it stays."""
+"""Adds members to the text of a JSON object; its other bytes stay unchanged."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _SPACE = " \t\r\n"
 
 
 def with_members(raw: bytes, members: bytes) -> bytes:
-    """A row's JSON object with the members of another at its end, in place of its own.
+    """A row's JSON object with new members at its end, which replace those of the same name.
 
     Args:
         raw: a JSON object with at least one member.
@@ -30,7 +30,7 @@ def with_members(raw: bytes, members: bytes) -> bytes:
 
 
 def without_member(raw: bytes, name: str) -> bytes:
-    """A JSON object without the members of that name; the others, and what is between, stay.
+    """A JSON object without the members of that name; everything else stays unchanged.
 
     Example:
         >>> without_member(b'{ "a": 1 , "b": [2], "c": "x" }', "b")

@@ -1,4 +1,4 @@
-"""Pieces of bytes on disk, put in any order and taken by their position."""
+"""Temporary storage on disk: one piece of bytes per row, written in any order, read by row."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from stepcredit.handles import temporary_file
 
 
 class Spool:
-    """One piece of bytes a row. Use it as a context manager.
+    """One piece of bytes per row. Use it as a context manager.
 
-    Memory is 16 bytes a row.
+    It takes 16 bytes of memory per row.
 
     Args:
-        folder: where the temporary file lies; it has no name and is gone with the process.
+        folder: where the temporary file is; it has no name, and the system deletes it with the
+            process.
 
     Example:
         >>> with Spool() as spool:
@@ -34,21 +35,21 @@ class Spool:
         return self
 
     def __exit__(self, *error: object) -> None:
-        with suppress(OSError):  # on a full disk closing fails again; the first error is told
+        with suppress(OSError):  # on a full disk closing fails again; the first error is reported
             self._file.close()
 
     def __len__(self) -> int:
         return len(self._size)
 
     def clear(self) -> None:
-        """Forget all pieces."""
+        """Delete all pieces."""
         self._file.seek(0)
         self._file.truncate()
         self._written = 0
         self._start, self._size = array("q"), array("q")
 
     def put(self, position: int, piece: bytes | memoryview) -> None:
-        """Keep a row's piece; rows before it that have none have an empty one."""
+        """Store a row's piece; rows before it without a piece get an empty one."""
         missing = position + 1 - len(self._size)
         if missing > 0:
             self._start.extend([0] * missing)
@@ -59,7 +60,7 @@ class Spool:
         self._written += size
 
     def flush(self) -> None:
-        """Make all that was put readable."""
+        """Make all stored pieces readable."""
         self._file.flush()
 
     def get(self, position: int) -> bytes:

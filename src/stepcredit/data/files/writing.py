@@ -1,4 +1,4 @@
-"""Rows written in the format, whole or not at all."""
+"""Writes rows to a rollout file, atomically."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from stepcredit.handles import temporary_file
 
 
 def write_rollouts(path: str | Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Write rows in the format; the file is there whole or not at all.
+    """Write rows to a rollout file; after an error the file is as it was before.
 
     Args:
         path: a `.jsonl`, `.jsonl.gz` or `.parquet` file, or "-".
@@ -82,7 +82,7 @@ def _line(row: dict[str, Any], position: int) -> bytes:
 
 
 def _with_long_integers(row: dict[str, Any]) -> bytes:
-    """A row as Python's own encoder writes it, which takes integers of any length."""
+    """A row written by Python's json module, which takes integers of any length."""
     for name, value in row.items():
         _refuse_not_finite(value, name)
     text = json.dumps(_plain(row), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
@@ -90,7 +90,7 @@ def _with_long_integers(row: dict[str, Any]) -> bytes:
 
 
 def _refuse_not_finite(value: Any, name: str) -> None:
-    """Refuse NaN and Infinity by field: written as JSON, they would become null."""
+    """Refuse NaN and Infinity by field: as JSON they would become null."""
     value = _plain(value)
     if isinstance(value, float) and not isfinite(value):
         raise RolloutError(f"{shown(value, as_json=True)} can't be written as JSON", field=name)
@@ -100,7 +100,7 @@ def _refuse_not_finite(value: Any, name: str) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """Arrays as lists, so that a row about to be written is checked as one that was read."""
+    """Arrays as lists, so that a row is checked as if it had been read from a file."""
     if isinstance(value, dict):
         return {name: _plain(inner) for name, inner in value.items()}
     return value.tolist() if isinstance(value, torch.Tensor | np.ndarray | np.generic) else value
