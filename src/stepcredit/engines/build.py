@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
+import stepcredit as sc
 from stepcredit.errors import EngineError, SettingError
+from stepcredit.settings.registry import hint
 
 Thing = TypeVar("Thing")
 
@@ -62,3 +64,67 @@ def build_named(
     except SettingError as error:
         field = f"{fields_setting}.{error.field}" if error.field else setting
         raise EngineError(error.reason, field=field) from error
+
+
+def build_signals(names: Any, fields: Any, setting: str) -> dict[str, sc.Signal]:
+    """The signals that a setting names, by stream. A single signal is the stream "process".
+
+    Args:
+        names: a signal's name, or {stream: name}, or None.
+        fields: the fields of the signal, or {stream: fields}. They are what the setting
+            `{setting}_fields` holds.
+        setting: the setting that holds the names.
+
+    Raises:
+        EngineError: an unknown name, a bad field, or fields of no signal; it begins with the
+            setting.
+
+    Example:
+        >>> names, fields = {"sums": "arithmetic"}, {"sums": {"neutral": 1.0}}
+        >>> build_signals(names, fields, "process_signal")["sums"].neutral
+        1.0
+    """
+    fields_setting = f"{setting}_fields"
+    known = fields_of(fields, fields_setting)
+    if not isinstance(names, Mapping):
+        if names is None and known:
+            raise EngineError("fields without a signal: set its name too", field=fields_setting)
+        if names is None:
+            return {}
+        return {"process": build_named(sc.signal, names, known, setting, fields_setting)}
+    for stream in known:
+        if stream not in names:
+            reason = f"no such stream{hint(stream, list(map(str, names)))}"
+            raise EngineError(reason, field=f"{fields_setting}.{stream}")
+    return {
+        stream: build_named(
+            sc.signal,
+            name,
+            fields_of(known.get(stream), f"{fields_setting}.{stream}"),
+            f"{setting}.{stream}",
+            f"{fields_setting}.{stream}",
+        )
+        for stream, name in names.items()
+    }
+
+
+def check_stream_weights(estimator: sc.Estimator, streams: Iterable[str], setting: str) -> None:
+    """Refuse a process stream that the method would leave out, as it has no weight.
+
+    Args:
+        estimator: the method.
+        streams: names of the process streams.
+        setting: the setting that holds the method's weights.
+
+    Raises:
+        EngineError: names the stream and the weights.
+
+    Example:
+        >>> check_stream_weights(sc.PASS(), ["process"], "fields.weights")
+    """
+    reads = estimator.reads
+    stream = reads.first_unweighted_stream(streams)
+    if stream is not None:
+        weights = ", ".join(f"{name}: {weight:g}" for name, weight in (reads.weights or {}).items())
+        reason = f"the stream {stream!r} has no weight, the weights are {weights}"
+        raise EngineError(reason, field=setting)

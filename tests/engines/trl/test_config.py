@@ -143,7 +143,7 @@ def test_every_field_of_ours_has_help_that_argparse_can_show():
         ),
         (
             {"process_signal_fields": {"neutral": 1.0}},
-            "process_signal_fields: fields of no signal: name it (process_signal)",
+            "process_signal_fields: fields without a signal: set its name too",
         ),
         (
             {"process_signal": "arithmetics"},

@@ -121,8 +121,7 @@ def recipe(tmp_path):
         ({"format_gate": 0.5}, "format_gate: 0.5 is a threshold of the format reward: name "
          "format_reward"),
         ({"process_signal": "arithmetic", "fields": {"weights": {"prm": 1.0}}},
-         "fields.weights: the stream 'process' has no weight, there are: prm; give it "
-         "one"),
+         "fields.weights: the stream 'process' has no weight, the weights are prm: 1"),
         ({"resume_from_checkpoint": True}, "resume_from_checkpoint: no checkpoint in {}/out"),
     ],
 )  # fmt: skip

@@ -247,7 +247,7 @@ def bare(config, **changes):
                 "process_signal": {"rule": "arithmetic"},
                 "process_signal_fields": {"rul": {"neutral": 1.0}},
             },
-            "process_signal_fields.rul: process_signal has no such stream, there are: rule",
+            "process_signal_fields.rul: no such stream, did you mean 'rule'?",
         ),
         (
             {

@@ -112,7 +112,7 @@ def test_log_probs_are_seen_through_signals_made_of_signals():
         ({"fields": [1]}, "fields: expected fields, got [1]"),
         (
             {"process_signal_fields": {"model": "m"}},
-            "process_signal_fields: fields without a signal: set process_signal",
+            "process_signal_fields: fields without a signal: set its name too",
         ),
         (
             {"process_signal": "equation"},
@@ -133,17 +133,17 @@ def test_log_probs_are_seen_through_signals_made_of_signals():
         ),
         (
             {"process_signal": "equations", "fields": {"weights": {"outcome": 1.0}}},
-            "fields.weights: gives no weight to the stream 'process': outcome: 1",
+            "fields.weights: the stream 'process' has no weight, the weights are outcome: 1",
         ),
         (
             {"process_signal": {"prm": "opd"}},
-            "fields.weights: gives no weight to the stream 'prm': "
-            "process: 1, outcome: 1, format: 1",
+            "fields.weights: the stream 'prm' has no weight, the weights are process: 1, "
+            "outcome: 1, format: 1",
         ),
         ({"splitter": "lines"}, "splitter: unknown splitter 'lines', did you mean 'newline'?"),
         (
             {"format_reward_fields": {"template": "boxed"}},
-            "format_reward_fields: fields without a reward: set format_reward",
+            "format_reward_fields: fields without a reward: set its name too",
         ),
         ({"format_gate": True}, "format_gate: expected a number or null, got True"),
     ],

@@ -170,7 +170,7 @@ def test_metrics_are_logged_of_it(made):
 def test_a_stream_without_a_weight_of_its_own_is_refused():
     with pytest.raises(EngineError) as caught:
         settings(method="blend", process_signal={"prm": "equations"})
-    reason = "gives no weight to the stream 'prm': process: 2, outcome: 0.5"
+    reason = "the stream 'prm' has no weight, the weights are process: 2, outcome: 0.5"
     assert str(caught.value) == f"algorithm.stepcredit.fields.weights: {reason}"
     shares = {"prm": 1.0, "outcome": 1.0}
     given = {"process_signal": {"prm": "equations"}, "fields": {"shares": shares}}

@@ -11,10 +11,9 @@ from typing import Any
 from trl.trainer.grpo_config import GRPOConfig
 
 import stepcredit as sc
-from stepcredit.engines.build import build_named, fields_of
+from stepcredit.engines.build import build_named, build_signals, fields_of
 from stepcredit.errors import EngineError
 from stepcredit.signals.signal import Signal
-from stepcredit.signals.signal_registry import signal
 from stepcredit.signals.splitting import Splitter, splitter
 
 METHOD = "pass"
@@ -197,27 +196,8 @@ class StepCreditConfig(GRPOConfig):
 
     def _signals(self, setting: str) -> Signals:
         names: Any = getattr(self, setting)
-        own = f"{setting}_fields"
-        fields = self._fields(own)
-        if not isinstance(names, Mapping):
-            if names is None and fields:
-                reason = f"fields of no signal: name it ({setting})"
-                raise EngineError(reason, field=own)
-            return None if names is None else build_named(signal, names, fields, setting, own)
-        for stream in fields:
-            if stream not in names:
-                reason = f"{setting} has no such stream, there are: {', '.join(names)}"
-                raise EngineError(reason, field=f"{own}.{stream}")
-        return {
-            stream: build_named(
-                signal,
-                name,
-                fields_of(fields.get(stream), f"{own}.{stream}"),
-                f"{setting}.{stream}",
-                f"{own}.{stream}",
-            )
-            for stream, name in names.items()
-        }
+        signals = build_signals(names, getattr(self, f"{setting}_fields"), setting)
+        return signals if isinstance(names, Mapping) else signals.get("process")
 
     def _fields(self, setting: str) -> dict[str, Any]:
         return fields_of(getattr(self, setting), setting)

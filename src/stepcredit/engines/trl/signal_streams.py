@@ -12,6 +12,7 @@ import stepcredit as sc
 from stepcredit.data.inputs import LOGPROBS
 from stepcredit.data.masking import stream_to_trained
 from stepcredit.data.streams import Stream
+from stepcredit.engines.build import check_stream_weights
 from stepcredit.engines.trl.responses import Asked
 from stepcredit.errors import EngineError
 from stepcredit.signals.signal import Signal
@@ -52,12 +53,7 @@ def check_weights(estimator: sc.Estimator, process_signal: Given) -> None:
     if not isinstance(process_signal, Signal | Mapping):
         return
     streams = process_signal if isinstance(process_signal, Mapping) else ["process"]
-    reads = estimator.reads
-    name = reads.first_unweighted_stream(streams)
-    if name is not None:
-        weights = ", ".join(reads.weights or ())
-        reason = f"the stream {name!r} has no weight, there are: {weights}"
-        raise EngineError(f"{reason}; give it one", field="fields.weights")
+    check_stream_weights(estimator, streams, "fields.weights")
 
 
 def process_of(given: Given, asked: Asked, present: Tensor) -> Any:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import stepcredit as sc
-from stepcredit.credit.stages.fusion import SCALARS
-from stepcredit.data.rules import NAME_TAKEN
-from stepcredit.engines.build import build_named, fields_of
+from stepcredit.data.rules import NAME_TAKEN, RESERVED_NAMES
+from stepcredit.engines.build import build_named, build_signals, check_stream_weights, fields_of
 from stepcredit.errors import EngineError
 from stepcredit.rewards.base import Reward
 from stepcredit.rewards.reward_registry import reward
 from stepcredit.settings.registry import hint
 from stepcredit.signals.models.ratios import models_from_rows
 from stepcredit.signals.signal import Signal
-from stepcredit.signals.signal_registry import signal
 from stepcredit.signals.splitting import Splitter, Turns, splitter
 
 CONFIG_KEY = "algorithm.stepcredit"
@@ -82,8 +80,8 @@ class VerlSettings:
         splitter_fields = _mapping(given["splitter_fields"], "splitter_fields")
         given["splitter_fields"] = {**SPLITTER_FIELDS, **splitter_fields}
         estimator = _build("method", "fields", sc.estimator, given)
-        signals = dict(_signals(given))
-        _check_weights(estimator, signals)
+        signals = _signals(given)
+        check_stream_weights(estimator, signals, f"{CONFIG_KEY}.fields.weights")
         return cls(
             estimator=estimator,
             signals=signals,
@@ -143,45 +141,19 @@ def _mapping(given: Any, key: str) -> Given:
     return fields_of(given, f"{CONFIG_KEY}.{key}")
 
 
-def _signals(given: Given) -> Iterator[tuple[str, Signal]]:
-    name, fields_key = given["process_signal"], "process_signal_fields"
-    if name is None:
-        if given[fields_key]:
-            raise _refused("fields without a signal: set process_signal", fields_key)
-    elif isinstance(name, Mapping):
-        yield from _named_signals(name, _mapping(given[fields_key], fields_key))
-    else:
-        yield "process", _build("process_signal", fields_key, signal, given)
-
-
-def _named_signals(names: Mapping[Any, Any], by_stream: Given) -> Iterator[tuple[str, Signal]]:
-    for stream in by_stream:
-        if stream not in names:
-            reason = f"no such stream{hint(str(stream), list(map(str, names)))}"
-            raise _refused(reason, f"process_signal_fields.{stream}")
-    for stream, name in names.items():
-        key, fields_key = f"process_signal.{stream}", f"process_signal_fields.{stream}"
-        if not isinstance(stream, str) or stream in (*SCALARS, ENGINE_STREAM):
-            raise _refused(NAME_TAKEN, key)
-        fields = by_stream.get(stream)
-        yield stream, _build(key, fields_key, signal, {key: name, fields_key: fields})
-
-
-def _check_weights(estimator: sc.Estimator, signals: Mapping[str, Signal]) -> None:
-    """Refuse a signal whose stream gets no weight from a method that weighs streams by name."""
-    reads = estimator.reads
-    stream = reads.first_unweighted_stream(signals)
-    if stream is not None:
-        names = ", ".join(f"{name}: {weight:g}" for name, weight in (reads.weights or {}).items())
-        reason = f"gives no weight to the stream {stream!r}: {names}"
-        raise _refused(reason, "fields.weights")
+def _signals(given: Given) -> dict[str, Signal]:
+    names, setting = given["process_signal"], f"{CONFIG_KEY}.process_signal"
+    for stream in names if isinstance(names, Mapping) else ():
+        if not isinstance(stream, str) or stream in (*RESERVED_NAMES, ENGINE_STREAM):
+            raise _refused(NAME_TAKEN, f"process_signal.{stream}")
+    return build_signals(names, given["process_signal_fields"], setting)
 
 
 def _reward(key: str, given: Given) -> Reward | None:
     fields_key = f"{key}_fields"
     if given[key] is None:
         if given[fields_key]:
-            raise _refused(f"fields without a reward: set {key}", fields_key)
+            raise _refused("fields without a reward: set its name too", fields_key)
         return None
     return _build(key, fields_key, reward, given)
 
