@@ -25,7 +25,7 @@ from stepcredit.credit.stages.groups import (
     weighted_std,
 )
 from stepcredit.data.forest import slot_mask, to_dense
-from stepcredit.data.rollouts import Scalar
+from stepcredit.data.inputs import RolloutValues
 from stepcredit.data.slots import PAST_END, Slots, slots_of
 
 ULP = 2.0**-23
@@ -105,7 +105,7 @@ def _future_min(table: Table) -> torch.Tensor:
 def _scalars(table: Table, gate: bool) -> torch.Tensor:
     """Outcome and format are the first column, standardized and fused; gated where positive."""
     known = torch.ones(len(table.index), dtype=torch.bool)
-    scalar = Scalar(table.values[:, 0], known)
+    scalar = RolloutValues(table.values[:, 0], known)
     z = streams.standardize_scalar(scalar, table.group, "masked_norm", ddof=1, eps=1e-6)
     gated = (table.values[:, 0] > 0) & gate
     fused = streams.fuse_scalars(z, 0.5 * z, gated, {"process": 1.0, "outcome": 1.0, "format": 2.0})

@@ -30,14 +30,14 @@ from stepcredit.settings.fields import check_fields, number, short_repr
 
 @dataclass(frozen=True)
 class Estimator(ABC):
-    """A method: rollouts in, one advantage a trained token out.
+    """A method: it takes rollouts and returns one advantage per trained token.
 
     A subclass is a frozen dataclass that implements `credit`; its fields are the method's settings.
-    The result for a group depends on that group alone, except for `batch_scale` and `batch_step`,
-    where a method has them.
+    The result for a group depends on that group alone, except in a method that has a `batch_scale`
+    or a `batch_step`.
 
     Args:
-        clip: c: the very last step, A <- max(-c, min(c, A)); None: not clipped.
+        clip: c of the last step, A <- max(-c, min(c, A)); None: not clipped.
 
     Example:
         >>> from dataclasses import dataclass
@@ -79,8 +79,9 @@ class Estimator(ABC):
     def reads(self) -> Reads:
         """What the method reads under its settings.
 
-        Trainers, metrics and commands ask this and nothing else: a method made of log-probs, or one
-        that weighs streams by name, overrides it. The default is `Reads()`.
+        Trainers, metrics and commands use this and nothing else to learn what a method needs. A
+        method of log-probs, or one that weighs streams by name, overrides it; the default is
+        `Reads()`.
         """
         return Reads()
 
@@ -114,7 +115,7 @@ class Estimator(ABC):
 
         Args:
             missing: True for the rollouts that lack it.
-            field: what it is, as the rollout format names it.
+            field: the missing thing, by the rollout format's name.
 
         Raises:
             RolloutError: names the row and the field.
@@ -124,7 +125,7 @@ class Estimator(ABC):
             raise RolloutError(f"missing: {name} needs it", row=row, field=field)
 
     def check(self, rollouts: Rollouts) -> None:
-        """Refuse rollouts without the signals the method needs, naming the caller's row.
+        """Refuse rollouts that lack a signal the method needs; the error names the caller's row.
 
         Raises:
             RolloutError: a signal is missing.
@@ -134,12 +135,12 @@ class Estimator(ABC):
     def check_streams(self, signals: Collection[str]) -> None:
         """Refuse a batch in which no group has a process stream that the method needs.
 
-        A group may lack it: an absent stream adds 0. It is called once per batch: by a command with
-        the streams of the whole file.
+        A group may lack the stream: an absent stream adds 0. This check runs once per batch, and in
+        a command once for the whole file.
 
         Args:
-            signals: names of the process streams of which any response has a score; ready-made
-                advantages are none of them.
+            signals: names of the process streams in which any response has a score, without
+                ready-made advantages.
 
         Raises:
             MethodError: names the setting.
@@ -148,10 +149,10 @@ class Estimator(ABC):
 
     @property
     def batch_scale(self) -> Callable[[Rollouts], float] | None:
-        """A number of the whole batch that a method divides by before anything else.
+        """A function that computes a number of the whole batch, by which the method then divides.
 
-        Of several batches that are parts of one, the largest number counts. None for all methods
-        that have no such number.
+        Of several batches that are parts of one, the largest number counts. None for a method
+        without such a number.
         """
         return None
 
@@ -160,10 +161,10 @@ class Estimator(ABC):
         return self
 
     def for_batch(self, rollouts: Rollouts) -> Estimator:
-        """The method for the parts of this batch: `at_scale` of its own `batch_scale`.
+        """The method for the parts of this batch, at the `batch_scale` of the whole.
 
         Raises:
-            RolloutError: a signal the method needs is not there.
+            RolloutError: a signal that the method needs is missing.
         """
         if self.batch_scale is None:
             return self
@@ -172,7 +173,7 @@ class Estimator(ABC):
 
     @property
     def batch_step(self) -> BatchNorm | None:
-        """The batch-wide last step; None for all methods whose groups stand alone."""
+        """Normalization over the whole batch as the last step; None for a method without one."""
         return None
 
     def __call__(self, rollouts: Rollouts, *, moments: Moments | None = None) -> Advantages:
@@ -180,15 +181,15 @@ class Estimator(ABC):
 
         Args:
             rollouts: any rollouts.
-            moments: the moments of the batch that these are a part of (`Moments()` for a method
-                without a `batch_step`); the caller then calls `check_streams` for that batch, and
-                this method of what `at_scale` returned.
+            moments: if the rollouts are a part of a batch: the moments of that batch, `Moments()`
+                for a method without a `batch_step`. The caller then also calls `check_streams` for
+                the batch, and uses the method that `at_scale` returned.
 
         Returns:
             `Advantages`, float32, in the rollouts' order.
 
         Raises:
-            MethodError: a signal the method needs is not there.
+            MethodError: a signal that the method needs is missing.
             RolloutError: an advantage is beyond float32; it names the response.
         """
         if rollouts.device.type == "mps":
@@ -208,7 +209,7 @@ class Estimator(ABC):
         return replace(advantages, response_mask=rollouts.response_mask)
 
     def _of_block(self, block: Rollouts) -> Advantages:
-        """The advantages of a block; in float64 and not clipped, where a batch step follows."""
+        """The advantages of a block; float64 and not clipped if a batch step follows."""
         credit = Credit.checked(self.credit(block), block)
         slots, table = credit.slots, credit.without_rounding_noise(Group.of(block))
         if self.batch_step is None:
@@ -251,14 +252,14 @@ class Estimator(ABC):
         return self._moments([self._of_block(block) for block in blocks], blocks)
 
     def explain(self, rollouts: Rollouts, *, moments: Moments | None = None) -> Explanation:
-        """Every stage by chunk, as data and, printed, as a table.
+        """Every stage of every chunk, as data and as a table.
 
         Args:
             rollouts: any rollouts.
             moments: as for the call.
 
         Raises:
-            MethodError, RolloutError: as the call.
+            MethodError, RolloutError: as for the call.
 
         Example:
             >>> import stepcredit as sc
@@ -285,7 +286,7 @@ class Estimator(ABC):
         return explanation
 
     def notes(self, rollouts: Rollouts) -> list[str]:
-        """Warnings about what these rollouts cannot teach under this method."""
+        """Warnings about signals of these rollouts that have no effect under this method."""
         return []
 
     def clipped(self, values: Shaped[Tensor, "*shape"]) -> Shaped[Tensor, "*shape"]:
@@ -306,7 +307,7 @@ def _pack_rows(table: Tensor, counts: Tensor) -> Tensor:
 
 
 def __getattr__(name: str) -> Any:
-    """Names that this module had in release 0.1."""
+    """Names that this module had in release 0.1, with a warning."""
     return renamed(__name__, name)
 
 

@@ -1,4 +1,4 @@
-"""`explain`: every stage of an estimator by chunk, as data and as a table."""
+"""`Explanation`: every stage of an estimator by chunk, as data and as a table."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class Explanation:
         stages: {name: one value per chunk}, in the order they were computed.
         advantage: the last column: what every token of the chunk gets.
         lengths: trained tokens of each rollout.
-        warnings: what these rollouts cannot teach.
+        warnings: notes about signals without effect.
         clipped_share: share of trained tokens whose advantage `clip` cut.
         left_out: steps without a trained token, whose scores were left out.
     """
@@ -135,7 +135,7 @@ class Explanation:
             method: the estimator.
             rollouts: the batch.
             parts: the columns of all its blocks.
-            warnings: what the rollouts cannot teach.
+            warnings: notes about signals without effect.
         """
         columns = ChunkColumns.cat(parts)
         place = {name: columns.pop(name) for name in ("rollout", "first", "last")}
@@ -236,7 +236,7 @@ class Explanation:
     def left_out_of_table(
         self, limit: int | None = CHUNKS, *, start: int = 0, rollouts: slice = EVERY
     ) -> str | None:
-        """Which chunks `table` shows with the same arguments; None where it leaves none out.
+        """Which chunks `table` shows with the same arguments; None if it shows all.
 
         Example:
             >>> import stepcredit as sc
@@ -257,14 +257,14 @@ class Explanation:
         return f"{which} of {span.stop - span.start:,}{of} {verb} shown"
 
     def footer(self) -> list[str]:
-        """The lines below the table: what was clipped, and the warnings."""
+        """The lines below the table: the clipped share and the warnings."""
         clip = self.method.clip
         cut = [f"clipped at {clip:g}: {self.clipped_share:.1%} of tokens"] if clip else []
         steps = [f"steps without a trained token, left out: {self.left_out}"] * bool(self.left_out)
         return cut + steps + [f"warning: {warning}" for warning in self.warnings]
 
     def text(self, limit: int | None = CHUNKS, *, start: int = 0, rollouts: slice = EVERY) -> str:
-        """The table as plain text, what it leaves out, and the footer.
+        """The table as plain text, a line about the chunks that it leaves out, and the footer.
 
         Args:
             limit, start, rollouts: which chunks, as for `table`.

@@ -1,4 +1,4 @@
-"""`Reads`: what a method reads of the rollouts, as trainers, metrics and commands ask it."""
+"""`Reads`: what a method reads of the rollouts, for trainers, metrics and commands."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from typing import Literal
 class Reads:
     """What a method reads of the rollouts, under its settings.
 
-    The defaults describe a method that says nothing about itself: it is given every stream there
-    is, and nothing is refused on its behalf.
+    The defaults are for a method that does not override `Estimator.reads`: it gets every stream
+    that the rollouts have, and nothing is refused on its behalf.
 
     Args:
         process: which process streams: "weighted", those named in `weights`; "one", the stream
-            named "process" or the only one; "every", whichever there are; None: none.
+            named "process" or the only one; "every", all streams; None: none.
         weights: weight of each stream, outcome and format included, where `process` is "weighted";
             None for a method that does not weigh process streams by name.
-        logprobs: the models whose log-probs the method is made of, such as ("student", "teacher").
+        logprobs: the models whose log-probs the method needs, such as ("student", "teacher").
         outcome: "required": every response needs one; "optional": an unknown one adds nothing;
             None: not read.
-        format: whether the format reward counts as a stream of its own.
+        format: whether the format reward is read as a separate stream.
         gate: whether a response that broke its format learns from the format reward alone.
         ready_made: whether ready-made advantages (`TokenAdvantages`) are read, as streams with a
             weight.

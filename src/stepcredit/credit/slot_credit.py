@@ -27,8 +27,7 @@ class Credit:
         scale: size of the terms that were added up in each group. If all advantages of a group are
             rounding noise beside it (at most 1e-9 of it), the group gets 0.
         entering: returns the size of the terms that the advantages depend on, where `scale` may
-            count others too. It is called for a batch in which `scale` alone would set a group to
-            0.
+            count others too. It is called for a batch in which `scale` alone gives a group 0.
     """
 
     slots: Slots

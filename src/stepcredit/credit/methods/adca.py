@@ -29,7 +29,7 @@ from stepcredit.settings.fields import number
 @register("adca")
 @dataclass(frozen=True)
 class ADCA(Estimator):
-    """Step rewards centred over responses that count alike, the outcome joining the last step.
+    """Step rewards centred with one weight per response; the outcome is added at the last step.
 
         A_j = sum over j' >= j of alpha (s - m) / sqrt(v + 1e-8), + z(r_out) at the last step
         m = mean_i mean_j s_ij,  v = mean_i mean_j (s_ij - m)^2,  z the population z-score
@@ -39,8 +39,8 @@ class ADCA(Estimator):
         clip: A within [-clip, clip].
 
     Returns:
-        Unknown outcomes add no term; a group without a process stream gets the outcome's term
-        alone.
+        Unknown outcomes add no term; a group without a process stream gets only the outcome's
+        term.
 
     Raises:
         MethodError: no group has a process stream, or there are several, none named "process".
@@ -83,7 +83,7 @@ class ADCA(Estimator):
 
 
 def _balanced_norm(table: DenseStream, group: Group) -> Values:
-    """(s - m) / sqrt(v + 1e-8), every response of a group counting once."""
+    """(s - m) / sqrt(v + 1e-8), where every response of a group has the same weight."""
     each = table.mask.sum(1, keepdim=True, dtype=torch.float64)
     weight = table.mask / each.clamp(min=1)
     rows = group.sum((each > 0).to(torch.float64)).clamp(min=1)

@@ -20,13 +20,13 @@ from stepcredit.settings.fields import number
 
 @dataclass(frozen=True)
 class LogprobEstimator(Estimator):
-    """What the methods made of log-probs share: which models' they need, on every token."""
+    """Base class of the methods of log-probs, which they need of each model on every token."""
 
     models: ClassVar[tuple[str, ...]] = ()
 
     @property
     def reads(self) -> Reads:
-        """The models' log-probs, and nothing else."""
+        """The log-probs of the models, and nothing else."""
         return Reads(process=None, logprobs=self.models, outcome=None)
 
     def check(self, rollouts: Rollouts) -> None:

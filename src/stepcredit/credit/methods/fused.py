@@ -64,7 +64,7 @@ class Fused(Estimator):
     )
     ddof: int = choice(1, (0, 1), "the std's divisor is n - ddof")
     eps: float = number(1e-6, "added to the std", at_least=0)
-    gate: bool = flag(True, "a response that broke its format learns the format alone")
+    gate: bool = flag(True, "a response that broke its format learns from the format reward alone")
 
     paper = "2606.29296"
 

@@ -1,4 +1,4 @@
-"""GRPO, Dr. GRPO and RLOO: one number per response, made of its outcome."""
+"""GRPO, Dr. GRPO and RLOO: one advantage per response, computed from the outcomes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from stepcredit.settings.fields import choice, number
 
 @dataclass(frozen=True)
 class OutcomeEstimator(Estimator):
-    """What the outcome-only methods share: one operator on the outcome, flat over the response."""
+    """Base class of the outcome methods: one operator, the same advantage on all tokens."""
 
     ddof: int = choice(1, (0, 1), "the std's divisor is n - ddof")
     eps: float = number(1e-6, "added to the std", at_least=0)
@@ -77,7 +77,7 @@ class GRPO(OutcomeEstimator):
 @register("dr-grpo")
 @dataclass(frozen=True)
 class DrGRPO(OutcomeEstimator):
-    """GRPO without the division by the std; its other half, no 1/|o| in the loss, is the trainer's.
+    """GRPO without the division by the std. The loss without 1/|o| is a setting of the trainer.
 
         A = r_out - mean
 

@@ -51,7 +51,7 @@ def _parse_optional_chunker(
 class ProcessGRPO(Estimator):
     """GRPO with process supervision: the return-to-go of standardized step scores.
 
-        process  z = N(s)                                       step scores alone
+        process  z = N(s)                                       only step scores
         sum      z = N(w_prc s + w_out r_out + w_fmt r_fmt)     "reward shaping": with k and chunks
         union    one mean and std over all s, all r_out and all r_fmt; standardized, weighted, added
         A_j = (sum over j' >= j of z_j') / (K - j + 1)^k
@@ -88,7 +88,7 @@ class ProcessGRPO(Estimator):
     eps: float = number(1e-6, "added to the std", at_least=0)
     k: float = number(0.0, "exponent of the chunks left", at_least=0)
     chunks: str | Mapping[str, Mapping[str, object]] | Chunker | None = composed(
-        None, _parse_optional_chunker, "null: every score a chunk; else a chunker's name"
+        None, _parse_optional_chunker, "null: every score is a chunk; else a chunker's name"
     )
 
     paper = "2402.03300"

@@ -36,7 +36,7 @@ class PRIME(LogprobEstimator):
         beta: scale of the log-ratio; not read with norm="batch".
         process_weight: w, beside an outcome of weight 1.
         norm: "none", or "batch": the largest |return| of the log-ratios in the batch, taken before
-            the baseline, becomes 1. `explain` shows the beta that this comes to.
+            the baseline, becomes 1. `explain` shows the resulting beta.
         whiten_batch: (A - mean) / sqrt(variance + 1e-8) over the batch's trained tokens.
         clip: the very last step, A within [-clip, clip].
 
@@ -45,7 +45,7 @@ class PRIME(LogprobEstimator):
 
     Raises:
         RolloutError: a rollout lacks `prm_logprobs` or `ref_logprobs`.
-        MethodError: with norm="batch", a part of a batch without `for_batch` of the whole.
+        MethodError: with norm="batch", a part of a batch without a call of `for_batch` before.
 
     Example:
         >>> import stepcredit as sc
@@ -54,8 +54,8 @@ class PRIME(LogprobEstimator):
         >>> [round(x, 3) for x in sc.PRIME()(r).packed().tolist()]
         [0.707, -0.707]
 
-    Source: PRIME (2502.01456). Differs: the authors' code computes r_t n / (n - 1) less the sum
-        of all n means over n - 1, this the paper's r_t less the mean of the others' means.
+    Source: PRIME (2502.01456). Differs: the authors' code computes r_t n / (n - 1) minus the
+        sum of all n means over n - 1; this is the paper's r_t minus the mean of the others' means.
     """
 
     beta: float = number(0.05, "scale of the log-ratio")

@@ -39,22 +39,22 @@ class PURE(Estimator):
         sum         G_j = sum over j' >= j of r*_j',  r*_j = s_j
 
     Args:
-        temperature: T of the soft minimum, read by `form="softmin"` alone; 0 is strict.
+        temperature: T of the soft minimum, read only by `form="softmin"`; 0 is strict.
         baseline: over the other responses j of the group, O = G_1, L tokens, S steps:
             per_token: r*_s -= tokens(s) sum O_j / sum L_j;  per_step: r*_s -= mean of O_j / S_j;
             rollout: A -= mean of O_j;  per_slot: A -= sum_j sum_t G_jt / ((n - 1) max_length).
             `form="future_min"` takes rollout or per_slot, and one of them must be named.
         max_length: N of per_slot, a fixed number of tokens, never the padded width.
-        outcome_weight: weight of the outcome, 1 : 1 is stable.
-        process_weight: multiplies r*, or the minimum, once it is taken.
+        outcome_weight: weight of the outcome; the paper finds equal weights stable.
+        process_weight: factor of r*, or of the minimum.
         whiten_batch: (A - mean) / sqrt(variance + 1e-8) over the batch's trained tokens.
         form: "softmin"; "future_min", the strict form of the authors' verl branch; "sum", the form
             that loses to both in the paper's comparison.
-        clip: the very last step, A within [-clip, clip].
+        clip: the last step, A within [-clip, clip].
 
     Returns:
-        A lone response's process part is 0; format and gate are ignored; unknown outcomes add
-        no term.
+        The process part of a response alone in its group is 0. Format and gate are ignored.
+        Unknown outcomes add no term.
 
     Raises:
         MethodError: per_slot without max_length; future_min with another baseline than rollout or
@@ -67,7 +67,7 @@ class PURE(Estimator):
         [-1.1, -0.8]
 
     Source: PURE (2504.15275) Eqs. 7-9 and its code. Differs: the minimum is over steps; baselines
-        use trained tokens, never the padded width; defined for a lone response and one token.
+        use trained tokens, never the padded width; a response alone in its group is defined.
     """
 
     temperature: float = number(0.1, "T of the soft minimum; 0 is strict", at_least=0)

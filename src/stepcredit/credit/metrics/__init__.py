@@ -1,4 +1,4 @@
-"""What the credit of a batch looks like: pure functions of an estimator, rollouts, advantages."""
+"""Metrics of a batch: pure functions of an estimator, rollouts and advantages."""
 
 from stepcredit.credit.metrics.panel import training_metrics
 

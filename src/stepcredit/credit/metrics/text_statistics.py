@@ -127,11 +127,11 @@ def filler_gap(advantages: Advantages, ends: Stream, filler: Flags) -> float | N
         -0.333333
     """
     check_steps(filler, ends, "filler")
-    paid = read_at(advantages, row_index(ends.counts), ends.values)
-    flag = torch.tensor([f for row in filler for f in row], dtype=torch.bool, device=paid.device)
+    values = read_at(advantages, row_index(ends.counts), ends.values)
+    flag = torch.tensor([f for row in filler for f in row], dtype=torch.bool, device=values.device)
     if not bool(flag.any()) or bool(flag.all()):
         return None
-    return float(paid[flag].mean() - paid[~flag].mean())
+    return float(values[flag].mean() - values[~flag].mean())
 
 
 def check_steps(rows: Sequence[Sequence[object]], ends: Stream, field: str) -> None:

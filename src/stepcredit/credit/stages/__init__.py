@@ -7,7 +7,7 @@ A method composes four stages:
 3. `chunker`: where credit may change along a response;
 4. `return_to_go`, `divide_length`, `min_form`, `future_min`: one advantage per chunk.
 
-Tables are dense (rollout, slot) in float64; `Slots` say where their columns lie in the tokens.
+Tables are dense (rollout, slot) in float64; a `Slots` maps their columns to tokens.
 `number`, `whole`, `choice`, `flag`, `text` and `composed` declare a method's checked fields;
 `is_number`, `is_whole`, `is_one_of` and `is_pattern` check the options of a chunker.
 

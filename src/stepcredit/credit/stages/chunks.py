@@ -71,7 +71,7 @@ class Chunks:
 
         Args:
             values: (rollout, source slot), 0 off the mask.
-            source: its slots; a slot's value stands on each of its tokens.
+            source: its slots; each token of a slot has the slot's value.
             how: "last", at the last token of each slot; "mean" or "sum", over the trained tokens
                 of each chunk.
 

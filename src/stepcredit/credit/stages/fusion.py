@@ -73,7 +73,7 @@ def check_operators(operators: Iterable[object], field: str = "operator") -> Non
     """Refuse a value that is no operator's name.
 
     Raises:
-        MethodError: names the operators there are.
+        MethodError: lists the operators.
     """
     for operator in operators:
         if operator not in OPERATORS:
@@ -82,7 +82,7 @@ def check_operators(operators: Iterable[object], field: str = "operator") -> Non
 
 
 def sum_tables(tables: Sequence[Tensor], zero: Tensor) -> Tensor:
-    """Sum of tables; `zero` where there are none.
+    """Sum of tables; `zero` for no tables.
 
     Example:
         >>> sum_tables([torch.tensor(1.0), torch.tensor(2.0)], torch.tensor(0.0))
@@ -138,7 +138,7 @@ def check_named_process(weights: Mapping[str, float], signals: Collection[str]) 
         signals: names of the process streams of the whole batch.
 
     Raises:
-        MethodError: names the streams there are.
+        MethodError: lists the streams of the batch.
     """
     if signals and tuple(weights) == TRIPLE and "process" not in signals:
         reason = f"no stream is named 'process': give {{name: weight}} for {', '.join(signals)}"
@@ -323,7 +323,7 @@ def check_one_process(signals: Collection[str]) -> None:
         signals: names of the process streams of the whole batch.
 
     Raises:
-        MethodError: names the streams there are.
+        MethodError: lists the streams of the batch.
     """
     if len(signals) > 1 and "process" not in signals:
         reason = f"reads one process stream, named 'process'; there are {', '.join(signals)}"

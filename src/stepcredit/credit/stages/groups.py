@@ -50,7 +50,7 @@ class Group:
         return group_max(rows, self.index, self.count)
 
     def others(self, values: Float64[Tensor, " rollout"]) -> Float64[Tensor, " rollout"]:
-        """Sum over the other rows of each row's group; exactly 0 for a row that stands alone.
+        """Sum over the other rows of each row's group; exactly 0 for a row alone in its group.
 
         Example:
             >>> Group(torch.tensor([0, 0, 1]), 2).others(torch.tensor([1.0, 2.0, 4.0])).tolist()

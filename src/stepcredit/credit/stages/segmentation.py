@@ -1,4 +1,4 @@
-"""Exact penalized change points in the mean or the median, for all rows of a table at once."""
+"""Exact penalized segmentation by mean or median, for all rows of a table at once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from stepcredit.credit.stages.groups import TOLERANCE, Group, Mask, Values, weig
 
 Table = NDArray[np.float64]
 IN_CACHE = 32_768
-"""Scores whose tables of levels are worked on together: what a core's cache holds."""
+"""So many scores are worked on together: their tables of levels fit a core's cache."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,11 @@ def segment_ends(
     Among equal minima it is the one whose last segments are longest; ties are decided at 1e-9.
 
     Args:
-        values: (rollout, slot), 0 off the mask; a row's scores stand at its beginning.
+        values: (rollout, slot), 0 off the mask; the scores of a row fill its first slots.
         mask: which slots hold a score.
         sizes: trained tokens of each slot.
         group: whose scores' deviation scales the penalty.
-        rule: what is minimized.
+        rule: the cost to minimize.
 
     Returns:
         True at each segment's last slot. A group of equal scores is one segment per row.
@@ -132,7 +132,7 @@ def _slack(least: NDArray[np.float64]) -> NDArray[np.float64]:
 def _by_distances(rows: _Rows, rule: Segments) -> NDArray[np.bool_]:
     """The best levels of each row by dynamic programming, a few rows at a time.
 
-    A segment's median is one of its row's scores, so these are all the levels there are.
+    A segment's median is one of the row's scores, so no other level needs to be tried.
     """
     width = rows.scores.shape[1]
     few = max(1, IN_CACHE // width)

@@ -1,7 +1,7 @@
-"""What can be proved about the methods on paper: pure functions of plain numbers.
+"""What can be proved about the methods, as functions of plain numbers.
 
-`length_pressure` holds the rule by which one more chunk pays under PASS. `min_form_errors` holds
-the bias of the softmin of PURE, and what an error of the step scores does to a return.
+`length_pressure` has the rule by which one more chunk changes the path score of PASS.
+`min_form_errors` has the bias of PURE's softmin and the effect of score errors on each return.
 """
 
 from stepcredit.credit.theory.length_pressure import (

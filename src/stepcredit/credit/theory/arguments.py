@@ -1,4 +1,4 @@
-"""Checks of the numbers that `theory` and `bounds` take: one line that names the argument."""
+"""Checks of the arguments of `stepcredit.credit.theory`; an error names the argument."""
 
 from __future__ import annotations
 

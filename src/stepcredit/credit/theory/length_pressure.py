@@ -1,11 +1,8 @@
-"""What can be said of the estimators on paper: when a chunk pays, how far a score error carries.
+"""Length pressure: the rule by which one more chunk changes the path score of PASS.
 
-Two halves. The *path score* S = T / K^k is what PASS pays a response of K chunks whose values sum
-to T: this file has the exact rule by which one more chunk pays, and where S goes when a policy pads
-the response with redundant chunks of one value. The *min-form* is PURE's return: `bounds` has the
-bias of its softmin and what an error of the step scores does to each return.
-
-Pure functions of plain numbers; nothing here reads rollouts.
+The *path score* of a response is S = T / K^k, of K chunks whose values sum to T. This file has the
+exact change of S by one more chunk, and the limit of S when a policy pads the response with
+redundant chunks of one value. All functions take plain numbers.
 """
 
 from __future__ import annotations
@@ -13,34 +10,8 @@ from __future__ import annotations
 import math
 
 from stepcredit.credit.theory.arguments import finite_number, not_negative, positive_whole
-from stepcredit.credit.theory.min_form_errors import (
-    ErrorBounds,
-    error_bounds,
-    softmin_bias,
-    softmin_bias_bound,
-    softmin_worst_scores,
-    strict_min_exposed,
-)
 
-__all__ = [
-    "ErrorBounds",
-    "admission_threshold",
-    "best_padding",
-    "eq8_change",
-    "error_bounds",
-    "first_order_change",
-    "outcome_weight",
-    "path_score",
-    "path_score_limit",
-    "softmin_bias",
-    "softmin_bias_bound",
-    "softmin_worst_scores",
-    "strict_min_exposed",
-    "turning_point",
-    "worst_padding",
-]
-
-_TIE = 1e-12  # path scores closer than this, relative, are one value
+_TIE = 1e-12  # path scores that differ by less than this share are equal
 
 
 def path_score(
@@ -90,7 +61,7 @@ def admission_threshold(total: float, chunks: int, k: float) -> float:
         k: Divide-Length's exponent, at least 0.
 
     Returns: float; 0 where T = 0 or k = 0, the mean T/K at k = 1; negative where T is: there
-        a chunk of negative value can pay.
+        a chunk of negative value can raise the score.
 
     Raises: MethodError on a number out of range.
 

@@ -1,6 +1,6 @@
-"""The min-form's bounds: the bias of its softmin, and what an error of the step scores does to it.
+"""Error bounds of the min-form: the bias of its softmin, and the effect of errors in step scores.
 
-Pure functions of plain numbers, public as part of `stepcredit.credit.theory`.
+All functions take plain numbers.
 """
 
 from __future__ import annotations
