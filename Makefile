@@ -4,6 +4,7 @@
 # make test-verl   the tests of verl's engine, in an environment of its own
 # make test-wheel   builds the package, installs it in an empty environment and tries it
 # make test-trl-next   the tests of TRL's engine on the newest TRL there is
+# make docs   the documentation's site, in site/; a broken link or an undocumented name fails
 # make bench   what shaping costs
 
 VENV ?= .venv
@@ -18,7 +19,7 @@ export OMP_NUM_THREADS = 1
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: train test test-verl test-wheel test-trl-next lint types bench clean
+.PHONY: train test test-verl test-wheel test-trl-next lint types docs bench clean
 
 train: $(VENV)/.train
 	$(BIN)/stepcredit train $(ARGS)
@@ -53,6 +54,10 @@ lint: $(VENV)/.dev
 
 types: $(VENV)/.dev
 	$(BIN)/mypy
+
+docs: $(VENV)/.dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	$(BIN)/python tools/check_docs.py site
 
 bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/shaping.py

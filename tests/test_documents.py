@@ -101,3 +101,18 @@ def test_contributed_chunker_works() -> None:
         sc.PASS(chunks={"every-n": {"n": n}}).explain(rollouts).last.tolist() for n in (2, 3)
     )
     assert (pairs, triples) == ([1, 3, 1], [2, 3, 1])
+
+
+PAGES = sorted(
+    str(path.relative_to(ROOT))
+    for path in [*(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "tasks").glob("*.md")]
+)
+SELF_CONTAINED = [page for page in PAGES if any("import stepcredit" in b for b in blocks(page))]
+
+
+@pytest.mark.parametrize("page", SELF_CONTAINED)
+def test_a_page_runs_from_its_first_block_to_its_last(page: str) -> None:
+    """Blocks that need a model or a server are marked `py`; each page starts with its imports."""
+    names: dict[str, object] = {"__name__": __name__}
+    for code in blocks(page):
+        exec(code, names)

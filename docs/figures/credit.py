@@ -53,7 +53,12 @@ def main() -> None:
         panel.set_xlabel("token", fontsize=9)
     for panel in panels[:, 0]:
         panel.set_ylabel("advantage", fontsize=9)
-    figure.legend(*panels.flat[0].get_legend_handles_labels(), loc="outside upper right", ncols=2, frameon=False)
+    figure.legend(
+        *panels.flat[0].get_legend_handles_labels(),
+        loc="outside upper right",
+        ncols=2,
+        frameon=False,
+    )
     place = Path(__file__).with_suffix(".svg")
     plt.rcParams["svg.hashsalt"] = "stepcredit"
     figure.savefig(place, metadata={"Date": None})
