@@ -56,10 +56,10 @@ def trl_completions(
     tokenizer: Tokenizer = None,
 ) -> None:
     """What TRL logs with log_completions=True."""
-    from stepcredit.engines.logged_rows import Columns
+    from stepcredit.engines.logged_rows import RewardColumns
     from stepcredit.engines.trl.completion_logs import trl_completions as rows_of
 
-    columns = Columns(outcome, format, group_size)
+    columns = RewardColumns(outcome, format, group_size)
     _write(source, output, rows_of(source, columns, _loaded(tokenizer)))
 
 
@@ -74,10 +74,10 @@ def verl_rollouts(
     tokenizer: Tokenizer = None,
 ) -> None:
     """What verl writes into trainer.rollout_data_dir."""
-    from stepcredit.engines.logged_rows import Columns
+    from stepcredit.engines.logged_rows import RewardColumns
     from stepcredit.engines.verl.generation_dumps import verl_rollouts as rows_of
 
-    columns = Columns(outcome, format, group_size)
+    columns = RewardColumns(outcome, format, group_size)
     _write(source, output, rows_of(source, columns, _loaded(tokenizer)))
 
 

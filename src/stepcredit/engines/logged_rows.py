@@ -8,19 +8,14 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from stepcredit.data.files.rows import FIELDS
 from stepcredit.data.rules import PARTLY_UNKNOWN, first_unknown
 from stepcredit.errors import FileError, RolloutError, RowError, SettingError
-from stepcredit.signals.row_scores import LOGPROB_FIELDS, RowReader
-
-_FORMAT = {
-    *("group", "length", "prompt", "text", "tokens", "token_ids", "loss_mask"),
-    *("step_ends", "step_scores", "token_scores", "signals", *LOGPROB_FIELDS),
-    *("outcome", "format", "format_ok", "advantages"),
-}
+from stepcredit.signals.row_scores import RowReader
 
 
 @dataclass(frozen=True)
-class Columns:
+class RewardColumns:
     """Which logged columns are rewards.
 
     Args:
@@ -35,7 +30,7 @@ class Columns:
 
 
 @dataclass(frozen=True)
-class Logged:
+class LoggedResponse:
     """One logged response.
 
     Args:
@@ -54,7 +49,7 @@ class Logged:
     row: Mapping[str, Any]
 
 
-def files_in(path: str | Path, pattern: str) -> list[Path]:
+def log_files(path: str | Path, pattern: str) -> list[Path]:
     """The file itself, or the files in a folder, in the order in which they were written.
 
     Args:
@@ -74,7 +69,7 @@ def files_in(path: str | Path, pattern: str) -> list[Path]:
 
 
 def grouped_rows(
-    logged: Iterable[Logged], columns: Columns, tokenizer: Any
+    logged: Iterable[LoggedResponse], columns: RewardColumns, tokenizer: Any
 ) -> Iterator[dict[str, Any]]:
     """Rows of rollouts: groups get the names `STEP/NUMBER`, texts are split into tokens.
 
@@ -94,7 +89,9 @@ def grouped_rows(
                 yield {"group": f"{step}/{number}", **each.row, **_tokens(each, reader)}
 
 
-def _groups(responses: Iterable[Logged], size: int | None) -> Iterator[list[Logged]]:
+def _groups(
+    responses: Iterable[LoggedResponse], size: int | None
+) -> Iterator[list[LoggedResponse]]:
     for _, same in groupby(responses, key=lambda each: each.key):
         group = list(same)
         if size is None:
@@ -106,7 +103,7 @@ def _groups(responses: Iterable[Logged], size: int | None) -> Iterator[list[Logg
         yield from (group[start : start + size] for start in range(0, len(group), size))
 
 
-def _check_known(group: Sequence[Logged]) -> None:
+def _check_known(group: Sequence[LoggedResponse]) -> None:
     """Refuse a reward that is known for only some of a group: statistics need all of them."""
     for name in ("outcome", "format"):
         unknown = first_unknown([each.row.get(name) for each in group])
@@ -115,7 +112,7 @@ def _check_known(group: Sequence[Logged]) -> None:
             raise RowError(PARTLY_UNKNOWN, path=at.path, line=at.line, field=name)
 
 
-def _tokens(logged: Logged, reader: RowReader) -> dict[str, Any]:
+def _tokens(logged: LoggedResponse, reader: RowReader) -> dict[str, Any]:
     """Text and tokens of a response; the loss mask too, if tools wrote some of the tokens."""
     try:
         parts = [reader.with_tokens({"text": text}) for text, _ in logged.parts]
@@ -142,10 +139,10 @@ def extra_columns(fields: Mapping[str, Any], converted: Iterable[str]) -> dict[s
         {'logged_length': 5.0, 'acc': 1}
     """
     rest = {name: value for name, value in fields.items() if name not in set(converted)}
-    return {f"logged_{name}" if name in _FORMAT else name: rest[name] for name in rest}
+    return {f"logged_{name}" if name in FIELDS else name: rest[name] for name in rest}
 
 
-def reward_of(
+def logged_reward(
     fields: Mapping[str, Any], name: str, path: str, line: int, *, option: str
 ) -> float | None:
     """A logged reward; None if the trainer logged none for this response.

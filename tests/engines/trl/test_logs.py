@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 import stepcredit as sc
 from stepcredit.cli import app
 from stepcredit.data.files.parquet import as_lines
-from stepcredit.engines.logged_rows import Columns
+from stepcredit.engines.logged_rows import RewardColumns
 from stepcredit.engines.trl.completion_logs import trl_completions
 from stepcredit.engines.verl.generation_dumps import verl_rollouts
 from stepcredit.errors import FileError, RowError, SettingError
@@ -214,7 +214,7 @@ def test_groups_follow_the_prompt_or_the_size_told(tmp_path: Path) -> None:
     path = table(tmp_path / "completions_1.parquet", rows)
 
     def groups(**columns: Any) -> list[str]:
-        return [row["group"] for row in trl_completions(path, Columns(**columns))]
+        return [row["group"] for row in trl_completions(path, RewardColumns(**columns))]
 
     assert groups() == ["1/0"] * 4 + ["1/1"] * 2 + ["1/2"] * 4
     assert groups(group_size=2) == [f"1/{number}" for number in range(5) for _ in range(2)]
@@ -247,7 +247,7 @@ def test_what_is_no_log_of_trl_is_refused(
     path = table(tmp_path / "completions_1.parquet", rows)
     format = "fine" if "fine" in rows[0] else None
     with pytest.raises(RowError) as raised:
-        list(trl_completions(path, Columns(outcome="right", format=format)))
+        list(trl_completions(path, RewardColumns(outcome="right", format=format)))
     assert str(raised.value) == f"{path}:{reason}"
 
 
@@ -326,10 +326,10 @@ def test_verl_without_names_of_samples(tmp_path: Path) -> None:
         del sample["uid"], sample["gts"]
         sample["gts"] = None
     dump_as_verl(tmp_path / "dump", 3, samples)
-    rows = list(verl_rollouts(tmp_path / "dump/3.jsonl", Columns(group_size=2)))
+    rows = list(verl_rollouts(tmp_path / "dump/3.jsonl", RewardColumns(group_size=2)))
     assert [row["group"] for row in rows] == ["3/0"] * 2 + ["3/1"] * 2 + ["3/2"] * 2 + ["3/3"] * 2
     assert "answer" not in rows[0]
-    rows = list(verl_rollouts(tmp_path / "dump", Columns(outcome="score", format="score")))
+    rows = list(verl_rollouts(tmp_path / "dump", RewardColumns(outcome="score", format="score")))
     assert [row["group"] for row in rows] == ["3/0"] * 4 + ["3/1"] * 4
     assert [row["format"] for row in rows] == [row["outcome"] for row in rows]
 
@@ -356,7 +356,7 @@ def test_what_is_no_dump_of_verl_is_refused(line: str, reason: str, tmp_path: Pa
 def test_a_reward_that_is_not_there(tmp_path: Path) -> None:
     dump_as_verl(tmp_path / "dump", 1, [sampled("a", 0)])
     with pytest.raises(SettingError) as raised:
-        list(verl_rollouts(tmp_path / "dump", Columns(format="fmt")))
+        list(verl_rollouts(tmp_path / "dump", RewardColumns(format="fmt")))
     path = tmp_path / "dump/1.jsonl"
     assert str(raised.value) == f"--format fmt: no such column in {path}: numbers are score, step"
 

@@ -10,12 +10,12 @@ from typing import Any
 from stepcredit.data.files.jsonl import parse
 from stepcredit.data.files.parquet import as_lines
 from stepcredit.engines.logged_rows import (
-    Columns,
-    Logged,
+    LoggedResponse,
+    RewardColumns,
     extra_columns,
-    files_in,
     grouped_rows,
-    reward_of,
+    log_files,
+    logged_reward,
 )
 from stepcredit.errors import RowError, SettingError
 
@@ -23,7 +23,7 @@ _OWN = {"step", "prompt", "completion", "advantage"}
 
 
 def trl_completions(
-    path: str | Path, columns: Columns | None = None, tokenizer: Any = None
+    path: str | Path, columns: RewardColumns | None = None, tokenizer: Any = None
 ) -> Iterator[dict[str, Any]]:
     """Rollouts of what `GRPOTrainer` logs, in its order.
 
@@ -45,13 +45,13 @@ def trl_completions(
         RowError: a row without prompt or completion, or a table with an evaluation's responses.
         SettingError: no such column, or several that might be the outcome.
     """
-    columns = columns or Columns()
+    columns = columns or RewardColumns()
     return grouped_rows(_logged(path, columns), columns, tokenizer)
 
 
-def _logged(path: str | Path, columns: Columns) -> Iterator[Logged]:
+def _logged(path: str | Path, columns: RewardColumns) -> Iterator[LoggedResponse]:
     before: list[Any] = []
-    for file in files_in(path, "completions_*.parquet"):
+    for file in log_files(path, "completions_*.parquet"):
         with as_lines(str(file)) as lines:
             rows = [parse(line) for line in lines]
         table = [[row.get(name) for name in ("prompt", "completion", "advantage")] for row in rows]
@@ -110,17 +110,17 @@ def _only_reward(rows: list[dict[str, Any]], path: str) -> str:
 
 def _response(
     row: Mapping[str, Any], path: str, line: int, outcome: str, format: str | None
-) -> Logged:
+) -> LoggedResponse:
     for name in ("step", "prompt", "completion"):
         if name not in row:
             raise RowError("missing", path=path, line=line, field=name)
     rollout: dict[str, Any] = {"prompt": _question(row["prompt"], path, line)}
-    rollout["outcome"] = reward_of(row, outcome, path, line, option="--outcome")
+    rollout["outcome"] = logged_reward(row, outcome, path, line, option="--outcome")
     if format is not None:
-        rollout["format"] = reward_of(row, format, path, line, option="--format")
+        rollout["format"] = logged_reward(row, format, path, line, option="--format")
     rest = extra_columns(row, ("prompt", "completion"))
     parts = _parts(row["completion"], path, line)
-    return Logged(path, line, row["step"], repr(row["prompt"]), parts, {**rest, **rollout})
+    return LoggedResponse(path, line, row["step"], repr(row["prompt"]), parts, {**rest, **rollout})
 
 
 def _question(prompt: Any, path: str, line: int) -> str:

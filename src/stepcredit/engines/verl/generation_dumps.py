@@ -10,12 +10,12 @@ from typing import Any
 from stepcredit.data.files.jsonl import parse
 from stepcredit.data.files.lines import Source
 from stepcredit.engines.logged_rows import (
-    Columns,
-    Logged,
+    LoggedResponse,
+    RewardColumns,
     extra_columns,
-    files_in,
     grouped_rows,
-    reward_of,
+    log_files,
+    logged_reward,
 )
 from stepcredit.errors import RolloutError, RowError
 
@@ -23,7 +23,7 @@ _SAMPLE = re.compile(r"(.+)_\d+_\d+")
 
 
 def verl_rollouts(
-    path: str | Path, columns: Columns | None = None, tokenizer: Any = None
+    path: str | Path, columns: RewardColumns | None = None, tokenizer: Any = None
 ) -> Iterator[dict[str, Any]]:
     """The responses that verl dumped, as rows of rollouts in their order.
 
@@ -40,12 +40,12 @@ def verl_rollouts(
         RowError: a line does not have verl's form.
         SettingError: a column does not exist.
     """
-    columns = columns or Columns()
+    columns = columns or RewardColumns()
     return grouped_rows(_logged(path, columns), columns, tokenizer)
 
 
-def _logged(path: str | Path, columns: Columns) -> Iterator[Logged]:
-    for file in files_in(path, "*.jsonl"):
+def _logged(path: str | Path, columns: RewardColumns) -> Iterator[LoggedResponse]:
+    for file in log_files(path, "*.jsonl"):
         with Source(file) as source:
             for _, line, raw in source.lines():
                 try:
@@ -57,7 +57,7 @@ def _logged(path: str | Path, columns: Columns) -> Iterator[Logged]:
                 yield _response(fields, str(file), line, columns)
 
 
-def _response(fields: Any, path: str, line: int, columns: Columns) -> Logged:
+def _response(fields: Any, path: str, line: int, columns: RewardColumns) -> LoggedResponse:
     if not isinstance(fields, dict):
         raise RowError("expected an object", path=path, line=line)
     for name in ("input", "output"):
@@ -67,13 +67,13 @@ def _response(fields: Any, path: str, line: int, columns: Columns) -> Logged:
     rollout = extra_columns(fields, ("input", "output", "gts"))
     rollout["prompt"] = fields["input"]
     outcome = columns.outcome or "score"
-    rollout["outcome"] = reward_of(fields, outcome, path, line, option="--outcome")
+    rollout["outcome"] = logged_reward(fields, outcome, path, line, option="--outcome")
     if columns.format is not None:
-        rollout["format"] = reward_of(fields, columns.format, path, line, option="--format")
+        rollout["format"] = logged_reward(fields, columns.format, path, line, option="--format")
     if fields.get("gts") is not None:
         rollout["answer"] = fields["gts"]
     step = fields.get("step", Path(path).stem)
-    return Logged(path, line, step, _key(fields), [(fields["output"], True)], rollout)
+    return LoggedResponse(path, line, step, _key(fields), [(fields["output"], True)], rollout)
 
 
 def _key(fields: Mapping[str, Any]) -> str:
