@@ -111,8 +111,14 @@ SELF_CONTAINED = [page for page in PAGES if any("import stepcredit" in b for b i
 
 
 @pytest.mark.parametrize("page", SELF_CONTAINED)
-def test_a_page_runs_from_its_first_block_to_its_last(page: str) -> None:
+def test_a_page_runs_and_prints_what_it_shows(
+    page: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Blocks that need a model or a server are marked `py`; each page starts with its imports."""
     names: dict[str, object] = {"__name__": __name__}
     for code in blocks(page):
         exec(code, names)
+    printed = capsys.readouterr().out.splitlines()
+    shown = re.findall(r"^print\(.*\)  # (.*)$", "".join(blocks(page)), re.MULTILINE)
+    values = [line for line in shown if line[:1] == "[" or line.startswith("t")]
+    assert [line for line in values if line not in printed] == []
