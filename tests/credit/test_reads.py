@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import pytest
 
 import stepcredit as sc
+from stepcredit.credit.metrics import training_metrics
 from stepcredit.errors import MethodError
 
 WEIGHTS = {"process": 1.0, "outcome": 1.0, "format": 1.0}
@@ -109,3 +110,21 @@ def test_other_weights_are_refused_where_there_are_none() -> None:
         sc.GDPO().with_weights({"prm": 1.0})
     with pytest.raises(MethodError, match="has no weights"):
         sc.ProcessGRPO(pooling="process").with_weights({"prm": 1.0})
+
+
+@dataclass(frozen=True)
+class Gated(sc.Estimator):
+    """A user's method that says what it reads."""
+
+    @property
+    def reads(self) -> sc.Reads:
+        return sc.Reads(process=None, gate=True)
+
+    def credit(self, rollouts: sc.Rollouts) -> sc.Credit:
+        return sc.Credit.flat(rollouts, rollouts.outcome[:, None])
+
+
+def test_metrics_ask_a_user_s_method_what_it_reads() -> None:
+    rollouts = sc.Rollouts([0, 0], lengths=[1, 1], outcome=[1.0, 0.0], format_ok=[True, False])
+    assert training_metrics(rollouts, Gated())["format_gated_share"] == 0.5
+    assert training_metrics(rollouts, Own())["format_gated_share"] == 0.0

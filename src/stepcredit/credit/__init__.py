@@ -1,4 +1,4 @@
-"""The mathematics: group statistics, fusion, chunks, returns, and the methods they compose to."""
+"""The methods of credit assignment, and the stages that they are composed of."""
 
 from stepcredit.credit.estimator import Estimator
 from stepcredit.credit.explanation import Explanation

@@ -104,10 +104,6 @@ class Fused(Estimator):
         rules = canonical_operators(self.operator, self.outcome_operator, list(both))
         return standardize_scalars(both, group, rules, ddof=self.ddof, eps=self.eps)
 
-    def _reads_unweighted(self, stream: str) -> bool:
-        """Whether the method reads a stream that has no weight."""
-        return False
-
     def _with_ready(
         self, credit: Credit, rollouts: Rollouts, weights: Mapping[str, float], kept: Tensor
     ) -> Credit:
@@ -144,15 +140,16 @@ class Fused(Estimator):
         present = [*rollouts.streams]
         present += ["outcome"] * bool(rollouts.has_outcome.any())
         present += ["format"] * bool(rollouts.has_format.any())
-        absent = [n for n in weights if n not in present and weights[n] != 0]
-        ignored = [n for n in present if n not in weights and not self._reads_unweighted(n)]
-        found = [f"stream {name!r} has a weight and is absent: it adds 0" for name in absent]
-        found += [f"stream {name!r} has no weight: it is ignored" for name in ignored]
+        read = [*weights, "outcome"] if self.reads.outcome else [*weights]
+        absent = [name for name in weights if name not in present and weights[name] != 0]
+        notes = [f"stream {name!r} has a weight and is absent: it adds 0" for name in absent]
+        ignored = [name for name in present if name not in read]
+        notes += [f"stream {name!r} has no weight: it is ignored" for name in ignored]
         gated = gated_mask(rollouts, self.gate)
         silent = gated & (self._scalars(rollouts, Group.of(rollouts))["format"][:, 0] == 0)
         if bool(silent.any()):
-            found.append(
+            notes.append(
                 f"{int(silent.sum())} of {int(gated.sum())} gated responses learn nothing: "
                 "their format reward is absent, zero, or equal in the group"
             )
-        return found
+        return notes

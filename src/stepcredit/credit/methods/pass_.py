@@ -115,7 +115,7 @@ class PASS(Fused):
         if isinstance(rollouts.streams.get(self.chunks_from or ""), TokenAdvantages):
             reason = f"{self.chunks_from!r} is ready-made: chunks follow a signal"
             raise MethodError(reason, field="chunks_from")
-        if self.reads.text and rollouts.tokens is not None:
+        if rollouts.tokens is not None and needs_of(self.chunks) == "text":
             empty = torch.tensor([not row for row in rollouts.tokens], device="cpu")
             self.refuse_missing(empty, "tokens")
 

@@ -80,9 +80,6 @@ class PASSMin(Fused):
         reads = super().reads
         return replace(reads, outcome="optional") if self.outcome_in_min > 0 else reads
 
-    def _reads_unweighted(self, stream: str) -> bool:
-        return stream == "outcome" and self.outcome_in_min > 0
-
     def credit(self, rollouts: Rollouts) -> Credit:
         """Standardize, soft minimum, return-to-go, standardize, fuse."""
         group, weights = Group.of(rollouts), canonical_weights(self.weights)
