@@ -58,6 +58,28 @@ def test_importing_ours_first_registers_the_same_class():
     assert found[-1] == "True"
 
 
+def test_methods_of_a_module_that_verl_imports_are_estimators_and_keys_too(tmp_path, monkeypatch):
+    (tmp_path / "methods_of_ones_own.py").write_text(
+        "from dataclasses import dataclass\n"
+        "import stepcredit as sc\n"
+        "@sc.register('mine')\n"
+        "@dataclass(frozen=True)\n"
+        "class Mine(sc.RLOO):\n"
+        "    pass\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
+    monkeypatch.setenv("VERL_USE_EXTERNAL_MODULES", "methods_of_ones_own")
+    found = printed(
+        "import verl",
+        "from verl.trainer.ppo.core_algos import get_adv_estimator_fn",
+        "print(get_adv_estimator_fn('stepcredit-mine').keywords)",
+        "from stepcredit.engines.verl.config_keys import VerlSettings",
+        "given = {'algorithm': {'stepcredit': {'method': 'mine'}}}",
+        "print(VerlSettings.of(given).estimator.name)",
+    )
+    assert found == ["{'method': 'mine'}", "mine"]
+
+
 def test_verls_own_modules_keep_their_loader_and_source():
     import inspect
 
