@@ -62,6 +62,8 @@ MOVED = {
     "engines.trl.logs": "engines.trl.completion_logs",
     "engines.trl.pieces": "launch.tiny_vocabulary",
     "engines.trl.processes": "engines.trl.distributed",
+    "engines.trl.responses": "engines.trl.generation",
+    "engines.trl.texts": "engines.trl.signal_streams",
     "engines.trl.recipe": "launch.recipe",
     "engines.trl.resume": "engines.trl.checkpointing",
     "engines.trl.rewards": "launch.reward_functions",

@@ -16,7 +16,7 @@ from stepcredit.lab.simulated_prm import Simulated
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-    from stepcredit.engines.trl import CreditedBatch
+    from stepcredit.engines.trl import Generation
 
 
 class ArithmeticTask:
@@ -67,28 +67,28 @@ class ArithmeticTask:
         rows = zip(prompts, completion_ids, graded, strict=True)
         return [(g.step_ends, self.signal.scores(prompt, ids, g)) for prompt, ids, g in rows]
 
-    def figures(self, batch: CreditedBatch) -> dict[str, float]:
+    def figures(self, batch: Generation) -> dict[str, float]:
         """Mean fillers and step accuracy of a batch of rollouts."""
-        graded = self.graded(batch.sampled.prompts, batch.sampled.completion_ids)
+        graded = self.graded(batch.prompts, batch.completion_ids)
         return {
             "rollouts/fillers": float(np.mean([g.fillers for g in graded])),
             "rollouts/step_accuracy": float(np.mean([g.step_accuracy for g in graded])),
         }
 
-    def rows(self, batch: CreditedBatch, method: str, update: int) -> list[dict[str, Any]]:
+    def rows(self, batch: Generation, method: str, update: int) -> list[dict[str, Any]]:
         """A batch in the ROLLOUTS format, one row a completion, advantages included."""
-        sampled, rollouts = batch.sampled, batch.rollouts
-        graded = self.graded(sampled.prompts, sampled.completion_ids)
+        rollouts = batch.rollouts
+        graded = self.graded(batch.prompts, batch.completion_ids)
         scores = _by_rollout(rollouts.streams["process"])
         probs = {f"{n}_logprobs": _by_rollout(s) for n, s in rollouts.logprobs.items()}
         advantages = batch.advantages.cpu().numpy()
         rows = []
-        for i, ids in enumerate(sampled.completion_ids):
+        for i, ids in enumerate(batch.completion_ids):
             text = completion_text(ids, self.tokenizer)
             row = {
                 "group": f"{method}-{update}-{int(rollouts.group_index[i])}",
                 "length": len(ids),
-                "prompt": sampled.prompts[i],
+                "prompt": batch.prompts[i],
                 "text": text,
                 "tokens": list(text),
                 "token_ids": ids,

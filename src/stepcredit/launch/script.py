@@ -15,7 +15,7 @@ from transformers import AutoTokenizer
 from transformers.trainer_utils import get_last_checkpoint
 from trl import ModelConfig, get_peft_config, get_quantization_config
 
-from stepcredit.engines.trl.start_checks import check_rows
+from stepcredit.engines.trl.start_checks import check_row_count
 from stepcredit.engines.trl.trainer import StepCreditGRPOTrainer
 from stepcredit.errors import SettingError, StepCreditError
 from stepcredit.launch.datasets import load_rows, with_columns, with_prompts, within_length
@@ -111,7 +111,7 @@ def built(recipe: Recipe) -> StepCreditGRPOTrainer:
         reason = f"{model.model_name_or_path} has no chat template: set it to false, for texts"
         raise SettingError(reason, field="chat")
     rows = _rows(recipe, tokenizer, "train")
-    check_rows(training, len(rows), "dataset_name")
+    check_row_count(training, len(rows), "dataset_name")
     check_facts(functions, rows)
     given = mapping_of(training.model_init_kwargs, "model_init_kwargs")
     training.model_init_kwargs = _model_settings(model) | given

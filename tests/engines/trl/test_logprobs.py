@@ -122,8 +122,8 @@ def test_distillation_is_two_lines_of_yaml(from_yaml, tmp_path, monkeypatch, acc
         assert has_old == (accumulation == 1)
         stream = batch.rollouts.streams["teacher"]
         assert isinstance(stream, sc.Tokens)
-        ours = by_hand(policy, batch.sampled, 0.7)
-        theirs = by_hand(teacher, batch.sampled, 0.7)
+        ours = by_hand(policy, batch, 0.7)
+        theirs = by_hand(teacher, batch, 0.7)
         assert torch.allclose(stream.values.float(), -(ours - theirs), atol=1e-4)
         assert float(stream.values.abs().max()) > 0.1
         assert isinstance(batch.rollouts.streams["rule"], sc.Steps)
@@ -133,10 +133,10 @@ def test_a_method_made_of_log_probs_gets_the_policys_own(from_yaml, tmp_path):
     trainer = from_yaml(METHOD)
     trainer.train()
     batch = trainer.credited
-    ours = by_hand(trainer.model.eval(), batch.sampled, 0.7)
-    theirs = by_hand(loaded(tmp_path / "model-1"), batch.sampled, 0.7)
+    ours = by_hand(trainer.model.eval(), batch, 0.7)
+    theirs = by_hand(loaded(tmp_path / "model-1"), batch, 0.7)
     assert set(batch.rollouts.logprobs) == {"student", "teacher"}
-    expected = (theirs - ours).split([len(ids) for ids in batch.sampled.completion_ids])
+    expected = (theirs - ours).split([len(ids) for ids in batch.completion_ids])
     for row, values in zip(batch.advantages, expected, strict=True):
         assert torch.allclose(row[: len(values)], values, atol=1e-4)
     logged = trainer.state.log_history[0]
@@ -150,7 +150,7 @@ def test_the_reference_is_the_base(saved, make_trainer, task):
     trainer = make_trainer(args=args, model=saved(2), method="g-opd", logprobs=given)
     trainer.train()
     batch = trainer.credited
-    base = by_hand(loaded(saved(2)), batch.sampled, 1.0)
+    base = by_hand(loaded(saved(2)), batch, 1.0)
     found = batch.rollouts.logprobs
     assert torch.allclose(found["base"].values.float(), base, atol=1e-4)
     assert not torch.allclose(found["student"].values.float(), base, atol=1e-2)
@@ -168,8 +168,8 @@ def test_truncated_responses_have_log_probs_too(saved, make_trainer, task):
     trainer = make_trainer(args=args, method=estimator, process_signal=distilled)
     trainer.train()
     batch = trainer.credited
-    ours = by_hand(trainer.model.eval(), batch.sampled, 1.0)
-    theirs = by_hand(loaded(saved(1)), batch.sampled, 1.0)
+    ours = by_hand(trainer.model.eval(), batch, 1.0)
+    theirs = by_hand(loaded(saved(1)), batch, 1.0)
     assert not batch.mask.any(1).all()
     values = batch.rollouts.streams["process"].values
     assert torch.allclose(values.float(), theirs - ours, atol=1e-4)

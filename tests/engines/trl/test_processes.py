@@ -14,7 +14,7 @@ import torch
 import stepcredit as sc
 from stepcredit.data.files.reading import read_rows
 from stepcredit.data.streams import Stream
-from stepcredit.engines.trl.distributed import Share, joined
+from stepcredit.engines.trl.distributed import RankData, concat
 from stepcredit.errors import EngineError
 
 SCRIPT = Path(__file__).with_name("two_processes.py")
@@ -84,12 +84,12 @@ def close_by_group(whole, rows):
         at += size
 
 
-def share(**changes):
-    return Share(**{"lengths": [2], "trained": [True], **changes})
+def rank_data(**changes):
+    return RankData(**{"lengths": [2], "trained": [True], **changes})
 
 
-def test_shares_are_joined_in_order():
-    one = share(
+def test_the_data_of_processes_are_joined_in_order():
+    one = rank_data(
         process={"a": sc.Steps([[0, 1]], [[0.1, 0.2]])},
         logprobs={"student": sc.Tokens([[-1.0, -2.0]])},
         format_ok=[True],
@@ -98,7 +98,7 @@ def test_shares_are_joined_in_order():
         texts=["ab"],
         steps=[["a", "b"]],
     )
-    two = share(
+    two = rank_data(
         lengths=[3],
         trained=[False],
         process={"a": sc.Steps([[2]], [[0.3]])},
@@ -109,7 +109,7 @@ def test_shares_are_joined_in_order():
         texts=["cd"],
         steps=[["cd"]],
     )
-    both = joined([one, two])
+    both = concat([one, two])
     assert (both.lengths, both.trained, both.format_ok) == ([2, 3], [True, False], [True, False])
     assert (both.truncated, both.texts) == ([True, False], ["ab", "cd"])
     assert both.steps == [["a", "b"], ["cd"]]
@@ -138,5 +138,5 @@ def test_shares_are_joined_in_order():
 )
 def test_streams_that_differ_between_processes_are_refused(one, two, line):
     with pytest.raises(EngineError) as refused:
-        joined([share(process=one), share(process=two)])
+        concat([rank_data(process=one), rank_data(process=two)])
     assert str(refused.value) == line

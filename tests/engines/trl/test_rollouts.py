@@ -84,10 +84,10 @@ def test_a_file_holds_the_generation_and_the_commands_read_it(make_trainer, tmp_
     kept = list(read_rows(path))
     for row, line in enumerate(kept):
         assert line["group"] == f"000000/{row // 4}"
-        assert line["prompt"] == batch.sampled.prompts[row]
-        assert line["answer"] == batch.sampled.inputs[row]["answer"]
-        assert line["token_ids"] == batch.sampled.completion_ids[row]
-        assert line["text"] == batch.sampled.completions[row] == "".join(line["tokens"])
+        assert line["prompt"] == batch.prompts[row]
+        assert line["answer"] == batch.inputs[row]["answer"]
+        assert line["token_ids"] == batch.completion_ids[row]
+        assert line["text"] == batch.completions[row] == "".join(line["tokens"])
         assert line["rewards"]["accuracy"] == line["outcome"] == float(batch.rollouts.outcome[row])
         trained = batch.advantages[row, : len(line["token_ids"])].tolist()
         assert line["advantages"] == pytest.approx(trained, rel=1e-7)

@@ -95,7 +95,7 @@ def test_vllm_gets_its_settings_and_its_ratio_reaches_the_loss(make_trainer, see
     assert (settings["max_model_length"], settings["temperature"]) == (99, 0.8)
     assert vllm.last.synced == 1
     batch = trainer.credited
-    assert batch.sampled.completion_ids == vllm.last.sampled[0]
+    assert batch.completion_ids == vllm.last.sampled[0]
     for inputs in seen:
         ratio = inputs["importance_sampling_ratio"]
         assert ratio.shape[1] == (1 if mode == "sequence_mask" else inputs["advantages"].shape[1])
@@ -111,7 +111,7 @@ def test_log_probs_of_what_vllm_sampled_are_the_policys(make_trainer, vllm, task
     args = {"use_vllm": True, "vllm_mode": "colocate", "learning_rate": 0.0, "max_steps": 2}
     trainer = make_trainer(args=args, method="opd", logprobs={"teacher": teacher})
     trainer.train()
-    sampled, model = trainer.credited.sampled, trainer.model.eval()
+    sampled, model = trainer.credited, trainer.model.eval()
     found = trainer.credited.rollouts.logprobs["student"]
     for prompt, own, values in zip(
         sampled.prompt_ids,

@@ -9,8 +9,8 @@ from tests.signals.tiny_models import save
 from torch.nn.utils.rnn import pad_sequence
 
 import stepcredit as sc
-from stepcredit.engines.trl.responses import SampledBatch
-from stepcredit.engines.trl.signal_streams import check_sources, streams_of
+from stepcredit.engines.trl.generation import Generation
+from stepcredit.engines.trl.signal_streams import check_sources, policy_streams
 from stepcredit.errors import EngineError, RolloutError
 from stepcredit.lab.model import ModelSettings, build_model
 from stepcredit.prm.local import LocalPRM
@@ -46,11 +46,11 @@ def test_a_signal_sees_questions_ids_rows_groups_and_outcomes(make_trainer):
     tokenizer = trainer._tokenizer
     assert len(seen) == 8
     for row, response in enumerate(seen):
-        assert response.prompt == batch.sampled.prompts[row]
+        assert response.prompt == batch.prompts[row]
         assert list(response.prompt_ids) == tokenizer(response.prompt).input_ids
-        assert list(response.token_ids) == batch.sampled.completion_ids[row]
+        assert list(response.token_ids) == batch.completion_ids[row]
         assert response.text == tokenizer.decode(response.token_ids, skip_special_tokens=True)
-        assert response.facts["answer"] == batch.sampled.inputs[row]["answer"]
+        assert response.facts["answer"] == batch.inputs[row]["answer"]
         assert response.facts["group"] == int(batch.rollouts.group_index[row])
         assert response.facts["outcome"] == float(batch.rollouts.outcome[row])
     steps = batch.rollouts.streams["process"]
@@ -63,16 +63,19 @@ def test_a_signal_sees_questions_ids_rows_groups_and_outcomes(make_trainer):
 def test_steps_are_paragraphs_where_no_splitter_is_given(make_trainer, task):
     ids = [task.tokenizer(text).input_ids for text in ("1\n2\n\n<3>$", "4$")]
     prompts = [[{"role": "user", "content": "1+2="}], "4="]
-    sampled = SampledBatch([{}] * 2, prompts, ["", ""], ids, torch.zeros(2, 3), [[1], [4]])
+    sampled = Generation([{}] * 2, prompts, ["", ""], ids, torch.zeros(2, 3))
     output = {
         "completion_ids": pad_sequence(list(map(torch.tensor, ids)), batch_first=True),
-        "prompt_ids": torch.ones(2, 1, dtype=torch.long),
+        "prompt_ids": torch.tensor([[1], [4]]),
+        "prompt_mask": torch.ones(2, 1, dtype=torch.long),
     }
-    present = torch.arange(output["completion_ids"].shape[1]) < torch.tensor([[9], [2]])
-    asked = make_trainer(outcome_reward="accuracy")._asked(sampled, output, present, 0)
-    assert [r.step_texts for r in asked.responses] == [["1\n2\n\n", "<3>"], ["4"]]
-    assert [r.step_ends for r in asked.responses] == [[4, 8], [1]]
-    assert [r.prompt for r in asked.responses] == ["1+2=", "4="]
+    output["completion_mask"] = torch.arange(9) < torch.tensor([[9], [2]])
+    trainer = make_trainer(outcome_reward="accuracy")
+    generation = trainer._with_facts(sampled.with_output(output, 0), output)
+    assert generation.prompt_ids == [[1], [4]]
+    assert [r.step_texts for r in generation.responses] == [["1\n2\n\n", "<3>"], ["4"]]
+    assert [r.step_ends for r in generation.responses] == [[4, 8], [1]]
+    assert [r.prompt for r in generation.responses] == ["1+2=", "4="]
 
 
 def test_a_signal_of_tokens_gives_a_score_a_token(make_trainer):
@@ -85,7 +88,7 @@ def test_a_signal_of_tokens_gives_a_score_a_token(make_trainer):
     trainer.train()
     stream = trainer.credited.rollouts.streams["process"]
     assert isinstance(stream, sc.Tokens)
-    assert stream.counts.tolist() == [len(ids) for ids in trainer.credited.sampled.completion_ids]
+    assert stream.counts.tolist() == [len(ids) for ids in trainer.credited.completion_ids]
 
 
 def test_several_signals_and_callables_are_streams_of_their_names(make_trainer):
@@ -138,7 +141,7 @@ def test_log_probs_of_a_local_teacher_are_those_of_its_forward(make_trainer, tas
     given = {"teacher": LocalLogProbs(teacher, tokenizer=task.tokenizer)}
     trainer = make_trainer(args={"max_steps": 2}, logprobs=given)
     trainer.train()
-    sampled = trainer.credited.sampled
+    sampled = trainer.credited
     rows = trainer.credited.rollouts.logprobs["teacher"]
     found = torch.split(rows.values, rows.counts.tolist())
     for prompt, own, values in zip(sampled.prompt_ids, sampled.completion_ids, found, strict=True):
@@ -164,7 +167,8 @@ NAMES = "student, teacher, base, prm, ref"
         ),
         (
             {"logprobs": Program(len, per="tokens")},
-            f"logprobs: whose are they? give {{name: signal}}, the name one of {NAMES}",
+            f"logprobs: expected {{model: signal}}, where the model is one of {NAMES}; "
+            "got one signal",
         ),
         (
             {"logprobs": {"tutor": Program(len, per="tokens")}},
@@ -172,7 +176,7 @@ NAMES = "student, teacher, base, prm, ref"
         ),
         (
             {"logprobs": {"teacher": signal("arithmetic")}},
-            "logprobs.teacher: scores steps, but log-probs are one a token",
+            "logprobs.teacher: it scores steps, but there must be one log-prob per token",
         ),
     ],
 )
@@ -209,19 +213,19 @@ def test_token_signals_and_several_streams_are_taken(make_trainer):
         ([([0], [1.0])], "process_signal: answered for 1 completions of 2"),
         (
             [0.5, 0.5],
-            "process_signal: must give Steps, Tokens, or (step_ends, step_scores) a "
-            "completion, got list",
+            "process_signal: must give Steps, Tokens, or one (step_ends, step_scores) "
+            "per completion, got list",
         ),
         (
             None,
-            "process_signal: must give Steps, Tokens, or (step_ends, step_scores) a completion, "
-            "got NoneType",
+            "process_signal: must give Steps, Tokens, or one (step_ends, step_scores) "
+            "per completion, got NoneType",
         ),
     ],
 )
 def test_a_process_signal_of_another_form_is_refused(answer, line):
     with pytest.raises(EngineError) as refused:
-        streams_of(answer, torch.ones(2, 3, dtype=torch.bool))
+        policy_streams(answer, torch.ones(2, 3, dtype=torch.bool))
     assert str(refused.value) == line
 
 
@@ -243,6 +247,6 @@ def test_steps_that_do_not_fit_are_told_by_row_and_field(make_trainer, ends, lin
 
 def test_holes_in_a_token_signal_are_left_out():
     present = torch.tensor([[True, False, True, False], [True, True, True, True]])
-    stream = streams_of(sc.Tokens([[0.1, 0.2, 0.3], [1.0, 2.0, 3.0, 4.0]]), present)
+    stream = policy_streams(sc.Tokens([[0.1, 0.2, 0.3], [1.0, 2.0, 3.0, 4.0]]), present)
     assert stream.counts.tolist() == [2, 4]
     assert stream.values.tolist() == [0.1, 0.3, 1.0, 2.0, 3.0, 4.0]

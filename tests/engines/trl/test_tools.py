@@ -115,7 +115,7 @@ def make_agent(tmp_path, tokenizer):
 def turns_of(trainer, row):
     """The model's turns as texts, read from its ids and TRL's mask alone."""
     batch = trainer.credited
-    ids = batch.sampled.completion_ids[row]
+    ids = batch.completion_ids[row]
     turns, current = [], []
     for token, own in zip(ids, batch.mask[row, : len(ids)].tolist(), strict=True):
         if own:
@@ -143,7 +143,7 @@ def test_without_a_score_the_turns_are_the_steps(make_agent, tokenizer):
     turns = [turns_of(trainer, row) for row in range(4)]
     assert [len(row) for row in turns] == [3, 1, 2, 1]
     assert tokenizer.decode(turns[2][0]) == script(2, 0)
-    assert not batch.mask[0, : len(batch.sampled.completion_ids[0])].all()
+    assert not batch.mask[0, : len(batch.completion_ids[0])].all()
     ends = batch.rollouts.step_ends
     assert ends.counts.tolist() == [3, 1, 2, 1]
     lengths = [len(turn) for row in turns for turn in row]
@@ -205,7 +205,7 @@ def test_the_kept_rollouts_have_the_mask(make_agent, tmp_path):
     trainer = make_agent(method="grpo")
     rows = list(read_rows(next((tmp_path / "rollouts").glob("*"))))
     for row, line in enumerate(rows):
-        ids = trainer.credited.sampled.completion_ids[row]
+        ids = trainer.credited.completion_ids[row]
         own = trainer.credited.mask[row, : len(ids)].int().tolist()
         assert line.get("loss_mask", [1] * len(ids)) == own
     assert rows[0]["prompt"] == "Add 1 and 2."

@@ -38,7 +38,7 @@ def mean_advantage(inputs):
 def panel(batch, estimator):
     """The metrics of a batch on the arithmetic task, whose tokens are characters."""
     shown = ["" if token in (EOS, PAD, UNKNOWN) else token for token in VOCABULARY]
-    rows = [[shown[token] for token in ids] for ids in batch.sampled.completion_ids]
+    rows = [[shown[token] for token in ids] for ids in batch.completion_ids]
     stream = batch.rollouts.streams["process"]
     ends, steps = iter(stream.ends.tolist()), []
     for row, count in zip(rows, stream.counts.tolist(), strict=True):
@@ -49,7 +49,7 @@ def panel(batch, estimator):
         estimator,
         steps=steps,
         texts=["".join(row) for row in rows],
-        truncated=[VOCABULARY[ids[-1]] not in (EOS, PAD) for ids in batch.sampled.completion_ids],
+        truncated=[VOCABULARY[ids[-1]] not in (EOS, PAD) for ids in batch.completion_ids],
     )
 
 
@@ -76,7 +76,7 @@ def test_the_loss_gets_the_estimators_advantages_row_by_row(make_trainer, seen):
     assert torch.equal(batch.advantages, expected)
     credited = {
         tuple(ids): tuple(row[: len(ids)].tolist())
-        for ids, row in zip(batch.sampled.completion_ids, expected, strict=True)
+        for ids, row in zip(batch.completion_ids, expected, strict=True)
     }
     rows = 0
     for inputs in seen:
@@ -104,7 +104,7 @@ def test_every_pass_and_slice_of_a_generation_keeps_its_rows_credit(
     trainer.train()
     batch = trainer.credited
     credited = {}
-    for ids, row in zip(batch.sampled.completion_ids, batch.advantages, strict=True):
+    for ids, row in zip(batch.completion_ids, batch.advantages, strict=True):
         credited.setdefault(tuple(ids), []).append(row[: len(ids)].tolist())
     assert len(seen) == losses
     rows = 0
@@ -116,7 +116,7 @@ def test_every_pass_and_slice_of_a_generation_keeps_its_rows_credit(
             assert row[:length] in credited[tuple(ids[:length])]
             rows += 1
     passes = args.get("num_iterations", 1)
-    assert rows == passes * len(batch.sampled.completion_ids)
+    assert rows == passes * len(batch.completion_ids)
 
 
 def test_groups_are_the_samplers_even_where_prompts_repeat(make_trainer):
@@ -125,7 +125,7 @@ def test_groups_are_the_samplers_even_where_prompts_repeat(make_trainer):
     trainer = make_trainer(train_dataset=Dataset.from_list([{"prompt": "1+2*3="}] * 8))
     trainer.train()
     assert trainer.credited.rollouts.group_index.tolist() == [0] * 4 + [1] * 4
-    assert len(set(trainer.credited.sampled.prompts)) == 1
+    assert len(set(trainer.credited.prompts)) == 1
 
 
 def test_the_gradient_is_not_that_of_the_mean_advantage(make_trainer, seen):
@@ -177,7 +177,7 @@ def test_an_advantage_that_is_no_number_is_refused(make_trainer):
     with pytest.raises(EngineError) as refused:
         make_trainer(method=Broken()).train()
     assert str(refused.value) == (
-        "row 2: estimator: broken gave an advantage that is not a finite number"
+        "row 2: method: broken gave an advantage that is not a finite number"
     )
 
 
@@ -189,9 +189,9 @@ def test_a_masked_truncated_completion_is_not_trained_and_stays_in_its_group(mak
     trainer = make_trainer(args={"mask_truncated_completions": True, "max_completion_length": 3})
     trainer.train()
     batch = trainer.credited
-    lengths = [len(ids) for ids in batch.sampled.completion_ids]
+    lengths = [len(ids) for ids in batch.completion_ids]
     ended = (trainer._tokenizer.eos_token_id, trainer._tokenizer.pad_token_id)
-    truncated = torch.tensor([ids[-1] not in ended for ids in batch.sampled.completion_ids])
+    truncated = torch.tensor([ids[-1] not in ended for ids in batch.completion_ids])
     assert truncated.any()
     assert batch.rollouts.lengths.tolist() == lengths
     assert (batch.advantages[truncated] == 0).all()
@@ -226,7 +226,7 @@ def test_tool_tokens_get_no_credit_and_count_in_no_step(make_trainer, task):
     offline = sc.Rollouts(
         group=[0] * 4 + [1] * 4,
         process=sc.Steps(
-            [[2, 5]] * 8, [[ids[0] / 10, ids[5] / 10] for ids in batch.sampled.completion_ids]
+            [[2, 5]] * 8, [[ids[0] / 10, ids[5] / 10] for ids in batch.completion_ids]
         ),
         outcome=[0.0] * 8,
         format=[0.0] * 8,
@@ -249,7 +249,7 @@ def test_the_gate_may_be_a_callable(make_trainer):
 
     trainer = make_trainer(args={"max_steps": 2}, format_gate=gate)
     trainer.train()
-    kept = [ids[0] % 2 == 0 for ids in trainer.credited.sampled.completion_ids]
+    kept = [ids[0] % 2 == 0 for ids in trainer.credited.completion_ids]
     assert trainer.credited.rollouts.format_ok.tolist() == kept
     assert len(set(kept)) == 2
 
@@ -292,3 +292,13 @@ def test_evaluation_uses_its_own_group_size(make_trainer):
 def test_the_trainer_is_trls():
     assert issubclass(StepCreditGRPOTrainer, GRPOTrainer)
     assert "_compute_loss" not in vars(StepCreditGRPOTrainer)
+
+
+def test_the_records_of_release_0_1_are_one_generation(make_trainer):
+    with pytest.warns(DeprecationWarning, match="CreditedBatch is now Generation"):
+        from stepcredit.engines.trl import CreditedBatch
+    trainer = make_trainer(args={"max_steps": 2})
+    trainer.train()
+    assert isinstance(trainer.credited, CreditedBatch)
+    with pytest.warns(DeprecationWarning, match="read the field of the generation itself"):
+        assert trainer.credited.sampled.prompts == trainer.credited.prompts

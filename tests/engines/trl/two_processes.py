@@ -62,12 +62,12 @@ class Keep(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         batch = self.trainer.credited
         if state.global_step % MINIBATCHES == 0:
-            lengths = [len(ids) for ids in batch.sampled.completion_ids]
+            lengths = [len(ids) for ids in batch.completion_ids]
             groups = batch.rollouts.group_index[batch.first :][: len(lengths)]
             self.rows.append(
                 {
-                    "ids": batch.sampled.completion_ids,
-                    "prompts": batch.sampled.prompts,
+                    "ids": batch.completion_ids,
+                    "prompts": batch.prompts,
                     "groups": groups.tolist(),
                     "width": batch.advantages.shape[1],
                     "advantages": [

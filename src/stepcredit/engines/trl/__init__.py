@@ -1,24 +1,29 @@
-"""TRL: all knowledge of it, and nothing else. `python -m stepcredit.engines.trl` trains."""
+"""TRL's trainer with token advantages. `python -m stepcredit.launch` trains from a YAML file."""
 
 from __future__ import annotations
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+from warnings import warn
 
 if TYPE_CHECKING:
     from stepcredit.engines.trl.config import StepCreditConfig
-    from stepcredit.engines.trl.trainer import CreditedBatch, StepCreditGRPOTrainer
+    from stepcredit.engines.trl.generation import Generation
+    from stepcredit.engines.trl.trainer import StepCreditGRPOTrainer
 
-__all__ = ["CreditedBatch", "StepCreditConfig", "StepCreditGRPOTrainer"]
+__all__ = ["Generation", "StepCreditConfig", "StepCreditGRPOTrainer"]
 _MODULES = {
-    "CreditedBatch": "trainer",
+    "Generation": "generation",
     "StepCreditConfig": "config",
     "StepCreditGRPOTrainer": "trainer",
 }
 
 
 def __getattr__(name: str) -> Any:
-    """TRL is imported with the first of these names: its logs are read without it."""
+    """Import TRL with the first of these names, so that its logs can be read without it."""
+    if name == "CreditedBatch":
+        warn("CreditedBatch is now Generation", DeprecationWarning, stacklevel=2)
+        name = "Generation"
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

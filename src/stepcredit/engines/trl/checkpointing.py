@@ -17,7 +17,7 @@ from torch.utils.data import Sampler
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from trl.trainer.grpo_trainer import GRPOTrainer
 
-from stepcredit.engines.trl.start_checks import check_rows
+from stepcredit.engines.trl.start_checks import check_row_count
 from stepcredit.errors import EngineError
 
 STATE = "stepcredit_state.pt"
@@ -105,7 +105,7 @@ class ResumingGRPOTrainer(GRPOTrainer):
 
     def _get_train_sampler(self, dataset: Any = None) -> Sampler[Any]:
         rows: Any = self.train_dataset if dataset is None else dataset
-        check_rows(self.args, len(rows), "train_dataset")
+        check_row_count(self.args, len(rows), "train_dataset")
         self._train_sampler = super()._get_train_sampler(dataset)
         return self._train_sampler  # type: ignore[no-any-return]
 

@@ -1,7 +1,7 @@
-"""One batch over several processes: a group may lie on two of them, and credit needs it whole.
+"""Gathers a generation over all processes: credit needs whole groups, which may be on two of them.
 
-What is gathered is step-level: lengths, streams as they were given, the gate, and the texts, which
-metrics read. Nothing of a token's size travels unless a stream scores tokens.
+Only step-level data is gathered: lengths, streams as the signals gave them, the format gate, and
+the texts, which metrics read. No padded tensor is sent.
 """
 
 from __future__ import annotations
@@ -17,29 +17,31 @@ import stepcredit as sc
 from stepcredit.data.streams import Stream
 from stepcredit.errors import EngineError
 
-Streams = Stream | Mapping[str, Stream] | None
+GivenStreams = Stream | Mapping[str, Stream] | None
 _LISTS = ("lengths", "trained", "format_ok", "tokens", "truncated", "texts", "steps")
 
 
 @dataclass(frozen=True)
-class Share:
-    """What one process knows of its rollouts and credit needs; joined, of all rollouts.
+class RankData:
+    """What one process knows of its rollouts; after `all_gather`, what all know of all rollouts.
 
     Args:
-        lengths: the model's own tokens, one number a rollout.
-        trained: whether the loss trains it; a masked truncated rollout is not.
-        process, logprobs: streams over the model's own tokens, or None.
-        format_ok: what a callable gate said, or None.
-        step_ends: where steps end over these tokens, for streams that do not tell, or None.
-        tokens: these tokens' texts, for chunkers that read text, or None.
-        truncated: whether it was cut off at the length limit.
-        texts, steps: what the responses and their steps say, for the metrics; steps may be None.
+        lengths: number of tokens that the policy wrote, per rollout.
+        trained: whether the loss trains the rollout; a masked truncated rollout is not trained.
+        process, logprobs: streams over the policy's tokens, or None.
+        format_ok: what a callable format gate returned, or None.
+        step_ends: where steps end among the policy's tokens, for streams without step ends; or
+            None.
+        tokens: the texts of the policy's tokens, for chunkers that read text; or None.
+        truncated: whether the rollout was cut off at the length limit.
+        texts, steps: the texts of the responses and of their steps, for metrics; `steps` may be
+            None.
     """
 
     lengths: list[int]
     trained: list[bool]
-    process: Streams = None
-    logprobs: Streams = None
+    process: GivenStreams = None
+    logprobs: GivenStreams = None
     format_ok: list[bool] | None = None
     step_ends: Stream | None = None
     tokens: list[list[str]] | None = None
@@ -48,54 +50,54 @@ class Share:
     steps: list[list[str]] | None = None
 
 
-def gathered(share: Share) -> Share:
-    """The shares of all processes as one, in the order of their ranks; called on every process.
+def all_gather(data: RankData) -> RankData:
+    """The data of all processes as one, in the order of their ranks; called on every process.
 
     Raises:
-        EngineError: processes whose signals gave streams of other names or kinds.
+        EngineError: processes whose signals gave streams of different names or kinds.
     """
-    return joined(gather_object([share]))
+    return concat(gather_object([data]))
 
 
-def joined(shares: Sequence[Share]) -> Share:
-    """Shares as one, in their order.
+def concat(parts: Sequence[RankData]) -> RankData:
+    """The data of several processes as one, in their order.
 
     Raises:
-        EngineError: shares with streams of other names or kinds.
+        EngineError: parts with streams of different names or kinds.
 
     Example:
-        >>> one = Share([1], [True], sc.Tokens([[0.5]]))
-        >>> two = Share([2], [True], sc.Tokens([[0.1, 0.2]]))
-        >>> joined([one, two]).lengths, joined([one, two]).process.counts.tolist()
+        >>> one = RankData([1], [True], sc.Tokens([[0.5]]))
+        >>> two = RankData([2], [True], sc.Tokens([[0.1, 0.2]]))
+        >>> concat([one, two]).lengths, concat([one, two]).process.counts.tolist()
         ([1, 2], [1, 2])
     """
     lists: dict[str, Any] = {
-        name: _joined_lists([getattr(share, name) for share in shares]) for name in _LISTS
+        name: _concat_lists([getattr(part, name) for part in parts]) for name in _LISTS
     }
-    return Share(
-        process=_joined_streams([share.process for share in shares], "process_signal"),
-        logprobs=_joined_streams([share.logprobs for share in shares], "logprobs"),
-        step_ends=_joined_stream([share.step_ends for share in shares]),
+    return RankData(
+        process=_concat_streams([part.process for part in parts], "process_signal"),
+        logprobs=_concat_streams([part.logprobs for part in parts], "logprobs"),
+        step_ends=_concat_stream([part.step_ends for part in parts]),
         **lists,
     )
 
 
-def _joined_lists(parts: Sequence[list[Any] | None]) -> list[Any] | None:
+def _concat_lists(parts: Sequence[list[Any] | None]) -> list[Any] | None:
     return None if None in parts else [value for part in parts for value in part or ()]
 
 
-def _joined_streams(parts: Sequence[Streams], field: str) -> Streams:
-    told = list(dict.fromkeys(_told(part) for part in parts))
-    if len(told) > 1:
-        raise EngineError(f"gave {told[0]} on one process, {told[1]} on another", field=field)
+def _concat_streams(parts: Sequence[GivenStreams], field: str) -> GivenStreams:
+    kinds = list(dict.fromkeys(_names_and_kinds(part) for part in parts))
+    if len(kinds) > 1:
+        raise EngineError(f"gave {kinds[0]} on one process, {kinds[1]} on another", field=field)
     first = parts[0]
     if isinstance(first, Mapping):
         columns: list[Any] = list(parts)
-        return {name: _joined_stream([part[name] for part in columns]) for name in first}
-    return _joined_stream(parts)
+        return {name: _concat_stream([part[name] for part in columns]) for name in first}
+    return _concat_stream(parts)
 
 
-def _joined_stream(parts: Sequence[Any]) -> Any:
+def _concat_stream(parts: Sequence[Any]) -> Any:
     if parts[0] is None:
         return None
     counts = torch.cat([part.counts for part in parts])
@@ -105,8 +107,8 @@ def _joined_stream(parts: Sequence[Any]) -> Any:
     return type(parts[0])._of(values=values, counts=counts)
 
 
-def _told(part: Streams) -> str:
-    """Names and kinds of streams, as a message has them."""
+def _names_and_kinds(part: GivenStreams) -> str:
+    """Names and kinds of streams, for messages."""
     if isinstance(part, Mapping):
         return ", ".join(f"{name}: {type(part[name]).__name__}" for name in sorted(part)) or "{}"
     return type(part).__name__

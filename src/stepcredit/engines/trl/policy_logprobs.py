@@ -121,8 +121,8 @@ def _forward(trainer: Any, output: Mapping[str, Any], written: Tensor) -> Tensor
     return logps  # type: ignore[no-any-return]
 
 
-def rows_of(logprobs: Mapping[str, Tensor], lengths: list[int]) -> dict[str, list[list[float]]]:
-    """By model one list of log-probs a completion, one a token of it."""
+def as_lists(logprobs: Mapping[str, Tensor], lengths: list[int]) -> dict[str, list[list[float]]]:
+    """{model: one list of log-probs per completion, with one log-prob per token}."""
     return {
         name: [row[:length].tolist() for row, length in zip(values, lengths, strict=True)]
         for name, values in logprobs.items()

@@ -1,4 +1,4 @@
-"""What process signals give a trainer, as the core's streams over trained tokens."""
+"""What signals and callables give a generation: streams, step ends and texts of policy tokens."""
 
 from __future__ import annotations
 
@@ -10,22 +10,25 @@ from torch import Tensor
 
 import stepcredit as sc
 from stepcredit.data.inputs import LOGPROBS
-from stepcredit.data.masking import stream_to_trained
+from stepcredit.data.masking import step_ends_to_trained, stream_to_trained, turn_ends
 from stepcredit.data.streams import Stream
 from stepcredit.engines.build import check_stream_weights
-from stepcredit.engines.trl.responses import Asked
+from stepcredit.engines.texts import decode_with_steps, trained_texts
+from stepcredit.engines.trl.distributed import GivenStreams
+from stepcredit.engines.trl.generation import Generation
 from stepcredit.errors import EngineError
 from stepcredit.signals.signal import Signal
+from stepcredit.signals.splitting import Turns
 
 Source = Signal | Callable[..., Any]
 Given = Source | Mapping[str, Source] | None
 
 
 def check_sources(process_signal: Given, logprobs: Given) -> None:
-    """Refuse what can't be asked for scores, and log-probs of nobody or of steps.
+    """Refuse sources that are neither signals nor callables, and log-probs of no model or of steps.
 
     Raises:
-        EngineError: names the argument, and the stream where it is one of several.
+        EngineError: names the argument, and the stream where there are several.
     """
     for field, given in (("process_signal", process_signal), ("logprobs", logprobs)):
         named = given if isinstance(given, Mapping) else {"": given}
@@ -33,19 +36,20 @@ def check_sources(process_signal: Given, logprobs: Given) -> None:
             if not callable(source) and (source is not None or name):
                 reason = f"expected a Signal or a callable, got {type(source).__name__}"
                 raise EngineError(reason, field=f"{field}.{name}" if name else field)
+    models = ", ".join(LOGPROBS)
     if isinstance(logprobs, Signal):
-        reason = f"whose are they? give {{name: signal}}, the name one of {', '.join(LOGPROBS)}"
+        reason = f"expected {{model: signal}}, where the model is one of {models}; got one signal"
         raise EngineError(reason, field="logprobs")
     for name, source in logprobs.items() if isinstance(logprobs, Mapping) else ():
         if name not in LOGPROBS:
-            raise EngineError(f"expected one of {', '.join(LOGPROBS)}", field=f"logprobs.{name}")
+            raise EngineError(f"expected one of {models}", field=f"logprobs.{name}")
         if isinstance(source, Signal) and source.grain != "tokens":
-            reason = "scores steps, but log-probs are one a token"
+            reason = "it scores steps, but there must be one log-prob per token"
             raise EngineError(reason, field=f"logprobs.{name}")
 
 
 def check_weights(estimator: sc.Estimator, process_signal: Given) -> None:
-    """Refuse a signal that a method of weighted streams would ask and then leave out.
+    """Refuse a signal whose stream gets no weight from a method that weighs streams by name.
 
     Raises:
         EngineError: names the stream.
@@ -56,88 +60,95 @@ def check_weights(estimator: sc.Estimator, process_signal: Given) -> None:
     check_stream_weights(estimator, streams, "fields.weights")
 
 
-def process_of(given: Given, asked: Asked, present: Tensor) -> Any:
-    """The process streams of a batch, over the model's own tokens; None where there is no signal.
+def process_streams(given: Given, generation: Generation) -> Any:
+    """The process streams of a generation, over the policy's tokens; None without a signal.
 
     Args:
         given: the trainer's `process_signal`.
-        asked: the batch.
-        present: (completion, token) bool, True on the tokens that are the model's own.
+        generation: what was sampled.
+
+    Raises:
+        EngineError: an answer that does not fit the completions.
     """
-    return None if given is None else streams_of(ask(given, asked), present, lengths_of(asked))
+    if given is None:
+        return None
+    scores = scores_from(given, generation)
+    return policy_streams(scores, generation.policy_tokens, generation.lengths)
 
 
-def logprobs_of(given: Given, asked: Asked, present: Tensor, estimator: sc.Estimator) -> Any:
-    """The log-probs of a batch, over the model's own tokens: those given, and of what the method is
-    made of besides, the policy's own and its reference's.
+def logprob_streams(given: Given, generation: Generation, estimator: sc.Estimator) -> Any:
+    """The log-probs of a generation, over the policy's tokens.
+
+    They are the given ones, plus the policy's and the reference's where the method needs them.
 
     Args:
         given: the trainer's `logprobs`.
-        asked: the batch.
-        present: (completion, token) bool, True on the tokens that are the model's own.
+        generation: what was sampled.
         estimator: the method.
-    """
-    models = estimator.reads.logprobs
-    own = {name: sc.Tokens(rows) for name, rows in asked.logprobs.items() if name in models}
-    if not isinstance(given, Mapping | None):
-        return process_of(given, asked, present)
-    found = {**own, **({} if given is None else ask(given, asked))}
-    return streams_of(found, present, lengths_of(asked)) if found else None
-
-
-def lengths_of(asked: Asked) -> list[int]:
-    """All tokens of each completion, a tool's included."""
-    return [len(ids) for ids in asked.sampled.completion_ids]
-
-
-def ask(given: Source | Mapping[str, Source], asked: Asked) -> Any:
-    """What a signal, a callable or each of several says of a batch."""
-    if isinstance(given, Mapping):
-        return {name: ask(source, asked) for name, source in given.items()}
-    if isinstance(given, Signal) and given.cacheable:
-        return given(asked.responses)
-    if isinstance(given, Signal):  # reads whole groups
-        responses, own = asked.everyones
-        return given(responses).take(own)
-    return given(**asked.sampled.as_arguments())
-
-
-def streams_of(given: Any, present: Tensor, lengths: Sequence[int] | None = None) -> Any:
-    """A process signal's answer as the `process` argument of `sc.Rollouts`.
-
-    Args:
-        given: `sc.Steps`, `sc.Tokens`, a list of (step_ends, step_scores) pairs, or {name: such};
-            ends and token scores count all tokens of a completion.
-        present: (rollout, token) bool, True on the tokens that are the model's own.
-        lengths: all tokens of each completion; None: the answer fits them.
-
-    Returns:
-        the same over trained tokens only, on the CPU: a step without a trained token is gone.
 
     Raises:
-        EngineError: an answer of another form, or for another number of completions or tokens.
+        EngineError: an answer that does not fit the completions.
+    """
+    if not isinstance(given, Mapping | None):
+        return process_streams(given, generation)
+    models = estimator.reads.logprobs
+    own = {name: sc.Tokens(rows) for name, rows in generation.logprobs.items() if name in models}
+    streams = {**own, **({} if given is None else scores_from(given, generation))}
+    if not streams:
+        return None
+    return policy_streams(streams, generation.policy_tokens, generation.lengths)
+
+
+def scores_from(source: Source | Mapping[str, Source], generation: Generation) -> Any:
+    """What a signal, a callable or each of several gives for a generation."""
+    if isinstance(source, Mapping):
+        return {name: scores_from(each, generation) for name, each in source.items()}
+    if isinstance(source, Signal) and source.cacheable:
+        return source(generation.responses)
+    if isinstance(source, Signal):  # it reads whole groups
+        responses, own = generation.responses_of_all_processes
+        return source(responses).take(own)
+    return source(**generation.arguments())
+
+
+def policy_streams(
+    given: Any, policy_tokens: Tensor, lengths: Sequence[int] | None = None
+) -> GivenStreams:
+    """What a process signal gave, as the `process` argument of `sc.Rollouts`.
+
+    Args:
+        given: `sc.Steps`, `sc.Tokens`, a list of (step_ends, step_scores) pairs, or {name: any of
+            these}; ends and token scores count all tokens of a completion.
+        policy_tokens: (rollout, token) bool, True on the tokens that the policy wrote.
+        lengths: all tokens of each completion; None: what is given fits them.
+
+    Returns:
+        The same over the policy's tokens, on the CPU. Steps without such a token are dropped.
+
+    Raises:
+        EngineError: something of another form, or for another number of completions or tokens.
     """
     if isinstance(given, Mapping):
         names = sorted(given, key=lambda name: name != "process")  # as in a file of rollouts
-        return {name: _stream(given[name], present, lengths) for name in names}
-    return _stream(given, present, lengths)
+        return {name: _policy_stream(given[name], policy_tokens, lengths) for name in names}
+    return _policy_stream(given, policy_tokens, lengths)
 
 
-def _stream(given: Any, present: Tensor, lengths: Sequence[int] | None) -> Stream:
-    stream = given if isinstance(given, Stream) else _from_pairs(given)
-    if stream.counts.numel() != present.shape[0]:
-        reason = f"answered for {stream.counts.numel()} completions of {present.shape[0]}"
+def _policy_stream(given: Any, policy_tokens: Tensor, lengths: Sequence[int] | None) -> Stream:
+    stream = given if isinstance(given, Stream) else _steps_of_pairs(given)
+    if stream.counts.numel() != policy_tokens.shape[0]:
+        reason = f"answered for {stream.counts.numel()} completions of {policy_tokens.shape[0]}"
         raise EngineError(reason, field="process_signal")
     stream = stream.to("cpu")
-    if bool(present[:, 1:].le(present[:, :-1]).all()):
+    if bool(policy_tokens[:, 1:].le(policy_tokens[:, :-1]).all()):
         return stream
     if lengths is not None:
         _check_lengths(stream, torch.as_tensor(lengths))
-    return stream_to_trained(stream, present)
+    return stream_to_trained(stream, policy_tokens)
 
 
 def _check_lengths(stream: Stream, lengths: Tensor) -> None:
-    """Refuse ends or scores beyond a completion, which its tools' tokens would swallow."""
+    """Refuse ends or scores beyond a completion, which the change to policy tokens would hide."""
     if isinstance(stream, sc.Steps):
         rows = torch.repeat_interleave(torch.arange(len(lengths)), stream.counts)
         wrong = stream.ends >= lengths[rows]
@@ -151,10 +162,72 @@ def _check_lengths(stream: Stream, lengths: Tensor) -> None:
         raise EngineError(reason, row=row, field="process_signal")
 
 
-def _from_pairs(given: Any) -> sc.Steps:
+def _steps_of_pairs(given: Any) -> sc.Steps:
     try:
         pairs = [(list(ends), list(scores)) for ends, scores in given]
     except (TypeError, ValueError):
-        reason = "must give Steps, Tokens, or (step_ends, step_scores) a completion"
+        reason = "must give Steps, Tokens, or one (step_ends, step_scores) per completion"
         raise EngineError(f"{reason}, got {type(given).__name__}", field="process_signal") from None
     return sc.Steps(ends=[ends for ends, _ in pairs], scores=[scores for _, scores in pairs])
+
+
+def step_ends_of(generation: Generation, estimator: sc.Estimator) -> Stream | None:
+    """Where steps end, for streams without step ends: the policy's turns, or the chunks `steps`.
+
+    Args:
+        generation: what was sampled.
+        estimator: its chunks may be the steps.
+
+    Returns:
+        The last token of each step among the policy's tokens; None where nothing reads them.
+    """
+    if isinstance(generation.splitter, Turns):
+        return turn_ends(generation.policy_tokens)
+    if not estimator.reads.steps:
+        return None
+    ends = [response.step_ends for response in generation.responses]
+    counts = torch.tensor([len(row) for row in ends])
+    every = Stream._of(values=torch.tensor([end for row in ends for end in row]), counts=counts)
+    return step_ends_to_trained(every, generation.policy_tokens)
+
+
+def response_and_step_texts(
+    generation: Generation, process: GivenStreams, ends: Stream | None
+) -> tuple[list[str], list[list[str]] | None]:
+    """The texts of the responses and of their steps, without special tokens and tools' answers.
+
+    Args:
+        generation: what was sampled.
+        process: its process streams; the first that has steps says where they end.
+        ends: where steps end if no stream has steps.
+
+    Returns:
+        One text per response and one text per step; None for the steps where none are known.
+    """
+    streams = process.values() if isinstance(process, Mapping) else [process]
+    for stream in streams:
+        if isinstance(stream, sc.Steps):
+            ends = Stream._of(values=stream.ends, counts=stream.counts)
+            break
+    return decode_with_steps(generation.tokenizer, generation.policy_ids, ends)
+
+
+def policy_token_texts(generation: Generation, estimator: sc.Estimator) -> list[list[str]] | None:
+    """The texts of the policy's tokens, where the estimator's chunks are cut by text."""
+    if not estimator.reads.text:
+        return None
+    return trained_texts(generation.responses, generation.policy_tokens.tolist())
+
+
+def truncated_rows(ids: Sequence[Sequence[int]], ending: Sequence[int]) -> list[bool]:
+    """Which completions were cut off: those whose last token is none that ends a completion.
+
+    Args:
+        ids: token ids of each completion.
+        ending: the ids that end one.
+
+    Example:
+        >>> truncated_rows([[5, 0], [5, 6]], ending=[0])
+        [False, True]
+    """
+    return [row[-1] not in ending for row in ids]

@@ -1,8 +1,8 @@
-"""Checks at start: what of TRL would lose token credit or count it twice is refused, by name."""
+"""Refuses, before training, settings of TRL that would lose token credit or count it twice."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 import trl
 from torch import Tensor
 
+import stepcredit as sc
 from stepcredit.engines.versions import warn_outside
 from stepcredit.errors import EngineError
 
@@ -110,13 +111,13 @@ def check_loss(trainer: Any) -> None:
         raise EngineError(f"{reason} (cosine {float(along.min()):.3f})", field="loss_type")
 
 
-def check_rows(args: Any, rows: int, field: str) -> None:
-    """Refuse fewer rows than a generation samples: TRL would end at step 0 and say nothing.
+def check_row_count(args: Any, rows: int, field: str) -> None:
+    """Refuse fewer rows than a generation samples: TRL would end at step 0 without a message.
 
     Args:
         args: the config.
-        rows: of the training set.
-        field: what errors call it.
+        rows: number of rows of the training set.
+        field: the setting that errors name.
 
     Raises:
         EngineError: names the setting.
@@ -127,18 +128,19 @@ def check_rows(args: Any, rows: int, field: str) -> None:
         raise EngineError(f"{reason} made; lower steps_per_generation or the batch", field=field)
 
 
-def check_finite(rows: Sequence[Tensor], method: str) -> None:
-    """Refuse an advantage that is NaN or infinite: the loss would be, and then every weight.
+def check_advantages(advantages: sc.Advantages, method: str) -> None:
+    """Refuse an advantage that is NaN or infinite: it would make the loss NaN, then every weight.
 
     Args:
-        rows: each rollout's advantages.
-        method: the estimator's name; ours give none, a registered one may.
+        advantages: of all rollouts.
+        method: the estimator's name. Our methods give no such advantage, a user's own may.
 
     Raises:
         EngineError: names the rollout.
     """
-    if bool(torch.cat(list(rows)).isfinite().all()):
+    if bool(advantages.packed().isfinite().all()):
         return
+    rows = advantages.ragged()
     row = next(row for row, values in enumerate(rows) if not bool(values.isfinite().all()))
     reason = f"{method} gave an advantage that is not a finite number"
     raise EngineError(reason, row=row, field="method")
