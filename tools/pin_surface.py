@@ -9,8 +9,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-import stepcredit as sc  # noqa: E402
 from tests.test_facade import PINNED, signature_of  # noqa: E402
+
+import stepcredit as sc  # noqa: E402
 
 if __name__ == "__main__":
     surface = {name: signature_of(name) for name in sorted(sc.__all__)}
