@@ -128,3 +128,10 @@ def test_metrics_ask_a_user_s_method_what_it_reads() -> None:
     rollouts = sc.Rollouts([0, 0], lengths=[1, 1], outcome=[1.0, 0.0], format_ok=[True, False])
     assert training_metrics(rollouts, Gated())["format_gated_share"] == 0.5
     assert training_metrics(rollouts, Own())["format_gated_share"] == 0.0
+
+
+def test_what_is_read_can_be_hashed_and_not_be_changed() -> None:
+    reads = sc.PASS().reads
+    assert hash(reads) == hash(sc.PASS().reads)
+    with pytest.raises(TypeError):
+        reads.weights["process"] = 2.0  # type: ignore[index]

@@ -15,7 +15,7 @@ def refuse_overflow(values: Float[Tensor, " chunk"], chunks: Int[Tensor, " rollo
     """Refuse the first response with an advantage that float32 cannot hold.
 
     Args:
-        values: advantages in float32, one per chunk; infinite or NaN where they did not fit.
+        values: advantages in float32, one per chunk; infinite or NaN if they did not fit.
         chunks: values per response.
 
     Raises:

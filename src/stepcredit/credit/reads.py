@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from stepcredit.settings.fields import frozen
+
 
 @dataclass(frozen=True)
 class Reads:
@@ -44,6 +46,9 @@ class Reads:
     ready_made: bool = False
     text: bool = False
     steps: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "weights", frozen(self.weights))
 
     def first_unweighted_stream(self, streams: Iterable[str]) -> str | None:
         """The first of the process streams that the method would leave out for lack of a weight.

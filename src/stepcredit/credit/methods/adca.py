@@ -36,7 +36,7 @@ class ADCA(Estimator):
 
     Args:
         alpha: weight of the step rewards.
-        clip: A within [-clip, clip].
+        clip: the last step: A is limited to [-clip, clip].
 
     Returns:
         Unknown outcomes add no term; a group without a process stream gets only the outcome's

@@ -50,7 +50,7 @@ class OPD(LogprobEstimator):
 
     Args:
         coefficient: c.
-        clip: A within [-clip, clip].
+        clip: the last step: A is limited to [-clip, clip].
 
     Raises:
         RolloutError: a rollout lacks `student_logprobs` or `teacher_logprobs`.
@@ -87,7 +87,7 @@ class GOPD(LogprobEstimator):
     Args:
         coefficient: c.
         lam: lambda; 1 is OPD for any base.
-        clip: A within [-clip, clip].
+        clip: the last step: A is limited to [-clip, clip].
 
     Raises:
         RolloutError: a rollout lacks student, teacher or base log-probs.

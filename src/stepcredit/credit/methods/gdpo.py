@@ -49,7 +49,7 @@ class GDPO(Estimator):
         batch_norm: "response" (TRL's) or "token" (verl's).
         eps: added to each group's std; None: what the trainer of that `batch_norm` adds, 1e-4 with
             "response" and 1e-6 with "token".
-        clip: A within [-clip, clip].
+        clip: the last step: A is limited to [-clip, clip].
 
     Returns:
         Unknown rewards add 0. A batch of one response, or of equal ones, gives 0.

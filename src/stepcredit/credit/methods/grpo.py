@@ -57,7 +57,7 @@ class GRPO(OutcomeEstimator):
     Args:
         ddof: the std's divisor is n - ddof.
         eps: added to the std.
-        clip: A within [-clip, clip].
+        clip: the last step: A is limited to [-clip, clip].
 
     Raises:
         RolloutError: an outcome is unknown.

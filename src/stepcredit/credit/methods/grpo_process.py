@@ -64,7 +64,7 @@ class ProcessGRPO(Estimator):
         eps: added to the std.
         k: 0 is the plain return-to-go; above, Divide-Length ("reward shaping").
         chunks: None: every score is a chunk; else as for `PASS`.
-        clip: A within [-clip, clip].
+        clip: the last step: A is limited to [-clip, clip].
 
     Returns:
         The format gate is not applied. A group without a process stream is one chunk per response,

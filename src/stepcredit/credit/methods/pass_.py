@@ -53,7 +53,7 @@ class PASS(Fused):
         outcome_operator: N of outcome and format; None: as `operator`.
         ddof: the std's divisor is n - ddof.
         eps: added to the std.
-        k: exponent of the chunks left, at least 0: 0 the plain return-to-go, 1 the strict mean.
+        k: exponent of the chunks left, at least 0; 0 gives the plain return-to-go, 1 the mean.
         chunks: a chunker's name, {name: options} or a chunker; "auto": steps for a step signal,
             group_runs for a token signal.
         chunks_from: the stream that chunks follow; None: the first weighted stream that is present.
@@ -64,11 +64,11 @@ class PASS(Fused):
         match_std: rescale the process part to its std at k = 0, over the group's ungated tokens.
         recenter: subtract the process part's mean over the group's ungated tokens.
         read: the process part of a chunk's value: "last", the standardized signal at its last
-            token, as published; "mean" or "sum" of it over the chunk's trained tokens. A step's
-            score stands on each of its tokens. Ready-made advantages are not read by chunk.
+            token, as published; "mean" or "sum" of it over the chunk's trained tokens. Each token
+            of a step has the step's score. Ready-made advantages are not read by chunk.
         gamma: the discount per chunk, from 0 to 1. Under scope "fused" the outcome and the format
             in the return are discounted too; the divisor is not changed.
-        clip: the very last step, A within [-clip, clip].
+        clip: the last step: A is limited to [-clip, clip].
 
     Raises:
         MethodError: a field out of range; no group has the stream named in `chunks_from`; the

@@ -38,7 +38,7 @@ class PRIME(LogprobEstimator):
         norm: "none", or "batch": the largest |return| of the log-ratios in the batch, taken before
             the baseline, becomes 1. `explain` shows the resulting beta.
         whiten_batch: (A - mean) / sqrt(variance + 1e-8) over the batch's trained tokens.
-        clip: the very last step, A within [-clip, clip].
+        clip: the last step: A is limited to [-clip, clip].
 
     Returns:
         A lone response's process part is 0; unknown outcomes add no term.

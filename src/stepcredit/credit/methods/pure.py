@@ -50,7 +50,7 @@ class PURE(Estimator):
         whiten_batch: (A - mean) / sqrt(variance + 1e-8) over the batch's trained tokens.
         form: "softmin"; "future_min", the strict form of the authors' verl branch; "sum", the form
             that loses to both in the paper's comparison.
-        clip: the last step, A within [-clip, clip].
+        clip: the last step: A is limited to [-clip, clip].
 
     Returns:
         The process part of a response alone in its group is 0. Format and gate are ignored.
