@@ -75,10 +75,10 @@ def verl_rollouts(
 ) -> None:
     """What verl writes into trainer.rollout_data_dir."""
     from stepcredit.engines.logged_rows import RewardColumns
-    from stepcredit.engines.verl.generation_dumps import verl_rollouts as rows_of
+    from stepcredit.engines.verl.generation_dumps import read_verl_dumps
 
     columns = RewardColumns(outcome, format, group_size)
-    _write(source, output, rows_of(source, columns, _loaded(tokenizer)))
+    _write(source, output, read_verl_dumps(source, columns, _loaded(tokenizer)))
 
 
 def _loaded(tokenizer: str | None) -> Any:

@@ -21,7 +21,7 @@ from stepcredit.cli import app
 from stepcredit.data.files.parquet import as_lines
 from stepcredit.engines.logged_rows import RewardColumns
 from stepcredit.engines.trl.completion_logs import trl_completions
-from stepcredit.engines.verl.generation_dumps import verl_rollouts
+from stepcredit.engines.verl.generation_dumps import read_verl_dumps
 from stepcredit.errors import FileError, RowError, SettingError
 from stepcredit.lab.model import build_model
 
@@ -254,7 +254,7 @@ def test_what_is_no_log_of_trl_is_refused(
 def test_folders_without_logs_are_named(tmp_path: Path) -> None:
     for rows_of, pattern in (
         (trl_completions, "completions_*.parquet"),
-        (verl_rollouts, "*.jsonl"),
+        (read_verl_dumps, "*.jsonl"),
     ):
         with pytest.raises(FileError) as raised:
             list(rows_of(tmp_path))
@@ -326,10 +326,10 @@ def test_verl_without_names_of_samples(tmp_path: Path) -> None:
         del sample["uid"], sample["gts"]
         sample["gts"] = None
     dump_as_verl(tmp_path / "dump", 3, samples)
-    rows = list(verl_rollouts(tmp_path / "dump/3.jsonl", RewardColumns(group_size=2)))
+    rows = list(read_verl_dumps(tmp_path / "dump/3.jsonl", RewardColumns(group_size=2)))
     assert [row["group"] for row in rows] == ["3/0"] * 2 + ["3/1"] * 2 + ["3/2"] * 2 + ["3/3"] * 2
     assert "answer" not in rows[0]
-    rows = list(verl_rollouts(tmp_path / "dump", RewardColumns(outcome="score", format="score")))
+    rows = list(read_verl_dumps(tmp_path / "dump", RewardColumns(outcome="score", format="score")))
     assert [row["group"] for row in rows] == ["3/0"] * 4 + ["3/1"] * 4
     assert [row["format"] for row in rows] == [row["outcome"] for row in rows]
 
@@ -356,7 +356,7 @@ def test_what_is_no_dump_of_verl_is_refused(line: str, reason: str, tmp_path: Pa
 def test_a_reward_that_is_not_there(tmp_path: Path) -> None:
     dump_as_verl(tmp_path / "dump", 1, [sampled("a", 0)])
     with pytest.raises(SettingError) as raised:
-        list(verl_rollouts(tmp_path / "dump", RewardColumns(format="fmt")))
+        list(read_verl_dumps(tmp_path / "dump", RewardColumns(format="fmt")))
     path = tmp_path / "dump/1.jsonl"
     assert str(raised.value) == f"--format fmt: no such column in {path}: numbers are score, step"
 

@@ -22,7 +22,7 @@ from stepcredit.errors import RolloutError, RowError
 _SAMPLE = re.compile(r"(.+)_\d+_\d+")
 
 
-def verl_rollouts(
+def read_verl_dumps(
     path: str | Path, columns: RewardColumns | None = None, tokenizer: Any = None
 ) -> Iterator[dict[str, Any]]:
     """The responses that verl dumped, as rows of rollouts in their order.
