@@ -1,0 +1,159 @@
+"""A user's own methods, chunkers and splitters work in TRL as the library's do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import pytest
+import torch
+from trl import TrlParser
+
+import stepcredit as sc
+from stepcredit.credit.method_registry import METHODS
+from stepcredit.credit.stages import chunkers, register_chunker
+from stepcredit.credit.stages.chunker_registry import CHUNKERS
+from stepcredit.engines.trl.config import StepCreditConfig
+from stepcredit.errors import EngineError
+from stepcredit.lab.model import ModelSettings, build_model
+from stepcredit.settings.fields import is_whole
+from stepcredit.signals.models.teacher_forcing import LocalLogProbs
+from stepcredit.signals.programs.checked import Program
+from stepcredit.signals.splitting import SPLITTERS, Splitter, register_splitter
+
+TINY = ModelSettings(width=16, layers=1, heads=1, feed_forward=16)
+YAML = """\
+output_dir: {out}
+max_steps: 2
+per_device_train_batch_size: 4
+steps_per_generation: 2
+num_generations: 4
+max_completion_length: 12
+use_cpu: true
+bf16: false
+gradient_checkpointing: false
+report_to: none
+save_strategy: "no"
+disable_tqdm: true
+"""
+
+
+LENGTHS = Program(lambda response: [float(len(text)) for text in response.step_texts])
+
+
+@dataclass(frozen=True)
+class LogRatio(sc.Estimator):
+    """A method made of log-probs: twice OPD."""
+
+    paper = "0000.00001"
+
+    @property
+    def reads(self) -> sc.Reads:
+        return sc.Reads(process=None, logprobs=("student", "teacher"), outcome=None)
+
+    def credit(self, rollouts: sc.Rollouts) -> sc.Credit:
+        credit = sc.OPD().credit(rollouts)
+        return replace(credit, advantage=2 * credit.advantage)
+
+
+@dataclass(frozen=True)
+class Blend(sc.Estimator):
+    """A method whose weights are called otherwise and whose credit is PASS's."""
+
+    shares: Mapping[str, float] = field(default_factory=lambda: {"process": 2.0, "outcome": 0.5})
+
+    @property
+    def reads(self) -> sc.Reads:
+        return sc.Reads("weighted", self.shares)
+
+    def credit(self, rollouts: sc.Rollouts) -> sc.Credit:
+        return sc.PASS(weights=self.shares, gate=False).credit(rollouts)
+
+
+@pytest.fixture(autouse=True)
+def registered(monkeypatch):
+    """The methods above, a chunker and a splitter by name, for one test."""
+    for registry in (METHODS, CHUNKERS, SPLITTERS):
+        monkeypatch.setattr(registry, "_known", dict(registry._known))
+    sc.register("log-ratio")(LogRatio)
+    sc.register("blend")(Blend)
+
+    @register_chunker("pieces", size=is_whole(at_least=1))
+    def pieces(lead, size=2):
+        return chunkers.windows(lead, size=size)
+
+    @register_splitter("at-digits")
+    @dataclass(frozen=True)
+    class AtDigits(Splitter):
+        def ends(self, response):
+            return [i + 1 for i, letter in enumerate(response.text) if letter.isdigit()]
+
+
+@pytest.fixture
+def trained(tmp_path, make_trainer):
+    """A maker of trainers that have trained by a YAML file, and of no keyword but `given`."""
+
+    def make(text, **given):
+        path = tmp_path / "recipe.yaml"
+        path.write_text(YAML.format(out=tmp_path / "out") + text)
+        config = TrlParser(StepCreditConfig).parse_args_and_config(["--config", str(path)])[0]
+        names = ("method", "process_signal", "outcome_reward", "format_reward")
+        trainer = make_trainer(config=config, **{**dict.fromkeys(names), **given})
+        trainer.train()
+        return trainer
+
+    return make
+
+
+def test_a_method_of_ones_own_made_of_log_probs(trained, tmp_path, task):
+    torch.manual_seed(5)
+    teacher = build_model(task.tokenizer, TINY).eval()
+    with torch.no_grad():
+        for parameter in teacher.parameters():
+            parameter.normal_()
+    logprobs = {"teacher": LocalLogProbs(teacher, tokenizer=task.tokenizer)}
+    ours, own = (trained(f"method: {name}\n", logprobs=logprobs) for name in ("opd", "log-ratio"))
+    assert own.credited.completion_ids == ours.credited.completion_ids
+    assert sorted(own.credited.rollouts.logprobs) == ["student", "teacher"]
+    assert ours.credited.advantages.ne(0).any()
+    assert torch.equal(own.credited.advantages, 2 * ours.credited.advantages)
+    own.create_model_card(model_name="mine")
+    assert "a method introduced in [arXiv 0000.00001]" in (tmp_path / "out/README.md").read_text()
+
+
+def test_a_method_of_ones_own_names_the_log_probs_it_lacks(trained):
+    line = r"^logprobs.teacher: log-ratio is made of the teacher's log-probs"
+    with pytest.raises(EngineError, match=line):
+        trained("method: log-ratio\n")
+
+
+def test_a_method_of_ones_own_with_its_own_weights(trained):
+    own = trained("method: blend\n", process_signal=LENGTHS)
+    weights = "{process: 2.0, outcome: 0.5}"
+    text = f"method: pass\nfields: {{weights: {weights}, gate: false}}\n"
+    ours = trained(text, process_signal=LENGTHS)
+    assert ours.credited.advantages.ne(0).any()
+    assert torch.equal(own.credited.advantages, ours.credited.advantages)
+    assert "stepcredit/share/process" in own.state.log_history[0]
+    line = r"^fields.weights: the stream 'rule' has no weight"
+    with pytest.raises(EngineError, match=line):
+        trained("method: blend\nprocess_signal: {rule: arithmetic}\n")
+
+
+def test_ones_own_chunker_and_splitter_are_named_in_yaml(trained):
+    own, ours = (
+        trained(
+            f"fields: {{chunks: {{{name}: {{size: 3}}}}, gate: false}}\nsplitter: at-digits\n",
+            process_signal=LENGTHS,
+        )
+        for name in ("pieces", "windows")
+    )
+    digits = [
+        sum(letter.isdigit() for letter in response.text.rstrip())
+        for response in own.credited.responses
+    ]
+    assert sum(digits) > 4
+    counts = own.credited.rollouts.streams["process"].counts.tolist()
+    assert all(count >= max(1, found) for count, found in zip(counts, digits, strict=True))
+    assert ours.credited.advantages.ne(0).any()
+    assert torch.equal(own.credited.advantages, ours.credited.advantages)
