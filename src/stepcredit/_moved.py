@@ -85,6 +85,7 @@ MOVED = {
     "lab.settings": "lab.lab_settings",
     "lab.signals": "lab.simulated_prm",
     "lab.train": "lab.comparison",
+    "rewards.adapters": "engines.trl.reward_function",
     "rewards.answers": "rewards.answer_kinds",
     "rewards.boxed": "rewards.extract",
     "rewards.files": "rewards.reward_file",

@@ -14,6 +14,7 @@ from datasets import Dataset, DatasetDict
 from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
+from stepcredit.engines.trl.reward_function import TRLReward
 from stepcredit.errors import SettingError
 from stepcredit.launch.datasets import (
     load_rows,
@@ -28,7 +29,6 @@ from stepcredit.launch.script import checkpoint_of, main, tag_format
 from stepcredit.launch.smoke import smoked
 from stepcredit.launch.tiny_models import save_language_model, save_reward_model
 from stepcredit.prm.protocol import PROTOCOLS
-from stepcredit.rewards import TRLReward
 from stepcredit.signals import Response, splitter
 from stepcredit.signals.signal_registry import signal
 

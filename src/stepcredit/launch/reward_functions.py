@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from stepcredit.engines.trl.reward_function import TRLReward
 from stepcredit.errors import RolloutError, SettingError
-from stepcredit.rewards.adapters import TRLReward
 from stepcredit.rewards.reward_registry import reward, rewards
 from stepcredit.settings.modules import object_named
 from stepcredit.settings.registry import hint

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from stepcredit.engines.trl.reward_function import TRLReward
 from stepcredit.launch.reward_functions import reward_functions
-from stepcredit.rewards.adapters import TRLReward
 
 SUMS = [(left, total - left) for total in (7, 9) for left in range(2, 6)]
 """Of two totals, so that every second answer is right."""

@@ -1,7 +1,6 @@
 """Rewards: rules that give a response one number. `reward(name, **settings)` builds one."""
 
 from stepcredit._moved import moved
-from stepcredit.rewards.adapters import TRLReward
 from stepcredit.rewards.base import Reward
 from stepcredit.rewards.extract import after_thinking, answer_of, last_box, last_tag
 from stepcredit.rewards.maths import Verdict, grade
@@ -9,7 +8,6 @@ from stepcredit.rewards.reward_registry import register_reward, reward, rewards
 
 __all__ = [
     "Reward",
-    "TRLReward",
     "Verdict",
     "after_thinking",
     "answer_of",
@@ -22,14 +20,15 @@ __all__ = [
 ]
 
 _IN_ENGINES = {
+    "TRLReward": "engines.trl.reward_function",
     "compute_score": "engines.verl.score_function",
     "compute_score_async": "engines.verl.score_function",
 }
-"""Functions in the shape that a trainer calls: they moved to the engine of that trainer."""
+"""Functions with a trainer's calling convention, which are in the engine of that trainer now."""
 
 
 def __getattr__(name: str) -> object:
-    """A function that moved to an engine, with a DeprecationWarning."""
+    """A function or class that is in an engine now, with a DeprecationWarning."""
     if name in _IN_ENGINES:
         return moved("rewards", name, _IN_ENGINES[name])
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

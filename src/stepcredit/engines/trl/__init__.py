@@ -9,13 +9,15 @@ from warnings import warn
 if TYPE_CHECKING:
     from stepcredit.engines.trl.config import StepCreditConfig
     from stepcredit.engines.trl.generation import Generation
+    from stepcredit.engines.trl.reward_function import TRLReward
     from stepcredit.engines.trl.trainer import StepCreditGRPOTrainer
 
-__all__ = ["Generation", "StepCreditConfig", "StepCreditGRPOTrainer"]
+__all__ = ["Generation", "StepCreditConfig", "StepCreditGRPOTrainer", "TRLReward"]
 _MODULES = {
     "Generation": "generation",
     "StepCreditConfig": "config",
     "StepCreditGRPOTrainer": "trainer",
+    "TRLReward": "reward_function",
 }
 
 

@@ -1,4 +1,4 @@
-"""A reward in the shape of a TRL reward function."""
+"""`TRLReward`: a reward of stepcredit as a TRL reward function."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from stepcredit.rewards.reward_registry import reward
 class TRLReward:
     """A reward as a TRL reward function: one of `GRPOTrainer(reward_funcs=[...])`.
 
-    The data set's columns are the facts, so the gold answer is the column that the reward's
-    `answer` names. What the reward tallies goes to the trainer's metrics as a share of the batch.
+    The columns of the dataset are the facts, so the gold answer is the column that the reward's
+    field `answer` names. What the reward counts, such as answers that timed out, is logged to the
+    trainer's metrics as a share of the batch.
 
     Args:
         rule: a reward, or the name of one.
@@ -35,18 +36,18 @@ class TRLReward:
     def __call__(
         self, prompts: Sequence[Any], completions: Sequence[Any], **columns: Any
     ) -> list[float]:
-        """One reward a completion.
+        """One reward per completion.
 
         Args:
             prompts: not used; TRL passes them by name.
             completions: texts, or chats whose last assistant message is the response.
-            columns: the data set's columns, a list of one value a completion each; whatever else
-                the trainer passes is no fact.
+            columns: the columns of the dataset, each a list of one value per completion; other
+                keywords that the trainer passes are not facts.
 
         Raises:
-            RolloutError: a fact that is missing or can't be used; it names the completion's row.
+            RolloutError: a fact is missing or can't be used; it names the completion's row.
         """
-        texts = [completion_text(completion) for completion in completions]
+        texts = [text_of_completion(completion) for completion in completions]
         values = {
             name: column
             for name, column in columns.items()
@@ -65,11 +66,11 @@ class TRLReward:
             log(f"{self.__name__}/{what.replace(' ', '_')}", (times - before[what]) / count)
 
 
-def completion_text(completion: Any) -> str:
-    """A completion's text: itself, or its last assistant message's.
+def text_of_completion(completion: Any) -> str:
+    """The text of a completion: the completion itself, or its last assistant message.
 
     Example:
-        >>> completion_text([{"role": "assistant", "content": "42"}])
+        >>> text_of_completion([{"role": "assistant", "content": "42"}])
         '42'
     """
     if isinstance(completion, str):
