@@ -61,6 +61,17 @@ class BatchNorm:
         token     (A - mean) / sqrt(variance + eps)    over the batch's trained tokens
 
     One value, or equal values, give 0. In both lines ddof is 1.
+
+    Args:
+        unit: "response": every response counts once; "token": as often as it has trained tokens.
+        eps: see above.
+
+    Example:
+        >>> values, sizes = torch.tensor([3.0, 1.0]).double(), torch.tensor([4, 1])
+        >>> step = BatchNorm("response", eps=0.0)
+        >>> moments = step.moments(values, sizes)
+        >>> [round(x, 3) for x in step(values, moments).tolist()]
+        [0.707, -0.707]
     """
 
     unit: Literal["response", "token"]

@@ -93,7 +93,13 @@ def sum_tables(tables: Sequence[Tensor], zero: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class DenseStream:
-    """A process stream as a dense table in float64: `values` are 0 off `mask`."""
+    """A process stream as a dense table.
+
+    Args:
+        values: (rollout, slot) float64, 0 off `mask`.
+        mask: True where a slot has a score.
+        slots: where the columns lie: the stream's steps, or every token.
+    """
 
     values: Values
     mask: Mask
@@ -101,7 +107,16 @@ class DenseStream:
 
 
 def dense_stream(stream: Stream, rollouts: Rollouts) -> DenseStream:
-    """The stream as a table on its own slots; the mask is False for rollouts without the stream."""
+    """The stream as a table on its own slots: its steps, or every token.
+
+    A rollout without the stream has one slot of steps, or its tokens, with the mask False.
+
+    Example:
+        >>> from stepcredit.data.streams import Steps
+        >>> r = Rollouts([0, 0], [3, 2], Steps(ends=[[0, 2], [1]], scores=[[0.5, 1.0], [0.25]]))
+        >>> dense_stream(r.streams["process"], r).values.tolist()
+        [[0.5, 1.0], [0.25, 0.0]]
+    """
     slots = slots_of(stream, rollouts.lengths)
     everywhere = torch.equal(stream.counts, slots.counts)
     mask = slots.mask if everywhere else slot_mask(stream.counts, slots.width)
@@ -125,7 +140,14 @@ def process_signals(rollouts: Rollouts) -> dict[str, Stream]:
 
 
 def weighted_streams(rollouts: Rollouts, weights: Mapping[str, float]) -> dict[str, Stream]:
-    """The weighted process streams that the rollouts have, in the weights' order."""
+    """The process streams that the rollouts have and that have a weight, in the weights' order.
+
+    Example:
+        >>> from stepcredit.data.streams import Tokens
+        >>> r = Rollouts([0], [1], {"prm": Tokens([[1.0]]), "kl": Tokens([[0.5]])})
+        >>> list(weighted_streams(r, {"kl": 1.0, "outcome": 1.0}))
+        ['kl']
+    """
     scored = process_signals(rollouts)
     return {name: scored[name] for name in weights if name in scored}
 
@@ -160,7 +182,23 @@ def ready_advantages(
 def standardize_scalar(
     scalar: RolloutValues, group: Group, operator: str, *, ddof: int, eps: float
 ) -> PerRollout:
-    """N of one number per rollout, as (rollout, 1); 0 where the number is unknown."""
+    """N of one number per rollout.
+
+    Args:
+        scalar: the numbers and which of them are known: `rollouts.outcomes` or `.formats`.
+        group: which rows form a group.
+        operator: N, as for `standardize`.
+        ddof: the std's divisor is n - ddof.
+        eps: added to the std.
+
+    Returns:
+        (rollout, 1) float64; 0 where the number is unknown.
+
+    Example:
+        >>> r = Rollouts([0, 0], [1, 1], outcome=[1.0, 0.0])
+        >>> standardize_scalar(r.outcomes, Group.of(r), "center", ddof=1, eps=0.0).tolist()
+        [[0.5], [-0.5]]
+    """
     known = scalar.known[:, None]
     values = scalar.values[:, None]
     return standardize(values, known, group, operator, ddof=ddof, eps=eps)
@@ -190,7 +228,16 @@ def standardize_scalars(
 
 
 def gated_mask(rollouts: Rollouts, gate: bool) -> Bool[Tensor, " rollout"]:
-    """True for rollouts that broke their format, and so learn from the format reward alone."""
+    """True for rollouts that broke their format, and so learn from the format reward alone.
+
+    Args:
+        rollouts: the rollouts.
+        gate: False turns the gate off: no rollout is gated.
+
+    Example:
+        >>> gated_mask(Rollouts([0, 0], [1, 1], format_ok=[True, False]), gate=True).tolist()
+        [False, True]
+    """
     return ~rollouts.format_ok if gate else torch.zeros_like(rollouts.format_ok)
 
 
@@ -204,6 +251,21 @@ def fuse_scalars(
 
         I = 1:  w_out N(r_out) + w_fmt N(r_fmt)
         I = 0:  W N(r_fmt),  W the sum of all weights configured, present or not
+
+    Args:
+        outcome: N(r_out), (rollout, 1).
+        format: N(r_fmt), (rollout, 1).
+        gated: True for gated rollouts, I = 0.
+        weights: {stream: weight}.
+
+    Returns:
+        (rollout, 1) float64.
+
+    Example:
+        >>> one = torch.ones(2, 1).double()
+        >>> gated, weights = torch.tensor([False, True]), {"process": 1.0, "outcome": 0.5}
+        >>> fuse_scalars(one, one, gated, weights).tolist()
+        [[0.5], [1.5]]
 
     Source: PASS (2606.29296) section 5.2.
     """
@@ -226,6 +288,16 @@ def fuse_process(
         weights: of the streams.
         slots: the slots.
         gated: True for gated rollouts.
+
+    Returns:
+        (rollout, slot) float64.
+
+    Example:
+        >>> from stepcredit.data.slots import every_token
+        >>> z = torch.tensor([[1.0, 3.0], [2.0, 0.0]]).double()
+        >>> slots, gated = every_token(torch.tensor([2, 1])), torch.tensor([False, True])
+        >>> fuse_process({"prm": z}, {"prm": 0.5}, slots, gated).tolist()
+        [[0.5, 1.5], [0.0, 0.0]]
 
     Source: PASS (2606.29296) section 5.2. Differs: any number of process streams.
     """
@@ -300,6 +372,12 @@ def process_stream(rollouts: Rollouts) -> Stream | None:
 
     Raises:
         MethodError: several streams, none of them named "process".
+
+    Example:
+        >>> from stepcredit.data.streams import Tokens
+        >>> r = Rollouts([0], [1], {"prm": Tokens([[1.0]])})
+        >>> process_stream(r) is r.streams["prm"], process_stream(Rollouts([0], [1]))
+        (True, None)
     """
     scored = process_signals(rollouts)
     check_one_process(scored)

@@ -28,7 +28,16 @@ TOLERANCE = 1e-9
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """Which rows belong together: `index` (rollout,) in 0..count-1."""
+    """Which rows form a group.
+
+    Args:
+        index: the group of each row, from 0 to count - 1.
+        count: how many groups there are.
+
+    Example:
+        >>> Group.of(Rollouts(["a", "b", "a"], [1, 1, 1])).index.tolist()
+        [0, 1, 0]
+    """
 
     index: Int[Tensor, " rollout"]
     count: int
