@@ -6,7 +6,8 @@ import io
 import json
 import os
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -16,13 +17,14 @@ from tests.lab.micro import MICRO_WARM
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import stepcredit as sc
+from stepcredit.credit.method_registry import METHODS
 from stepcredit.errors import FileError, MethodError, RolloutError, StepCreditError
 from stepcredit.lab import comparison as job
-from stepcredit.lab.lab_settings import TrainSettings, needs_logprobs, quick_settings
+from stepcredit.lab.lab_settings import LabSettings, check_task_has, quick_settings
 from stepcredit.lab.report import closing_figures
 from stepcredit.lab.runs import RunFolder
 
-MICRO = TrainSettings(
+MICRO = LabSettings(
     updates=4,
     prompts=2,
     group_size=4,
@@ -53,7 +55,7 @@ def lines(path):
 def test_the_run_leaves_its_config(run):
     folder, _ = run
     assert folder.name == "pass-noisy-s0"
-    assert TrainSettings.load(folder / "config.json") == MICRO
+    assert LabSettings.load(folder / "config.json") == MICRO
     resolved = json.loads((folder / "config.json").read_text())["estimators"]
     assert list(resolved) == ["pass", "grpo"]
     assert resolved["pass"]["weights"] == [1.0, 1.0, 0.3]
@@ -209,13 +211,11 @@ def test_the_hackable_signal_is_warned_of_and_the_noisy_one_is_not(run, monkeypa
         return [tokenizer(text).input_ids for text in texts]
 
     monkeypatch.setattr(job, "sample", padded)
-    warned = job.signal_warnings(
-        TrainSettings(signal="hackable", warm=MICRO_WARM), model, tokenizer
-    )
+    warned = job.signal_warnings(LabSettings(signal="hackable", warm=MICRO_WARM), model, tokenizer)
     assert len(warned) == 1
     assert warned[0].startswith("the signal 'hackable' scores a filler line +0.1")
     for signal in ("exact", "noisy", "centred", "negative"):
-        settings = TrainSettings(signal=signal, warm=MICRO_WARM)
+        settings = LabSettings(signal=signal, warm=MICRO_WARM)
         assert job.signal_warnings(settings, model, tokenizer) == []
 
 
@@ -248,19 +248,19 @@ def test_resuming_what_is_no_run_is_refused(tmp_path):
 )
 def test_settings_out_of_range_are_refused(changes, line):
     with pytest.raises(StepCreditError) as refused:
-        TrainSettings(**changes)
+        LabSettings(**changes)
     assert str(refused.value) == line
 
 
 def test_every_method_is_accepted_with_the_labs_weights():
     for name in sc.methods():
-        settings = TrainSettings(method=name)
+        settings = LabSettings(method=name)
         assert settings.estimators()[0][1].name == name
-    assert TrainSettings(method="gdpo").estimators()[0][1].weights == {
+    assert LabSettings(method="gdpo").estimators()[0][1].weights == {
         "outcome": 1.0,
         "format": 0.3,
     }
-    assert dict(TrainSettings(method="grpo").estimators()).keys() == {"grpo", "grpo-defaults"}
+    assert dict(LabSettings(method="grpo").estimators()).keys() == {"grpo", "grpo-defaults"}
 
 
 def test_a_method_whose_signal_the_task_lacks_is_refused_before_training():
@@ -268,14 +268,90 @@ def test_a_method_whose_signal_the_task_lacks_is_refused_before_training():
     class Critic(sc.Estimator):
         name = "critic"
 
+        @property
+        def reads(self):
+            return sc.Reads(logprobs=("critic",))
+
         def credit(self, rollouts):
             raise RolloutError("missing", row=0, field="values")
 
     with pytest.raises(MethodError) as refused:
-        needs_logprobs("critic", Critic())
-    assert str(refused.value) == "critic: needs a signal this task does not give: values"
-    assert not needs_logprobs("pass", sc.PASS())
-    assert needs_logprobs("opd", sc.OPD())
+        check_task_has("critic", Critic())
+    assert str(refused.value) == (
+        "critic: reads critic_logprobs, but the task has those of student, teacher, base, prm, ref"
+        " alone"
+    )
+    assert not sc.PASS().reads.logprobs
+    assert sc.OPD().reads.logprobs
+
+
+@dataclass(frozen=True)
+class LogRatio(sc.Estimator):
+    """A user's method made of log-probs: twice OPD."""
+
+    @property
+    def reads(self):
+        return sc.Reads(process=None, logprobs=("student", "teacher"), outcome=None)
+
+    def credit(self, rollouts):
+        credit = sc.OPD().credit(rollouts)
+        return replace(credit, advantage=2 * credit.advantage)
+
+
+@dataclass(frozen=True)
+class Blend(sc.Estimator):
+    """A user's method whose weights have a name of its own, and whose credit is PASS's."""
+
+    shares: Mapping[str, float] = field(default_factory=lambda: {"process": 2.0, "outcome": 0.5})
+
+    @property
+    def reads(self):
+        return sc.Reads("weighted", self.shares)
+
+    def with_weights(self, weights):
+        return replace(self, shares=dict(weights))
+
+    def credit(self, rollouts):
+        return sc.PASS(weights=self.shares).credit(rollouts)
+
+
+@pytest.fixture
+def own_methods(monkeypatch):
+    """The two methods, registered while a test runs."""
+    monkeypatch.setattr(METHODS, "_known", METHODS.all())
+    sc.register("log-ratio")(LogRatio)
+    sc.register("blend")(Blend)
+
+
+def test_a_users_method_of_log_probs_learns_from_the_teacher(own_methods, run, tmp_path):
+    settings = replace(MICRO, method="log-ratio", compare=None, updates=1)
+    folder = job.train(
+        settings, tmp_path, None, run[0].parents[1] / "cache", Console(file=io.StringIO())
+    )
+    for row in lines(folder / "rollouts.jsonl"):
+        ratios = zip(row["teacher_logprobs"], row["student_logprobs"], strict=True)
+        expected = [min(max(2 * (t - s), -5), 5) for t, s in ratios]
+        assert row["advantages"] == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_users_method_gets_the_labs_weights_under_its_own_name(own_methods, run, tmp_path):
+    settings = replace(MICRO, method="blend", compare=None, updates=1)
+    assert settings.estimators()[0][1].shares == {"process": 1.0, "outcome": 1.0}
+    chosen = replace(settings, fields={"shares": {"process": 3.0}}).estimators()[0][1]
+    assert chosen.shares == {"process": 3.0}
+    folder = job.train(
+        settings, tmp_path, None, run[0].parents[1] / "cache", Console(file=io.StringIO())
+    )
+    rows = lines(folder / "rollouts.jsonl")
+    rollouts = sc.Rollouts(
+        group=[row["group"] for row in rows],
+        lengths=[row["length"] for row in rows],
+        process=sc.Steps([row["step_ends"] for row in rows], [row["step_scores"] for row in rows]),
+        **{name: [row[name] for row in rows] for name in ("outcome", "format", "format_ok")},
+    )
+    expected = sc.PASS(weights={"process": 1.0, "outcome": 1.0}, clip=5.0)(rollouts).ragged()
+    for row, advantages in zip(rows, expected, strict=True):
+        assert row["advantages"] == pytest.approx(advantages.tolist(), abs=1e-6)
 
 
 @pytest.mark.parametrize("method", ["opd", "g-opd", "prime"])

@@ -81,11 +81,11 @@ def train(
 def _settings(quick: bool, **given: Any) -> Any:
     from dataclasses import replace
 
-    from stepcredit.lab.lab_settings import TrainSettings, quick_settings
+    from stepcredit.lab.lab_settings import LabSettings, quick_settings
 
     if quick:
         return quick_settings(**given)
-    settings = TrainSettings(**given)
+    settings = LabSettings(**given)
     warm, teacher = (
         replace(start, seed=settings.seed) for start in (settings.warm, settings.teacher)
     )

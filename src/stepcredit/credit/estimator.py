@@ -19,7 +19,7 @@ from stepcredit.credit.overflow import overflow_error, refuse_overflow
 from stepcredit.credit.reads import Reads
 from stepcredit.credit.slot_credit import Credit
 from stepcredit.credit.stages.batch_norm import BatchNorm, Moments
-from stepcredit.credit.stages.fusion import process_signals
+from stepcredit.credit.stages.fusion import process_signals, weights_in_form
 from stepcredit.credit.stages.groups import Group
 from stepcredit.data.advantages import Advantages
 from stepcredit.data.forest import to_packed
@@ -93,7 +93,8 @@ class Estimator(ABC):
     def with_weights(self, weights: Mapping[str, float]) -> Estimator:
         """The same method with other weights of its streams.
 
-        A method whose `reads.weights` come from another field than `weights` overrides it.
+        A method whose own weights are a triple keeps that form if these name the same streams. A
+        method whose `reads.weights` come from another field than `weights` overrides it.
 
         Args:
             weights: {stream: weight}.
@@ -108,7 +109,8 @@ class Estimator(ABC):
         """
         if "weights" not in {declared.name for declared in fields(self)}:
             raise MethodError("it weighs no streams", field="weights")
-        return replace(self, weights=dict(weights))  # type: ignore[call-arg]
+        own = vars(self)["weights"]
+        return replace(self, weights=weights_in_form(weights, own))  # type: ignore[call-arg]
 
     def refuse_missing(self, missing: Bool[Tensor, " rollout"], field: str) -> None:
         """Refuse the first rollout that lacks what the method needs.

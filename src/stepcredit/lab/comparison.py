@@ -17,7 +17,7 @@ from rich.console import Console
 import stepcredit as sc
 from stepcredit.credit.rich_table import table_lines
 from stepcredit.data.files.atomic import write_json
-from stepcredit.lab.lab_settings import TrainSettings, needs_logprobs
+from stepcredit.lab.lab_settings import LabSettings
 from stepcredit.lab.report import Live, closing_figures, closing_table, live
 from stepcredit.lab.resume import mark, restore
 from stepcredit.lab.runs import RunFolder
@@ -31,7 +31,7 @@ PROBE_PROMPTS = 32
 
 
 def train(
-    settings: TrainSettings,
+    settings: LabSettings,
     runs_dir: str | os.PathLike[str] = "runs",
     name: str | None = None,
     cache_dir: str | os.PathLike[str] = "cache/warmstart",
@@ -84,10 +84,10 @@ def resume(
     """
     require("train", "transformers", "trl", "datasets", "matplotlib")
     folder = RunFolder(Path(path))
-    return _run(TrainSettings.load(folder.config), folder, Path(cache_dir), console or Console())
+    return _run(LabSettings.load(folder.config), folder, Path(cache_dir), console or Console())
 
 
-def _run(settings: TrainSettings, folder: RunFolder, cache_dir: Path, console: Console) -> Path:
+def _run(settings: LabSettings, folder: RunFolder, cache_dir: Path, console: Console) -> Path:
     from stepcredit.lab.loop import quiet
 
     labels = [label for label, _ in settings.estimators()]
@@ -106,7 +106,7 @@ def _run(settings: TrainSettings, folder: RunFolder, cache_dir: Path, console: C
 
 
 def _all_methods(
-    settings: TrainSettings, folder: RunFolder, cache_dir: Path, shown: Live, console: Console
+    settings: LabSettings, folder: RunFolder, cache_dir: Path, shown: Live, console: Console
 ) -> None:
     """Warm start and every method not yet finished."""
     from stepcredit.lab.loop import Method, interrupts, train_method
@@ -129,13 +129,13 @@ def _all_methods(
 
 
 def _start(
-    settings: TrainSettings, folder: RunFolder, cache_dir: Path, shown: Live, console: Console
+    settings: LabSettings, folder: RunFolder, cache_dir: Path, shown: Live, console: Console
 ) -> None:
     """The run's copy of the warm start, its evaluation, and the warning about the signal."""
     from stepcredit.lab.loop import evaluate_policy, load_policy
 
     _keep(settings.warm, folder.warm_start, cache_dir, shown)
-    if any(needs_logprobs(*method) for method in settings.estimators()):
+    if any(estimator.reads.logprobs for _, estimator in settings.estimators()):
         _keep(settings.teacher, folder.teacher, cache_dir, shown)
     if folder.rows("metrics"):
         return
@@ -160,7 +160,7 @@ def _keep(settings: WarmStartSettings, path: Path, cache_dir: Path, shown: Live)
     draft.replace(path)
 
 
-def signal_warnings(settings: TrainSettings, model: Any, tokenizer: Any) -> list[str]:
+def signal_warnings(settings: LabSettings, model: Any, tokenizer: Any) -> list[str]:
     """One line where the signal pays contentless steps more than right ones.
 
     Args:
@@ -175,7 +175,7 @@ def signal_warnings(settings: TrainSettings, model: Any, tokenizer: Any) -> list
     from stepcredit.lab.loop import task_of
 
     label, estimator = settings.estimators()[0]
-    if needs_logprobs(label, estimator):
+    if estimator.reads.logprobs:
         return []
     drawn = problems(PROBE_PROMPTS, "train", settings.seed)
     prompts = [p.prompt for p in drawn for _ in range(settings.group_size)]
@@ -203,7 +203,7 @@ def signal_warnings(settings: TrainSettings, model: Any, tokenizer: Any) -> list
     ]
 
 
-def close(settings: TrainSettings, folder: RunFolder, console: Console) -> None:
+def close(settings: LabSettings, folder: RunFolder, console: Console) -> None:
     """Write curves and summary, print the closing table."""
     from stepcredit.lab.curves import plot_curves
 

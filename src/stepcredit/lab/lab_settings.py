@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import stepcredit as sc
 from stepcredit.data.files.jsonl import file_errors
-from stepcredit.errors import FileError, MethodError, RolloutError, StepCreditError
+from stepcredit.errors import FileError, MethodError, StepCreditError
 from stepcredit.lab.arithmetic import MAX_NEW_TOKENS
 from stepcredit.lab.model import ModelSettings
 from stepcredit.lab.simulated_prm import Simulated
 from stepcredit.lab.warmstart import WarmStartSettings
 
-READERS = ("student", "teacher", "base", "prm", "ref")
+MODELS = ("student", "teacher", "base", "prm", "ref")
 STREAMS = ("process", "outcome", "format")
 TEACHER = WarmStartSettings(
     filler=0.0,
@@ -32,7 +31,7 @@ TEACHER = WarmStartSettings(
 
 
 @dataclass(frozen=True)
-class TrainSettings:
+class LabSettings:
     """A run: the task's signal, the methods, and how the policy is trained.
 
     Attributes:
@@ -95,7 +94,7 @@ class TrainSettings:
             raise StepCreditError(reason, field="minibatches")
         Simulated(self.signal)
         for label, estimator in self.estimators():
-            needs_logprobs(label, estimator)
+            check_task_has(label, estimator)
 
     def estimators(self) -> list[tuple[str, sc.Estimator]]:
         """(label, estimator) of each method in the order they are trained; labels differ."""
@@ -106,23 +105,31 @@ class TrainSettings:
         return runs
 
     def estimator(self, method: str, fields: Mapping[str, Any]) -> sc.Estimator:
-        """The method with the lab's weights and clip, where it has such fields, under `fields`.
+        """The method with the lab's clip and weights, except where `fields` sets others.
+
+        Args:
+            method: its name.
+            fields: settings of the method.
 
         Raises:
-            MethodError: an unknown method, or a field it does not have.
+            MethodError: the method is unknown, has no such field, or cannot take the lab's weights.
         """
-        kind = type(sc.estimator(method))
-        own = {f.name: f for f in dataclasses.fields(kind)}
-        defaults: dict[str, Any] = {"clip": self.clip} if "clip" in own else {}
-        if "weights" in own:
-            defaults["weights"] = self._weights_like(_default(own["weights"]))
-        return sc.estimator(method, **{**defaults, **fields})
+        default = sc.estimator(method)
+        ours = vars(self._with_weights(replace(default, clip=self.clip)))
+        changed = {name: ours[name] for name, value in vars(default).items() if ours[name] != value}
+        return sc.estimator(method, **{**changed, **fields})
 
-    def _weights_like(self, default: Any) -> Any:
-        """The lab's weights in the form of the method's own default, triple or by name."""
-        if not isinstance(default, Mapping):
-            return self.weights
-        return {s: w for s, w in zip(STREAMS, self.weights, strict=True) if s in default}
+    def _with_weights(self, estimator: sc.Estimator) -> sc.Estimator:
+        """The method with the lab's weights of the streams that it weighs."""
+        reads, weights = estimator.reads, dict(zip(STREAMS, self.weights, strict=True))
+        if reads.weights is not None:
+            return estimator.with_weights({s: w for s, w in weights.items() if s in reads.weights})
+        if not reads.format:
+            return estimator
+        try:  # a method that weighs the outcome and the format alone; others weigh neither
+            return estimator.with_weights({s: weights[s] for s in ("outcome", "format")})
+        except MethodError:
+            return estimator
 
     def save(self, path: Path) -> None:
         """Write as JSON, each method's estimator resolved."""
@@ -132,7 +139,7 @@ class TrainSettings:
             path.write_text(text + "\n")
 
     @classmethod
-    def load(cls, path: Path) -> TrainSettings:
+    def load(cls, path: Path) -> LabSettings:
         """The settings a run folder keeps.
 
         Raises:
@@ -150,11 +157,11 @@ class TrainSettings:
             raise FileError(f"not the config of a run: {error}", field=str(path)) from None
 
 
-def quick_settings(**changes: Any) -> TrainSettings:
+def quick_settings(**changes: Any) -> LabSettings:
     """A run of well under a minute, warm start included: everything happens, little is learned.
 
     Args:
-        changes: fields of `TrainSettings`.
+        changes: fields of `LabSettings`.
 
     Returns:
         settings for a smaller decoder with a weaker start.
@@ -183,44 +190,32 @@ def quick_settings(**changes: Any) -> TrainSettings:
         "warm": warm,
         "teacher": replace(TEACHER, seed=warm.seed, model=warm.model, target=0.0, check_from=240),
     }
-    return TrainSettings(**{**defaults, **changes})
+    return LabSettings(**{**defaults, **changes})
 
 
-def needs_logprobs(label: str, estimator: sc.Estimator) -> bool:
-    """Is the method made of log-probs, of a teacher or another reader?
+def check_task_has(label: str, estimator: sc.Estimator) -> None:
+    """Refuse a method that reads what the task does not have.
+
+    Args:
+        label: the method's name in the error.
+        estimator: the method.
 
     Raises:
-        MethodError: it needs another signal that the task does not have.
+        MethodError: the method reads log-probs of a model that the task does not have, or needs a
+            stream with another name than "process".
     """
-    made_up: dict[str, Any] = {
-        "group": [0, 0],
-        "process": sc.Steps(ends=[[1, 3], [2]], scores=[[0.9, 0.2], [0.5]]),
-        "outcome": [1.0, 0.0],
-        "format": [1.0, 1.0],
-        "format_ok": [True, True],
-    }
-    probs = {reader: [[-1.0] * 4, [-1.0] * 3] for reader in READERS}
-    try:
-        estimator(sc.Rollouts(**made_up, logprobs=probs))
-    except RolloutError as error:
-        reason = f"needs a signal this task does not give: {error.field}"
-        raise MethodError(reason, field=label) from None
-    try:
-        estimator(sc.Rollouts(**made_up))
-    except RolloutError:
-        return True
-    return False
+    for model in estimator.reads.logprobs:
+        if model not in MODELS:
+            known = ", ".join(MODELS)
+            reason = f"reads {model}_logprobs, but the task has those of {known} alone"
+            raise MethodError(reason, field=label)
+    estimator.check_streams(["process"])
 
 
 def _warm_start(given: dict[str, Any]) -> WarmStartSettings:
     return WarmStartSettings(**{**given, "model": ModelSettings(**given["model"])})
 
 
-def _default(declared: dataclasses.Field[Any]) -> Any:
-    if declared.default_factory is not dataclasses.MISSING:
-        return declared.default_factory()
-    return declared.default
-
-
 def _plain(estimator: sc.Estimator) -> dict[str, Any]:
-    return {f.name: getattr(estimator, f.name) for f in dataclasses.fields(estimator)}
+    values = vars(estimator)
+    return {declared.name: values[declared.name] for declared in fields(estimator)}

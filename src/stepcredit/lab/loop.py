@@ -23,7 +23,7 @@ import stepcredit as sc
 from stepcredit.engines.trl import StepCreditGRPOTrainer
 from stepcredit.lab.arithmetic import problems
 from stepcredit.lab.evaluate import HELD_OUT_SEED, Evaluation, evaluate
-from stepcredit.lab.lab_settings import TrainSettings, needs_logprobs
+from stepcredit.lab.lab_settings import LabSettings
 from stepcredit.lab.readers import Readers
 from stepcredit.lab.resume import mark
 from stepcredit.lab.runs import RunFolder
@@ -40,7 +40,7 @@ def load_policy(path: Path) -> tuple[Any, Any]:
     return model, AutoTokenizer.from_pretrained(path)
 
 
-def evaluate_policy(settings: TrainSettings, model: Any, tokenizer: Any) -> Evaluation:
+def evaluate_policy(settings: LabSettings, model: Any, tokenizer: Any) -> Evaluation:
     """The run's evaluation: the same problems and the same sampling every time."""
     asked = problems(settings.evaluation_problems, "held_out", HELD_OUT_SEED)
     return evaluate(
@@ -53,7 +53,7 @@ def evaluate_policy(settings: TrainSettings, model: Any, tokenizer: Any) -> Eval
     )
 
 
-def task_of(settings: TrainSettings, tokenizer: Any) -> ArithmeticTask:
+def task_of(settings: LabSettings, tokenizer: Any) -> ArithmeticTask:
     """The task with the run's signal."""
     return ArithmeticTask(tokenizer, Simulated(settings.signal, settings.seed), settings.weights[2])
 
@@ -76,7 +76,7 @@ class Method:
 
 
 def train_method(
-    settings: TrainSettings, folder: RunFolder, run: Method, watch: Watch, stop: threading.Event
+    settings: LabSettings, folder: RunFolder, run: Method, watch: Watch, stop: threading.Event
 ) -> bool:
     """Train one method, from the warm start or on from a checkpoint.
 
@@ -96,7 +96,7 @@ def train_method(
     task = task_of(settings, tokenizer)
     working = folder.working(run.label)
     readers = None
-    if needs_logprobs(run.label, run.estimator):
+    if run.estimator.reads.logprobs:
         teacher, base = load_policy(folder.teacher)[0], load_policy(folder.warm_start)[0]
         readers = Readers(model, teacher, base, tokenizer)
     trainer = build_trainer(settings, model, tokenizer, task, run.estimator, working, readers)
@@ -111,7 +111,7 @@ def train_method(
 
 
 def build_trainer(
-    settings: TrainSettings,
+    settings: LabSettings,
     model: Any,
     tokenizer: Any,
     task: ArithmeticTask,
@@ -121,10 +121,10 @@ def build_trainer(
 ) -> StepCreditGRPOTrainer:
     """TRL's trainer on the task, with the estimator's advantages.
 
-    A method without a weight for the format stream takes outcome + weight x format as its outcome.
+    The outcome of a method that does not weigh the format is outcome + weight x format.
     """
     drawn = problems(settings.updates * settings.prompts, "train", settings.seed)
-    weighs_format = hasattr(estimator, "weights")
+    weighs_format = estimator.reads.format or estimator.reads.weights is not None
     trainer = StepCreditGRPOTrainer(
         model=model,
         reward_funcs=task.reward_functions(),
@@ -141,7 +141,7 @@ def build_trainer(
     return trainer
 
 
-def grpo_config(settings: TrainSettings, output_dir: Path) -> GRPOConfig:
+def grpo_config(settings: LabSettings, output_dir: Path) -> GRPOConfig:
     """TRL's own settings: CPU, float32, a checkpoint at each `checkpoint_every`-th generation."""
     return GRPOConfig(
         output_dir=str(output_dir),
@@ -180,7 +180,7 @@ class Recorder(TrainerCallback):
 
     def __init__(
         self,
-        settings: TrainSettings,
+        settings: LabSettings,
         folder: RunFolder,
         run: Method,
         trainer: StepCreditGRPOTrainer,

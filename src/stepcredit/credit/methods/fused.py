@@ -23,6 +23,7 @@ from stepcredit.credit.stages.fusion import (
     ready_advantages,
     standardize_scalars,
     sum_tables,
+    weights_in_form,
 )
 from stepcredit.credit.stages.groups import OPERATORS, Group, Values, standardize
 from stepcredit.data.rollouts import Rollouts
@@ -93,7 +94,7 @@ class Fused(Estimator):
         operator = self.operator
         if isinstance(operator, Mapping):
             operator = {name: rule for name, rule in operator.items() if name in weights}
-        return replace(self, weights=dict(weights), operator=operator)
+        return replace(self, weights=weights_in_form(weights, self.weights), operator=operator)
 
     def _standardize(self, values: Values, mask: Tensor, group: Group, stream: str) -> Values:
         rules = canonical_operators(self.operator, self.outcome_operator, [stream])

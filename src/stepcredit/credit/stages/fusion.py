@@ -49,6 +49,20 @@ def canonical_weights(weights: Weights) -> dict[str, float]:
     return {name: float(weight) for name, weight in named.items()}
 
 
+def weights_in_form(weights: Mapping[str, float], form: Any) -> Weights:
+    """The weights as a triple if `form` is one and they name just its streams, else by name.
+
+    Example:
+        >>> weights_in_form({"process": 1.0, "outcome": 1.0, "format": 0.3}, (1.0, 1.0, 1.0))
+        (1.0, 1.0, 0.3)
+        >>> weights_in_form({"prm": 2.0}, (1.0, 1.0, 1.0))
+        {'prm': 2.0}
+    """
+    if isinstance(form, Sequence) and weights.keys() == set(TRIPLE):
+        return tuple(weights[stream] for stream in TRIPLE)
+    return dict(weights)
+
+
 def canonical_operators(
     operator: Operators, outcome_operator: str | None, names: Sequence[str]
 ) -> dict[str, str]:
