@@ -49,7 +49,7 @@ def canonical_weights(weights: Weights) -> dict[str, float]:
     return {name: float(weight) for name, weight in named.items()}
 
 
-def weights_in_form(weights: Mapping[str, float], form: Any) -> Weights:
+def weights_in_form(weights: Mapping[str, float], form: object) -> Weights:
     """The weights as a triple if `form` is one and they name just its streams, else by name.
 
     Example:
