@@ -12,7 +12,7 @@ from tests.cli.conftest import Run
 from tests.prm.training.labelled import make_body, ruled_rows, write_rows
 
 from stepcredit.cli.prm import TRAIN_FIELDS
-from stepcredit.prm.training.train_settings import TrainSettings
+from stepcredit.prm.training.train_settings import PRMTrainSettings
 
 SUMS = [
     {"problem": "Sum?", "steps": ["1 + 1 = 2", "2 + 2 = 5", "so 5"], "label": 1},
@@ -173,4 +173,4 @@ def test_refusals_are_one_line(name: str, run: Run, tmp_path: Path) -> None:
 
 def test_the_help_names_every_setting() -> None:
     own = {"seed", "test", "validation"}
-    assert {*TRAIN_FIELDS.split(", "), *own} == {field.name for field in fields(TrainSettings)}
+    assert {*TRAIN_FIELDS.split(", "), *own} == {field.name for field in fields(PRMTrainSettings)}

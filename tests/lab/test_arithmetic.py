@@ -8,9 +8,9 @@ import pytest
 from transformers import AutoTokenizer
 
 from stepcredit.errors import StepCreditError
+from stepcredit.keys import keyed_generator
 from stepcredit.lab import arithmetic
 from stepcredit.lab.arithmetic import check, demonstration, grade, problems, solve
-from stepcredit.lab.keys import keyed_generator
 
 PROMPT = "3+4*2-1="
 SOLVED = "3+4=7\n7*2=4\n4-1=3\n<3>$"

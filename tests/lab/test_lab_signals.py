@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from stepcredit.errors import StepCreditError
+from stepcredit.keys import keyed_generator
 from stepcredit.lab.arithmetic import Graded, check, demonstration, problems
-from stepcredit.lab.keys import keyed_generator
 from stepcredit.lab.simulated_prm import SIGNALS, Simulated, filler_gap
 
 Rollout = tuple[str, str, Graded]

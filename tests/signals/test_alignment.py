@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.signals.policies import POLICIES, byte_fallback, byte_level
 
 from stepcredit.errors import RolloutError
-from stepcredit.signals.offsets import pieces_of, spans_of_ids, spans_of_text, special_ids
+from stepcredit.signals.offsets import spans_of_ids, spans_of_text, special_ids, word_tokens
 from stepcredit.signals.responses import Response
 from stepcredit.signals.splitting import SPLITTERS, splitter, with_steps
 
@@ -285,7 +285,7 @@ def test_space_tokens_belong_where_they_start() -> None:
 @given(texts)
 @FAST
 def test_pieces_join_to_the_text(text: str) -> None:
-    pieces = pieces_of(text)
+    pieces = word_tokens(text)
     assert "".join(pieces) == text
     assert len(pieces) == max(1, len(text.split()) + (text[:1].isspace() and bool(text.strip())))
     assert all(len(piece.split()) <= 1 for piece in pieces)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
-from time import perf_counter
 from typing import Any
 
 import pytest
+from tests.work import count_regexes
 
 from stepcredit.errors import RolloutError, SettingError
+from stepcredit.signals import offsets, responses, splitting
 from stepcredit.signals.offsets import spans_of_pieces
 from stepcredit.signals.responses import Response
 from stepcredit.signals.row_scores import RowReader
@@ -166,29 +167,37 @@ def test_a_splitter_keeps_the_order_and_the_rest_of_a_response() -> None:
 
 @pytest.mark.parametrize("name", SPLITTERS.names())
 @pytest.mark.parametrize(
-    "text",
+    "made",
     [
-        "a\n" * (LONG // 2),
-        "a\n\n" * (LONG // 3),
-        "A. " * (LONG // 3),
-        "." * LONG,
-        "." + ")" * LONG,
-        "." + '"' * LONG + " ",
-        ". " + "(" * LONG,
-        "a." + " " * LONG + "b",
-        "a" + "\n " * (LONG // 2) + "b",
-        "a\n" + " \t" * (LONG // 2) + "b",
-        "</step" * (LONG // 6),
-        "</step>" * (LONG // 7),
+        lambda n: "a\n" * (n // 2),
+        lambda n: "a\n\n" * (n // 3),
+        lambda n: "A. " * (n // 3),
+        lambda n: "." * n,
+        lambda n: "." + ")" * n,
+        lambda n: "." + '"' * n + " ",
+        lambda n: ". " + "(" * n,
+        lambda n: "a." + " " * n + "b",
+        lambda n: "a" + "\n " * (n // 2) + "b",
+        lambda n: "a\n" + " \t" * (n // 2) + "b",
+        lambda n: "</step" * (n // 6),
+        lambda n: "</step>" * (n // 7),
     ],
-    ids=lambda text: repr(text[:8]),
+    ids=lambda made: repr(made(24)[:8]),
 )
-def test_any_long_text_is_cut_at_once(name: str, text: str) -> None:
-    response = Response.of_text("?", text)
-    started = perf_counter()
-    split = splitter(name, inside="extend").split(response)
-    assert perf_counter() - started < 3.0
+def test_the_work_grows_no_faster_than_the_text(
+    name: str, made: Callable[[int], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = made(LONG)
+    split = splitter(name, inside="extend").split(Response.of_text("?", text))
     assert "".join(split.step_texts) == text
+    modules = splitting, offsets, responses
+    counter, work = count_regexes(monkeypatch, *modules), []
+    for size in (120, 240):
+        counter.steps = 0
+        with counter.lines_of(*modules):
+            splitter(name, inside="extend").split(Response.of_text("?", made(size)))
+        work.append(counter.steps)
+    assert 0 < work[1] < 2.5 * work[0]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from stepcredit.cli.score import named_signal
 from stepcredit.errors import FileError, SettingError, StepCreditError
 
 if TYPE_CHECKING:
-    from stepcredit.prm.labelled.labelled_file import Read
+    from stepcredit.prm.labelled.labelled_file import LabelledFile
 
 Given = TypeVar("Given")
 SHARE_FOR_THRESHOLD = 0.2
@@ -122,10 +122,10 @@ def _recorded(folder: Path) -> dict[str, Any]:
 
 def _train(folder: Path, record: dict[str, Any], *, resume: bool) -> None:
     from stepcredit.prm.training.pipeline import train_prm
-    from stepcredit.prm.training.train_settings import TrainSettings
+    from stepcredit.prm.training.train_settings import PRMTrainSettings
 
     try:
-        settings = TrainSettings(**_known(record["settings"], TrainSettings))
+        settings = PRMTrainSettings(**_known(record["settings"], PRMTrainSettings))
     except SettingError as error:
         raise SettingError(error.reason, field=_option(error.field)) from None
     read = _read(**record["read"])
@@ -201,13 +201,13 @@ def evaluate(
     print_figures(figures, f"{signal}: judged on {figures['data']['questions']} questions")
 
 
-def _read(paths: list[str], format: str, bad: str, reading: dict[str, Any]) -> Read:
+def _read(paths: list[str], format: str, bad: str, reading: dict[str, Any]) -> LabelledFile:
     """The labelled rows, and a line on those that were skipped."""
-    from stepcredit.prm.labelled.label_formats import Reading
+    from stepcredit.prm.labelled.label_formats import LabelOptions
     from stepcredit.prm.labelled.labelled_file import read_labelled
 
     try:
-        read = read_labelled(paths, format, Reading(**reading), bad)
+        read = read_labelled(paths, format, LabelOptions(**reading), bad)
     except SettingError as error:
         option = "--bad-rows" if error.field == "bad" else f"--{error.field}"
         raise SettingError(error.reason, field=option) from None

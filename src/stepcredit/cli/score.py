@@ -143,19 +143,22 @@ def named_signal(name: str, settings: list[str]) -> Signal:
     Raises:
         SettingError: names the option at fault.
     """
-    from stepcredit.signals.signal_registry import signal
+    from stepcredit.signals.signal_registry import SIGNALS
 
-    values = settings_of(settings)
+    values = dict(settings_of(settings))
     try:
-        if name == "monte-carlo":
-            values = {**values, "reward": named_reward(values.get("reward")), "tell": _tell}
-        return signal(name, **values)
+        kind = SIGNALS.named(name)
+        for field in values.keys() & set(kind.reward_fields):
+            values[field] = named_reward(values[field], field)
+        if kind.notice_field is not None:
+            values[kind.notice_field] = lambda notice: say(f"{name}: {notice}")
+        return SIGNALS.build(name, **values)
     except SettingError as error:
         option = f"--set {error.field}" if error.field else f"--signal {name}"
         raise SettingError(f"{option}: {error.reason}") from None
 
 
-def named_reward(value: Any) -> Any:
+def named_reward(value: Any, field: str) -> Any:
     """A reward of `stepcredit rewards` by name, or by {"name": ..., its fields}.
 
     Raises:
@@ -170,11 +173,7 @@ def named_reward(value: Any) -> Any:
         return reward(str(fields.get("name")), **{k: v for k, v in fields.items() if k != "name"})
     except SettingError as error:
         reason = f"{error.field}: {error.reason}" if error.field else error.reason
-        raise SettingError(reason, field="reward") from None
-
-
-def _tell(cost: object) -> None:
-    say(f"monte-carlo: {cost}")
+        raise SettingError(reason, field=field) from None
 
 
 def mapped(signal: Signal, maps: list[str]) -> Signal:

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stepcredit.errors import StepCreditError
-from stepcredit.lab.keys import keyed_generator
+from stepcredit.keys import keyed_generator
 from stepcredit.lab.tokenizer import EOS, build_tokenizer, completion_text
 
 if TYPE_CHECKING:
@@ -249,7 +249,7 @@ def prompts(split: str, generator: np.random.Generator) -> Iterator[str]:
         An endless iterator of prompts with 3 to 5 operations, each number of them equally often.
 
     Example:
-        >>> from stepcredit.lab.keys import keyed_generator
+        >>> from stepcredit.keys import keyed_generator
         >>> split_of(next(prompts("check", keyed_generator(0, "x"))))
         'check'
 
@@ -285,7 +285,7 @@ def demonstration(
         can find them: padding, and stopping early.
 
     Example:
-        >>> from stepcredit.lab.keys import keyed_generator
+        >>> from stepcredit.keys import keyed_generator
         >>> print(demonstration("3+4*2=", keyed_generator(0, "x"), filler=0, early_stop=0))
         3+4=7
         7*2=4

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from stepcredit.lab.keys import keyed_seed
+from stepcredit.keys import keyed_seed
 from stepcredit.requires import require
 
 if TYPE_CHECKING:

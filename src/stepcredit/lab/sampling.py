@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from stepcredit.keys import keyed_seed
 from stepcredit.lab.arithmetic import MAX_NEW_TOKENS
-from stepcredit.lab.keys import keyed_seed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stepcredit.errors import StepCreditError
+from stepcredit.keys import keyed_generator
 from stepcredit.lab.arithmetic import Graded
-from stepcredit.lab.keys import keyed_generator
 
 SIGNALS = ("exact", "noisy", "hackable", "centred", "negative")
 RIGHT, WRONG, BLUR, FLIPS = 0.85, 0.25, 0.1, 0.1

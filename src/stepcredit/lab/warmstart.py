@@ -19,6 +19,7 @@ import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from stepcredit.errors import StepCreditError
+from stepcredit.keys import keyed_generator
 from stepcredit.lab.arithmetic import (
     TASK_VERSION,
     build_tokenizer,
@@ -27,7 +28,6 @@ from stepcredit.lab.arithmetic import (
     prompts,
 )
 from stepcredit.lab.evaluate import Evaluation, evaluate
-from stepcredit.lab.keys import keyed_generator
 from stepcredit.lab.model import ModelSettings, build_model
 
 if TYPE_CHECKING:

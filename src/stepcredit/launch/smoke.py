@@ -14,12 +14,12 @@ from stepcredit.errors import SettingError
 from stepcredit.launch.recipe import mapping_of
 from stepcredit.launch.tiny_models import ROWS, save_language_model, save_reward_model, save_rows
 from stepcredit.launch.tiny_vocabulary import Pieces, pieces_of
+from stepcredit.signals.served.served_signal import Served
 from stepcredit.signals.signal_registry import SIGNALS
 
 STEPS = 2
 LONGEST = 32
 MODELS = ("model", "teacher", "student", "base", "prm", "ref")
-LOCAL = {"prm-served": "prm", "logprobs-served": "logprobs"}
 STILL: dict[str, Any] = {
     "use_cpu": True,
     "bf16": False,
@@ -131,11 +131,15 @@ def _tiny_signal(
     name: str, given: Mapping[str, Any], key: str, place: Place
 ) -> tuple[str, dict[str, Any]]:
     """A signal that asks tiny models by the same protocol; a served one is run here."""
-    if name == "judge":
-        reason = "judge: --smoke has no tiny model that gives verdicts; try the rest without it, by"
-        raise SettingError(f"{reason} --process_signal none", field=key)
-    local = LOCAL.get(name, name)
-    kind: Any = SIGNALS.named(local)
+    local = name
+    kind: Any = SIGNALS.named(name)
+    if issubclass(kind, Served):
+        if kind.local_signal is None:
+            reason = (
+                f"{name}: --smoke has no tiny model that gives verdicts; try the rest without it"
+            )
+            raise SettingError(f"{reason}, by --process_signal none", field=key)
+        local, kind = kind.local_signal, SIGNALS.named(kind.local_signal)
     known = [each.name for each in fields(kind)]
     tiny = {field: value for field, value in given.items() if field in known or local == name}
     tiny.pop("revision", None)

@@ -22,7 +22,7 @@ from transformers import (
 
 from stepcredit.launch.tiny_vocabulary import SUMS, Pieces
 from stepcredit.prm.loading import PUBLISHED
-from stepcredit.prm.protocol import built
+from stepcredit.prm.protocol import build_protocol
 
 BYTES = ["Ċ", "Ġ", *map(chr, range(33, 127))]
 """Newline, space and the printable characters of ASCII, as byte-level vocabularies spell them."""
@@ -128,7 +128,7 @@ def save_reward_model(folder: Path, protocol: Any, settings: Mapping[str, Any]) 
     Raises:
         SettingError: an unknown protocol, or a field it refuses.
     """
-    words, head = tokenizer(), built(protocol, settings).head
+    words, head = tokenizer(), build_protocol(protocol, settings).head
     if head == "classes":
         model = _random(Qwen2ForTokenClassification, words, seed=1, num_labels=2)
         model.save_pretrained(folder)

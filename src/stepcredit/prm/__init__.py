@@ -2,7 +2,7 @@
 
 from stepcredit.prm.heads import Classifier, HeadedModel, TwoLayerHead, ValueHead, WordHead
 from stepcredit.prm.local import LocalPRM
-from stepcredit.prm.model_input import Reading
+from stepcredit.prm.model_input import ModelInput
 from stepcredit.prm.protocol import PROTOCOLS, Protocol
 from stepcredit.prm.published_protocols import (
     MathShepherd,
@@ -20,11 +20,11 @@ __all__ = [
     "HeadedModel",
     "LocalPRM",
     "MathShepherd",
+    "ModelInput",
     "Protocol",
     "PurePRM",
     "QwenMathPRM",
     "RLHFlow",
-    "Reading",
     "ReasonFluxPRM",
     "Skywork",
     "TokenClassifier",

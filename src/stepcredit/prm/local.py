@@ -12,11 +12,11 @@ import torch
 
 from stepcredit.errors import RolloutError, SignalError
 from stepcredit.prm.loading import Scorer, attach, load_scorer
-from stepcredit.prm.model_input import Reading
-from stepcredit.prm.protocol import Protocol, built, is_protocol
+from stepcredit.prm.model_input import ModelInput
+from stepcredit.prm.protocol import Protocol, build_protocol, is_protocol
 from stepcredit.settings.fields import choice, declare, is_mapping, text
-from stepcredit.signals.models.batching import length_batches
-from stepcredit.signals.models.checkpoints import load_tokenizer, within_memory
+from stepcredit.signals.models.batching import length_batches, padded_ids
+from stepcredit.signals.models.checkpoints import load_tokenizer, oom_as_signal_error
 from stepcredit.signals.models.local_model import LocalModel
 from stepcredit.signals.responses import Response, at
 from stepcredit.signals.signal import IndexedScores, refuse_empty
@@ -78,12 +78,12 @@ class LocalPRM(LocalModel):
         for name in ("model", "tokenizer"):
             if isinstance(getattr(self, name), Path):
                 object.__setattr__(self, name, str(getattr(self, name)))
-        built(self.protocol, self.protocol_settings)
+        build_protocol(self.protocol, self.protocol_settings)
 
     @cached_property
     def protocol_used(self) -> Protocol:
         """The protocol, built from its name and fields."""
-        return built(self.protocol, self.protocol_settings)
+        return build_protocol(self.protocol, self.protocol_settings)
 
     @cached_property
     def tokenizer_used(self) -> Any:
@@ -127,21 +127,21 @@ class LocalPRM(LocalModel):
             for response in responses:
                 refuse_empty(response)
         for start in range(0, len(responses), WINDOW):
-            readings = [self._reading(r) for r in responses[start : start + WINDOW]]
-            lengths = [len(reading.ids) for reading in readings]
+            inputs = [self._model_input(r) for r in responses[start : start + WINDOW]]
+            lengths = [len(model_input.ids) for model_input in inputs]
             for batch in length_batches(lengths, self.max_tokens_per_batch):
-                scores = self._score([readings[index] for index in batch])
+                scores = self._score([inputs[index] for index in batch])
                 yield from zip([start + index for index in batch], scores, strict=True)
 
-    def _reading(self, response: Response) -> Reading:
+    def _model_input(self, response: Response) -> ModelInput:
         """A response as the model's input."""
-        reading = self.protocol_used.reading(self.tokenizer_used, response)
-        self._check(response, reading)
-        return reading
+        model_input = self.protocol_used.model_input(self.tokenizer_used, response)
+        self._check(response, model_input)
+        return model_input
 
-    def _check(self, response: Response, reading: Reading) -> None:
+    def _check(self, response: Response, model_input: ModelInput) -> None:
         """Refuse what the model can't take."""
-        length, highest = len(reading.ids), max(reading.ids)
+        length, highest = len(model_input.ids), max(model_input.ids)
         context = getattr(self.scorer.config.get_text_config(), "max_position_embeddings", None)
         for limit, what in (
             (context, "the model's context"),
@@ -155,19 +155,14 @@ class LocalPRM(LocalModel):
             raise SignalError(f"{reason}: they don't belong together")
 
     @torch.inference_mode()
-    def _score(self, readings: Sequence[Reading]) -> list[list[float]]:
+    def _score(self, inputs: Sequence[ModelInput]) -> list[list[float]]:
         """One forward."""
-        width = max(len(reading.ids) for reading in readings)
-        ids = torch.zeros(len(readings), width, dtype=torch.long)
-        mask = torch.zeros_like(ids)
-        for row, reading in enumerate(readings):
-            ids[row, : len(reading.ids)] = torch.tensor(reading.ids)
-            mask[row, : len(reading.ids)] = 1
-        counts = [len(reading.positions) for reading in readings]
-        rows = torch.arange(len(readings)).repeat_interleave(torch.tensor(counts))
-        positions = torch.tensor([at for reading in readings for at in reading.positions])
+        ids, mask = padded_ids([model_input.ids for model_input in inputs]).values()
+        counts = [len(model_input.positions) for model_input in inputs]
+        rows = torch.arange(len(inputs)).repeat_interleave(torch.tensor(counts))
+        positions = torch.tensor([at for model_input in inputs for at in model_input.positions])
         device = next(self.scorer.parameters()).device
-        with within_memory(len(readings), width):
+        with oom_as_signal_error(*ids.shape):
             logits = self.scorer(*(part.to(device) for part in (ids, mask, rows, positions)))
         scores = self.protocol_used.score(logits).cpu()
         return [of_response.tolist() for of_response in scores.split(counts)]

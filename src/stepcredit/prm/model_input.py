@@ -13,7 +13,7 @@ from stepcredit.signals.models.chat import apply_chat_template
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class ModelInput:
     """One response as a model reads it.
 
     Args:
@@ -21,7 +21,7 @@ class Reading:
         positions: for each step, the index in `ids` at which its score is read.
 
     Example:
-        >>> Reading(ids=[5, 9, 1, 7, 1], positions=[2, 4]).positions
+        >>> ModelInput(ids=[5, 9, 1, 7, 1], positions=[2, 4]).positions
         [2, 4]
     """
 
@@ -35,13 +35,13 @@ def single_token(protocol: str, tokenizer: Any, text: str) -> int:
     Raises:
         SignalError: the tokenizer has no such token; it names the protocol and the text.
     """
-    ids = plain(tokenizer, text)
+    ids = token_ids(tokenizer, text)
     if len(ids) != 1 or ids[0] == tokenizer.unk_token_id:
         raise SignalError(f"{protocol} needs {text!r} to be one token, but the tokenizer has none")
     return ids[0]
 
 
-def plain(tokenizer: Any, text: str) -> list[int]:
+def token_ids(tokenizer: Any, text: str) -> list[int]:
     """A text's tokens, no special ones added."""
     ids: list[int] = tokenizer.encode(text, add_special_tokens=False, verbose=False)
     return ids
@@ -95,7 +95,7 @@ def put_tags(steps: Iterable[str], tag: str, joint: str = "") -> tuple[str, list
 
 def read_at_tags(
     protocol: str, tokenizer: Any, text: str, starts: Sequence[int], tag: int, *, special: bool
-) -> Reading:
+) -> ModelInput:
     """A text's tokens, read at tags whose first characters are known.
 
     Tags are found where they were put, so one that a response writes itself shifts nothing.
@@ -123,15 +123,15 @@ def read_at_tags(
             around = text[max(0, start - 8) : start + 8]
             reason = f"{protocol}: the tokenizer merges the tag with its neighbours in {around!r}"
             raise SignalError(reason)
-    return Reading(ids, positions)
+    return ModelInput(ids, positions)
 
 
 def read_apart(
     tokenizer: Any, before: Iterable[int], steps: Iterable[str], separator: Sequence[int]
-) -> Reading:
+) -> ModelInput:
     """Steps tokenized apart with a separator after each, read at its last token."""
     ids, positions = list(before), []
     for step in steps:
-        ids += [*plain(tokenizer, step), *separator]
+        ids += [*token_ids(tokenizer, step), *separator]
         positions.append(len(ids) - 1)
-    return Reading(ids, positions)
+    return ModelInput(ids, positions)

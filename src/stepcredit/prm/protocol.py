@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor
 
 from stepcredit.errors import RolloutError, SettingError, SignalError
-from stepcredit.prm.model_input import Reading
+from stepcredit.prm.model_input import ModelInput
 from stepcredit.settings.fields import check_fields
 from stepcredit.settings.registry import Registry
 from stepcredit.signals.responses import Response, at
@@ -38,7 +38,7 @@ class Protocol(ABC):
         return {"class": f"{kind.__module__}:{kind.__qualname__}", **fields}
 
     @abstractmethod
-    def encode(self, tokenizer: Any, prompt: str, steps: Sequence[str]) -> Reading:
+    def encode(self, tokenizer: Any, prompt: str, steps: Sequence[str]) -> ModelInput:
         """A response as the model's input.
 
         Args:
@@ -70,7 +70,7 @@ class Protocol(ABC):
         """
         raise NotImplementedError(f"{self.name} reads no words")
 
-    def reading(self, tokenizer: Any, response: Response) -> Reading:
+    def model_input(self, tokenizer: Any, response: Response) -> ModelInput:
         """`encode` of a response split into steps.
 
         Raises:
@@ -90,14 +90,14 @@ def is_protocol(value: Any) -> str | None:
 PROTOCOLS = Registry[Protocol]("protocol", "stepcredit.prm_protocols")
 
 
-def built(protocol: str | Protocol, settings: Mapping[str, Any]) -> Protocol:
+def build_protocol(protocol: str | Protocol, settings: Mapping[str, Any]) -> Protocol:
     """A protocol from its name and fields; one that is built already, itself.
 
     Raises:
         SettingError: an unknown name or field, or fields of a protocol that is built already.
 
     Example:
-        >>> built("math-shepherd", {}).range
+        >>> build_protocol("math-shepherd", {}).range
         (0.0, 1.0)
     """
     if isinstance(protocol, str):

@@ -15,14 +15,14 @@ from torch import Tensor
 
 from stepcredit.errors import RolloutError, SettingError, SignalError
 from stepcredit.prm.model_input import (
-    Reading,
+    ModelInput,
     lines,
-    plain,
     put_tags,
     read_apart,
     read_at_tags,
     render,
     single_token,
+    token_ids,
 )
 from stepcredit.prm.protocol import PROTOCOLS, Head, Protocol
 from stepcredit.settings.fields import choice, declare, text
@@ -71,7 +71,7 @@ class QwenMathPRM(Protocol):
     system: str | None = text(QWEN_SYSTEM, "the system turn; null for the template's own")
     tag: str = _words("<extra_0>", "the token after each step")
 
-    def encode(self, tokenizer: Any, prompt: str, steps: Sequence[str]) -> Reading:
+    def encode(self, tokenizer: Any, prompt: str, steps: Sequence[str]) -> ModelInput:
         """The conversation, read at its tags."""
         tag = single_token(self.name, tokenizer, self.tag)
         answer, starts = put_tags([step.strip() for step in steps], self.tag)
@@ -143,7 +143,7 @@ class MathShepherd(Protocol):
     tag: str = _words("ки", "what stands after each step")
     verdicts: str = _words("+ -", "the good and the bad word")
 
-    def encode(self, tokenizer: Any, prompt: str, steps: Sequence[str]) -> Reading:
+    def encode(self, tokenizer: Any, prompt: str, steps: Sequence[str]) -> ModelInput:
         """Question and steps as one text, read at its tags."""
         tag = single_token(self.name, tokenizer, self.tag)
         answer, starts = put_tags([f"{step.strip()} " for step in steps], self.tag, joint="\n")
@@ -153,7 +153,7 @@ class MathShepherd(Protocol):
 
     def words(self, tokenizer: Any) -> list[int]:
         """The two verdicts' tokens."""
-        ids = plain(tokenizer, self.verdicts)
+        ids = token_ids(tokenizer, self.verdicts)
         if len(ids) != 2 or tokenizer.unk_token_id in ids:
             reason = f"{self.name} needs {self.verdicts!r} to be two tokens, not {len(ids)}"
             raise SignalError(reason)
@@ -203,7 +203,7 @@ class RLHFlow(Protocol):
     good: str = _words("+", "the good verdict")
     bad: str = _words("-", "the bad verdict")
 
-    def encode(self, tokenizer: Any, prompt: str, steps: Sequence[str]) -> Reading:
+    def encode(self, tokenizer: Any, prompt: str, steps: Sequence[str]) -> ModelInput:
         """The whole conversation, read before each +."""
         good = single_token(self.name, tokenizer, self.good)
         asked = [step.strip() for step in steps]
@@ -213,7 +213,7 @@ class RLHFlow(Protocol):
             reason = "the chat template rewrites earlier turns, so one run can't read them all"
             raise SignalError(f"{self.name}: {reason}")
         found = read_at_tags(self.name, tokenizer, conversation, starts, good, special=False)
-        return Reading(found.ids, [position - 1 for position in found.positions])
+        return ModelInput(found.ids, [position - 1 for position in found.positions])
 
     def _appended(self, tokenizer: Any, asked: list[str]) -> tuple[str, list[int]]:
         """The conversation as a template that only appends writes it, and where each + starts."""
@@ -257,12 +257,12 @@ class Skywork(Protocol):
 
     head: ClassVar[Head] = "value"
 
-    def encode(self, tokenizer: Any, prompt: str, steps: Sequence[str]) -> Reading:
+    def encode(self, tokenizer: Any, prompt: str, steps: Sequence[str]) -> ModelInput:
         """Question and steps, read at the newlines after the steps."""
         if tokenizer.bos_token is None:
             raise SignalError(f"{self.name} needs a bos_token, but the tokenizer has none")
         newline = single_token(self.name, tokenizer, "\n")
-        before = plain(tokenizer, f"{tokenizer.bos_token}{prompt}\n")
+        before = token_ids(tokenizer, f"{tokenizer.bos_token}{prompt}\n")
         return read_apart(tokenizer, before, lines(steps), [newline])
 
     def score(self, logits: Tensor) -> Tensor:
@@ -293,10 +293,10 @@ class PurePRM(Protocol):
     head: ClassVar[Head] = "classes"
     range: ClassVar[tuple[float, float]] = (-1.0, 1.0)
 
-    def encode(self, tokenizer: Any, prompt: str, steps: Sequence[str]) -> Reading:
+    def encode(self, tokenizer: Any, prompt: str, steps: Sequence[str]) -> ModelInput:
         """Question and steps, read at the newlines after the steps."""
         newline = single_token(self.name, tokenizer, "\n")
-        before = plain(tokenizer, prompt)
+        before = token_ids(tokenizer, prompt)
         return read_apart(tokenizer, before, [step.rstrip() for step in lines(steps)], [newline])
 
     def score(self, logits: Tensor) -> Tensor:
@@ -340,11 +340,11 @@ class TokenClassifier(Protocol):
         if not self.separator and self.read == "separator":
             raise SettingError("an empty one can't be read at; read='step'", field="separator")
 
-    def encode(self, tokenizer: Any, prompt: str, steps: Sequence[str]) -> Reading:
+    def encode(self, tokenizer: Any, prompt: str, steps: Sequence[str]) -> ModelInput:
         """Question and steps, each tokenized apart."""
-        separator = plain(tokenizer, self.separator)
+        separator = token_ids(tokenizer, self.separator)
         bos = tokenizer.bos_token_id
-        before = [*([] if bos is None else [bos]), *plain(tokenizer, prompt)]
+        before = [*([] if bos is None else [bos]), *token_ids(tokenizer, prompt)]
         cut = [step.rstrip() for step in lines(steps)]
         found = read_apart(tokenizer, before, cut, separator)
         if self.read == "separator":
@@ -352,7 +352,7 @@ class TokenClassifier(Protocol):
         if not all(cut):
             reason = f"step {cut.index('')} has no token to be read at; read='separator' has"
             raise RolloutError(reason)
-        return Reading(found.ids, [at - len(separator) for at in found.positions])
+        return ModelInput(found.ids, [at - len(separator) for at in found.positions])
 
     def score(self, logits: Tensor) -> Tensor:
         """The positive class's probability."""

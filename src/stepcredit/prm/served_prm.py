@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from stepcredit.errors import SettingError, SignalError
-from stepcredit.prm.model_input import Reading
-from stepcredit.prm.protocol import Protocol, built, is_protocol
+from stepcredit.prm.model_input import ModelInput
+from stepcredit.prm.protocol import Protocol, build_protocol, is_protocol
 from stepcredit.settings.fields import choice, declare, is_mapping
 from stepcredit.signals.models.checkpoints import (
     fingerprint_of_tokenizer,
@@ -60,6 +60,7 @@ class ServedPRM(Served):
     """
 
     grain = "steps"
+    local_signal = "prm"
     protocol: Any = declare(MISSING, is_protocol, "how it is asked, by name", kw_only=True)
     protocol_settings: Any = declare({}, is_mapping, "fields of the protocol")
     tokenizer: Any = declare(None, is_tokenizer, "folder, name, or loaded; the one at model")
@@ -88,36 +89,38 @@ class ServedPRM(Served):
         """One request: the scores of all steps."""
         if self.empty == "refuse":
             refuse_empty(response)
-        reading = self.protocol_used.reading(self.tokenizer_used, response)
+        model_input = self.protocol_used.model_input(self.tokenizer_used, response)
         body = {
             "model": self.model,
             "task": "token_classify",
-            "input": reading.ids,
+            "input": model_input.ids,
             "add_special_tokens": False,
             "use_activation": True,
             "encoding_format": "float",
         }
-        places = self._places(response, reading)
-        pairs = await asking("/pooling", body, partial(probabilities, reading.positions, places))
+        places = self._places(response, model_input)
+        pairs = await asking(
+            "/pooling", body, partial(probabilities, model_input.positions, places)
+        )
         scores: list[float] = self.protocol_used.score(
             torch.tensor(pairs, dtype=torch.float64).log()
         ).tolist()
         return scores
 
-    def _places(self, response: Response, reading: Reading) -> list[int]:
+    def _places(self, response: Response, model_input: ModelInput) -> list[int]:
         """The tokens of the input at which the server gives probabilities."""
         if self.pooling == "all":
-            return list(range(len(reading.ids)))
-        tags = {reading.ids[position] for position in reading.positions}
+            return list(range(len(model_input.ids)))
+        tags = {model_input.ids[position] for position in model_input.positions}
         if len(tags) > 1:
             reason = "its steps are not read at one token: pooling='all' reads any"
             raise at(response, SignalError, reason)
-        return [place for place, id in enumerate(reading.ids) if id in tags]
+        return [place for place, id in enumerate(model_input.ids) if id in tags]
 
     @cached_property
     def protocol_used(self) -> Protocol:
         """The protocol, built from its name and fields."""
-        return built(self.protocol, self.protocol_settings)
+        return build_protocol(self.protocol, self.protocol_settings)
 
     @cached_property
     def tokenizer_used(self) -> Any:

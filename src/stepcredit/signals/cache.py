@@ -49,8 +49,6 @@ class Cached(Signal):
         >>> cached = Cached(signal("equations"), Path(tempfile.mkdtemp()) / "scores.sqlite")
         >>> cached.scores([Response("?", "1 + 1 = <<1+1=2>>2", ((0, 18),), (18,))])
         [[1.0]]
-
-    Source: ours.
     """
 
     signal: Signal

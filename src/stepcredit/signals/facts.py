@@ -9,7 +9,7 @@ from stepcredit.errors import RolloutError
 from stepcredit.signals.responses import Response, at
 
 
-def fact(response: Response, field: str) -> Any:
+def required_fact(response: Response, field: str) -> Any:
     """A field of the row, which must be there.
 
     Raises:
@@ -31,7 +31,7 @@ def number_fact(response: Response, field: str) -> float:
         >>> number_fact(Response.of_text("?", "yes", facts={"outcome": 1}), "outcome")
         1.0
     """
-    value = fact(response, field)
+    value = required_fact(response, field)
     if isinstance(value, int | float) and isfinite(value):
         return float(value)
     raise at(response, RolloutError, f"expected a finite number, got {value!r}", field=field)
@@ -50,7 +50,7 @@ def text_fact(response: Response, field: str) -> str:
         '42'
         '18'
     """
-    value = fact(response, field)
+    value = required_fact(response, field)
     if isinstance(value, str) and value.strip():
         return value
     if isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value):
@@ -64,7 +64,7 @@ def numbers_fact(response: Response, field: str) -> list[float]:
     Raises:
         RolloutError: it is absent, of another length, or holds anything else.
     """
-    values = fact(response, field)
+    values = required_fact(response, field)
     if not isinstance(values, list | tuple):
         raise at(response, RolloutError, f"expected a list of numbers, got {values!r}", field=field)
     if len(values) != response.num_tokens:

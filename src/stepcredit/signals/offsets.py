@@ -19,14 +19,14 @@ _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 _PIECE = re.compile(r"\A\s+|\S+\s*|\A\Z")
 
 
-def pieces_of(text: str) -> list[str]:
+def word_tokens(text: str) -> list[str]:
     r"""Tokens for people, where there is no tokenizer: a word and the space after it.
 
     Returns:
         Matches of `\S+\s*`; leading space is a piece of its own, and an empty text one empty piece.
 
     Example:
-        >>> pieces_of("2 + 2 = 4.\n\nDone.")
+        >>> word_tokens("2 + 2 = 4.\n\nDone.")
         ['2 ', '+ ', '2 ', '= ', '4.\n\n', 'Done.']
     """
     return _PIECE.findall(text)
@@ -168,7 +168,7 @@ def _key(text: str, start: int, end: int) -> int:
     return start if space == len(piece) else start + space
 
 
-def words_of(text: str) -> Spans:
+def word_spans(text: str) -> Spans:
     """Where a text is not space, and a last word behind its end."""
     words = (match.span() for match in re.finditer(r"\S+", text))
     return (*words, (len(text), len(text) + 1))
@@ -178,7 +178,7 @@ def gap_at(words: Spans, index: int) -> tuple[int, int]:
     """The space around a character's place: where what is before ends, where what follows begins.
 
     Example:
-        >>> words = words_of("ab  cd ")
+        >>> words = word_spans("ab  cd ")
         >>> gap_at(words, 3), gap_at(words, 5), gap_at(words, 6)
         ((2, 4), (5, 5), (6, 7))
     """

@@ -11,10 +11,10 @@ from stepcredit.errors import RolloutError, StepCreditError
 from stepcredit.signals.offsets import (
     Spans,
     last_tokens,
-    pieces_of,
     spans_of_ids,
     spans_of_pieces,
     spans_of_text,
+    word_tokens,
 )
 
 Error = TypeVar("Error", bound=StepCreditError)
@@ -80,7 +80,7 @@ class Response:
             rest: further fields.
         """
         if tokenizer is None:
-            return cls(prompt, text, spans_of_pieces(pieces_of(text)), **rest)
+            return cls(prompt, text, spans_of_pieces(word_tokens(text)), **rest)
         ids, spans = spans_of_text(text, tokenizer)
         return cls(prompt, text, spans, token_ids=ids, **rest)
 

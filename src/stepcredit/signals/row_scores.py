@@ -11,13 +11,13 @@ import numpy as np
 
 from stepcredit.data.inputs import LOGPROBS
 from stepcredit.errors import RolloutError, SignalError
-from stepcredit.signals.models.chat import apply_chat_template
+from stepcredit.signals.models.chat import chat_prompt_ids
 from stepcredit.signals.offsets import (
     Spans,
-    pieces_of,
     spans_of_ids,
     spans_of_pieces,
     spans_of_text,
+    word_tokens,
 )
 from stepcredit.signals.responses import Response, at
 from stepcredit.signals.splitting import BlankLine, Splitter
@@ -66,7 +66,7 @@ class RowReader:
             reason = "missing: it is what is scored" if text is None else wrong
             raise RolloutError(reason, field="text", place=name or None)
         if self.tokenizer is None:
-            row["tokens"] = pieces_of(text)
+            row["tokens"] = word_tokens(text)
         else:
             row["token_ids"] = list(spans_of_text(text, self.tokenizer)[0])
         return row
@@ -77,7 +77,7 @@ class RowReader:
         Raises:
             RolloutError: text and tokens that do not agree, or steps that cannot be cut.
         """
-        text, spans = self._laid_out(row, name)
+        text, spans = self._text_and_spans(row, name)
         prompt = row.get(self.question)
         response = Response(
             prompt=prompt if isinstance(prompt, str) else "",
@@ -95,7 +95,7 @@ class RowReader:
             return _with_ends(response, row["step_ends"])
         return (self.splitter or BlankLine()).split(response)
 
-    def _laid_out(self, row: Mapping[str, Any], name: str) -> tuple[str, Spans]:
+    def _text_and_spans(self, row: Mapping[str, Any], name: str) -> tuple[str, Spans]:
         """The row's text, and where each of its tokens lies in it."""
         text, ids = row.get("text"), row.get("token_ids")
         if ids is not None and self.tokenizer is not None:
@@ -125,10 +125,8 @@ class RowReader:
             is_templated = bos is not None and prompt.startswith(bos)
             found = self.tokenizer(prompt, add_special_tokens=not is_templated)
             return tuple(found["input_ids"])
-        turns = [{"role": "user", "content": prompt}]
-        options = {"add_generation_prompt": True, "return_dict": True}
         try:
-            return tuple(apply_chat_template(self.tokenizer, turns, **options)["input_ids"])
+            return chat_prompt_ids(self.tokenizer, prompt)
         except SignalError as error:
             raise at(response, RolloutError, error.reason, field=self.question) from None
 

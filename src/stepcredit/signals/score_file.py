@@ -17,7 +17,7 @@ from stepcredit.signals.responses import Response
 from stepcredit.signals.row_scores import LOGPROB_FIELDS, RowReader, members, refuse_taken
 from stepcredit.signals.signal import Signal, in_order
 
-Laid = tuple[Response, dict[str, Any]]
+PreparedRow = tuple[Response, dict[str, Any]]
 """A row's response, and the members its row lacked."""
 BATCH_TOKENS = 4_000_000
 """Tokens scored at once: many, so that a server is kept busy and lengths pack well."""
@@ -75,18 +75,18 @@ def score_file(
         SignalError: a model or server that failed, by `FILE:LINE`.
         FileError: a file that can't be read or written.
     """
-    name, laid_out = str(path), dict[int, Laid]()
+    name, prepared = str(path), dict[int, PreparedRow]()
 
     def prepare(fields: dict[str, Any], line: int) -> dict[str, Any]:
         row = scoring.reader.with_tokens(fields)
         check_row(row)
         refuse_taken(row, scoring.signal.grain, scoring.stream, replace=scoring.replace)
         added = {field: row[field] for field in row.keys() - fields.keys()}
-        laid_out[line] = scoring.reader.response(row, f"{name}:{line}"), added
+        prepared[line] = scoring.reader.response(row, f"{name}:{line}"), added
         return row
 
-    def taken(batch: Batch) -> list[Laid]:
-        return [laid_out.pop(row.line) for row in batch.rows]
+    def taken(batch: Batch) -> list[PreparedRow]:
+        return [prepared.pop(row.line) for row in batch.rows]
 
     def count(done: int, batch: Batch) -> int:
         return done + len(taken(batch))
@@ -108,9 +108,9 @@ def _told(told: Callable[[int, int], None], before: int, rows: int, done: int) -
 
 
 def _scored(
-    batch: Batch, laid_out: list[Laid], scoring: Scoring, told: Callable[[int], None] | None
+    batch: Batch, prepared: list[PreparedRow], scoring: Scoring, told: Callable[[int], None] | None
 ) -> list[Mapping[str, Any]]:
-    responses = [response for response, _ in laid_out]
+    responses = [response for response, _ in prepared]
     try:
         scores = in_order(responses, scoring.signal.checked(responses), told)
     except RolloutError as error:
@@ -118,7 +118,7 @@ def _scored(
     grain = scoring.signal.grain
     return [
         added | members(row.fields, response, values, grain, scoring.stream)
-        for row, (response, added), values in zip(batch.rows, laid_out, scores, strict=True)
+        for row, (response, added), values in zip(batch.rows, prepared, scores, strict=True)
     ]
 
 

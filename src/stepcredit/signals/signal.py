@@ -38,6 +38,10 @@ class Signal(ABC):
     """
 
     name: ClassVar[str] = ""
+    reward_fields: ClassVar[tuple[str, ...]] = ()
+    """Fields that take a reward: on the command line, also one of `stepcredit rewards` by name."""
+    notice_field: ClassVar[str | None] = None
+    """The field, if any, that takes a function to call with a notice before scoring begins."""
 
     @property
     @abstractmethod

@@ -22,7 +22,7 @@ from typing import Any, ClassVar, TypeVar
 from stepcredit.errors import RolloutError
 from stepcredit.settings.fields import check_fields, choice, declare, is_pattern
 from stepcredit.settings.registry import Registry
-from stepcredit.signals.offsets import gap_at, straddling, words_of
+from stepcredit.signals.offsets import gap_at, straddling, word_spans
 from stepcredit.signals.responses import Response, at
 
 Cls = TypeVar("Cls", bound="type[Splitter]")
@@ -80,7 +80,7 @@ def with_steps(response: Response, ends: Iterable[int], *, inside: str = "refuse
 
 
 def _kept(response: Response, ends: Iterable[int], inside: str) -> Iterator[int]:
-    words, done, step = words_of(response.text), 0, 0
+    words, done, step = word_spans(response.text), 0, 0
     for end in ends:
         before, after = gap_at(words, end)
         while (token := straddling(response.spans, before, after)) is not None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.prm.training.labelled import row_of
 
 from stepcredit.errors import SettingError, StepCreditError
-from stepcredit.prm.judging.evaluation import judge, step_scores
+from stepcredit.prm.judging.evaluation import judge_scores, step_scores
 from stepcredit.prm.judging.step_metrics import (
     FirstErrors,
     LabelledScores,
@@ -164,7 +164,7 @@ def test_scores_outside_0_to_1_are_not_calibrated() -> None:
 
 
 def test_one_kind_of_step_has_no_auc() -> None:
-    found = judge(rows_of([[1, 1]]), [[0.1, 0.2]], 0.5).figures
+    found = judge_scores(rows_of([[1, 1]]), [[0.1, 0.2]], 0.5).figures
     assert found["steps"] == {"roc_auc": None, "average_precision": None, "wrong_share": 0.0}
     assert found["first_error"]["f1"] is None
     assert found["first_error"]["accuracy_right"] == 0.0
@@ -173,7 +173,7 @@ def test_one_kind_of_step_has_no_auc() -> None:
 
 def test_no_label_is_refused() -> None:
     with pytest.raises(StepCreditError, match=r"^rows: no step is labelled$"):
-        judge(rows_of([[None]]), [[0.1]], 0.5)
+        judge_scores(rows_of([[None]]), [[0.1]], 0.5)
 
 
 def test_intervals_take_a_question_for_the_unit() -> None:
@@ -194,8 +194,8 @@ def test_copies_of_a_question_narrow_nothing() -> None:
     """Ten copies of every row, under its question: the same figures and intervals."""
     labels: list[Labels] = [[1, 0], [1, 1], [0, 1], [1, 1, 0], [1]]
     scores = [[0.9, 0.4], [0.8, 0.7], [0.6, 0.9], [0.5, 0.9, 0.8], [0.3]]
-    once = judge(rows_of(labels), scores, 0.5, resamples=200).figures
-    often = judge(rows_of(labels) * 10, scores * 10, 0.5, resamples=200).figures
+    once = judge_scores(rows_of(labels), scores, 0.5, resamples=200).figures
+    often = judge_scores(rows_of(labels) * 10, scores * 10, 0.5, resamples=200).figures
     assert often["first_error"]["f1"] == pytest.approx(once["first_error"]["f1"])
     assert often["steps"]["roc_auc"] == pytest.approx(once["steps"]["roc_auc"])
     assert often["intervals"] == once["intervals"]

@@ -11,7 +11,7 @@ import pytest
 from tests.prm.training.labelled import write_rows
 
 from stepcredit.errors import FileError, RowError, SettingError
-from stepcredit.prm.labelled.label_formats import Reading
+from stepcredit.prm.labelled.label_formats import LabelOptions
 from stepcredit.prm.labelled.labelled_file import read_labelled
 
 CIRCULAR = "data/prm/prm800k_train_p1_first400_4o_circular.jsonl"
@@ -62,7 +62,7 @@ STEPWISE = {"prompt": "How many?", "completions": ["a", "b"], "labels": [True, N
 
 def read_one(tmp_path: Path, row: Any, **reading: Any) -> list[Any]:
     path = write_rows(tmp_path / "rows.jsonl", [row])
-    return read_labelled([path], reading=Reading(**reading)).rows
+    return read_labelled([path], options=LabelOptions(**reading)).rows
 
 
 def test_prm800k_takes_the_steps_that_were_taken(tmp_path: Path) -> None:
@@ -249,7 +249,7 @@ def test_what_can_not_be_read(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match=r"^format: expected one of auto, prm800k, .*'x'$"):
         read_labelled([empty], format="x")
     with pytest.raises(SettingError, match=r"^neutral: expected one of right, wrong, ignore"):
-        Reading(neutral="x")
+        LabelOptions(neutral="x")
 
 
 def test_a_named_format_is_not_guessed(tmp_path: Path) -> None:
@@ -275,7 +275,7 @@ def test_real_prm800k_rows(shared_dir: Path) -> None:
     assert [len(row.steps) for row in rows] == [6, 7, 5, 7, 8, 12]
     assert rows[1].labels == (1, 1, 1, 1, 1, 1, 0)
     assert rows[0].steps[1] == "We have $3p+e=1.24$ and $5p+e=1.82$."
-    more = read_labelled([path], reading=Reading(alternatives=True)).rows
+    more = read_labelled([path], options=LabelOptions(alternatives=True)).rows
     raw = [json.loads(line) for line in path.read_text().splitlines()]
     rated = sum(
         other["rating"] is not None
@@ -303,7 +303,7 @@ def test_real_prmbench_rows(shared_dir: Path) -> None:
 def test_real_prmbench_labels_are_its_error_steps(shared_dir: Path) -> None:
     path = shared_dir / CIRCULAR
     raw = [json.loads(line) for line in path.read_text().splitlines()]
-    for row in read_labelled([path], bad="skip", reading=Reading(originals=False)).rows:
+    for row in read_labelled([path], bad="skip", options=LabelOptions(originals=False)).rows:
         own = raw[int(row.source.rpartition(":")[2]) - 1]
         wrong = [number for number, label in enumerate(row.labels, start=1) if label == 0]
         assert wrong == sorted(set(own["error_steps"]))

@@ -32,7 +32,7 @@ from stepcredit.prm.training.examples import (
 )
 from stepcredit.prm.training.fitting import load_classifier, step_loss
 from stepcredit.prm.training.pipeline import train_prm
-from stepcredit.prm.training.train_settings import TrainSettings
+from stepcredit.prm.training.train_settings import PRMTrainSettings
 from stepcredit.signals.signal_registry import signal
 
 QUICK = {"learning_rate": 5e-3, "batch_tokens": 1024, "warmup": 0.1}
@@ -51,7 +51,7 @@ def body(tmp_path_factory: pytest.TempPathFactory, rows: list[LabelledRow]) -> P
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory, body: Path, rows: list[LabelledRow]) -> Path:
     folder = tmp_path_factory.mktemp("trained") / "prm"
-    train_prm(rows, body, folder, TrainSettings(epochs=12, **QUICK))
+    train_prm(rows, body, folder, PRMTrainSettings(epochs=12, **QUICK))
     return folder
 
 
@@ -70,7 +70,7 @@ def test_it_learns_a_rule_it_was_not_shown(trained: Path, rows: list[LabelledRow
 
 
 def test_before_training_it_knew_nothing(body: Path, rows: list[LabelledRow]) -> None:
-    model = load_classifier(str(body), TrainSettings())
+    model = load_classifier(str(body), PRMTrainSettings())
     tokenizer = AutoTokenizer.from_pretrained(body)
     prm = LocalPRM(model, "token-classifier", tokenizer=tokenizer)
     found = evaluate_signal(prm, rows, threshold=0.5, test=1.0, validation=0.0)
@@ -123,7 +123,7 @@ def test_the_folder_loads_back_as_a_signal_and_as_transformers_model(
 def test_it_fits_real_rows(tmp_path: Path, shared_dir: Path) -> None:
     path = shared_dir / "data/prm/prm800k_train_p1_first400_4o_circular.jsonl"
     short = [r for r in read_labelled([path], bad="skip").rows if len("".join(r.steps)) < 500][:60]
-    settings = TrainSettings(epochs=12, test=0.1, validation=0.1, **QUICK)
+    settings = PRMTrainSettings(epochs=12, test=0.1, validation=0.1, **QUICK)
     train_prm(short, make_body(tmp_path / "body", short), tmp_path / "prm", settings)
     shown = split_by_question(short, test=0.1, validation=0.1).train
     prm = signal("prm", model=str(tmp_path / "prm"), protocol="token-classifier")
@@ -151,7 +151,7 @@ def weights(folder: Path) -> dict[str, Tensor]:
 def test_a_run_that_was_stopped_ends_as_one_that_was_not(
     tmp_path: Path, body: Path, rows: list[LabelledRow]
 ) -> None:
-    settings = TrainSettings(max_steps=12, checkpoint_every=4, **{**QUICK, "batch_tokens": 512})
+    settings = PRMTrainSettings(max_steps=12, checkpoint_every=4, **{**QUICK, "batch_tokens": 512})
     whole = train_prm(rows, body, tmp_path / "whole", settings)
     with pytest.raises(Stop):
         train_prm(rows, body, tmp_path / "half", settings, report=stop_at(10))
@@ -173,7 +173,7 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(
 
 
 def test_resume_refuses_another_run(tmp_path: Path, body: Path, rows: list[LabelledRow]) -> None:
-    settings = TrainSettings(max_steps=1, **QUICK)
+    settings = PRMTrainSettings(max_steps=1, **QUICK)
     with pytest.raises(FileError, match=r"none: holds no run to go on with$"):
         train_prm(rows, body, tmp_path / "none", settings, resume=True)
     train_prm(rows, body, tmp_path / "one", settings)
@@ -234,7 +234,7 @@ def examples_by_hand(
 def test_labels_stand_where_steps_are_read(body: Path, masked: bool) -> None:
     rows = [row_of([1, 0, 0, 1], question="red?"), row_of([None, 1, 0, None], question="blue?")]
     tokenizer = AutoTokenizer.from_pretrained(body)
-    fitted = fit_to_length(rows, TrainSettings().protocol_used, tokenizer, None)
+    fitted = fit_to_length(rows, PRMTrainSettings().protocol_used, tokenizer, None)
     found = examples_of(fitted, 1, mask_after_error=masked)
     expected = examples_by_hand(body, rows, masked=masked)
     assert [(one.ids, one.classes) for one in found] == expected
@@ -254,7 +254,7 @@ def test_the_trainer_minimizes_that_loss(
     It starts from a trained head, of which every label and every mask makes a difference.
     """
     body = without_dropout(trained, tmp_path / "body")
-    settings = TrainSettings(
+    settings = PRMTrainSettings(
         max_steps=1,
         accumulate=2,
         label_smoothing=0.2,
@@ -295,7 +295,7 @@ def mean_loss(body: Path, rows: list[LabelledRow], smoothing: float, *, masked: 
 def test_pure_s_protocol_trains_and_loads_back(
     tmp_path: Path, body: Path, rows: list[LabelledRow]
 ) -> None:
-    settings = TrainSettings(protocol="pure", max_steps=2, precision="bfloat16", **QUICK)
+    settings = PRMTrainSettings(protocol="pure", max_steps=2, precision="bfloat16", **QUICK)
     train_prm(rows, body, tmp_path / "prm", settings)
     prm = signal("prm", model=str(tmp_path / "prm"), protocol="pure")
     assert isinstance(prm, LocalPRM)
@@ -309,7 +309,7 @@ def test_pure_s_protocol_trains_and_loads_back(
 def test_the_class_of_right_steps_is_the_protocol_s(
     tmp_path: Path, body: Path, rows: list[LabelledRow]
 ) -> None:
-    settings = TrainSettings(protocol_settings={"positive": 0}, epochs=2, **QUICK)
+    settings = PRMTrainSettings(protocol_settings={"positive": 0}, epochs=2, **QUICK)
     found = train_prm(rows, body, tmp_path / "prm", settings)
     assert found["steps"]["roc_auc"] > 0.6
     model = AutoModelForTokenClassification.from_pretrained(tmp_path / "prm")
@@ -317,9 +317,9 @@ def test_the_class_of_right_steps_is_the_protocol_s(
 
 
 def test_long_rows_are_refused_or_cut(body: Path) -> None:
-    tokenizer, protocol = AutoTokenizer.from_pretrained(body), TrainSettings().protocol_used
+    tokenizer, protocol = AutoTokenizer.from_pretrained(body), PRMTrainSettings().protocol_used
     row = row_of([1, 0, 1], question="red?", steps=["blue", "green", "pink"])
-    whole = fit_to_length([row], protocol, tokenizer, None).readings[0]
+    whole = fit_to_length([row], protocol, tokenizer, None).inputs[0]
     limit = whole.positions[1] + 1
     length = len(whole.ids)
     with pytest.raises(RolloutError) as raised:
@@ -328,7 +328,7 @@ def test_long_rows_are_refused_or_cut(body: Path) -> None:
     assert str(raised.value) == f"rows.jsonl:1: {reason}"
     cut = fit_to_length([row], protocol, tokenizer, limit, "cut")
     assert (cut.cut, cut.dropped, cut.rows[0].labels) == (1, 0, (1, 0))
-    assert cut.readings[0].ids == whole.ids[:limit]
+    assert cut.inputs[0].ids == whole.ids[:limit]
     none = fit_to_length([row, row_of([None])], protocol, tokenizer, 2, "cut")
     assert (none.cut, none.dropped, none.rows) == (2, 2, [])
 
@@ -349,13 +349,13 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
 def test_bad_settings(name: str) -> None:
     fields, reason = BAD[name]
     with pytest.raises(SettingError) as raised:
-        TrainSettings(**fields)
+        PRMTrainSettings(**fields)
     assert str(raised.value).startswith(reason)
 
 
 def test_what_can_not_be_trained(tmp_path: Path, body: Path, rows: list[LabelledRow]) -> None:
     with pytest.raises(StepCreditError, match=r"^test: no question fell into the test part: "):
-        train_prm(rows, body, tmp_path / "a", TrainSettings(test=0.0, validation=0.1))
+        train_prm(rows, body, tmp_path / "a", PRMTrainSettings(test=0.0, validation=0.1))
     with pytest.raises(SignalError, match=r"nothing: does not load: "):
         train_prm(rows, tmp_path / "nothing", tmp_path / "b")
     assert list(tmp_path.iterdir()) == []

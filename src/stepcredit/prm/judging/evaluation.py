@@ -19,7 +19,7 @@ from stepcredit.prm.judging.step_metrics import (
     ranking,
     weighted_auc,
 )
-from stepcredit.prm.labelled.labelled_rows import LabelledRow, described
+from stepcredit.prm.labelled.labelled_rows import LabelledRow, row_counts
 from stepcredit.requires import require
 from stepcredit.signals.signal import Signal
 
@@ -70,7 +70,7 @@ def step_scores(
 class Judgement:
     """What scores are worth against labels.
 
-    Attributes:
+    Args:
         figures: as they are written to `metrics.json`.
         steps: every labelled step's score, for the plots.
         first_errors: of the solutions, for the plots.
@@ -81,7 +81,7 @@ class Judgement:
     first_errors: FirstErrors
 
 
-def judge(
+def judge_scores(
     rows: Sequence[LabelledRow],
     scores: Scores,
     threshold: float,
@@ -111,7 +111,8 @@ def judge(
     Example:
         >>> rows = [LabelledRow("?", ("a", "b"), (1, 0), "r.jsonl:1", "?"),
         ...         LabelledRow("!", ("a", "b"), (1, 1), "r.jsonl:2", "!")]
-        >>> judge(rows, [[0.9, 0.2], [0.8, 0.7]], 0.5, resamples=0).figures["first_error"]["f1"]
+        >>> found = judge_scores(rows, [[0.9, 0.2], [0.8, 0.7]], 0.5, resamples=0)
+        >>> found.figures["first_error"]["f1"]
         1.0
 
     Source: figures as `metrics` states them.
@@ -121,7 +122,7 @@ def judge(
     if not len(steps.scores):
         raise StepCreditError("no step is labelled", field="rows")
     figures: dict[str, Any] = {
-        "data": described(rows),
+        "data": row_counts(rows),
         "first_error": {
             **errors.at(threshold),
             "threshold": threshold,

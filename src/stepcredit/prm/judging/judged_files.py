@@ -9,7 +9,7 @@ from typing import Any
 from stepcredit.data.files.atomic import check_writable, write_json
 from stepcredit.data.files.jsonl import file_errors
 from stepcredit.errors import StepCreditError
-from stepcredit.prm.judging.evaluation import judge, step_scores
+from stepcredit.prm.judging.evaluation import judge_scores, step_scores
 from stepcredit.prm.judging.judgement_plots import plot_judgement
 from stepcredit.prm.judging.step_metrics import FirstErrors
 from stepcredit.prm.labelled.labelled_rows import LabelledRow, split_by_question
@@ -18,7 +18,7 @@ from stepcredit.signals.signal import Signal
 
 METRICS, PICTURE = "metrics.json", "judged.png"
 CHOSEN = "best F1 on the validation questions"
-Scored = Callable[[str, int, int], None]
+Progress = Callable[[str, int, int], None]
 
 
 def evaluate_signal(
@@ -32,7 +32,7 @@ def evaluate_signal(
     validation: float = 0.2,
     output: str | Path | None = None,
     title: str | None = None,
-    scored: Scored | None = None,
+    scored: Progress | None = None,
 ) -> dict[str, Any]:
     """Judge a signal on the test questions, with a threshold from the validation questions.
 
@@ -85,7 +85,7 @@ def evaluate_signal(
     if threshold is None:
         chosen_on = CHOSEN
         threshold = FirstErrors.of(parts.validation, scores("validation")).best_threshold()
-    found = judge(parts.test, scores("test"), threshold, chosen_on=chosen_on, seed=seed)
+    found = judge_scores(parts.test, scores("test"), threshold, chosen_on=chosen_on, seed=seed)
     if output is not None:
         folder = Path(output)
         heading = f"{title or signal.name}: {found.figures['data']['questions']} questions"

@@ -33,7 +33,7 @@ class FirstErrors:
     A solution is judged right for the thresholds in (low, high]: above its first wrong step's score
     and at most the lowest score before it; one without a wrong step, at most its lowest score.
 
-    Attributes:
+    Args:
         low, high: bounds of those thresholds, shape (solution,); low >= high: never.
         wrong: whether the solution has a wrong step, shape (solution,).
         question: index of the solution's question, shape (solution,).
@@ -78,7 +78,7 @@ class FirstErrors:
             >>> FirstErrors.of(rows, [[0.9, 0.2], [0.8, 0.4]]).at(0.5)
             {'f1': 0.0, 'accuracy_wrong': 1.0, 'accuracy_right': 0.0}
 
-        Source: Zheng et al. 2024 (arXiv 2412.06559, ProcessBench), section 3. Differs: nothing.
+        Source: Zheng et al. 2024 (arXiv 2412.06559, ProcessBench), section 3.
         """
         judged = (self.low < threshold) & (threshold <= self.high)
         weights = np.ones(len(judged)) if weights is None else weights
@@ -147,7 +147,7 @@ def harmonic_mean(a: float | None, b: float | None) -> float | None:
 class LabelledScores:
     """Every labelled step's score, in one row.
 
-    Attributes:
+    Args:
         scores: shape (step,).
         right: whether the step is labelled right, shape (step,).
         question: index of its question, shape (step,).

@@ -18,10 +18,10 @@ FIRST_STEP = re.compile(r"\s*\bStep 1:")
 
 
 @dataclass(frozen=True)
-class Reading:
+class LabelOptions:
     """How labels are read where a format leaves a choice.
 
-    Attributes:
+    Args:
         neutral: what PRM800K's rating 0 counts as ("not incorrect, but no progress").
         alternatives: of PRM800K, also each rated step that was not taken, as a row of its own in
             which it alone is labelled.
@@ -46,7 +46,7 @@ class Labelled(NamedTuple):
     once: bool = False
 
 
-def prm800k(row: dict[str, Any], reading: Reading) -> Iterator[Labelled]:
+def prm800k(row: dict[str, Any], options: LabelOptions) -> Iterator[Labelled]:
     """The steps taken: chosen, else written by the labeler (right, as their instructions had it).
 
     A last step with neither is the first completion, the one that was found wrong; without one, the
@@ -60,7 +60,7 @@ def prm800k(row: dict[str, Any], reading: Reading) -> Iterator[Labelled]:
     others: list[Labelled] = []
     for index, step in enumerate(steps):
         place, last = f"label.steps[{index}]", index == len(steps) - 1
-        choices = _completions(step, place, reading)
+        choices = _completions(step, place, options)
         if last and not choices and step.get("human_completion") is None:
             break
         chosen = _chosen(step, place, len(choices), last=last)
@@ -74,11 +74,11 @@ def prm800k(row: dict[str, Any], reading: Reading) -> Iterator[Labelled]:
         taken.append(text)
         labels.append(label)
     yield Labelled(question, taken, labels, key)
-    if reading.alternatives:
+    if options.alternatives:
         yield from others
 
 
-def _completions(step: Any, place: str, reading: Reading) -> list[tuple[str, int | None]]:
+def _completions(step: Any, place: str, options: LabelOptions) -> list[tuple[str, int | None]]:
     """Texts and labels of the steps that were offered; published rows have null for none."""
     if not isinstance(step, dict):
         raise RolloutError(f"expected an object, got {step!r:.60}", field=place)
@@ -92,7 +92,7 @@ def _completions(step: Any, place: str, reading: Reading) -> list[tuple[str, int
         if rating not in RATINGS or isinstance(rating, bool | float):
             reason = f"expected -1, 0, 1 or null, got {rating!r}"
             raise RolloutError(reason, field=f"{inner}.rating")
-        label = {1: RIGHT, -1: WRONG, 0: NEUTRAL[reading.neutral], None: None}[rating]
+        label = {1: RIGHT, -1: WRONG, 0: NEUTRAL[options.neutral], None: None}[rating]
         found.append((text, label))
     return found
 
@@ -117,7 +117,7 @@ def _own(step: dict[str, Any], place: str) -> str:
     return _text(own, "text", within=f"{place}.human_completion")
 
 
-def math_shepherd(row: dict[str, Any], reading: Reading) -> Iterator[Labelled]:
+def math_shepherd(row: dict[str, Any], options: LabelOptions) -> Iterator[Labelled]:
     """`input` has a tag after each step, and `label` the same text with + or - in its place."""
     text, marked = _text(row, "input"), _text(row, "label")
     *pieces, rest = text.split(STEP_TAG)
@@ -142,7 +142,7 @@ def math_shepherd(row: dict[str, Any], reading: Reading) -> Iterator[Labelled]:
     yield Labelled(question, steps, list(labels), question_key(question))
 
 
-def prmbench(row: dict[str, Any], reading: Reading) -> Iterator[Labelled]:
+def prmbench(row: dict[str, Any], options: LabelOptions) -> Iterator[Labelled]:
     """`modified_process`, wrong at `error_steps` (from 1); the question is told by `question`.
 
     The other two spellings of the question differ between files of one benchmark, so that a split
@@ -160,13 +160,13 @@ def prmbench(row: dict[str, Any], reading: Reading) -> Iterator[Labelled]:
     key = question_key(_text(row, "question" if "question" in row else "original_question"))
     labels = [WRONG if number in wrong else RIGHT for number in range(1, len(steps) + 1)]
     yield Labelled(asked, steps, list(labels), key)
-    if reading.originals:
+    if options.originals:
         right = _texts(row, "original_process")
         asked = _text(row, "original_question")
         yield Labelled(asked, right, [RIGHT] * len(right), key, once=True)
 
 
-def processbench(row: dict[str, Any], reading: Reading) -> Iterator[Labelled]:
+def processbench(row: dict[str, Any], options: LabelOptions) -> Iterator[Labelled]:
     """`label` is the index of the first wrong step, -1 for none; what follows it is unknown."""
     question, steps = _text(row, "problem"), _texts(row, "steps")
     first = row.get("label")
@@ -179,7 +179,7 @@ def processbench(row: dict[str, Any], reading: Reading) -> Iterator[Labelled]:
     yield Labelled(question, steps, labels, question_key(question))
 
 
-def stepwise(row: dict[str, Any], reading: Reading) -> Iterator[Labelled]:
+def stepwise(row: dict[str, Any], options: LabelOptions) -> Iterator[Labelled]:
     """TRL's: `prompt`, `completions` (the steps) and `labels`, true, false or null."""
     question, steps, labels = _text(row, "prompt"), _texts(row, "completions"), _list(row, "labels")
     if len(labels) != len(steps):
@@ -192,7 +192,7 @@ def stepwise(row: dict[str, Any], reading: Reading) -> Iterator[Labelled]:
     yield Labelled(question, steps, values, question_key(question))
 
 
-Format = Callable[[dict[str, Any], Reading], Iterator[Labelled]]
+Format = Callable[[dict[str, Any], LabelOptions], Iterator[Labelled]]
 FORMATS: dict[str, Format] = {
     "prm800k": prm800k,
     "math-shepherd": math_shepherd,

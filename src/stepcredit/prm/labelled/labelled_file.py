@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 from stepcredit.data.files.jsonl import parse
 from stepcredit.data.files.lines import Source
 from stepcredit.errors import FileError, RolloutError, RowError, SettingError
-from stepcredit.prm.labelled.label_formats import FORMATS, Labelled, Reading, recognized
+from stepcredit.prm.labelled.label_formats import FORMATS, Labelled, LabelOptions, recognized
 from stepcredit.prm.labelled.labelled_rows import LabelledRow
 
 BAD_ROWS = ("refuse", "skip")
 
 
-class Read(NamedTuple):
+class LabelledFile(NamedTuple):
     """Rows, and the faults of those that were skipped."""
 
     rows: list[LabelledRow]
@@ -25,19 +25,19 @@ class Read(NamedTuple):
 def read_labelled(
     paths: Sequence[str | Path],
     format: str = "auto",
-    reading: Reading | None = None,
+    options: LabelOptions | None = None,
     bad: str = "refuse",
-) -> Read:
+) -> LabelledFile:
     """Step-labelled rows of PRM800K, Math-Shepherd, PRMBench, ProcessBench or TRL's stepwise form.
 
     Args:
         paths: `.jsonl`, `.jsonl.gz` or `.parquet` files, or "-" for standard input.
         format: one of `formats.FORMATS`, or `auto`: each row by its fields.
-        reading: what is made of a format's choices.
+        options: what is made of a format's choices.
         bad: `refuse` a row that breaks a rule, or `skip` it.
 
     Returns:
-        `Read`: rows in the files' order, and one error a skipped row.
+        `LabelledFile`: rows in the files' order, and one error a skipped row.
 
     Raises:
         RowError: the first bad row, `FILE:LINE: FIELD: reason`, and how many more there are.
@@ -61,7 +61,7 @@ def read_labelled(
     faults: list[RowError] = []
     seen: set[str] = set()
     for path in paths:
-        for labelled, place in _labelled(str(path), format, reading or Reading(), faults):
+        for labelled, place in _labelled(str(path), format, options or LabelOptions(), faults):
             if labelled.once and labelled.key in seen:
                 continue
             if labelled.once:
@@ -73,17 +73,17 @@ def read_labelled(
         raise RowError(first.reason, path=first.path, line=line, field=first.field, more=more)
     if not rows:
         raise FileError("no step-labelled row", field=", ".join(map(str, paths)))
-    return Read(rows, faults)
+    return LabelledFile(rows, faults)
 
 
 def _labelled(
-    path: str, format: str, reading: Reading, faults: list[RowError]
+    path: str, format: str, options: LabelOptions, faults: list[RowError]
 ) -> Iterator[tuple[Labelled, str]]:
     """What each row of a file holds, with its FILE:LINE; faults are noted."""
     with Source(path) as source:
         for line in source.lines():
             try:
-                found = [_checked(one) for one in _of_row(parse(line.raw), format, reading)]
+                found = [_checked(one) for one in _of_row(parse(line.raw), format, options)]
             except RolloutError as error:
                 fault = RowError(error.reason, path=path, line=line.number, field=error.field)
                 faults.append(fault)
@@ -92,10 +92,10 @@ def _labelled(
                 yield labelled, f"{path}:{line.number}"
 
 
-def _of_row(row: Any, format: str, reading: Reading) -> Iterator[Labelled]:
+def _of_row(row: Any, format: str, options: LabelOptions) -> Iterator[Labelled]:
     if not isinstance(row, dict):
         raise RolloutError(f"expected a JSON object, got {type(row).__name__}")
-    return FORMATS[recognized(row) if format == "auto" else format](row, reading)
+    return FORMATS[recognized(row) if format == "auto" else format](row, options)
 
 
 def _checked(labelled: Labelled) -> Labelled:

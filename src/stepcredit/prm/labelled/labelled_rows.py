@@ -107,8 +107,6 @@ def part_of(key: str, *, seed: int, test: float, validation: float) -> str:
     Example:
         >>> part_of("how many?", seed=0, test=1.0, validation=0.0)
         'test'
-
-    Source: ours.
     """
     digest = hashlib.blake2b(f"{seed}\x1f{key}".encode(), digest_size=8).digest()
     u = int.from_bytes(digest, "big") / 2**64
@@ -146,8 +144,6 @@ def split_by_question(
         >>> row = LabelledRow("?", ("a",), (1,), "r.jsonl:1", "?")
         >>> len(split_by_question([row, row], test=0.0, validation=0.0).train)
         2
-
-    Source: ours.
     """
     if not (test >= 0 and validation >= 0 and test + validation <= 1):
         reason = f"expected shares of together at most 1, got {test} and {validation}"
@@ -158,7 +154,7 @@ def split_by_question(
     return Parts(**parts)
 
 
-def described(rows: Sequence[LabelledRow]) -> dict[str, int]:
+def row_counts(rows: Sequence[LabelledRow]) -> dict[str, int]:
     """How many rows, questions, labelled steps and wrong steps there are."""
     labels = [label for row in rows for label in row.labels if label is not None]
     return {

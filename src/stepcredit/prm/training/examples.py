@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from stepcredit.errors import RolloutError
 from stepcredit.prm.labelled.labelled_rows import LabelledRow, masked_after_error
-from stepcredit.prm.model_input import Reading
+from stepcredit.prm.model_input import ModelInput
 from stepcredit.prm.protocol import Protocol
-from stepcredit.signals.models.batching import length_batches
+from stepcredit.signals.models.batching import length_batches, padded, padded_ids
 
 IGNORED = -100
 
@@ -22,7 +21,7 @@ IGNORED = -100
 class Example:
     """One solution to train on.
 
-    Attributes:
+    Args:
         ids: the model's tokens, question and all.
         classes: one a token: 0 or 1 where a labelled step is read, -100 elsewhere.
     """
@@ -33,17 +32,17 @@ class Example:
 
 @dataclass(frozen=True)
 class Fitted:
-    """Rows that fit a length, each with its reading.
+    """Rows that fit a length, each with its model_input.
 
-    Attributes:
+    Args:
         rows: whole, or cut to the steps that fit.
-        readings: one a row.
+        inputs: one a row.
         cut: rows that lost steps.
         dropped: rows left out, for no labelled step of theirs fits.
     """
 
     rows: list[LabelledRow]
-    readings: list[Reading]
+    inputs: list[ModelInput]
     cut: int = 0
     dropped: int = 0
 
@@ -68,30 +67,30 @@ def fit_to_length(
         RolloutError: a longer one, by its FILE:LINE.
     """
     kept: list[LabelledRow] = []
-    readings: list[Reading] = []
+    inputs: list[ModelInput] = []
     cut = dropped = 0
     for row in rows:
-        reading = protocol.encode(tokenizer, row.question, row.steps)
-        if limit is not None and len(reading.ids) > limit:
+        model_input = protocol.encode(tokenizer, row.question, row.steps)
+        if limit is not None and len(model_input.ids) > limit:
             if overlong == "refuse":
-                reason = f"is {len(reading.ids)} tokens with its question, more than {limit}"
+                reason = f"is {len(model_input.ids)} tokens with its question, more than {limit}"
                 raise RolloutError(reason, field="steps", place=row.source)
             cut += 1
-            row, reading = _cut(row, reading, limit)
+            row, model_input = _cut(row, model_input, limit)
         if all(label is None for label in row.labels):
             dropped += 1
             continue
         kept.append(row)
-        readings.append(reading)
-    return Fitted(kept, readings, cut, dropped)
+        inputs.append(model_input)
+    return Fitted(kept, inputs, cut, dropped)
 
 
-def _cut(row: LabelledRow, reading: Reading, limit: int) -> tuple[LabelledRow, Reading]:
+def _cut(row: LabelledRow, model_input: ModelInput, limit: int) -> tuple[LabelledRow, ModelInput]:
     """The steps that are read within the limit."""
-    positions = [position for position in reading.positions if position < limit]
+    positions = [position for position in model_input.positions if position < limit]
     steps, labels = row.steps[: len(positions)], row.labels[: len(positions)]
-    ids = reading.ids[: positions[-1] + 1] if positions else []
-    return replace(row, steps=steps, labels=labels), Reading(ids, positions)
+    ids = model_input.ids[: positions[-1] + 1] if positions else []
+    return replace(row, steps=steps, labels=labels), ModelInput(ids, positions)
 
 
 def examples_of(fitted: Fitted, right_class: int, *, mask_after_error: bool) -> list[Example]:
@@ -99,18 +98,18 @@ def examples_of(fitted: Fitted, right_class: int, *, mask_after_error: bool) -> 
 
     Example:
         >>> row = LabelledRow("?", ("a", "b", "c"), (1, 0, 0), "r.jsonl:1", "?")
-        >>> fitted = Fitted([row], [Reading([9, 5, 1, 6, 1, 7, 1], [2, 4, 6])])
+        >>> fitted = Fitted([row], [ModelInput([9, 5, 1, 6, 1, 7, 1], [2, 4, 6])])
         >>> examples_of(fitted, 1, mask_after_error=True)[0].classes
         [-100, -100, 1, -100, 0, -100, -100]
     """
     examples = []
-    for row, reading in zip(fitted.rows, fitted.readings, strict=True):
-        classes = [IGNORED] * len(reading.ids)
+    for row, model_input in zip(fitted.rows, fitted.inputs, strict=True):
+        classes = [IGNORED] * len(model_input.ids)
         labels = masked_after_error(row) if mask_after_error else row.labels
-        for position, label in zip(reading.positions, labels, strict=True):
+        for position, label in zip(model_input.positions, labels, strict=True):
             if label is not None:
                 classes[position] = right_class if label else 1 - right_class
-        examples.append(Example(reading.ids, classes))
+        examples.append(Example(model_input.ids, classes))
     return examples
 
 
@@ -127,13 +126,5 @@ def collated(batch: Sequence[Example]) -> dict[str, Tensor]:
         >>> collated([Example([7, 8], [-100, 1]), Example([9], [0])])["labels"].tolist()
         [[-100, 1], [0, -100]]
     """
-    width = max(len(example.ids) for example in batch)
-    shape = (len(batch), width)
-    ids, mask = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.long)
-    labels = torch.full(shape, IGNORED)
-    for row, example in enumerate(batch):
-        length = len(example.ids)
-        ids[row, :length] = torch.tensor(example.ids)
-        mask[row, :length] = 1
-        labels[row, :length] = torch.tensor(example.classes)
-    return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+    labels = padded([example.classes for example in batch], fill=IGNORED)
+    return {**padded_ids([example.ids for example in batch]), "labels": labels}

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -16,14 +14,15 @@ from torch import Tensor
 
 from stepcredit.errors import SettingError, SignalError
 from stepcredit.prm.training.examples import IGNORED, Example, batched, collated
-from stepcredit.prm.training.train_settings import TrainSettings
+from stepcredit.prm.training.train_settings import PRMTrainSettings
+from stepcredit.signals.models.checkpoints import quiet_transformers
 
 Report = Callable[[int, int, float | None], None]
-LOGGED = 100
+LOSSES_LOGGED = 100
 SCHEDULES = {"constant": "constant_with_warmup"}
 
 
-def load_classifier(source: str, settings: TrainSettings) -> Any:
+def load_classifier(source: str, settings: PRMTrainSettings) -> Any:
     """A body with a fresh two-class head, or a two-class token classifier as it is.
 
     Args:
@@ -40,7 +39,7 @@ def load_classifier(source: str, settings: TrainSettings) -> Any:
 
     torch.manual_seed(settings.seed)
     names = {settings.right_class: "right", 1 - settings.right_class: "wrong"}
-    with quiet():
+    with quiet_transformers():
         try:
             return AutoModelForTokenClassification.from_pretrained(
                 source,
@@ -90,7 +89,7 @@ def step_loss(
 def fit(
     model: Any,
     examples: Sequence[Example],
-    settings: TrainSettings,
+    settings: PRMTrainSettings,
     checkpoints: Path,
     report: Report | None = None,
 ) -> list[dict[str, float]]:
@@ -117,7 +116,7 @@ def fit(
         settings.epochs * math.ceil(len(batches) / settings.accumulate)
     )
     arguments = _arguments(settings, checkpoints, updates)
-    with quiet():
+    with quiet_transformers():
         trainer = Trainer(
             model=model,
             args=arguments,
@@ -132,7 +131,7 @@ def fit(
     return [row for row in trainer.state.log_history if "loss" in row]
 
 
-def _arguments(settings: TrainSettings, checkpoints: Path, updates: int) -> Any:
+def _arguments(settings: PRMTrainSettings, checkpoints: Path, updates: int) -> Any:
     """The settings as the Trainer takes them."""
     from transformers import TrainingArguments
 
@@ -150,7 +149,7 @@ def _arguments(settings: TrainSettings, checkpoints: Path, updates: int) -> Any:
             fp16=settings.precision == "float16",
             use_cpu=not _has_accelerator(),
             seed=settings.seed,
-            logging_steps=max(1, updates // LOGGED),
+            logging_steps=max(1, updates // LOSSES_LOGGED),
             save_strategy="steps",
             save_steps=settings.checkpoint_every,
             save_total_limit=1,
@@ -189,19 +188,3 @@ def _reporting(report: Report) -> Any:
             report(state.global_step, state.max_steps, self.loss)
 
     return Reporting()
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """transformers without its notices and bars, while the block runs."""
-    from transformers.utils import logging as notices
-
-    level, shown = notices.get_verbosity(), notices.is_progress_bar_enabled()
-    notices.set_verbosity(logging.ERROR)
-    notices.disable_progress_bar()
-    try:
-        yield
-    finally:
-        notices.set_verbosity(level)
-        if shown:
-            notices.enable_progress_bar()

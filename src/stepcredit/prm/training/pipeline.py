@@ -18,16 +18,16 @@ from stepcredit.data.files.jsonl import file_errors
 from stepcredit.errors import FileError, StepCreditError
 from stepcredit.prm.judging.judged_files import (
     METRICS,
-    Scored,
+    Progress,
     evaluate_signal,
 )
-from stepcredit.prm.labelled.labelled_rows import LabelledRow, described, split_by_question
+from stepcredit.prm.labelled.labelled_rows import LabelledRow, row_counts, split_by_question
 from stepcredit.prm.local import LocalPRM
 from stepcredit.prm.training.examples import Fitted, examples_of, fit_to_length
-from stepcredit.prm.training.fitting import Report, fit, load_classifier, quiet
-from stepcredit.prm.training.train_settings import TrainSettings
+from stepcredit.prm.training.fitting import Report, fit, load_classifier
+from stepcredit.prm.training.train_settings import PRMTrainSettings
 from stepcredit.requires import require
-from stepcredit.signals.models.checkpoints import load_tokenizer
+from stepcredit.signals.models.checkpoints import load_tokenizer, quiet_transformers
 
 RECORD, LOG, CHECKPOINTS = "training.json", "training.jsonl", "checkpoints"
 
@@ -45,12 +45,12 @@ def train_prm(
     rows: Sequence[LabelledRow],
     model: str | Path,
     output: str | Path,
-    settings: TrainSettings | None = None,
+    settings: PRMTrainSettings | None = None,
     *,
     resume: bool = False,
     told: Mapping[str, Any] | None = None,
     report: Report | None = None,
-    scored: Scored | None = None,
+    scored: Progress | None = None,
 ) -> dict[str, Any]:
     """Fit a two-class head on a body, and judge it on questions it never saw.
 
@@ -62,7 +62,7 @@ def train_prm(
         model: the body: a folder, or a name on the Hub; a two-class token classifier goes on from
             where it is.
         output: a folder for the trained model, new or empty.
-        settings: `TrainSettings()` if absent.
+        settings: `PRMTrainSettings()` if absent.
         resume: go on with the run that this folder holds, from its newest checkpoint.
         told: what else `training.json` should say, such as the files.
         report: called with (updates done, in all, newest loss or None).
@@ -85,7 +85,7 @@ def train_prm(
     """
     require("prm", "transformers", "accelerate", "sklearn", "scipy", "matplotlib")
     _one_process()
-    settings, folder = settings or TrainSettings(), Path(output)
+    settings, folder = settings or PRMTrainSettings(), Path(output)
     record = {
         "model": str(model),
         "settings": asdict(settings),
@@ -135,7 +135,7 @@ def _fingerprint(rows: Sequence[LabelledRow]) -> str:
     return digest.hexdigest()
 
 
-def _prepared(rows: Sequence[LabelledRow], model: str, settings: TrainSettings) -> Data:
+def _prepared(rows: Sequence[LabelledRow], model: str, settings: PRMTrainSettings) -> Data:
     """Rows by part, laid out; the model's context bounds them all, `max_length` what is trained."""
     from transformers import AutoConfig
 
@@ -158,14 +158,14 @@ def _prepared(rows: Sequence[LabelledRow], model: str, settings: TrainSettings) 
 
 
 def _train(
-    part: Fitted, source: str, folder: Path, settings: TrainSettings, report: Report | None
+    part: Fitted, source: str, folder: Path, settings: PRMTrainSettings, report: Report | None
 ) -> None:
     """The trained checkpoint, and then the log, which marks it whole."""
     model = load_classifier(source, settings)
     tokenizer = load_tokenizer(source)
     examples = examples_of(part, settings.right_class, mask_after_error=settings.mask_after_error)
     log = fit(model, examples, settings, folder / CHECKPOINTS, report)
-    with quiet():
+    with quiet_transformers():
         model.to(getattr(torch, settings.precision)).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
     with replacing(folder / LOG) as out:
@@ -174,11 +174,11 @@ def _train(
 
 
 def _judged(
-    data: Data, folder: Path, settings: TrainSettings, scored: Scored | None
+    data: Data, folder: Path, settings: PRMTrainSettings, scored: Progress | None
 ) -> dict[str, Any]:
     """The trained model's figures, by the signal that anyone would load it as."""
-    readings = [*data.validation.readings, *data.test.readings]
-    longest = max(len(reading.ids) for reading in readings)
+    inputs = [*data.validation.inputs, *data.test.inputs]
+    longest = max(len(model_input.ids) for model_input in inputs)
     prm = LocalPRM(
         str(folder),
         settings.protocol,
@@ -200,4 +200,4 @@ def _judged(
 
 
 def _told(part: Fitted) -> dict[str, int]:
-    return {**described(part.rows), "rows_cut": part.cut, "rows_dropped": part.dropped}
+    return {**row_counts(part.rows), "rows_cut": part.cut, "rows_dropped": part.dropped}

@@ -22,10 +22,10 @@ def _is_settings(value: Any) -> str | None:
 
 
 @dataclass(frozen=True)
-class TrainSettings:
+class PRMTrainSettings:
     """How a process reward model is trained.
 
-    Attributes:
+    Args:
         protocol: how questions and steps are laid out and where a step is read; one with a head of
             two classes, such as `token-classifier` or `pure`.
         protocol_settings: the protocol's own fields, such as {"separator": "\\n\\n"}.
@@ -47,7 +47,7 @@ class TrainSettings:
         SettingError: a field out of range.
 
     Example:
-        >>> TrainSettings(label_smoothing=0.1).epochs
+        >>> PRMTrainSettings(label_smoothing=0.1).epochs
         1.0
     """
 

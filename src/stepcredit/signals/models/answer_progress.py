@@ -16,8 +16,8 @@ from stepcredit.settings.fields import choice, flag, text
 from stepcredit.signals.facts import text_fact
 from stepcredit.signals.models.batching import length_batches
 from stepcredit.signals.models.causal import CausalLM
-from stepcredit.signals.models.checkpoints import label_of
-from stepcredit.signals.models.contexts import content_of, reading, trunk_of
+from stepcredit.signals.models.checkpoints import model_label
+from stepcredit.signals.models.contexts import content_of, reads_field, trunk_of
 from stepcredit.signals.models.local_model import LocalModel
 from stepcredit.signals.models.tree_attention import (
     Branch,
@@ -67,15 +67,13 @@ class AnswerProgress(LocalModel):
     Example:
         >>> AnswerProgress(model="models/policy", answer="gold").over
         'sum'
-
-    Source: ours; the likelihood of the answer as a process reward is common to many.
     """
 
     answer: str = text("answer", "field of the gold answer")
     before: str = text("\n\nThe answer is \\boxed{", "what stands before the answer")
     after: str = text("}", "what closes the answer, and counts with it")
     over: str = choice("sum", ("sum", "mean"), "over the answer's tokens")
-    reads: str = reading()
+    reads: str = reads_field()
     packed: bool = flag(True, "one forward a response, not one a prefix")
 
     grain = "steps"
@@ -115,7 +113,7 @@ class AnswerProgress(LocalModel):
         )
         spaces = [self._ends_in_space(prefix) for prefix in trunk.prefixes]
         tree = Tree(trunk, tuple(tight if space else spaced for space in spaces))
-        self.causal.check(response, trunk.ids + spaced.ids, tree.reach)
+        self.causal.check(response, trunk.ids + spaced.ids, tree.longest_position)
         return tree
 
     def _ends_in_space(self, ids: Sequence[int]) -> bool:
@@ -148,11 +146,12 @@ class AnswerProgress(LocalModel):
     def _check_packed(self, responses: Sequence[Response], trees: Sequence[Tree]) -> None:
         if not self._packs:
             reason = f"its attention does not take the packed mask: {HINT}"
-            raise SignalError(reason, field=label_of(self.model))
+            raise SignalError(reason, field=model_label(self.model))
         window = _window(self.causal)
         for response, tree in zip(responses, trees, strict=True):
-            if window is not None and tree.reach > window:
-                reason = f"{tree.reach} positions, over the attention's window of {window}: {HINT}"
+            if window is not None and tree.longest_position > window:
+                reason = f"over the attention's window of {window}: {HINT}"
+                reason = f"{tree.longest_position} positions, {reason}"
                 raise at(response, RolloutError, reason, field="token_ids")
 
     @cached_property

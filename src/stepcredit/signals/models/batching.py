@@ -1,8 +1,11 @@
-"""Sequences of like length together, so that little of a batch is padding."""
+"""Batches of sequences: similar lengths together, so that little is padding, and the padding."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+
+import torch
+from torch import Tensor
 
 
 def length_batches(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
@@ -29,3 +32,51 @@ def length_batches(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
             width = lengths[index]
         batches[-1].append(index)
     return batches
+
+
+def padded(rows: Sequence[Sequence[int]], fill: int = 0, *, left: bool = False) -> Tensor:
+    """Rows of different lengths as one tensor.
+
+    Args:
+        rows: at least one.
+        fill: the value of the padding.
+        left: whether the padding stands before each row; else after it.
+
+    Returns:
+        (row, width), int64, where width is the longest row's length.
+
+    Example:
+        >>> padded([[7, 8], [9]], fill=-1).tolist(), padded([[7, 8], [9]], left=True).tolist()
+        ([[7, 8], [9, -1]], [[7, 8], [0, 9]])
+    """
+    width = max(map(len, rows))
+    filled = torch.full((len(rows), width), fill, dtype=torch.long)
+    for index, row in enumerate(rows):
+        start = width - len(row) if left else 0
+        filled[index, start : start + len(row)] = torch.tensor(row, dtype=torch.long)
+    return filled
+
+
+def padded_ids(
+    rows: Sequence[Sequence[int]], device: torch.device | str = "cpu", *, left: bool = False
+) -> dict[str, Tensor]:
+    """Token ids as a model's forward takes them.
+
+    Args:
+        rows: token ids, at least one row.
+        device: where the tensors go.
+        left: as in `padded`.
+
+    Returns:
+        `input_ids`, padded with 0, and `attention_mask`, 1 at tokens and 0 at padding: each
+        (row, width), int64.
+
+    Example:
+        >>> padded_ids([[7, 8], [9]])["attention_mask"].tolist()
+        [[1, 1], [1, 0]]
+    """
+    mask = padded([[1] * len(row) for row in rows], left=left)
+    return {
+        "input_ids": padded(rows, left=left).to(device),
+        "attention_mask": mask.to(device),
+    }

@@ -19,8 +19,8 @@ from stepcredit.signals.models.checkpoints import (
     load_tokenizer,
     load_whole,
     loading,
+    oom_as_signal_error,
     to_device,
-    within_memory,
 )
 from stepcredit.signals.responses import Response, at
 
@@ -93,7 +93,7 @@ class CausalLM:
         Raises:
             SignalError: no memory for the batch.
         """
-        with within_memory(*inputs["input_ids"].shape), frozen_in_eval(self.model):
+        with oom_as_signal_error(*inputs["input_ids"].shape), eval_mode(self.model):
             states, project = self._states(inputs, rows, columns)
             return _picked(states, project, targets, temperature)
 
@@ -154,7 +154,7 @@ def load_causal(
 
 
 @contextmanager
-def frozen_in_eval(model: Any) -> Iterator[None]:
+def eval_mode(model: Any) -> Iterator[None]:
     """Without gradients and dropout, the mode restored afterwards."""
     was_training = model.training
     model.eval()
@@ -163,17 +163,6 @@ def frozen_in_eval(model: Any) -> Iterator[None]:
             yield
     finally:
         model.train(was_training)
-
-
-def padded_ids(rows: Sequence[Sequence[int]], device: torch.device) -> dict[str, Tensor]:
-    """Token ids padded on the right, and the mask of what is not padding."""
-    width = max(map(len, rows))
-    ids = torch.zeros(len(rows), width, dtype=torch.long)
-    mask = torch.zeros(len(rows), width, dtype=torch.long)
-    for index, row in enumerate(rows):
-        ids[index, : len(row)] = torch.tensor(row)
-        mask[index, : len(row)] = 1
-    return {"input_ids": ids.to(device), "attention_mask": mask.to(device)}
 
 
 def _picked(states: Tensor, project: Any, targets: Tensor, temperature: float) -> Tensor:

@@ -37,3 +37,14 @@ type(s) for /: 'str' and 'int'
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
     raise SignalError(f"the chat template refuses the turns: {reason}")
+
+
+def chat_prompt_ids(tokenizer: Any, prompt: str) -> tuple[int, ...]:
+    """The token ids of a prompt as a user's turn, up to where the model answers.
+
+    Raises:
+        SignalError: as in `apply_chat_template`.
+    """
+    turns = [{"role": "user", "content": prompt}]
+    options = {"add_generation_prompt": True, "return_dict": True}
+    return tuple(apply_chat_template(tokenizer, turns, **options)["input_ids"])

@@ -16,7 +16,7 @@ from torch import nn
 from stepcredit.errors import SettingError, SignalError, StepCreditError
 from stepcredit.requires import require
 
-SPARING = "FSDP_CPU_RAM_EFFICIENT_LOADING"
+FSDP_LOADING_ENV = "FSDP_CPU_RAM_EFFICIENT_LOADING"
 """accelerate's setting by which transformers fills a model's weights on the first process alone."""
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
@@ -81,12 +81,12 @@ def load_whole(kind: Any, source: str, *, dtype: str = "auto", revision: str | N
 def _on_every_process() -> Iterator[None]:
     """Without accelerate's sparing of memory: FSDP would fill the weights later, but it wraps the
     policy alone, and those of a signal's own model would never be filled."""
-    before = os.environ.pop(SPARING, None)
+    before = os.environ.pop(FSDP_LOADING_ENV, None)
     try:
         yield
     finally:
         if before is not None:
-            os.environ[SPARING] = before
+            os.environ[FSDP_LOADING_ENV] = before
 
 
 def to_device(model: Any, device: str) -> Any:
@@ -105,7 +105,28 @@ def to_device(model: Any, device: str) -> Any:
 
 @contextmanager
 def loading(source: str) -> Iterator[None]:
-    """Without the library's notices; what goes wrong is told in one line that names the source."""
+    """A block that loads something with transformers: no notices, and failures in one line.
+
+    Args:
+        source: the folder or name that errors name.
+
+    Raises:
+        SignalError: it does not load.
+    """
+    with quiet_transformers():
+        try:
+            yield
+        except SignalError as error:
+            raise SignalError(error.reason, place=source) from error
+        except StepCreditError:
+            raise
+        except Exception as error:
+            raise SignalError(f"does not load: {_first_line(error)}", place=source) from error
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """A block in which transformers shows no progress bars, and no notices but errors."""
     from transformers.utils import logging
 
     level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -113,12 +134,6 @@ def loading(source: str) -> Iterator[None]:
     logging.disable_progress_bar()
     try:
         yield
-    except SignalError as error:
-        raise SignalError(error.reason, place=source) from error
-    except StepCreditError:
-        raise
-    except Exception as error:
-        raise SignalError(f"does not load: {_first_line(error)}", place=source) from error
     finally:
         logging.set_verbosity(level)
         if bar:
@@ -126,7 +141,7 @@ def loading(source: str) -> Iterator[None]:
 
 
 @contextmanager
-def within_memory(rows: int, width: int) -> Iterator[None]:
+def oom_as_signal_error(rows: int, width: int) -> Iterator[None]:
     """A forward over a batch; what it has no memory for is told with the setting to lower.
 
     Raises:
@@ -143,7 +158,7 @@ def _first_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
-def label_of(model: Any) -> str:
+def model_label(model: Any) -> str:
     """What messages call a model or tokenizer: its path, or the one it was loaded from."""
     if isinstance(model, str | Path):
         return str(model)

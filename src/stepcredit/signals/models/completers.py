@@ -11,7 +11,7 @@ from typing import Any
 from stepcredit.errors import SignalError
 from stepcredit.signals.models.causal import CausalLM
 from stepcredit.signals.models.contexts import trunk_of
-from stepcredit.signals.models.sampling import complete, seed_of
+from stepcredit.signals.models.sampling import complete, draw_seed
 from stepcredit.signals.responses import Response, at
 
 Prefix = tuple[Any, Any]
@@ -65,7 +65,7 @@ class ModelCompleter(Completer):
         found = complete(
             self.causal,
             [prompt + own for (prompt, own), _ in rows],
-            [seed_of(self.seed, prefix, draw) for prefix, draw in rows],
+            [draw_seed(self.seed, prefix, draw) for prefix, draw in rows],
             **self.settings,
         )
         texts: dict[Prefix, list[str]] = {prefix: [] for prefix in owners}
@@ -108,7 +108,7 @@ class FunctionCompleter(Completer):
     def _ask(self, asked: Prefix, owner: Response) -> list[str]:
         prompt, prefix = asked
         try:
-            found = self.sampler(prompt, prefix, self.n, seed_of(self.seed, prompt, prefix))
+            found = self.sampler(prompt, prefix, self.n, draw_seed(self.seed, prompt, prefix))
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
             raise at(owner, SignalError, reason, field="sampler") from error

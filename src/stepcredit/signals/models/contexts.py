@@ -9,12 +9,12 @@ from typing import Any
 from stepcredit.errors import RolloutError, SignalError
 from stepcredit.settings.fields import choice
 from stepcredit.signals.facts import policy_ids
-from stepcredit.signals.models.chat import apply_chat_template
+from stepcredit.signals.models.chat import chat_prompt_ids
 from stepcredit.signals.offsets import last_tokens, spans_of_text, special_ids
 from stepcredit.signals.responses import Response, at
 
 
-def reading() -> Any:
+def reads_field() -> Any:
     """The field that says which tokens a model is given."""
     about = "ids: the policy's own tokens; text: the model's, of the prompt as a chat turn"
     return choice("ids", ("ids", "text"), about)
@@ -74,10 +74,8 @@ def _prompt(response: Response, tokenizer: Any) -> tuple[int, ...]:
         raise at(response, RolloutError, "is empty: nothing to respond to", field="prompt")
     if tokenizer.chat_template is None:
         return tuple(tokenizer(response.prompt)["input_ids"])
-    turns = [{"role": "user", "content": response.prompt}]
-    options = {"add_generation_prompt": True, "return_dict": True}
     try:
-        return tuple(apply_chat_template(tokenizer, turns, **options)["input_ids"])
+        return chat_prompt_ids(tokenizer, response.prompt)
     except SignalError as error:
         raise at(response, SignalError, error.reason, field="prompt") from None
 

@@ -19,7 +19,7 @@ from stepcredit.signals.models.completers import (
     ModelCompleter,
     Prefix,
 )
-from stepcredit.signals.models.contexts import content_of, reading
+from stepcredit.signals.models.contexts import content_of, reads_field
 from stepcredit.signals.models.local_model import LocalModel
 from stepcredit.signals.programs.functions import fingerprint_of_function, function_of, is_function
 from stepcredit.signals.responses import Response, at
@@ -136,10 +136,12 @@ class MonteCarlo(LocalModel):
     max_new_tokens: int = whole(512, "where a completion is cut off", at_least=1)
     seed: int = whole(0, "of the draws")
     workers: int = whole(1, "prefixes a sampler is asked for at once", at_least=1)
-    reads: str = reading()
+    reads: str = reads_field()
     tell: Callable[[Cost], None] = declare(log_cost, _is_callable, "called with the cost")
 
     grain = "steps"
+    reward_fields = ("reward",)
+    notice_field = "tell"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -244,7 +244,7 @@ class Distillation(LogRatio):
         >>> Distillation(clamp=3.0).scores([response])
         [[0.5, -3.0]]
 
-    Source: OPD (2306.13649), as PASS (2606.29296) uses it. Differs: nothing.
+    Source: OPD (2306.13649), as PASS (2606.29296) uses it.
     """
 
     teacher: Any = model_field("the teacher")
@@ -286,7 +286,7 @@ class GeneralizedDistillation(LogRatio):
         >>> GeneralizedDistillation(lam=1.25).scores([response])
         [[0.875]]
 
-    Source: G-OPD (2602.12125). Differs: nothing.
+    Source: G-OPD (2602.12125).
     """
 
     teacher: Any = model_field("the teacher")
@@ -335,7 +335,7 @@ class ImplicitPRM(LogRatio):
         >>> ImplicitPRM(beta=0.5).scores([Response("?", "a", ((0, 1),), facts=facts)])
         [[1.0]]
 
-    Source: implicit PRM (2412.01981), PRIME (2502.01456). Differs: nothing.
+    Source: implicit PRM (2412.01981), PRIME (2502.01456).
     """
 
     prm: Any = model_field("the model trained on outcomes")

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from stepcredit.signals.models.batching import length_batches
-from stepcredit.signals.models.causal import CausalLM, frozen_in_eval
-from stepcredit.signals.models.checkpoints import within_memory
+from stepcredit.keys import seed_from_text
+from stepcredit.signals.models.batching import length_batches, padded_ids
+from stepcredit.signals.models.causal import CausalLM, eval_mode
+from stepcredit.signals.models.checkpoints import oom_as_signal_error
 
 
-def seed_of(seed: int, *content: object) -> int:
-    """A 63-bit seed that depends on nothing but `seed` and what is drawn for.
+def draw_seed(seed: int, *content: object) -> int:
+    """A 63-bit seed that depends on nothing but `seed` and the content.
 
     Example:
-        >>> seed_of(0, (1, 2)) == seed_of(0, (1, 2)), seed_of(0, (1, 2)) == seed_of(1, (1, 2))
-        (True, False)
+        >>> draw_seed(0, (1, 2)) == draw_seed(0, (1, 2))
+        True
+        >>> draw_seed(0, (1, 2)) == draw_seed(1, (1, 2))
+        False
     """
-    digest = hashlib.blake2b(repr((seed, *content)).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") >> 1
+    return seed_from_text(repr((seed, *content)))
 
 
 class KeyedNoise:
@@ -102,11 +103,6 @@ def _generate(
 
     ends = _ends(causal)
     width = max(map(len, prefixes))
-    ids = torch.zeros(len(prefixes), width, dtype=torch.long)
-    mask = torch.zeros_like(ids)
-    for row, prefix in enumerate(prefixes):
-        ids[row, width - len(prefix) :] = torch.tensor(prefix)
-        mask[row, width - len(prefix) :] = 1
     config = GenerationConfig(
         max_new_tokens=max_new_tokens,
         do_sample=False,
@@ -119,10 +115,9 @@ def _generate(
         eos_token_id=ends or None,
         pad_token_id=ends[0] if ends else 0,
     )
-    with within_memory(len(prefixes), width + max_new_tokens), frozen_in_eval(causal.model):
+    with oom_as_signal_error(len(prefixes), width + max_new_tokens), eval_mode(causal.model):
         sequences = causal.model.generate(
-            input_ids=ids.to(causal.model.device),
-            attention_mask=mask.to(causal.model.device),
+            **padded_ids(prefixes, causal.model.device, left=True),
             generation_config=config,
             logits_processor=LogitsProcessorList([noise]),
         )

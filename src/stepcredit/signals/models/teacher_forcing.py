@@ -11,9 +11,8 @@ import torch
 
 from stepcredit.settings.fields import declare, number
 from stepcredit.signals.facts import policy_ids
-from stepcredit.signals.models.batching import length_batches
-from stepcredit.signals.models.causal import padded_ids
-from stepcredit.signals.models.checkpoints import is_tokenizer, label_of
+from stepcredit.signals.models.batching import length_batches, padded_ids
+from stepcredit.signals.models.checkpoints import is_tokenizer, model_label
 from stepcredit.signals.models.local_model import LocalModel
 from stepcredit.signals.models.vocabulary import Vocabulary, check_vocabulary
 from stepcredit.signals.responses import Response
@@ -76,7 +75,7 @@ class LocalLogProbs(LocalModel):
             SettingError: a loaded model came without its tokenizer.
         """
         self.check_tokenizer()
-        return Vocabulary.of(self.tokenizer_source, name=label_of(self.model))
+        return Vocabulary.of(self.tokenizer_source, name=model_label(self.model))
 
     def stream(self, responses: Sequence[Response]) -> Iterator[IndexedScores]:
         """Batch by batch, the longest responses first."""

@@ -10,7 +10,8 @@ from operator import add
 import torch
 from torch import Tensor
 
-from stepcredit.signals.models.causal import CausalLM, padded_ids
+from stepcredit.signals.models.batching import padded_ids
+from stepcredit.signals.models.causal import CausalLM
 from stepcredit.signals.models.contexts import Trunk
 
 PADDING = -2
@@ -59,7 +60,7 @@ class Tree:
         return list(accumulate(sizes, initial=len(self.trunk.ids)))
 
     @property
-    def reach(self) -> int:
+    def longest_position(self) -> int:
         """Positions of the longest prefix with its branch."""
         return max(map(add, self.trunk.cuts, (branch.fed for branch in self.branches)))
 

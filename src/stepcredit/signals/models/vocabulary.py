@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from stepcredit.errors import SignalError
-from stepcredit.signals.models.checkpoints import label_of, load_tokenizer
+from stepcredit.signals.models.checkpoints import load_tokenizer, model_label
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Vocabulary:
         """
         in_folder = isinstance(tokenizer, str | Path)
         tokens = _in_folder(str(tokenizer)) if in_folder else _tokens(tokenizer)
-        return cls(name or label_of(tokenizer), tokens)
+        return cls(name or model_label(tokenizer), tokens)
 
 
 @lru_cache(maxsize=8)

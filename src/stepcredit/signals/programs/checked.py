@@ -73,7 +73,7 @@ class Equations(_Checked):
         >>> Equations().scores(Newline()([Response.of_text("?", text)]))
         [[1.0, 0.0, 0.5]]
 
-    Source: ours; the annotations are of Cobbe et al. 2021 (GSM8K).
+    Source: the annotations of Cobbe et al. 2021 (GSM8K).
     """
 
     equations = staticmethod(annotated_equations)
@@ -97,8 +97,6 @@ class Arithmetic(_Checked):
         >>> text = "First 3 × 4 = 12.\\nThen 12 + 9 = 20.\\nSo it is 20."
         >>> Arithmetic().scores(Newline()([Response.of_text("?", text)]))
         [[1.0, 0.0, 0.5]]
-
-    Source: ours.
     """
 
     equations = staticmethod(written_equations)

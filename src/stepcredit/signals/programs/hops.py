@@ -101,7 +101,7 @@ class Hops(Signal):
         >>> Hops().scores(Newline()([Response.of_text("?", text, facts=facts)]))
         [[1.0, 0.0, 1.0]]
 
-    Source: ours; the facts are the sets' own.
+    The supporting facts come from the data sets.
     """
 
     grain = "steps"

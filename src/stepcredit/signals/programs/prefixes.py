@@ -9,7 +9,7 @@ from typing import Any
 
 from stepcredit.errors import RolloutError
 from stepcredit.settings.fields import check_fields, choice
-from stepcredit.signals.facts import fact, number_fact
+from stepcredit.signals.facts import number_fact, required_fact
 from stepcredit.signals.responses import Response, at
 from stepcredit.signals.signal import Grain, IndexedScores, Signal
 from stepcredit.signals.signal_registry import register_signal
@@ -125,7 +125,7 @@ def _groups(responses: Sequence[Response]) -> list[list[int]]:
     """Rows of each group; 3 and "3" are the same one."""
     rows: dict[str, list[int]] = {}
     for index, response in enumerate(responses):
-        rows.setdefault(str(fact(response, "group")), []).append(index)
+        rows.setdefault(str(required_fact(response, "group")), []).append(index)
     return list(rows.values())
 
 

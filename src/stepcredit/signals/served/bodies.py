@@ -31,14 +31,14 @@ async def body_of(answer: httpx.Response, limit: int) -> bytes:
     return bytes(body)
 
 
-def decoded(body: bytes) -> Any:
+def parse_body(body: bytes) -> Any:
     """The JSON of a body: UTF-8, each member of an object once, at most 100 levels deep.
 
     Raises:
         Fault: it is something else.
 
     Example:
-        >>> decoded(b'{"data": [1.5, null]}')
+        >>> parse_body(b'{"data": [1.5, null]}')
         {'data': [1.5, None]}
     """
     try:

@@ -22,7 +22,7 @@ import httpx
 import tenacity
 
 from stepcredit.errors import SignalError
-from stepcredit.signals.served.bodies import body_of, decoded
+from stepcredit.signals.served.bodies import body_of, parse_body
 from stepcredit.signals.served.failures import Ended, Fault, Refused
 from stepcredit.signals.served.secrets import Redactor, api_key
 from stepcredit.signals.served.server import Server
@@ -108,7 +108,7 @@ class Client:
             answer, found = await self._exchange(connection, url, content)
         if answer.status_code != httpx.codes.OK:
             _refuse(answer, message_of(found))
-        return decoded(found)
+        return parse_body(found)
 
     async def _exchange(
         self, connection: httpx.AsyncClient, url: str, content: bytes
@@ -243,7 +243,7 @@ def message_of(body: bytes) -> str:
         'no model `x`'
     """
     try:
-        found = decoded(body)
+        found = parse_body(body)
     except Fault:
         return body.decode("utf-8", "replace")
     for key in ("error", "detail", "message"):

@@ -6,7 +6,7 @@ import re
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, dataclass, fields
-from typing import Any
+from typing import Any, ClassVar
 
 from stepcredit.requires import require
 from stepcredit.settings.fields import check_fields, declare, number, text, whole
@@ -107,6 +107,9 @@ class Served(Signal):
             key is read when a stream starts, and stands in no message, `repr` or identity.
         max_body: bytes of one answer at most; a longer one ends the run.
     """
+
+    local_signal: ClassVar[str | None] = None
+    """The name of the signal that computes the same scores in this process, if there is one."""
 
     url: str = declare(MISSING, is_address, "address of the server", shown=shown_address)
     model: str = declare(MISSING, is_name, "the model's name on the server")

@@ -44,10 +44,11 @@ class ServedLogProbs(Served):
         >>> teacher.identity["temperature"]
         1.0
 
-    Source: vLLM and SGLang, their HTTP interfaces. Differs: nothing.
+    Source: vLLM and SGLang, their HTTP interfaces.
     """
 
     grain = "tokens"
+    local_signal = "logprobs"
     api: str = choice("vllm", APIS, "the server's interface")
     temperature: float = number(1.0, "temperature of the log-probs: 1", above=0)
     check_vocabulary: bool = flag(True, "compare its tokens' texts with the policy's")

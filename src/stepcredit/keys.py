@@ -1,4 +1,4 @@
-"""Randomness keyed by (seed, what it is for): no state for a resume to lose."""
+"""Random numbers keyed by (seed, purpose): without state, so resuming a run reproduces them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,20 @@ import hashlib
 import numpy as np
 
 
-def keyed_seed(seed: int, *purpose: object) -> int:
-    """A 63-bit seed that depends on nothing but `seed` and what it is for.
+def seed_from_text(text: str) -> int:
+    """A 63-bit seed that depends on the text alone.
 
-        first 8 bytes of BLAKE2b("seed / purpose / ..."), without the sign bit
+        first 8 bytes of BLAKE2b(text), without the sign bit
+
+    Returns:
+        int in [0, 2^63): the same on every machine and in every process.
+    """
+    digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+def keyed_seed(seed: int, *purpose: object) -> int:
+    """A 63-bit seed that depends on nothing but `seed` and the purpose of the draw.
 
     Args:
         seed: the run's seed.
@@ -24,16 +34,12 @@ def keyed_seed(seed: int, *purpose: object) -> int:
         True
         >>> keyed_seed(0, "evaluate") == keyed_seed(1, "evaluate")
         False
-
-    Source: ours.
     """
-    text = "\x1f".join(str(part) for part in (seed, *purpose))
-    digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") >> 1
+    return seed_from_text("\x1f".join(str(part) for part in (seed, *purpose)))
 
 
 def keyed_generator(seed: int, *purpose: object) -> np.random.Generator:
-    """A fresh NumPy generator started from `keyed_seed`.
+    """A new NumPy generator that starts from `keyed_seed`.
 
     Args:
         seed: the run's seed.
@@ -46,7 +52,5 @@ def keyed_generator(seed: int, *purpose: object) -> np.random.Generator:
         >>> a, b = keyed_generator(0, "problems"), keyed_generator(0, "problems")
         >>> bool(a.random() == b.random())
         True
-
-    Source: ours.
     """
     return np.random.default_rng(keyed_seed(seed, *purpose))
