@@ -96,7 +96,6 @@ MOVED = {
     "signals.answers": "signals.models.answer_progress",
     "signals.batching": "signals.models.batching",
     "signals.causal": "signals.models.causal",
-    "signals.chat": "signals.models.chat",
     "signals.checkpoints": "signals.models.checkpoints",
     "signals.completers": "signals.models.completers",
     "signals.contexts": "signals.models.contexts",

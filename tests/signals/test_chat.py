@@ -7,7 +7,7 @@ from tests.signals.served import truth
 
 from stepcredit.errors import RolloutError, SignalError
 from stepcredit.prm.model_input import render
-from stepcredit.signals.models.chat import apply_chat_template
+from stepcredit.signals.chat import apply_chat_template
 from stepcredit.signals.models.contexts import trunk_of
 from stepcredit.signals.row_scores import RowReader
 

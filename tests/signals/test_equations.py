@@ -219,7 +219,7 @@ def test_the_work_grows_no_faster_than_the_text(
 ) -> None:
     read(made(LONG))
     counter, work = count_regexes(monkeypatch, equations), []
-    for size in (120, 240):
+    for size in (320, 640):
         counter.steps = 0
         with counter.lines_of(equations):
             read(made(size))

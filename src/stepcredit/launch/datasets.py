@@ -11,7 +11,7 @@ from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
 
 from stepcredit.errors import SettingError
 from stepcredit.settings.registry import hint
-from stepcredit.signals.models.chat import apply_chat_template
+from stepcredit.signals.chat import apply_chat_template
 
 READERS = {".json": "json", ".jsonl": "json", ".parquet": "parquet", ".csv": "csv"}
 _PLACE = re.compile(r"\{(\w+)\}")

@@ -9,7 +9,7 @@ from itertools import accumulate
 from typing import Any
 
 from stepcredit.errors import SignalError
-from stepcredit.signals.models.chat import apply_chat_template
+from stepcredit.signals.chat import apply_chat_template
 
 
 @dataclass(frozen=True, slots=True)

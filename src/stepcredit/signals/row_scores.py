@@ -11,7 +11,7 @@ import numpy as np
 
 from stepcredit.data.inputs import LOGPROBS
 from stepcredit.errors import RolloutError, SignalError
-from stepcredit.signals.models.chat import chat_prompt_ids
+from stepcredit.signals.chat import chat_prompt_ids
 from stepcredit.signals.offsets import (
     Spans,
     spans_of_ids,

@@ -6,12 +6,9 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import TYPE_CHECKING
 
 from stepcredit.errors import StepCreditError
-
-if TYPE_CHECKING:
-    from stepcredit.signals.responses import Response
+from stepcredit.signals.responses import Response
 
 RIGHT, WRONG = 1, 0
 DELIMITER = "\n\n"
@@ -60,8 +57,6 @@ class LabelledRow:
             >>> row.response.step_ends
             [4, 6]
         """
-        from stepcredit.signals.responses import Response
-
         pieces = [step + DELIMITER for step in self.steps[:-1]] + [self.steps[-1]]
         ends = tuple(accumulate(map(len, pieces)))
         return Response.of_text(self.question, "".join(pieces), steps=ends, name=self.source)

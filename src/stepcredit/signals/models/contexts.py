@@ -8,8 +8,8 @@ from typing import Any
 
 from stepcredit.errors import RolloutError, SignalError
 from stepcredit.settings.fields import choice
+from stepcredit.signals.chat import chat_prompt_ids
 from stepcredit.signals.facts import policy_ids
-from stepcredit.signals.models.chat import chat_prompt_ids
 from stepcredit.signals.offsets import last_tokens, spans_of_text, special_ids
 from stepcredit.signals.responses import Response, at
 
