@@ -11,6 +11,7 @@ import pytest
 
 import stepcredit as sc
 import stepcredit.prm.published_protocols
+from stepcredit.credit.stages.chunker_registry import CHUNKERS
 from stepcredit.prm.protocol import PROTOCOLS
 from stepcredit.rewards.reward_registry import rewards
 from stepcredit.signals import BlankLine, Response
@@ -93,7 +94,8 @@ def test_contributed_estimator_is_short_and_works() -> None:
     )
 
 
-def test_contributed_chunker_works() -> None:
+def test_contributed_chunker_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CHUNKERS, "_known", dict(CHUNKERS._known))  # other tests use the name too
     _, code = blocks("CONTRIBUTING.md")
     exec(code, {"__name__": __name__})
     rollouts = sc.Rollouts(group=[0, 0], process=sc.Tokens([[3.0, 1.0, 0.0, 2.0], [0.5, 1.5]]))
