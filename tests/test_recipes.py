@@ -18,7 +18,7 @@ from trl.scripts.sft import make_parser
 
 from stepcredit.launch.datasets import load_rows
 from stepcredit.launch.recipe import RecipeParser, read_recipe
-from stepcredit.launch.script import main
+from stepcredit.launch.script import train_from_flags
 
 FOLDER = Path(__file__).resolve().parents[1] / "recipes"
 RECIPES = sorted(
@@ -94,7 +94,7 @@ def test_a_baseline_starts_by_one_flag(
 
 def steps_of(path: Path, flags: list[str], capfd: pytest.CaptureFixture[str]) -> list[str]:
     """What a recipe prints that is tried, did its two steps, and credited what it sampled."""
-    code = main(["--config", str(path), "--smoke", *flags])
+    code = train_from_flags(["--config", str(path), "--smoke", *flags])
     shown = capfd.readouterr()
     assert code == 0, shown.err[-2000:]
     assert re.search(r"^2 steps; model in ", shown.out, re.MULTILINE)

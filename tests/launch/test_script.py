@@ -1,4 +1,4 @@
-"""`python -m stepcredit.engines.trl`: recipes read, refused, tried and trained."""
+"""`python -m stepcredit.launch`: recipes read, refused, tried and trained."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from stepcredit.errors import SettingError
 from stepcredit.launch.datasets import (
     load_rows,
     prompt_length,
-    with_columns,
+    with_named_columns,
     with_prompts,
     within_length,
 )
 from stepcredit.launch.recipe import RecipeParser, help_text, read_recipe
 from stepcredit.launch.reward_functions import NamedReward, check_facts, reward_functions
-from stepcredit.launch.script import checkpoint_of, main, tag_format
+from stepcredit.launch.script import checkpoint_of, tag_format, train_from_flags
 from stepcredit.launch.smoke import smoked
 from stepcredit.launch.tiny_models import save_language_model, save_reward_model
 from stepcredit.prm.protocol import PROTOCOLS
@@ -75,7 +75,7 @@ def folder(tmp_path, policy):
 
 
 def run(folder, *flags):
-    return main(["--config", str(folder / "recipe.yaml"), *flags])
+    return train_from_flags(["--config", str(folder / "recipe.yaml"), *flags])
 
 
 def values_of(folder, *flags):
@@ -107,7 +107,7 @@ def test_it_goes_on_from_a_checkpoint_and_evaluates(folder, capfd):
     evaluated = ("--eval_strategy", "steps", "--eval_steps", "2", "--dataset_test_split", "train")
     batch = ("--per_device_eval_batch_size", "2")
     assert run(folder, *longer, *evaluated, *batch) == 0
-    assert f"goes on from {folder}/out/checkpoint-2" in capfd.readouterr().out
+    assert f"resuming from {folder}/out/checkpoint-2" in capfd.readouterr().out
     history = json.loads((folder / "out/trainer_state.json").read_text())
     assert history["global_step"] == 4
     assert [entry["step"] for entry in history["log_history"] if "eval_reward" in entry] == [4]
@@ -148,7 +148,7 @@ def test_a_run_that_goes_on_ends_as_one_without_a_stop(folder):
         (["--rewards", "{}", "--reward_fields", "{}"], 'rewards: needed, such as {"accuracy": '
          '"maths"}'),
         (["--rewards", '{"right": "qa-em", "a": "format", "b": "format"}', "--reward_fields", "{}"],
-         "format_reward: which one is it? a, b judge the layout"),
+         "format_reward: name one of a, b: each of them judges the layout"),
         (["--reward_fields", '{"rigth": {}}'], "reward_fields.rigth: fields of no reward, did you "
          "mean 'right'?"),
         (["--reward_fields", '{"right": {"red": 1}}'], "reward_fields.right.red: exact has no such "
@@ -195,7 +195,7 @@ def test_a_faulty_yaml_is_one_line(tmp_path, capfd, text, line):
     path = tmp_path / "recipe.yaml"
     if text is not None:
         path.write_text(text)
-    assert main(["--config", str(path)]) == 2
+    assert train_from_flags(["--config", str(path)]) == 2
     assert capfd.readouterr().err.strip() == line.replace("{}", str(path))
 
 
@@ -208,7 +208,7 @@ def test_env_sets_variables(folder, monkeypatch):
 
 
 def test_a_missing_model_is_named(capfd):
-    assert main(["--use_cpu", "true", "--bf16", "false"]) == 2
+    assert train_from_flags(["--use_cpu", "true", "--bf16", "false"]) == 2
     line = "model_name_or_path: needed: a folder or a name on the Hub"
     assert capfd.readouterr().err.strip() == line
 
@@ -247,14 +247,14 @@ def test_an_old_key_beside_the_new_one_is_one_line(tmp_path, capfd):
     line = "estimator: it is the old name of method: give method alone"
     path = tmp_path / "recipe.yaml"
     path.write_text("method: pass\nestimator: grpo\n")
-    assert main(["--config", str(path)]) == 2
+    assert train_from_flags(["--config", str(path)]) == 2
     assert capfd.readouterr().err.strip() == line
-    assert main(["--method", "pass", "--estimator=grpo"]) == 2
+    assert train_from_flags(["--method", "pass", "--estimator=grpo"]) == 2
     assert capfd.readouterr().err.strip() == line
 
 
 def test_help_tells_every_key_of_ours(capsys):
-    assert main(["--help"]) == 0
+    assert train_from_flags(["--help"]) == 0
     shown = capsys.readouterr().out
     for key in ("dataset_name", "reward_fields", "method", "process_signal", "--smoke"):
         assert f"  {key} " in shown
@@ -264,9 +264,10 @@ def test_help_tells_every_key_of_ours(capsys):
         assert key in everything
 
 
-def test_the_module_is_the_script(tmp_path):
+@pytest.mark.parametrize("name", ["stepcredit.launch", "stepcredit.engines.trl"])
+def test_the_modules_are_the_script(tmp_path, name):
     done = subprocess.run(
-        [sys.executable, "-m", "stepcredit.engines.trl", "--config", "no.yaml"],
+        [sys.executable, "-m", name, "--config", "no.yaml"],
         cwd=tmp_path,
         env={**os.environ, "HF_HUB_OFFLINE": "1"},
         capture_output=True,
@@ -301,7 +302,9 @@ def test_rows_come_from_files_and_folders(tmp_path):
 
 
 def test_prompts_are_conversations_or_texts():
-    rows = with_columns(Dataset.from_list(ROWS), {"prompt": "problem", "answer": "gold.value"}, "")
+    rows = with_named_columns(
+        Dataset.from_list(ROWS), {"prompt": "problem", "answer": "gold.value"}, ""
+    )
     assert rows[1]["answer"] == "3"
     user = {"role": "user", "content": "Sum 2, 2 + 1 = {}"}
     asked = with_prompts(rows, system="Add.", template="Sum {id}, {prompt} {}")

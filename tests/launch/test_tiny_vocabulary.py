@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from stepcredit.launch.tiny_models import tokenizer
-from stepcredit.launch.tiny_vocabulary import SUMS, pieces_of
+from stepcredit.launch.tiny_vocabulary import SUMS, reward_pieces
 from stepcredit.rewards import reward
 from stepcredit.signals import Response, splitter
 
@@ -22,7 +22,7 @@ RECIPES = [
 @pytest.mark.parametrize(("template", "rule", "read"), RECIPES)
 def test_what_a_tiny_policy_writes_keeps_the_format_and_is_read(template, rule, read):
     rewards = {"layout": "format", "right": rule}
-    made = pieces_of(rewards, {"layout": {"template": template}, "right": {"read": read}})
+    made = reward_pieces(rewards, {"layout": {"template": template}, "right": {"read": read}})
     texts = ["".join((*made.opening, *made.steps[:3], answer)) for answer in made.answers]
     totals = sorted({str(left + right) for left, right in SUMS})
     facts = [{"answer": total} for total in totals]
@@ -34,7 +34,7 @@ def test_what_a_tiny_policy_writes_keeps_the_format_and_is_read(template, rule, 
 
 
 def test_each_piece_is_a_token_and_each_sum_a_step():
-    made = pieces_of({"right": "maths"}, {})
+    made = reward_pieces({"right": "maths"}, {})
     words = tokenizer(made.texts)
     ids = list(range(len(words)))
     whole = [text for text in words.batch_decode([[token] for token in ids]) if len(text) > 1]

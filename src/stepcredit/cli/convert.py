@@ -57,10 +57,10 @@ def trl_completions(
 ) -> None:
     """What TRL logs with log_completions=True."""
     from stepcredit.engines.logged_rows import RewardColumns
-    from stepcredit.engines.trl.completion_logs import trl_completions as rows_of
+    from stepcredit.engines.trl.completion_logs import read_completion_logs
 
     columns = RewardColumns(outcome, format, group_size)
-    _write(source, output, rows_of(source, columns, _loaded(tokenizer)))
+    _write(source, output, read_completion_logs(source, columns, _loaded(tokenizer)))
 
 
 @app.command("verl-rollouts")

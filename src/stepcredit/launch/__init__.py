@@ -1,1 +1,1 @@
-"""Training with TRL from one YAML file: `python -m stepcredit.launch --config recipe.yaml`."""
+"""Trains with TRL from one YAML file: `python -m stepcredit.launch --config recipe.yaml`."""

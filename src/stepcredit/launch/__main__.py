@@ -1,8 +1,8 @@
-"""`python -m stepcredit.engines.trl --config recipe.yaml`."""
+"""`python -m stepcredit.launch --config recipe.yaml`."""
 
 import sys
 
-from stepcredit.launch.script import main
+from stepcredit.launch.script import train_from_flags
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(train_from_flags())

@@ -1,4 +1,4 @@
-"""A recipe's rows as TRL's trainer takes them: from anywhere, columns named, prompts as chats."""
+"""Loads a recipe's rows, names their columns, and makes conversations of their prompts."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _reader(path: Path, setting: str) -> str:
 
 
 def _is_path(name: str) -> bool:
-    """Whether a name that is no file or folder here was meant as one."""
+    """Whether a name that is no existing file or folder looks like a path."""
     return name.startswith((".", "/", "~")) or Path(name).suffix in {*READERS, ".gz"}
 
 
@@ -74,16 +74,16 @@ def _split_of(saved: Dataset | DatasetDict, split: str) -> Dataset:
     return saved[split]
 
 
-def with_columns(rows: Dataset, columns: Mapping[str, str], where: str) -> Dataset:
+def with_named_columns(rows: Dataset, columns: Mapping[str, str], where: str) -> Dataset:
     """The rows with further columns, each another column or a part of one.
 
     Args:
         rows: the dataset; its own columns stay.
-        columns: {new name: column}; a dot goes into a column, as in `reward_model.ground_truth`.
-        where: what errors call the dataset.
+        columns: {new name: column}; a dot reads a part of a column: `reward_model.ground_truth`.
+        where: the dataset's name, for errors.
 
     Raises:
-        SettingError: there is no such column, or no column `prompt` in the end.
+        SettingError: there is no such column, or no column `prompt` among the result.
     """
     for name, path in columns.items():
         _check_column(rows.features, name, str(path), where)
@@ -106,7 +106,7 @@ def _check_column(features: Mapping[str, Any], name: str, path: str, where: str)
 
 
 def _value(row: Mapping[str, Any], path: str) -> Any:
-    """What is there; None where something on the way is null."""
+    """The value at a dotted path; None where a part of the path is null."""
     value: Any = row
     for part in path.split("."):
         value = None if value is None else value[part]
@@ -116,11 +116,11 @@ def _value(row: Mapping[str, Any], path: str) -> Any:
 def with_prompts(
     rows: Dataset, *, system: str | None = None, template: str | None = None, chat: bool = True
 ) -> Dataset:
-    """The rows, whose prompts are conversations, or texts where `chat` is off.
+    """The rows with prompts as conversations, or as texts where `chat` is off.
 
     Args:
-        rows: with a column `prompt`: a text, or messages; messages stay as they are but for the
-            system turn, which is put before them where they have none.
+        rows: with a column `prompt` of texts or messages. Messages without a system turn get one,
+            and are not changed otherwise.
         system: the system turn.
         template: the user's turn; `{prompt}` and other columns in braces are filled in.
         chat: whether a text becomes a user's turn.
@@ -175,10 +175,10 @@ def _is_conversation(given: Any) -> bool:
 
 
 def within_length(rows: Dataset, tokenizer: Any, longest: int | None) -> Dataset:
-    """The rows whose prompts have at most so many tokens.
+    """The rows whose prompts have at most `longest` tokens; None: all rows.
 
     Raises:
-        SettingError: there is none.
+        SettingError: no prompt is short enough.
     """
     if longest is None:
         return rows
@@ -190,7 +190,7 @@ def within_length(rows: Dataset, tokenizer: Any, longest: int | None) -> Dataset
 
 
 def prompt_length(prompt: str | Sequence[Any], tokenizer: Any) -> int:
-    """Tokens of a prompt as the policy is given it."""
+    """The number of tokens of a prompt, in the form in which the policy gets it."""
     if isinstance(prompt, str):
         return len(tokenizer(prompt)["input_ids"])
     text = apply_chat_template(tokenizer, prompt, add_generation_prompt=True, tokenize=False)

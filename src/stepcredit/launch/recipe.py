@@ -1,4 +1,4 @@
-"""What `python -m stepcredit.engines.trl` is told: keys, the YAML file, flags."""
+"""Reads the settings of `python -m stepcredit.launch`: the YAML file's keys and the flags."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from stepcredit.engines.trl.config import OLD_NAMES, StepCreditConfig, new_name
 from stepcredit.errors import SettingError
 from stepcredit.settings.registry import hint
 
-PROGRAM = "python -m stepcredit.engines.trl"
+PROGRAM = "python -m stepcredit.launch"
 NONE = ("none", "null")
 RESUME = "resume_from_checkpoint"
-"""A text, of which YAML makes a bool where it is `true`."""
+"""A text; but YAML reads `true` as a bool."""
 OWN_FIELDS = {
     "method": "fields",
     "process_signal": "process_signal_fields",
@@ -37,23 +37,24 @@ INTRODUCTION = f"""\
 {PROGRAM} --config RECIPE.yaml [--KEY VALUE ...]
 
 Trains any causal language model on any dataset with TRL's GRPOTrainer and stepcredit's advantages.
-A YAML file of keys; a flag of the same name goes before it. Two things are not keys:
+The YAML file holds the keys below; a flag of the same name overrides a key. Two flags are no keys:
 
-  --smoke      two steps on the CPU with tiny random models and built-in rows; tells what changed
-  --help-all   every key, TRL's too
+  --smoke      trains two steps on the CPU with tiny random models and built-in rows, and prints
+               which keys it changed
+  --help-all   lists every key, TRL's too
 
 """
 
 
 @dataclass
 class RecipeArguments:
-    """Which rows, prompts and rewards: what is neither TRL's configuration nor the credit's.
+    """Which rows, prompts and rewards to train with.
 
     Args:
         each: see its help.
 
     Raises:
-        SettingError: a mapping that is none.
+        SettingError: a key that holds a mapping holds something else.
 
     Example:
         >>> RecipeArguments(dataset_name="rows.jsonl", rewards={"right": "maths"}).rewards
@@ -122,11 +123,11 @@ KINDS: tuple[Any, ...] = (RecipeArguments, StepCreditConfig, ModelConfig)
 
 @dataclass(frozen=True)
 class Recipe:
-    """What was read.
+    """The settings of one training run.
 
     Args:
         arguments, training, model: the keys, checked.
-        notes: what a person should know of how they were read.
+        notes: lines to print, such as which keys were left out.
     """
 
     arguments: RecipeArguments
@@ -136,10 +137,14 @@ class Recipe:
 
 
 def mapping_of(value: Any, name: str) -> dict[str, Any]:
-    """A mapping, or YAML or JSON of one; None is an empty one.
+    """A setting that holds a mapping, or a text of YAML or JSON; None is an empty mapping.
+
+    Args:
+        value: the setting's value.
+        name: its key, for errors.
 
     Raises:
-        SettingError: it is something else.
+        SettingError: it holds something else.
 
     Example:
         >>> mapping_of('{"accuracy": "maths"}', "rewards")
@@ -149,7 +154,7 @@ def mapping_of(value: Any, name: str) -> dict[str, Any]:
         try:
             value = yaml.safe_load(value)
         except yaml.YAMLError as error:
-            raise SettingError(f"is no mapping: {value!r}", field=name) from error
+            raise SettingError(f"expected a mapping, got {value!r}", field=name) from error
     if value is None:
         return {}
     if not isinstance(value, Mapping):
@@ -161,7 +166,7 @@ def mapping_of(value: Any, name: str) -> dict[str, Any]:
 
 
 class RecipeParser(TrlParser):
-    """TrlParser over the three sets of keys, which tells a fault in one line.
+    """TrlParser for the three sets of keys, which reports an error in one line.
 
     Example:
         >>> values, notes = RecipeParser().values(["--method", "grpo", "--max_steps", "3"])
@@ -173,7 +178,7 @@ class RecipeParser(TrlParser):
         super().__init__(KINDS, prog=PROGRAM, add_help=False, allow_abbrev=False)
 
     def error(self, message: str) -> NoReturn:
-        """A flag or value that argparse refuses, with the key first.
+        """Raise argparse's message about a flag or value, with the key first.
 
         Raises:
             SettingError: always.
@@ -182,7 +187,10 @@ class RecipeParser(TrlParser):
         raise SettingError(*found.groups()[1:], field=found[1]) if found else SettingError(message)
 
     def values(self, flags: Sequence[str]) -> tuple[dict[str, Any], tuple[str, ...]]:
-        """Every key's value: the flag's, else the YAML's, else the default; and what to tell.
+        """Every key's value: the flag's, else the YAML's, else the default; and lines to print.
+
+        Args:
+            flags: of the command line, without `--smoke` and `--help`.
 
         Raises:
             SettingError: an unknown key or flag, a value of the wrong type, or an unreadable file.
@@ -200,7 +208,7 @@ class RecipeParser(TrlParser):
         return values, tuple(_without_fields(values, given))
 
     def _take(self, path: str) -> None:
-        """A YAML's keys, as defaults; those under `env`, as everywhere in TRL, as variables."""
+        """Set the YAML's keys as defaults, and those under `env` as environment variables."""
         read = read_yaml(path)
         variables = mapping_of(read.pop("env", None), "env")
         os.environ.update({name: str(value) for name, value in variables.items()})
@@ -210,23 +218,23 @@ class RecipeParser(TrlParser):
             if name not in known:
                 raise SettingError(f"unknown key{near(str(name), known)}", field=name, place=path)
         hints = {
-            name: told
+            name: annotation
             for kind in self.dataclass_types
-            for name, told in get_type_hints(kind).items()
+            for name, annotation in get_type_hints(kind).items()
         }
         for action in self._actions:
             if action.dest not in read:
                 continue
             value = read[action.dest]
-            told = str | bool | None if action.dest == RESUME else hints[action.dest]
-            fault = fault_of(action, value) or fault_by_hint(told, value)
+            annotation = str | bool | None if action.dest == RESUME else hints[action.dest]
+            fault = fault_of(action, value) or fault_by_hint(annotation, value)
             if fault is not None:
                 raise SettingError(fault, field=action.dest, place=path)
         self.set_defaults_with_config(**read)
 
 
 def fault_of(action: Action, value: Any) -> str | None:
-    """What is wrong with the type of a YAML's value, which argparse would not look at.
+    """What is wrong with the type of a YAML's value, which argparse does not check; None: nothing.
 
     Example:
         >>> from argparse import ArgumentParser
@@ -251,16 +259,18 @@ def fault_of(action: Action, value: Any) -> str | None:
     return None
 
 
-def fault_by_hint(told: Any, value: Any) -> str | None:
-    """What is wrong with a YAML's value by its field's annotation: null, or what is no text.
+def fault_by_hint(annotation: Any, value: Any) -> str | None:
+    """What is wrong with a YAML's value by its field's annotation; None: nothing.
+
+    It finds a null where none is allowed, and anything but a text where a text is expected.
 
     Example:
         >>> fault_by_hint(int, None), fault_by_hint(str | None, 5), fault_by_hint(str | None, None)
         ('expected int, got null', 'expected a text, got 5', None)
     """
-    parts = set(get_args(told)) or {told}
+    parts = set(get_args(annotation)) or {annotation}
     if value is None:
-        name = getattr(told, "__name__", "a value")
+        name = getattr(annotation, "__name__", "a value")
         return None if {NoneType, Any} & parts else f"expected {name}, got null"
     if parts - {NoneType} == {str} and not isinstance(value, str):
         return f"expected a text, got {value!r}"
@@ -268,7 +278,7 @@ def fault_by_hint(told: Any, value: Any) -> str | None:
 
 
 def near(name: str, known: Sequence[str]) -> str:
-    """What an unknown name may have meant; nothing where none is near."""
+    """ ", did you mean ...?" for an unknown name; an empty text where no known name is similar."""
     meant = hint(name, list(known))
     return meant if meant.startswith(",") else ""
 
@@ -279,10 +289,10 @@ def names_of(kind: type) -> list[str]:
 
 
 def config_of(flags: Sequence[str]) -> tuple[str | None, list[str]]:
-    """The file behind `--config`, and the other flags.
+    """The file after `--config`, and the other flags.
 
     Raises:
-        SettingError: nothing stands behind it.
+        SettingError: no file follows `--config`.
 
     Example:
         >>> config_of(["--config", "a.yaml", "--seed", "3"])
@@ -300,7 +310,7 @@ def config_of(flags: Sequence[str]) -> tuple[str | None, list[str]]:
 
 
 def _with_new_names(flags: Sequence[str]) -> list[str]:
-    """The flags, those of an old name under the new one.
+    """The flags, with new names in place of old ones.
 
     Raises:
         EngineError: a setting is given under both names.
@@ -316,10 +326,10 @@ def _with_new_names(flags: Sequence[str]) -> list[str]:
 
 
 def read_yaml(path: str) -> dict[str, Any]:
-    """A recipe's keys.
+    """The keys of a recipe and their values.
 
     Raises:
-        SettingError: no such file, or no mapping.
+        SettingError: there is no such file, or it holds no mapping.
     """
     try:
         read = yaml.safe_load(Path(path).read_text())
@@ -337,23 +347,23 @@ def read_yaml(path: str) -> dict[str, Any]:
 
 
 def _without_fields(values: dict[str, Any], given: set[str]) -> list[str]:
-    """Drop the fields of what a flag has replaced, and read `none`; what was dropped is told."""
-    told = []
+    """Drop the YAML's fields of what a flag replaces, and read `none`; a line for each dropped."""
+    notes = []
     for name in sorted(OWN_FIELDS.keys() & given):
         key = OWN_FIELDS[name]
         if str(values[name]).lower() in NONE:
             values[name] = None
         if key not in given and values.get(key):
-            told.append(f"{key}: left out, they are not those of --{name} {values[name]}")
+            notes.append(f"{key}: left out, they are not those of --{name} {values[name]}")
             values[key] = None
-    return told
+    return notes
 
 
 def read_recipe(values: dict[str, Any], notes: Sequence[str] = ()) -> Recipe:
     """The keys as the dataclasses that check them.
 
     Raises:
-        SettingError, EngineError, ValueError: a value refused.
+        SettingError, EngineError, ValueError: a refused value.
     """
     arguments, training, model = (
         kind(**{name: values[name] for name in names_of(kind)}) for kind in KINDS
@@ -362,7 +372,7 @@ def read_recipe(values: dict[str, Any], notes: Sequence[str] = ()) -> Recipe:
 
 
 def help_text(*, everything: bool = False) -> str:
-    """The keys: our own with their help, or every key."""
+    """The help text: our own keys, or every key."""
     if everything:
         return RecipeParser().format_help()
     credit = set(names_of(StepCreditConfig)) - set(names_of(GRPOConfig)) - OLD_NAMES.keys()

@@ -1,4 +1,4 @@
-"""A recipe's rewards as TRL's reward functions, under the recipe's own names for them."""
+"""The rewards of a recipe as TRL reward functions, under the names that the recipe gives them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ Function = Callable[..., Sequence[float | None]]
 
 
 class NamedReward:
-    """A TRL reward function under a name, which knows of rows that have no gold answer.
+    """A TRL reward function with a name, which gives None where a row has no gold answer.
 
     Args:
-        name: what the trainer and its logs call it.
-        function: of (prompts, completions, **columns), a number a completion.
-        answer: the column that holds the gold answer; where it is null the reward is None.
+        name: its name in the trainer and the logs.
+        function: called with (prompts, completions, **columns), it returns one number per
+            completion; it may be a coroutine function.
+        answer: the column with the gold answer; where it is null, the reward is None.
 
     Example:
         >>> scored = NamedReward("right", TRLReward("exact"), "answer")
@@ -37,13 +38,13 @@ class NamedReward:
 
     @property
     def is_format(self) -> bool:
-        """Whether it is one of ours that judges the layout."""
+        """Whether it is a format reward of stepcredit."""
         return isinstance(self.function, TRLReward) and self.function.rule.gives == "format"
 
     def __call__(
         self, prompts: Sequence[Any], completions: Sequence[Any], **columns: Any
     ) -> list[float | None]:
-        """One number a completion, None where there is no gold answer."""
+        """One number per completion, None where there is no gold answer."""
         count = len(completions)
         answers = columns.get(self.answer or "")
         known = [i for i in range(count) if answers is None or answers[i] is not None]
@@ -51,9 +52,9 @@ class NamedReward:
         if not known:
             return found
         picked = {name: _picked(value, known, count) for name, value in columns.items()}
-        asked: dict[str, Any] = {"prompts": prompts, "completions": completions}
-        asked = {name: [value[i] for i in known] for name, value in asked.items()}
-        given: Any = self.function(**asked, **picked)
+        inputs: dict[str, Any] = {"prompts": prompts, "completions": completions}
+        inputs = {name: [value[i] for i in known] for name, value in inputs.items()}
+        given: Any = self.function(**inputs, **picked)
         values = list(asyncio.run(given) if asyncio.iscoroutine(given) else given)
         if len(values) != len(known):
             reason = f"gave {len(values)} rewards for {len(known)} completions"
@@ -75,11 +76,11 @@ def reward_functions(
 
     Args:
         named: {name: reward}; a reward as `stepcredit rewards` lists it, or MODULE:FUNCTION of a
-            TRL reward function (a module in this folder will do).
+            TRL reward function (the module may be in the current folder).
         fields: {name: {field: value}}.
 
     Raises:
-        SettingError: a reward or field that is unknown; it begins with the key.
+        SettingError: an unknown reward or field; the message begins with the key.
 
     Example:
         >>> [each.__name__ for each in reward_functions({"right": "exact"}, {})]
@@ -124,10 +125,10 @@ def _imported(name: str, address: str) -> Function:
 
 
 def check_facts(functions: Sequence[NamedReward], rows: Sequence[Mapping[str, Any]]) -> None:
-    """Ask each of our rewards about one row, so that a column it lacks is told before training.
+    """Call each reward of stepcredit on one row, to find a missing column before training starts.
 
     Raises:
-        SettingError: a column that a reward needs is not there, or can't be read.
+        SettingError: a column that a reward needs is missing, or can't be read.
     """
     for each in functions:
         if not isinstance(each.function, TRLReward) or not len(rows):

@@ -1,4 +1,4 @@
-"""`python -m stepcredit.engines.trl --config recipe.yaml`: train any model on any dataset."""
+"""Trains any causal language model on any dataset, as flags and a YAML file say."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from transformers import AutoTokenizer
 from transformers.trainer_utils import get_last_checkpoint
 from trl import ModelConfig, get_peft_config, get_quantization_config
 
-from stepcredit.engines.trl.start_checks import check_row_count
+from stepcredit.engines.trl.start_checks import check_enough_rows
 from stepcredit.engines.trl.trainer import StepCreditGRPOTrainer
 from stepcredit.errors import SettingError, StepCreditError
-from stepcredit.launch.datasets import load_rows, with_columns, with_prompts, within_length
+from stepcredit.launch.datasets import load_rows, with_named_columns, with_prompts, within_length
 from stepcredit.launch.recipe import (
     Recipe,
     RecipeParser,
@@ -32,15 +32,18 @@ from stepcredit.launch.smoke import CreditCount, smoked
 REFUSED, FAILED = 2, 1
 
 
-def main(flags: Sequence[str] | None = None) -> int:
+def train_from_flags(flags: Sequence[str] | None = None) -> int:
     """Train as the flags and the YAML file say.
 
+    Args:
+        flags: of the command line; None: those of this process.
+
     Returns:
-        0 done; 2 a key, value, file or column is refused; 1 a signal or reward failed in training.
-        A fault is one line on stderr that begins with the key.
+        0: trained; 2: a key, value, file or column is refused; 1: a signal or reward failed in
+        training. A refusal or failure prints one line on stderr, which begins with the key.
 
     Example:
-        >>> main(["--config", "no-such-recipe.yaml"])
+        >>> train_from_flags(["--config", "no-such-recipe.yaml"])
         2
     """
     given = list(sys.argv[1:] if flags is None else flags)
@@ -50,22 +53,22 @@ def main(flags: Sequence[str] | None = None) -> int:
     with ExitStack() as stack:
         try:
             recipe = _read(given, stack)
-            trainer, resume = built(recipe), checkpoint_of(recipe.training)
+            trainer, resume = build_trainer(recipe), checkpoint_of(recipe.training)
         except (StepCreditError, ValueError, ImportError, OSError) as error:
-            return _told(error, REFUSED)
+            return _print_error(error, REFUSED)
         count = CreditCount(trainer)
         if "--smoke" in given:
             trainer.add_callback(count)
         try:
-            train(trainer, recipe, resume)
+            train_and_save(trainer, recipe, resume)
             if "--smoke" in given:
-                _say(f"smoke: {count.told}")
+                _say(f"smoke: {count.summary}")
         except StepCreditError as error:
-            return _told(error, FAILED)
+            return _print_error(error, FAILED)
     return 0
 
 
-def _told(error: Exception, code: int) -> int:
+def _print_error(error: Exception, code: int) -> int:
     print(_first_line(error), file=sys.stderr)
     return code
 
@@ -75,7 +78,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _read(flags: list[str], stack: ExitStack) -> Recipe:
-    """The recipe, changed where it is only to be tried; notes are printed."""
+    """The recipe, made tiny with `--smoke`; its notes are printed."""
     rest = [flag for flag in flags if flag != "--smoke"]
     values, notes = RecipeParser().values(rest)
     if len(rest) < len(flags):
@@ -93,11 +96,12 @@ def _say(line: str) -> None:
         print(line, flush=True)
 
 
-def built(recipe: Recipe) -> StepCreditGRPOTrainer:
+def build_trainer(recipe: Recipe) -> StepCreditGRPOTrainer:
     """The trainer of a recipe.
 
     Raises:
-        SettingError, EngineError, ValueError, ImportError, OSError: what is refused, key first.
+        SettingError, EngineError, ValueError, ImportError, OSError: a refused setting; the message
+            begins with the key.
     """
     arguments, training, model = recipe.arguments, recipe.training, recipe.model
     if model.model_name_or_path is None:
@@ -111,7 +115,7 @@ def built(recipe: Recipe) -> StepCreditGRPOTrainer:
         reason = f"{model.model_name_or_path} has no chat template: set it to false, for texts"
         raise SettingError(reason, field="chat")
     rows = _rows(recipe, tokenizer, "train")
-    check_row_count(training, len(rows), "dataset_name")
+    check_enough_rows(training, len(rows), "dataset_name")
     check_facts(functions, rows)
     given = mapping_of(training.model_init_kwargs, "model_init_kwargs")
     training.model_init_kwargs = _model_settings(model) | given
@@ -128,15 +132,15 @@ def built(recipe: Recipe) -> StepCreditGRPOTrainer:
 
 
 def tag_format(training: Any, functions: Sequence[NamedReward]) -> None:
-    """Name the format reward where the recipe does not and one reward judges the layout.
+    """Set `format_reward` where the recipe does not and one of its rewards is a format reward.
 
     Raises:
-        SettingError: two of them do.
+        SettingError: more than one is.
     """
     judges = [each.__name__ for each in functions if each.is_format]
     if training.format_reward is None and judges:
         if len(judges) > 1:
-            reason = f"which one is it? {', '.join(judges)} judge the layout"
+            reason = f"name one of {', '.join(judges)}: each of them judges the layout"
             raise SettingError(reason, field="format_reward")
         training.format_reward = judges[0]
 
@@ -163,7 +167,7 @@ def _model_settings(model: ModelConfig) -> dict[str, Any]:
 
 
 def _rows(recipe: Recipe, tokenizer: Any, use: str) -> Dataset:
-    """The rows to train or to evaluate on; one process makes them, the others read its cache."""
+    """The rows to train or to evaluate on. One process makes them, the others read its cache."""
     arguments: Any = recipe.arguments
     setting = "dataset_name"
     name, split = arguments.dataset_name, arguments.dataset_train_split
@@ -179,7 +183,7 @@ def _rows(recipe: Recipe, tokenizer: Any, use: str) -> Dataset:
         rows = load_rows(name, config=arguments.dataset_config, split=split, setting=setting)
         if not len(rows):
             raise SettingError(f"{name} has no rows", field=setting)
-        rows = with_columns(rows, arguments.columns, name)
+        rows = with_named_columns(rows, arguments.columns, name)
         rows = with_prompts(
             rows,
             system=arguments.system_prompt,
@@ -193,10 +197,10 @@ def _rows(recipe: Recipe, tokenizer: Any, use: str) -> Dataset:
 
 
 def check_split(name: str, split: str) -> None:
-    """Refuse to evaluate on all rows of the file that is trained on, taken for another split of it.
+    """Refuse a test split of a file: a file is one split, so all its training rows would be used.
 
     Raises:
-        SettingError: it is a file, which is one split, and another is named.
+        SettingError: the dataset is a file, and a split other than "train" is named.
     """
     if Path(name).expanduser().is_file() and split.partition("[")[0] != "train":
         reason = f"{name} is one split, 'train', and has no {split!r}: take a part of it, such as"
@@ -205,10 +209,13 @@ def check_split(name: str, split: str) -> None:
 
 
 def checkpoint_of(training: Any) -> str | None:
-    """The checkpoint to go on from: `true` the last one, `auto` the last one if there is any.
+    """The checkpoint to resume from: `true`: the last one; `auto`: the last one, if there is any.
+
+    Returns:
+        Its folder; None: training starts from the beginning.
 
     Raises:
-        SettingError: there is none.
+        SettingError: there is no such checkpoint.
     """
     wanted = training.resume_from_checkpoint
     if wanted is None or str(wanted).lower() in ("false", "none"):
@@ -225,10 +232,10 @@ def checkpoint_of(training: Any) -> str | None:
     return str(wanted)
 
 
-def train(trainer: StepCreditGRPOTrainer, recipe: Recipe, resume: str | None) -> None:
+def train_and_save(trainer: StepCreditGRPOTrainer, recipe: Recipe, resume: str | None) -> None:
     """Train, then save the model, its tokenizer, its card and the trainer's history."""
     if resume is not None:
-        _say(f"goes on from {resume}")
+        _say(f"resuming from {resume}")
     trainer.train(resume_from_checkpoint=resume)
     trainer.save_model(recipe.training.output_dir)
     trainer.save_state()

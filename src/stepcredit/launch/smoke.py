@@ -1,4 +1,4 @@
-"""`--smoke`: a recipe with its models, rows and steps made tiny, and all else as it is."""
+"""`--smoke`: tries a recipe with tiny models, built-in rows and two steps, else unchanged."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from transformers import TrainerCallback
 from stepcredit.errors import SettingError
 from stepcredit.launch.recipe import mapping_of
 from stepcredit.launch.tiny_models import ROWS, save_language_model, save_reward_model, save_rows
-from stepcredit.launch.tiny_vocabulary import Pieces, pieces_of
+from stepcredit.launch.tiny_vocabulary import Pieces, reward_pieces
 from stepcredit.signals.served.served_signal import Served
 from stepcredit.signals.signal_registry import SIGNALS
 
@@ -45,12 +45,12 @@ STILL: dict[str, Any] = {
     "save_strategy": "no",
     "disable_tqdm": True,
 }
-"""What a tiny model on the CPU, and a run of two steps, have no use for."""
+"""Values for keys that make no sense for a tiny model on the CPU or for two steps."""
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where tiny models are written, and what they write."""
+    """The folder where tiny models are saved, and the texts that they write."""
 
     folder: Path
     pieces: Pieces
@@ -59,22 +59,22 @@ class Place:
 def smoked(values: Mapping[str, Any], folder: Path) -> tuple[dict[str, Any], list[str]]:
     """A recipe's values with tiny models and built-in rows, for two steps on the CPU.
 
-    The estimator, the signals' kinds, protocols and fields, the splitter, rewards, loss and group
-    size stay as they are.
+    The method, the signals' kinds, protocols and fields, the splitter, the rewards, the loss and
+    the group size are not changed.
 
     Args:
         values: every key's value.
-        folder: where the models, the rows and the outcome are written.
+        folder: where the models, the rows and the trained model are saved.
 
     Returns:
-        The values, and a line for each key changed.
+        The values, and one line for each changed key.
 
     Raises:
-        SettingError: a signal that no tiny model can stand in for, or a reward that is unknown.
+        SettingError: a signal that no tiny model can replace, or an unknown reward.
     """
     tiny = dict(values)
     rewards = (mapping_of(values[key], key) for key in ("rewards", "reward_fields"))
-    place = Place(folder, pieces_of(*rewards))
+    place = Place(folder, reward_pieces(*rewards))
     model = save_language_model(folder / "policy", pieces=place.pieces)
     rows = save_rows(folder, mapping_of(values["columns"], "columns"))
     tiny |= STILL | _sizes(values)
@@ -88,8 +88,8 @@ def smoked(values: Mapping[str, Any], folder: Path) -> tuple[dict[str, Any], lis
     for key in ("process_signal", "logprobs"):
         if values.get(key) is not None:
             tiny[key], tiny[f"{key}_fields"] = _tiny_signals(values, key, place)
-    told = [_line(key, values[key], tiny[key], folder) for key in tiny if tiny[key] != values[key]]
-    return tiny, told
+    lines = [_line(key, values[key], tiny[key], folder) for key in tiny if tiny[key] != values[key]]
+    return tiny, lines
 
 
 def _line(key: str, old: Any, new: Any, folder: Path) -> str:
@@ -98,7 +98,7 @@ def _line(key: str, old: Any, new: Any, folder: Path) -> str:
 
 
 def _sizes(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Short responses, and one or two groups a step; as many minibatches a generation as ever."""
+    """Short responses, one or two groups per step, and unchanged minibatches per generation."""
     group, accumulated = values["num_generations"], values["gradient_accumulation_steps"]
     minibatches = max(1, (values["steps_per_generation"] or accumulated) // accumulated)
     return {
@@ -115,7 +115,7 @@ def _sizes(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _tiny_signals(values: Mapping[str, Any], key: str, place: Place) -> tuple[Any, Any]:
-    """A recipe's signal or signals and their fields, tiny."""
+    """A recipe's signals and their fields, with tiny models."""
     named, given = values[key], mapping_of(values[f"{key}_fields"], f"{key}_fields")
     if isinstance(named, str) and not named.startswith("{"):
         return _tiny_signal(named, given, key, place)
@@ -130,7 +130,7 @@ def _tiny_signals(values: Mapping[str, Any], key: str, place: Place) -> tuple[An
 def _tiny_signal(
     name: str, given: Mapping[str, Any], key: str, place: Place
 ) -> tuple[str, dict[str, Any]]:
-    """A signal that asks tiny models by the same protocol; a served one is run here."""
+    """A signal with tiny models and the same protocol; a served signal becomes a local one."""
     local = name
     kind: Any = SIGNALS.named(name)
     if issubclass(kind, Served):
@@ -163,10 +163,10 @@ def _tiny_model(signal: str, given: Mapping[str, Any], field: str, place: Place)
 
 
 class CreditCount(TrainerCallback):  # type: ignore[misc]
-    """Counts the responses of training, and those of them that are credited at all.
+    """Counts the responses of training, and those with a nonzero advantage.
 
     Args:
-        trainer: whose generations are counted, each once; their evaluations are not.
+        trainer: its generations are counted once each, without evaluations.
     """
 
     def __init__(self, trainer: Any) -> None:
@@ -175,7 +175,7 @@ class CreditCount(TrainerCallback):  # type: ignore[misc]
         self.counts = (0, 0)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Add what was generated since the step before."""
+        """Count the generation if it is new since the step before."""
         batch = self.trainer.credited
         if batch is not self.last:
             credited = int(batch.advantages.ne(0).any(1).sum())
@@ -183,7 +183,7 @@ class CreditCount(TrainerCallback):  # type: ignore[misc]
         self.last = batch
 
     @property
-    def told(self) -> str:
-        """The counts of all processes in a line; asked for on each."""
+    def summary(self) -> str:
+        """The counts of all processes in one line; called on each process."""
         credited, count = map(sum, zip(*gather_object([self.counts]), strict=True))
         return f"{credited} of {count} responses had a nonzero advantage"

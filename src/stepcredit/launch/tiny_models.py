@@ -1,7 +1,7 @@
-"""Tiny random models with a tokenizer that fits them all, and rows that fit any recipe.
+"""Tiny random models with one tokenizer, and rows that fit any recipe, for `--smoke`.
 
-They stand in for a recipe's models and data where it is only tried. A language model draws at
-random, but from the pieces that the recipe's rewards read.
+They replace the models and data of a recipe that is only tried. The language model samples at
+random, mostly from the texts that the recipe's rewards read.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ CHAT = (
 ROWS = len(SUMS)
 WIDTH = 16
 PRESENCE, LEANING = 12.0, 2.0
-"""How strongly a token tells its kind, and the output layer follows it."""
+"""The size of the embedding's mark of a token's kind, and of the output layer's weight for it."""
 SIZES = {
     "hidden_size": WIDTH,
     "intermediate_size": 32,
@@ -48,23 +48,24 @@ SIZES = {
 }
 
 
-def spelled(text: str) -> str:
+def byte_spelling(text: str) -> str:
     """A text as byte-level vocabularies spell it.
 
     Example:
-        >>> spelled("2 + 5\\n")
+        >>> byte_spelling("2 + 5\\n")
         '2Ġ+Ġ5Ċ'
     """
     return text.replace(" ", "Ġ").replace("\n", "Ċ")
 
 
 def tokenizer(pieces: Sequence[str] = ()) -> PreTrainedTokenizerFast:
-    """A token a character of ASCII, with ChatML and the marks that reward models are read at.
+    """One token per ASCII character, with ChatML and the marks where reward models are read.
 
     Args:
-        pieces: texts that are tokens too: a model may write them, no text is encoded with them.
+        pieces: texts that are one token each: a model may write them, but no text is encoded with
+            them.
     """
-    tokens = [*BYTES, "Ġ-", "<unk>", *map(spelled, pieces)]
+    tokens = [*BYTES, "Ġ-", "<unk>", *map(byte_spelling, pieces)]
     vocabulary = {spelling: index for index, spelling in enumerate(tokens)}
     merges = [("Ġ", "-")]  # Math-Shepherd's words are the two tokens of "+ -"
     backend = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, unk_token="<unk>"))
@@ -82,12 +83,15 @@ def tokenizer(pieces: Sequence[str] = ()) -> PreTrainedTokenizerFast:
 
 
 def save_language_model(folder: Path, seed: int = 0, pieces: Pieces | None = None) -> str:
-    """A causal language model and its tokenizer; the folder as a recipe names it.
+    """Save a causal language model and its tokenizer.
 
     Args:
-        folder: where they are written.
-        seed: of its weights.
-        pieces: what it writes; without, any characters.
+        folder: where they are saved.
+        seed: of the weights.
+        pieces: the texts that it writes; None: any characters.
+
+    Returns:
+        The folder, as a recipe names it.
     """
     words = tokenizer(pieces.texts if pieces else ())
     model = _random(Qwen2ForCausalLM, words, seed)
@@ -99,14 +103,16 @@ def save_language_model(folder: Path, seed: int = 0, pieces: Pieces | None = Non
 
 
 def _lean(model: Any, words: Any, pieces: Pieces) -> None:
-    """Make steps and answers likely after the prompt and steps, and the end after an answer, or
-    now and then after a step.
+    """Make steps and answers likely after the prompt and after steps, and the end after an answer.
 
-    Each kind of token has a dimension of its own, which the layers leave alone and from which the
-    output layer leans to what may follow. All else stays random.
+    The end is also somewhat likely after a step. Each kind of token has one embedding dimension,
+    which the layers do not change, and from which the output layer raises what may follow. All
+    other weights are random.
     """
     parts = (pieces.opening, pieces.steps, pieces.answers)
-    opening, steps, answers = (words.convert_tokens_to_ids(list(map(spelled, p))) for p in parts)
+    opening, steps, answers = (
+        words.convert_tokens_to_ids(list(map(byte_spelling, p))) for p in parts
+    )
     others = sorted(set(range(len(words))) - {*opening, *steps, *answers})
     kinds = [others, opening + steps, answers]
     end = [words.eos_token_id]
@@ -123,7 +129,14 @@ def _lean(model: Any, words: Any, pieces: Pieces) -> None:
 
 
 def save_reward_model(folder: Path, protocol: Any, settings: Mapping[str, Any]) -> str:
-    """A reward model that a protocol reads, head and all, and its tokenizer.
+    """Save a reward model with the head that a protocol reads, and its tokenizer.
+
+    Args:
+        folder: where they are saved.
+        protocol, settings: the protocol and its fields.
+
+    Returns:
+        The folder, as a recipe names it.
 
     Raises:
         SettingError: an unknown protocol, or a field it refuses.
@@ -140,7 +153,7 @@ def save_reward_model(folder: Path, protocol: Any, settings: Mapping[str, Any]) 
 
 
 def _head(kind: str) -> dict[str, torch.Tensor]:
-    """Weights of a head that transformers has no class for, named as published."""
+    """Weights, under their published names, of a head that transformers has no class for."""
     return PUBLISHED[kind](WIDTH).state_dict() if kind in PUBLISHED else {}
 
 
@@ -153,11 +166,11 @@ def _random(kind: Any, words: Any, seed: int, **config: Any) -> Any:
 
 
 def save_rows(folder: Path, columns: Mapping[str, str]) -> str:
-    """Eight sums with the facts that rewards and signals read, under a recipe's own columns.
+    """Save eight sums with the facts that rewards and signals read, under a recipe's columns.
 
     Args:
-        folder: where the file is written.
-        columns: a recipe's {new name: column}; a dot goes into a column.
+        folder: where the file is saved.
+        columns: the recipe's {new name: column}; a dot reads a part of a column.
 
     Returns:
         The file, as a recipe names it.

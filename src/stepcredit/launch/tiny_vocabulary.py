@@ -1,6 +1,7 @@
-"""What a tiny policy writes: sums, one a step, then an answer as a recipe's rewards read it.
+"""Tokens of the smoke test's policy: one sum per step, then an answer.
 
-So a policy that draws at random often keeps the format, is sometimes right, and has several steps.
+The answer has the form that the recipe's rewards read. So a policy that samples at random often
+keeps the format, is sometimes right, and writes several steps.
 """
 
 from __future__ import annotations
@@ -13,28 +14,27 @@ from stepcredit.engines.trl.reward_function import TRLReward
 from stepcredit.launch.reward_functions import reward_functions
 
 SUMS = [(left, total - left) for total in (7, 9) for left in range(2, 6)]
-"""Of two totals, so that every second answer is right."""
+"""They have two totals, so that every second answer is right."""
 WORDS = ("So ", "Then ", "we have ")
 FORMS = {"boxed": r"\boxed{%s}", "hash": "#### %s", "answer-tag": "<answer>%s</answer>"}
-"""An answer as each reader of `stepcredit.rewards` finds it; the tag comes last where there are
-several."""
+"""How an answer is written for each reader of `stepcredit.rewards`; of several, the tag is last."""
 LAYOUTS = {
     "boxed": "boxed",
     "think-boxed": "boxed",
     "think-answer": "answer-tag",
     "qa-tags": "answer-tag",
 }
-"""The form that each template of the format reward wants."""
+"""The form that each template of the format reward requires."""
 
 
 @dataclass(frozen=True)
 class Pieces:
-    """Texts that are a token each.
+    """Texts that are one token each.
 
     Args:
-        opening: what a response begins with; none where it begins with a step.
-        steps: sums right and wrong, each with the blank line after it, and words.
-        answers: what may end a response.
+        opening: the beginning of a response; empty where it begins with a step.
+        steps: right and wrong sums, each with the blank line after it, and words.
+        answers: the texts that may end a response.
     """
 
     opening: tuple[str, ...]
@@ -47,17 +47,17 @@ class Pieces:
         return self.opening + self.steps + self.answers
 
 
-def pieces_of(rewards: Mapping[str, str], fields: Mapping[str, Mapping[str, Any]]) -> Pieces:
-    """The pieces that a recipe's rewards can read; where none says how, an answer in every form.
+def reward_pieces(rewards: Mapping[str, str], fields: Mapping[str, Mapping[str, Any]]) -> Pieces:
+    """The texts that a recipe's rewards read; an answer in every form if no reward asks for one.
 
     Args:
         rewards, fields: the recipe's `rewards` and `reward_fields`.
 
     Raises:
-        SettingError: a reward or field that is unknown; it begins with the key.
+        SettingError: an unknown reward or field; the message begins with the key.
 
     Example:
-        >>> pieces_of({"layout": "format"}, {"layout": {"template": "think-answer"}}).answers
+        >>> reward_pieces({"layout": "format"}, {"layout": {"template": "think-answer"}}).answers
         ('</think>\\n<answer>7</answer>', '</think>\\n<answer>9</answer>')
     """
     functions = [each.function for each in reward_functions(rewards, fields)]

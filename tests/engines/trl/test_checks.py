@@ -23,8 +23,8 @@ from stepcredit.errors import EngineError, MissingExtra
         ),
         (
             {"off_policy_mask_threshold": 0.5},
-            "off_policy_mask_threshold: 0.5 masks tokens, not responses, once advantages are one a "
-            "token; leave it unset",
+            "off_policy_mask_threshold: 0.5 masks tokens instead of responses with one advantage "
+            "per token; leave it unset",
         ),
         (
             {"loss_type": "vespo"},

@@ -13,9 +13,9 @@ from stepcredit.credit.metrics.panel import training_metrics
 from stepcredit.data.files.reading import read_rollouts
 from stepcredit.engines.trl.signal_streams import check_weights
 from stepcredit.errors import EngineError, SettingError
-from stepcredit.launch.datasets import with_columns, with_prompts
+from stepcredit.launch.datasets import with_named_columns, with_prompts
 from stepcredit.launch.reward_functions import NamedReward
-from stepcredit.launch.script import main
+from stepcredit.launch.script import train_from_flags
 from stepcredit.launch.tiny_models import save_language_model
 from stepcredit.signals.signal_registry import signal
 
@@ -126,7 +126,7 @@ def recipe(tmp_path):
     ],
 )  # fmt: skip
 def test_a_recipes_faults_are_one_line(recipe, tmp_path, capfd, changes, line):
-    assert main(["--config", recipe(**changes)]) == 2
+    assert train_from_flags(["--config", recipe(**changes)]) == 2
     told = capfd.readouterr().err.strip().splitlines()
     assert told[-1] == line.replace("{}", str(tmp_path))
 
@@ -137,7 +137,7 @@ def test_a_key_that_yaml_makes_no_text_of_is_refused(recipe, capfd, setting):
     whole = json.loads(path.read_text())
     lines = "".join(f"{key}: {json.dumps(value)}\n" for key, value in whole.items())
     path.write_text(f"{lines}{setting}: {{no: 1}}\n")
-    assert main(["--config", str(path)]) == 2
+    assert train_from_flags(["--config", str(path)]) == 2
     assert capfd.readouterr().err.strip().splitlines()[-1] == (
         f"{setting}: expected names, got False"
     )
@@ -146,7 +146,7 @@ def test_a_key_that_yaml_makes_no_text_of_is_refused(recipe, capfd, setting):
 def test_a_null_on_the_way_to_a_column_is_null():
     first_null = [{"prompt": "a", "gold": None}, {"prompt": "b", "gold": {"value": "2"}}]
     for rows in (first_null, first_null[::-1]):
-        found = with_columns(Dataset.from_list(rows), {"answer": "gold.value"}, "rows")
+        found = with_named_columns(Dataset.from_list(rows), {"answer": "gold.value"}, "rows")
         assert {row["prompt"]: row["answer"] for row in found} == {"a": None, "b": "2"}
 
 
@@ -203,10 +203,10 @@ def test_the_stream_process_goes_before_the_others_as_in_a_file(make_trainer, tm
 def test_a_policy_without_a_chat_template_is_told(recipe, tmp_path, capfd):
     path = recipe()
     (tmp_path / "policy/chat_template.jinja").unlink()
-    assert main(["--config", path]) == 2
+    assert train_from_flags(["--config", path]) == 2
     line = f"chat: {tmp_path}/policy has no chat template: set it to false, for texts"
     assert capfd.readouterr().err.strip().splitlines()[-1] == line
-    assert main(["--config", path, "--chat", "false"]) == 0
+    assert train_from_flags(["--config", path, "--chat", "false"]) == 0
 
 
 async def later(completions, **_):

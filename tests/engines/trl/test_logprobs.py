@@ -266,7 +266,7 @@ def bare(config, **changes):
         ),
         (
             {"logprobs": "logprobs"},
-            "logprobs: whose are they? give {model: signal}, got 'logprobs'",
+            "logprobs: expected {model: signal}, got 'logprobs'",
         ),
     ],
 )

@@ -20,7 +20,7 @@ import stepcredit as sc
 from stepcredit.cli import app
 from stepcredit.data.files.parquet import as_lines
 from stepcredit.engines.logged_rows import RewardColumns
-from stepcredit.engines.trl.completion_logs import trl_completions
+from stepcredit.engines.trl.completion_logs import read_completion_logs
 from stepcredit.engines.verl.generation_dumps import read_verl_dumps
 from stepcredit.errors import FileError, RowError, SettingError
 from stepcredit.lab.model import build_model
@@ -158,7 +158,7 @@ def test_tool_turns_are_not_trained(tmp_path: Path) -> None:
         {"role": "assistant", "content": " So 5."},
     ]
     path = table(tmp_path / "completions_1.parquet", [entry("?", turns, 1.0)])
-    (row,) = trl_completions(path)
+    (row,) = read_completion_logs(path)
     assert row["text"] == "Let me see. 5 apples So 5."
     assert row["tokens"] == ["Let ", "me ", "see. ", "5 ", "apples", " ", "So ", "5."]
     assert row["loss_mask"] == [1, 1, 1, 0, 0, 1, 1, 1]
@@ -190,7 +190,7 @@ def test_a_policy_that_says_the_same_again_is_no_evaluation(tmp_path: Path) -> N
         rows = [entry("a", "x", 1.0, step=step) for _ in range(4)]
         rows[-1 if step == 2 else 0]["completion"] = "y"
         table(tmp_path / f"completions_{step}.parquet", rows)
-    groups = [row["group"] for row in trl_completions(tmp_path)]
+    groups = [row["group"] for row in read_completion_logs(tmp_path)]
     assert groups == ["1/0"] * 4 + ["2/0"] * 4
 
 
@@ -201,7 +201,7 @@ def test_a_group_cut_off_at_a_tables_end_is_refused(
     rows = [entry("abc"[at], f"x{n}", 1.0) for at, size in enumerate(sizes) for n in range(size)]
     path = table(tmp_path / "completions_1.parquet", rows)
     with pytest.raises(RowError) as raised:
-        list(trl_completions(path))
+        list(read_completion_logs(path))
     size = sizes[0] if line == 1 else sizes[-1]
     place = f"{path}:{line}: group: {size} responses to this prompt, but 4 to another: "
     assert str(raised.value).startswith(place)
@@ -214,7 +214,7 @@ def test_groups_follow_the_prompt_or_the_size_told(tmp_path: Path) -> None:
     path = table(tmp_path / "completions_1.parquet", rows)
 
     def groups(**columns: Any) -> list[str]:
-        return [row["group"] for row in trl_completions(path, RewardColumns(**columns))]
+        return [row["group"] for row in read_completion_logs(path, RewardColumns(**columns))]
 
     assert groups() == ["1/0"] * 4 + ["1/1"] * 2 + ["1/2"] * 4
     assert groups(group_size=2) == [f"1/{number}" for number in range(5) for _ in range(2)]
@@ -247,13 +247,13 @@ def test_what_is_no_log_of_trl_is_refused(
     path = table(tmp_path / "completions_1.parquet", rows)
     format = "fine" if "fine" in rows[0] else None
     with pytest.raises(RowError) as raised:
-        list(trl_completions(path, RewardColumns(outcome="right", format=format)))
+        list(read_completion_logs(path, RewardColumns(outcome="right", format=format)))
     assert str(raised.value) == f"{path}:{reason}"
 
 
 def test_folders_without_logs_are_named(tmp_path: Path) -> None:
     for rows_of, pattern in (
-        (trl_completions, "completions_*.parquet"),
+        (read_completion_logs, "completions_*.parquet"),
         (read_verl_dumps, "*.jsonl"),
     ):
         with pytest.raises(FileError) as raised:

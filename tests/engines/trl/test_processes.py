@@ -14,7 +14,7 @@ import torch
 import stepcredit as sc
 from stepcredit.data.files.reading import read_rows
 from stepcredit.data.streams import Stream
-from stepcredit.engines.trl.distributed import RankData, concat
+from stepcredit.engines.trl.distributed import RankData, concat_ranks
 from stepcredit.errors import EngineError
 
 SCRIPT = Path(__file__).with_name("two_processes.py")
@@ -109,7 +109,7 @@ def test_the_data_of_processes_are_joined_in_order():
         texts=["cd"],
         steps=[["cd"]],
     )
-    both = concat([one, two])
+    both = concat_ranks([one, two])
     assert (both.lengths, both.trained, both.format_ok) == ([2, 3], [True, False], [True, False])
     assert (both.truncated, both.texts) == ([True, False], ["ab", "cd"])
     assert both.steps == [["a", "b"], ["cd"]]
@@ -138,5 +138,5 @@ def test_the_data_of_processes_are_joined_in_order():
 )
 def test_streams_that_differ_between_processes_are_refused(one, two, line):
     with pytest.raises(EngineError) as refused:
-        concat([rank_data(process=one), rank_data(process=two)])
+        concat_ranks([rank_data(process=one), rank_data(process=two)])
     assert str(refused.value) == line

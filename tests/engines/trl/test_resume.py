@@ -9,7 +9,7 @@ import torch
 from datasets import Dataset
 from transformers import TrainerCallback
 
-from stepcredit.engines.trl.checkpointing import STATE, updates_a_sampling
+from stepcredit.engines.trl.checkpointing import STATE, updates_per_generation
 from stepcredit.errors import EngineError
 from stepcredit.lab.arithmetic import problems
 
@@ -83,17 +83,17 @@ def test_the_optimizer_steps_a_sampling_lasts():
             num_iterations=iterations,
             gradient_accumulation_steps=accumulation,
         )
-        assert updates_a_sampling(args) == steps
+        assert updates_per_generation(args) == steps
 
 
 @pytest.mark.parametrize("strategy", ["steps", "epoch"])
 def test_a_run_that_ends_within_a_sampling_leaves_the_model(make_trainer, tmp_path, strategy):
     """3 steps, 2 to a sampling; an epoch has 8."""
     trainer = make_trainer(args={"max_steps": 3, "save_strategy": strategy, "save_steps": 2})
-    with pytest.warns(UserWarning, match="lies within a sampling") as told:
+    with pytest.warns(UserWarning, match="is within a generation") as told:
         trainer.train()
-    assert [str(w.message) for w in told if "sampling" in str(w.message)] == [
-        f"step 3 lies within a sampling: the model is in {tmp_path}, without a checkpoint"
+    assert [str(w.message) for w in told if "generation" in str(w.message)] == [
+        f"step 3 is within a generation: the model is in {tmp_path}, without a checkpoint"
     ]
     assert checkpoints(tmp_path) == ([2] if strategy == "steps" else [])
     left = type(trainer.model).from_pretrained(tmp_path).state_dict()
@@ -162,11 +162,11 @@ BEST = {"save_strategy": "best", "eval_strategy": "steps", "metric_for_best_mode
     [
         (
             {"ignore_data_skip": True},
-            "ignore_data_skip: True goes on with other prompts than were left; leave it off",
+            "ignore_data_skip: True resumes with the wrong prompts; leave it off",
         ),
         (
             {"enable_jit_checkpoint": True},
-            "enable_jit_checkpoint: True saves between two samplings; save every few steps instead",
+            "enable_jit_checkpoint: True saves within a generation; save every few steps instead",
         ),
     ],
 )
@@ -183,7 +183,7 @@ def test_a_reference_that_moves_is_refused_with_checkpoints(make_trainer, task, 
     with pytest.raises(EngineError) as refused:
         make_trainer(args=args, model=str(saved))
     assert str(refused.value) == (
-        "sync_ref_model: True moves the reference, which no checkpoint holds; set "
+        "sync_ref_model: True changes the reference, which no checkpoint holds; set "
         "save_strategy='no'"
     )
 
@@ -193,12 +193,12 @@ def test_a_reference_that_moves_is_refused_with_checkpoints(make_trainer, task, 
     [
         (
             {**BEST, "eval_steps": 3, "max_steps": 6},
-            "eval_steps: step 3 lies within a sampling, where the best model can't be kept; use a "
+            "eval_steps: step 3 is within a generation, where the best model can't be kept; use a "
             "multiple of 2",
         ),
         (
             {**BEST, "eval_steps": 2, "max_steps": 5},
-            "max_steps: step 5 lies within a sampling, where the best model can't be kept; use a "
+            "max_steps: step 5 is within a generation, where the best model can't be kept; use a "
             "multiple of 2",
         ),
     ],
@@ -218,7 +218,7 @@ def test_a_checkpoint_within_a_sampling_is_refused(make_trainer, tmp_path):
             resume_from_checkpoint=str(tmp_path / "checkpoint-4")
         )
     assert str(refused.value) == (
-        "resume_from_checkpoint: step 4 lies within a sampling; go on from a multiple of 6"
+        "resume_from_checkpoint: step 4 is within a generation; resume from a multiple of 6"
     )
 
 
@@ -241,5 +241,5 @@ def test_a_checkpoint_of_another_number_of_processes_is_refused(make_trainer, tm
     with pytest.raises(EngineError) as refused:
         make_trainer().train(resume_from_checkpoint=str(state.parent))
     assert str(refused.value) == (
-        "resume_from_checkpoint: 2 processes wrote it, here 1 would go on: start as many"
+        "resume_from_checkpoint: it was written by 2 processes, but there are 1: start 2"
     )

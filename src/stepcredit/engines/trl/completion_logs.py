@@ -1,4 +1,4 @@
-"""TRL's logged completions (`log_completions=True`) as rollouts."""
+"""Converts TRL's logged completions (`log_completions=True`) to rollouts."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from stepcredit.errors import RowError, SettingError
 _OWN = {"step", "prompt", "completion", "advantage"}
 
 
-def trl_completions(
+def read_completion_logs(
     path: str | Path, columns: RewardColumns | None = None, tokenizer: Any = None
 ) -> Iterator[dict[str, Any]]:
-    """Rollouts of what `GRPOTrainer` logs, in its order.
+    """Rows of rollouts from the tables that `GRPOTrainer` logs, in their order.
 
-    A table that repeats the one before (TRL logs a generation anew at each of its optimizer steps)
-    is left out. A conversation's prompt is its last user turn; where tools answered, `loss_mask` is
-    0 on their tokens.
+    A table that repeats the one before it is left out: TRL logs a generation again at each of its
+    optimizer steps. The prompt of a conversation is its last user turn; tokens of tools have
+    `loss_mask` 0.
 
-    An evaluation's responses push training's out of the table, which does not say whose they are.
-    Where that shows, the table is refused: by responses appended to the table before, or by a first
-    or last group that is smaller than another.
+    The responses of an evaluation replace some of training's in a table, which does not say which
+    they are. A table that shows signs of this is refused: responses appended to the table before,
+    or a first or last group that is smaller than another.
 
     Args:
         path: a `completions_*.parquet` file, or the folder of them.
-        columns: the reward columns; without `outcome`, the only column of numbers.
+        columns: the reward columns; without `outcome` the only column of numbers is the outcome.
         tokenizer: the policy's; without one, tokens are words.
 
     Raises:
@@ -66,12 +66,12 @@ def _logged(path: str | Path, columns: RewardColumns) -> Iterator[LoggedResponse
 
 
 def _check_appended(before: list[Any], table: list[Any], path: str) -> None:
-    """Refuse a table that goes on from the one before: a generation of training fills a whole one.
+    """Refuse a table that continues the one before: a generation of training fills a whole table.
 
-    Responses to one prompt don't count: a policy may well say the same again.
+    Equal responses to one prompt are no sign of it, as a policy may write the same again.
 
     Raises:
-        RowError: at the first response that was appended.
+        RowError: names the line of the first response that was appended.
     """
     for kept in range(len(table) - 1, 0, -1):
         is_one = all(row[0] == table[0][0] for row in table[: kept + 1])
@@ -84,7 +84,7 @@ def _check_sizes(keys: list[str], path: str) -> None:
     """Refuse a table whose first or last group is cut off.
 
     Raises:
-        RowError: at the group's first response.
+        RowError: names the line of the group's first response.
     """
     sizes = [len(list(same)) for _, same in groupby(keys)]
     largest = max(sizes, default=0)

@@ -1,4 +1,4 @@
-"""`StepCreditConfig`: TRL's GRPOConfig and what credit is made of, as one flat YAML file."""
+"""`StepCreditConfig`: TRL's GRPOConfig and the settings of credit, as one flat YAML file."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ Signals = Signal | dict[str, Signal] | None
 
 @dataclass
 class StepCreditConfig(GRPOConfig):
-    """GRPOConfig with the credit's settings; TrlParser reads it from YAML and the command line.
+    """GRPOConfig with the settings of credit; TrlParser reads it from YAML and the command line.
 
     Args:
         method: name of the method, as `stepcredit methods` lists them; None: "pass".
         fields: its fields.
-        process_signal: name of a signal, or {stream: name}; a signal object or a callable is the
-            trainer's keyword.
+        process_signal: name of a signal, or {stream: name}; a signal object or a callable is given
+            to the trainer instead.
         process_signal_fields: its fields, or {stream: its fields}.
         logprobs: {model: name of a signal}, as `StepCreditGRPOTrainer` takes them.
         logprobs_fields: {model: its fields}.
@@ -111,7 +111,7 @@ class StepCreditConfig(GRPOConfig):
         default=None,
         metadata={
             "help": "Reward function that is the outcome. None: the sum of all functions but the "
-            "format's."
+            "format reward."
         },
     )
     format_reward: str | None = field(
@@ -166,13 +166,13 @@ class StepCreditConfig(GRPOConfig):
         self.credit()
 
     def credit(self) -> dict[str, Any]:
-        """The trainer's keywords that these settings stand for, built anew.
+        """The trainer's keywords that these settings give, built anew.
 
         Raises:
-            EngineError: a name that is unknown, or a field refused; it begins with the setting.
+            EngineError: an unknown name or a refused field; the message begins with the setting.
         """
         if isinstance(self.logprobs, str):
-            reason = f"whose are they? give {{model: signal}}, got {self.logprobs!r}"
+            reason = f"expected {{model: signal}}, got {self.logprobs!r}"
             raise EngineError(reason, field="logprobs")
         method_fields = self._fields("fields")
         return {

@@ -56,10 +56,10 @@ def all_gather(data: RankData) -> RankData:
     Raises:
         EngineError: processes whose signals gave streams of different names or kinds.
     """
-    return concat(gather_object([data]))
+    return concat_ranks(gather_object([data]))
 
 
-def concat(parts: Sequence[RankData]) -> RankData:
+def concat_ranks(parts: Sequence[RankData]) -> RankData:
     """The data of several processes as one, in their order.
 
     Raises:
@@ -68,7 +68,7 @@ def concat(parts: Sequence[RankData]) -> RankData:
     Example:
         >>> one = RankData([1], [True], sc.Tokens([[0.5]]))
         >>> two = RankData([2], [True], sc.Tokens([[0.1, 0.2]]))
-        >>> concat([one, two]).lengths, concat([one, two]).process.counts.tolist()
+        >>> concat_ranks([one, two]).lengths, concat_ranks([one, two]).process.counts.tolist()
         ([1, 2], [1, 2])
     """
     lists: dict[str, Any] = {

@@ -95,7 +95,7 @@ def rollout_rows(
     logprobs = {f"{name}_logprobs": _by_row(stream) for name, stream in own.logprobs.items()}
     ends = None if own.step_ends is None else own.step_ends.values.split(_counts(own.step_ends))
     groups = rollouts.group_index[generation.first :].tolist()
-    rewards = named_rewards(names, generation.rewards[generation.own_rollouts])
+    rewards = rewards_by_name(names, generation.rewards[generation.own_rollouts])
     rows = []
     for row, response in enumerate(generation.responses_before_splitting):
         mask = generation.policy_tokens[row, : response.num_tokens]
@@ -182,11 +182,11 @@ def _value_if_known(scalar: Any, row: int) -> float | None:
     return float(scalar.values[row]) if bool(scalar.known[row]) else None
 
 
-def named_rewards(names: list[str], rewards: Tensor) -> list[dict[str, float | None]]:
+def rewards_by_name(names: list[str], rewards: Tensor) -> list[dict[str, float | None]]:
     """Each row's rewards by name; None where a function gave none.
 
     Example:
-        >>> named_rewards(["right"], torch.tensor([[1.0], [torch.nan]]))
+        >>> rewards_by_name(["right"], torch.tensor([[1.0], [torch.nan]]))
         [{'right': 1.0}, {'right': None}]
     """
     known = [[None if value != value else value for value in row] for row in rewards.tolist()]

@@ -22,10 +22,17 @@ _FORWARD = (
 
 
 def needed_models(estimator: sc.Estimator, process_signal: Any, logprobs: Any) -> frozenset[str]:
-    """Which of the policy's and the reference's log-probs the trainer must give.
+    """Which of the policy's and the reference's log-probs the trainer must compute.
 
-    Those that a signal reads from the rows, and those that the method is made of, if no signal
-    gives them; a callable for `logprobs` gives all that the method needs.
+    These are the ones that a signal reads from the rows, and those that the method is made of and
+    no signal gives. A callable for `logprobs` gives all that the method needs.
+
+    Args:
+        estimator: the method.
+        process_signal, logprobs: as the trainer takes them.
+
+    Returns:
+        Any of "student", "base" and "ref".
 
     Raises:
         EngineError: the method needs another model's, and no signal gives them.
@@ -48,7 +55,11 @@ def needed_models(estimator: sc.Estimator, process_signal: Any, logprobs: Any) -
 
 
 def check_models(trainer: Any, models: frozenset[str]) -> None:
-    """Refuse log-probs that the trainer has none of, or that are at another temperature.
+    """Refuse log-probs that the trainer can't compute, or that are at different temperatures.
+
+    Args:
+        trainer: TRL's.
+        models: what `needed_models` returned.
 
     Raises:
         EngineError: names the setting.
@@ -70,7 +81,7 @@ def check_models(trainer: Any, models: frozenset[str]) -> None:
 
 
 def _temperatures(trainer: Any) -> Iterator[tuple[str, float]]:
-    """The temperature of each log-prob that is set against the policy's own."""
+    """The temperature of the log-probs that are compared with the policy's, and whose they are."""
     for ratio in log_ratios(trainer.process_signal):
         if POLICY in models_from_rows(ratio):
             yield f"the signal {ratio.name}", ratio.temperature
@@ -85,13 +96,14 @@ def policy_logprobs(
 ) -> dict[str, Tensor]:
     """(completion, token) log-probs of the models, at the temperature the policy samples at.
 
-    The policy's are what TRL computed for its ratio, where it did and for every token; else of one
-    forward without gradient. The reference's are what TRL computed for its KL.
+    The policy's are those that TRL computed for its ratio, if it did so for every token; else they
+    come from one forward pass without gradient. The reference's are those that TRL computed for
+    its KL.
 
     Args:
         trainer: TRL's.
         output: of its `_generate_and_score_completions`.
-        lengths: tokens of each completion, a tool's included.
+        lengths: tokens of each completion, those of tools included.
         models: any of student, base and ref.
     """
     found = {name: output["ref_per_token_logps"] for name in REFERENCE if name in models}
@@ -104,7 +116,7 @@ def policy_logprobs(
 
 
 def _forward(trainer: Any, output: Mapping[str, Any], written: Tensor) -> Tensor:
-    """The policy's log-probs of the completions' tokens, by TRL's own forward."""
+    """The policy's log-probs of the completions' tokens, by TRL's own forward pass."""
     ids, args = output["completion_ids"], trainer.args
     training = trainer.model.training
     size = args.per_device_train_batch_size if training else args.per_device_eval_batch_size

@@ -23,7 +23,7 @@ RATIO_FREE_LOSSES = ("cispo", "vespo")
 
 
 def check_hooks(trainer: type) -> None:
-    """Warn outside the tested range; refuse a trainer without the methods overridden here.
+    """Warn about an untested version of TRL; refuse a trainer without the methods overridden here.
 
     Raises:
         EngineError: names the hook.
@@ -36,7 +36,11 @@ def check_hooks(trainer: type) -> None:
 
 
 def check_settings(args: Any, *, has_tools: bool) -> None:
-    """Refuse the settings under which advantages a token can't be honoured.
+    """Refuse settings under which TRL does not follow one advantage per token.
+
+    Args:
+        args: the config.
+        has_tools: whether tools write some of the tokens.
 
     Raises:
         EngineError: one line, beginning with the setting.
@@ -60,7 +64,7 @@ def _refusals(args: Any, has_tools: bool) -> list[tuple[str, bool, str]]:
         (
             "off_policy_mask_threshold",
             args.off_policy_mask_threshold is not None,
-            "masks tokens, not responses, once advantages are one a token; leave it unset",
+            "masks tokens instead of responses with one advantage per token; leave it unset",
         ),
         (
             "loss_type",
@@ -111,7 +115,7 @@ def check_loss(trainer: Any) -> None:
         raise EngineError(f"{reason} (cosine {float(along.min()):.3f})", field="loss_type")
 
 
-def check_row_count(args: Any, rows: int, field: str) -> None:
+def check_enough_rows(args: Any, rows: int, field: str) -> None:
     """Refuse fewer rows than a generation samples: TRL would end at step 0 without a message.
 
     Args:
@@ -164,7 +168,7 @@ def _made_up_batch(logps: Tensor, advantages: Tensor) -> dict[str, Tensor]:
 
 @contextmanager
 def _made_up_forward(trainer: Any, logps: Tensor) -> Iterator[None]:
-    """In evaluation mode, with the forward pass answered by `logps`; all is put back."""
+    """Run in evaluation mode with `logps` as the forward pass's result; restore all afterwards."""
     training = trainer.model.training
     entropy = torch.ones_like(logps).detach()
     aux = torch.zeros((), device=logps.device)
