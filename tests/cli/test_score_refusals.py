@@ -134,7 +134,7 @@ SETTINGS: list[tuple[tuple[str, ...], str]] = [
     ),
     (
         (*SUMS, "--as", "teacher_logprobs"),
-        "--as teacher_logprobs: arithmetic scores steps, log-probs are one a token",
+        "--as teacher_logprobs: arithmetic scores steps, log-probs are one per token",
     ),
     (
         (*SUMS, "--split", "blnk"),

@@ -208,7 +208,8 @@ def test_a_model_that_cannot_be_packed_is_refused_and_scored_prefix_by_prefix():
     with pytest.raises(SignalError) as caught:
         AnswerProgress(model=model, tokenizer=tokenizer()).scores(rows)
     assert str(caught.value) == (
-        "mamba: its attention does not take the packed mask: packed=false runs one forward a prefix"
+        "mamba: its attention does not take the packed mask: "
+        "packed=false runs one forward per prefix"
     )
     found = AnswerProgress(model=model, tokenizer=tokenizer(), packed=False).scores(rows)
     for row, scores in zip(rows, found, strict=True):
@@ -220,7 +221,7 @@ def test_a_window_shorter_than_a_response_is_refused_by_name():
     with pytest.raises(RolloutError) as caught:
         AnswerProgress(model=model, tokenizer=tokenizer()).scores(rows[:1])
     assert str(caught.value).endswith(
-        "positions, over the attention's window of 24: packed=false runs one forward a prefix"
+        "positions, over the attention's window of 24: packed=false runs one forward per prefix"
     )
     assert str(caught.value).startswith("r:1: token_ids: ")
     found = AnswerProgress(model=model, tokenizer=tokenizer(), packed=False).scores(rows[:1])

@@ -1,4 +1,4 @@
-"""Learned process reward models, run here: protocols, heads, loading, and the signal `prm`."""
+"""Learned process reward models: protocols, heads, loading, and the signal `prm`."""
 
 from stepcredit.prm.heads import Classifier, HeadedModel, TwoLayerHead, ValueHead, WordHead
 from stepcredit.prm.local import LocalPRM

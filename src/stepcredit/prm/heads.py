@@ -1,4 +1,4 @@
-"""What stands on a reward model's body: published heads, run at the read positions alone.
+"""The published heads of reward models, run at the read positions alone.
 
 Heads compute in float32 whatever the body's type: they are small, and probabilities near 0 and 1
 are what a reward model says most.

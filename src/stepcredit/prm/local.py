@@ -1,4 +1,4 @@
-"""The signal `prm`: a learned process reward model, run here."""
+"""The signal `prm`: a learned process reward model, run in this process."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class LocalPRM(LocalModel):
     Args:
         model: a checkpoint's folder, its name on the Hub, or a loaded model: a causal language
             model, a token classifier, or a `HeadedModel`; it is put into evaluation mode.
-        protocol: how it is asked, by name (`PROTOCOLS.names()`) or as a `Protocol`.
+        protocol: its input and output format, by name (`PROTOCOLS.names()`) or as a `Protocol`.
         protocol_settings: fields of the protocol named, such as {"separator": "\\n\\n"}.
         tokenizer: the reward model's, as a folder, a name or loaded; the model's own if absent.
         device: "auto" (a GPU where there is one), or one of torch's. A loaded model stays put.
@@ -51,7 +51,7 @@ class LocalPRM(LocalModel):
         revision: branch, tag or commit on the Hub.
 
     Returns:
-        From `scores`: a list a response, a float a step, within `protocol.range`.
+        From `scores`: one list per response, one float per step, within `protocol.range`.
 
     Raises:
         SettingError: an unknown protocol or field, or a value out of range.
@@ -68,7 +68,7 @@ class LocalPRM(LocalModel):
 
     grain = "steps"
     model: Any = declare(MISSING, _is_model, "a checkpoint's folder or name, or a loaded model")
-    protocol: Any = declare(MISSING, is_protocol, "how it is asked, by name")
+    protocol: Any = declare(MISSING, is_protocol, "its input and output format, by name")
     protocol_settings: Any = declare({}, is_mapping, "fields of the protocol")
     empty: str = choice("refuse", ("refuse", "score"), "what becomes of empty responses")
     revision: str | None = text(None, "branch, tag or commit on the Hub")

@@ -1,4 +1,4 @@
-"""A response as a reward model's input, and the places in it at which its steps are read."""
+"""The input of a reward model for one response, and the positions at which its steps are read."""
 
 from __future__ import annotations
 

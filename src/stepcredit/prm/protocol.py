@@ -1,4 +1,4 @@
-"""`Protocol`: how a family of reward models is asked, and how its answer is read."""
+"""`Protocol`: the input of a family of reward models, and the score in its output."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Head = Literal["two-layer", "value", "words", "classes"]
 
 
 class Protocol(ABC):
-    """What one family of reward models is given and how its answer is read: a frozen dataclass."""
+    """The input of one family of reward models and how its output is read; a frozen dataclass."""
 
     name: ClassVar[str] = ""
     head: ClassVar[Head]
@@ -91,7 +91,7 @@ PROTOCOLS = Registry[Protocol]("protocol", "stepcredit.prm_protocols")
 
 
 def build_protocol(protocol: str | Protocol, settings: Mapping[str, Any]) -> Protocol:
-    """A protocol from its name and fields; one that is built already, itself.
+    """A protocol from its name and fields; a protocol that is already built is returned unchanged.
 
     Raises:
         SettingError: an unknown name or field, or fields of a protocol that is built already.

@@ -1,8 +1,20 @@
-"""How each published process reward model is asked: its input, where it is read, its score.
+"""The protocols of published process reward models: input, read positions, and score.
 
-A protocol is pure: a prompt and steps in, token ids and read positions out, and from the head's
-logits at those positions to scores. Steps come with whatever delimiter ended them; each protocol
-takes off what its model never saw.
+A protocol holds no state. It turns a prompt and steps into token ids and the positions at which the
+model is read, and the head's logits at those positions into scores. Each step includes the
+delimiter that ended it; a protocol removes what its model never saw in training.
+
+To add a protocol, write a frozen dataclass here:
+
+1. Decorate it with `@PROTOCOLS.register("its-name")`, the name for the command line and settings.
+2. Set `head` (see `stepcredit.prm.heads`) and, if scores do not lie in [0, 1], `range`.
+3. Write `encode`, which gives a `ModelInput`, with the helpers of `stepcredit.prm.model_input`.
+4. Write `score`, from logits (steps, classes) to scores (steps,).
+5. For a head of "words", write `words`: the token ids whose logits are the classes.
+
+Then add it to `stepcredit.prm.__all__`, and to the tables of `tests/prm/cases.py` (settings and a
+small model) and `tests/prm/reference.py` (the model card's own computation). An installed package
+can add one under the entry point group `stepcredit.prm_protocols`.
 """
 
 from __future__ import annotations
@@ -97,7 +109,7 @@ class ReasonFluxPRM(QwenMathPRM):
         input   chat(prompt, step1 <extra_0> step2 <extra_0> ...)
         score   softmax(Linear(ReLU(Linear(h))))[1] at <extra_0>, 0...1
 
-    ReasonFlux-PRM-1.5B is another kind of model, with one score a response.
+    ReasonFlux-PRM-1.5B is another kind of model, with one score per response.
 
     Args:
         system: the system turn; None for what the chat template does without one.
@@ -173,7 +185,7 @@ def _exchanges(asked: list[str], answer: str) -> list[dict[str, str]]:
 @PROTOCOLS.register("rlhflow")
 @dataclass(frozen=True)
 class RLHFlow(Protocol):
-    """Llama3.1-8B-PRM-Mistral-Data and -Deepseek-Data: a chat turn a step, answered by +.
+    """Llama3.1-8B-PRM-Mistral-Data and -Deepseek-Data: one chat turn per step, answered by +.
 
         input   chat(prompt step1, +, step2, +, ...)
         score   softmax(logits of + and -)[+] at the token before +, 0...1
@@ -195,8 +207,8 @@ class RLHFlow(Protocol):
         >>> RLHFlow().score(torch.tensor([[3.0, 3.0]])).tolist()
         [0.5]
 
-    Source: RLHFlow/RLHF-Reward-Modeling, math-rm/prm_evaluate.py. Differs: one forward a response;
-    the place before + is found, where the reference counts three tokens from the end.
+    Source: RLHFlow/RLHF-Reward-Modeling, math-rm/prm_evaluate.py. Differs: one forward per
+    response; the place before + is found, where the reference counts three tokens from the end.
     """
 
     head: ClassVar[Head] = "words"

@@ -61,7 +61,9 @@ class ServedPRM(Served):
 
     grain = "steps"
     local_signal = "prm"
-    protocol: Any = declare(MISSING, is_protocol, "how it is asked, by name", kw_only=True)
+    protocol: Any = declare(
+        MISSING, is_protocol, "its input and output format, by name", kw_only=True
+    )
     protocol_settings: Any = declare({}, is_mapping, "fields of the protocol")
     tokenizer: Any = declare(None, is_tokenizer, "folder, name, or loaded; the one at model")
     pooling: str = choice("step", ("step", "all"), "where the server gives probabilities")

@@ -1,4 +1,4 @@
-"""Where process scores come from: reward models, teachers, language models, programs."""
+"""Process signals: reward models, teachers, language models and programs that score responses."""
 
 from stepcredit.signals.cache import Cached
 from stepcredit.signals.combine import Affine, Clipped, Smoothed, Weighted, rescaled

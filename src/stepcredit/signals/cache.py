@@ -1,4 +1,4 @@
-"""Scores kept on disk, by what was scored: asked for once, however often a run is stopped."""
+"""`Cached`: a signal whose scores are kept on disk, so that nothing is scored twice."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def key_of(signal: Signal, response: Response) -> bytes:
 
 @dataclass(frozen=True)
 class Cached(Signal):
-    """A signal whose scores are kept on disk and asked for once.
+    """A signal whose scores are kept on disk and computed once.
 
-    Scores are kept as they come, so that a run that was stopped goes on where it was. The key is
-    the signal's identity and the response's content, whatever the response is called.
+    Each score is kept as soon as it is computed, so a run that was stopped continues where it was.
+    The key is the signal's identity and the response's content, whatever the response is called.
 
     Args:
         signal: any whose scores depend on one response alone.
@@ -74,7 +74,7 @@ class Cached(Signal):
         return self.signal.content(response)
 
     def stream(self, responses: Sequence[Response]) -> Iterator[IndexedScores]:
-        """What is kept, then the rest as the signal scores it; like responses are scored once."""
+        """Yield the scores kept on disk, then the rest; equal responses are scored once."""
         identity = _spelled(self.identity)
         rows: dict[bytes, list[int]] = {}
         for index, response in enumerate(responses):
@@ -94,7 +94,7 @@ class Cached(Signal):
 
 @contextmanager
 def _ended(stream: Iterator[IndexedScores]) -> Iterator[Iterator[IndexedScores]]:
-    """A stream that is closed at the end, where it can be: a server is then asked no more."""
+    """Close a generator at the end of the block, so that no more requests are sent."""
     try:
         yield stream
     finally:

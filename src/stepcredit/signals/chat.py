@@ -1,4 +1,4 @@
-"""A tokenizer's chat template, filled: what fails in it is one line."""
+"""Fill a tokenizer's chat template; a failure is an error of one line."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ class _Mapped(Signal):
 @MAPS.register("affine")
 @dataclass(frozen=True)
 class Affine(_Mapped):
-    """Scores stretched and moved.
+    """Scores multiplied by a factor and shifted.
 
         s' = scale * s + shift
 
@@ -108,7 +108,7 @@ def rescaled(
 @MAPS.register("smooth")
 @dataclass(frozen=True)
 class Smoothed(_Mapped):
-    """Label smoothing: probabilities drawn towards one half.
+    """Label smoothing: probabilities moved towards one half.
 
         s' = (1 - amount) s + amount / 2
 
@@ -172,7 +172,7 @@ class Weighted(Signal):
 
     Args:
         signals: of one grain.
-        weights: one a signal; without them the mean.
+        weights: one per signal; None takes the mean.
 
     Raises:
         SettingError: signals of different grains, or another number of weights.
@@ -186,7 +186,7 @@ class Weighted(Signal):
     """
 
     signals: Sequence[Signal] = declare((), _are_signals, "the signals added up")
-    weights: Sequence[float] | None = declare(None, _are_weights, "one weight a signal")
+    weights: Sequence[float] | None = declare(None, _are_weights, "one weight per signal")
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -1,4 +1,4 @@
-"""What a signal reads of a row besides its text: the gold answer, the outcome, the group."""
+"""Read the facts in a row that a signal needs: the gold answer, the outcome, the group."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def text_fact(response: Response, field: str) -> str:
 
 
 def numbers_fact(response: Response, field: str) -> list[float]:
-    """A field of the row that holds one finite number a token.
+    """A field of the row that holds one finite number per token.
 
     Raises:
         RolloutError: it is absent, of another length, or holds anything else.

@@ -20,7 +20,7 @@ _PIECE = re.compile(r"\A\s+|\S+\s*|\A\Z")
 
 
 def word_tokens(text: str) -> list[str]:
-    r"""Tokens for people, where there is no tokenizer: a word and the space after it.
+    r"""Split a text into words when there is no tokenizer: each word with the space after it.
 
     Returns:
         Matches of `\S+\s*`; leading space is a piece of its own, and an empty text one empty piece.
@@ -150,11 +150,11 @@ def last_tokens(text: str, spans: Spans, ends: Sequence[int]) -> list[int]:
 
     Args:
         text: the response.
-        spans: one a token, in order.
+        spans: one per token, in order.
         ends: character where each step ends, increasing; the last is the text's length.
 
     Returns:
-        One index a step; the last is the last token.
+        One index per step; the last is the last token.
     """
     keys = list(accumulate((_key(text, *span) for span in spans), max))
     return [*(bisect_left(keys, end) - 1 for end in ends[:-1]), len(spans) - 1]
@@ -169,7 +169,7 @@ def _key(text: str, start: int, end: int) -> int:
 
 
 def word_spans(text: str) -> Spans:
-    """Where a text is not space, and a last word behind its end."""
+    """The spans of the words of a text, then one word after its end."""
     words = (match.span() for match in re.finditer(r"\S+", text))
     return (*words, (len(text), len(text) + 1))
 

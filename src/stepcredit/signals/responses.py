@@ -1,4 +1,4 @@
-"""`Response`: what a signal is given, and where its steps end in the policy's tokens."""
+"""`Response`: what a signal scores, and where its steps end in the policy's tokens."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ class Response:
     """One response to one prompt, as the policy wrote it.
 
     Args:
-        prompt: the question, as a process reward model is asked it.
+        prompt: the question, as a process reward model reads it.
         text: the response without special tokens.
         spans: [start, end) in characters of `text`, one for each of the policy's tokens; a special
             token's is empty.
         steps: the character where each step ends, increasing, the last the text's length; None
             before it is split.
-        name: what errors call it, such as `rollouts.jsonl:17`.
-        token_ids: the policy's, one a span, where they are known.
+        name: the name in errors, such as `rollouts.jsonl:17`.
+        token_ids: the policy's, one per span, if they are known.
         prompt_ids: the prompt's tokens exactly as the policy saw them, where they are known.
-        facts: what else is known of it: the gold answer, supporting facts, the group.
-        own: which tokens the policy wrote, one flag a span; the others are a tool's. None: all.
+        facts: further data about it: the gold answer, supporting facts, the group.
+        own: which tokens the policy wrote, one flag per span; a tool wrote the others. None: all.
         ends: index of each step's last token, where tokens and not the text tell it. None: by
             `steps`.
 

@@ -176,7 +176,7 @@ def members(
     Args:
         row: with tokens.
         response: the row's.
-        scores: one a step or a token.
+        scores: one per step or token.
         grain: `steps` or `tokens`.
         stream: `process`; a log-prob field such as `teacher_logprobs`; or another stream's name,
             whose scores stand under `signals`.

@@ -1,4 +1,4 @@
-"""Signals on a file of rollouts: scores into each row, every other byte of it kept."""
+"""Write a signal's scores into a file of rollouts; every other byte is kept."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ BATCH_TOKENS = 4_000_000
 
 @dataclass(frozen=True)
 class Scoring:
-    """What is scored of a file, and where the scores go.
+    """Which signal scores a file, and under which name the scores are written.
 
     Args:
-        signal: what scores.
+        signal: the signal that scores.
         reader: how a row becomes a response.
         stream: `process`, a log-prob field, or another stream's name.
-        replace: whether a stream of that name that is there already gives way.
+        replace: whether an existing stream of that name is replaced.
 
     Raises:
         SettingError: log-probs of a signal that scores steps; or a name that is taken.
@@ -44,7 +44,7 @@ class Scoring:
 
     def __post_init__(self) -> None:
         if self.stream in LOGPROB_FIELDS and self.signal.grain == "steps":
-            reason = f"{self.signal.name} scores steps, log-probs are one a token"
+            reason = f"{self.signal.name} scores steps, log-probs are one per token"
             raise SettingError(reason, field=self.stream)
         if self.stream in RESERVED_NAMES:
             raise SettingError(NAME_TAKEN, field=self.stream)
@@ -59,7 +59,7 @@ def score_file(
 ) -> int:
     """Write a file's rows with a signal's scores, in the same order.
 
-    All rows are checked before the first is scored.
+    All rows are checked before the first one is scored.
 
     Args:
         path: a `.jsonl`, `.jsonl.gz` or `.parquet` file, or "-".
@@ -123,7 +123,7 @@ def _scored(
 
 
 def _in_file(error: RolloutError, batch: Batch, responses: list[Response]) -> StepCreditError:
-    """An error about a response as one about its line."""
+    """The error about a response, restated for its line of the file."""
     for row, response in zip(batch.rows, responses, strict=True):
         if response.name == error.place:
             path = response.name.removesuffix(f":{row.line}")

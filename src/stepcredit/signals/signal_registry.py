@@ -34,7 +34,7 @@ SIGNALS = Registry[Signal]("signal", "stepcredit.signals", own=OWN)
 
 
 def register_signal(name: str) -> Callable[[Cls], Cls]:
-    """Give a signal its name, for the command line and every engine.
+    """Register a signal under a name, for the command line and every engine.
 
     Raises:
         SettingError: another signal has that name.

@@ -250,7 +250,7 @@ class NewlineTokens(Splitter):
 @register_splitter("turns")
 @dataclass(frozen=True)
 class Turns(Splitter):
-    """Steps are an agent's turns, and between them what its tools answered: no step is of both.
+    """Steps are an agent's turns and, between them, the answers of its tools.
 
     It reads which tokens the policy wrote (`Response.own`, a row's `loss_mask`); without that, all
     is one turn. A tool's answer holds no trained token, so its score is left out of the credit.

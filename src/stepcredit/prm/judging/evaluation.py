@@ -1,4 +1,4 @@
-"""Any signal judged on step-labelled rows: first errors, ranking, calibration."""
+"""Judge any signal on step-labelled rows: first errors, ranking, calibration."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def step_scores(
     pool: str = "sum",
     progress: Callable[[int], None] | None = None,
 ) -> list[list[float]]:
-    """One score a step of each row, in the rows' order.
+    """One score per step of each row, in the order of the rows.
 
     Args:
         signal: any.
@@ -68,7 +68,7 @@ def step_scores(
 
 @dataclass(frozen=True)
 class Judgement:
-    """What scores are worth against labels.
+    """How well scores agree with labels.
 
     Args:
         figures: as they are written to `metrics.json`.

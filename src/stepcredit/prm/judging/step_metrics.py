@@ -48,7 +48,7 @@ class FirstErrors:
 
     @classmethod
     def of(cls, rows: Sequence[LabelledRow], scores: Scores) -> FirstErrors:
-        """From labelled rows and one score a step of each."""
+        """From labelled rows and one score per step of each."""
         questions = question_indices(rows)
         kept = [index for index, row in enumerate(rows) if row.is_judgeable]
         bounds = [_bounds(rows[index], scores[index]) for index in kept]
@@ -159,7 +159,7 @@ class LabelledScores:
 
     @classmethod
     def of(cls, rows: Sequence[LabelledRow], scores: Scores) -> LabelledScores:
-        """From labelled rows and one score a step of each; unlabelled steps are left out."""
+        """From labelled rows and one score per step of each; unlabelled steps are left out."""
         kept = [
             (score, label != WRONG, question)
             for row, own, question in zip(rows, scores, question_indices(rows), strict=True)

@@ -1,4 +1,4 @@
-"""The formats in which step labels are published, each a function from a row's JSON to rows."""
+"""The published formats of step labels: one function per format, from a row's JSON to rows."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class LabelOptions:
 
     Args:
         neutral: what PRM800K's rating 0 counts as ("not incorrect, but no progress").
-        alternatives: of PRM800K, also each rated step that was not taken, as a row of its own in
+        alternatives: of PRM800K, also each rated step that was not taken, as a separate row in
             which it alone is labelled.
-        originals: of PRMBench, also the unmodified solution, all right, once a question.
+        originals: of PRMBench, also the unmodified solution, all right, once per question.
     """
 
     neutral: str = choice("right", tuple(NEUTRAL), "what PRM800K's rating 0 counts as")

@@ -37,7 +37,7 @@ def read_labelled(
         bad: `refuse` a row that breaks a rule, or `skip` it.
 
     Returns:
-        `LabelledFile`: rows in the files' order, and one error a skipped row.
+        `LabelledFile`: rows in the files' order, and one error per skipped row.
 
     Raises:
         RowError: the first bad row, `FILE:LINE: FIELD: reason`, and how many more there are.
@@ -99,7 +99,7 @@ def _of_row(row: Any, format: str, options: LabelOptions) -> Iterator[Labelled]:
 
 
 def _checked(labelled: Labelled) -> Labelled:
-    """Refuse what no signal could be asked."""
+    """Refuse a row that no signal can score."""
     if not labelled.question.strip():
         raise RolloutError("is empty", field="question")
     if not labelled.steps:

@@ -1,4 +1,4 @@
-"""Step-labelled rows: what a process reward model is trained on, and any signal judged by."""
+"""Step-labelled rows, for training a process reward model and judging any signal."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class LabelledRow:
     """One solution whose steps were judged right or wrong.
 
     Args:
-        question: the problem, as a process reward model is asked it.
+        question: the problem, as a process reward model reads it.
         steps: the solution's steps, without space around them; at least one.
-        labels: one a step: 1 right, 0 wrong, None not known, so neither trained on nor judged.
+        labels: one per step: 1 right, 0 wrong, None not known, so neither trained on nor judged.
         source: FILE:LINE.
         key: what tells the question from others; rows of one key are never split.
 

@@ -23,7 +23,7 @@ class Example:
 
     Args:
         ids: the model's tokens, question and all.
-        classes: one a token: 0 or 1 where a labelled step is read, -100 elsewhere.
+        classes: one per token: 0 or 1 where a labelled step is read, -100 elsewhere.
     """
 
     ids: list[int]
@@ -32,11 +32,11 @@ class Example:
 
 @dataclass(frozen=True)
 class Fitted:
-    """Rows that fit a length, each with its model_input.
+    """Rows that fit a length, each with its model input.
 
     Args:
         rows: whole, or cut to the steps that fit.
-        inputs: one a row.
+        inputs: one per row.
         cut: rows that lost steps.
         dropped: rows left out, for no labelled step of theirs fits.
     """

@@ -1,4 +1,4 @@
-"""A two-class head and its body fitted to examples, by transformers' own Trainer."""
+"""Fit a two-class head and its body to examples, with transformers' Trainer."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def fit(
     checkpoints: Path,
     report: Report | None = None,
 ) -> list[dict[str, float]]:
-    """Train a token classifier; where the folder has checkpoints, go on from the newest.
+    """Train a token classifier; continue from the newest checkpoint in the folder, if there is one.
 
     Batches are made once, of like lengths, and come in another order each epoch.
 

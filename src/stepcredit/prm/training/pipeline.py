@@ -1,4 +1,4 @@
-"""A process reward model from labelled rows to held-out figures, and the folder it leaves."""
+"""Train a process reward model on labelled rows, judge it on held-out questions, write a folder."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ def train_prm(
             where it is.
         output: a folder for the trained model, new or empty.
         settings: `PRMTrainSettings()` if absent.
-        resume: go on with the run that this folder holds, from its newest checkpoint.
-        told: what else `training.json` should say, such as the files.
+        resume: continue the run in this folder, from its newest checkpoint.
+        told: further entries of `training.json`, such as the files.
         report: called with (updates done, in all, newest loss or None).
         scored: called with (part, solutions scored, in all) while the trained model is judged.
 

@@ -1,4 +1,4 @@
-"""What a trained reward model depends on besides its rows and the model it starts from."""
+"""The settings of training a process reward model."""
 
 from __future__ import annotations
 

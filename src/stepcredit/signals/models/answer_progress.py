@@ -30,7 +30,7 @@ from stepcredit.signals.responses import Response, at
 from stepcredit.signals.signal import IndexedScores
 from stepcredit.signals.signal_registry import register_signal
 
-HINT = "packed=false runs one forward a prefix"
+HINT = "packed=false runs one forward per prefix"
 
 
 @register_signal("answer-progress")
@@ -51,10 +51,10 @@ class AnswerProgress(LocalModel):
         answer: the row's field that holds the gold answer, text or a number.
         before, after: what connects a prefix with the answer, and what closes it; `after` counts
             as part of the answer, or 4 would be as likely as 42. Where a prefix ends in space, as
-            a step does with its delimiter, that stands for the space `before` begins with.
+            a step does with its delimiter, that space replaces the one `before` begins with.
         over: "sum" of the answer's tokens, or their "mean".
         reads: "ids" gives the model the policy's tokens, "text" its own tokens of prompt and text.
-        packed: False runs one forward a prefix: the same scores, for models whose attention takes
+        packed: False runs one forward per prefix: the same scores, for models whose attention takes
             no such mask.
         max_tokens_per_batch: bound of a forward's padded tokens; a longer response goes alone.
         device, dtype: as in `LocalLogProbs`.
@@ -74,7 +74,7 @@ class AnswerProgress(LocalModel):
     after: str = text("}", "what closes the answer, and counts with it")
     over: str = choice("sum", ("sum", "mean"), "over the answer's tokens")
     reads: str = reads_field()
-    packed: bool = flag(True, "one forward a response, not one a prefix")
+    packed: bool = flag(True, "one forward per response, not one per prefix")
 
     grain = "steps"
 

@@ -14,8 +14,8 @@ def length_batches(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
         len(batch) * max(lengths of batch) <= max_tokens
 
     Args:
-        lengths: tokens a sequence.
-        max_tokens: bound of a batch's padded tokens; a sequence longer than it is alone.
+        lengths: tokens per sequence.
+        max_tokens: bound of a batch's padded tokens; a longer sequence is alone in its batch.
 
     Returns:
         Every index once.

@@ -1,4 +1,4 @@
-"""Causal language models: loaded once, asked for the log-probs of given tokens."""
+"""Causal language models: loading them, and the log-probs of given tokens."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LOGITS_AT_ONCE = 1 << 25
 
 @dataclass(frozen=True)
 class CausalLM:
-    """A causal language model of transformers, and its tokenizer where one is known.
+    """A causal language model of transformers, and its tokenizer if there is one.
 
     Args:
         model: with a language-model head; used in eval mode and left in the mode it came in.
@@ -46,7 +46,7 @@ class CausalLM:
 
     @property
     def context(self) -> int | None:
-        """Positions the model was made for, where it says so."""
+        """The number of positions the model was made for; None if its config does not say."""
         config = self.model.config.get_text_config()
         return getattr(config, "max_position_embeddings", None)
 
@@ -88,7 +88,7 @@ class CausalLM:
             temperature: divides the logits.
 
         Returns:
-            float32, one a target.
+            float32, one per target.
 
         Raises:
             SignalError: no memory for the batch.
@@ -155,7 +155,7 @@ def load_causal(
 
 @contextmanager
 def eval_mode(model: Any) -> Iterator[None]:
-    """Without gradients and dropout, the mode restored afterwards."""
+    """A block without gradients and dropout; the model's mode is restored afterwards."""
     was_training = model.training
     model.eval()
     try:

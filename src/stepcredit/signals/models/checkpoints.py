@@ -1,4 +1,4 @@
-"""Checkpoints of transformers: loaded whole, by no code of theirs, and told apart for a cache."""
+"""Load checkpoints of transformers without remote code, and fingerprint them for a cache."""
 
 from __future__ import annotations
 
@@ -79,8 +79,11 @@ def load_whole(kind: Any, source: str, *, dtype: str = "auto", revision: str | N
 
 @contextmanager
 def _on_every_process() -> Iterator[None]:
-    """Without accelerate's sparing of memory: FSDP would fill the weights later, but it wraps the
-    policy alone, and those of a signal's own model would never be filled."""
+    """A block in which every process reads the weights, whatever accelerate's setting says.
+
+    With that setting FSDP fills the weights later, but it wraps the policy alone: the weights of a
+    signal's own model would never be filled.
+    """
     before = os.environ.pop(FSDP_LOADING_ENV, None)
     try:
         yield
@@ -142,7 +145,7 @@ def quiet_transformers() -> Iterator[None]:
 
 @contextmanager
 def oom_as_signal_error(rows: int, width: int) -> Iterator[None]:
-    """A forward over a batch; what it has no memory for is told with the setting to lower.
+    """A block that runs one forward; if memory runs out, the error names the setting to lower.
 
     Raises:
         SignalError: the device is out of memory.
@@ -159,14 +162,14 @@ def _first_line(error: Exception) -> str:
 
 
 def model_label(model: Any) -> str:
-    """What messages call a model or tokenizer: its path, or the one it was loaded from."""
+    """The name of a model or tokenizer in messages: its path, or that it was loaded from."""
     if isinstance(model, str | Path):
         return str(model)
     return str(getattr(model, "name_or_path", "") or type(model).__name__)
 
 
 def fingerprint(model: Any, revision: str | None = None) -> str:
-    """A digest that tells a model from any other, so that a cache never answers for the wrong one.
+    """A digest that identifies a model, so that a cache never returns another model's scores.
 
         folder          names and contents of its JSON, names, sizes and times of its other files
         name on the Hub the commit that the revision stands for

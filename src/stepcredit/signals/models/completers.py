@@ -1,4 +1,4 @@
-"""Who completes the prefixes of responses: a local model, or any function."""
+"""Complete the prefixes of responses, with a local model or with any function."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class ModelCompleter(Completer):
         return [(trunk.ids[:start], trunk.ids[start:cut]) for cut in trunk.cuts]
 
     def texts(self, owners: Mapping[Prefix, Response]) -> dict[Prefix, list[str]]:
-        """Batches of rows of like length, each row with a seed of its own."""
+        """Batches of rows of like length, one seed per row."""
         rows = [(prefix, draw) for prefix in owners for draw in range(self.n)]
         found = complete(
             self.causal,
@@ -77,7 +77,7 @@ class ModelCompleter(Completer):
 
 @dataclass(frozen=True)
 class FunctionCompleter(Completer):
-    """Completions by a function, a prefix at a time.
+    """Completions by a function, one prefix at a time.
 
     Args:
         sampler: (prompt, prefix, n, seed) -> n completions.

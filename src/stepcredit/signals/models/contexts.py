@@ -1,4 +1,4 @@
-"""What a language model reads before each step's end: a trunk of tokens, and where it is cut."""
+"""The tokens that a language model reads up to each step's end: a trunk, and where it is cut."""
 
 from __future__ import annotations
 

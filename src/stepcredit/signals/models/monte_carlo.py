@@ -58,7 +58,7 @@ class Cost:
 
 
 def log_cost(cost: Cost) -> None:
-    """Tell the cost in the log, at a level that is shown unless switched off."""
+    """Write the cost to the log as a warning, which is shown by default."""
     logger.warning("monte-carlo: %s", cost)
 
 
@@ -82,30 +82,31 @@ class MonteCarlo(LocalModel):
         V_K = reward(the response), V_0 that of the empty prefix
         score_j = V_j (score="value"), V_j - V_{j-1} (score="advantage")
 
-    It samples much more than a policy does in training; `cost` says how much, and a run tells it
-    before it begins. Equal prefixes, as the empty one of a group, are completed once.
+    It samples much more than a policy does in training. `cost` says how much, and a run reports it
+    before it begins. Equal prefixes, such as the empty one of a group, are completed once.
 
     Args:
-        reward: called with texts of whole responses and the rows' facts, gives one number each; a
-            function, a reward of `stepcredit.rewards`, or MODULE:NAME of either.
+        reward: called with the texts of whole responses and the rows' facts, returns one number per
+            text; a function, a reward of `stepcredit.rewards`, or MODULE:NAME of either.
         model: the policy, a folder or name, or a loaded causal language model; or `sampler`.
         sampler: a function (prompt, prefix, n, seed) -> n completions, or its MODULE:NAME: a
             server's, say.
         tokenizer: the model's; None takes the one beside it.
-        n: completions a prefix.
+        n: completions per prefix.
         estimate: "soft" or "hard".
         score: "value" (Math-Shepherd's) or "advantage" (VinePPO's).
         temperature, top_p, max_new_tokens: of the model's completions.
-        seed: with the prefix, all that the draws depend on.
-        workers: prefixes a sampler is asked for at once, each in a thread.
+        seed: the draws depend on it and on the prefix alone.
+        workers: prefixes that a sampler completes at once, each in a thread.
         reads: "ids" gives the model the policy's tokens, "text" its own tokens of prompt and text.
         max_tokens_per_batch: bound of a batch's tokens, with those to be sampled.
         device, dtype: as in `LocalLogProbs`.
-        tell: called with the `Cost` before the first completion; the log by default.
+        tell: a callback that receives the `Cost` before the first completion; by default, the
+            log.
 
     Raises:
         RolloutError: a row the reward or the model cannot read.
-        SignalError: a sampler or reward that failed, or answered anything but what was asked.
+        SignalError: a sampler or reward that failed, or returned something else than expected.
         SettingError: neither model nor sampler, or both.
 
     Example:
@@ -128,14 +129,14 @@ class MonteCarlo(LocalModel):
     sampler: Any = declare(
         None, lambda value: None if value is None else is_function(value), "completes prefixes"
     )
-    n: int = whole(8, "completions a prefix", at_least=1)
+    n: int = whole(8, "completions per prefix", at_least=1)
     estimate: str = choice("soft", ("soft", "hard"), "mean of the completions' rewards, or best")
     score: str = choice("value", ("value", "advantage"), "V_j, or how much it rose")
     temperature: float = number(1.0, "of the completions", above=0)
     top_p: float = number(1.0, "mass of the tokens that may be drawn", above=0, at_most=1)
     max_new_tokens: int = whole(512, "where a completion is cut off", at_least=1)
     seed: int = whole(0, "of the draws")
-    workers: int = whole(1, "prefixes a sampler is asked for at once", at_least=1)
+    workers: int = whole(1, "prefixes that a sampler completes at once", at_least=1)
     reads: str = reads_field()
     tell: Callable[[Cost], None] = declare(log_cost, _is_callable, "called with the cost")
 
@@ -152,7 +153,7 @@ class MonteCarlo(LocalModel):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Who completes and who grades, how often, and all that the draws depend on."""
+        """The sampler or model, the reward, and the settings that the draws depend on."""
         names = ["n", "estimate", "score", "seed"]
         told: dict[str, Any] = {"reward": fingerprint_of_function(self.reward)}
         if self.model is None:
@@ -164,7 +165,7 @@ class MonteCarlo(LocalModel):
         return {"signal": self.name, **told, **{name: getattr(self, name) for name in names}}
 
     def content(self, response: Response) -> Any:
-        """The tokens or texts, and every fact: a reward may look at any."""
+        """The tokens or texts, and every fact, since a reward may read any of them."""
         read = content_of(response, self.reads if self.model is not None else "text")
         return [read, response.text, repr(sorted(response.facts.items()))]
 
@@ -223,7 +224,7 @@ class MonteCarlo(LocalModel):
         return [after - before for before, after in pairwise(values)]
 
     def _rewards(self, response: Response, texts: list[str]) -> list[float]:
-        """One finite number a text.
+        """One finite number per text.
 
         Raises:
             SignalError: the reward failed or gave something else, under the response's name.

@@ -261,7 +261,7 @@ class Distillation(LogRatio):
 @register_signal("g-opd")
 @dataclass(frozen=True, kw_only=True)
 class GeneralizedDistillation(LogRatio):
-    """Generalized on-policy distillation: the teacher followed beyond, from a base model on.
+    """Generalized on-policy distillation: the teacher is followed further, beyond a base model.
 
         score_t = -[(log p_student - log p_base) - lam (log p_teacher - log p_base)]
 

@@ -1,4 +1,4 @@
-"""Completions of prefixes by a local model, each keyed by its own seed."""
+"""Sample completions of prefixes with a local model, one seed per completion."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class KeyedNoise:
     So a completion does not depend on which others are in its batch.
 
     Args:
-        seeds: one a row of the batch.
+        seeds: one per row of the batch.
         temperature: > 0.
         top_p: the least likely tokens, beyond this mass, are never drawn.
         device: of the logits.
@@ -72,12 +72,12 @@ def complete(
     top_p: float,
     max_tokens_per_batch: int,
 ) -> list[list[int]]:
-    """One completion a prefix, up to the end of text or the limit.
+    """One completion per prefix, up to the end of text or the limit.
 
     Args:
         causal: the model, with its tokenizer.
         prefixes: token ids.
-        seeds: one a prefix; the same prefix with the same seed has the same completion.
+        seeds: one per prefix; the same prefix with the same seed has the same completion.
         max_new_tokens: where a completion is cut off.
         temperature, top_p: of the draws.
         max_tokens_per_batch: bound of a batch's tokens, with those to come.

@@ -1,4 +1,4 @@
-"""One forward for a response and a branch after each of its prefixes, by a mask over all of it."""
+"""One forward for a response and a branch after each of its prefixes, by an attention mask."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Tree:
 
     Args:
         trunk: prompt and response.
-        branches: one a cut.
+        branches: one per cut.
     """
 
     trunk: Trunk
@@ -72,7 +72,7 @@ def packed_log_probs(causal: CausalLM, trees: Sequence[Tree]) -> list[list[Tenso
     there.
 
     Returns:
-        One tensor a branch of each tree.
+        One tensor per branch of each tree.
     """
     device = causal.model.device
     packed = [[*t.trunk.ids, *chain(*(b.ids[:-1] for b in t.branches))] for t in trees]
@@ -96,7 +96,7 @@ def unpacked_log_probs(causal: CausalLM, tree: Tree, cuts: Sequence[int]) -> lis
         cuts: which of them.
 
     Returns:
-        One tensor a cut.
+        One tensor per cut.
     """
     device = causal.model.device
     pairs = [(tree.trunk.cuts[cut], tree.branches[cut]) for cut in cuts]
@@ -112,7 +112,7 @@ def unpacked_log_probs(causal: CausalLM, tree: Tree, cuts: Sequence[int]) -> lis
 
 
 def takes_tree_masks(causal: CausalLM) -> bool:
-    """Whether a model's packed log-probs are those of one forward a prefix, tried on a few ids."""
+    """Whether packed log-probs are those of one forward per prefix, tried on a few ids."""
     if causal.model.config._attn_implementation not in ("sdpa", "eager"):
         return False
     ids = tuple(range(min(9, causal.num_tokens)))

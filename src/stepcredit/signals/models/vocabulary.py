@@ -17,7 +17,7 @@ class Vocabulary:
     """The tokens of a tokenizer by id.
 
     Args:
-        name: what messages call it.
+        name: its name in messages.
         tokens: id -> token, added tokens included.
     """
 
@@ -48,7 +48,7 @@ def _tokens(tokenizer: Any) -> Mapping[int, str]:
 def check_vocabulary(policy: Vocabulary, other: Vocabulary) -> None:
     """Refuse a model that has another token under some id than the policy has.
 
-    The tokenizers' whole maps are compared; embeddings padded beyond the tokenizer are no matter.
+    The tokenizers' whole maps are compared; padding rows of the embedding are ignored.
 
     Raises:
         SignalError: it names both and the first token that differs.

@@ -1,1 +1,1 @@
-"""Signals computed by a program: checked sums, gold hops, shared prefixes, functions of yours."""
+"""Signals computed by a program: checked sums, gold hops, shared prefixes, any function."""

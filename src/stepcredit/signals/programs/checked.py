@@ -1,4 +1,4 @@
-"""Programs as process signals: sums checked exactly, and any function of yours."""
+"""Programs as process signals: sums checked exactly, and any function of the user."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class Program(Signal):
         s = function(response)
 
     Args:
-        function: takes a `Response`; returns a score a step or a token.
+        function: takes a `Response`; returns one score per step or token.
         per: what it scores: steps or tokens.
 
     Raises:
@@ -140,12 +140,12 @@ class Program(Signal):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The function's code and what it holds: a changed function is another signal."""
+        """The function's code and closure: after a change it counts as another signal."""
         told = fingerprint_of_function(self.function)
         return {"signal": self.name, "function": told, "per": self.per}
 
     def content(self, response: Response) -> Any:
-        """All of it: a function may look at anything."""
+        """The whole response: a function may read any part of it."""
         whole = [response.prompt, response.text, response.spans, response.steps]
         return [
             *whole,

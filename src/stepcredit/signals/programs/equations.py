@@ -1,4 +1,4 @@
-"""Equations in running text, checked exactly: found, read by a small grammar, never executed."""
+"""Find equations in running text and check them exactly, by a small grammar, without `eval`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fractions import Fraction
 from itertools import pairwise
 
 READING = 1
-"""Raised when equations are read otherwise than before: what a cache holds is then not used."""
+"""Increased when equations are read differently, so that cached scores are not used."""
 LONGEST = 300
 FLOAT = Fraction(1, 10**14)
 """How far a calculator that counts in floats may be off, as a share of the value."""
@@ -56,7 +56,7 @@ def annotated_equations(text: str) -> list[str]:
 
 
 def written_equations(text: str) -> list[str]:
-    """Sums written out in running text, LaTeX's signs among it, without GSM8K's annotations.
+    """Sums written out in running text, with LaTeX's signs, without GSM8K's annotations.
 
     Returns:
         Equations of at least one operation; an equation with a letter in it is none.

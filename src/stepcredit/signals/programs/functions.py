@@ -1,4 +1,4 @@
-"""Functions as settings: found by name, and told apart for a cache."""
+"""Import functions by name and fingerprint them for a cache."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from stepcredit.settings.modules import object_named
 
 
 def is_function(value: Any) -> str | None:
-    """A check for functions and the names of such.
+    """A check for functions and their names.
 
     Example:
         >>> is_function(len), is_function("math:fsum")

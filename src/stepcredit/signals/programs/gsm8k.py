@@ -1,4 +1,4 @@
-"""GSM8K's `example_model_solutions.jsonl` as rollouts: four models' solutions a question."""
+"""GSM8K's `example_model_solutions.jsonl` as rollouts: four models' solutions per question."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _ANSWER = re.compile(r"(?:A:|####)\s*(\S.*?)\s*\Z")
 
 
 def gsm8k_solutions(path: str | Path, tokenizer: Any = None) -> Iterator[dict[str, Any]]:
-    """Rollouts of the models' solutions: a group a question, lines as steps.
+    """Rollouts of the models' solutions: one group per question, lines as steps.
 
     Args:
         path: JSON lines with `question`, `ground_truth`, and for each model an object of `solution`

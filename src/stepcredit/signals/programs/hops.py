@@ -1,4 +1,4 @@
-"""Gold facts of multi-hop questions as a process signal: which step brings a hop not had before."""
+"""Gold facts of multi-hop questions as a process signal: which step states a hop first."""
 
 from __future__ import annotations
 

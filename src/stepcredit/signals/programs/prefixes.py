@@ -1,4 +1,4 @@
-"""The group's own shared-prefix statistics: process scores out of nothing but outcomes."""
+"""Process scores from outcomes alone: statistics of the prefixes that a group's responses share."""
 
 from __future__ import annotations
 
@@ -24,10 +24,11 @@ class SharedPrefix(Signal):
         score_j = V at step j's last token, or token by token     (score="value")
         score_j = V_j - V_{j-1}, V_0 the group's mean outcome     (score="progress")
 
-    Where a response has parted from all others, V is its own outcome. Unless another goes on from
-    where it ends, a response's progress adds up to r_out - mean r_out, so only steps that the group
-    both shares and leaves tell more than the outcome does: a large group, or one sampled as a tree,
-    has many of them.
+    - After the first token at which a response differs from all others, V is its own outcome.
+    - A response's progress adds up to r_out - mean r_out, unless another response continues it.
+
+    So only a step that some of the group share and others do not says more than the outcome does. A
+    large group, or one sampled as a tree, has many such steps.
 
     Tokens are token ids, or for a group that has none, the tokens' texts.
 

@@ -1,4 +1,4 @@
-"""Reading a server's answer: what is not there, or makes no sense, is a fault by name."""
+"""Read values from a server's answer; a missing or malformed one raises a `Fault` that names it."""
 
 from __future__ import annotations
 

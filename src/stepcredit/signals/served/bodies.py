@@ -1,4 +1,4 @@
-"""An answer's body: read up to a limit, and decoded without trusting it."""
+"""Read the body of an answer up to a limit, and parse its JSON safely."""
 
 from __future__ import annotations
 

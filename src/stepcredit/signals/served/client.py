@@ -1,8 +1,8 @@
-"""Questions to one HTTP server: asked again after a fault, never answered by anything but it.
+"""HTTP client with retries, for one server.
 
-A fault (refused, late, 5xx, 408, 425, 429, torn or malformed answer) is asked again, with
-exponential backoff and jitter, or after the server's `Retry-After`. Any other status than 200 is
-final at once, a redirect included, and so is an answer that is too long.
+After a fault (refused, late, 5xx, 408, 425, 429, torn or malformed answer) a request is sent again,
+with exponential backoff and jitter, or after the server's `Retry-After`. Any other status than 200
+is final at once, a redirect included, and so is an answer that is too long.
 """
 
 from __future__ import annotations

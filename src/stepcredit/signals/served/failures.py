@@ -1,4 +1,4 @@
-"""How a question to a server ends without an answer."""
+"""Retryable and final failures of a request."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 
 class Ended(Exception):
-    """A question that got no usable answer.
+    """A request that got no usable answer.
 
     What the server itself said is kept apart from our words, and stands in no `str` of the
     exception: only `text`, which is given the function that hides the API key, puts it in.
@@ -30,7 +30,7 @@ class Ended(Exception):
 
 
 class Fault(Ended):
-    """An answer that failed or makes no sense; asking again may help.
+    """A retryable failure: the answer failed or is malformed.
 
     Args:
         reason, said: as in `Ended`.
@@ -43,4 +43,4 @@ class Fault(Ended):
 
 
 class Refused(Ended):
-    """The end of a question: the server's final word, or the last of its faults."""
+    """A final failure: the server refused, or the last attempt failed."""

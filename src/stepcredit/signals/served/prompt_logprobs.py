@@ -1,4 +1,4 @@
-"""What vLLM and SGLang are asked for a prompt's log-probs, and how their answers read."""
+"""Requests for a prompt's log-probs to vLLM and SGLang, and the readers of their answers."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Many responses asked at once, from code that is not asynchronous.
+"""Score many responses concurrently, from code that is not asynchronous.
 
-The event loop runs in a thread of its own, so that a caller may itself be inside one.
+The event loop runs in a separate thread, so the caller may run inside another event loop.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ def stream(server: Server, responses: Sequence[Response], score: Score) -> Itera
     and the thread is gone.
 
     Args:
-        server: where it is and how patiently it is asked.
+        server: its address, and timeouts and retries.
         responses: any number.
-        score: asks what one response needs.
+        score: sends the requests that one response needs.
 
     Returns:
         (index, scores) in the order of completion.

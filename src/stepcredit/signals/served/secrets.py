@@ -1,4 +1,4 @@
-"""API keys: read from the environment, and hidden in whatever a server or a library said."""
+"""API keys: read from the environment, and removed from the messages of servers and libraries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`Served`: what all signals scored by a server share."""
+"""`Served`: the base class of all signals that a server scores."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OPERATION = (
     "api_key_env",
     "max_body",
 )
-"""Fields that say how a server is asked, not what: they are no part of a signal's identity."""
+"""Fields of the connection, which do not change the scores: no part of a signal's identity."""
 
 
 NOT_SHOWN = "another (not shown: it may hold a secret)"
@@ -95,12 +95,12 @@ class Served(Signal):
     Args:
         url: the server's address, such as `http://localhost:8000`.
         model: its name on the server; part of a score's identity.
-        revision: which weights are served, in your own words; part of a score's identity. Give it
-            when a name can mean several: after retraining, a cache then asks anew.
+        revision: which weights are served, as any text; part of a score's identity. Give it
+            when a name can mean several models: after retraining, cached scores are then not used.
         concurrency: requests under way at once.
         timeout: seconds for one request.
         deadline: seconds for one response, all its requests and repetitions.
-        attempts: how often a request is asked before the run stops.
+        attempts: how often a request is sent before the run stops.
         backoff: seconds before the first repetition at most, doubled for each further one up to
             30; a server's `Retry-After` goes before it.
         api_key_env: name of the environment variable that holds the key, where one is needed. The
@@ -117,7 +117,7 @@ class Served(Signal):
     concurrency: int = whole(32, "requests under way at once", at_least=1)
     timeout: float = number(60.0, "seconds for one request", above=0)
     deadline: float = number(600.0, "seconds for one response", above=0)
-    attempts: int = whole(6, "how often a request is asked", at_least=1)
+    attempts: int = whole(6, "how often a request is sent", at_least=1)
     backoff: float = number(0.5, "seconds before the first repetition at most", at_least=0)
     api_key_env: str | None = declare(
         None,
@@ -134,13 +134,13 @@ class Served(Signal):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The signal's name and all its settings but those that say how the server is asked."""
+        """The signal's name and all its settings but those of the connection."""
         names = [declared.name for declared in fields(self) if declared.name not in OPERATION]
         return {"signal": self.name, **{name: getattr(self, name) for name in names}}
 
     @abstractmethod
     async def ask(self, asking: Any, response: Response) -> list[float]:
-        """One response's scores, by as many questions as it takes."""
+        """One response's scores, by as many requests as are needed."""
 
     def stream(self, responses: Sequence[Response]) -> Iterator[IndexedScores]:
         """(index, scores) in the order of completion; closing it stops what is under way."""

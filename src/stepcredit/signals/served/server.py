@@ -1,4 +1,4 @@
-"""`Server`: the address of a server, and how it is asked."""
+"""`Server`: the address of a server, and its timeouts and retries."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ MAX_BODY = 64 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """Where a server is and how patiently it is asked.
+    """The address of a server, and its timeouts and retries.
 
     Args:
         url: http(s) address, with the path that all endpoints share.
         concurrency: requests under way at once, and connections kept.
         timeout: seconds for one request.
         deadline: seconds for one response, all its requests and their repetitions.
-        attempts: how often one request is asked.
+        attempts: how often one request is sent.
         backoff: seconds before the first repetition, at most; doubled for each further one.
         api_key_env: name of the environment variable that holds the key.
         max_body: bytes of one answer at most.

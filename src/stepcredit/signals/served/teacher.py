@@ -28,13 +28,13 @@ class ServedLogProbs(Served):
         s_t = log π(y_t | x, y_<t)          at temperature 1
 
     The policy's own token ids are sent, so the served model must have the policy's vocabulary. The
-    server tells each token's text; where it is not the text the policy wrote, the run stops.
+    server returns each token's text; if that is not the text the policy wrote, the run stops.
 
     Args:
         api: "vllm" (`/v1/completions` with `prompt_logprobs`) or "sglang" (`/generate` with
             `return_logprob`).
         temperature: 1, the only one at which servers give a prompt's log-probs.
-        check_vocabulary: compare what the server tells of its tokens with the policy's text.
+        check_vocabulary: compare the tokens' texts that the server returns with the policy's text.
 
     Raises:
         SettingError: another temperature, or a field out of range.
@@ -44,7 +44,7 @@ class ServedLogProbs(Served):
         >>> teacher.identity["temperature"]
         1.0
 
-    Source: vLLM and SGLang, their HTTP interfaces.
+    Source: the HTTP interfaces of vLLM and SGLang.
     """
 
     grain = "tokens"

@@ -1,4 +1,4 @@
-"""A judge's answers as scores: from the log-probs of Yes and No, or from the word it wrote."""
+"""Turn a judge's answers into scores: by the log-probs of Yes and No, or by the word written."""
 
 from __future__ import annotations
 
