@@ -31,7 +31,7 @@ from stepcredit.credit.metrics.signal_statistics import (
 )
 from stepcredit.credit.metrics.text_statistics import (
     Step,
-    check_row_count,
+    check_one_per_rollout,
     check_steps,
     contentless_steps,
     cut_steps,
@@ -222,7 +222,7 @@ def _of_credit(estimator: Estimator, rollouts: Rollouts, whole: Advantages) -> K
 def _truncated_share(truncated: Truncated | None, rollouts: Rollouts) -> float | None:
     if truncated is None:
         return None
-    check_row_count(truncated, rollouts.num_rollouts, "truncated")
+    check_one_per_rollout(truncated, rollouts.num_rollouts, "truncated")
     flags = flags_of(truncated, rollouts.num_rollouts, torch.device("cpu"), "truncated")
     return float(flags.to(torch.float64).mean())
 
@@ -275,7 +275,7 @@ def _reflection(rollouts: Rollouts, texts: Sequence[str] | None) -> float | None
         if tokens is None:
             return None
         texts = ["".join(row) for row in tokens]
-    check_row_count(texts, rollouts.num_rollouts, "texts")
+    check_one_per_rollout(texts, rollouts.num_rollouts, "texts")
     return reflection_words(texts)
 
 

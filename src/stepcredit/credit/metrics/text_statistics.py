@@ -141,13 +141,13 @@ def check_steps(rows: Sequence[Sequence[object]], ends: Stream, field: str) -> N
         RolloutError: names the row.
     """
     counts = ends.counts.tolist()
-    check_row_count(rows, len(counts), field)
+    check_one_per_rollout(rows, len(counts), field)
     for row, (given, count) in enumerate(zip(rows, counts, strict=True)):
         if len(given) != count:
             raise RolloutError(f"{len(given)} given, but {count} steps", row=row, field=field)
 
 
-def check_row_count(given: Sized, count: int, field: str) -> None:
+def check_one_per_rollout(given: Sized, count: int, field: str) -> None:
     """Refuse anything that does not hold one value per rollout.
 
     Raises:
