@@ -55,7 +55,7 @@ def replacing(path: str | Path) -> Iterator[IO[bytes]]:
             out.flush()
         return
     with file_errors(name):
-        if _is_streamed(name):
+        if is_streamed(name):
             handle = descriptor_of(name)
             opened = os.open(name, os.O_WRONLY) if handle is None else os.dup(handle)
             with io.BufferedWriter(NamedFile(opened, "wb", name)) as stream:
@@ -103,7 +103,7 @@ def check_writable(path: str | Path) -> None:
     with file_errors(name):
         if handle is not None:
             os.fstat(handle)
-        elif not _is_streamed(name):
+        elif not is_streamed(name):
             made, temporary = _draft(os.path.realpath(name))
             os.close(made)
             os.unlink(temporary)
@@ -116,7 +116,7 @@ def check_writable(path: str | Path) -> None:
 def folder_of(path: str | Path) -> str | None:
     """The folder for temporary files that go with an output; None: the system's."""
     name = str(path)
-    return None if _is_streamed(name) else os.path.dirname(os.path.realpath(name))
+    return None if is_streamed(name) else os.path.dirname(os.path.realpath(name))
 
 
 def hidden_name(name: str, ending: str) -> str:
@@ -135,8 +135,14 @@ def hidden_name(name: str, ending: str) -> str:
     return f".{name[:KEPT_OF_NAME]}.{digest}.{ending}"
 
 
-def _is_streamed(name: str) -> bool:
-    """Whether it is written directly: it is neither a regular file nor the name of a new one."""
+def is_streamed(path: str | Path) -> bool:
+    """Whether `replacing` writes an output directly: it is no regular file, nor becomes one.
+
+    Example:
+        >>> is_streamed("-"), is_streamed("/dev/null"), is_streamed("a_new_file.jsonl")
+        (True, True, False)
+    """
+    name = str(path)
     return descriptor_of(name) is not None or (os.path.exists(name) and not os.path.isfile(name))
 
 

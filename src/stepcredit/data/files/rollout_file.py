@@ -15,7 +15,7 @@ from typing import IO, Any, TypeVar
 import orjson
 
 from stepcredit.data.advantages import Advantages
-from stepcredit.data.files.atomic import check_writable, folder_of, replacing
+from stepcredit.data.files.atomic import check_writable, folder_of, is_streamed, replacing
 from stepcredit.data.files.batches import (
     BATCH_TOKENS,
     Batch,
@@ -36,6 +36,8 @@ from stepcredit.errors import FileError, RolloutError, RowError
 
 State = TypeVar("State")
 Prepare = Callable[[dict[str, Any], int], dict[str, Any]]
+Compute = Callable[[Batch], Iterable[Mapping[str, Any]]]
+Finish = Callable[[], None] | None
 
 
 class _GroupsNotContiguousError(Exception):
@@ -77,6 +79,7 @@ class RolloutFile:
         self._source = Source(path, progress)
         self._prepare, self._batch_tokens = prepare, batch_tokens
         self._scattered = False
+        self._keeps_lines = False
         self._gates_without_format, self._first_gate_line, self._left_out = 0, 0, 0
         self.path = self._source.name
 
@@ -117,7 +120,7 @@ class RolloutFile:
         self,
         start: Callable[[], State],
         step: Callable[[State, Batch], State],
-        finish: Callable[[], None] | None = None,
+        finish: Finish = None,
     ) -> State:
         """Update a state with each batch of whole groups, and return the last state.
 
@@ -146,7 +149,7 @@ class RolloutFile:
         self,
         state: State,
         step: Callable[[State, Batch], State],
-        finish: Callable[[], None] | None,
+        finish: Finish,
     ) -> State:
         faults = Faults()
         first: int | None = None
@@ -242,6 +245,8 @@ class RolloutFile:
             fields = self._prepare(fields, line.number)
         row = check_row(fields, position=line.position, line=line.number)
         row.size = size
+        if self._keeps_lines:
+            row.raw = line.raw
         return row
 
     def _note(self, row: Row) -> None:
@@ -255,7 +260,7 @@ class RolloutFile:
         self,
         output: str | Path,
         compute: Callable[[Rollouts], Advantages],
-        finish: Callable[[], None] | None = None,
+        finish: Finish = None,
     ) -> int:
         """Write the file again with the member `advantages` in each row, in the same order.
 
@@ -276,13 +281,18 @@ class RolloutFile:
             for values in by_row(batch.rows, compute(batch.rollouts)):
                 yield {"advantages": values}
 
-        return self.annotate(output, members, finish)
+        self._check_output(output)
+        if not self._source.is_parquet and not str(output).endswith(".parquet"):
+            rows = self._annotate_in_one_pass(output, members, finish)
+            if rows is not None:
+                return rows
+        return self._annotate_in_two_passes(output, members, finish)
 
     def annotate(
         self,
         output: str | Path,
-        compute: Callable[[Batch], Iterable[Mapping[str, Any]]],
-        finish: Callable[[], None] | None = None,
+        compute: Compute,
+        finish: Finish = None,
     ) -> int:
         """Write the file again with further members in each row, in the same order.
 
@@ -299,11 +309,65 @@ class RolloutFile:
             RowError: the first fault; the output is then as it was before.
             FileError: a file that can't be read or written.
         """
+        self._check_output(output)
+        return self._annotate_in_two_passes(output, compute, finish)
+
+    def _check_output(self, output: str | Path) -> None:
+        """Refuse an output that can't be written, before the work for it begins."""
         if self._source.is_parquet and not str(output).endswith(".parquet"):
             from stepcredit.data.files.parquet import check_json_output
 
             check_json_output(self.path)
         check_writable(output)
+
+    def _annotate_in_one_pass(
+        self, output: str | Path, compute: Compute, finish: Finish
+    ) -> int | None:
+        """Write each row as soon as its batch is computed, if the rows come in the file's order.
+
+        The new members of rows that come in another order wait in a temporary file; the lines of
+        these rows are then read again.
+
+        Returns:
+            Rows written. None if nothing was written: the output is not a file that can be
+            replaced, so it must not be begun before all rows are known to be good, or the groups
+            are not contiguous.
+        """
+        if self._scattered or is_streamed(output):
+            return None
+        self._keeps_lines = True
+        try:
+            with Spool(folder_of(output)) as later, replacing(output) as out:
+                written = self._fold(0, partial(self._write_batch, compute, out, later), finish)
+                later.flush()
+                rows = max(written, len(later))
+                out.writelines(self._lines(later, written, rows))
+            return rows
+        except _GroupsNotContiguousError:
+            self._scattered = True
+            return None
+        finally:
+            self._keeps_lines = False
+
+    def _write_batch(
+        self, compute: Compute, out: IO[bytes], later: Spool, written: int, batch: Batch
+    ) -> int:
+        """Write the rows that are next in the file's order, and keep the members of the others.
+
+        Returns:
+            Rows written so far.
+        """
+        for row, members in zip(batch.rows, compute(batch), strict=True):
+            piece = orjson.dumps(members, option=orjson.OPT_SERIALIZE_NUMPY)
+            if row.position == written:
+                out.write(with_members(row.raw, piece) + b"\n")
+                written += 1
+            else:
+                later.put(row.position, piece)
+        return written
+
+    def _annotate_in_two_passes(self, output: str | Path, compute: Compute, finish: Finish) -> int:
+        """Keep all new members in a temporary file, then read the file again and write it."""
         with file_errors(str(output)):
             spool = Spool(folder_of(output))
 
@@ -327,28 +391,27 @@ class RolloutFile:
             return len(spool)
 
     def _write(self, spool: Spool, out: IO[bytes], name: str) -> None:
+        rows = len(spool)
         if not name.endswith(".parquet"):
-            out.writelines(self._lines(spool))
+            out.writelines(self._lines(spool, 0, rows))
         elif self._source.is_parquet:
             from stepcredit.data.files.parquet import replace_columns
 
-            replace_columns(self.path, lambda: map(spool.get, range(len(spool))), out)
+            replace_columns(self.path, lambda: map(spool.get, range(rows)), out)
         else:
             from stepcredit.data.files.parquet import from_lines
 
-            from_lines(lambda: self._lines(spool), out, name)
+            from_lines(lambda: self._lines(spool, 0, rows), out, name)
 
-    def _lines(self, spool: Spool) -> Iterator[bytes]:
-        for position, raw in self._again(len(spool)):
-            yield with_members(raw, spool.get(position)) + b"\n"
-
-    def _again(self, rows: int) -> Iterator[tuple[int, bytes]]:
-        """Read the lines again; all of them must still be there."""
-        done = 0
+    def _lines(self, spool: Spool, first: int, rows: int) -> Iterator[bytes]:
+        """The lines from row `first` to row `rows` - 1 with their new members, read again."""
+        if first == rows:
+            return
+        position = -1
         for position, _, raw in islice(self._source.lines(), rows):
-            yield position, raw
-            done += 1
-        if done < rows:
+            if position >= first:
+                yield with_members(raw, spool.get(position)) + b"\n"
+        if position < rows - 1:
             raise FileError(f"{self.path}: lost rows while it was read")
 
 

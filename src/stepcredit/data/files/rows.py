@@ -73,6 +73,7 @@ class Row:
         is_listed: whether a list has one item per token; False where only `length` or step ends
             say how many tokens there are.
         size: bytes of the row's line; in a compressed file, about the memory that the row takes.
+        raw: the row's line, while the file is written again with new members.
     """
 
     fields: dict[str, Any]
@@ -90,6 +91,7 @@ class Row:
     left_out: int = 0
     is_listed: bool = False
     size: int = 0
+    raw: bytes = b""
 
     @property
     def group(self) -> str | int:
