@@ -119,7 +119,7 @@ MOVED = {
     "signals.ratios": "signals.models.ratios",
     "signals.registry": "signals.signal_registry",
     "signals.rows": "signals.row_scores",
-    "signals.sampling": "signals.models.sampling",
+    "signals.sampling": "signals.models.keyed_sampling",
     "signals.served.base": "signals.served.served_signal",
     "signals.served.faults": "signals.served.failures",
     "signals.served.judge": "signals.served.llm_judge",

@@ -16,8 +16,8 @@ from tests.signals.tiny_models import build, save, tokenizer
 import stepcredit as sc
 from stepcredit.errors import RolloutError, SettingError, SignalError
 from stepcredit.signals.models.causal import CausalLM
+from stepcredit.signals.models.keyed_sampling import KeyedNoise, complete
 from stepcredit.signals.models.monte_carlo import Cost, MonteCarlo, log_cost
-from stepcredit.signals.models.sampling import KeyedNoise, complete
 from stepcredit.signals.responses import Response
 from stepcredit.signals.signal_registry import signal
 from stepcredit.signals.splitting import Newline

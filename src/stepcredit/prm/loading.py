@@ -75,7 +75,7 @@ def attach(model: nn.Module, protocol: Protocol, tokenizer: Any) -> Scorer:
     Args:
         model: a `HeadedModel` or `Classifier`; a causal language model for a head of words; a
             token classifier for one of classes.
-        protocol: what it is asked by.
+        protocol: its input and output format.
         tokenizer: tells which words a head of words reads.
 
     Raises:

@@ -7,7 +7,7 @@ cut-off response wrote last is one more step, and an empty response is one empty
 A step must also end where a token ends, or it has no last token. Space between two steps may lie in
 either's tokens (`.\n\n` and ` The` are both fine); a token that holds other characters of both is
 refused by name, or the step is made to end with that token (`inside="extend"`). An agent's turns
-are told by tokens alone.
+are found by tokens alone.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from typing import Any
 from stepcredit.errors import SignalError
 from stepcredit.signals.models.causal import CausalLM
 from stepcredit.signals.models.contexts import trunk_of
-from stepcredit.signals.models.sampling import complete, draw_seed
+from stepcredit.signals.models.keyed_sampling import complete, draw_seed
 from stepcredit.signals.responses import Response, at
 
 Prefix = tuple[Any, Any]
@@ -82,7 +82,7 @@ class FunctionCompleter(Completer):
     Args:
         sampler: (prompt, prefix, n, seed) -> n completions.
         n, seed: as there; the seed is keyed by the prefix too.
-        workers: prefixes asked for at once.
+        workers: prefixes completed at once.
     """
 
     sampler: Sampler

@@ -43,7 +43,7 @@ class Client:
     alone: to an http:// address it is sent directly.
 
     Args:
-        server: where it is and how patiently it is asked.
+        server: its address, timeouts and retries.
 
     Raises:
         SettingError: the API key's environment variable is not set, or holds no key.
@@ -167,7 +167,7 @@ class Asking:
         Args:
             path: the endpoint, under the server's address.
             body: sent as JSON.
-            read: raises a `Fault` for a malformed answer, which is asked for again.
+            read: raises a `Fault` for a malformed answer; the request is then repeated.
 
         Raises:
             Refused: the server's final word, the last fault, or the deadline is over.

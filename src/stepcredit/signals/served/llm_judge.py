@@ -69,7 +69,7 @@ class Judge(Served):
         temperature: of the samples; above 0 for more than one.
         max_tokens: tokens it may write; None is 1, and the server's default where it must write
             more.
-        top_logprobs: how many tokens the log-probs are asked for.
+        top_logprobs: how many tokens the server gives log-probs of.
         extra: further fields of the request, such as `{"seed": 1}`.
         empty: "refuse" an empty response, or "score" it.
 
@@ -98,7 +98,7 @@ class Judge(Served):
     votes: int = whole(1, "samples a question", at_least=1)
     temperature: float = number(0.0, "of the samples", at_least=0)
     max_tokens: int | None = whole(None, "tokens it may write", at_least=1, optional=True)
-    top_logprobs: int = whole(20, "tokens whose log-probs are asked for", at_least=1)
+    top_logprobs: int = whole(20, "tokens whose log-probs the server gives", at_least=1)
     extra: Mapping[str, Any] = declare({}, is_json_object, "further fields of the request")
     empty: str = choice("refuse", ("refuse", "score"), "what is done with an empty response")
 

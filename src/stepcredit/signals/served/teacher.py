@@ -64,17 +64,17 @@ class ServedLogProbs(Served):
         prompt, tokens = policy_ids(response)
         if self.api == "vllm":
             request, read = prompt_logprobs.vllm(self.model, prompt, tokens)
-            told = await asking("/v1/completions", request, read)
+            read_tokens = await asking("/v1/completions", request, read)
         else:
             request, read = prompt_logprobs.sglang(prompt, tokens)
-            told = await asking("/generate", request, read)
-        self._check(response, tokens, told)
-        return [logprob for logprob, _ in told]
+            read_tokens = await asking("/generate", request, read)
+        self._check(response, tokens, read_tokens)
+        return [logprob for logprob, _ in read_tokens]
 
-    def _check(self, response: Response, tokens: tuple[int, ...], told: list[Told]) -> None:
-        if self.check_vocabulary and all(text is None for _, text in told):
+    def _check(self, response: Response, tokens: tuple[int, ...], read_tokens: list[Told]) -> None:
+        if self.check_vocabulary and all(text is None for _, text in read_tokens):
             raise Refused("{} tells no token's text, which check_vocabulary needs", self.url)
-        for index, (logprob, text) in enumerate(told):
+        for index, (logprob, text) in enumerate(read_tokens):
             token = f"token {index} ({tokens[index]})"
             if logprob <= LEAST:
                 raise Refused(f"the model {{}} gives {token} no chance", self.model)

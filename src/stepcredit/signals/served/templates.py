@@ -49,11 +49,11 @@ class _Method:
     Its text in Python names a place in memory, so that no two fillings would be the same.
     """
 
-    def __init__(self, method: Callable[..., Any]) -> None:
-        self.method = method
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
 
     def __repr__(self) -> str:
-        name = getattr(self.method, "__name__", "it")
+        name = getattr(self.function, "__name__", "it")
         raise TypeError(f"{name} is a method: call it with ()")
 
 
@@ -85,7 +85,7 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         return super().call_binop(context, operator, left, right)
 
     def call(__self, __context: Any, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805
-        called = __obj.method if isinstance(__obj, _Method) else __obj
+        called = __obj.function if isinstance(__obj, _Method) else __obj
         if getattr(called, "__name__", None) in PADDING:
             raise SecurityError(f"{called.__name__} is not available")
         return super().call(__context, called, *args, **kwargs)
