@@ -37,9 +37,9 @@ from stepcredit.signals.programs.checked import Program
 VOCABULARY, PARAGRAPH = 49152, 40
 BAR = 1.0
 PARTS = {
-    "split and align": "process_of",
-    "texts for metrics": "decoded",
-    "gather": "gathered",
+    "split and align": "process_streams",
+    "texts for metrics": "response_and_step_texts",
+    "gather": "all_gather",
     "metrics": "training_metrics",
 }
 

@@ -53,7 +53,7 @@ def train_from_flags(flags: Sequence[str] | None = None) -> int:
     with ExitStack() as stack:
         try:
             recipe = _read(given, stack)
-            trainer, resume = build_trainer(recipe), checkpoint_of(recipe.training)
+            trainer, resume = trainer_of_recipe(recipe), checkpoint_of(recipe.training)
         except (StepCreditError, ValueError, ImportError, OSError) as error:
             return _print_error(error, REFUSED)
         count = CreditCount(trainer)
@@ -96,7 +96,7 @@ def _say(line: str) -> None:
         print(line, flush=True)
 
 
-def build_trainer(recipe: Recipe) -> StepCreditGRPOTrainer:
+def trainer_of_recipe(recipe: Recipe) -> StepCreditGRPOTrainer:
     """The trainer of a recipe.
 
     Raises:

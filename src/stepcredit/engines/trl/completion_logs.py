@@ -127,8 +127,8 @@ def _question(prompt: Any, path: str, line: int) -> str:
     if isinstance(prompt, str):
         return prompt
     turns = _messages(prompt, path, line, "prompt")
-    asked = [turn["content"] for turn in turns if turn["role"] == "user"]
-    return _content(asked[-1] if asked else turns[-1]["content"])
+    questions = [turn["content"] for turn in turns if turn["role"] == "user"]
+    return _content(questions[-1] if questions else turns[-1]["content"])
 
 
 def _parts(completion: Any, path: str, line: int) -> list[tuple[str, bool]]:
