@@ -17,9 +17,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from stepcredit.rewards.extract import last_box
-from stepcredit.rewards.grader import verdict
+from stepcredit.rewards.grader import GRADER
 from stepcredit.rewards.maths import grade
-from stepcredit.rewards.normalize import spelled
+from stepcredit.rewards.normalize import normalize_answer
 from stepcredit.rewards.workers import shared_pool
 
 
@@ -40,10 +40,10 @@ def main() -> None:
     rows = [json.loads(line) for line in arguments.solutions.read_text().splitlines()]
     found = [last_box(row["solution"]) or "" for row in rows]
     golds = [row["answer"] for row in rows]
-    pairs = list(zip(map(spelled, found), map(spelled, golds), strict=True))
+    pairs = list(zip(map(normalize_answer, found), map(normalize_answer, golds), strict=True))
     pool = shared_pool("stepcredit.rewards.grader", 1)
     sides: dict[str, Callable[[], object]] = {
-        "math-verify in this process": lambda: [verdict(*pair) for pair in pairs],
+        "math-verify in this process": lambda: [GRADER.verdict(*pair) for pair in pairs],
         "the pool, one worker": lambda: pool.verdicts(pairs, 60.0),
         "grade(): text rules first, one worker": lambda: grade(found, golds, workers=1),
         "grade(): wrong gold answers": lambda: grade(found, golds[1:] + golds[:1], workers=1),

@@ -90,6 +90,7 @@ MOVED = {
     "rewards.answers": "rewards.answer_kinds",
     "rewards.boxed": "rewards.extract",
     "rewards.files": "rewards.reward_file",
+    "rewards.letters": "rewards.serving",
     "rewards.registry": "rewards.reward_registry",
     "rewards.spelling": "rewards.normalize",
     "rewards.support": "rewards.supporting_facts",

@@ -7,7 +7,7 @@ import warnings
 
 import pytest
 
-from stepcredit.rewards.gym_grammar import LARGEST, LONGEST, Arithmetic, Literals, Texts
+from stepcredit.rewards.gym_grammar import LARGEST, LONGEST, Expressions, Literals, Texts
 from stepcredit.rewards.gym_table import Rule, rule_of
 
 FORMULA = rule_of("simple_integration").answer
@@ -35,7 +35,7 @@ VARIABLE = rule_of("simple_integration").fields["metadata.variable"]
         (VARIABLE, "x"), (VARIABLE, "X"), (VARIABLE, "x_1"),
     ],
 )  # fmt: skip
-def test_approved(grammar: Texts | Literals | Arithmetic, text: str) -> None:
+def test_approved(grammar: Texts | Literals | Expressions, text: str) -> None:
     assert grammar.approves(text)
 
 
@@ -72,14 +72,14 @@ def test_approved(grammar: Texts | Literals | Arithmetic, text: str) -> None:
         (VARIABLE, ""), (VARIABLE, "xy"), (VARIABLE, "S"), (VARIABLE, "x\n"), (VARIABLE, "x()"),
     ],
 )  # fmt: skip
-def test_refused(grammar: Texts | Literals | Arithmetic, text: str) -> None:
+def test_refused(grammar: Texts | Literals | Expressions, text: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert not grammar.approves(text)
 
 
 def test_the_bound_is_on_what_is_computed() -> None:
-    plain = Arithmetic("0-9*() ", (ast.Mult, ast.Pow))
+    plain = Expressions("0-9*() ", (ast.Mult, ast.Pow))
     assert plain.approves(f"1**{LARGEST // 8 - 1}")
     assert not plain.approves("*".join(["(9**9999)"] * 9))
     assert not plain.approves(" " * LONGEST + "1" + "*1" * LONGEST)

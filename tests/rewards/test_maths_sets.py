@@ -8,7 +8,7 @@ import pytest
 
 from stepcredit.rewards.extract import last_box
 from stepcredit.rewards.maths import Maths, Verdict, gold_answer, grade
-from stepcredit.rewards.normalize import spelled
+from stepcredit.rewards.normalize import normalize_answer
 from stepcredit.rewards.workers import shared_pool
 
 FIELDS = {
@@ -51,7 +51,7 @@ def test_gold_answers_are_right_against_themselves(name: str, maths_rows: Any) -
 @pytest.mark.parametrize("name", FIELDS)
 def test_gold_answers_are_read_as_maths(name: str, maths_rows: Any) -> None:
     """The same without the rule that the same text is right: math-verify alone."""
-    golds = [spelled(gold_answer(row[FIELDS[name]], 0, name)) for row in maths_rows(name)]
+    golds = [normalize_answer(gold_answer(row[FIELDS[name]], 0, name)) for row in maths_rows(name)]
     letters = shared_pool("stepcredit.rewards.grader").verdicts(
         [(gold, gold) for gold in golds], limit=20.0
     )

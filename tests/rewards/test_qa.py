@@ -70,10 +70,10 @@ def test_normalization_is_stable(answer: str) -> None:
 
 @given(WORDS | TEXT, WORDS | TEXT)
 def test_f1_is_the_second_implementations(answer: str, gold: str) -> None:
-    score = qa.score(answer, gold)
+    score = qa.answer_score(answer, gold)
     assert score.f1 == pytest.approx(second_f1(answer, gold), abs=1e-12)
     assert score.em == float(squad_words(answer) == squad_words(gold))
-    assert qa.score(gold, answer).f1 == score.f1
+    assert qa.answer_score(gold, answer).f1 == score.f1
     assert 0.0 <= score.f1 <= 1.0
 
 
@@ -93,7 +93,10 @@ def test_f1_is_the_second_implementations(answer: str, gold: str) -> None:
     ],
 )
 def test_scores_by_hand(answer: str, gold: str, em: float, f1: float) -> None:
-    assert (qa.score(answer, gold).em, qa.score(answer, gold).f1) == (em, pytest.approx(f1))
+    assert (qa.answer_score(answer, gold).em, qa.answer_score(answer, gold).f1) == (
+        em,
+        pytest.approx(f1),
+    )
 
 
 def tagged(answer: str) -> str:

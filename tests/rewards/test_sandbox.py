@@ -19,19 +19,25 @@ from stepcredit.rewards.workers import Pool
 GRADER = '''
 """Runs the answer as Python with the gold answer as `target`; R if `done` is true at the end."""
 import json, os
-ready = lambda: __import__("socket")
-decided = lambda answer, gold: None
-PROCESS_PER_ITEM = {apart}
-TRIAL = ("done = True", "")
+from stepcredit.rewards.serving import Grader
 state = {{}}
 
-def verdict(answer, gold):
-    names = {{"state": state, "target": gold}}
-    try:
-        exec(answer, names)
-    except BaseException as error:
-        return "W"
-    return "R" if names.get("done") else "W"
+class Escaped(Grader):
+    process_per_item = {apart}
+    trial = ("done = True", "")
+
+    def prepare(self):
+        __import__("socket")
+
+    def verdict(self, answer, gold):
+        names = {{"state": state, "target": gold}}
+        try:
+            exec(answer, names)
+        except BaseException as error:
+            return "W"
+        return "R" if names.get("done") else "W"
+
+GRADER = Escaped()
 '''
 LINUX = sys.platform == "linux" and platform.machine() in ("x86_64", "aarch64")
 needs_walls = pytest.mark.skipif(not LINUX, reason="the system has no seccomp filter")

@@ -16,9 +16,9 @@ from tests.security.payloads import PAYLOADS, filled
 
 from stepcredit.errors import RolloutError
 from stepcredit.rewards import reward
-from stepcredit.rewards.gym_grader import verdict
+from stepcredit.rewards.gym_grader import GRADER
 from stepcredit.rewards.gym_table import names, rule_of
-from stepcredit.rewards.letters import RIGHT, WRONG
+from stepcredit.rewards.serving import RIGHT, WRONG
 
 gym = pytest.importorskip("reasoning_gym")
 
@@ -191,11 +191,13 @@ def test_graders_keep_no_state(canary: Path, evaluated: dict[str, dict[str, Any]
         name: json.dumps({"dataset": name, "entry": row, "threshold": 1.0})
         for name, row in evaluated.items()
     }
-    grade = {name: verdict(evaluated[name]["answer"], entry) for name, entry in asked.items()}
+    grade = {
+        name: GRADER.verdict(evaluated[name]["answer"], entry) for name, entry in asked.items()
+    }
     before = grader_state(evaluated)
     for kind in RUN_CODE:
         for payload in filled(canary)[kind]:
-            assert {verdict(payload, entry) for entry in asked.values()} == {WRONG}
+            assert {GRADER.verdict(payload, entry) for entry in asked.values()} == {WRONG}
     after = grader_state(evaluated)
     assert after.pop("env") == before.pop("env")
     for name, state in before.items():
@@ -203,7 +205,9 @@ def test_graders_keep_no_state(canary: Path, evaluated: dict[str, dict[str, Any]
             key: id(value) for key, value in state.items()
         }
     assert grade == dict.fromkeys(evaluated, RIGHT)
-    assert grade == {name: verdict(evaluated[name]["answer"], row) for name, row in asked.items()}
+    assert grade == {
+        name: GRADER.verdict(evaluated[name]["answer"], row) for name, row in asked.items()
+    }
 
 
 @pytest.mark.parametrize(("name", "path"), RUN_BY_LIBRARY)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from stepcredit.rewards.normalize import LONGEST, WRAPPED, spelled
+from stepcredit.rewards.normalize import LONGEST, WRAPPED, normalize_answer
 
 LARGEST_EXPONENT = 10_000
 """A power of numbers with a larger exponent is not computed."""
@@ -21,7 +21,7 @@ _TOWER = re.compile(rf"(?:{_POWER}[\d.]+\s*){{3}}")
 _FACTORIAL = re.compile(r"\d{5,}\s*[})\]]*\s*!|!\s*[})\]]*\s*!\s*[})\]]*\s*!")
 
 
-def words_of(answer: str) -> str | None:
+def answer_words(answer: str) -> str | None:
     r"""A textual answer in lower case: `\text{...}`, a word of four letters, yes, no, odd.
 
     Args:
@@ -31,10 +31,10 @@ def words_of(answer: str) -> str | None:
         None for anything else: it is maths.
 
     Example:
-        >>> words_of(r"\text{Evelyn}"), words_of("No."), words_of("abc"), words_of("x + 1")
-        ('evelyn', 'no', None, None)
+        >>> [answer_words(text) for text in (r"\text{Evelyn}", "No.", "abc", "x + 1")]
+        ['evelyn', 'no', None, None]
     """
-    plain = spelled(answer)
+    plain = normalize_answer(answer)
     if not _WORDS.fullmatch(plain) or _MATHS_WORDS.match(plain):
         return None
     wrapped = plain != answer.strip() and r"\text" in answer
@@ -42,22 +42,22 @@ def words_of(answer: str) -> str | None:
     return " ".join(plain.lower().split()) if told else None
 
 
-def letter_of(answer: str) -> str | None:
+def answer_letter(answer: str) -> str | None:
     r"""The letter of a gold answer that is a choice: `C`, `(C)`, `\textbf{(C)}`.
 
     Example:
-        >>> letter_of(r"\textbf{(C)}"), letter_of("x"), letter_of("C + 1")
+        >>> answer_letter(r"\textbf{(C)}"), answer_letter("x"), answer_letter("C + 1")
         ('C', None, None)
     """
-    match = _LETTER.fullmatch(spelled(answer))
+    match = _LETTER.fullmatch(normalize_answer(answer))
     return match.group(1) if match else None
 
 
-def option_of(answer: str) -> str | None:
+def answer_option(answer: str) -> str | None:
     r"""The one choice an answer names, alone or in front of its text; None for none or several.
 
     Example:
-        >>> option_of(r"\textbf{(C) } 42"), option_of("C. 42"), option_of("(A) and (B)")
+        >>> answer_option(r"\textbf{(C) } 42"), answer_option("C. 42"), answer_option("(A) and (B)")
         ('C', 'C', None)
     """
     if len(answer) > LONGEST:
@@ -65,16 +65,16 @@ def option_of(answer: str) -> str | None:
     plain = answer
     while (inner := WRAPPED.sub(r"\1", plain)) != plain:
         plain = inner
-    plain = spelled(plain)
+    plain = normalize_answer(plain)
     named = {a or b or c for a, b, c in _OPTION.findall(plain)}
     return named.pop() if len(named) == 1 and _OPTION.match(plain) else None
 
 
-def base_of(answer: str) -> str | None:
+def answer_base(answer: str) -> str | None:
     """The base of a numeral that states it.
 
     Example:
-        >>> base_of("52_{8}"), base_of("52")
+        >>> answer_base("52_{8}"), answer_base("52")
         ('8', None)
     """
     match = _NUMERAL.fullmatch(answer)

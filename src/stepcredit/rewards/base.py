@@ -29,6 +29,8 @@ class Reward(ABC):
 
     name: ClassVar[str]
     gives: ClassVar[Literal["outcome", "format"]] = "outcome"
+    passing: float = 1.0
+    """The smallest value of a format reward with which a response passes the gate."""
     tally: Counter[str]
     """What it came across so far that a person should know, such as `timed out`, and how often."""
 
@@ -80,7 +82,7 @@ def _checked(values: Any, texts: int, name: str) -> list[float]:
     return found
 
 
-def fact(facts: Facts, name: str, row: int) -> Any:
+def needed_fact(facts: Facts, name: str, row: int) -> Any:
     """What is known of a response under a name; arrays as lists.
 
     Raises:

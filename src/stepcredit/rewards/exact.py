@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import isfinite
 
 from stepcredit.errors import RolloutError
-from stepcredit.rewards.base import Facts, Reward, fact
+from stepcredit.rewards.base import Facts, Reward, needed_fact
 from stepcredit.rewards.extract import READERS, answer_of
 from stepcredit.rewards.reward_registry import register_reward
 from stepcredit.settings.fields import choice, text
@@ -40,7 +40,7 @@ class Exact(Reward):
 
     def _gold(self, facts: Facts, row: int) -> str:
         """The gold answer as text. Only strings and numbers have one text and no other."""
-        value = fact(facts, self.answer, row)
+        value = needed_fact(facts, self.answer, row)
         good = isinstance(value, str | int | float) and not isinstance(value, bool)
         if not good or (isinstance(value, float) and not isfinite(value)):
             reason = f"expected a string or a number, got {str(value)[:80]}"

@@ -6,35 +6,40 @@ from collections.abc import Iterator
 from functools import cache, lru_cache
 from typing import Any
 
-from stepcredit.rewards.letters import BAD_GOLD, RIGHT, WRONG
-
-PROCESS_PER_ITEM = False
-"""math-verify parses text and never evaluates it as code."""
-TRIAL = (r"\frac{1}{2}", "0.5")
+from stepcredit.rewards.serving import BAD_GOLD, RIGHT, WRONG, Grader
 
 
-def ready() -> None:
-    """Import what grading needs, and run it once: the first run builds the parser."""
-    verdict("1", "2")
-
-
-def verdict(answer: str, gold: str) -> str:
-    """Whether an answer equals the gold answer; `BAD_GOLD` where that one can't be read.
+class MathsGrader(Grader):
+    """Grades with math-verify, which parses text and never evaluates it as code.
 
     Example:
-        >>> verdict("0.5", r"\\frac{1}{2}"), verdict("2", "3"), verdict("2", "t(0,4]")
+        >>> half = r"\\frac{1}{2}"
+        >>> GRADER.verdict("0.5", half), GRADER.verdict("2", "3"), GRADER.verdict("2", "t(0,4]")
         ('R', 'W', 'G')
     """
-    from math_verify import verify
 
-    expected = _gold(gold)
-    if not expected:
-        return BAD_GOLD
-    found = parsed(answer)
-    if not found or _misuses_infinity(found, expected):
-        return WRONG
-    same = verify(expected, found, allow_set_relation_comp=True, timeout_seconds=None)
-    return RIGHT if same else WRONG
+    process_per_item = False
+    trial = (r"\frac{1}{2}", "0.5")
+
+    def prepare(self) -> None:
+        """Grade once: the first call imports math-verify and builds its parser."""
+        self.verdict("1", "2")
+
+    def verdict(self, answer: str, gold: str, /) -> str:
+        """Whether an answer equals the gold answer; `BAD_GOLD` if that one cannot be read."""
+        from math_verify import verify
+
+        expected = _gold(gold)
+        if not expected:
+            return BAD_GOLD
+        found = parsed(answer)
+        if not found or _misuses_infinity(found, expected):
+            return WRONG
+        same = verify(expected, found, allow_set_relation_comp=True, timeout_seconds=None)
+        return RIGHT if same else WRONG
+
+
+GRADER = MathsGrader()
 
 
 def _misuses_infinity(answer: list[Any], gold: list[Any]) -> bool:
@@ -74,10 +79,6 @@ def _is_computed_with(parent: Any) -> bool:
     sign = isinstance(parent, sympy.Mul) and len(parent.args) == 2 and -1 in parent.args
     kinds = sympy.Add | sympy.Mul | sympy.Pow | sympy.Function
     return isinstance(parent, kinds) and not sign
-
-
-def decided(answer: str, gold: str) -> None:
-    """Nothing is decided before math-verify has read both."""
 
 
 def parsed(answer: str) -> list[Any]:

@@ -13,8 +13,8 @@ from stepcredit.requires import require
 from stepcredit.rewards.base import Facts, Reward
 from stepcredit.rewards.extract import READERS, answer_of
 from stepcredit.rewards.gym_table import COMPOSITE, VERSION, rule_of
-from stepcredit.rewards.letters import RIGHT, TIMED_OUT
 from stepcredit.rewards.reward_registry import register_reward
+from stepcredit.rewards.serving import RIGHT, TIMED_OUT
 from stepcredit.rewards.workers import shared_pool
 from stepcredit.settings.fields import choice, number, text, whole
 

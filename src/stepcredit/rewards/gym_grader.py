@@ -8,47 +8,54 @@ from functools import cache
 from typing import Any
 
 from stepcredit.rewards.gym_table import Rule, rule_of
-from stepcredit.rewards.letters import RIGHT, WRONG
-
-PROCESS_PER_ITEM = True
-"""Some of these graders evaluate text, and all are code of others: none can change another's."""
-TRIAL = ("3", '{"dataset": "chain_sum", "entry": {"answer": "3"}, "threshold": 1.0}')
+from stepcredit.rewards.serving import RIGHT, WRONG, Grader
 
 
-def ready() -> None:
-    """Import what grading needs."""
-    import reasoning_gym  # noqa: F401
+class GymGrader(Grader):
+    """Grades with reasoning-gym's own graders.
 
-
-def decided(answer: str, entry: str) -> str | None:
-    """`WRONG` where the data set's rule does not let the answer or its row through to the grader.
-
-    The reward has refused such rows already. See `verdict` for the arguments.
+    Each item has a separate process: some graders evaluate text, and all are other people's code.
     """
-    asked = json.loads(entry)
-    return None if _rule_for(answer, asked) else WRONG
+
+    process_per_item = True
+    trial = ("3", '{"dataset": "chain_sum", "entry": {"answer": "3"}, "threshold": 1.0}')
+
+    def prepare(self) -> None:
+        """Import reasoning-gym."""
+        import reasoning_gym  # noqa: F401
+
+    def decide_early(self, answer: str, entry: str, /) -> str | None:
+        """`WRONG` if the data set's rule keeps the answer or its row from the grader, else None.
+
+        The reward has refused such rows already. See `verdict` for the arguments.
+        """
+        asked = json.loads(entry)
+        return None if _rule_for(answer, asked) else WRONG
+
+    def verdict(self, answer: str, entry: str, /) -> str:
+        """Whether the data set's own grader gives the answer at least the threshold.
+
+        An answer on which the grader raises an error is wrong. The rule is applied here too,
+        because this is where text is evaluated.
+
+        Args:
+            answer: the answer in the response.
+            entry: JSON, `{"dataset": name, "entry": row of the data set, "threshold": least
+                score}`.
+        """
+        asked = json.loads(entry)
+        rule, row = _rule_for(answer, asked), asked["entry"]
+        if rule is None:
+            return WRONG
+        try:
+            rule.restore(row)
+            score = _grader(asked["dataset"])(answer, row) if rule.also(answer, row) else 0.0
+            return RIGHT if score >= asked["threshold"] else WRONG
+        except Exception:
+            return WRONG
 
 
-def verdict(answer: str, entry: str) -> str:
-    """Whether the data set's own grader gives the answer at least the threshold.
-
-    A grader that raises has been given a wrong answer. The rule is asked here too, since this is
-    where text is evaluated.
-
-    Args:
-        answer: what the response says.
-        entry: JSON, `{"dataset": name, "entry": row of the data set, "threshold": least score}`.
-    """
-    asked = json.loads(entry)
-    rule, row = _rule_for(answer, asked), asked["entry"]
-    if rule is None:
-        return WRONG
-    try:
-        rule.restore(row)
-        score = _grader(asked["dataset"])(answer, row) if rule.also(answer, row) else 0.0
-        return RIGHT if score >= asked["threshold"] else WRONG
-    except Exception:
-        return WRONG
+GRADER = GymGrader()
 
 
 def _rule_for(answer: str, asked: dict[str, Any]) -> Rule | None:

@@ -78,7 +78,7 @@ class Literals:
 
 
 @dataclass(frozen=True)
-class Arithmetic:
+class Expressions:
     """Expressions of numbers, brackets and operators; with names, of formulas too.
 
     The names are single letters, lower-case ones with an index (`x_1`), and `pi`. Only elementary
@@ -91,7 +91,7 @@ class Arithmetic:
         integrals: whether `Integral(formula, variable)` may be there.
 
     Example:
-        >>> sums = Arithmetic("0-9+*() -", (ast.Add, ast.Mult))
+        >>> sums = Expressions("0-9+*() -", (ast.Add, ast.Mult))
         >>> [sums.approves(text) for text in ("(1 + 2)*3", "1 - 2", "x", "open(1)", "9" * 50000)]
         [True, False, False, False, False]
     """
@@ -141,7 +141,7 @@ class Arithmetic:
         return sum(map(self._bits, args)) + 1
 
 
-Grammar = Texts | Literals | Arithmetic
+Grammar = Texts | Literals | Expressions
 
 
 def _parsed(text: str, pattern: str, glued: bool = False) -> ast.expr | None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
-from stepcredit.rewards.gym_grammar import Arithmetic, Grammar, Literals, Texts
+from stepcredit.rewards.gym_grammar import Expressions, Grammar, Literals, Texts
 
 VERSION = "0.1.25"
 """The version of reasoning-gym for which the table holds."""
@@ -178,13 +178,13 @@ def _is_not_next_to_minus_one(answer: str, entry: Mapping[str, Any]) -> bool:
     return not own.startswith("-") or answer.strip() == own
 
 
-_SUMS = Arithmetic("0-9+*/() -", (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.Pow))
+_SUMS = Expressions("0-9+*/() -", (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.Pow))
 _FORMULA_OPERATORS = (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.Pow)
-_FORMULA = Arithmetic("A-Za-z0-9_.,+*/() -", _FORMULA_OPERATORS, names=True)
-_FORMULA_OR_INTEGRAL = Arithmetic(
+_FORMULA = Expressions("A-Za-z0-9_.,+*/() -", _FORMULA_OPERATORS, names=True)
+_FORMULA_OR_INTEGRAL = Expressions(
     "A-Za-z0-9_.,+*/() -", _FORMULA_OPERATORS, names=True, integrals=True
 )
-_SHIFTS = Arithmetic("0-9A-Fa-fXx+*<>() -", (ast.Add, ast.Sub, ast.Mult, ast.LShift, ast.RShift))
+_SHIFTS = Expressions("0-9A-Fa-fXx+*<>() -", (ast.Add, ast.Sub, ast.Mult, ast.LShift, ast.RShift))
 _VARIABLE = Texts(r"[A-MPRT-Za-z]|[a-z]_?[0-9]{1,3}")
 _NUMBER_ROWS = Literals(Texts(r"[0-9 \n-]*"))
 

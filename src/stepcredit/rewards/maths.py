@@ -11,18 +11,18 @@ from typing import Any
 
 from stepcredit.errors import RolloutError
 from stepcredit.requires import require
-from stepcredit.rewards import letters
+from stepcredit.rewards import serving
 from stepcredit.rewards.answer_kinds import (
-    base_of,
+    answer_base,
+    answer_letter,
+    answer_option,
+    answer_words,
     has_foreign_digits,
-    letter_of,
-    option_of,
     too_large,
-    words_of,
 )
-from stepcredit.rewards.base import Facts, Reward, fact
+from stepcredit.rewards.base import Facts, Reward, needed_fact
 from stepcredit.rewards.extract import READERS, answer_of, last_box, last_line
-from stepcredit.rewards.normalize import spelled
+from stepcredit.rewards.normalize import normalize_answer
 from stepcredit.rewards.reward_registry import register_reward
 from stepcredit.rewards.workers import shared_pool
 from stepcredit.settings.fields import choice, number, text, whole
@@ -36,11 +36,11 @@ _WHOLE = re.compile(r"[-+]?[0-9]{1,300}")
 class Verdict(Enum):
     """What grading an answer found; only `RIGHT` is worth anything."""
 
-    RIGHT = letters.RIGHT
-    WRONG = letters.WRONG
-    TIMED_OUT = letters.TIMED_OUT
+    RIGHT = serving.RIGHT
+    WRONG = serving.WRONG
+    TIMED_OUT = serving.TIMED_OUT
     """No verdict within the limit, or the answer killed the grading process."""
-    BAD_GOLD = letters.BAD_GOLD
+    BAD_GOLD = serving.BAD_GOLD
     """The gold answer can't be read as maths, and the answer is not the same text."""
 
 
@@ -84,7 +84,7 @@ def grade(
     pairs = list(zip(answers, golds, strict=True))
     known = {pair: _by_text(*pair) for pair in pairs}
     asked = {
-        (answer, gold): (spelled(answer), spelled(gold))
+        (answer, gold): (normalize_answer(answer), normalize_answer(gold))
         for (answer, gold), verdict in known.items()
         if verdict is None and answer is not None
     }
@@ -103,15 +103,15 @@ def _by_text(answer: str | None, gold: str) -> Verdict | None:
         return Verdict.BAD_GOLD
     if answer is None or not plain or plain == expected:
         return Verdict.RIGHT if plain == expected else Verdict.WRONG
-    letter, words = letter_of(gold), words_of(gold)
+    letter, words = answer_letter(gold), answer_words(gold)
     if letter is not None:
-        return Verdict.RIGHT if option_of(answer) == letter else Verdict.WRONG
+        return Verdict.RIGHT if answer_option(answer) == letter else Verdict.WRONG
     if words is not None:
-        same = words in (words_of(answer), spelled(answer).lower())
+        same = words in (answer_words(answer), normalize_answer(answer).lower())
         return Verdict.RIGHT if same else Verdict.WRONG
     if _WHOLE.fullmatch(plain) and _WHOLE.fullmatch(expected):
         return Verdict.RIGHT if int(plain) == int(expected) else Verdict.WRONG
-    if base_of(expected) and base_of(plain) not in (None, base_of(expected)):
+    if answer_base(expected) and answer_base(plain) not in (None, answer_base(expected)):
         return Verdict.WRONG
     if too_large(expected):
         return Verdict.BAD_GOLD
@@ -119,8 +119,8 @@ def _by_text(answer: str | None, gold: str) -> Verdict | None:
 
 
 def _squeezed(answer: str) -> str:
-    """An answer as spelled, without the spaces that part nothing."""
-    return _IDLE_SPACE.sub("", " ".join(spelled(answer).split()))
+    """An answer as normalize_answer, without the spaces that part nothing."""
+    return _IDLE_SPACE.sub("", " ".join(normalize_answer(answer).split()))
 
 
 def gold_answer(value: Any, row: int, field: str) -> str:
@@ -184,7 +184,7 @@ class Maths(Reward):
     def rewards(self, texts: Sequence[str], facts: Sequence[Facts]) -> list[float]:
         """1 for each right answer, else 0."""
         golds = [
-            gold_answer(fact(known, self.answer, row), row, self.answer)
+            gold_answer(needed_fact(known, self.answer, row), row, self.answer)
             for row, known in enumerate(facts)
         ]
         answers = [answer_of(text, self.read) for text in texts]

@@ -1,4 +1,4 @@
-"""Answers spelled one way: signs, wrappers, units and what has no meaning."""
+"""Answers normalize_answer one way: signs, wrappers, units and what has no meaning."""
 
 from __future__ import annotations
 
@@ -56,14 +56,15 @@ _NO_UNITS = frozenset({
 })  # fmt: skip
 
 
-def spelled(answer: str) -> str:
+def normalize_answer(answer: str) -> str:
     r"""The answer without dollar signs, a full stop, `\left`, thin spaces and the unit at its end.
 
     Mathematical signs of Unicode become LaTeX; digits of other scripts do not become digits.
 
     Example:
-        >>> spelled(r"$\left( 3,\, 2\pi \right)$."), spelled("2\u03c0"), spelled("3 hours")
-        ('( 3, 2\\pi )', '2\\pi', '3')
+        >>> answers = r"$\left( 3,\, 2\pi \right)$.", "2\u03c0", "3 hours"
+        >>> [normalize_answer(answer) for answer in answers]
+        ['( 3, 2\\pi )', '2\\pi', '3']
     """
     if len(answer) > 4 * LONGEST:
         return answer.strip()

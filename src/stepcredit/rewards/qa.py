@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from stepcredit.errors import RolloutError
-from stepcredit.rewards.base import Facts, Reward, fact, optional_fact
+from stepcredit.rewards.base import Facts, Reward, needed_fact, optional_fact
 from stepcredit.rewards.extract import READERS, after_thinking, answer_of
 from stepcredit.rewards.reward_registry import register_reward
 from stepcredit.rewards.supporting_facts import gold_facts, named_facts
@@ -43,7 +43,7 @@ def normalized(answer: str) -> str:
     return " ".join(_ARTICLE.sub(" ", plain).split())
 
 
-def score(answer: str, gold: str) -> Score:
+def answer_score(answer: str, gold: str) -> Score:
     """One answer against one gold answer, as HotpotQA scores them.
 
         precision = shared words / words of the answer, recall = shared / words of the gold answer
@@ -52,7 +52,7 @@ def score(answer: str, gold: str) -> Score:
     word (two empty answers share none, yet match exactly).
 
     Example:
-        >>> score("the red fox", "A fox")
+        >>> answer_score("the red fox", "A fox")
         Score(precision=0.5, recall=1.0, f1=0.6666666666666666, em=0.0)
 
     Source: HotpotQA evaluation script v1. Differs: nothing.
@@ -119,11 +119,11 @@ class _QA(Reward):
         self.tally["no answer"] += answer is None
         if answer is None:
             return [Score()]
-        return [score(answer, gold) for gold in golds]
+        return [answer_score(answer, gold) for gold in golds]
 
 
 def _golds(facts: Facts, name: str, aliases: str, row: int) -> list[str]:
-    first = fact(facts, name, row)
+    first = needed_fact(facts, name, row)
     golds = list(first) if isinstance(first, list | tuple) else [first]
     golds += optional_fact(facts, aliases) or []
     wrong = [gold for gold in golds if not isinstance(gold, str)]
@@ -199,7 +199,7 @@ class Joint(_QA):
         found = []
         for row, (response, known) in enumerate(zip(texts, facts, strict=True)):
             answer = max(self.scores(response, known, row), key=lambda each: (each.f1, each.em))
-            gold = gold_facts(fact(known, self.supporting, row), row, self.supporting)
+            gold = gold_facts(needed_fact(known, self.supporting, row), row, self.supporting)
             support = support_score(named_facts(after_thinking(response), self.tag), gold)
             found.append(float(getattr(joint(answer, support), self.metric)))
         return found

@@ -13,7 +13,6 @@ from stepcredit.data.files.rollout_file import RolloutFile
 from stepcredit.data.files.score_store import ScoreStore
 from stepcredit.errors import RolloutError, SettingError
 from stepcredit.rewards.base import Reward
-from stepcredit.rewards.formats import Format
 
 
 def reward_file(
@@ -129,6 +128,5 @@ def _graded(batch: Batch, rewards: Sequence[Reward], text: str) -> list[Mapping[
         if rule.gives == "outcome":
             columns["outcome"] = values
             continue
-        passing = rule.passing if isinstance(rule, Format) else 1.0
-        columns |= {"format": values, "format_ok": [value >= passing for value in values]}
+        columns |= {"format": values, "format_ok": [value >= rule.passing for value in values]}
     return [{name: values[at] for name, values in columns.items()} for at in range(len(texts))]

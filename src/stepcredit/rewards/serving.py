@@ -16,13 +16,17 @@ import signal
 import socket
 import sys
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar
 
 from stepcredit.rewards import sandbox
-from stepcredit.rewards.letters import LETTERS, READY, RIGHT, TIMED_OUT
+
+READY, RIGHT, WRONG, BAD_GOLD, TIMED_OUT = "+RWGT"
+LETTERS = frozenset({RIGHT, WRONG, BAD_GOLD, TIMED_OUT})
+"""The possible letters of an item. `READY` is sent once, when the process can grade."""
 
 LIFETIME = 3600
 """Seconds of CPU time after which a grading process is replaced by a new one."""
@@ -39,23 +43,23 @@ _SYSTEM = (
 )
 
 
-class Grader(Protocol):
-    """What a module that grades in worker processes defines.
+class Grader(ABC):
+    """Base class of graders. The module of one names its instance `GRADER`."""
 
-    `PROCESS_PER_ITEM` says whether each item is graded in a process of its own, so that no item can
-    change how another one is graded. `TRIAL` is an answer and what it is compared with, for which
-    `verdict` must give `RIGHT`.
-    """
+    process_per_item: ClassVar[bool]
+    """Whether each item is graded in a separate process, so that it cannot affect the others."""
+    trial: ClassVar[tuple[str, str]]
+    """An answer and a gold answer for which `verdict` must return `RIGHT`."""
 
-    PROCESS_PER_ITEM: bool
-    TRIAL: tuple[str, str]
+    @abstractmethod
+    def prepare(self) -> None:
+        """Import what grading needs, before the process is confined."""
 
-    def ready(self) -> None:
-        """Import what grading needs."""
+    def decide_early(self, answer: str, gold: str, /) -> str | None:
+        """The letter of an answer that needs no grading; None if it needs grading."""
+        return None
 
-    def decided(self, answer: str, gold: str, /) -> str | None:
-        """The letter of an answer that needs no grading; None if it does."""
-
+    @abstractmethod
     def verdict(self, answer: str, gold: str, /) -> str:
         """The letter of an answer."""
 
@@ -68,7 +72,7 @@ def serve(handle: int, grader: Grader) -> None:
 
     Args:
         handle: the socket's file descriptor.
-        grader: the module that grades.
+        grader: grades each item.
 
     Raises:
         RuntimeError: grading does not work within the limits that are set here.
@@ -81,9 +85,9 @@ def serve(handle: int, grader: Grader) -> None:
     low = os.dup(handle)  # below the limit on descriptors, so that a child can close it
     os.close(handle)
     with socket.socket(fileno=low) as link, link.makefile("rb") as lines:
-        grader.ready()
+        grader.prepare()
         grade = _confined(grader)
-        if grade(*grader.TRIAL, _TRIAL_LIMIT) != RIGHT:
+        if grade(*grader.trial, _TRIAL_LIMIT) != RIGHT:
             raise RuntimeError("grading does not work within the limits set for it on this system")
         link.sendall(READY.encode())
         for line in lines:
@@ -94,12 +98,12 @@ def serve(handle: int, grader: Grader) -> None:
 
 def _confined(grader: Grader) -> Callable[[str, str, float], str]:
     """Confine this process; the function that grades an item within its seconds."""
-    sandbox.limit_resources(LIFETIME, processes=grader.PROCESS_PER_ITEM)
+    sandbox.limit_resources(LIFETIME, processes=grader.process_per_item)
     sandbox.allow_reading_only(readable_places())
-    if grader.PROCESS_PER_ITEM:
+    if grader.process_per_item:
         gc.freeze()
         return lambda answer, gold, limit: (
-            grader.decided(answer, gold) or _in_a_process(grader, answer, gold, limit)
+            grader.decide_early(answer, gold) or _in_a_process(grader, answer, gold, limit)
         )
     sandbox.allow_computing_only()
     return lambda *item: _under_alarm(grader, *item)

@@ -26,15 +26,15 @@ from pathlib import Path
 
 from stepcredit.errors import SignalError
 from stepcredit.handles import temporary_file, temporary_folder
-from stepcredit.rewards.letters import LETTERS, READY, TIMED_OUT
+from stepcredit.rewards.serving import LETTERS, READY, TIMED_OUT
 
 Pair = tuple[str, str]
 _START_LIMIT = 120.0
 _CHUNK = 16
 _PROGRAM = """
-from importlib import import_module
+from {grader} import GRADER
 from stepcredit.rewards.serving import serve
-serve({handle}, import_module("{grader}"))
+serve({handle}, GRADER)
 """
 _KEPT_VARIABLES = (
     "LANG",
@@ -51,7 +51,7 @@ class Worker:
     """One grading process, and the socket to it.
 
     Args:
-        grader: the module that grades, a `serving.Grader`, by its full name.
+        grader: full name of the module whose `GRADER` grades, a `serving.Grader`.
 
     Raises:
         SignalError: the process does not start; with the last line it wrote.
@@ -123,7 +123,7 @@ class Worker:
             return ""
 
     @property
-    def lives(self) -> bool:
+    def is_alive(self) -> bool:
         """Has nobody ended the process?"""
         return self._process.poll() is None
 
@@ -161,7 +161,7 @@ class Pool:
     """Workers that are started when needed, and shared by all threads of a process.
 
     Args:
-        grader: the module that grades, a `serving.Grader`, by its full name.
+        grader: full name of the module whose `GRADER` grades, a `serving.Grader`.
         workers: the most processes that grade at once.
     """
 
@@ -212,7 +212,7 @@ class Pool:
                 worker = self._idle.pop()
             except IndexError:
                 return Worker(self._grader)
-            if worker.lives:
+            if worker.is_alive:
                 return worker
             worker.end()
 
@@ -230,7 +230,7 @@ def shared_pool(grader: str, workers: int | None = None) -> Pool:
     """The pool of this process, closed at its exit; a forked child gets one of its own.
 
     Args:
-        grader: the module that grades, a `serving.Grader`, by its full name.
+        grader: full name of the module whose `GRADER` grades, a `serving.Grader`.
         workers: None: as many as there are CPUs to run on, at most 16.
     """
     key = grader, workers or min(16, _cpus())
