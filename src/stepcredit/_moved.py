@@ -81,6 +81,7 @@ MOVED = {
     "engines.verl.rewards": "engines.verl.reward_manager",
     "engines.verl.rows": "engines.verl.reward_loop",
     "engines.verl.settings": "engines.verl.config_keys",
+    "evals.pass_at_k": "evals.unbiased_pass_at_k",
     "lab.keys": "keys",
     "lab.plots": "lab.curves",
     "lab.settings": "lab.lab_settings",

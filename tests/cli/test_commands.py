@@ -17,7 +17,8 @@ import pytest
 from tests.cli.conftest import Run, environment, read, write
 
 import stepcredit as sc
-from stepcredit.cli import progress
+from stepcredit.cli import COMMANDS, progress
+from stepcredit.cli.lazy_loading import loaded_command
 
 ROWS: list[dict[str, Any]] = [
     {
@@ -346,7 +347,7 @@ def test_a_long_file_on_a_terminal_gets_a_progress_bar(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(tmp_path / "in.jsonl", [{"group": i, "length": 1} for i in range(2000)])
-    monkeypatch.setattr(progress, "LONG", 1000)
+    monkeypatch.setattr(progress, "PROGRESS_BAR_BYTES", 1000)
     assert run("validate", "in.jsonl").err == ""
     shares: list[float] = []
     monkeypatch.setattr(progress, "_is_terminal", lambda: True)
@@ -361,6 +362,13 @@ def test_a_long_file_on_a_terminal_gets_a_progress_bar(
 def test_help_needs_no_torch() -> None:
     code = "import sys, stepcredit.cli; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], env=environment()).returncode == 0
+
+
+def test_the_list_of_commands_says_what_each_command_says() -> None:
+    for commands in COMMANDS.values():
+        for name, (target, about) in commands.items():
+            help = loaded_command(name, f"stepcredit.cli.{target}").help
+            assert " ".join(help.split("\n\n")[0].split()) == about
 
 
 def test_as_a_process(run_process: Run, tmp_path: Path) -> None:

@@ -19,18 +19,18 @@ import typer
 from tests.cli.conftest import Ended, Run, environment, read, write
 from typer.testing import CliRunner
 
-from stepcredit.cli.output import told_in_one_line
-from stepcredit.cli.reward import reward
+from stepcredit.cli.output import errors_to_stderr
+from stepcredit.cli.reward import reward_command
 from stepcredit.rewards.base import Facts, Reward
 from stepcredit.rewards.reward_registry import register_reward
 
 STOP = "where the first run is stopped"
 PROGRAM = """
 import typer
-from stepcredit.cli.reward import reward
-from stepcredit.cli.output import told_in_one_line
+from stepcredit.cli.reward import reward_command
+from stepcredit.cli.output import errors_to_stderr
 app = typer.Typer()
-app.command()(told_in_one_line(reward))
+app.command()(errors_to_stderr(reward_command))
 app()
 """
 
@@ -40,7 +40,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Runs the command in this process, in an empty folder."""
     monkeypatch.chdir(tmp_path)
     app = typer.Typer()
-    app.command()(told_in_one_line(reward))
+    app.command()(errors_to_stderr(reward_command))
 
     def run_here(*arguments: str, stdin: bytes = b"") -> Ended:
         result = CliRunner().invoke(app, list(arguments), input=stdin)

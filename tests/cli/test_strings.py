@@ -72,7 +72,7 @@ def test_a_progress_bar_shows_any_file_name(
     name: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(tmp_path / name, rows_of("1"))
-    monkeypatch.setattr(progress, "LONG", 1)
+    monkeypatch.setattr(progress, "PROGRESS_BAR_BYTES", 1)
     monkeypatch.setattr(progress, "_is_terminal", lambda: True)
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.setenv("FORCE_COLOR", "1")

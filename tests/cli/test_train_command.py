@@ -6,13 +6,13 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from stepcredit.cli.output import told_in_one_line
+from stepcredit.cli.output import errors_to_stderr
 from stepcredit.cli.standard_streams import Stopped
-from stepcredit.cli.train import train
+from stepcredit.cli.train import train_command
 from stepcredit.lab import comparison as lab
 
 app = typer.Typer()
-app.command()(told_in_one_line(train))
+app.command()(errors_to_stderr(train_command))
 app.command("other")(lambda: None)
 
 

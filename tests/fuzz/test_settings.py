@@ -16,7 +16,7 @@ from tests.fuzz.cases import CASES, generator
 import stepcredit as sc
 from stepcredit.cli.options import named_estimator, settings_of
 from stepcredit.cli.reward import named_rewards
-from stepcredit.cli.score import mapped, named_signal, named_splitter
+from stepcredit.cli.score import map_scores, named_signal, named_splitter
 from stepcredit.errors import StepCreditError
 from stepcredit.rewards.reward_registry import rewards
 from stepcredit.signals.combine import MAPS
@@ -47,7 +47,7 @@ BUILDERS: dict[str, Callable[[str, list[str]], object]] = {
     "--method": lambda name, texts: named_estimator(name, texts),
     "--reward": lambda name, texts: named_rewards([name], settings_of(texts)),
     "--signal": lambda name, texts: named_signal(name, texts),
-    "--map": lambda name, texts: mapped(signal("equations"), [f"{name}:{','.join(texts)}"]),
+    "--map": lambda name, texts: map_scores(signal("equations"), [f"{name}:{','.join(texts)}"]),
     "--split": lambda name, texts: named_splitter(f"{name}:{texts[0]}" if texts else name),
 }
 THINGS: dict[str, Callable[[], dict[str, type]]] = {

@@ -1,23 +1,73 @@
-"""The command line: one thin module a command. `stepcredit --help` imports no torch."""
+"""The command line: one module per command, imported when the command runs.
+
+`stepcredit --help` imports no torch.
+"""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 
 import typer
 
-from stepcredit.cli import convert, prm
-from stepcredit.cli.compare import compare
-from stepcredit.cli.explain import explain
-from stepcredit.cli.listing import methods, rewards, signals
-from stepcredit.cli.output import ended, told_in_one_line
-from stepcredit.cli.reward import reward
-from stepcredit.cli.score import score
-from stepcredit.cli.shape import shape
+from stepcredit.cli.lazy_loading import lazy_command
+from stepcredit.cli.output import report_error
 from stepcredit.cli.standard_streams import open_standard_streams, stop_on_signals
-from stepcredit.cli.train import train
-from stepcredit.cli.validate import validate
+
+COMMANDS = {
+    "Rollout files": {
+        "validate": (
+            "validate:validate_command",
+            "Check every rule of the format, and print what the file holds.",
+        ),
+        "score": (
+            "score:score_command",
+            "Write the rollouts with a signal's scores, in the same order.",
+        ),
+        "reward": (
+            "reward:reward_command",
+            "Write the rollouts with an outcome, or a format and its gate, in the same order.",
+        ),
+        "shape": (
+            "shape:shape_command",
+            "Write the rollouts with one advantage a token, in the same order.",
+        ),
+        "explain": (
+            "explain:explain_command",
+            "Show every stage for one group, by chunk: standardized streams, fused value, credit.",
+        ),
+        "compare": (
+            "compare:compare_command",
+            "Show how far methods agree, and the rollouts on which they differ most.",
+        ),
+        "convert": ("convert:app", "Turn what others wrote into rollouts."),
+    },
+    "What there is": {
+        "methods": (
+            "listing:list_methods",
+            "List the methods: equation, fields with their defaults, source.",
+        ),
+        "signals": (
+            "listing:list_signals",
+            "List the signals: equation, fields with their defaults, source.",
+        ),
+        "rewards": (
+            "listing:list_rewards",
+            "List the rewards: equation, fields with their defaults, source.",
+        ),
+    },
+    "Training and judging": {
+        "train": (
+            "train:train_command",
+            "Train a small reasoner with step-level credit through TRL, on a laptop's CPU, "
+            "in minutes.",
+        ),
+        "prm": (
+            "prm:app",
+            "Train a process reward model on labelled steps; judge any signal by them.",
+        ),
+    },
+}
+"""Per panel of the help: each command, with where it is in this package, and its line of help."""
 
 app = typer.Typer(
     name="stepcredit",
@@ -26,17 +76,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-FILES, LISTS, TRAINING = "Rollout files", "What there is", "Training and judging"
-PANELS: dict[str, tuple[Callable[..., None], ...]] = {
-    FILES: (validate, score, reward, shape, explain, compare),
-    LISTS: (methods, signals, rewards),
-    TRAINING: (train,),
-}
-for panel, commands in PANELS.items():
-    for command in commands:
-        app.command(rich_help_panel=panel)(told_in_one_line(command))
-app.add_typer(convert.app, name="convert", rich_help_panel=FILES)
-app.add_typer(prm.app, name="prm", rich_help_panel=TRAINING)
+for panel, commands in COMMANDS.items():
+    for name, (target, about) in commands.items():
+        lazy_command(app, name, f"stepcredit.cli.{target}", about, panel)
 
 
 def main() -> None:
@@ -53,9 +95,9 @@ def _exit_code() -> int | str | None:
     except SystemExit as end:  # how typer ends every command
         code = end.code
     except BaseException as error:
-        code = ended(error)
+        code = report_error(error)
     try:
         sys.stdout.flush()
     except OSError as error:
-        code = code or ended(error)
+        code = code or report_error(error)
     return code

@@ -5,28 +5,29 @@ from __future__ import annotations
 from itertools import combinations
 from typing import TYPE_CHECKING, Annotated
 
+import numpy as np
 import typer
 
 from stepcredit.cli.options import FileEstimator, Imports, Input, import_modules, named_estimator
 from stepcredit.cli.output import say
 from stepcredit.cli.progress import progress_bar
+from stepcredit.credit.metrics.agreement import Agreement
+from stepcredit.credit.rich_table import literal, table_lines
+from stepcredit.data.files.rollout_file import RolloutFile
 
 if TYPE_CHECKING:
-    from stepcredit.credit.metrics.agreement import Agreement
     from stepcredit.data.files.batches import Batch
 
-SHOWN = 5
+ROLLOUTS_SHOWN = 5
 Methods = Annotated[
     list[str], typer.Argument(metavar="METHOD METHOD...", help="Two methods or more.")
 ]
 
 
-def compare(source: Input, methods: Methods, imports: Imports = []) -> None:  # noqa: B006
+def compare_command(source: Input, methods: Methods, imports: Imports) -> None:
     """Show how far methods agree, and the rollouts on which they differ most."""
     if len(methods) < 2:
         raise typer.BadParameter("name at least two methods", param_hint="METHOD")
-    from stepcredit.data.files.rollout_file import RolloutFile
-
     import_modules(imports)
     estimators = [named_estimator(method) for method in methods]
     with progress_bar(source) as progress, RolloutFile(source, progress) as file:
@@ -46,14 +47,10 @@ def _finish(bound: list[FileEstimator]) -> None:
 
 
 def _none(methods: int) -> Agreement:
-    from stepcredit.credit.metrics.agreement import Agreement
-
     return Agreement(methods)
 
 
 def _with(agreement: Agreement, batch: Batch, bound: list[FileEstimator]) -> Agreement:
-    import numpy as np
-
     advantages = [estimator(batch.rollouts).packed().numpy() for estimator in bound]
     agreement.add(np.array(advantages, dtype=np.float64), batch.rollouts.lengths.numpy())
     agreement.places += [(row.line, str(row.group)) for row in batch.rows]
@@ -62,8 +59,6 @@ def _with(agreement: Agreement, batch: Batch, bound: list[FileEstimator]) -> Agr
 
 def _print(methods: list[str], agreement: Agreement) -> None:
     from rich.table import Table
-
-    from stepcredit.credit.rich_table import literal, table_lines
 
     pairs = Table(box=None, pad_edge=False)
     for heading in ("methods", "correlation", "same sign", "rank agreement"):
@@ -78,7 +73,7 @@ def _print(methods: list[str], agreement: Agreement) -> None:
     apart = Table(box=None, pad_edge=False)
     for heading in ("line", "group", *methods):
         apart.add_column(literal(heading), justify="left" if heading == "group" else "right")
-    for at, means in agreement.apart(SHOWN):
+    for at, means in agreement.apart(ROLLOUTS_SHOWN):
         line, group = agreement.places[at]
         apart.add_row(str(line), literal(group), *(f"{mean:.4f}" for mean in means))
     about = "correlation and same sign: over tokens; rank agreement: over rollouts' mean advantages"

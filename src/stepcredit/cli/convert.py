@@ -7,13 +7,20 @@ from typing import Annotated, Any
 
 import typer
 
-from stepcredit.cli.output import told_in_one_line
+from stepcredit.cli.output import errors_to_stderr
 from stepcredit.cli.progress import counting_bar
 from stepcredit.cli.score import Tokenizer, loaded_tokenizer
 from stepcredit.cli.shape import Output
+from stepcredit.data import write_rollouts
+from stepcredit.engines.logged_rows import RewardColumns
+from stepcredit.engines.trl.completion_logs import read_completion_logs
+from stepcredit.engines.verl.generation_dumps import read_verl_dumps
 from stepcredit.errors import FileError
+from stepcredit.signals.programs.gsm8k import gsm8k_solutions
 
-app = typer.Typer(help="Turn what others wrote into rollouts.", no_args_is_help=True)
+app = typer.Typer(
+    help="Turn what others wrote into rollouts.", no_args_is_help=True, add_completion=False
+)
 
 Solutions = Annotated[
     str, typer.Argument(metavar="IN", help="GSM8K's example_model_solutions.jsonl.")
@@ -37,17 +44,15 @@ GroupSize = Annotated[
 
 
 @app.command("gsm8k-solutions")
-@told_in_one_line
-def gsm8k_solutions(source: Solutions, output: Output, tokenizer: Tokenizer = None) -> None:
+@errors_to_stderr
+def convert_gsm8k(source: Solutions, output: Output, tokenizer: Tokenizer = None) -> None:
     """Four models' solutions a question as a group: equations checked, lines as steps."""
-    from stepcredit.signals.programs.gsm8k import gsm8k_solutions as rows_of
-
-    _write(source, output, rows_of(source, _loaded(tokenizer)))
+    _write(source, output, gsm8k_solutions(source, _loaded(tokenizer)))
 
 
 @app.command("trl-completions")
-@told_in_one_line
-def trl_completions(
+@errors_to_stderr
+def convert_trl(
     source: Completions,
     output: Output,
     outcome: Outcome = None,
@@ -56,16 +61,13 @@ def trl_completions(
     tokenizer: Tokenizer = None,
 ) -> None:
     """What TRL logs with log_completions=True."""
-    from stepcredit.engines.logged_rows import RewardColumns
-    from stepcredit.engines.trl.completion_logs import read_completion_logs
-
     columns = RewardColumns(outcome, format, group_size)
     _write(source, output, read_completion_logs(source, columns, _loaded(tokenizer)))
 
 
 @app.command("verl-rollouts")
-@told_in_one_line
-def verl_rollouts(
+@errors_to_stderr
+def convert_verl(
     source: Dumped,
     output: Output,
     outcome: Outcome = None,
@@ -74,9 +76,6 @@ def verl_rollouts(
     tokenizer: Tokenizer = None,
 ) -> None:
     """What verl writes into trainer.rollout_data_dir."""
-    from stepcredit.engines.logged_rows import RewardColumns
-    from stepcredit.engines.verl.generation_dumps import read_verl_dumps
-
     columns = RewardColumns(outcome, format, group_size)
     _write(source, output, read_verl_dumps(source, columns, _loaded(tokenizer)))
 
@@ -86,8 +85,6 @@ def _loaded(tokenizer: str | None) -> Any:
 
 
 def _write(source: str, output: str, rows: Iterator[dict[str, Any]]) -> None:
-    from stepcredit.data import write_rollouts
-
     with counting_bar("rows") as told:
         write_rollouts(output, _counted(source, rows, told))
 

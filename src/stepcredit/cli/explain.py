@@ -18,13 +18,15 @@ from stepcredit.cli.options import (
     named_estimator,
 )
 from stepcredit.cli.output import printable, say
+from stepcredit.cli.paint import paint
 from stepcredit.cli.progress import progress_bar
+from stepcredit.credit.rich_table import table_lines
+from stepcredit.data.files.batches import Batch, group_label
+from stepcredit.data.files.rollout_file import RolloutFile
 from stepcredit.errors import MethodError, RolloutError, RowError, SettingError, StepCreditError
 
 if TYPE_CHECKING:
     from stepcredit.credit import Explanation
-    from stepcredit.data.files.batches import Batch
-    from stepcredit.data.files.rollout_file import RolloutFile
     from stepcredit.data.files.rows import Row
 
 Group = Annotated[str, typer.Option(help="Label of the group to explain.", show_default=False)]
@@ -52,23 +54,22 @@ Color = Annotated[
 ]
 
 
-def explain(
+def explain_command(
     source: Input,
     group: Group,
+    *,
     method: Method = "pass",
-    settings: Settings = [],  # noqa: B006
+    settings: Settings,
     rollout: Number = None,
     rollouts: Range = None,
     chunks: Chunks = "200",
     color: Color = False,
-    imports: Imports = [],  # noqa: B006
+    imports: Imports,
 ) -> None:
     """Show every stage for one group, by chunk: standardized streams, fused value, credit."""
-    from stepcredit.data.files.rollout_file import RolloutFile
-
     import_modules(imports)
     estimator = named_estimator(method, settings)
-    shown = Shown.of(rollout, rollouts, chunks)
+    shown = ShownChunks.of(rollout, rollouts, chunks)
     if color and rollouts is not None:
         raise SettingError("--color: paints one rollout, which --rollout names, not --rollouts")
     with progress_bar(source) as progress, RolloutFile(source, progress) as file:
@@ -79,8 +80,6 @@ def explain(
         explanation = _explained(bound, rows, file.path)
         warnings = file.warnings()
     if color:
-        from stepcredit.cli.paint import paint
-
         number = rollout or 0
         paint(rows[number], explanation.advantages.ragged()[number])
     else:
@@ -90,7 +89,7 @@ def explain(
 
 
 @dataclass(frozen=True)
-class Shown:
+class ShownChunks:
     """Which chunks are printed.
 
     Args:
@@ -105,7 +104,7 @@ class Shown:
     limit: int | None
 
     @classmethod
-    def of(cls, rollout: int | None, rollouts: str | None, chunks: str) -> Shown:
+    def of(cls, rollout: int | None, rollouts: str | None, chunks: str) -> ShownChunks:
         """What `--rollout`, `--rollouts` and `--chunks` name.
 
         Raises:
@@ -116,14 +115,18 @@ class Shown:
         number = int(chunks) if chunks.isascii() and chunks.isdigit() and len(chunks) < 10 else None
         if number == 0:
             raise SettingError("--chunks: expected at least 1 chunk, got 0")
-        window = slice(0, number) if number is not None else span(chunks, "--chunks", "N or A:B")
+        window = (
+            slice(0, number) if number is not None else parse_range(chunks, "--chunks", "N or A:B")
+        )
         start = window.start or 0
         limit = None if window.stop is None else window.stop - start
         if rollout is not None:
             return cls(f"--rollout {rollout}", slice(rollout, rollout + 1), start, limit)
         if rollouts is None:
             return cls("", slice(None), start, limit)
-        return cls(f"--rollouts {rollouts}", span(rollouts, "--rollouts", "A:B"), start, limit)
+        return cls(
+            f"--rollouts {rollouts}", parse_range(rollouts, "--rollouts", "A:B"), start, limit
+        )
 
     @property
     def first(self) -> int:
@@ -136,14 +139,14 @@ class Shown:
         return {"limit": self.limit, "start": self.start, "rollouts": self.rollouts}
 
 
-def span(text: str, option: str, form: str) -> slice:
+def parse_range(text: str, option: str, form: str) -> slice:
     """A:B as a slice; a side that is left out is None.
 
     Raises:
         SettingError: `OPTION: expected FORM, ...`.
 
     Example:
-        >>> span("2:5", "--rollouts", "A:B"), span(":3", "--rollouts", "A:B")
+        >>> parse_range("2:5", "--rollouts", "A:B"), parse_range(":3", "--rollouts", "A:B")
         (slice(2, 5, None), slice(None, 3, None))
     """
     found = re.fullmatch(r"([0-9]{0,9}):([0-9]{0,9})", text)
@@ -157,7 +160,6 @@ def span(text: str, option: str, form: str) -> slice:
 
 def _rows_of(file: RolloutFile, group: str, bound: FileEstimator) -> list[Row]:
     """The group's rows; the whole file is read, and checked for what the method needs."""
-    from stepcredit.data.files.batches import group_label
 
     def step(rows: list[Row], batch: Batch) -> list[Row]:
         bound.see(batch.rollouts)
@@ -171,8 +173,6 @@ def _rows_of(file: RolloutFile, group: str, bound: FileEstimator) -> list[Row]:
 
 
 def _explained(bound: FileEstimator, rows: list[Row], path: str) -> Explanation:
-    from stepcredit.data.files.batches import Batch
-
     try:
         return bound.estimator.explain(Batch(rows).rollouts, moments=bound.moments)
     except MethodError as error:
@@ -183,9 +183,7 @@ def _explained(bound: FileEstimator, rows: list[Row], path: str) -> Explanation:
     raise RowError(fault.reason, path=path, line=line, field=fault.field)
 
 
-def _print(explanation: Explanation, shown: Shown) -> None:
-    from stepcredit.credit.rich_table import table_lines
-
+def _print(explanation: Explanation, shown: ShownChunks) -> None:
     chunks = explanation.chunks_of(shown.rollouts)
     count = chunks.stop - chunks.start
     if shown.start >= count:

@@ -11,40 +11,37 @@ from typing import Any
 import typer
 
 from stepcredit.cli.options import Imports, import_modules
+from stepcredit.credit.method_registry import methods
+from stepcredit.rewards.reward_registry import rewards
+from stepcredit.signals.signal_registry import signals
 
 _EQUATION = re.compile(r"\n\n((?: {4}\S.*\n?)+)")
 
 
-def methods(imports: Imports = []) -> None:  # noqa: B006
+def list_methods(imports: Imports) -> None:
     """List the methods: equation, fields with their defaults, source."""
-    from stepcredit.credit.method_registry import methods as registered
-
     import_modules(imports)
-    typer.echo(listed(registered()))
+    typer.echo(listing_text(methods()))
 
 
-def signals(imports: Imports = []) -> None:  # noqa: B006
+def list_signals(imports: Imports) -> None:
     """List the signals: equation, fields with their defaults, source."""
-    from stepcredit.signals.signal_registry import signals as registered
-
     import_modules(imports)
-    typer.echo(listed(registered()))
+    typer.echo(listing_text(signals()))
 
 
-def rewards(imports: Imports = []) -> None:  # noqa: B006
+def list_rewards(imports: Imports) -> None:
     """List the rewards: equation, fields with their defaults, source."""
-    from stepcredit.rewards.reward_registry import rewards as registered
-
     import_modules(imports)
-    typer.echo(listed(registered()))
+    typer.echo(listing_text(rewards()))
 
 
-def listed(classes: dict[str, type[Any]]) -> str:
+def listing_text(classes: dict[str, type[Any]]) -> str:
     """All of them, a paragraph each."""
-    return "\n\n".join(described(name, cls) for name, cls in classes.items())
+    return "\n\n".join(describe_class(name, cls) for name, cls in classes.items())
 
 
-def described(name: str, cls: type[Any]) -> str:
+def describe_class(name: str, cls: type[Any]) -> str:
     """A method, signal or reward as a few lines of text."""
     text = inspect.getdoc(cls) or ""
     source = re.search(r"^Source: (.*?)(?:\n\n|\Z)", text, re.DOTALL | re.MULTILINE)

@@ -6,17 +6,21 @@ import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any
 
+import torch
 import typer
 
+from stepcredit.credit import Moments
+from stepcredit.credit.method_registry import estimator
+from stepcredit.credit.stages.fusion import process_signals
 from stepcredit.errors import MethodError, RolloutError
 from stepcredit.settings.modules import module_named
 
 if TYPE_CHECKING:
-    from stepcredit.credit import Estimator, Moments
+    from stepcredit.credit import Estimator
     from stepcredit.data import Advantages, Rollouts
     from stepcredit.data.files.rollout_file import RolloutFile
 
-MOST_BRACKETS = 100
+MAX_BRACKETS = 100
 """Lists and objects in the value of one `--set`: what can't be nested so deep that it breaks."""
 INPUT_HELP = "Rollouts: .jsonl, .jsonl.gz or .parquet; - is standard input."
 Input = Annotated[str, typer.Argument(metavar="IN", help=INPUT_HELP, show_default=False)]
@@ -28,6 +32,7 @@ Settings = Annotated[
         metavar="FIELD=VALUE",
         help="A field of the method; VALUE is JSON, or a bare word. May be repeated.",
         show_default=False,
+        default_factory=list,
     ),
 ]
 
@@ -39,6 +44,7 @@ Imports = Annotated[
         help="A Python module to load first, for what it registers; it may lie in this folder. "
         "May be repeated.",
         show_default=False,
+        default_factory=list,
     ),
 ]
 
@@ -70,8 +76,8 @@ def setting(text: str) -> tuple[str, Any]:
     field, equals, value = text.partition("=")
     if not equals or not field:
         raise MethodError(f"--set {text}: expected FIELD=VALUE")
-    if value.count("[") + value.count("{") > MOST_BRACKETS:
-        raise MethodError(f"--set {field}: more than {MOST_BRACKETS} lists and objects")
+    if value.count("[") + value.count("{") > MAX_BRACKETS:
+        raise MethodError(f"--set {field}: more than {MAX_BRACKETS} lists and objects")
     try:
         return field, json.loads(value)
     except ValueError:
@@ -102,8 +108,6 @@ def named_estimator(method: str, settings: Iterable[str] = ()) -> Estimator:
     Raises:
         MethodError: names the option at fault.
     """
-    from stepcredit.credit.method_registry import estimator
-
     values = settings_of(settings)
     try:
         return estimator(method, **values)
@@ -125,8 +129,6 @@ class FileEstimator:
     """
 
     def __init__(self, estimator: Estimator, file: RolloutFile) -> None:
-        import torch
-
         torch.set_num_threads(1)
         self.estimator = estimator
         self.signals: set[str] = set()
@@ -161,8 +163,6 @@ class FileEstimator:
 
     def see(self, rollouts: Rollouts) -> None:
         """Note which process streams the file has."""
-        from stepcredit.credit.stages.fusion import process_signals
-
         self.signals.update(process_signals(rollouts))
 
     def finish(self) -> None:
@@ -183,6 +183,4 @@ class FileEstimator:
 
 
 def _no_moments() -> Moments:
-    from stepcredit.credit import Moments
-
     return Moments()

@@ -12,6 +12,7 @@ from typing import ParamSpec
 
 import typer
 
+from stepcredit.cli.blame import place_in_own_code
 from stepcredit.cli.standard_streams import rows_apart
 from stepcredit.errors import StepCreditError
 from stepcredit.handles import reason_of
@@ -22,7 +23,7 @@ TRACEBACK = "STEPCREDIT_TRACEBACK"
 """Environment variable: set, the traceback of an error that is not ours to tell is printed."""
 
 
-def told_in_one_line(command: Callable[Parameters, None]) -> Callable[Parameters, None]:
+def errors_to_stderr(command: Callable[Parameters, None]) -> Callable[Parameters, None]:
     """The command, with every error as one line on stderr.
 
     The exit code is 1 for our errors and those of one's own code, 70 for a fault of stepcredit
@@ -39,53 +40,53 @@ def told_in_one_line(command: Callable[Parameters, None]) -> Callable[Parameters
         except (typer.Exit, typer.Abort, typer.BadParameter):
             raise
         except BaseException as error:  # each has its line and its code
-            raise typer.Exit(ended(error)) from None
+            raise typer.Exit(report_error(error)) from None
 
     return run
 
 
-def ended(error: BaseException) -> int:
+def report_error(error: BaseException) -> int:
     """Say in one line why a command ends, and give its exit code."""
-    code = _told(error)
+    code = _exit_code(error)
     try:
         sys.stdout.flush()
     except OSError:
-        silence_output()
+        discard_output()
     return code
 
 
-def _told(error: BaseException) -> int:
+def _exit_code(error: BaseException) -> int:
     if isinstance(error, KeyboardInterrupt):
         return code_of(error)
     if isinstance(error, BrokenPipeError) and error.filename is not None:
         return BROKEN_PIPE
     if isinstance(error, StepCreditError):
-        return refused(str(error))
+        return refuse(str(error))
     if isinstance(error, MemoryError):
-        return refused("out of memory: a group is held in memory as a whole")
+        return refuse("out of memory: a group is held in memory as a whole")
     if isinstance(error, OSError) and error.filename is not None:
-        return refused(f"{os.fsdecode(error.filename)}: {reason_of(error)}")
-    return _unexpected(error)
+        return refuse(f"{os.fsdecode(error.filename)}: {reason_of(error)}")
+    return _report_unexpected(error)
 
 
-def _unexpected(error: BaseException) -> int:
-    from stepcredit.cli.blame import place_in_own_code  # looks at all installed packages
-
+def _report_unexpected(error: BaseException) -> int:
     if os.environ.get(TRACEBACK):
         traceback.print_exception(error)
     place = place_in_own_code(error)
     if isinstance(error, SystemExit):
-        return refused(f"{place or 'a library'}: called sys.exit({error.code!r}) in mid-command")
+        return refuse(f"{place or 'a library'}: called sys.exit({error.code!r}) in mid-command")
     what = " ".join(f"{type(error).__name__}: {error}".removesuffix(": ").split())
     if place is not None:
-        return refused(f"{place}: {what}; {TRACEBACK}=1 shows how it was reached")
+        return refuse(f"{place}: {what}; {TRACEBACK}=1 shows how it was reached")
     if isinstance(error, OSError):  # the system's, of a file that it doesn't name
-        return refused(f"{what}; {TRACEBACK}=1 shows where")
-    say(f"internal error: {what}; run with {TRACEBACK}=1 to see where, and please report it")
+        return refuse(f"{what}; {TRACEBACK}=1 shows where")
+    say(
+        f"internal error: {what}; run with {TRACEBACK}=1 to see where, and please report it"
+    )
     return INTERNAL
 
 
-def refused(line: str) -> int:
+def refuse(line: str) -> int:
     """Say why, and give the exit code of what was refused."""
     say(line)
     return REFUSED
@@ -96,7 +97,7 @@ def code_of(stop: KeyboardInterrupt) -> int:
     return int(getattr(stop, "code", INTERRUPTED))
 
 
-def silence_output() -> None:
+def discard_output() -> None:
     """What is still buffered goes nowhere, instead of failing once more at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

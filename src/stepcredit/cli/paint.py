@@ -31,7 +31,7 @@ def paint(row: Row, advantages: Tensor) -> None:
     credit = [next(values) if trained else None for trained in mask]
     largest = max(abs(value) for value in credit if value is not None)
     text = Text()
-    for piece, value in zip(pieces(row, len(mask)), credit, strict=True):
+    for piece, value in zip(printed_tokens(row, len(mask)), credit, strict=True):
         style = UNTRAINED if value is None else background(value, largest)
         text.append(visible(piece), style)
     console = Console(force_terminal=True, color_system="truecolor", no_color=False)
@@ -39,7 +39,7 @@ def paint(row: Row, advantages: Tensor) -> None:
     console.print(legend(largest, untrained=None in credit))
 
 
-def pieces(row: Row, count: int) -> list[str]:
+def printed_tokens(row: Row, count: int) -> list[str]:
     """One text a token of the response: its `tokens`; else the words or characters of its `text`,
     where there are as many; else the tokens' indexes."""
     if "tokens" in row.fields:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields as declared
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from stepcredit.cli.options import Imports, import_modules, settings_of
-from stepcredit.cli.output import code_of, say, told_in_one_line
+from stepcredit.cli.output import code_of, errors_to_stderr, say
 from stepcredit.cli.prm_report import bars, print_figures
 from stepcredit.cli.score import named_signal
 from stepcredit.errors import FileError, SettingError, StepCreditError
+from stepcredit.prm.training.train_settings import PRMTrainSettings
+from stepcredit.settings.registry import hint
 
 if TYPE_CHECKING:
     from stepcredit.prm.labelled.labelled_file import LabelledFile
@@ -53,27 +56,41 @@ Folder = Annotated[
 Resume = Annotated[Path | None, typer.Option(metavar="DIR", help="Go on with the run in DIR.")]
 TrainSet = Annotated[
     list[str],
-    typer.Option("--set", metavar="FIELD=VALUE", help=f"One of {TRAIN_FIELDS}. May be repeated."),
+    typer.Option(
+        "--set",
+        metavar="FIELD=VALUE",
+        help=f"One of {TRAIN_FIELDS}. May be repeated.",
+        show_default=False,
+        default_factory=list,
+    ),
 ]
 SignalSet = Annotated[
     list[str],
-    typer.Option("--set", metavar="FIELD=VALUE", help="A field of the signal. May be repeated."),
+    typer.Option(
+        "--set",
+        metavar="FIELD=VALUE",
+        help="A field of the signal. May be repeated.",
+        show_default=False,
+        default_factory=list,
+    ),
 ]
 
 app = typer.Typer(
     name="prm",
     help="Train a process reward model on labelled steps; judge any signal by them.",
     no_args_is_help=True,
+    add_completion=False,
 )
 
 
-@app.command()
-@told_in_one_line
-def train(
+@app.command("train")
+@errors_to_stderr
+def train_prm_command(
+    *,
     rows: NewRows = None,
     model: Model = None,
     output: Folder = None,
-    settings: TrainSet = [],  # noqa: B006 - typer reads the default, nothing changes it
+    settings: TrainSet,
     format: Format = "auto",
     bad_rows: BadRows = "refuse",
     neutral: Neutral = "right",
@@ -122,7 +139,6 @@ def _recorded(folder: Path) -> dict[str, Any]:
 
 def _train(folder: Path, record: dict[str, Any], *, resume: bool) -> None:
     from stepcredit.prm.training.pipeline import train_prm
-    from stepcredit.prm.training.train_settings import PRMTrainSettings
 
     try:
         settings = PRMTrainSettings(**_known(record["settings"], PRMTrainSettings))
@@ -147,12 +163,13 @@ def _train(folder: Path, record: dict[str, Any], *, resume: bool) -> None:
     print_figures(figures, f"{folder}: judged on {figures['data']['questions']} held-out questions")
 
 
-@app.command(name="eval")
-@told_in_one_line
-def evaluate(
+@app.command("eval")
+@errors_to_stderr
+def evaluate_prm_command(
     rows: Rows,
     signal: Annotated[str, typer.Option(help="A signal, as `stepcredit signals` lists them.")],
-    settings: SignalSet = [],  # noqa: B006
+    *,
+    settings: SignalSet,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="DIR", help="For metrics.json and judged.png."),
@@ -175,7 +192,7 @@ def evaluate(
     validation: Annotated[
         float | None, typer.Option(help="Share of the questions that choose the threshold.")
     ] = None,
-    imports: Imports = [],  # noqa: B006
+    imports: Imports,
 ) -> None:
     """Judge any signal on labelled steps: F1 of the first error, AUC, calibration."""
     import_modules(imports)
@@ -219,10 +236,6 @@ def _read(paths: list[str], format: str, bad: str, reading: dict[str, Any]) -> L
 
 def _known(fields: dict[str, Any], kind: type) -> dict[str, Any]:
     """The fields, none of them unknown."""
-    from dataclasses import fields as declared
-
-    from stepcredit.settings.registry import hint
-
     names = [field.name for field in declared(kind)]
     for field in fields:
         if field not in names:

@@ -10,8 +10,9 @@ from typing import Any
 import typer
 
 from stepcredit.cli.output import say
+from stepcredit.credit.rich_table import literal, table_lines
 
-LINES = 10
+LINES_PER_STAGE = 10
 
 
 class Bars:
@@ -31,7 +32,7 @@ class Bars:
 
     def _show(self, stage: str, done: int, total: int, figures: str) -> None:
         if self.progress is None:
-            if done == total or done % max(1, total // LINES) == 0:
+            if done == total or done % max(1, total // LINES_PER_STAGE) == 0:
                 say(f"{stage} {done}/{total}  {figures}".rstrip())
             return
         if stage not in self.tasks:
@@ -68,8 +69,6 @@ def bars() -> Iterator[Bars]:
 def print_figures(figures: dict[str, Any], title: str) -> None:
     """The closing table, on standard output."""
     from rich.table import Table
-
-    from stepcredit.credit.rich_table import literal, table_lines
 
     table = Table(title=literal(title), title_justify="left", show_header=False)
     table.add_column()

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from stepcredit.cli.output import printable
 
-LONG = 16_000_000
+PROGRESS_BAR_BYTES = 16_000_000
 """Bytes from which a file gets a progress bar."""
 
 
@@ -21,7 +21,7 @@ def _is_terminal() -> bool:
 def progress_bar(path: str) -> Iterator[Callable[[float], None] | None]:
     """A callback that shows the share of the file read so far; None where nobody would see it."""
     size = os.path.getsize(path) if os.path.isfile(path) else 0
-    if size < LONG or not _is_terminal():
+    if size < PROGRESS_BAR_BYTES or not _is_terminal():
         yield None
         return
     from rich.console import Console

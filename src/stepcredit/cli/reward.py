@@ -14,6 +14,8 @@ from stepcredit.cli.output import say
 from stepcredit.cli.progress import counting_bar, progress_bar
 from stepcredit.cli.shape import Output
 from stepcredit.errors import SettingError
+from stepcredit.rewards.reward_file import reward_file
+from stepcredit.rewards.reward_registry import reward, reward_class
 
 if TYPE_CHECKING:
     from stepcredit.rewards.base import Reward
@@ -36,6 +38,7 @@ Settings = Annotated[
         help="A field of the rewards that have it, or of one: NAME.FIELD=VALUE; VALUE is JSON, or "
         "a bare word. May be repeated.",
         show_default=False,
+        default_factory=list,
     ),
 ]
 Answer = Annotated[
@@ -45,22 +48,21 @@ Answer = Annotated[
 Text = Annotated[str, typer.Option(metavar="FIELD", help="The field that holds the response.")]
 
 
-def reward(
+def reward_command(
     source: Input,
     output: Output,
     names: Names,
-    settings: Settings = [],  # noqa: B006 - typer reads the defaults, nothing changes them
+    *,
+    settings: Settings,
     answer: Answer = None,
     text: Text = "text",
-    imports: Imports = [],  # noqa: B006
+    imports: Imports,
 ) -> None:
     """Write the rollouts with an outcome, or a format and its gate, in the same order.
 
     All rows are checked before the first is graded. OUT may be IN; it is there whole or not at all,
     and what a stopped run had graded is kept: the same command goes on from there.
     """
-    from stepcredit.rewards.reward_file import reward_file
-
     import_modules(imports)
     given = settings_of(settings)
     if answer is not None:
@@ -74,7 +76,7 @@ def reward(
             )
         except SettingError as error:
             raise SettingError(f"--reward: {error.reason}") from None
-    for line in notes(rules, rows):
+    for line in tally_lines(rules, rows):
         say(line)
 
 
@@ -84,8 +86,6 @@ def named_rewards(names: Sequence[str], settings: dict[str, Any]) -> list[Reward
     Raises:
         SettingError: names the option at fault.
     """
-    from stepcredit.rewards.reward_registry import reward_class
-
     known: dict[str, set[str]] = {}
     for name in names:
         try:
@@ -106,8 +106,6 @@ def _check_settings(known: dict[str, set[str]], settings: Iterable[str]) -> None
 
 
 def _built(name: str, declared: set[str], settings: dict[str, Any]) -> Reward:
-    from stepcredit.rewards.reward_registry import reward
-
     own = {field: value for field, value in settings.items() if field in declared}
     for field, value in settings.items():
         of, dot, plain = field.partition(".")
@@ -119,7 +117,7 @@ def _built(name: str, declared: set[str], settings: dict[str, Any]) -> Reward:
         raise SettingError(f"--set {error.field}: {error.reason}") from None
 
 
-def notes(rules: Iterable[Reward], rows: int) -> Iterable[str]:
+def tally_lines(rules: Iterable[Reward], rows: int) -> Iterable[str]:
     """What the rewards tallied and a person should know, a line each."""
     for rule in rules:
         for what, count in rule.tally.items():

@@ -16,10 +16,16 @@ from stepcredit.cli.output import say
 from stepcredit.cli.progress import counting_bar
 from stepcredit.cli.shape import Output
 from stepcredit.errors import SettingError
+from stepcredit.requires import require
+from stepcredit.rewards.reward_registry import reward
+from stepcredit.signals.cache import Cached
+from stepcredit.signals.combine import MAPS
+from stepcredit.signals.row_scores import RowReader
+from stepcredit.signals.score_file import Scoring, score_file
+from stepcredit.signals.signal_registry import SIGNALS
+from stepcredit.signals.splitting import splitter
 
 if TYPE_CHECKING:
-    from stepcredit.signals.row_scores import RowReader
-    from stepcredit.signals.score_file import Scoring
     from stepcredit.signals.signal import Signal
 
 Name = Annotated[
@@ -33,6 +39,7 @@ Settings = Annotated[
         metavar="FIELD=VALUE",
         help="A field of the signal; VALUE is JSON, or a bare word. May be repeated.",
         show_default=False,
+        default_factory=list,
     ),
 ]
 Maps = Annotated[
@@ -43,6 +50,7 @@ Maps = Annotated[
         help="What the scores go through, in turn: affine:scale=2,shift=-1, smooth:amount=0.1, "
         "clip:low=-1,high=1. May be repeated.",
         show_default=False,
+        default_factory=list,
     ),
 ]
 Stream = Annotated[
@@ -96,12 +104,13 @@ CachePath = Annotated[
 ]
 
 
-def score(
+def score_command(
     source: Input,
     output: Output,
     name: Name,
-    settings: Settings = [],  # noqa: B006 - typer reads the defaults, nothing changes them
-    maps: Maps = [],  # noqa: B006
+    *,
+    settings: Settings,
+    maps: Maps,
     stream: Stream = "process",
     replace: Replace = False,
     tokenizer: Tokenizer = None,
@@ -109,7 +118,7 @@ def score(
     question: Question = "prompt",
     chat: Chat = False,
     cache: CachePath = None,
-    imports: Imports = [],  # noqa: B006
+    imports: Imports,
 ) -> None:
     """Write the rollouts with a signal's scores, in the same order.
 
@@ -117,20 +126,19 @@ def score(
     OUT may be IN; it is there whole or not at all.
     What a stopped run had scored is kept: the same command goes on from there.
     """
-    from stepcredit.signals.score_file import score_file
-
     import_modules(imports)
     signal = named_signal(name, settings)
     reader = row_reader(tokenizer, split, question, chat=chat)
     scoring = _scoring(signal, reader, stream, replace=replace)
-    with kept(signal, output, cache) as cached, counting_bar(f"scoring with {name}") as told:
-        final = dataclasses.replace(scoring, signal=mapped(cached, maps))
+    with (
+        with_kept_scores(signal, output, cache) as cached,
+        counting_bar(f"scoring with {name}") as told,
+    ):
+        final = dataclasses.replace(scoring, signal=map_scores(cached, maps))
         score_file(source, output, final, told=told)
 
 
 def _scoring(signal: Signal, reader: RowReader, stream: str, *, replace: bool) -> Scoring:
-    from stepcredit.signals.score_file import Scoring
-
     try:
         return Scoring(signal, reader, stream, replace)
     except SettingError as error:
@@ -143,8 +151,6 @@ def named_signal(name: str, settings: list[str]) -> Signal:
     Raises:
         SettingError: names the option at fault.
     """
-    from stepcredit.signals.signal_registry import SIGNALS
-
     values = dict(settings_of(settings))
     try:
         kind = SIGNALS.named(name)
@@ -164,8 +170,6 @@ def named_reward(value: Any, field: str) -> Any:
     Raises:
         SettingError: there is no such reward or field.
     """
-    from stepcredit.rewards.reward_registry import reward
-
     fields = {"name": value} if isinstance(value, str) and ":" not in value else value
     if not isinstance(fields, dict):
         return value
@@ -176,19 +180,17 @@ def named_reward(value: Any, field: str) -> Any:
         raise SettingError(reason, field=field) from None
 
 
-def mapped(signal: Signal, maps: list[str]) -> Signal:
+def map_scores(signal: Signal, maps: list[str]) -> Signal:
     """The signal with its scores through each `--map` in turn.
 
     Raises:
         SettingError: `--map TEXT: reason`.
 
     Example:
-        >>> from stepcredit.signals.signal_registry import signal
-        >>> mapped(signal("equations"), ["affine:scale=2,shift=-1", "clip:high=0.5"]).high
+        >>> from stepcredit.signals.signal_registry import SIGNALS
+        >>> map_scores(signal("equations"), ["affine:scale=2,shift=-1", "clip:high=0.5"]).high
         0.5
     """
-    from stepcredit.signals.combine import MAPS
-
     for text in maps:
         name, _, rest = text.partition(":")
         try:
@@ -208,8 +210,6 @@ def row_reader(tokenizer: str | None, split: str | None, question: str, *, chat:
     Raises:
         SettingError: names the option at fault.
     """
-    from stepcredit.signals.row_scores import RowReader
-
     if chat and tokenizer is None:
         raise SettingError("--chat: needs --tokenizer")
     loaded: Any = None if tokenizer is None else loaded_tokenizer(tokenizer)
@@ -233,8 +233,6 @@ def named_splitter(text: str) -> Any:
         >>> named_splitter("regex:pattern=;").pattern
         ';'
     """
-    from stepcredit.signals.splitting import splitter
-
     name, colon, rest = text.partition(":")
     try:
         return splitter(name, **dict([setting(rest)] if colon else []))
@@ -249,8 +247,6 @@ def loaded_tokenizer(path: str) -> Any:
     Raises:
         SettingError: it can't be loaded.
     """
-    from stepcredit.requires import require
-
     require("signals", "transformers")
     from transformers import AutoTokenizer
 
@@ -262,14 +258,12 @@ def loaded_tokenizer(path: str) -> Any:
 
 
 @contextmanager
-def kept(signal: Signal, output: str, cache: Path | None) -> Iterator[Signal]:
+def with_kept_scores(signal: Signal, output: str, cache: Path | None) -> Iterator[Signal]:
     """The signal with its scores kept on disk: in `cache`, or until the output is written.
 
     Raises:
         SettingError: `--cache` with a signal whose scores depend on the other responses.
     """
-    from stepcredit.signals.cache import Cached
-
     if cache is not None and not signal.cacheable:
         raise SettingError(f"--cache: the scores of {signal.name} depend on the other responses")
     if cache is not None:

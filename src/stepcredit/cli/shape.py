@@ -17,6 +17,7 @@ from stepcredit.cli.options import (
 )
 from stepcredit.cli.output import say
 from stepcredit.cli.progress import progress_bar
+from stepcredit.data.files.rollout_file import RolloutFile
 
 Output = Annotated[
     str,
@@ -24,19 +25,18 @@ Output = Annotated[
 ]
 
 
-def shape(
+def shape_command(
     source: Input,
     output: Output,
+    *,
     method: Method = "pass",
-    settings: Settings = [],  # noqa: B006 - typer reads the defaults, nothing changes them
-    imports: Imports = [],  # noqa: B006
+    settings: Settings,
+    imports: Imports,
 ) -> None:
     """Write the rollouts with one advantage a token, in the same order.
 
     OUT may be IN. It is there whole or not at all; an older OUT survives a failure.
     """
-    from stepcredit.data.files.rollout_file import RolloutFile
-
     import_modules(imports)
     estimator = named_estimator(method, settings)
     with progress_bar(source) as progress, RolloutFile(source, progress) as file:

@@ -15,7 +15,7 @@ from typing import Any, TextIO, cast
 from stepcredit.handles import STANDARD_OUTPUT, NamedFile, descriptor_of
 
 STOPS = ("SIGTERM", "SIGHUP", "SIGQUIT")
-AS_ONE = 2.0
+SAME_STOP_SECONDS = 2.0
 """Seconds within which a further stop signal counts as the same: a closed terminal sends two."""
 
 
@@ -38,7 +38,7 @@ def stop_on_signals() -> None:
     def stop(number: int, _: FrameType | None) -> None:
         nonlocal stopped_at
         before, stopped_at = stopped_at, time.monotonic()
-        if stopped_at - before > AS_ONE:
+        if stopped_at - before > SAME_STOP_SECONDS:
             raise Stopped(number)
 
     for name in STOPS:

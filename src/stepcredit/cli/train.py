@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -35,10 +36,11 @@ CacheDir = Annotated[Path, typer.Option(help="Where warm starts are kept.")]
 Resume = Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with an interrupted run.")]
 
 
-def train(
+def train_command(
     context: typer.Context,
+    *,
     method: Method = "pass",
-    settings: Settings = [],  # noqa: B006 - typer reads the default, nothing changes it
+    settings: Settings,
     compare: Compare = "grpo",
     signal: Signal = "noisy",
     seed: Seed = 0,
@@ -48,7 +50,7 @@ def train(
     runs_dir: RunsDir = Path("runs"),
     cache_dir: CacheDir = Path("cache/warmstart"),
     resume: Resume = None,
-    imports: Imports = [],  # noqa: B006
+    imports: Imports,
 ) -> None:
     """Train a small reasoner with step-level credit through TRL, on a laptop's CPU, in minutes."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -79,8 +81,6 @@ def train(
 
 
 def _settings(quick: bool, **given: Any) -> Any:
-    from dataclasses import replace
-
     from stepcredit.lab.lab_settings import LabSettings, quick_settings
 
     if quick:

@@ -183,20 +183,20 @@ class Frozen(dict[str, Any]):
     __ior__ = __setitem__ = __delitem__ = update = pop = popitem = clear = setdefault = _refuse  # type: ignore[assignment]
 
 
-def plain(value: Any) -> Any:
+def python_values(value: Any) -> Any:
     """Numbers of NumPy and torch as Python's own, inside mappings, lists and tuples too.
 
     An array becomes a list.
 
     Example:
         >>> import numpy as np
-        >>> plain({"k": np.float32(0.5), "sizes": np.array([1, 2])})
+        >>> python_values({"k": np.float32(0.5), "sizes": np.array([1, 2])})
         {'k': 0.5, 'sizes': [1, 2]}
     """
     if isinstance(value, Mapping):
-        return {key: plain(inner) for key, inner in value.items()}
+        return {key: python_values(inner) for key, inner in value.items()}
     if type(value) in (list, tuple):
-        return type(value)(plain(inner) for inner in value)
+        return type(value)(python_values(inner) for inner in value)
     to_list = getattr(value, "tolist", None)
     if not callable(to_list) or not isinstance(getattr(value, "ndim", None), int):
         return value
@@ -275,7 +275,7 @@ def check_fields(instance: Any, error: type[SettingError] = SettingError) -> Non
     for declared in fields(instance):
         check = declared.metadata.get("check")
         value = getattr(instance, declared.name)
-        value = plain(value) if check else value
+        value = python_values(value) if check else value
         expected = check(value) if check else None
         if expected:
             got = " ".join(declared.metadata["shown"](value).split())
