@@ -30,7 +30,7 @@ import typer
 from stepcredit.cli.reward import reward_command
 from stepcredit.cli.output import errors_to_stderr
 app = typer.Typer()
-app.command()(errors_to_stderr(reward_command))
+app.command("reward")(errors_to_stderr(reward_command))
 app()
 """
 
@@ -40,7 +40,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Runs the command in this process, in an empty folder."""
     monkeypatch.chdir(tmp_path)
     app = typer.Typer()
-    app.command()(errors_to_stderr(reward_command))
+    app.command("reward")(errors_to_stderr(reward_command))
 
     def run_here(*arguments: str, stdin: bytes = b"") -> Ended:
         result = CliRunner().invoke(app, list(arguments), input=stdin)

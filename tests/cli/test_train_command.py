@@ -12,7 +12,7 @@ from stepcredit.cli.train import train_command
 from stepcredit.lab import comparison as lab
 
 app = typer.Typer()
-app.command()(errors_to_stderr(train_command))
+app.command("train")(errors_to_stderr(train_command))
 app.command("other")(lambda: None)
 
 

@@ -80,9 +80,7 @@ def _report_unexpected(error: BaseException) -> int:
         return refuse(f"{place}: {what}; {TRACEBACK}=1 shows how it was reached")
     if isinstance(error, OSError):  # the system's, of a file that it doesn't name
         return refuse(f"{what}; {TRACEBACK}=1 shows where")
-    say(
-        f"internal error: {what}; run with {TRACEBACK}=1 to see where, and please report it"
-    )
+    say(f"internal error: {what}; run with {TRACEBACK}=1 to see where, and please report it")
     return INTERNAL
 
 

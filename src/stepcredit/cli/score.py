@@ -188,7 +188,7 @@ def map_scores(signal: Signal, maps: list[str]) -> Signal:
 
     Example:
         >>> from stepcredit.signals.signal_registry import SIGNALS
-        >>> map_scores(signal("equations"), ["affine:scale=2,shift=-1", "clip:high=0.5"]).high
+        >>> map_scores(SIGNALS.build("equations"), ["clip:high=0.5"]).high
         0.5
     """
     for text in maps:
