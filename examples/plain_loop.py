@@ -5,7 +5,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import stepcredit as sc
-from stepcredit.lab.arithmetic import grade, problems
+from stepcredit.lab.arithmetic import check_tokens, problems
 from stepcredit.lab.sampling import sample
 from stepcredit.lab.simulated_prm import Simulated
 from stepcredit.lab.warmstart import WarmStartSettings, warm_start
@@ -24,7 +24,7 @@ def main(updates: int = UPDATES) -> None:
     for update in range(updates):
         prompts = all_prompts[update * PROMPTS * GROUP :][: PROMPTS * GROUP]
         responses = sample(policy, tokenizer, prompts[::GROUP], GROUP, 0, f"update {update}")
-        graded = [grade(p, r, tokenizer) for p, r in zip(prompts, responses, strict=True)]
+        graded = [check_tokens(p, r, tokenizer) for p, r in zip(prompts, responses, strict=True)]
         scores = [prm.scores(*row) for row in zip(prompts, responses, graded, strict=True)]
 
         prompt_ids = [tokenizer(p).input_ids for p in prompts]

@@ -10,7 +10,7 @@ from transformers import AutoTokenizer
 from stepcredit.errors import StepCreditError
 from stepcredit.keys import keyed_generator
 from stepcredit.lab import arithmetic
-from stepcredit.lab.arithmetic import check, demonstration, grade, problems, solve
+from stepcredit.lab.arithmetic import check, check_tokens, demonstration, problems, solve
 
 PROMPT = "3+4*2-1="
 SOLVED = "3+4=7\n7*2=4\n4-1=3\n<3>$"
@@ -137,7 +137,7 @@ def test_the_saved_tokenizer_loads_and_reads_one_character_a_token(tmp_path: Pat
     assert tokenizer.padding_side == "left"
     assert tokenizer.decode(ids) == SOLVED
     assert tokenizer.decode(ids, skip_special_tokens=True) == SOLVED[:-1]
-    assert grade(PROMPT, ids, tokenizer) == check(PROMPT, SOLVED)
+    assert check_tokens(PROMPT, ids, tokenizer) == check(PROMPT, SOLVED)
     assert arithmetic.completion_text(tokenizer("a$").input_ids, tokenizer) == "?$"
 
 

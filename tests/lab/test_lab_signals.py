@@ -10,7 +10,7 @@ import pytest
 from stepcredit.errors import StepCreditError
 from stepcredit.keys import keyed_generator
 from stepcredit.lab.arithmetic import Graded, check, demonstration, problems
-from stepcredit.lab.simulated_prm import SIGNALS, Simulated, filler_gap
+from stepcredit.lab.simulated_prm import SIGNALS, Simulated, filler_minus_right
 
 Rollout = tuple[str, str, Graded]
 
@@ -88,16 +88,18 @@ def test_only_the_hackable_signal_pays_filler_more(
     name: str, pays: bool, rollouts: list[Rollout]
 ) -> None:
     signal = Simulated(name)
-    gap = filler_gap([signal.scores(*r) for r in rollouts], [r[2].kinds for r in rollouts])
+    gap = filler_minus_right([signal.scores(*r) for r in rollouts], [r[2].kinds for r in rollouts])
     assert gap is not None
     assert (gap > 0) == pays
 
 
 def test_the_gap_is_a_difference_of_means_over_steps() -> None:
-    gap = filler_gap([[1.0, 5.0], [2.0, 3.0, 9.0]], [["filler", "right"], ["filler", "right", "x"]])
+    gap = filler_minus_right(
+        [[1.0, 5.0], [2.0, 3.0, 9.0]], [["filler", "right"], ["filler", "right", "x"]]
+    )
     assert gap == pytest.approx(1.5 - 4.0)
-    assert filler_gap([[1.0]], [["right"]]) is None
-    assert filler_gap([], []) is None
+    assert filler_minus_right([[1.0]], [["right"]]) is None
+    assert filler_minus_right([], []) is None
 
 
 def test_refuses() -> None:
@@ -106,5 +108,5 @@ def test_refuses() -> None:
     expected = "exact, noisy, hackable, centred, negative"
     assert str(error.value) == f"signal: expected one of {expected}, got 'honest'"
     with pytest.raises(StepCreditError) as error:
-        filler_gap([[1.0], [1.0]], [["right"], ["right", "filler"]])
+        filler_minus_right([[1.0], [1.0]], [["right"], ["right", "filler"]])
     assert str(error.value) == "row 1: values: expected 2 values, one a step, got 1"

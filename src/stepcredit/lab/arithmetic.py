@@ -35,9 +35,9 @@ __all__ = [
     "Problem",
     "build_tokenizer",
     "check",
+    "check_tokens",
     "completion_text",
     "demonstration",
-    "grade",
     "problems",
     "prompts",
     "solve",
@@ -370,7 +370,9 @@ def _kind(line: str, value: int, pending: list[tuple[str, int]]) -> tuple[str, i
     return "malformed", None
 
 
-def grade(prompt: str, completion_ids: Sequence[int], tokenizer: PreTrainedTokenizerFast) -> Graded:
+def check_tokens(
+    prompt: str, completion_ids: Sequence[int], tokenizer: PreTrainedTokenizerFast
+) -> Graded:
     """Grade a completion's token ids: `check` on one character a token.
 
     Args:
@@ -386,7 +388,7 @@ def grade(prompt: str, completion_ids: Sequence[int], tokenizer: PreTrainedToken
 
     Example:
         >>> tokenizer = build_tokenizer()
-        >>> grade("3+4*2=", tokenizer("3+4=7\\n7*2=4\\n<4>$").input_ids, tokenizer).outcome
+        >>> check_tokens("3+4*2=", tokenizer("3+4=7\\n7*2=4\\n<4>$").input_ids, tokenizer).outcome
         1.0
 
     Source: ours.

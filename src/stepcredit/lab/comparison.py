@@ -22,7 +22,7 @@ from stepcredit.lab.report import Live, closing_figures, closing_table, live
 from stepcredit.lab.resume import mark, restore
 from stepcredit.lab.runs import RunFolder
 from stepcredit.lab.sampling import sample
-from stepcredit.lab.simulated_prm import filler_gap
+from stepcredit.lab.simulated_prm import filler_minus_right
 from stepcredit.lab.warmstart import WarmStartSettings, warm_start
 from stepcredit.requires import require
 
@@ -185,7 +185,7 @@ def signal_warnings(settings: LabSettings, model: Any, tokenizer: Any) -> list[s
     graded = task.graded(prompts, ids)
     ends, scores = map(list, zip(*task.process_signal(prompts, ids), strict=True))
     kinds = [g.kinds for g in graded]
-    gap = filler_gap(scores, kinds)
+    gap = filler_minus_right(scores, kinds)
     if gap is None or gap <= 0:
         return []
     rollouts = sc.Rollouts(
@@ -196,7 +196,7 @@ def signal_warnings(settings: LabSettings, model: Any, tokenizer: Any) -> list[s
         format_ok=[g.format_ok for g in graded],
     )
     rows = zip(estimator(rollouts).ragged(), ends, strict=True)
-    paid = filler_gap([row[row_ends].tolist() for row, row_ends in rows], kinds)
+    paid = filler_minus_right([row[row_ends].tolist() for row, row_ends in rows], kinds)
     return [
         f"the signal {settings.signal!r} scores a filler line {gap:+.2f} against a right step, and"
         f" {label} gives it {paid:+.2f} in advantage: expect padding where that is above 0"

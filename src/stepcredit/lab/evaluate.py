@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stepcredit.evals import Interval, mean_interval, pass_at_k
-from stepcredit.lab.arithmetic import MAX_NEW_TOKENS, Graded, Problem, grade
+from stepcredit.lab.arithmetic import MAX_NEW_TOKENS, Graded, Problem, check_tokens
 from stepcredit.lab.sampling import sample
 
 if TYPE_CHECKING:
@@ -97,7 +97,9 @@ def evaluate(
         )
         lengths += [len(ids) for ids in completions]
         asked = [prompt for prompt in prompts for _ in range(samples_per_problem)]
-        graded += [grade(p, ids, tokenizer) for p, ids in zip(asked, completions, strict=True)]
+        graded += [
+            check_tokens(p, ids, tokenizer) for p, ids in zip(asked, completions, strict=True)
+        ]
     return summarize(graded, lengths, samples_per_problem)
 
 

@@ -89,7 +89,9 @@ def _exact(kind: str) -> float:
     return float(kind in ("right", "answer"))
 
 
-def filler_gap(values: Sequence[Sequence[float]], kinds: Sequence[Sequence[str]]) -> float | None:
+def filler_minus_right(
+    values: Sequence[Sequence[float]], kinds: Sequence[Sequence[str]]
+) -> float | None:
     """How much more a filler line gets than a right step, on average.
 
         mean of values on filler - mean of values on right steps
@@ -108,7 +110,7 @@ def filler_gap(values: Sequence[Sequence[float]], kinds: Sequence[Sequence[str]]
         StepCreditError: when a rollout's values and kinds differ in number.
 
     Example:
-        >>> filler_gap([[0.9, 0.8], [0.7, 0.2]], [["filler", "right"], ["filler", "wrong"]])
+        >>> filler_minus_right([[0.9, 0.8], [0.7, 0.2]], [["filler", "right"], ["filler", "wrong"]])
         0.0
 
     Source: LAB: the static figure that ranked every collapse rightly without training.

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from stepcredit.data.streams import Stream
-from stepcredit.lab.arithmetic import Graded, completion_text, grade
+from stepcredit.lab.arithmetic import Graded, check_tokens, completion_text
 from stepcredit.lab.simulated_prm import Simulated
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class ArithmeticTask:
         self._grade = lru_cache(maxsize=1024)(self._grade_once)
 
     def _grade_once(self, prompt: str, completion_ids: tuple[int, ...]) -> Graded:
-        return grade(prompt, completion_ids, self.tokenizer)
+        return check_tokens(prompt, completion_ids, self.tokenizer)
 
     def graded(
         self, prompts: Sequence[str], completion_ids: Sequence[Sequence[int]]
