@@ -84,7 +84,7 @@ class Registry(Generic[Thing]):
         """
         for name in self.names():
             self._load(name)
-        return dict(self._known)
+        return {name: self._known[name] for name in self.names() if name in self._known}
 
     def _load(self, name: str) -> None:
         if name in self._known:

@@ -1,5 +1,5 @@
 """Metrics of a batch: pure functions of an estimator, rollouts and advantages."""
 
-from stepcredit.credit.metrics.panel import training_metrics
+from stepcredit.credit.metrics.panel import clipped_share, safe_name, stream_std, training_metrics
 
-__all__ = ["training_metrics"]
+__all__ = ["clipped_share", "safe_name", "stream_std", "training_metrics"]
