@@ -10,7 +10,24 @@ from stepcredit.errors import MethodError
 from stepcredit.settings.registry import Registry
 
 Cls = TypeVar("Cls", bound=type[Estimator])
-METHODS = Registry[Estimator]("method", "stepcredit.estimators", MethodError)
+_METHODS = "stepcredit.credit.methods"
+OWN = {
+    "pass": f"{_METHODS}.pass_",
+    "pass-min": f"{_METHODS}.pass_min",
+    "pure": f"{_METHODS}.pure",
+    "grpo": f"{_METHODS}.grpo",
+    "dr-grpo": f"{_METHODS}.grpo",
+    "rloo": f"{_METHODS}.grpo",
+    "gdpo": f"{_METHODS}.gdpo",
+    "grpo-process": f"{_METHODS}.grpo_process",
+    "adca": f"{_METHODS}.adca",
+    "opd": f"{_METHODS}.distillation",
+    "g-opd": f"{_METHODS}.distillation",
+    "prime": f"{_METHODS}.prime",
+}
+"""Our own methods, in the order in which they are listed, and the modules that register them."""
+
+METHODS = Registry[Estimator]("method", "stepcredit.estimators", MethodError, own=OWN)
 
 
 def register(name: str) -> Callable[[Cls], Cls]:
