@@ -25,7 +25,9 @@ import networkx
 OURS = Path(__file__).resolve().parents[1] / "src" / "stepcredit"
 SAME_FILE_NAME = {"__init__", "__main__", "trainer"}
 """File names that several folders may have: Python's own, and that of an engine's trainer class."""
-ESTIMATOR_PROBES = re.compile(r"\b(?:get|has)attr\((?:(?:self|trainer)\.)?(?:estimator|fused)\b|attr\(method,")
+ESTIMATOR_PROBES = re.compile(
+    r"\b(?:get|has)attr\((?:(?:(?:self|trainer)\.)?(?:estimator|fused)\b|method,)"
+)
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
