@@ -1,16 +1,16 @@
-"""The embedded task: chains of + - * modulo 10, worked left to right, one step a line.
+"""The embedded task: chains of + - * modulo 10, worked left to right, one step per line.
 
-A prompt is `3+4*2-1=`, read left to right as on a pocket calculator (no precedence). A completion
-is a line a step, each restating its left operand, and the answer in its template:
+A prompt such as `3+4*2-1=` is read left to right, without operator precedence. A completion has
+one line per step, with the value reached as its left operand, and then the answer in its template:
 
     3+4=7
     7*2=4
     4-1=3
     <3>$
 
-`$` is the end-of-sequence token. A line `kX` (X a digit, as a rule the value reached) is
-grammatical filler: it says nothing new and spoils nothing. One character is one token, so an
-exact checker can read every step.
+`$` is the end-of-sequence token. A line `kX` (X is a digit, usually the value reached) is filler:
+it is allowed by the grammar, adds no information and does no harm. One character is one token, so
+an exact checker can read every step.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ _PROMPT = re.compile(r"[0-9](?:[+*-][0-9])+=")
 
 @dataclass(frozen=True)
 class Problem:
-    """One chain: its prompt, such as `3+4*2=`, and the digit it comes to."""
+    """One chain: its prompt, such as `3+4*2=`, and its answer, a digit."""
 
     prompt: str
     answer: int
@@ -69,20 +69,20 @@ class Problem:
 
 @dataclass(frozen=True)
 class Graded:
-    """What the exact checker says of one completion.
+    """The exact checker's result for one completion.
 
-    Attributes:
+    Args:
         step_ends: index of each line's last token, increasing; the last is the last token.
-        kinds: one of `KINDS` a line. `right`: does the next operation of the chain on the value
-            as last written, rightly. `wrong`: any other line of a step's form. `filler`: `kX`.
-            `answer`: the answer line, restating the value as last written; it may come too
-            early, which `outcome` finds out: kinds judge a line by what precedes it, not by
-            what is missing. `bad_answer`: any other line of the answer's form. `malformed`: no
-            line of the grammar, or one cut off by the token limit.
-        outcome: 1.0 where the completion ends in the template with the true value, else 0.0.
-        format: 1.0 where every line is of the grammar and the answer line comes last, once.
-        format_ok: `format` as a flag.
-        operations: operations the chain asks for.
+        kinds: one of `KINDS` per line. `right`: a correct computation of the chain's next
+            operation, on the value last written. `wrong`: any other line in the form of a step.
+            `filler`: `kX`. `answer`: an answer line that repeats the value last written; it may
+            come too early, because a kind judges a line by the lines before it, and only
+            `outcome` shows that steps are missing. `bad_answer`: any other line in the form of an
+            answer. `malformed`: a line outside the grammar, or one cut off by the token limit.
+        outcome: 1.0 if the completion ends with the true value in the template, else 0.0.
+        format: 1.0 if every line follows the grammar and the only answer line is last, else 0.0.
+        format_ok: `format` as a bool.
+        operations: number of operations in the chain.
     """
 
     step_ends: list[int]
@@ -94,17 +94,17 @@ class Graded:
 
     @property
     def fillers(self) -> int:
-        """Filler lines."""
+        """Number of filler lines."""
         return self.kinds.count("filler")
 
     @property
     def right_steps(self) -> int:
-        """Steps done rightly."""
+        """Number of right steps."""
         return self.kinds.count("right")
 
     @property
     def step_accuracy(self) -> float:
-        """Right steps over the operations asked for (or the steps written, if more)."""
+        """Right steps divided by the chain's operations (or by the steps written, if more)."""
         written = self.right_steps + self.kinds.count("wrong")
         return self.right_steps / max(self.operations, written)
 
@@ -123,8 +123,6 @@ def apply(left: int, operator: str, right: int) -> int:
     Example:
         >>> apply(3, "-", 7), apply(7, "*", 8)
         (6, 6)
-
-    Source: ours.
     """
     if operator == "+":
         return (left + right) % 10
@@ -143,13 +141,11 @@ def parse_prompt(prompt: str) -> tuple[int, list[tuple[str, int]]]:
         (3, [("+", 4), ("*", 2)]).
 
     Raises:
-        StepCreditError: when the text is no prompt of this task.
+        StepCreditError: the text is not a prompt of this task.
 
     Example:
         >>> parse_prompt("3+4*2=")
         (3, [('+', 4), ('*', 2)])
-
-    Source: ours.
     """
     if not _PROMPT.fullmatch(prompt):
         raise StepCreditError(f"expected a chain such as 3+4*2=, got {prompt!r}", field="prompt")
@@ -164,16 +160,14 @@ def solve(prompt: str) -> list[int]:
         prompt: such as `3+4*2=`.
 
     Returns:
-        One digit an operation; the last is the answer.
+        One digit per operation; the last one is the answer.
 
     Raises:
-        StepCreditError: when the text is no prompt of this task.
+        StepCreditError: the text is not a prompt of this task.
 
     Example:
         >>> solve("3+4*2=")
         [7, 4]
-
-    Source: ours.
     """
     value, operations = parse_prompt(prompt)
     values = []
@@ -184,7 +178,7 @@ def solve(prompt: str) -> list[int]:
 
 
 def split_of(prompt: str) -> str:
-    """Which split a prompt belongs to: by a hash of its text, so no prompt is in two of them.
+    """The split of a prompt, chosen by a hash of its text: no prompt is in two splits.
 
         BLAKE2b(prompt) mod 10:  0 held_out, 1 check, 2 to 9 train
 
@@ -197,8 +191,6 @@ def split_of(prompt: str) -> str:
     Example:
         >>> split_of("3+4*2-1=")
         'train'
-
-    Source: ours.
     """
     bucket = hashlib.blake2b(prompt.encode(), digest_size=8).digest()
     number = int.from_bytes(bucket, "big") % 10
@@ -209,22 +201,20 @@ def problems(n: int, split: str = "train", seed: int = 0) -> list[Problem]:
     """Draw distinct problems of one split.
 
     Args:
-        n: how many, > 0.
-        split: "train"; "check", on which the warm start is stopped; or "held_out".
-        seed: another seed, another draw; the splits stay disjoint over all seeds.
+        n: number of problems, > 0.
+        split: "train"; "check", which decides when the warm start stops; or "held_out".
+        seed: seed of the draw; the splits are disjoint for all seeds.
 
     Returns:
-        n different problems of 3 to 5 operations; the first m of n are the n = m draw.
+        n different problems of 3 to 5 operations; the first m of them are those drawn with n = m.
 
     Raises:
-        StepCreditError: when the split is unknown or n is not positive.
+        StepCreditError: the split is unknown or n is not positive.
 
     Example:
         >>> problem = problems(1, "held_out", seed=0)[0]
         >>> split_of(problem.prompt), problem.answer == solve(problem.prompt)[-1]
         ('held_out', True)
-
-    Source: ours.
     """
     if split not in SPLITS:
         raise StepCreditError(f"expected one of {', '.join(SPLITS)}, got {split!r}", field="split")
@@ -239,21 +229,19 @@ def problems(n: int, split: str = "train", seed: int = 0) -> list[Problem]:
 
 
 def prompts(split: str, generator: np.random.Generator) -> Iterator[str]:
-    """Prompts of one split without end; one may come again.
+    """Prompts of one split, without end; a prompt may be repeated.
 
     Args:
         split: one of `SPLITS`.
-        generator: what the draws come from.
+        generator: source of the random draws.
 
     Returns:
-        An endless iterator of prompts with 3 to 5 operations, each number of them equally often.
+        An endless iterator of prompts with 3, 4 or 5 operations, each equally often.
 
     Example:
         >>> from stepcredit.keys import keyed_generator
         >>> split_of(next(prompts("check", keyed_generator(0, "x"))))
         'check'
-
-    Source: ours.
     """
     while True:
         operations = int(generator.integers(MIN_OPERATIONS, MAX_OPERATIONS + 1))
@@ -271,18 +259,18 @@ def demonstration(
     filler: float = 0.12,
     early_stop: float = 0.08,
 ) -> str:
-    """A worked completion to imitate, at times with filler, at times stopped early.
+    """A completion to imitate, sometimes with filler lines, sometimes with an early answer.
 
     Args:
         prompt: such as `3+4*2=`.
-        generator: what the draws come from.
-        filler: chance of a filler line before each line, and of another after it, up to
-            `MAX_FILLERS` in all. `kX` names the value reached, so it disturbs nothing either.
-        early_stop: chance that it answers with the value reached before the last operation.
+        generator: source of the random draws.
+        filler: probability of a filler line before each line, and of another one after it, up to
+            `MAX_FILLERS` in all. `kX` names the value reached, so it does no harm.
+        early_stop: probability of answering with the value reached before the last operation.
 
     Returns:
-        The completion, `$` included. Both habits are in it so that a policy which imitates it
-        can find them: padding, and stopping early.
+        The completion, `$` included. Filler and early answers are included so that a policy that
+        imitates it can discover both habits.
 
     Example:
         >>> from stepcredit.keys import keyed_generator
@@ -290,8 +278,6 @@ def demonstration(
         3+4=7
         7*2=4
         <4>$
-
-    Source: ours.
     """
     value, operations = parse_prompt(prompt)
     stop = len(operations)
@@ -313,15 +299,15 @@ def check(prompt: str, completion: str) -> Graded:
 
     Args:
         prompt: such as `3+4*2=`.
-        completion: one character a token, the end-of-sequence token as `$`.
+        completion: one character per token, the end-of-sequence token as `$`.
 
     Returns:
-        `Graded`. A line ends at its newline or `$`; what the token limit cut off is one more
-        line, malformed. The answer line is the last step. An empty completion has no step,
+        `Graded`. A line ends at its newline or `$`; text cut off by the token limit counts as one
+        more, malformed, line. The answer line is the last step. An empty completion has no step,
         outcome 0 and format 0.
 
     Raises:
-        StepCreditError: when the prompt is none of this task.
+        StepCreditError: the prompt does not belong to this task.
 
     Example:
         >>> graded = check("3+4*2=", "3+4=7\\nk7\\n7*2=5\\n<5>$")
@@ -329,8 +315,6 @@ def check(prompt: str, completion: str) -> Graded:
         (['right', 'filler', 'wrong', 'answer'], [5, 8, 14, 18])
         >>> graded.outcome, graded.format
         (0.0, 1.0)
-
-    Source: ours.
     """
     value, operations = parse_prompt(prompt)
     step_ends, kinds, position, done = [], [], -1, 0
@@ -357,7 +341,7 @@ def check(prompt: str, completion: str) -> Graded:
 
 
 def _kind(line: str, value: int, pending: list[tuple[str, int]]) -> tuple[str, int | None]:
-    """A line's kind, and the value it writes if it has a step's form."""
+    """The kind of a line, and the value it writes if it has the form of a step."""
     if step := _STEP.fullmatch(line):
         left, operator, right, result = int(step[1]), step[2], int(step[3]), int(step[4])
         follows = bool(pending) and pending[0] == (operator, right) and left == value
@@ -373,24 +357,22 @@ def _kind(line: str, value: int, pending: list[tuple[str, int]]) -> tuple[str, i
 def check_tokens(
     prompt: str, completion_ids: Sequence[int], tokenizer: PreTrainedTokenizerFast
 ) -> Graded:
-    """Grade a completion's token ids: `check` on one character a token.
+    """Grade the token ids of a completion, with `check` on one character per token.
 
     Args:
         prompt: such as `3+4*2=`.
-        completion_ids: the trained tokens, the end-of-sequence token included, padding not.
+        completion_ids: the trained tokens, with the end-of-sequence token and without padding.
         tokenizer: the task's.
 
     Returns:
         `Graded`; the last of `step_ends` is `len(completion_ids) - 1`.
 
     Raises:
-        StepCreditError: when the prompt is none of this task.
+        StepCreditError: the prompt does not belong to this task.
 
     Example:
         >>> tokenizer = build_tokenizer()
         >>> check_tokens("3+4*2=", tokenizer("3+4=7\\n7*2=4\\n<4>$").input_ids, tokenizer).outcome
         1.0
-
-    Source: ours.
     """
     return check(prompt, completion_text(completion_ids, tokenizer))

@@ -1,4 +1,4 @@
-"""The main job: warm start, RL by two methods from it, evaluations, and the folder they leave."""
+"""A lab run: the warm start, RL with one or two methods, evaluations, and the run folder."""
 
 from __future__ import annotations
 
@@ -37,23 +37,23 @@ def train(
     cache_dir: str | os.PathLike[str] = "cache/warmstart",
     console: Console | None = None,
 ) -> Path:
-    """Train a small reasoner with step-level credit, and leave a folder that shows what it learned.
+    """Train a small reasoner with step-level credit, and write the results to a run folder.
 
     Args:
-        settings: what the run depends on.
-        runs_dir, name: the folder is runs_dir/name; without a name, METHOD-SIGNAL-sSEED, numbered
-            where that exists.
-        cache_dir: of the warm starts.
-        console: where progress and the closing table go.
+        settings: the settings of the run.
+        runs_dir, name: the folder is runs_dir/name; the default name is METHOD-SIGNAL-sSEED, with a
+            number added if that folder exists.
+        cache_dir: folder of the cached warm starts.
+        console: prints the progress and the closing table.
 
     Returns:
         the run's folder: `config.json`, `metrics.jsonl`, `rollouts.jsonl`, `checkpoint/`,
         `curves.png`, `summary.json`.
 
     Raises:
-        FileError: when the named folder exists.
-        KeyboardInterrupt: when interrupted; its message says how to go on.
-        MissingExtra: when the extra `train` is not installed.
+        FileError: the named folder exists.
+        KeyboardInterrupt: the run was interrupted; the message says how to resume it.
+        MissingExtra: the extra `train` is not installed.
     """
     require("train", "transformers", "trl", "datasets", "matplotlib")
     default = f"{settings.method}-{settings.signal}-s{settings.seed}"
@@ -68,19 +68,19 @@ def resume(
     cache_dir: str | os.PathLike[str] = "cache/warmstart",
     console: Console | None = None,
 ) -> Path:
-    """Go on with an interrupted run; it ends as it would have, bit for bit.
+    """Resume an interrupted run; the result is bit for bit that of an uninterrupted run.
 
     Args:
         path: the run's folder.
-        cache_dir: of the warm starts; used only where the interrupt came before the run's own copy.
+        cache_dir: folder of the cached warm starts; used only if the run folder has no copy yet.
         console: as for `train`.
 
     Returns:
         the run's folder.
 
     Raises:
-        FileError: when it holds no run.
-        KeyboardInterrupt: when interrupted again.
+        FileError: the folder holds no run.
+        KeyboardInterrupt: the run was interrupted again.
     """
     require("train", "transformers", "trl", "datasets", "matplotlib")
     folder = RunFolder(Path(path))
@@ -108,7 +108,7 @@ def _run(settings: LabSettings, folder: RunFolder, cache_dir: Path, console: Con
 def _all_methods(
     settings: LabSettings, folder: RunFolder, cache_dir: Path, shown: Live, console: Console
 ) -> None:
-    """Warm start and every method not yet finished."""
+    """Train the warm start, then every method that is not finished yet."""
     from stepcredit.lab.loop import Method, interrupts, train_method
 
     estimators = settings.estimators()
@@ -131,7 +131,7 @@ def _all_methods(
 def _start(
     settings: LabSettings, folder: RunFolder, cache_dir: Path, shown: Live, console: Console
 ) -> None:
-    """The run's copy of the warm start, its evaluation, and the warning about the signal."""
+    """Copy the warm start into the run folder, evaluate it, and warn about a faulty signal."""
     from stepcredit.lab.loop import evaluate_policy, load_policy
 
     _keep(settings.warm, folder.warm_start, cache_dir, shown)
@@ -151,7 +151,7 @@ def _start(
 
 
 def _keep(settings: WarmStartSettings, path: Path, cache_dir: Path, shown: Live) -> None:
-    """The run's own copy of a supervised model; trained where the cache has none."""
+    """Copy a supervised model into the run folder; train it first if it is not cached."""
     if path.is_dir():
         return
     source = warm_start(settings, cache_dir, partial(shown.warm, path.name.replace("_", " ")))
@@ -161,15 +161,15 @@ def _keep(settings: WarmStartSettings, path: Path, cache_dir: Path, shown: Live)
 
 
 def signal_warnings(settings: LabSettings, model: Any, tokenizer: Any) -> list[str]:
-    """One line where the signal pays contentless steps more than right ones.
+    """A warning if the signal scores filler steps higher than right steps.
 
     Args:
-        settings: the run's.
+        settings: the settings of the run.
         model, tokenizer: the warm start, whose answers are scored.
 
     Returns:
-        no line, or one with the gap in score and the gap in the method's advantages; none for a
-        method made of log-probs, which does not read the signal.
+        No line, or one line with the gap between the scores and the gap between the method's
+        advantages. No line for a method that reads log-probs in place of the signal.
     """
     from stepcredit.lab.arithmetic import problems
     from stepcredit.lab.loop import task_of
@@ -179,8 +179,8 @@ def signal_warnings(settings: LabSettings, model: Any, tokenizer: Any) -> list[s
         return []
     drawn = problems(PROBE_PROMPTS, "train", settings.seed)
     prompts = [p.prompt for p in drawn for _ in range(settings.group_size)]
-    asked = [p.prompt for p in drawn]
-    ids = sample(model, tokenizer, asked, settings.group_size, settings.seed, "signal probe")
+    prompt_texts = [p.prompt for p in drawn]
+    ids = sample(model, tokenizer, prompt_texts, settings.group_size, settings.seed, "signal probe")
     task = task_of(settings, tokenizer)
     graded = task.graded(prompts, ids)
     ends, scores = map(list, zip(*task.process_signal(prompts, ids), strict=True))
@@ -204,7 +204,7 @@ def signal_warnings(settings: LabSettings, model: Any, tokenizer: Any) -> list[s
 
 
 def close(settings: LabSettings, folder: RunFolder, console: Console) -> None:
-    """Write curves and summary, print the closing table."""
+    """Write the curves and the summary, and print the closing table."""
     from stepcredit.lab.curves import plot_curves
 
     rows = folder.rows("metrics")
@@ -219,7 +219,7 @@ def close(settings: LabSettings, folder: RunFolder, console: Console) -> None:
 
 @contextmanager
 def threads(number: int) -> Iterator[None]:
-    """torch with so many threads, while the block runs."""
+    """Set the number of torch threads inside the block."""
     before = torch.get_num_threads()
     torch.set_num_threads(number)
     try:

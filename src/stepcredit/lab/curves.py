@@ -1,4 +1,4 @@
-"""`curves.png`: what each method did to the policy, update by update, with intervals."""
+"""Draws `curves.png`: the evaluations of each method per update, with intervals."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def plot_curves(rows: list[dict[str, Any]], path: Path, title: str) -> None:
     """Draw the evaluations of a run.
 
     Args:
-        rows: rows of metrics; those with an `evaluation` are drawn, each method from update 0.
-        path: a PNG file to write.
-        title: above the panels.
+        rows: rows of metrics; those with an `evaluation` are drawn, from update 0 for each method.
+        path: the PNG file to write.
+        title: text above the panels.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -42,7 +42,7 @@ def plot_curves(rows: list[dict[str, Any]], path: Path, title: str) -> None:
 
 
 def evaluations(rows: list[dict[str, Any]]) -> dict[str, list[tuple[int, dict[str, Any]]]]:
-    """Each method's (update, evaluation) pairs, the warm start's first in all of them."""
+    """Each method's (update, evaluation) pairs; the first pair is always the warm start's."""
     start = [(0, row["evaluation"]) for row in rows if row["update"] == 0]
     curves: dict[str, list[tuple[int, dict[str, Any]]]] = {}
     for row in rows:

@@ -22,16 +22,16 @@ HELD_OUT_SEED = 0
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What sampled answers to a set of problems show; intervals are 95 %, over prompts.
+    """Figures of sampled answers to a set of problems, with 95 % intervals over prompts.
 
-    Attributes:
-        pass_at_1: chance that an answer is right.
-        pass_at_8: chance that one of 8 (or of all, where fewer are sampled) is right.
-        length: tokens an answer.
-        fillers: filler lines an answer.
-        step_accuracy: right steps over the operations asked for.
-        format: share of answers in the template.
-        answers: answers sampled.
+    Args:
+        pass_at_1: probability that an answer is right.
+        pass_at_8: probability that at least one of 8 answers (or of all, if fewer) is right.
+        length: tokens per answer.
+        fillers: filler lines per answer.
+        step_accuracy: right steps divided by the operations in the prompt.
+        format: fraction of answers that follow the template.
+        answers: number of answers sampled.
     """
 
     pass_at_1: Interval
@@ -60,13 +60,14 @@ def evaluate(
     """Sample answers at temperature 1 and grade them exactly.
 
     Args:
-        model: the policy, left in the mode it came in.
-        tokenizer: the task's.
-        problems: what is asked, each at most once.
-        samples_per_problem: answers each.
-        seed: of the sampling, keyed (seed, "evaluate"); training's randomness is not touched.
-        max_new_tokens: where an answer is cut off.
-        batch_size: answers sampled at once, at most (it decides which draws an answer gets).
+        model: the policy; its mode (train or eval) does not change.
+        tokenizer: the task's tokenizer.
+        problems: the problems, each at most once.
+        samples_per_problem: answers per problem.
+        seed: seed of the sampling, keyed by (seed, "evaluate"); the random state of the training
+            does not change.
+        max_new_tokens: most tokens of an answer.
+        batch_size: most answers sampled at once; another batch size gives other random draws.
 
     Returns:
         `Evaluation`; the same numbers for the same weights and arguments.
@@ -78,8 +79,6 @@ def evaluate(
         >>> held_out = problems(2, "held_out")
         >>> evaluate(build_model(tokenizer), tokenizer, held_out, samples_per_problem=2).answers
         4
-
-    Source: ours.
     """
     per_batch = max(1, batch_size // samples_per_problem)
     lengths: list[int] = []
@@ -96,9 +95,9 @@ def evaluate(
             max_new_tokens=max_new_tokens,
         )
         lengths += [len(ids) for ids in completions]
-        asked = [prompt for prompt in prompts for _ in range(samples_per_problem)]
+        repeated = [prompt for prompt in prompts for _ in range(samples_per_problem)]
         graded += [
-            check_tokens(p, ids, tokenizer) for p, ids in zip(asked, completions, strict=True)
+            check_tokens(p, ids, tokenizer) for p, ids in zip(repeated, completions, strict=True)
         ]
     return summarize(graded, lengths, samples_per_problem)
 
@@ -106,12 +105,12 @@ def evaluate(
 def summarize(
     graded: Sequence[Graded], lengths: Sequence[int], samples_per_problem: int
 ) -> Evaluation:
-    """Figures and intervals of graded answers, those to one problem lying together.
+    """Figures and intervals of graded answers; the answers to one problem are adjacent.
 
     Args:
-        graded: the checker's verdicts, problem by problem.
-        lengths: tokens an answer.
-        samples_per_problem: answers a problem.
+        graded: the checker's results, problem by problem.
+        lengths: tokens of each answer.
+        samples_per_problem: answers per problem.
 
     Returns:
         `Evaluation`.
@@ -121,8 +120,6 @@ def summarize(
         >>> answers = [check("1+1*2=", text) for text in ("<4>$", "<5>$", "<4>$", "<4>$")]
         >>> summarize(answers, [4] * 4, samples_per_problem=2).pass_at_1.mean
         0.75
-
-    Source: ours.
     """
     shape = (-1, samples_per_problem)
     correct = np.array([g.outcome for g in graded]).reshape(shape).sum(axis=1).astype(np.int64)

@@ -1,4 +1,4 @@
-"""What a training run depends on, as one frozen record that a run folder keeps."""
+"""The settings of a training run, as one frozen record that is kept in the run folder."""
 
 from __future__ import annotations
 
@@ -32,27 +32,30 @@ TEACHER = WarmStartSettings(
 
 @dataclass(frozen=True)
 class LabSettings:
-    """A run: the task's signal, the methods, and how the policy is trained.
+    """The settings of a run: the signal, the methods, and how the policy is trained.
 
-    Attributes:
-        method: method name of the estimator.
-        fields: its fields, over the lab's defaults (weights, clip) and its own.
-        compare: method trained second, from the same warm start and seed, with the lab's defaults;
-            None for no second one.
-        signal: what scores the steps (see `Simulated`).
-        seed: of the warm start, the problems, the sampling and the signal's noise.
-        updates: generations of `prompts` x `group_size` completions, each trained on once, in
-            `minibatches` optimizer steps.
-        learning_rate, schedule, beta1, beta2, clip_ratio, max_grad_norm, loss: of those steps.
-        weights: of the process, outcome and format streams.
-        clip: bound of an advantage's size.
-        evaluate_every, checkpoint_every, record_every: in updates; the last writes whole batches
-            of rollouts.
-        evaluation_problems, evaluation_samples: the fixed held-out set, and answers a problem.
-        threads: of torch; a part of the settings because sums depend on it.
-        warm: the supervised start.
-        teacher: the supervised training of the model that a method made of log-probs learns from;
-            without such a method it is not trained.
+    Args:
+        method: name of the method.
+        fields: settings of the method; they replace the defaults of the lab (weights, clip) and of
+            the method.
+        compare: a second method, trained from the same warm start and seed with the lab's
+            defaults; None to train one method only.
+        signal: name of the signal that scores the steps (see `Simulated`).
+        seed: seed of the warm start, the problems, the sampling and the signal's noise.
+        updates: number of generations of `prompts` x `group_size` completions; each generation is
+            trained on once, in `minibatches` optimizer steps.
+        learning_rate, schedule, beta1, beta2, clip_ratio, max_grad_norm, loss: settings of the
+            optimizer steps.
+        weights: weights of the process, outcome and format streams.
+        clip: largest absolute value of an advantage.
+        evaluate_every, checkpoint_every, record_every: updates between two evaluations, two
+            checkpoints, and two batches of rollouts written.
+        evaluation_problems, evaluation_samples: size of the fixed held-out set, and answers per
+            problem.
+        threads: number of torch threads; a setting because floating-point sums depend on it.
+        warm: the supervised training of the warm start.
+        teacher: the supervised training of the teacher for methods that read log-probs; without
+            such a method it is not trained.
     """
 
     method: str = "pass"
@@ -97,7 +100,7 @@ class LabSettings:
             check_task_has(label, estimator)
 
     def estimators(self) -> list[tuple[str, sc.Estimator]]:
-        """(label, estimator) of each method in the order they are trained; labels differ."""
+        """(label, estimator) of each method, in training order; no two labels are equal."""
         runs = [(self.method, self.estimator(self.method, self.fields))]
         if self.compare is not None:
             label = self.compare if self.compare != self.method else f"{self.compare}-defaults"
@@ -108,7 +111,7 @@ class LabSettings:
         """The method with the lab's clip and weights, except where `fields` sets others.
 
         Args:
-            method: its name.
+            method: name of the method.
             fields: settings of the method.
 
         Raises:
@@ -120,7 +123,7 @@ class LabSettings:
         return sc.estimator(method, **{**changed, **fields})
 
     def _with_weights(self, estimator: sc.Estimator) -> sc.Estimator:
-        """The method with the lab's weights of the streams that it weighs."""
+        """The method with the lab's weights for the streams that it weights."""
         reads, weights = estimator.reads, dict(zip(STREAMS, self.weights, strict=True))
         if reads.weights is not None:
             return estimator.with_weights({s: w for s, w in weights.items() if s in reads.weights})
@@ -132,7 +135,7 @@ class LabSettings:
             return estimator
 
     def save(self, path: Path) -> None:
-        """Write as JSON, each method's estimator resolved."""
+        """Write the settings as JSON, with the resolved settings of each method."""
         estimators = {label: {"method": e.name, **_plain(e)} for label, e in self.estimators()}
         text = json.dumps({"settings": asdict(self), "estimators": estimators}, indent=2)
         with file_errors(str(path)):
@@ -140,10 +143,10 @@ class LabSettings:
 
     @classmethod
     def load(cls, path: Path) -> LabSettings:
-        """The settings a run folder keeps.
+        """Load the settings from a run folder.
 
         Raises:
-            FileError: when there is none, or it is not one.
+            FileError: the file does not exist, or does not hold the settings of a run.
         """
         try:
             given = json.loads(path.read_text())["settings"]
@@ -158,13 +161,13 @@ class LabSettings:
 
 
 def quick_settings(**changes: Any) -> LabSettings:
-    """A run of well under a minute, warm start included: everything happens, little is learned.
+    """Settings of a run of well under a minute: it does every stage, but learns little.
 
     Args:
         changes: fields of `LabSettings`.
 
     Returns:
-        settings for a smaller decoder with a weaker start.
+        Settings with a smaller decoder and a weaker warm start.
 
     Example:
         >>> quick_settings(seed=1).warm.seed
@@ -197,7 +200,7 @@ def check_task_has(label: str, estimator: sc.Estimator) -> None:
     """Refuse a method that reads what the task does not have.
 
     Args:
-        label: the method's name in the error.
+        label: name of the method in the error message.
         estimator: the method.
 
     Raises:

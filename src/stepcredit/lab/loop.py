@@ -1,4 +1,4 @@
-"""One method's RL: TRL's GRPOTrainer through `engines.trl`, recorded update by update."""
+"""RL with one method: TRL's GRPOTrainer through `engines.trl`, recorded at each update."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ Watch = Callable[[str, dict[str, Any]], None]
 
 
 def load_policy(path: Path) -> tuple[Any, Any]:
-    """(model, tokenizer) of a checkpoint, in float32."""
+    """Load (model, tokenizer) from a checkpoint, in float32."""
     model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
     return model, AutoTokenizer.from_pretrained(path)
 
 
 def evaluate_policy(settings: LabSettings, model: Any, tokenizer: Any) -> Evaluation:
-    """The run's evaluation: the same problems and the same sampling every time."""
-    asked = problems(settings.evaluation_problems, "held_out", HELD_OUT_SEED)
+    """Evaluate a policy, each time on the same problems and with the same random draws."""
+    held_out_problems = problems(settings.evaluation_problems, "held_out", HELD_OUT_SEED)
     return evaluate(
         model,
         tokenizer,
-        asked,
+        held_out_problems,
         settings.evaluation_samples,
         settings.seed,
         max_new_tokens=settings.max_new_tokens,
@@ -60,13 +60,13 @@ def task_of(settings: LabSettings, tokenizer: Any) -> ArithmeticTask:
 
 @dataclass(frozen=True)
 class Method:
-    """One method's turn in a run.
+    """A method to train in a run.
 
-    Attributes:
-        label: its name in the logs.
-        estimator: gives the advantages.
-        finished: labels trained before it.
-        checkpoint: of this method, to go on from; None: the warm start.
+    Args:
+        label: name of the method in the logs.
+        estimator: computes the advantages.
+        finished: labels of the methods trained before it.
+        checkpoint: checkpoint of this method to resume from; None starts from the warm start.
     """
 
     label: str
@@ -78,17 +78,17 @@ class Method:
 def train_method(
     settings: LabSettings, folder: RunFolder, run: Method, watch: Watch, stop: threading.Event
 ) -> bool:
-    """Train one method, from the warm start or on from a checkpoint.
+    """Train one method, from the warm start or from a checkpoint.
 
     Args:
-        settings: the run's.
-        folder: where its logs and checkpoints go.
-        run: the method.
+        settings: the settings of the run.
+        folder: the run folder, for logs and checkpoints.
+        run: the method to train.
         watch: called with the label and each row of metrics.
-        stop: once set, training saves and stops at the end of the generation.
+        stop: if set, training saves a checkpoint and stops at the end of the generation.
 
     Returns:
-        True at the end; False where it stopped before.
+        True if training is finished; False if it was stopped early.
     """
     if stop.is_set():
         return False
@@ -121,7 +121,7 @@ def build_trainer(
 ) -> StepCreditGRPOTrainer:
     """TRL's trainer on the task, with the estimator's advantages.
 
-    The outcome of a method that does not weigh the format is outcome + weight x format.
+    For a method that does not weight the format, the outcome is outcome + weight x format.
     """
     drawn = problems(settings.updates * settings.prompts, "train", settings.seed)
     weighs_format = estimator.reads.format or estimator.reads.weights is not None
@@ -142,7 +142,7 @@ def build_trainer(
 
 
 def grpo_config(settings: LabSettings, output_dir: Path) -> GRPOConfig:
-    """TRL's own settings: CPU, float32, a checkpoint at each `checkpoint_every`-th generation."""
+    """TRL's settings: CPU, float32, one checkpoint per `checkpoint_every` generations."""
     return GRPOConfig(
         output_dir=str(output_dir),
         seed=settings.seed,
@@ -176,7 +176,7 @@ def grpo_config(settings: LabSettings, output_dir: Path) -> GRPOConfig:
 
 
 class Recorder(TrainerCallback):
-    """Writes the logs at each generation's end, evaluates, and marks checkpoints as whole."""
+    """Writes the logs after each generation, evaluates, and marks complete checkpoints."""
 
     def __init__(
         self,
@@ -193,12 +193,12 @@ class Recorder(TrainerCallback):
         self.clock = time.perf_counter()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """An interrupt saves at the next generation's end, whatever `checkpoint_every` says."""
+        """After an interrupt, save at the end of the generation, whatever `checkpoint_every` is."""
         if self.stop.is_set() and state.global_step % self.settings.minibatches == 0:
             control.should_save = True
 
     def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """A row of metrics an update, with an evaluation and rollouts where they are due."""
+        """Write one row of metrics per update; evaluate and write rollouts when they are due."""
         logs, batch = kwargs["logs"], self.trainer.credited
         if "reward" not in logs or batch is None:
             return
@@ -217,7 +217,7 @@ class Recorder(TrainerCallback):
         self.watch(self.run.label, row)
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Only now is the checkpoint whole."""
+        """Mark the checkpoint as complete, now that all its files are written."""
         checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         mark(self.folder, self.run.finished, checkpoint)
         if self.stop.is_set():
@@ -227,7 +227,7 @@ class Recorder(TrainerCallback):
         return update % every == 0 or update == self.settings.updates
 
     def _log_time(self, update: int) -> None:
-        """Seconds of the update, apart from the metrics: they differ from run to run."""
+        """Log the seconds of the update, apart from the metrics, as they differ between runs."""
         now = time.perf_counter()
         row = {"method": self.run.label, "update": update, "seconds": round(now - self.clock, 3)}
         self.folder.append("timing", [row])
@@ -236,7 +236,7 @@ class Recorder(TrainerCallback):
 
 @contextmanager
 def interrupts(stop: threading.Event) -> Iterator[None]:
-    """The first SIGINT sets `stop`; the second one interrupts at once."""
+    """Inside the block, the first SIGINT sets `stop`, and the second one interrupts at once."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -255,7 +255,7 @@ def interrupts(stop: threading.Event) -> Iterator[None]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without the libraries' own progress bars, notices and deprecations."""
+    """Hide the libraries' progress bars, notices and deprecation warnings inside the block."""
     notices: Any = transformers_logging
     level = notices.get_verbosity()
     notices.set_verbosity_error()

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """Size of the decoder: 0.34 M parameters as it stands."""
+    """Size of the decoder; the defaults give 0.34 M parameters."""
 
     width: int = 96
     layers: int = 3
@@ -27,26 +27,24 @@ class ModelSettings:
 def build_model(
     tokenizer: PreTrainedTokenizerFast, settings: ModelSettings | None = None, seed: int = 0
 ) -> PreTrainedModel:
-    """A Llama-shaped decoder with random weights, drawn from the seed alone.
+    """A decoder of the Llama architecture with random weights that depend on the seed only.
 
     Args:
-        tokenizer: the task's; its size and special tokens go into the config.
+        tokenizer: the task's tokenizer; it sets the vocabulary size and the special tokens.
         settings: the sizes; `ModelSettings()` if absent.
-        seed: of the weights; the global generator is left as it was.
+        seed: seed of the weights; the state of the global generator does not change.
 
     Returns:
         A `LlamaForCausalLM` in float32 on the CPU. Its positions are relative (rotary), so left
-        padding moves no probability.
+        padding does not change any probability.
 
     Raises:
-        MissingExtra: when transformers is not installed.
+        MissingExtra: transformers is not installed.
 
     Example:
         >>> from stepcredit.lab.arithmetic import build_tokenizer
         >>> build_model(build_tokenizer()).num_parameters()
         336480
-
-    Source: ours.
     """
     require("train", "transformers")
     from transformers import LlamaConfig, LlamaForCausalLM

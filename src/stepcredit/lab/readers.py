@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Readers:
-    """The models that read what the policy wrote, for the methods made of log-probs.
+    """The models that score the policy's completions, for methods that read log-probs.
 
-    Attributes:
-        policy: the one that is trained; it is the student.
-        teacher: a stronger one; it is also the implicit process reward model.
-        base: the warm start; it is also that model's reference.
-        tokenizer: the task's.
+    Args:
+        policy: the model that is trained, i.e. the student.
+        teacher: a stronger model, which is also the implicit process reward model.
+        base: the warm start, which is also the reference of the implicit process reward model.
+        tokenizer: the task's tokenizer.
     """
 
     policy: Any
@@ -33,7 +33,7 @@ class Readers:
     def __call__(
         self, prompts: Sequence[str], completion_ids: Sequence[Sequence[int]], **_: Any
     ) -> dict[str, sc.Tokens]:
-        """One log-prob a token of each completion, by reader."""
+        """One log-prob per token of each completion, for each model."""
         models = {"student": self.policy, "teacher": self.teacher, "base": self.base}
         read = {
             name: token_logprobs(model, self.tokenizer, prompts, completion_ids)
@@ -52,12 +52,12 @@ def token_logprobs(
 
     Args:
         model: a causal decoder.
-        tokenizer: the task's.
+        tokenizer: the task's tokenizer.
         prompts: texts.
-        completion_ids: a completion each.
+        completion_ids: the token ids of one completion per prompt.
 
     Returns:
-        one log-prob a completion token.
+        One log-prob per completion token.
 
     Example:
         >>> from stepcredit.lab.model import build_model
@@ -66,11 +66,9 @@ def token_logprobs(
         >>> read = token_logprobs(build_model(tokenizer), tokenizer, ["1+2*3="], [[4, 5]])
         >>> read.counts.tolist(), bool((read.values < 0).all())
         ([2], True)
-
-    Source: ours.
     """
-    asked = [tokenizer(prompt).input_ids for prompt in prompts]
-    rows = [[*a, *ids] for a, ids in zip(asked, completion_ids, strict=True)]
+    prompt_ids = [tokenizer(prompt).input_ids for prompt in prompts]
+    rows = [[*a, *ids] for a, ids in zip(prompt_ids, completion_ids, strict=True)]
     width = max(map(len, rows))
     ids = torch.full((len(rows), width), int(tokenizer.pad_token_id))
     present = torch.zeros_like(ids)
@@ -78,7 +76,7 @@ def token_logprobs(
     for i, row in enumerate(rows):
         ids[i, : len(row)] = torch.tensor(row)
         present[i, : len(row)] = 1
-        written[i, len(asked[i]) : len(row)] = True
+        written[i, len(prompt_ids[i]) : len(row)] = True
     with torch.no_grad():
         logits = model(input_ids=ids, attention_mask=present).logits
     said = torch.log_softmax(logits[:, :-1].double(), -1).gather(-1, ids[:, 1:, None])[..., 0]

@@ -1,4 +1,4 @@
-"""What a run says while it runs, and the table it closes with."""
+"""The progress output of a run, and its closing table."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LINE_EVERY = 10
 
 
 class Live:
-    """One line a method, rewritten at each update; plain lines where output is no terminal."""
+    """One line per method, rewritten at each update; plain lines if output is not a terminal."""
 
     def __init__(self, console: Console, updates: int) -> None:
         self.console, self.updates = console, updates
@@ -46,12 +46,12 @@ class Live:
         self.evaluated: dict[str, float] = {}
 
     def warm(self, label: str, step: int, most: int, found: Any) -> None:
-        """Supervised steps."""
+        """Show the progress of the supervised training."""
         passed = "" if found is None else f"pass@1 {found.pass_at_1.mean:.3f}"
         self._show(label, step, most, passed)
 
     def update(self, label: str, row: dict[str, Any]) -> None:
-        """A row of metrics."""
+        """Show one row of metrics."""
         if "evaluation" in row:
             self.evaluated[label] = row["evaluation"]["pass_at_1"]["mean"]
         passed = self.evaluated.get(label, row["rewards/accuracy/mean"])
@@ -72,7 +72,7 @@ class Live:
 
 @contextmanager
 def live(console: Console, updates: int) -> Iterator[Live]:
-    """The live lines, while the block runs."""
+    """Show the live lines inside the block."""
     shown = Live(console, updates)
     if not console.is_terminal:
         yield shown
@@ -82,14 +82,14 @@ def live(console: Console, updates: int) -> Iterator[Live]:
 
 
 def closing_figures(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The table's rows: the warm start, then each method's end.
+    """The rows of the closing table: the warm start, then the last update of each method.
 
     Args:
         rows: rows of metrics.
 
     Returns:
-        one dict a row: `run`, `update`, `evaluation`, and for a method `credit`, the mean over its
-        updates of each stream's standard deviation and of the share clipped.
+        One dict per row: `run`, `update`, `evaluation`, and for a method `credit`, the means over
+        its updates of each stream's standard deviation and of the fraction clipped.
     """
     closing = []
     for label in dict.fromkeys(row["method"] for row in rows):
@@ -104,7 +104,7 @@ def closing_figures(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def closing_table(figures: list[dict[str, Any]]) -> Table:
-    """Before and after, a column a run, with 95 % intervals, and what the credit was made of."""
+    """One column for the warm start and per method, with 95 % intervals and credit figures."""
     table = Table(title="held-out answers: mean ± half the 95 % interval", title_justify="left")
     table.add_column("")
     for row in figures:

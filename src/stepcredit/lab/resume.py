@@ -1,4 +1,4 @@
-"""Where an interrupted run goes on: the newest whole checkpoint, the logs cut back to it."""
+"""Resumes an interrupted run from its newest complete checkpoint; later log lines are cut."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run had come when it was written.
+    """The progress of a run at the time of writing.
 
-    Attributes:
-        finished: labels of the methods trained to the end.
-        sizes: bytes of each log then.
+    Args:
+        finished: labels of the methods that are fully trained.
+        sizes: size of each log at that time, in bytes.
     """
 
     finished: list[str]
     sizes: dict[str, int]
 
     def save(self, path: Path) -> None:
-        """Write it, whole or not at all."""
+        """Write the progress atomically."""
         write_json(path, asdict(self))
 
     @classmethod
     def load(cls, path: Path) -> Progress:
-        """Read it back.
+        """Read the progress from a file.
 
         Raises:
-            FileError: when it is not there or damaged.
+            FileError: the file is missing or damaged.
         """
         try:
             return cls(**json.loads(path.read_text()))
@@ -48,16 +48,16 @@ class Progress:
 
 
 def mark(folder: RunFolder, finished: list[str], checkpoint: Path | None = None) -> None:
-    """Note how far the run has come, in a checkpoint just saved or for the run as a whole.
+    """Record the progress of the run, in a checkpoint just saved or in the run folder.
 
-    A checkpoint without the mark is not whole, and is never resumed from.
+    A checkpoint without this record is incomplete, and a run never resumes from it.
     """
     path = folder.progress if checkpoint is None else checkpoint / MARK
     Progress(finished, folder.sizes()).save(path)
 
 
 def newest_checkpoint(working: Path) -> Path | None:
-    """The marked checkpoint of the latest step; those not marked are removed."""
+    """The latest checkpoint that is complete; incomplete ones are removed."""
     found: dict[int, Path] = {}
     for path in working.glob("checkpoint-*"):
         matched = _CHECKPOINT.fullmatch(path.name)
@@ -71,17 +71,18 @@ def newest_checkpoint(working: Path) -> Path | None:
 
 
 def restore(folder: RunFolder, labels: list[str]) -> tuple[list[str], Path | None]:
-    """Cut the logs back to the newest state that can be gone on from.
+    """Cut the logs back to the newest state from which the run can resume.
 
     Args:
-        folder: the run's.
-        labels: its methods, in order.
+        folder: the run folder.
+        labels: labels of the run's methods, in order.
 
     Returns:
-        the methods finished, and the checkpoint the next one goes on from (None: its start).
+        The finished methods, and the checkpoint from which the next method resumes (None if it
+        starts from the warm start).
 
     Raises:
-        FileError: when the folder holds no run.
+        FileError: the folder holds no run.
     """
     progress = Progress.load(folder.progress)
     waiting = [label for label in labels if label not in progress.finished]

@@ -1,4 +1,4 @@
-"""The folder a run leaves: where each thing in it is, and lines that can be taken back."""
+"""The folder of a run: the paths in it, and logs that can be cut back."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class RunFolder:
 
     @classmethod
     def create(cls, runs_dir: Path, name: str | None, default: str) -> RunFolder:
-        """A new folder; without a name, the default's first free one (NAME, NAME-2, ...).
+        """Create a folder; without a name, the first free one of NAME, NAME-2, ... of the default.
 
         Raises:
-            FileError: when the named folder exists, or none can be made.
+            FileError: the named folder exists, or the folder cannot be made.
         """
         path = runs_dir / (name or default)
         number = 1
@@ -49,53 +49,53 @@ class RunFolder:
 
     @property
     def config(self) -> Path:
-        """The resolved settings."""
+        """Path of the settings."""
         return self.path / "config.json"
 
     @property
     def warm_start(self) -> Path:
-        """The policy every method started from."""
+        """Path of the policy from which every method starts."""
         return self.path / "warm_start"
 
     @property
     def teacher(self) -> Path:
-        """The model that log-probs are taken from, where a method is made of them."""
+        """Path of the teacher, for methods that read log-probs."""
         return self.path / "teacher"
 
     @property
     def curves(self) -> Path:
-        """The picture."""
+        """Path of the plot."""
         return self.path / "curves.png"
 
     @property
     def summary(self) -> Path:
-        """The closing table's figures."""
+        """Path of the figures in the closing table."""
         return self.path / "summary.json"
 
     @property
     def progress(self) -> Path:
-        """How far the run has come."""
+        """Path of the record of the run's progress."""
         return self.path / "progress.json"
 
     def checkpoint(self, label: str, *, first: bool) -> Path:
-        """A method's final policy: `checkpoint` for the first one, else `checkpoint-LABEL`."""
+        """Path of a method's final policy: `checkpoint` for the first, else `checkpoint-LABEL`."""
         return self.path / ("checkpoint" if first else f"checkpoint-{label}")
 
     @property
     def checkpoints(self) -> Path:
-        """Where checkpoints to resume from are kept while the run lasts."""
+        """Folder of the checkpoints to resume from, kept until the run is finished."""
         return self.path / "checkpoints"
 
     def working(self, label: str) -> Path:
-        """A method's checkpoints to resume from."""
+        """Folder of one method's checkpoints to resume from."""
         return self.checkpoints / label
 
     def log(self, name: str) -> Path:
-        """One of `LOGS`, JSON Lines."""
+        """Path of one of `LOGS`, in JSON Lines."""
         return self.path / f"{name}.jsonl"
 
     def append(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Add rows to a log; numpy arrays are written as lists, float32 shortest."""
+        """Append rows to a log; numpy arrays become lists, and float32 the shortest decimals."""
         option = orjson.OPT_APPEND_NEWLINE | orjson.OPT_SERIALIZE_NUMPY
         with file_errors(str(self.log(name))), self.log(name).open("ab") as file:
             file.write(b"".join(orjson.dumps(row, option=option) for row in rows))
@@ -108,11 +108,11 @@ class RunFolder:
         return [orjson.loads(line) for line in path.read_bytes().splitlines()]
 
     def sizes(self) -> dict[str, int]:
-        """Bytes of each log."""
+        """Size of each log in bytes."""
         return {n: self.log(n).stat().st_size if self.log(n).exists() else 0 for n in LOGS}
 
     def cut(self, sizes: Mapping[str, int]) -> None:
-        """Take back what each log holds past the given size."""
+        """Truncate each log to the given size in bytes."""
         for name, size in sizes.items():
             if self.log(name).exists():
                 os.truncate(self.log(name), size)

@@ -1,4 +1,4 @@
-"""Sampling completions without touching anyone else's randomness."""
+"""Samples completions without changing the global random state."""
 
 from __future__ import annotations
 
@@ -23,18 +23,19 @@ def sample(
     purpose: str = "sample",
     max_new_tokens: int = MAX_NEW_TOKENS,
 ) -> list[list[int]]:
-    """Completions at temperature 1 from the whole vocabulary.
+    """Sample completions at temperature 1 from the whole vocabulary.
 
     Args:
-        model: the policy; left in the mode (train or eval) it came in.
-        tokenizer: the task's, padding on the left.
+        model: the policy; its mode (train or eval) does not change.
+        tokenizer: the task's tokenizer, with padding on the left.
         prompts: texts.
-        samples_per_prompt: completions each, > 0.
-        seed, purpose: what the draws are keyed by. The global generators are left as they were.
-        max_new_tokens: where a completion is cut off.
+        samples_per_prompt: completions per prompt, > 0.
+        seed, purpose: key of the random draws. The global generators do not change.
+        max_new_tokens: most tokens of a completion.
 
     Returns:
-        Token ids, prompt by prompt; the end-of-sequence token included, padding not.
+        Token ids of each completion, prompt by prompt, with the end-of-sequence token and without
+        padding.
 
     Example:
         >>> from stepcredit.lab.arithmetic import build_tokenizer
@@ -42,8 +43,6 @@ def sample(
         >>> tokenizer = build_tokenizer()
         >>> len(sample(build_model(tokenizer), tokenizer, ["3+4*2="], samples_per_prompt=2))
         2
-
-    Source: ours.
     """
     batch = tokenizer(list(prompts), return_tensors="pt", padding=True).to(model.device)
     was_training = model.training
@@ -69,5 +68,5 @@ def sample(
 
 
 def _until_end(ids: list[int], eos: int) -> list[int]:
-    """The ids up to and with the first end of sequence."""
+    """The ids up to and including the first end-of-sequence token."""
     return ids[: ids.index(eos) + 1] if eos in ids else ids

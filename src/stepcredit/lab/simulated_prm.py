@@ -18,29 +18,27 @@ LOWEST, HIGHEST = 0.01, 1.0
 
 @dataclass(frozen=True)
 class Simulated:
-    """Step scores as a process reward model would give them, known truth spoiled on purpose.
+    """Step scores like those of a process reward model: the known truth with added errors.
 
         s = clip(level + 0.1 z, 0.01, 1),  z ~ N(0, 1)
 
-    The level is 0.85 for a right step or faithful answer, 0.25 for a wrong or malformed line, the
-    two exchanged in one of ten; a filler line's level is never exchanged.
+    The level is 0.85 for a right step or an `answer` line, and 0.25 for a wrong or malformed line;
+    one time in ten these two are exchanged. The level of a filler line is never exchanged.
 
     Args:
         name: `exact`: 1 right, 0 wrong, 0.5 filler, without noise. `noisy`: filler 0.70, below a
             right step. `hackable`: filler 0.95, above it. `centred`: 2 s - 1 of `noisy`, in
             [-1, 1]. `negative`: log s of `noisy`, never above 0.
-        seed: of the noise.
+        seed: seed of the noise.
 
     Raises:
-        StepCreditError: when the name is unknown.
+        StepCreditError: the name is unknown.
 
     Example:
         >>> from stepcredit.lab.arithmetic import check
         >>> text = "3+4=7\\nk7\\n7*2=5\\n<5>$"
         >>> Simulated("exact").scores("3+4*2=", text, check("3+4*2=", text))
         [1.0, 0.5, 0.0, 1.0]
-
-    Source: ours.
     """
 
     name: str = "noisy"
@@ -52,15 +50,15 @@ class Simulated:
             raise StepCreditError(f"expected one of {expected}, got {self.name!r}", field="signal")
 
     def scores(self, prompt: str, completion: str | Sequence[int], graded: Graded) -> list[float]:
-        """One score a step, a pure function of its arguments and the seed.
+        """One score per step; it depends on the arguments and the seed only.
 
         Args:
-            prompt: the problem's.
-            completion: its text or token ids; they key the noise.
-            graded: the checker's verdict on it.
+            prompt: the prompt of the problem.
+            completion: its text or token ids, which are part of the noise's key.
+            graded: the checker's result for the completion.
 
         Returns:
-            As many scores as `graded.kinds`; a resumed or sharded run sees the same ones.
+            As many scores as `graded.kinds`; a resumed or sharded run gets the same scores.
         """
         if self.name == "exact":
             return [_exact(kind) for kind in graded.kinds]
@@ -71,7 +69,7 @@ class Simulated:
         return [self._score(*step) for step in zip(graded.kinds, flips, blurs, strict=True)]
 
     def _score(self, kind: str, flip: bool, blur: float) -> float:
-        """One step's score."""
+        """The score of one step."""
         if kind == "filler":
             level = FILLER[self.name]
         else:
@@ -83,7 +81,7 @@ class Simulated:
 
 
 def _exact(kind: str) -> float:
-    """The checker's own verdict: filler is neither right nor wrong."""
+    """The score without noise; filler is neither right nor wrong."""
     if kind == "filler":
         return 0.5
     return float(kind in ("right", "answer"))
@@ -96,24 +94,24 @@ def filler_minus_right(
 
         mean of values on filler - mean of values on right steps
 
-    On scores it tells whether the signal itself pays for nothing; on advantages (read at each
-    step's last token) whether the estimator passes that on. Above 0 a policy is taught to pad.
+    On scores, a value above 0 means that the signal rewards filler; on advantages (read at each
+    step's last token), that the estimator does. The policy then learns to write filler.
 
     Args:
-        values: scores or advantages, one a step, rollout by rollout.
+        values: scores or advantages, one per step, rollout by rollout.
         kinds: the checker's kinds, in the same layout.
 
     Returns:
-        The difference; None where no filler or no right step was seen.
+        The difference; None if there is no filler line or no right step.
 
     Raises:
-        StepCreditError: when a rollout's values and kinds differ in number.
+        StepCreditError: a rollout's values and kinds differ in number.
 
     Example:
         >>> filler_minus_right([[0.9, 0.8], [0.7, 0.2]], [["filler", "right"], ["filler", "wrong"]])
         0.0
 
-    Source: LAB: the static figure that ranked every collapse rightly without training.
+    Source: LAB: this figure ranked every collapse correctly without any training.
     """
     seen: dict[str, list[float]] = {"filler": [], "right": []}
     for row, (numbers, labels) in enumerate(zip(values, kinds, strict=True)):

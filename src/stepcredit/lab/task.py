@@ -1,4 +1,4 @@
-"""The embedded task as a trainer sees it: reward functions, process signal, and rows to record."""
+"""The embedded task for a trainer: reward functions, process signal, and rows to record."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class ArithmeticTask:
     """Rewards and step scores of sampled completions; each completion is graded once.
 
     Args:
-        tokenizer: the task's.
-        signal: what scores the steps.
-        format_weight: of the format in `task_reward`.
+        tokenizer: the task's tokenizer.
+        signal: scores the steps.
+        format_weight: weight of the format in `task_reward`.
     """
 
     def __init__(
@@ -40,12 +40,12 @@ class ArithmeticTask:
     def graded(
         self, prompts: Sequence[str], completion_ids: Sequence[Sequence[int]]
     ) -> list[Graded]:
-        """The exact checker's verdict on each completion."""
+        """The exact checker's result for each completion."""
         pairs = zip(prompts, completion_ids, strict=True)
         return [self._grade(prompt, tuple(ids)) for prompt, ids in pairs]
 
     def reward_functions(self) -> list[Any]:
-        """TRL's reward functions: `accuracy`, `format_reward`, and `task_reward`, both weighed."""
+        """TRL's rewards: `accuracy`, `format_reward`, and their weighted sum `task_reward`."""
 
         def accuracy(prompts: Any, completion_ids: Any, **_: Any) -> list[float]:
             return [g.outcome for g in self.graded(prompts, completion_ids)]
@@ -76,7 +76,7 @@ class ArithmeticTask:
         }
 
     def rows(self, batch: Generation, method: str, update: int) -> list[dict[str, Any]]:
-        """A batch in the ROLLOUTS format, one row a completion, advantages included."""
+        """A batch in the ROLLOUTS format: one row per completion, with its advantages."""
         rollouts = batch.rollouts
         graded = self.graded(batch.prompts, batch.completion_ids)
         scores = _by_rollout(rollouts.streams["process"])

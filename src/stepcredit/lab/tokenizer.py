@@ -1,4 +1,4 @@
-"""The embedded task's tokenizer: one character a token."""
+"""The embedded task's tokenizer: one character per token."""
 
 from __future__ import annotations
 
@@ -15,21 +15,19 @@ VOCABULARY = (*"0123456789+-*=k\n<>", EOS, PAD, UNKNOWN)
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
-    """The task's tokenizer: one character a token, padding on the left.
+    """The task's tokenizer: one character per token, padding on the left.
 
     Returns:
-        A fast tokenizer with `$` as the end of sequence, `_` as padding (another token) and `?`
-        for anything else; saved with a checkpoint, `AutoTokenizer` loads it.
+        A fast tokenizer with `$` as the end of sequence, `_` as padding (a different token) and
+        `?` for any other character. `AutoTokenizer` loads it if it is saved with a checkpoint.
 
     Raises:
-        MissingExtra: when transformers is not installed.
+        MissingExtra: transformers is not installed.
 
     Example:
         >>> tokenizer = build_tokenizer()
         >>> tokenizer.decode(tokenizer("3+4*2=").input_ids), len(tokenizer)
         ('3+4*2=', 21)
-
-    Source: ours.
     """
     require("train", "transformers")
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -51,11 +49,11 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def completion_text(completion_ids: Sequence[int], tokenizer: PreTrainedTokenizerFast) -> str:
-    """Token ids as text, one character a token, special tokens included.
+    """Token ids as text, one character per token, special tokens included.
 
     Args:
         completion_ids: token ids.
-        tokenizer: the task's.
+        tokenizer: the task's tokenizer.
 
     Returns:
         A string as long as `completion_ids`.
@@ -64,7 +62,5 @@ def completion_text(completion_ids: Sequence[int], tokenizer: PreTrainedTokenize
         >>> tokenizer = build_tokenizer()
         >>> completion_text(tokenizer("<4>$").input_ids, tokenizer)
         '<4>$'
-
-    Source: ours.
     """
     return "".join(tokenizer.convert_ids_to_tokens(list(completion_ids)))

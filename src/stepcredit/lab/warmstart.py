@@ -1,4 +1,4 @@
-"""The supervised start of every run: imitation of worked chains, stopped by what it can do."""
+"""The warm start: supervised training on worked chains, stopped at a target accuracy."""
 
 from __future__ import annotations
 
@@ -38,21 +38,22 @@ FIGURES = "warm_start.json"
 
 @dataclass(frozen=True)
 class WarmStartSettings:
-    """What a warm start depends on; its cache is keyed by all of it.
+    """The settings of a warm start; all of them are part of its cache key.
 
-    Attributes:
-        seed: of the weights, the demonstrations and the check's sampling.
-        model: the decoder's sizes.
-        batch_size, learning_rate, warmup_steps: of the supervised steps (AdamW, then constant).
-        averaging: decay of the moving average of the weights, which is what is checked and
-            kept: the weights themselves swing by 0.1 of pass@1 from one step to the next.
-        filler, early_stop: habits of the demonstrations (see `demonstration`).
-        target: training stops at the first check whose pass@1 reaches it;
-        ceiling, floor: where that check is above the ceiling, the one before it is taken, and
+    Args:
+        seed: seed of the weights, the demonstrations and the sampling of the checks.
+        model: the sizes of the decoder.
+        batch_size, learning_rate, warmup_steps: settings of the supervised steps (AdamW; the
+            learning rate is constant after the warm-up).
+        averaging: decay of the moving average of the weights. This average is checked and kept,
+            because the pass@1 of the weights varies by 0.1 between two steps.
+        filler, early_stop: probabilities in the demonstrations (see `demonstration`).
+        target: training stops at the first check whose pass@1 reaches this value.
+        ceiling, floor: if that check is above the ceiling, the check before it is used, and
             training fails if that one is below the floor.
-        check_from, check_every: supervised steps before the first check, and between two.
-        check_problems, check_samples: sampled answers of one check.
-        max_steps: training fails where the target is not reached by then.
+        check_from, check_every: supervised steps before the first check, and between two checks.
+        check_problems, check_samples: problems of a check, and sampled answers per problem.
+        max_steps: training fails if the target is not reached within this number of steps.
     """
 
     seed: int = 0
@@ -73,7 +74,7 @@ class WarmStartSettings:
     max_steps: int = 600
 
     def key(self) -> str:
-        """Hash of the settings and the task's version: the cache folder's name."""
+        """Hash of the settings and the task's version; it names the cache folder."""
         text = json.dumps({"task": TASK_VERSION, **asdict(self)}, sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
@@ -86,26 +87,25 @@ def warm_start(
     cache_dir: str | os.PathLike[str] = "cache/warmstart",
     report: Report | None = None,
 ) -> Path:
-    """A checkpoint that solves about two chains in five, trained once and cached.
+    """A checkpoint that solves about two in five chains; it is trained once and cached.
 
     Args:
-        settings: what it depends on; `WarmStartSettings()` if absent.
-        cache_dir: folder of the checkpoints, one a hash of settings.
-        report: called with (supervised step, the most there can be, the newest check or None).
+        settings: the settings; `WarmStartSettings()` if absent.
+        cache_dir: folder of the checkpoints, one per hash of settings.
+        report: called with (supervised step, largest number of steps, newest check or None).
 
     Returns:
         Folder of the checkpoint: `AutoModelForCausalLM` and `AutoTokenizer` load it, and
-        `warm_start.json` in it holds settings and figures. It appears whole or not at all.
+        `warm_start.json` in it holds the settings and figures. It is written atomically.
 
     Raises:
-        StepCreditError: when pass@1 jumps over the band or never reaches the target.
-        MissingExtra: when transformers is not installed.
+        StepCreditError: pass@1 jumps from below the floor to above the ceiling, or never reaches
+            the target.
+        MissingExtra: transformers is not installed.
 
     Example:
         >>> WarmStartSettings(seed=1).key() == WarmStartSettings(seed=1).key()
         True
-
-    Source: ours.
     """
     settings = settings or WarmStartSettings()
     folder = Path(cache_dir) / settings.key()
@@ -127,7 +127,7 @@ def warm_start(
 def _imitate(
     tokenizer: PreTrainedTokenizerFast, settings: WarmStartSettings, report: Report
 ) -> tuple[PreTrainedModel, int, Evaluation]:
-    """Supervised steps until the check reaches the target."""
+    """Train until a check reaches the target."""
     model = build_model(tokenizer, settings.model, settings.seed).train()
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.averaging))
     averaged = cast("PreTrainedModel", average.module)
@@ -139,8 +139,8 @@ def _imitate(
     for step in range(1, settings.max_steps + 1):
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * min(1.0, step / settings.warmup_steps)
-        asked = islice(source, settings.batch_size)
-        _step(model, tokenizer, optimizer, [_pair(p, generator, settings) for p in asked])
+        batch_prompts = islice(source, settings.batch_size)
+        _step(model, tokenizer, optimizer, [_pair(p, generator, settings) for p in batch_prompts])
         average.update_parameters(model)
         if step >= settings.check_from and step % settings.check_every == 0:
             samples, seed = settings.check_samples, settings.seed
@@ -155,7 +155,7 @@ def _imitate(
 
 @dataclass(frozen=True)
 class _Check:
-    """One check: when, what it found, and the weights it found it of."""
+    """One check: its step, its result, and the weights that were checked."""
 
     step: int
     found: Evaluation
@@ -163,14 +163,14 @@ class _Check:
 
 
 def _copy(model: PreTrainedModel) -> dict[str, torch.Tensor]:
-    """The weights, apart from the model."""
+    """A copy of the weights, independent of the model."""
     return {name: value.clone() for name, value in model.state_dict().items()}
 
 
 def _in_band(
     model: PreTrainedModel, now: _Check, before: _Check | None, settings: WarmStartSettings
 ) -> tuple[PreTrainedModel, int, Evaluation]:
-    """The check that reached the target, or the one before it where that was too much."""
+    """The check that reached the target, or the one before it if that was above the ceiling."""
     if now.found.pass_at_1.mean <= settings.ceiling:
         return model, now.step, now.found
     if before is None or before.found.pass_at_1.mean < settings.floor:
@@ -194,7 +194,7 @@ def _step(
     optimizer: torch.optim.Optimizer,
     pairs: list[tuple[str, str]],
 ) -> None:
-    """One update on the cross entropy of the completions' tokens."""
+    """One optimizer step on the cross entropy of the completions' tokens."""
     texts = [prompt + completion for prompt, completion in pairs]
     batch = tokenizer(texts, return_tensors="pt", padding=True, padding_side="right")
     prompt_ends = torch.tensor([len(prompt) for prompt, _ in pairs])[:, None]
@@ -217,7 +217,7 @@ def _publish(
     tokenizer: PreTrainedTokenizerFast,
     figures: dict[str, object],
 ) -> None:
-    """Write a checkpoint beside its place and move it there in one step."""
+    """Write a checkpoint to a temporary folder, then move it to its place in one step."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
@@ -232,7 +232,7 @@ def _publish(
 
 
 def _save_quietly(model: PreTrainedModel, folder: Path) -> None:
-    """`save_pretrained` without a progress bar of its own."""
+    """Call `save_pretrained` without its progress bar."""
     from transformers.utils import logging
 
     shown = logging.is_progress_bar_enabled()
