@@ -24,8 +24,6 @@ def require(extra: str, *packages: str) -> None:
         ...
         stepcredit.errors.MissingExtra: no_such_package: not installed; it comes with the extra \
 train: pip install 'stepcredit[train]'
-
-    Source: ours.
     """
     for package in packages:
         if find_spec(package) is None:

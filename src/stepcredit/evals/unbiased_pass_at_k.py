@@ -33,7 +33,7 @@ def pass_at_k(correct: Counts, samples: int | Counts, k: int) -> NDArray[np.floa
         >>> pass_at_k([0, 1, 7], samples=8, k=2).round(3).tolist()
         [0.0, 0.25, 1.0]
 
-    Source: Chen et al. 2021 (arXiv 2107.03374), Equation 1. Differs: nothing.
+    Source: Chen et al. 2021 (arXiv 2107.03374), Equation 1.
     """
     c = np.asarray(correct, dtype=np.int64)
     n = np.broadcast_to(np.asarray(samples, dtype=np.int64), c.shape)

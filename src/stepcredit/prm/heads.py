@@ -1,7 +1,7 @@
 """The published heads of reward models, run at the read positions alone.
 
-Heads compute in float32 whatever the body's type: they are small, and probabilities near 0 and 1
-are what a reward model says most.
+Heads compute in float32 whatever the body's type: they are small, and most scores of a reward model
+are probabilities near 0 or 1.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class WordHead(nn.Module):
 
     Args:
         output: the language model's output layer.
-        words: rows of it, one a class.
+        words: rows of it, one per class.
 
     Example:
         >>> import torch
@@ -127,7 +127,7 @@ class HeadedModel(nn.Module):
 
 
 class Classifier(nn.Module):
-    """A token classifier of transformers, head and all; two logits a token cost next to nothing.
+    """A token classifier of transformers with its own head; two logits per token cost very little.
 
     Args:
         model: what `AutoModelForTokenClassification` loads.

@@ -37,7 +37,7 @@ def load_scorer(
     Args:
         source: the checkpoint: safetensors or pytorch files, whole or in shards.
         protocol: which head stands on the body.
-        tokenizer: tells which words a head of words reads.
+        tokenizer: gives the words that a head of words reads.
         dtype: of the body: "auto" (the checkpoint's), "float32", "bfloat16" or "float16".
         device: "auto" (a GPU where there is one), or one of torch's.
         revision: branch, tag or commit on the Hub.
@@ -70,13 +70,13 @@ def load_scorer(
 
 
 def attach(model: nn.Module, protocol: Protocol, tokenizer: Any) -> Scorer:
-    """A model already loaded, made ready for a protocol.
+    """Prepare a loaded model for a protocol.
 
     Args:
         model: a `HeadedModel` or `Classifier`; a causal language model for a head of words; a
             token classifier for one of classes.
         protocol: its input and output format.
-        tokenizer: tells which words a head of words reads.
+        tokenizer: gives the words that a head of words reads.
 
     Raises:
         SignalError: a model that the protocol can't read.
@@ -110,7 +110,7 @@ def read_weights(
         revision: branch, tag or commit on the Hub.
 
     Raises:
-        SignalError: the checkpoint has not all of them; it names those missing.
+        SignalError: the checkpoint lacks some of them; the error names them.
     """
     from transformers.utils import cached_file
 

@@ -35,8 +35,8 @@ def _is_model(value: Any) -> str | None:
 class LocalPRM(LocalModel):
     """A learned process reward model's score of each step, by its own protocol.
 
-    One forward scores all of a response's steps. Responses are packed by length, padded on the
-    right; no forward holds more than `max_tokens_per_batch` tokens, padding included.
+    One forward pass scores all of a response's steps. Responses are packed by length, padded on the
+    right; no forward pass holds more than `max_tokens_per_batch` tokens, padding included.
 
     Args:
         model: a checkpoint's folder, its name on the Hub, or a loaded model: a causal language
@@ -44,9 +44,9 @@ class LocalPRM(LocalModel):
         protocol: its input and output format, by name (`PROTOCOLS.names()`) or as a `Protocol`.
         protocol_settings: fields of the protocol named, such as {"separator": "\\n\\n"}.
         tokenizer: the reward model's, as a folder, a name or loaded; the model's own if absent.
-        device: "auto" (a GPU where there is one), or one of torch's. A loaded model stays put.
+        device: "auto" (a GPU where there is one), or one of torch's. A loaded model is not moved.
         dtype: of the weights: "auto" (the checkpoint's), "float32", "bfloat16" or "float16".
-        max_tokens_per_batch: bound of a forward's padded tokens.
+        max_tokens_per_batch: the most tokens in one forward pass, padding included.
         empty: "refuse" responses without a character other than space, or "score" them.
         revision: branch, tag or commit on the Hub.
 

@@ -17,7 +17,7 @@ class ModelInput:
     """One response as a model reads it.
 
     Args:
-        ids: the model's own tokens, prompt and all.
+        ids: the model's own tokens, prompt included.
         positions: for each step, the index in `ids` at which its score is read.
 
     Example:
@@ -62,7 +62,7 @@ def render(protocol: str, tokenizer: Any, turns: list[dict[str, str]]) -> str:
 
 
 def lines(steps: Iterable[str]) -> list[str]:
-    """Steps without the line ends after them; an indentation goes to the step that it begins.
+    """Steps without the line ends after them; an indentation belongs to the step that it begins.
 
     Example:
         >>> lines(["a: \\n\\n  ", "- b", "\\n"])
@@ -98,7 +98,8 @@ def read_at_tags(
 ) -> ModelInput:
     """A text's tokens, read at tags whose first characters are known.
 
-    Tags are found where they were put, so one that a response writes itself shifts nothing.
+    Tags are read only at the places where they were inserted, so a tag that the response itself
+    contains does no harm.
 
     Args:
         protocol: what errors call it.

@@ -141,7 +141,7 @@ class MathShepherd(Protocol):
         verdicts: the good and the bad word with a space between, two tokens.
 
     Raises:
-        SignalError: the tokenizer has not those tokens.
+        SignalError: the tokenizer lacks those tokens.
 
     Example:
         >>> import torch
@@ -160,8 +160,8 @@ class MathShepherd(Protocol):
         tag = single_token(self.name, tokenizer, self.tag)
         answer, starts = put_tags([f"{step.strip()} " for step in steps], self.tag, joint="\n")
         starts = [len(prompt) + 1 + start for start in starts]
-        asked = f"{prompt} {answer}"
-        return read_at_tags(self.name, tokenizer, asked, starts, tag, special=True)
+        whole = f"{prompt} {answer}"
+        return read_at_tags(self.name, tokenizer, whole, starts, tag, special=True)
 
     def words(self, tokenizer: Any) -> list[int]:
         """The two verdicts' tokens."""
@@ -176,9 +176,9 @@ class MathShepherd(Protocol):
         return logits.softmax(-1)[:, 0]
 
 
-def _exchanges(asked: list[str], answer: str) -> list[dict[str, str]]:
+def _exchanges(questions: list[str], answer: str) -> list[dict[str, str]]:
     """A conversation in which every question gets the same answer."""
-    pairs = ((("user", text), ("assistant", answer)) for text in asked)
+    pairs = ((("user", text), ("assistant", answer)) for text in questions)
     return [{"role": role, "content": text} for pair in pairs for role, text in pair]
 
 
@@ -190,16 +190,16 @@ class RLHFlow(Protocol):
         input   chat(prompt step1, +, step2, +, ...)
         score   softmax(logits of + and -)[+] at the token before +, 0...1
 
-    The reference runs the model once a step, on the turns so far. Its template only ever appends,
-    so those turns are a prefix of the whole conversation and a causal model reads the same in one
-    run over it. A template that rewrites earlier turns is refused.
+    The reference runs the model once per step, on the turns so far. Its template only appends, so
+    those turns are a prefix of the whole conversation, and one run of a causal model over the whole
+    gives the same scores. A template that rewrites earlier turns is refused.
 
     Args:
         good: the good verdict, one token.
         bad: the bad verdict, one token.
 
     Raises:
-        SignalError: the tokenizer has not those tokens, no chat template, or one that rewrites
+        SignalError: the tokenizer lacks those tokens or a chat template, or the template rewrites
             earlier turns.
 
     Example:
@@ -218,16 +218,16 @@ class RLHFlow(Protocol):
     def encode(self, tokenizer: Any, prompt: str, steps: Sequence[str]) -> ModelInput:
         """The whole conversation, read before each +."""
         good = single_token(self.name, tokenizer, self.good)
-        asked = [step.strip() for step in steps]
-        asked[0] = f"{prompt} {asked[0]}".strip()
-        conversation, starts = self._appended(tokenizer, asked)
-        if conversation != render(self.name, tokenizer, _exchanges(asked, self.good)):
+        texts = [step.strip() for step in steps]
+        texts[0] = f"{prompt} {texts[0]}".strip()
+        conversation, starts = self._appended(tokenizer, texts)
+        if conversation != render(self.name, tokenizer, _exchanges(texts, self.good)):
             reason = "the chat template rewrites earlier turns, so one run can't read them all"
             raise SignalError(f"{self.name}: {reason}")
         found = read_at_tags(self.name, tokenizer, conversation, starts, good, special=False)
         return ModelInput(found.ids, [position - 1 for position in found.positions])
 
-    def _appended(self, tokenizer: Any, asked: list[str]) -> tuple[str, list[int]]:
+    def _appended(self, tokenizer: Any, texts: list[str]) -> tuple[str, list[int]]:
         """The conversation as a template that only appends writes it, and where each + starts."""
         question, answer = "\ue000", "\ue001"
         one = render(self.name, tokenizer, _exchanges([question], answer))
@@ -235,8 +235,8 @@ class RLHFlow(Protocol):
         before, _, rest = one.partition(question)
         between, _, end = rest.partition(answer)
         next_turn, _, _ = two[len(one) :].partition(question)
-        told, starts = put_tags([text + between for text in asked], self.good, end + next_turn)
-        return before + told + end, [len(before) + start for start in starts]
+        turns, starts = put_tags([text + between for text in texts], self.good, end + next_turn)
+        return before + turns + end, [len(before) + start for start in starts]
 
     def words(self, tokenizer: Any) -> list[int]:
         """The two verdicts' tokens."""
@@ -327,12 +327,12 @@ class TokenClassifier(Protocol):
 
     Args:
         separator: what stands after each step.
-        read: "separator" or "step": whose last token a step is read at.
+        read: "separator" or "step": a step is read at the last token of this.
         positive: the class of right steps.
 
     Raises:
         SettingError: a field out of range, or an empty separator to be read at.
-        RolloutError: a step without a token, where steps are read at theirs.
+        RolloutError: a step without a token, with `read="step"`.
 
     Example:
         >>> import torch

@@ -38,7 +38,7 @@ class ServedPRM(Served):
 
     The protocol writes the model's input here, with the model's tokenizer; token ids are sent. The
     server gives two probabilities at each tag (STEP pooling) or at each token (ALL), and the
-    protocol makes the score of them: class 1 for Qwen's, p(1) - p(0) for PURE's.
+    protocol computes the score from them: class 1 for Qwen's, p(1) - p(0) for PURE's.
 
     Args:
         protocol: of a model with two classes, by name or as a `Protocol`.
@@ -55,8 +55,8 @@ class ServedPRM(Served):
         >>> ServedPRM(**where, protocol="qwen2.5-math-prm").protocol_used.range
         (0.0, 1.0)
 
-    Source: vLLM, `/pooling` with the task token_classify. Differs: steps are picked by the places
-    of their tags, so that a tag which a response writes itself shifts nothing.
+    Source: vLLM, `/pooling` with the task token_classify. Differs: steps are read only at the
+    places where tags were inserted, so a tag that the response itself contains does no harm.
     """
 
     grain = "steps"
@@ -139,7 +139,7 @@ def probabilities(
     Args:
         positions: where the steps are read, tokens of the input.
         places: where the server gives probabilities, in order.
-        answer: of `/pooling`, one row a place.
+        answer: the server's answer, one row per place.
 
     Raises:
         Fault: another number of rows, or a row that is not two probabilities.

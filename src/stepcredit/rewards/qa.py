@@ -37,7 +37,7 @@ def normalized(answer: str) -> str:
         >>> normalized(" The  U.S. Senate, a chamber ")
         'us senate chamber'
 
-    Source: SQuAD 1.1 evaluation script. Differs: nothing.
+    Source: SQuAD 1.1 evaluation script.
     """
     plain = answer.lower().translate(_NO_PUNCTUATION)
     return " ".join(_ARTICLE.sub(" ", plain).split())
@@ -55,7 +55,7 @@ def answer_score(answer: str, gold: str) -> Score:
         >>> answer_score("the red fox", "A fox")
         Score(precision=0.5, recall=1.0, f1=0.6666666666666666, em=0.0)
 
-    Source: HotpotQA evaluation script v1. Differs: nothing.
+    Source: HotpotQA evaluation script v1.
     """
     found, expected = normalized(answer), normalized(gold)
     em = float(found == expected)
@@ -73,7 +73,7 @@ def support_score(found: Iterable[Hashable], gold: Iterable[Hashable]) -> Score:
         >>> support_score([("Lilu", 0), ("Alu", 1)], [("Lilu", 0)])
         Score(precision=0.5, recall=1.0, f1=0.6666666666666666, em=0.0)
 
-    Source: HotpotQA evaluation script v1. Differs: nothing.
+    Source: HotpotQA evaluation script v1.
     """
     named, expected = set(found), set(gold)
     return _from_counts(len(named & expected), len(named), len(expected), float(named == expected))
@@ -96,7 +96,7 @@ def joint(answer: Score, support: Score) -> Score:
         >>> joint(Score(1.0, 0.5, 2 / 3, 0.0), Score(0.5, 1.0, 2 / 3, 0.0)).f1
         0.5
 
-    Source: HotpotQA evaluation script v1. Differs: nothing.
+    Source: HotpotQA evaluation script v1.
     """
     precision, recall = answer.precision * support.precision, answer.recall * support.recall
     return Score(precision, recall, _f1(precision, recall), answer.em * support.em)

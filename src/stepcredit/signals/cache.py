@@ -17,7 +17,7 @@ from stepcredit.signals.signal import Grain, IndexedScores, Signal, check_scores
 
 
 def key_of(signal: Signal, response: Response) -> bytes:
-    """The key of a response's scores: a digest of what the signal is and what it is given.
+    """The key of a response's scores: a digest of the signal's identity and the response's content.
 
     Example:
         >>> from stepcredit.signals.signal_registry import signal
@@ -33,7 +33,7 @@ class Cached(Signal):
     """A signal whose scores are kept on disk and computed once.
 
     Each score is kept as soon as it is computed, so a run that was stopped continues where it was.
-    The key is the signal's identity and the response's content, whatever the response is called.
+    The key is made of the signal's identity and the response's content, not of the response's name.
 
     Args:
         signal: any whose scores depend on one response alone.
@@ -84,10 +84,10 @@ class Cached(Signal):
             for key, scores in kept.items():
                 yield from ((index, scores) for index in rows[key])
             missing = [key for key in rows if key not in kept]
-            asked = [responses[rows[key][0]] for key in missing]
-            with _ended(self.signal.stream(asked)) as stream:
+            uncached = [responses[rows[key][0]] for key in missing]
+            with _ended(self.signal.stream(uncached)) as stream:
                 for place, scores in stream:
-                    check_scores(asked[place], scores, self.grain)
+                    check_scores(uncached[place], scores, self.grain)
                     store.put(missing[place], scores)
                     yield from ((index, scores) for index in rows[missing[place]])
 

@@ -81,7 +81,7 @@ class Affine(_Mapped):
 def rescaled(
     signal: Signal, source: tuple[float, float], target: tuple[float, float] = (0.0, 1.0)
 ) -> Affine:
-    """A signal of one score convention as one of another: 0…1, −1…1.
+    """A signal whose scores are moved from one range to another, such as from 0…1 to −1…1.
 
         s' = a' + (s - a) (b' - a') / (b - a)
 

@@ -23,7 +23,8 @@ def word_tokens(text: str) -> list[str]:
     r"""Split a text into words when there is no tokenizer: each word with the space after it.
 
     Returns:
-        Matches of `\S+\s*`; leading space is a piece of its own, and an empty text one empty piece.
+        Matches of `\S+\s*`; leading space is a separate piece, and an empty text gives one
+        empty piece.
 
     Example:
         >>> word_tokens("2 + 2 = 4.\n\nDone.")
@@ -62,17 +63,18 @@ def spans_of_text(text: str, tokenizer: Any) -> tuple[tuple[int, ...], Spans]:
 def spans_of_ids(ids: Sequence[int], tokenizer: Any, *, sampled: bool = False) -> tuple[str, Spans]:
     """The text that token ids make, special tokens left out, and where each id lies in it.
 
-    The ids are decoded as they are, never encoded anew: a policy need not write the tokens that
-    its tokenizer would.
+    The ids are decoded and never encoded again: a policy may write other tokens than its tokenizer
+    would make of the same text.
 
     Args:
         ids: of the response.
         tokenizer: of transformers, a fast one.
         sampled: they come from the policy itself, whose vocabulary may be padded beyond its
-            tokenizer's: an id that the tokenizer does not have is without text, no error.
+            tokenizer's: an id that the tokenizer does not have gets no text, and is no error.
 
     Returns:
-        The text, and one span an id. Ids of an unfinished character get what it decodes to.
+        The text, and one span per id. Ids of an incomplete character get the text that they decode
+        to.
 
     Raises:
         RolloutError: an id the tokenizer does not have, or a tokenizer that is not a fast one.
@@ -116,8 +118,8 @@ def _decoded(ids: Sequence[int], shown: Sequence[int], backend: Any) -> tuple[st
 
 
 def _units(shown: Iterable[int], ids: Sequence[int], backend: Any) -> Iterator[list[int]]:
-    """Tokens one by one, but together those of bytes in a row that are no whole characters: such a
-    byte is decoded by what its neighbours are."""
+    """Single tokens, but neighbouring tokens that hold parts of a character stand together: such a
+    byte can only be decoded with its neighbours."""
     byte_of = {index: _BYTE.fullmatch(backend.id_to_token(ids[index])) for index in shown}
     for is_byte, run in groupby(byte_of, key=lambda index: byte_of[index] is not None):
         indices = list(run)
@@ -175,7 +177,7 @@ def word_spans(text: str) -> Spans:
 
 
 def gap_at(words: Spans, index: int) -> tuple[int, int]:
-    """The space around a character's place: where what is before ends, where what follows begins.
+    """The space around an index: where the text before it ends, and where the text after it begins.
 
     Example:
         >>> words = word_spans("ab  cd ")

@@ -36,8 +36,8 @@ class Response:
         prompt_ids: the prompt's tokens exactly as the policy saw them, where they are known.
         facts: further data about it: the gold answer, supporting facts, the group.
         own: which tokens the policy wrote, one flag per span; a tool wrote the others. None: all.
-        ends: index of each step's last token, where tokens and not the text tell it. None: by
-            `steps`.
+        ends: index of each step's last token, where it is known from the tokens and not from the
+            text. None: `steps` decides.
 
     Raises:
         RolloutError: no tokens, or token ids, flags and spans that differ in number.
@@ -71,7 +71,7 @@ class Response:
 
     @classmethod
     def of_text(cls, prompt: str, text: str, tokenizer: Any = None, **rest: Any) -> Response:
-        r"""From a text: the tokenizer's tokens, or without one pieces of `\S+\s*`.
+        r"""From a text, by the tokenizer; without one, its tokens are the matches of `\S+\s*`.
 
         Args:
             prompt: the question.
@@ -88,7 +88,7 @@ class Response:
     def of_ids(cls, prompt: str, ids: Sequence[int], tokenizer: Any, **rest: Any) -> Response:
         """From the policy's token ids, exactly as it sampled them.
 
-        An id that the tokenizer does not have, of a padded vocabulary, is without text.
+        An id that the tokenizer does not have (in a padded vocabulary) gets no text.
 
         Args:
             prompt: the question.

@@ -52,7 +52,7 @@ class RowReader:
     chat: bool = False
 
     def with_tokens(self, fields: Mapping[str, Any], name: str = "") -> dict[str, Any]:
-        """The row, with the tokens that it lacked.
+        """The row with its tokens, which are added if it had none.
 
         Raises:
             RolloutError: neither text nor tokens, or token ids that nothing can decode.
@@ -149,7 +149,7 @@ def _ids(row: Mapping[str, Any], field: str) -> tuple[int, ...] | None:
 def _with_ends(response: Response, ends: Sequence[int]) -> Response:
     """A response whose steps end with the given tokens, as the row has them.
 
-    An agent's turn ends by its tokens alone: the last may have no text.
+    Only tokens show where an agent's turn ends: the last token may have no text.
     """
     stops = [response.spans[end][1] for end in ends[:-1]]
     steps = (*stops, len(response.text))
@@ -171,7 +171,7 @@ def members(
     grain: str,
     stream: str = "process",
 ) -> dict[str, Any]:
-    """Scores as members of a row, under a stream's name.
+    """Scores as fields of a row, under a stream's name.
 
     Args:
         row: with tokens.

@@ -97,22 +97,25 @@ def score_file(
         def compute(batch: Batch) -> list[Mapping[str, Any]]:
             nonlocal done
             before, done = done, done + len(batch.rows)
-            tell = told and partial(_told, told, before, rows)
+            tell = told and partial(_report, told, before, rows)
             return _scored(batch, taken(batch), scoring, tell)
 
         return file.annotate(output, compute)
 
 
-def _told(told: Callable[[int, int], None], before: int, rows: int, done: int) -> None:
-    told(before + done, rows)
+def _report(progress: Callable[[int, int], None], before: int, rows: int, done: int) -> None:
+    progress(before + done, rows)
 
 
 def _scored(
-    batch: Batch, prepared: list[PreparedRow], scoring: Scoring, told: Callable[[int], None] | None
+    batch: Batch,
+    prepared: list[PreparedRow],
+    scoring: Scoring,
+    progress: Callable[[int], None] | None,
 ) -> list[Mapping[str, Any]]:
     responses = [response for response, _ in prepared]
     try:
-        scores = in_order(responses, scoring.signal.checked(responses), told)
+        scores = in_order(responses, scoring.signal.checked(responses), progress)
     except RolloutError as error:
         raise _in_file(error, batch, responses) from None
     grain = scoring.signal.grain

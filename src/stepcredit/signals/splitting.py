@@ -1,13 +1,14 @@
 r"""Rules that split a response into steps, by its text or by the policy's tokens.
 
-A rule finds the characters where steps may end. What follows is the same for all: a delimiter and
-the space after it stay with the step they end, a step of space alone joins its neighbour, what a
-cut-off response wrote last is one more step, and an empty response is one empty step.
+A rule gives the characters where steps may end. The rest is the same for all rules: a delimiter and
+the space after it belong to the step that they end, a step of only space is merged into its
+neighbour, the unfinished end of a cut-off response is one more step, and an empty response is one
+empty step.
 
 A step must also end where a token ends, or it has no last token. Space between two steps may lie in
 either's tokens (`.\n\n` and ` The` are both fine); a token that holds other characters of both is
 refused by name, or the step is made to end with that token (`inside="extend"`). An agent's turns
-are found by tokens alone.
+are determined by tokens only.
 """
 
 from __future__ import annotations
@@ -253,9 +254,9 @@ class Turns(Splitter):
     """Steps are an agent's turns and, between them, the answers of its tools.
 
     It reads which tokens the policy wrote (`Response.own`, a row's `loss_mask`); without that, all
-    is one turn. A tool's answer holds no trained token, so its score is left out of the credit.
-    Space is of the turn whose token it is, and a turn of nothing else, or of special tokens, is a
-    step too.
+    is one turn. A tool's answer holds no trained token, so its score is left out of the
+    credit. Space belongs to the turn of its token. A turn that holds only space or special tokens
+    is a step too.
 
     Example:
         >>> spans = ((0, 2), (2, 4), (4, 7), (7, 9))

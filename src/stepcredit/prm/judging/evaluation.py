@@ -43,8 +43,8 @@ def step_scores(
     Args:
         signal: any.
         rows: to score.
-        pool: what a step gets from a signal that scores tokens (words here): `sum`, `mean`, `min`
-            or `last`.
+        pool: how the scores of a step's tokens (words here) become one score, for a signal that
+            scores tokens: `sum`, `mean`, `min` or `last`.
         progress: called with the number of rows scored so far.
 
     Raises:
@@ -93,11 +93,11 @@ def judge_scores(
     """Scores against labels: first errors at a threshold, ranking, calibration.
 
     Args:
-        rows: labelled; none that the threshold was chosen on.
-        scores: one a step of each row.
-        threshold: a step that scores below it is taken for an error.
+        rows: labelled rows, without those on which the threshold was chosen.
+        scores: one per step of each row.
+        threshold: a step that scores below it counts as an error.
         chosen_on: where the threshold is from; stated beside the figures.
-        seed: of the intervals.
+        seed: seed of the intervals.
         resamples: draws of questions for the 95 % intervals of F1 and AUC; 0: no intervals.
 
     Returns:

@@ -39,8 +39,8 @@ def evaluate_signal(
     Args:
         signal: any; one that scores tokens is pooled by step.
         rows: step-labelled, of `read_labelled`.
-        threshold: a step that scores below it is taken for an error; None: the one of the best F1
-            on the validation questions, which are not judged.
+        threshold: a step that scores below it counts as an error; None: the threshold with the
+            best F1 on the validation questions, which are not judged.
         pool: as `step_scores`.
         seed, test, validation: of the split by question; those `train_prm` had give its parts.
         output: a folder for `metrics.json` and `judged.png`.
@@ -78,8 +78,8 @@ def evaluate_signal(
 
     def scores(name: str) -> list[list[float]]:
         own = needed[name]
-        told = None if scored is None else lambda done: scored(name, done, len(own))
-        return step_scores(signal, own, pool, told)
+        progress = None if scored is None else lambda done: scored(name, done, len(own))
+        return step_scores(signal, own, pool, progress)
 
     chosen_on = "given"
     if threshold is None:

@@ -37,7 +37,7 @@ class FirstErrors:
         low, high: bounds of those thresholds, shape (solution,); low >= high: never.
         wrong: whether the solution has a wrong step, shape (solution,).
         question: index of the solution's question, shape (solution,).
-        left_out: solutions whose labels don't tell the first error.
+        left_out: number of solutions whose labels don't show the first error.
     """
 
     low: Numbers
@@ -66,7 +66,7 @@ class FirstErrors:
             F1 = 2 a b / (a + b),  a on solutions with an error, b on those without
 
         Args:
-            threshold: a step that scores below it is taken for an error.
+            threshold: a step that scores below it counts as an error.
             weights: of each solution; equal if absent.
 
         Returns:
@@ -87,7 +87,7 @@ class FirstErrors:
         return {"f1": harmonic_mean(wrong, right), "accuracy_wrong": wrong, "accuracy_right": right}
 
     def curve(self) -> tuple[Numbers, Numbers]:
-        """Every threshold that makes a difference, rising, and the F1 at each.
+        """Every threshold that changes the result, in increasing order, and the F1 at each.
 
         Returns:
             Both of shape (threshold,). F1 is 0 throughout where one kind of solution is missing.
@@ -183,7 +183,7 @@ class LabelledScores:
 
 
 def ranking(steps: LabelledScores) -> dict[str, float | None]:
-    """How well scores tell wrong steps from right ones, at any threshold.
+    """How well scores separate wrong steps from right ones, at any threshold.
 
     Args:
         steps: at least one.
@@ -191,7 +191,7 @@ def ranking(steps: LabelledScores) -> dict[str, float | None]:
     Returns:
         `roc_auc`: the chance that a right step scores above a wrong one, 0.5 for no signal;
         `average_precision` of finding wrong steps by low scores, whose value without a signal is
-        `wrong_share`. None where there is but one kind of step.
+        `wrong_share`. None where there is only one kind of step.
 
     Example:
         >>> rows = [LabelledRow("?", ("a", "b", "c"), (1, 0, 1), "r.jsonl:1", "?")]
@@ -217,10 +217,10 @@ def weighted_auc(steps: LabelledScores) -> Callable[[Numbers], float | None]:
 
         AUC = sum_s right_s (wrong weight below s + half of that at s) / (right * wrong weight)
 
-    A thousand draws for an interval take what ten of `roc_auc_score` do.
+    A thousand draws for an interval take as long as ten calls of `roc_auc_score`.
 
     Returns:
-        A function of weights, one a step; None where one kind of step weighs nothing.
+        A function of the weights, one per step; it gives None where one kind of step has no weight.
 
     Source: Mann & Whitney 1947.
     """
@@ -281,10 +281,10 @@ def question_intervals(
     """95 % percentile intervals of figures, questions drawn with replacement.
 
     Args:
-        figures: of weights, one a question (how often it was drawn).
+        figures: computes them from weights, one per question (how often it was drawn).
         questions: how many there are.
-        resamples: draws.
-        rng: of the draws.
+        resamples: number of draws.
+        rng: random generator of the draws.
 
     Returns:
         (low, high) by the figure's name; None where a draw leaves a figure undefined, or there are
@@ -303,7 +303,7 @@ def question_intervals(
         return np.array([np.nan if found[name] is None else found[name] for name in names])
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a draw without a figure: told by None
+        warnings.simplefilter("ignore")  # a draw without a figure becomes None
         interval = bootstrap(
             (np.arange(questions),),
             drawn,

@@ -23,9 +23,10 @@ class LabelOptions:
 
     Args:
         neutral: what PRM800K's rating 0 counts as ("not incorrect, but no progress").
-        alternatives: of PRM800K, also each rated step that was not taken, as a separate row in
-            which it alone is labelled.
-        originals: of PRMBench, also the unmodified solution, all right, once per question.
+        alternatives: for PRM800K, also read each rated step that was not taken, as a separate row
+            in which only that step is labelled.
+        originals: for PRMBench, also read the unmodified solution (all steps right), once per
+            question.
     """
 
     neutral: str = choice("right", tuple(NEUTRAL), "what PRM800K's rating 0 counts as")
@@ -49,8 +50,9 @@ class Labelled(NamedTuple):
 def prm800k(row: dict[str, Any], options: LabelOptions) -> Iterator[Labelled]:
     """The steps taken: chosen, else written by the labeler (right, as their instructions had it).
 
-    A last step with neither is the first completion, the one that was found wrong; without one, the
-    labeler gave up there. Rating 1 is right, -1 wrong, null not labelled, 0 what `neutral` says.
+    A last step with neither is the first completion, which was rated wrong; without a completion,
+    the labeler gave up there. Rating 1 is right, -1 wrong, null not labelled; `neutral` decides
+    about 0.
     """
     question = _text(_object(row, "question"), "problem", within="question")
     steps = _list(_object(row, "label"), "steps", within="label")
@@ -143,12 +145,12 @@ def math_shepherd(row: dict[str, Any], options: LabelOptions) -> Iterator[Labell
 
 
 def prmbench(row: dict[str, Any], options: LabelOptions) -> Iterator[Labelled]:
-    """`modified_process`, wrong at `error_steps` (from 1); the question is told by `question`.
+    """`modified_process`, wrong at `error_steps` (from 1); `question` identifies the question.
 
     The other two spellings of the question differ between files of one benchmark, so that a split
     by them would put one problem on both sides.
     """
-    asked, steps = _text(row, "modified_question"), _texts(row, "modified_process")
+    question, steps = _text(row, "modified_question"), _texts(row, "modified_process")
     wrong = _list(row, "error_steps")
     for number in wrong:
         if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= len(steps):
@@ -159,11 +161,11 @@ def prmbench(row: dict[str, Any], options: LabelOptions) -> Iterator[Labelled]:
         raise RolloutError(reason, field="error_steps")
     key = question_key(_text(row, "question" if "question" in row else "original_question"))
     labels = [WRONG if number in wrong else RIGHT for number in range(1, len(steps) + 1)]
-    yield Labelled(asked, steps, list(labels), key)
+    yield Labelled(question, steps, list(labels), key)
     if options.originals:
         right = _texts(row, "original_process")
-        asked = _text(row, "original_question")
-        yield Labelled(asked, right, [RIGHT] * len(right), key, once=True)
+        question = _text(row, "original_question")
+        yield Labelled(question, right, [RIGHT] * len(right), key, once=True)
 
 
 def processbench(row: dict[str, Any], options: LabelOptions) -> Iterator[Labelled]:
@@ -210,10 +212,10 @@ FIELDS: dict[str, Sequence[str]] = {
 
 
 def recognized(row: dict[str, Any]) -> str:
-    """The format that a row's fields are of.
+    """The format to which a row's fields belong.
 
     Raises:
-        RolloutError: they are of none.
+        RolloutError: they belong to no format.
 
     Example:
         >>> recognized({"problem": "1 + 1?", "steps": ["2"], "label": -1})

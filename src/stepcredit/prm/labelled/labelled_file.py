@@ -33,7 +33,7 @@ def read_labelled(
     Args:
         paths: `.jsonl`, `.jsonl.gz` or `.parquet` files, or "-" for standard input.
         format: one of `formats.FORMATS`, or `auto`: each row by its fields.
-        options: what is made of a format's choices.
+        options: how labels are read where a format leaves a choice.
         bad: `refuse` a row that breaks a rule, or `skip` it.
 
     Returns:

@@ -24,7 +24,7 @@ class LabelledRow:
         steps: the solution's steps, without space around them; at least one.
         labels: one per step: 1 right, 0 wrong, None not known, so neither trained on nor judged.
         source: FILE:LINE.
-        key: what tells the question from others; rows of one key are never split.
+        key: identifies the question; rows with one key always stay in one part.
 
     Example:
         >>> row = LabelledRow("1 + 1?", ("1 + 1 = 3", "So 3."), (0, None), "rows.jsonl:1", "1 + 1?")
@@ -63,7 +63,7 @@ class LabelledRow:
 
 
 def question_key(text: str) -> str:
-    """What two spellings of one question share: no case, runs of space as one.
+    """The question in lower case, with each run of space as one space.
 
     Example:
         >>> question_key("How  many?\\n") == question_key("how many?")
@@ -92,7 +92,7 @@ def part_of(key: str, *, seed: int, test: float, validation: float) -> str:
         u = first 8 bytes of BLAKE2b(seed, key) / 2^64;  test if u < test, validation if u < test +
         validation, else train
 
-    A question keeps its part whatever rows are added or left out, on every machine.
+    A question keeps its part on every machine, even if other rows are added or removed.
 
     Args:
         key: of the question.
@@ -133,7 +133,7 @@ def split_by_question(
         `Parts`, each in the rows' order. A part may be empty.
 
     Raises:
-        StepCreditError: shares that are none.
+        StepCreditError: a share is out of range.
 
     Example:
         >>> row = LabelledRow("?", ("a",), (1,), "r.jsonl:1", "?")

@@ -22,7 +22,7 @@ class Example:
     """One solution to train on.
 
     Args:
-        ids: the model's tokens, question and all.
+        ids: the model's tokens, question included.
         classes: one per token: 0 or 1 where a labelled step is read, -100 elsewhere.
     """
 
@@ -38,7 +38,7 @@ class Fitted:
         rows: whole, or cut to the steps that fit.
         inputs: one per row.
         cut: rows that lost steps.
-        dropped: rows left out, for no labelled step of theirs fits.
+        dropped: rows left out because none of their labelled steps fits.
     """
 
     rows: list[LabelledRow]
@@ -54,7 +54,7 @@ def fit_to_length(
     limit: int | None,
     overlong: str = "refuse",
 ) -> Fitted:
-    """Rows as a protocol lays them out, none longer than a limit.
+    """Rows in a protocol's layout, none longer than a limit.
 
     Args:
         rows: labelled; those without any label are left out.
@@ -94,7 +94,7 @@ def _cut(row: LabelledRow, model_input: ModelInput, limit: int) -> tuple[Labelle
 
 
 def examples_of(fitted: Fitted, right_class: int, *, mask_after_error: bool) -> list[Example]:
-    """What is trained on: a class where each labelled step is read, and nowhere else.
+    """Training examples: a class at the token where each labelled step is read, and nowhere else.
 
     Example:
         >>> row = LabelledRow("?", ("a", "b", "c"), (1, 0, 0), "r.jsonl:1", "?")

@@ -23,11 +23,11 @@ SCHEDULES = {"constant": "constant_with_warmup"}
 
 
 def load_classifier(source: str, settings: PRMTrainSettings) -> Any:
-    """A body with a fresh two-class head, or a two-class token classifier as it is.
+    """A body with a new two-class head, or an unchanged two-class token classifier.
 
     Args:
         source: a folder, or a name on the Hub.
-        settings: the head is drawn by its seed.
+        settings: their seed initializes the head.
 
     Returns:
         A token classifier of transformers, in float32, whose classes are named.
@@ -95,7 +95,8 @@ def fit(
 ) -> list[dict[str, float]]:
     """Train a token classifier; continue from the newest checkpoint in the folder, if there is one.
 
-    Batches are made once, of like lengths, and come in another order each epoch.
+    Batches hold examples of similar length. They are made once, and their order changes every
+    epoch.
 
     Args:
         model: a token classifier; changed in place.
@@ -105,8 +106,8 @@ def fit(
         report: called with (updates done, updates in all, newest loss or None).
 
     Returns:
-        The Trainer's log: `step`, `loss`, `learning_rate`, `grad_norm` at every hundredth of the
-        way.
+        The Trainer's log: `step`, `loss`, `learning_rate`, `grad_norm` at every hundredth of
+        the training.
     """
     from transformers import Trainer
     from transformers.trainer_utils import get_last_checkpoint

@@ -52,15 +52,15 @@ def train_prm(
     report: Report | None = None,
     scored: Progress | None = None,
 ) -> dict[str, Any]:
-    """Fit a two-class head on a body, and judge it on questions it never saw.
+    """Train a two-class head on a body, and judge it on questions that it was not trained on.
 
-    The threshold of the first error is chosen on the validation questions; every figure is of the
-    test questions.
+    The threshold of the first error is chosen on the validation questions; every figure is
+    computed on the test questions.
 
     Args:
         rows: step-labelled, of `read_labelled`.
-        model: the body: a folder, or a name on the Hub; a two-class token classifier goes on from
-            where it is.
+        model: the body: a folder, or a name on the Hub; a two-class token classifier is
+            trained further.
         output: a folder for the trained model, new or empty.
         settings: `PRMTrainSettings()` if absent.
         resume: continue the run in this folder, from its newest checkpoint.

@@ -29,10 +29,10 @@ class PRMTrainSettings:
         protocol: how questions and steps are laid out and where a step is read; one with a head of
             two classes, such as `token-classifier` or `pure`.
         protocol_settings: the protocol's own fields, such as {"separator": "\\n\\n"}.
-        epochs, max_steps: passes over the rows, or exactly so many updates.
+        epochs, max_steps: passes over the rows, or the exact number of updates.
         learning_rate, warmup, schedule, weight_decay: of AdamW; `warmup` a share of the updates.
-        batch_tokens: bound of a batch's padded tokens.
-        accumulate: batches an update; their steps count alike, as in one batch of that size.
+        batch_tokens: the most tokens in one batch, padding included.
+        accumulate: batches per update; all their steps count equally, as in one large batch.
         label_smoothing: e in the target 1 - e/2 of a right step and e/2 of a wrong one.
         mask_after_error: train on steps up to the first error of a solution only.
         max_length: longest input trained on, in tokens; the model's context if null.

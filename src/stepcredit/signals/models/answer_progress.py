@@ -41,9 +41,10 @@ class AnswerProgress(LocalModel):
         l_j = log p(answer after | prompt, steps 1..j, before), summed over tokens
         score_j = l_j - l_{j-1}
 
-    No reward model: a step that brings the answer nearer scores above 0, filler 0, a step that
-    leads astray below. The steps' scores add up to l_K - l_0. All l_j of a response come from one
-    forward: the answer stands once after each prefix, and a mask lets it see that prefix alone.
+    It needs no reward model. A step that makes the answer more likely scores above 0, filler 0, and
+    a misleading step below 0. The steps' scores add up to l_K - l_0. All l_j of a response come
+    from one forward pass: the answer stands once after each prefix, and a mask lets it see only
+    that prefix.
 
     Args:
         model: the policy, a folder or name, or a loaded causal language model.
@@ -54,9 +55,10 @@ class AnswerProgress(LocalModel):
             a step does with its delimiter, that space replaces the one `before` begins with.
         over: "sum" of the answer's tokens, or their "mean".
         reads: "ids" gives the model the policy's tokens, "text" its own tokens of prompt and text.
-        packed: False runs one forward per prefix: the same scores, for models whose attention takes
+        packed: False runs one forward pass per prefix: the same scores, for models whose attention takes
             no such mask.
-        max_tokens_per_batch: bound of a forward's padded tokens; a longer response goes alone.
+        max_tokens_per_batch: the most tokens in one forward pass, padding included; a longer
+            response is run alone.
         device, dtype: as in `LocalLogProbs`.
 
     Raises:

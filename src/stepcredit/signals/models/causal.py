@@ -32,7 +32,7 @@ class CausalLM:
     """A causal language model of transformers, and its tokenizer if there is one.
 
     Args:
-        model: with a language-model head; used in eval mode and left in the mode it came in.
+        model: with a language-model head; used in eval mode and then put back into its former mode.
         tokenizer: of transformers, a fast one.
     """
 
@@ -56,7 +56,7 @@ class CausalLM:
         Args:
             response: whose tokens they are.
             ids: token ids it is about to be given.
-            length: positions they need.
+            length: how many positions they need.
 
         Raises:
             RolloutError: over the context, or an id the model does not have.

@@ -69,8 +69,8 @@ def load_whole(kind: Any, source: str, *, dtype: str = "auto", revision: str | N
     """
     rest = {"dtype": dtype, "revision": revision, "trust_remote_code": False}
     with _on_every_process():
-        model, told = kind.from_pretrained(source, output_loading_info=True, **rest)
-    missing = sorted(told["missing_keys"]) + sorted(key[0] for key in told["mismatched_keys"])
+        model, report = kind.from_pretrained(source, output_loading_info=True, **rest)
+    missing = sorted(report["missing_keys"]) + sorted(key[0] for key in report["mismatched_keys"])
     if missing:
         more = f" and {len(missing) - 4} more" if len(missing) > 4 else ""
         raise SignalError(f"lacks the weights {', '.join(missing[:4])}{more}")

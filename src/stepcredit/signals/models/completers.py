@@ -31,7 +31,7 @@ class Completer(ABC):
         """For each prefix its completions, each with the prefix in front: whole responses.
 
         Args:
-            owners: for each prefix a response it comes from, whose name errors bear.
+            owners: for each prefix, a response from which it comes; errors use its name.
         """
 
 
@@ -42,7 +42,7 @@ class ModelCompleter(Completer):
     Args:
         causal: the model, with its tokenizer.
         reads: which tokens it is given (see `trunk_of`).
-        n, seed: completions a prefix, and what their draws are keyed by.
+        n, seed: completions per prefix, and the seed of their draws.
         settings: of `complete`.
     """
 
@@ -81,7 +81,7 @@ class FunctionCompleter(Completer):
 
     Args:
         sampler: (prompt, prefix, n, seed) -> n completions.
-        n, seed: as there; the seed is keyed by the prefix too.
+        n, seed: as in `ModelCompleter`; the prefix also changes the seed.
         workers: prefixes completed at once.
     """
 
@@ -105,8 +105,8 @@ class FunctionCompleter(Completer):
                 raise
         return dict(zip(owners, found, strict=True))
 
-    def _ask(self, asked: Prefix, owner: Response) -> list[str]:
-        prompt, prefix = asked
+    def _ask(self, key: Prefix, owner: Response) -> list[str]:
+        prompt, prefix = key
         try:
             found = self.sampler(prompt, prefix, self.n, draw_seed(self.seed, prompt, prefix))
         except Exception as error:

@@ -15,7 +15,7 @@ from stepcredit.signals.models.checkpoints import oom_as_signal_error
 
 
 def draw_seed(seed: int, *content: object) -> int:
-    """A 63-bit seed that depends on nothing but `seed` and the content.
+    """A 63-bit seed that depends only on `seed` and the content.
 
     Example:
         >>> draw_seed(0, (1, 2)) == draw_seed(0, (1, 2))
@@ -31,9 +31,8 @@ class KeyedNoise:
 
         token = argmax(logits / temperature + g), g Gumbel noise
 
-    That is a draw from softmax(logits / temperature).
-
-    So a completion does not depend on which others are in its batch.
+    That is a draw from softmax(logits / temperature). The generator belongs to the row, so a
+    completion does not depend on which others are in its batch.
 
     Args:
         seeds: one per row of the batch.
@@ -80,7 +79,7 @@ def complete(
         seeds: one per prefix; the same prefix with the same seed has the same completion.
         max_new_tokens: where a completion is cut off.
         temperature, top_p: of the draws.
-        max_tokens_per_batch: bound of a batch's tokens, with those to come.
+        max_tokens_per_batch: the most tokens in a batch, tokens still to be sampled included.
 
     Returns:
         Token ids, end of text left out.

@@ -38,7 +38,7 @@ class Cost:
     Args:
         prefixes: different ones; equal prefixes are completed once.
         completions: of all of them.
-        max_tokens: sampled at most; None where a sampler of one's own decides.
+        max_tokens: the most tokens that are sampled; None where your own sampler decides.
 
     Example:
         >>> print(Cost(prefixes=30, completions=240, max_tokens=122_880))
@@ -51,10 +51,10 @@ class Cost:
 
     def __str__(self) -> str:
         prefixes = f"{self.prefixes:,} prefix{'es' * (self.prefixes != 1)}"
-        told = f"{self.completions:,} completions of {prefixes}"
+        text = f"{self.completions:,} completions of {prefixes}"
         if self.max_tokens is None:
-            return told
-        return f"{told}, at most {self.max_tokens:,} sampled tokens"
+            return text
+        return f"{text}, at most {self.max_tokens:,} sampled tokens"
 
 
 def log_cost(cost: Cost) -> None:
@@ -89,8 +89,8 @@ class MonteCarlo(LocalModel):
         reward: called with the texts of whole responses and the rows' facts, returns one number per
             text; a function, a reward of `stepcredit.rewards`, or MODULE:NAME of either.
         model: the policy, a folder or name, or a loaded causal language model; or `sampler`.
-        sampler: a function (prompt, prefix, n, seed) -> n completions, or its MODULE:NAME: a
-            server's, say.
+        sampler: a function (prompt, prefix, n, seed) -> n completions, or its
+            MODULE:NAME; it may call a server.
         tokenizer: the model's; None takes the one beside it.
         n: completions per prefix.
         estimate: "soft" or "hard".
@@ -99,7 +99,7 @@ class MonteCarlo(LocalModel):
         seed: the draws depend on it and on the prefix alone.
         workers: prefixes that a sampler completes at once, each in a thread.
         reads: "ids" gives the model the policy's tokens, "text" its own tokens of prompt and text.
-        max_tokens_per_batch: bound of a batch's tokens, with those to be sampled.
+        max_tokens_per_batch: the most tokens in a batch, tokens to be sampled included.
         device, dtype: as in `LocalLogProbs`.
         tell: a callback that receives the `Cost` before the first completion; by default, the
             log.
@@ -155,14 +155,14 @@ class MonteCarlo(LocalModel):
     def identity(self) -> dict[str, Any]:
         """The sampler or model, the reward, and the settings that the draws depend on."""
         names = ["n", "estimate", "score", "seed"]
-        told: dict[str, Any] = {"reward": fingerprint_of_function(self.reward)}
+        sources: dict[str, Any] = {"reward": fingerprint_of_function(self.reward)}
         if self.model is None:
-            told["sampler"] = fingerprint_of_function(self.sampler)
+            sources["sampler"] = fingerprint_of_function(self.sampler)
         else:
             names += ["temperature", "top_p", "max_new_tokens", "reads", "dtype"]
-            told["model"] = self.model_fingerprint
-            told["tokenizer"] = self.tokenizer_fingerprint
-        return {"signal": self.name, **told, **{name: getattr(self, name) for name in names}}
+            sources["model"] = self.model_fingerprint
+            sources["tokenizer"] = self.tokenizer_fingerprint
+        return {"signal": self.name, **sources, **{name: getattr(self, name) for name in names}}
 
     def content(self, response: Response) -> Any:
         """The tokens or texts, and every fact, since a reward may read any of them."""

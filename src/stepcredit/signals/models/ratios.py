@@ -221,12 +221,12 @@ class Distillation(LogRatio):
         score_t = -(log p_student(y_t) - log p_teacher(y_t))
 
     Its sum over a step is the step's share of -KL(student || teacher). The other estimators of a
-    KL, k2 and k3, are no signal: they lose or bend the sign.
+    KL, k2 and k3, cannot serve as a signal: they lose or distort the sign.
 
     Args:
         teacher, student: where the log-probs come from (see `LogRatio`); None: the rows.
         tokenizer: the policy's; needed if a model is local and the student is not.
-        temperature: of both, stated; a server answers at 1.
+        temperature: of both models; a server always uses 1.
         clamp: each token's score within [-clamp, clamp].
         per: "tokens", or "steps": the sum over each step's tokens.
         max_tokens_per_batch, device, dtype: of local models.
@@ -270,7 +270,7 @@ class GeneralizedDistillation(LogRatio):
             The base is the student as it was before training.
         lam: lambda; 1 is `Distillation` for any base, above 1 goes beyond the teacher.
         tokenizer: the policy's; needed if a model is local and the student is not.
-        temperature: of all three, stated; a server answers at 1.
+        temperature: of all three models; a server always uses 1.
         clamp: each token's score within [-clamp, clamp].
         per: "tokens", or "steps": the sum over each step's tokens.
         max_tokens_per_batch, device, dtype: of local models.
@@ -310,7 +310,7 @@ class GeneralizedDistillation(LogRatio):
 @register_signal("implicit")
 @dataclass(frozen=True, kw_only=True)
 class ImplicitPRM(LogRatio):
-    """How much likelier a model trained on outcomes finds each token than its reference does.
+    """How much more likely each token is under a model trained on outcomes than under its reference.
 
         score_t = beta (log p_prm(y_t) - log p_ref(y_t))
 

@@ -24,7 +24,7 @@ class Branch:
 
     Args:
         ids: token ids.
-        first: index of the first whose log-prob is wanted; those after it are wanted too.
+        first: index of the first token whose log-prob is wanted; all later ones are wanted too.
     """
 
     ids: tuple[int, ...]
@@ -66,7 +66,7 @@ class Tree:
 
 
 def packed_log_probs(causal: CausalLM, trees: Sequence[Tree]) -> list[list[Tensor]]:
-    """Log-probs of the branches' wanted tokens, all trees in one forward.
+    """Log-probs of the branches' wanted tokens, all trees in one forward pass.
 
     A branch's tokens see the trunk up to its cut and themselves, at the positions they would have
     there.
@@ -88,7 +88,7 @@ def packed_log_probs(causal: CausalLM, trees: Sequence[Tree]) -> list[list[Tenso
 
 
 def unpacked_log_probs(causal: CausalLM, tree: Tree, cuts: Sequence[int]) -> list[Tensor]:
-    """Log-probs of the branches' wanted tokens after some cuts, one row of the forward each.
+    """Log-probs of the branches' wanted tokens after some cuts, each in its own row of the forward pass.
 
     Args:
         causal: the model.

@@ -86,8 +86,8 @@ class Arithmetic(_Checked):
 
         s = 0 if a sum `3 × 4 = 12` of the step is wrong, 1 if all are right
 
-    Signs of LaTeX, currency, percent and thousands' commas are understood; an equation with a
-    letter in it is passed over. A step without a sum has the neutral score.
+    Signs of LaTeX, currency, percent and thousands' commas are understood; an equation that
+    contains a letter is ignored. A step without a sum has the neutral score.
 
     Raises:
         SettingError: a field out of range.
@@ -115,7 +115,7 @@ class Program(Signal):
 
     Raises:
         SettingError: the function can't be imported.
-        SignalError: it raised; named by the response.
+        SignalError: the function raised an exception; the error names the response.
 
     Example:
         >>> from stepcredit.signals.splitting import Newline
@@ -141,8 +141,8 @@ class Program(Signal):
     @property
     def identity(self) -> dict[str, Any]:
         """The function's code and closure: after a change it counts as another signal."""
-        told = fingerprint_of_function(self.function)
-        return {"signal": self.name, "function": told, "per": self.per}
+        digest = fingerprint_of_function(self.function)
+        return {"signal": self.name, "function": digest, "per": self.per}
 
     def content(self, response: Response) -> Any:
         """The whole response: a function may read any part of it."""

@@ -111,7 +111,7 @@ def _is_continued(side: str, after: str) -> bool:
 
 
 def spelled_plainly(text: str) -> str:
-    r"""Signs, currency, thousands' commas and percent as a plain sum has them.
+    r"""The text with signs, currency, thousands' commas and percent rewritten as in a plain sum.
 
     Example:
         >>> spelled_plainly(r"$1,200 \times 5% = \frac{120}{2}")
@@ -131,7 +131,7 @@ def holds(equation: str, *, exact: bool = False) -> bool | None:
             truncated to the places shown, as `10/3 = 3.33` and `2/3 = 0.66` are.
 
     Returns:
-        None where a side is no sum of numbers, or there is but one side. A percentage is also the
+        None where a side is no sum of numbers, or there is only one side. A percentage is also the
         number before its sign, as in `100 - 20 = 80%`.
 
     Example:

@@ -55,10 +55,10 @@ def function_of(value: Any, field: str) -> Callable[..., Any]:
 
 
 def fingerprint_of_function(function: Any) -> str:
-    """A digest of a function's name, code, defaults and what it holds, so that a cache tells it
-    from another.
+    """A digest of a function's name, code, defaults and closure, so that a cache can distinguish
+    functions.
 
-    What the function calls is not looked at: a change there is not seen.
+    The functions that it calls are not part of the digest: a change in them is not noticed.
 
     Example:
         >>> def power(exponent):
@@ -86,8 +86,8 @@ def _told(function: Any) -> list[Any]:
 
 def _state(value: Any) -> list[Any]:
     """An object's class and what it holds."""
-    told = isinstance(value, type) or is_dataclass(value) or not hasattr(value, "__dict__")
-    return [_name(type(value)), repr(value) if told else vars(value)]
+    by_repr = isinstance(value, type) or is_dataclass(value) or not hasattr(value, "__dict__")
+    return [_name(type(value)), repr(value) if by_repr else vars(value)]
 
 
 def _code(code: CodeType) -> list[Any]:

@@ -14,7 +14,7 @@ from stepcredit.signals.signal import IndexedScores, Signal
 from stepcredit.signals.signal_registry import register_signal
 
 Hop = tuple[str, ...]
-"""What a step must mention, all of it, to have stated the hop."""
+"""The names that a step must mention, all of them, to state the hop."""
 
 
 def _of_triples(facts: Mapping[str, Any]) -> list[Hop]:
@@ -44,7 +44,7 @@ _SOURCES: dict[str, Callable[[Mapping[str, Any]], list[Hop]]] = {
 
 
 def gold_hops(facts: Mapping[str, Any]) -> list[Hop] | None:
-    """The hops of a question, from the fields of the set it comes from.
+    """The hops of a question, from the fields of its dataset.
 
     Args:
         facts: holds `hops` (texts, or lists of texts that belong together), or 2WikiMultihopQA's
@@ -52,7 +52,7 @@ def gold_hops(facts: Mapping[str, Any]) -> list[Hop] | None:
             (each answer), or HotpotQA's `supporting_facts` (each title).
 
     Returns:
-        What each hop mentions; None where no such field is there.
+        The names that each hop mentions; None where there is no such field.
 
     Example:
         >>> gold_hops({"evidences": [["Get Low", "performer", "Dillon Francis"]]})

@@ -27,8 +27,8 @@ class SharedPrefix(Signal):
     - After the first token at which a response differs from all others, V is its own outcome.
     - A response's progress adds up to r_out - mean r_out, unless another response continues it.
 
-    So only a step that some of the group share and others do not says more than the outcome does. A
-    large group, or one sampled as a tree, has many such steps.
+    A step adds information to the outcome only if some responses of the group share it and others
+    do not. A large group, or one sampled as a tree, has many such steps.
 
     Tokens are token ids, or for a group that has none, the tokens' texts.
 
@@ -92,14 +92,14 @@ class SharedPrefix(Signal):
 def prefix_values(
     sequences: Sequence[Sequence[Hashable]], outcomes: Sequence[float]
 ) -> list[list[float]]:
-    """For each token, the mean outcome of the sequences that agree up to and with it.
+    """For each token, the mean outcome of the sequences that are equal up to and including it.
 
     Args:
         sequences: a group's tokens.
-        outcomes: one a sequence.
+        outcomes: one per sequence.
 
     Returns:
-        One value a token of each sequence; equal sequences count as often as they occur.
+        One value per token of each sequence; equal sequences count as often as they occur.
 
     Example:
         >>> prefix_values([[1, 2], [1, 3], [1]], [1.0, 0.0, 0.5])

@@ -9,10 +9,10 @@ from stepcredit.signals.served.failures import Fault
 
 
 def member(answer: Any, *path: str | int) -> Any:
-    """What lies at a path of keys and positions.
+    """The value at a path of keys and positions.
 
     Raises:
-        Fault: it is not there.
+        Fault: there is no such value.
 
     Example:
         >>> member({"data": [{"index": 0}]}, "data", 0, "index")

@@ -37,10 +37,10 @@ ASKED_AGAIN = {408, 425, 429}
 class Client:
     """Connections to a server, bounded in number and reused.
 
-    Each is an `httpx` client of its own: one client's pool looks at all its connections for every
-    request, which at 32 of them takes as long as all the rest. Redirects are not followed and no
-    cookie is kept. Proxies are those of the environment, but a key goes through one inside TLS
-    alone: to an http:// address it is sent directly.
+    Each has its own `httpx` client: a shared client's pool looks at all its connections for every
+    request, which with 32 connections takes as long as all other work. Redirects are not
+    followed and no cookie is kept. Proxies are those of the environment, but a key passes through
+    one only inside TLS: to an http:// address it is sent directly.
 
     Args:
         server: its address, timeouts and retries.
@@ -198,7 +198,7 @@ class Asking:
             raise
 
     def text(self, ended: Ended) -> str:
-        """What ended a question, in one line without the API key."""
+        """The reason why a question ended, in one line without the API key."""
         return ended.text(self.client.redact)
 
     def _is_over(self, state: tenacity.RetryCallState) -> bool:
@@ -236,7 +236,7 @@ def retry_after(header: str | None) -> float:
 
 
 def message_of(body: bytes) -> str:
-    """A server's own words about a failure, whole.
+    """The server's complete message about a failure.
 
     Example:
         >>> message_of(b'{"error": {"message": "no model `x`"}}')

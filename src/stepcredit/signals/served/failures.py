@@ -34,7 +34,7 @@ class Fault(Ended):
 
     Args:
         reason, said: as in `Ended`.
-        wait: seconds the server wants to be left alone.
+        wait: seconds that the server asks to wait.
     """
 
     def __init__(self, reason: str, *said: str, wait: float = 0.0) -> None:

@@ -49,14 +49,14 @@ class Judge(Served):
         s_j = mean over votes of P(Yes) / (P(Yes) + P(No))
 
     P is read at the token where the verdict stands, from the log-probs of the most likely tokens
-    there; case and space around a token do not matter. A vote where neither word is found counts
-    0.5: so does every one of a model that thinks first, unless `reasons` lets it, or `extra` keeps
-    it from thinking.
+    there; case and space around a token do not matter. A vote with neither word counts 0.5.
+    A model that thinks first never writes either word there: set `reasons`, or turn its thinking
+    off through `extra`.
 
     Args:
-        per: "step" asks once a step, with the earlier steps in the question; "turns" the same with
-            each earlier step as a turn that was answered Yes; "response" once a response, for one
-            numbered line a step.
+        per: "step" asks once per step, with the earlier steps in the question; "turns" does the
+            same with each earlier step as a turn that was answered Yes; "response" asks once per
+            response, for one numbered line per step.
         rubric: what makes a step right, in your words; part of the question.
         system: template of the system message, None for ours, "" for none.
         template: template of the question (Jinja); it may use `prompt`, `steps`, `earlier`,
@@ -65,7 +65,7 @@ class Judge(Served):
         yes, no: the two words.
         read: "logprobs" for P, or "text" for 1 or 0 by the word that was written.
         reasons: the model reasons before its verdict: the last Yes or No it writes is read.
-        votes: samples a question.
+        votes: samples per question.
         temperature: of the samples; above 0 for more than one.
         max_tokens: tokens it may write; None is 1, and the server's default where it must write
             more.

@@ -16,7 +16,7 @@ Question = tuple[dict[str, Any], Callable[[Any], list[Told]]]
 def vllm(model: str, prompt: Sequence[int], tokens: Sequence[int]) -> Question:
     """Body and reader for `/v1/completions`.
 
-    Entry i of `prompt_logprobs` tells of token i given those before it; entry 0 is null.
+    Entry i of `prompt_logprobs` belongs to token i given those before it; entry 0 is null.
     """
     ids = [*prompt, *tokens]
     body = {
@@ -79,7 +79,7 @@ def _sglang_token(entry: Any, index: int, id: int) -> Told:
     return log_probability(entry[0], f"the log-prob of token {index}"), _text(text)
 
 
-def _text(told: Any) -> str | None:
-    if told is None or isinstance(told, str):
-        return told
-    raise Fault("a token's text is {}, expected a string", repr(told))
+def _text(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    raise Fault("a token's text is {}, expected a string", repr(value))

@@ -26,8 +26,8 @@ Score = Callable[[Asking, Response], Awaitable[list[float]]]
 def stream(server: Server, responses: Sequence[Response], score: Score) -> Iterator[IndexedScores]:
     """Scores of responses, each as soon as it is done.
 
-    Closing the iterator cancels what is under way; when it returns, the connections are closed
-    and the thread is gone.
+    Closing the iterator cancels all running requests; when it returns, the connections are closed
+    and the thread has ended.
 
     Args:
         server: its address, and timeouts and retries.
@@ -38,7 +38,7 @@ def stream(server: Server, responses: Sequence[Response], score: Score) -> Itera
         (index, scores) in the order of completion.
 
     Raises:
-        SignalError: the first response that could not be scored, by name; the others are given up.
+        SignalError: names the first response that could not be scored; the others are cancelled.
     """
     client = Client(server)
     done = SimpleQueue[IndexedScores | None]()

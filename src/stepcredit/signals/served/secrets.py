@@ -47,7 +47,7 @@ def api_key(variable: str | None) -> str | None:
 
 
 class Redactor:
-    """Makes what a server said fit for a message: without the key, on one line, not too long.
+    """Prepares a server's text for a message: without the key, on one line, not too long.
 
     Hidden are the key and parts of at least 8 characters of it, also as JSON, Python, HTML and URLs
     spell it and as base64 has it at any place of a longer text, in upper or lower case. A key

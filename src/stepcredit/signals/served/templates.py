@@ -46,7 +46,7 @@ class TemplateFailed(Exception):
 class _Method:
     """A method of a value: a template can call it, but it has no text.
 
-    Its text in Python names a place in memory, so that no two fillings would be the same.
+    Its text in Python holds a memory address, so the filled template would differ every time.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
