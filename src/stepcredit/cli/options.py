@@ -121,7 +121,7 @@ class FileEstimator:
 
     What one batch of the file lacks another may hold, so `finish` asks what the whole must have.
     It runs on one thread: its blocks fit one core's cache, and a second thread is waited for longer
-    than it helps (at 500 scored tokens a rollout, 5 to 12 times).
+    than it helps (at 500 scored tokens per rollout, 5 to 12 times).
 
     Args:
         estimator: any estimator.

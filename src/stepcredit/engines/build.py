@@ -20,7 +20,7 @@ def fields_of(given: Any, setting: str) -> dict[str, Any]:
         setting: its name, for errors.
 
     Raises:
-        EngineError: it is no mapping, or a key is no string.
+        EngineError: the value is not a mapping, or a key is not a string.
 
     Example:
         >>> fields_of({"k": 0.7}, "fields"), fields_of(None, "fields")
@@ -46,13 +46,13 @@ def build_named(
     """The method, signal or reward that a setting names.
 
     Args:
-        build: makes it from its name and fields.
-        name, fields: of the thing.
+        build: makes the object from its name and fields.
+        name, fields: of the method, signal or reward.
         setting: the setting that holds the name.
         fields_setting: the setting that holds the fields.
 
     Raises:
-        EngineError: an unknown name or a bad field; it begins with the setting.
+        EngineError: an unknown name or a bad field; the message begins with the setting.
 
     Example:
         >>> import stepcredit as sc
@@ -71,13 +71,13 @@ def build_signals(names: Any, fields: Any, setting: str) -> dict[str, sc.Signal]
 
     Args:
         names: a signal's name, or {stream: name}, or None.
-        fields: the fields of the signal, or {stream: fields}. They are what the setting
-            `{setting}_fields` holds.
+        fields: the fields of the signal, or {stream: fields}: the value of the setting
+            `{setting}_fields`.
         setting: the setting that holds the names.
 
     Raises:
-        EngineError: an unknown name, a bad field, or fields of no signal; it begins with the
-            setting.
+        EngineError: an unknown name, a bad field, or fields without a signal; the message begins
+            with the setting.
 
     Example:
         >>> names, fields = {"sums": "arithmetic"}, {"sums": {"neutral": 1.0}}
@@ -109,7 +109,7 @@ def build_signals(names: Any, fields: Any, setting: str) -> dict[str, sc.Signal]
 
 
 def check_stream_weights(estimator: sc.Estimator, streams: Iterable[str], setting: str) -> None:
-    """Refuse a process stream that the method would leave out, as it has no weight.
+    """Refuse a process stream that the method would ignore because it has no weight.
 
     Args:
         estimator: the method.

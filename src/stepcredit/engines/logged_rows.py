@@ -20,7 +20,7 @@ class RewardColumns:
 
     Args:
         outcome: the column of the outcome reward; None: the trainer's own default.
-        format: the column of the format reward, where one is.
+        format: the column of the format reward, if there is one.
         group_size: responses per prompt; None: consecutive responses to one prompt form a group.
     """
 
@@ -36,7 +36,7 @@ class LoggedResponse:
     Args:
         path, line: where it was read, for errors.
         step: the trainer's step.
-        key: equal for the responses of one group, such as the prompt.
+        key: equal for all responses of one group, such as the prompt.
         parts: the response's texts in order, and whether the policy wrote each.
         row: further fields of the rollout.
     """
@@ -54,10 +54,10 @@ def log_files(path: str | Path, pattern: str) -> list[Path]:
 
     Args:
         path: a file or a folder.
-        pattern: which files of a folder.
+        pattern: selects the files of a folder.
 
     Raises:
-        FileError: the folder has none.
+        FileError: the folder has no such file.
     """
     place = Path(path)
     if not place.is_dir():
@@ -75,7 +75,7 @@ def grouped_rows(
 
     Args:
         logged: responses in the order of the log.
-        columns: with the group size.
+        columns: the reward columns; only the group size is read.
         tokenizer: the policy's; None: words are the tokens.
 
     Raises:
@@ -155,7 +155,7 @@ def logged_reward(
 
     Raises:
         SettingError: there is no such column.
-        RowError: the reward is no number.
+        RowError: the reward is not a number.
     """
     if name not in fields:
         numbers = [key for key, value in fields.items() if isinstance(value, int | float)]

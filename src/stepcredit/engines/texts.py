@@ -45,7 +45,7 @@ def trained_texts(
     """The texts of each response's trained tokens.
 
     Args:
-        responses: of the batch.
+        responses: the responses of the batch.
         trained: one flag per token of each response; further flags are padding.
     """
     return [

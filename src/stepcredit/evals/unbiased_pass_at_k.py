@@ -18,8 +18,8 @@ def pass_at_k(correct: Counts, samples: int | Counts, k: int) -> NDArray[np.floa
         pass@k = 1 - C(n - c, k) / C(n, k) = 1 - prod_{i = n-c+1}^{n} (1 - k / i)
 
     Args:
-        correct: c, right samples a prompt, 0 to n; shape (prompt,).
-        samples: n, samples a prompt; one number, or shape (prompt,).
+        correct: c, right samples per prompt, 0 to n; shape (prompt,).
+        samples: n, samples per prompt; one number, or shape (prompt,).
         k: samples drawn, 1 to the smallest n.
 
     Returns:

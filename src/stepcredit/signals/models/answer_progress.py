@@ -55,8 +55,8 @@ class AnswerProgress(LocalModel):
             a step does with its delimiter, that space replaces the one `before` begins with.
         over: "sum" of the answer's tokens, or their "mean".
         reads: "ids" gives the model the policy's tokens, "text" its own tokens of prompt and text.
-        packed: False runs one forward pass per prefix: the same scores, for models whose attention takes
-            no such mask.
+        packed: False runs one forward pass per prefix. The scores are the same; it is for models
+            whose attention accepts no such mask.
         max_tokens_per_batch: the most tokens in one forward pass, padding included; a longer
             response is run alone.
         device, dtype: as in `LocalLogProbs`.

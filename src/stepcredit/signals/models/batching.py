@@ -15,7 +15,8 @@ def length_batches(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
 
     Args:
         lengths: tokens per sequence.
-        max_tokens: the most tokens in a batch, padding included; a longer sequence is alone in its batch.
+        max_tokens: the most tokens in a batch, padding included; a longer sequence is
+            alone in its batch.
 
     Returns:
         Every index once.

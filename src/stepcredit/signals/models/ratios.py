@@ -310,7 +310,7 @@ class GeneralizedDistillation(LogRatio):
 @register_signal("implicit")
 @dataclass(frozen=True, kw_only=True)
 class ImplicitPRM(LogRatio):
-    """How much more likely each token is under a model trained on outcomes than under its reference.
+    """How much more likely a token is under a model trained on outcomes than under its reference.
 
         score_t = beta (log p_prm(y_t) - log p_ref(y_t))
 

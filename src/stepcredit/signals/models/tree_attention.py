@@ -88,7 +88,7 @@ def packed_log_probs(causal: CausalLM, trees: Sequence[Tree]) -> list[list[Tenso
 
 
 def unpacked_log_probs(causal: CausalLM, tree: Tree, cuts: Sequence[int]) -> list[Tensor]:
-    """Log-probs of the branches' wanted tokens after some cuts, each in its own row of the forward pass.
+    """Log-probs of the branches' wanted tokens after some cuts, one row of a batch per cut.
 
     Args:
         causal: the model.
