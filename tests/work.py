@@ -149,6 +149,9 @@ def _stands(code: Any, text: str, at: int, flags: int) -> bool:
         return at == 0
     if code is codes.AT_END_STRING:
         return at == len(text)
+    if code is codes.AT_END:
+        last = at == len(text) or (at == len(text) - 1 and text[at] == "\n")
+        return last or (bool(flags & re.MULTILINE) and text[at] == "\n")
     assert code in (codes.AT_BOUNDARY, codes.AT_NON_BOUNDARY), code
     left, right = (
         re.match(r"\w", one) is not None for one in (text[at - 1 : at], text[at : at + 1])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.work import count_regexes
 
+from stepcredit.rewards import extract
 from stepcredit.rewards.extract import after_thinking, answer_of, last_box, last_line, last_tag
 
 CASES = {
@@ -64,27 +66,37 @@ def test_the_last_box_is_found_whatever_stands_around_it(
 
 
 @pytest.mark.parametrize(
-    "text",
+    "made",
     [
-        "{" * 100_000,
-        "}" * 100_000,
-        r"\boxed{" * 100_000,
-        r"\boxed{" * 50_000 + "}" * 50_000,
-        r"\boxed " * 100_000,
-        "\\" * 100_000,
-        r"\framebox[" * 50_000,
-        r"\boxed{" + "9" * 100_000,
-        "\\boxed" + " " * 100_000,
-        ("\\boxed" + " " * 300) * 300,
+        lambda n: "{" * n,
+        lambda n: "}" * n,
+        lambda n: r"\boxed{" * n,
+        lambda n: r"\boxed{" * (n // 2) + "}" * (n // 2),
+        lambda n: r"\boxed " * n,
+        lambda n: "\\" * n,
+        lambda n: r"\framebox[" * (n // 2),
+        lambda n: r"\boxed{" + "9" * n,
+        lambda n: "\\boxed" + " " * n,
+        lambda n: ("\\boxed" + " " * 30) * (n // 30),
     ],
-    ids=lambda text: text[:12],
+    ids=lambda made: repr(made(60)[:12]),
 )
-def test_hostile_text_takes_no_longer_than_its_length(text: str) -> None:
-    start = time.process_time()
-    last_box(text)
-    last_tag(text)
-    after_thinking(text)
-    assert time.process_time() - start < 2.0
+def test_the_work_grows_no_faster_than_a_hostile_text(
+    made: Callable[[int], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(text: str) -> None:
+        last_box(text)
+        last_tag(text)
+        after_thinking(text)
+
+    read(made(100_000))
+    counter, work = count_regexes(monkeypatch, extract), []
+    for size in (240, 480):
+        counter.steps = 0
+        with counter.lines_of(extract):
+            read(made(size))
+        work.append(counter.steps)
+    assert 0 < work[1] < 2.5 * work[0]
 
 
 def test_tags_lines_and_thinking() -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
+from tests.work import count_regexes
 
 from stepcredit.errors import RolloutError, SettingError
-from stepcredit.rewards import reward
+from stepcredit.rewards import extract, formats, reward
 from stepcredit.rewards.formats import Format
 
 PASSES = {
@@ -79,10 +78,18 @@ def test_what_does_not(template: str, text: str) -> None:
 
 @pytest.mark.parametrize("template", PASSES)
 @pytest.mark.parametrize("part", ["<think>", "</think>", "<answer>", "</answer>", r"\boxed{", "\n"])
-def test_hostile_text_takes_no_longer_than_its_length(template: str, part: str) -> None:
-    start = time.process_time()
-    Format(template=template)([part * 100_000])
-    assert time.process_time() - start < 2.0
+def test_the_work_grows_no_faster_than_a_hostile_text(
+    template: str, part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout = Format(template=template)
+    layout([part * 100_000])
+    counter, work = count_regexes(monkeypatch, formats, extract), []
+    for size in (120, 240):
+        counter.steps = 0
+        with counter.lines_of(formats, extract):
+            layout([part * size])
+        work.append(counter.steps)
+    assert 0 < work[1] < 2.5 * work[0]
 
 
 def test_a_pattern_matches_the_whole_text() -> None:

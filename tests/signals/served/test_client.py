@@ -161,12 +161,11 @@ def test_retry_after_is_waited_for(server: Misbehaving) -> None:
 
 def test_retry_after_beyond_the_deadline_is_not_waited_for(server: Misbehaving) -> None:
     server.plan(share=1.0, kinds=["busy"], wait=60, setting=STEP)
-    start = time.monotonic()
     with pytest.raises(SignalError) as caught:
         prm(server.url, deadline=5.0).scores(truth.responses(1))
     reason = "HTTP 429: busy on purpose (attempt 1 within 5 s, the last)"
     assert str(caught.value) == f"rollouts.jsonl:1: {server.url}/pooling: {reason}"
-    assert time.monotonic() - start < 3
+    assert server.count()["requests"] == 1
 
 
 def test_deadline_ends_a_request_under_way(server: Misbehaving) -> None:
@@ -201,6 +200,7 @@ def test_results_come_as_they_are_done(server: Misbehaving) -> None:
     assert sorted(order) == list(range(6))
 
 
+@pytest.mark.timeout(25)  # less than the 30 seconds that the request under way would take
 @pytest.mark.parametrize("end", ["close", "throw", "drop", "failure"])
 def test_stopping_leaves_nothing_behind(server: Misbehaving, end: str) -> None:
     server.plan(delay=0.05, cursed=CURSE, curse="hang", setting=STEP)
@@ -208,7 +208,6 @@ def test_stopping_leaves_nothing_behind(server: Misbehaving, end: str) -> None:
     stream = prm(server.url, timeout=30.0).stream([*truth.responses(200), CURSED])
     assert [len(next(stream)) for _ in range(5)] == [2] * 5
     assert threading.active_count() == threads + 1
-    start = time.monotonic()
     if end == "close":
         stream.close()
     elif end == "throw":
@@ -220,7 +219,6 @@ def test_stopping_leaves_nothing_behind(server: Misbehaving, end: str) -> None:
         server.plan(fail=[404, "gone", {}])
         with pytest.raises(SignalError, match=r"HTTP 404: gone\Z"):
             list(stream)
-    assert time.monotonic() - start < 2
     assert (threading.active_count(), sockets()) == (threads, before)
     seen = server.count()["requests"]
     time.sleep(0.2)
