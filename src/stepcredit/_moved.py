@@ -146,6 +146,10 @@ MOVED = {
 """Modules by their old name, with the module that most of their contents went to."""
 
 RENAMED = {
+    "cli.told:ended": "cli.output:report_error",
+    "cli.told:refused": "cli.output:refuse",
+    "cli.told:silence_output": "cli.output:discard_output",
+    "cli.told:told_in_one_line": "cli.output:errors_to_stderr",
     "credit._arguments:number": "credit.theory.arguments:finite_number",
     "credit._arguments:whole": "credit.theory.arguments:positive_whole",
     "credit.baselines:ADCA": "credit.methods.adca:ADCA",
@@ -246,10 +250,17 @@ RENAMED = {
     "engines.verl.settings:ENGINE": "engines.verl.config_keys:ENGINE_STREAM",
     "engines.verl.settings:PLACE": "engines.verl.config_keys:CONFIG_KEY",
     "engines.verl.settings:logprobs_read": "signals.models.ratios:models_from_rows",
+    "evals.pass_at_k:pass_at_k": "evals.unbiased_pass_at_k:pass_at_k",
     "lab.settings:TrainSettings": "lab.lab_settings:LabSettings",
+    "lab.signals:filler_gap": "lab.simulated_prm:filler_minus_right",
     "rewards.adapters:completion_text": "engines.trl.reward_function:text_of_completion",
     "rewards.adapters:compute_score": "engines.verl.score_function:compute_score",
     "rewards.adapters:compute_score_async": "engines.verl.score_function:compute_score_async",
+    "rewards.answers:base_of": "rewards.answer_kinds:answer_base",
+    "rewards.answers:letter_of": "rewards.answer_kinds:answer_letter",
+    "rewards.answers:option_of": "rewards.answer_kinds:answer_option",
+    "rewards.answers:words_of": "rewards.answer_kinds:answer_words",
+    "rewards.spelling:spelled": "rewards.normalize:normalize_answer",
     "signals.causal:frozen_in_eval": "signals.models.causal:eval_mode",
     "signals.causal:is_model": "signals.models.checkpoints:is_model",
     "signals.checkpoints:SPARING": "signals.models.checkpoints:FSDP_LOADING_ENV",
