@@ -19,11 +19,11 @@ from tests.lab.micro import MICRO_WARM
 
 from stepcredit.errors import FileError
 from stepcredit.lab import comparison as job
-from stepcredit.lab.lab_settings import TrainSettings
+from stepcredit.lab.lab_settings import LabSettings
 from stepcredit.lab.resume import MARK, Progress, newest_checkpoint
 
 UPDATES = 12
-MICRO = TrainSettings(
+MICRO = LabSettings(
     updates=UPDATES,
     prompts=2,
     group_size=4,
@@ -38,11 +38,11 @@ MICRO = TrainSettings(
 PROGRAM = """
 import sys
 from pathlib import Path
-from stepcredit.lab.lab_settings import TrainSettings
+from stepcredit.lab.lab_settings import LabSettings
 from stepcredit.lab.comparison import train
 settings, runs, cache = map(Path, sys.argv[1:])
 try:
-    train(TrainSettings.load(settings), runs, "run", cache)
+    train(LabSettings.load(settings), runs, "run", cache)
 except KeyboardInterrupt as stopped:
     print(stopped)
     sys.exit(130)
