@@ -28,7 +28,7 @@ _IN_ENGINES = {
 
 
 def __getattr__(name: str) -> object:
-    """A function or class that is in an engine now, with a DeprecationWarning."""
+    """A function or class that was moved to an engine, with a DeprecationWarning."""
     if name in _IN_ENGINES:
         return moved("rewards", name, _IN_ENGINES[name])
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""What kind of answer a text is: words, a choice letter, a numeral of a base, or too large."""
+"""The kind of an answer: words, a choice letter, a numeral with a base, or too large."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _FACTORIAL = re.compile(r"\d{5,}\s*[})\]]*\s*!|!\s*[})\]]*\s*!\s*[})\]]*\s*!")
 
 
 def answer_words(answer: str) -> str | None:
-    r"""A textual answer in lower case: `\text{...}`, a word of four letters, yes, no, odd.
+    r"""An answer in words, in lower case: `\text{...}`, a word of four letters, yes, no, odd.
 
     Args:
-        answer: as it stands in the box.
+        answer: the content of the box.
 
     Returns:
-        None for anything else: it is maths.
+        The answer in lower case; None for any other answer, which is then graded as maths.
 
     Example:
         >>> [answer_words(text) for text in (r"\text{Evelyn}", "No.", "abc", "x + 1")]
@@ -54,7 +54,7 @@ def answer_letter(answer: str) -> str | None:
 
 
 def answer_option(answer: str) -> str | None:
-    r"""The one choice an answer names, alone or in front of its text; None for none or several.
+    r"""The only choice letter in an answer, alone or before its text; None for none or several.
 
     Example:
         >>> answer_option(r"\textbf{(C) } 42"), answer_option("C. 42"), answer_option("(A) and (B)")
@@ -71,7 +71,7 @@ def answer_option(answer: str) -> str | None:
 
 
 def answer_base(answer: str) -> str | None:
-    """The base of a numeral that states it.
+    """The base of a numeral with a stated base, else None.
 
     Example:
         >>> answer_base("52_{8}"), answer_base("52")
@@ -82,7 +82,7 @@ def answer_base(answer: str) -> str | None:
 
 
 def too_large(answer: str) -> str | None:
-    r"""Why an answer is not read as maths: too long, or a number nobody should compute.
+    r"""The reason why an answer is too large to compute: too long, or too large a power; or None.
 
     Example:
         >>> too_large("10^{10^{10}}"), too_large("2^{1009}"), too_large("9" * 2000)
@@ -96,7 +96,7 @@ def too_large(answer: str) -> str | None:
 
 
 def _is_large(first: str, second: str) -> bool:
-    """Is the exponent `first`, or `first` to the power of `second`, above the largest?"""
+    """Whether the exponent `first`, or `first` to the power of `second`, is above the limit."""
     if len(first) > 5 or len(second) > 5:
         return True
     base, exponent = int(first), int(second or 1)
@@ -104,7 +104,7 @@ def _is_large(first: str, second: str) -> bool:
 
 
 def has_foreign_digits(answer: str) -> bool:
-    """Does it hold digits of another script, which a parser may drop or misread?
+    """Whether the answer has digits of another script, which a parser may drop or misread.
 
     Example:
         >>> has_foreign_digits("1\uff15"), has_foreign_digits("15")

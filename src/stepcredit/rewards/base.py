@@ -1,4 +1,4 @@
-"""The face of every reward: texts and what is known of them in, one number a text out."""
+"""The interface of every reward: texts and their facts in, one number per text out."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Facts = Mapping[str, Any]
 class Reward(ABC):
     """A rule that gives each response one number. Rewards are frozen dataclasses.
 
-    Call it with the responses' texts and, for each, what is known of it:
+    Call it with the responses' texts and the known facts of each response:
     `reward(texts, [{"answer": "42"}, ...])`.
 
     Example:
@@ -39,15 +39,15 @@ class Reward(ABC):
         object.__setattr__(self, "tally", Counter())
 
     def __call__(self, texts: Sequence[str], facts: Sequence[Facts] | None = None) -> list[float]:
-        """One number a text, in order.
+        """One number per text, in order.
 
         Args:
             texts: the responses' texts, without special tokens.
-            facts: for each text what is known of it, by name; None: nothing.
+            facts: the known facts of each text, by name; None if there are none.
 
         Raises:
-            RolloutError: a text that is no string, a fact that is missing or can't be used, or a
-                reward that is no finite number; it carries the row.
+            RolloutError: a text is not a string, a fact is missing or unusable, or a reward is not
+                a finite number; the error carries the row.
         """
         known = [{}] * len(texts) if facts is None else facts
         if len(known) != len(texts):
@@ -59,14 +59,14 @@ class Reward(ABC):
 
     @abstractmethod
     def rewards(self, texts: Sequence[str], facts: Sequence[Facts]) -> list[float]:
-        """One number a text, in order; as many facts as texts."""
+        """One number per text, in order. There are as many facts as texts."""
 
 
 def _checked(values: Any, texts: int, name: str) -> list[float]:
-    """The values of a reward's `rewards`, which may be anyone's, as one finite number per text.
+    """The values that a reward's `rewards` returned, checked to be one finite number per text.
 
     Raises:
-        RolloutError: the number of values is another, or one is no finite number.
+        RolloutError: the number of values is wrong, or a value is not a finite number.
     """
     try:
         found = values.tolist() if hasattr(values, "tolist") else list(values)
@@ -83,10 +83,10 @@ def _checked(values: Any, texts: int, name: str) -> list[float]:
 
 
 def needed_fact(facts: Facts, name: str, row: int) -> Any:
-    """What is known of a response under a name; arrays as lists.
+    """A required fact of a response, by name; arrays as lists.
 
     Raises:
-        RolloutError: it is absent or null.
+        RolloutError: the fact is absent or null.
     """
     value = optional_fact(facts, name)
     if value is None:
@@ -95,7 +95,7 @@ def needed_fact(facts: Facts, name: str, row: int) -> Any:
 
 
 def optional_fact(facts: Facts, name: str) -> Any:
-    """What is known of a response under a name, arrays as lists; None where nothing is."""
+    """An optional fact of a response, by name; arrays as lists; None if it is absent or null."""
     value = facts.get(name)
     to_list = getattr(value, "tolist", None)
     return to_list() if to_list else value

@@ -1,4 +1,4 @@
-"""The same answer, letter by letter."""
+"""The exact-match reward: the answer must equal the gold answer as text."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from stepcredit.settings.fields import choice, text
 @register_reward("exact")
 @dataclass(frozen=True)
 class Exact(Reward):
-    """1 where the answer is the gold answer, but for the space around it, else 0.
+    """1 if the answer equals the gold answer, apart from surrounding space, else 0.
 
     Raises:
-        RolloutError: a gold answer that is no string and no number; it carries the row.
+        RolloutError: a gold answer is neither a string nor a number; the error carries the row.
 
     Example:
         >>> Exact(read="hash")(["7 + 5 = 12\\n#### 12"], [{"answer": 12}])
@@ -30,7 +30,7 @@ class Exact(Reward):
     read: str = choice("whole", tuple(READERS), "where the answer stands in a response")
 
     def rewards(self, texts: Sequence[str], facts: Sequence[Facts]) -> list[float]:
-        """1 for each answer that is the gold answer, else 0."""
+        """1 for each answer that equals the gold answer, else 0."""
         golds = [self._gold(known, row) for row, known in enumerate(facts)]
         answers = [answer_of(text, self.read) for text in texts]
         return [
@@ -39,7 +39,7 @@ class Exact(Reward):
         ]
 
     def _gold(self, facts: Facts, row: int) -> str:
-        """The gold answer as text. Only strings and numbers have one text and no other."""
+        """The gold answer as text. Other types than strings and numbers have no unique text."""
         value = needed_fact(facts, self.answer, row)
         good = isinstance(value, str | int | float) and not isinstance(value, bool)
         if not good or (isinstance(value, float) and not isfinite(value)):

@@ -1,4 +1,4 @@
-"""The answer a response marks: its last box, answer tag or `####` line, after the thinking."""
+"""Extracts the answer of a response: its last box, answer tag or `####` line."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _BARE = re.compile(r"[-+]?\d+(?:[.,/]\d+)*|\\[a-zA-Z]+(?:\{[^{}]*\})*|[^\W\d_]")
 def last_box(text: str) -> str | None:
     r"""The content of the last balanced box: `\boxed{...}`, `\fbox{...}`, `\framebox{...}`.
 
-    Of nested boxes it is the outer one. A box that never closes is no box, but those within it
-    are. `\boxed 5` without braces is the number, command or letter that follows. One pass over the
-    text, whatever it holds.
+    Of nested boxes, it is the outer one. A box that is never closed does not count, but the boxes
+    inside it do. The content of `\boxed 5`, without braces, is the number, command or letter that
+    follows. The time is linear in the length of any text.
 
     Args:
         text: a response.
 
     Returns:
-        What is between the braces, or None where there is no box.
+        The text between the braces, or None if there is no box.
 
     Example:
         >>> last_box(r"First \boxed{1}, so \boxed{\frac{1}{2}}."), last_box(r"\boxed 12.")
@@ -32,7 +32,7 @@ def last_box(text: str) -> str | None:
         >>> last_box(r"\boxed{7} and \boxed{8"), last_box("seven")
         ('7', None)
 
-    Source: ours; math-verify reads several boxes as one set.
+    Differs: math-verify reads several boxes as one set.
     """
     found: str | None = None
     opened: list[int | None] = []
@@ -64,7 +64,7 @@ def last_tag(text: str, tag: str = "answer") -> str | None:
 
 
 def last_line(text: str) -> str | None:
-    """What follows the last `####` on its line, as GSM8K writes answers.
+    """The text after the last `####` on its line, the format of GSM8K's answers.
 
     Example:
         >>> last_line("48 + 24 = 72\\n#### 72\\n")
@@ -75,14 +75,14 @@ def last_line(text: str) -> str | None:
 
 
 def answer_of(response: str, read: str) -> str | None:
-    r"""The answer of a response, behind its thinking.
+    r"""The answer of a response, after its thinking.
 
     Args:
-        response: its whole text.
-        read: where the answer stands, a name in `READERS`.
+        response: the whole text.
+        read: how the answer is marked, a name in `READERS`.
 
     Returns:
-        None where it has none.
+        The answer, or None if there is none.
 
     Example:
         >>> answer_of(r"<think>\boxed{4}?</think> It is \boxed{5}.", "boxed")
@@ -92,10 +92,10 @@ def answer_of(response: str, read: str) -> str | None:
 
 
 def after_thinking(text: str) -> str:
-    """What follows the last `</think>`; nothing where a `<think>` never closes.
+    """The text after the last `</think>`; empty if a `<think>` is never closed.
 
-    A text without either tag is whole: a response to a prompt that opens the tag must close it for
-    its thinking to be told apart.
+    A text without either tag is returned whole. If the prompt opens the tag, the response must
+    close it, or its thinking cannot be separated from its answer.
 
     Example:
         >>> after_thinking("<think>5?</think>6"), after_thinking("<think>5"), after_thinking("5")

@@ -1,4 +1,4 @@
-"""Format templates: whether a response is laid out as it should be, as a reward and as a gate."""
+"""Format templates: whether a response has the required format, as a reward and as a gate."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ Template = Callable[[str], float | bool]
 
 
 def sections(text: str, tags: Sequence[str]) -> list[str] | None:
-    """The contents of `<a>...</a> <b>...</b>`, where the text is that and nothing else.
+    """The contents of `<a>...</a> <b>...</b>`, if the text consists of these sections only.
 
     Args:
         text: a response.
-        tags: names of the tags in the order they must stand, each once.
+        tags: names of the tags in the required order, each once.
 
     Returns:
-        None where the text is laid out in another way, or a section holds no word.
+        The contents in order; None if the text has another format, or a section is empty.
 
     Example:
         >>> sections("<think>6*7</think> <answer>42</answer>", ["think", "answer"])
@@ -89,7 +89,7 @@ def _is_template(value: Any) -> str | None:
 @register_reward("format")
 @dataclass(frozen=True)
 class Format(Reward):
-    r"""1 where a response is laid out as the template wants it, else 0; `gate` gives bools.
+    r"""1 if a response has the format of the template, else 0; `gate` returns bools.
 
     Example:
         >>> layout = Format(template="think-answer")
@@ -109,12 +109,12 @@ class Format(Reward):
     passing: float = number(1.0, "the least reward with which a response passes the gate")
 
     def rewards(self, texts: Sequence[str], facts: Sequence[Facts]) -> list[float]:
-        """What the template gives each text."""
+        """The reward of each text under the template."""
         rule = self._rule()
         return [_checked(rule(text), row) for row, text in enumerate(texts)]
 
     def gate(self, texts: Sequence[str]) -> list[bool]:
-        """Whether each text is laid out well enough for its advantages to count."""
+        """Whether each text has a format for which its advantages count."""
         return [reward >= self.passing for reward in self(texts)]
 
     def _rule(self) -> Template:

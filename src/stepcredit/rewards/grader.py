@@ -1,4 +1,4 @@
-"""Maths in a worker process: math-verify on untrusted text."""
+"""The maths grader of a worker process: math-verify on untrusted text."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class MathsGrader(Grader):
         self.verdict("1", "2")
 
     def verdict(self, answer: str, gold: str, /) -> str:
-        """Whether an answer equals the gold answer; `BAD_GOLD` if that one cannot be read."""
+        """Whether an answer equals the gold answer; `BAD_GOLD` if the latter cannot be read."""
         from math_verify import verify
 
         expected = _gold(gold)
@@ -43,10 +43,10 @@ GRADER = MathsGrader()
 
 
 def _misuses_infinity(answer: list[Any], gold: list[Any]) -> bool:
-    """Whether an answer computes with an infinity, or has one as a value where the gold has none.
+    """Whether an answer computes with an infinity, or has one as a value and the gold has none.
 
-    math-verify finds such an answer equal to nearly every number: the difference of the two is an
-    infinity, and its numeric value is not a number.
+    math-verify would call such an answer equal to nearly every number, because the difference of
+    the two is an infinity, and its numeric value is not a number.
     """
     import sympy
 
@@ -54,14 +54,14 @@ def _misuses_infinity(answer: list[Any], gold: list[Any]) -> bool:
         [pair for part in parts for pair in _infinities(part, None)] for parts in (answer, gold)
     )
     if any(_is_computed_with(parent) for _, parent in known):
-        return False  # the gold answer is misread: nothing but the same misreading equals it
+        return False  # the gold answer is misread: only the same misreading equals it
     if any(_is_computed_with(parent) for _, parent in held):
         return True
     return not known and any(not isinstance(parent, sympy.Interval) for _, parent in held)
 
 
 def _infinities(part: Any, parent: Any) -> Iterator[tuple[Any, Any]]:
-    """The infinities in an expression, each with what it stands in; bounds of sums are left out."""
+    """The infinities in an expression, each with its parent; the bounds of sums are left out."""
     import sympy
 
     if part in (sympy.oo, -sympy.oo, sympy.zoo, sympy.nan):
@@ -73,7 +73,7 @@ def _infinities(part: Any, parent: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def _is_computed_with(parent: Any) -> bool:
-    """Whether an infinity that stands there is part of a calculation; its sign is none."""
+    """Whether an infinity with this parent is part of a calculation; a sign alone is not one."""
     import sympy
 
     sign = isinstance(parent, sympy.Mul) and len(parent.args) == 2 and -1 in parent.args
@@ -82,7 +82,7 @@ def _is_computed_with(parent: Any) -> bool:
 
 
 def parsed(answer: str) -> list[Any]:
-    """What math-verify reads in an answer: nothing, or one expression."""
+    """The result of math-verify's parser for an answer: an empty list, or one expression."""
     from math_verify import parse
 
     expressions: list[Any] = parse(
@@ -98,7 +98,7 @@ def _gold(gold: str) -> list[Any]:
 
 @cache
 def _config() -> list[Any]:
-    """One box, LaTeX alone, and no units: those are cut off before."""
+    """math-verify's settings: one box, LaTeX only, and no units, which are removed before."""
     from latex2sympy2_extended import NormalizationConfig
     from math_verify import LatexExtractionConfig
 

@@ -1,4 +1,4 @@
-"""reasoning-gym's own graders as a reward, contained: some raise, some evaluate what they read."""
+"""reasoning-gym's graders as a reward, run safely: some of them evaluate answers as code."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ _WHAT_IS_RUN = "number, formula or list that the data set could hold"
 @register_reward("reasoning-gym")
 @dataclass(frozen=True)
 class ReasoningGym(Reward):
-    """1 where the data set's own grader gives the answer at least the threshold, else 0.
+    """1 if the data set's grader gives the answer at least the threshold, else 0.
 
-    Graders run in worker processes with a limit of wall clock. One that raises has been given a
-    wrong answer. Some graders evaluate answers or fields of the row as code: such a text is given
-    to them only if all its parts are on the list of what the data set needs, such as numbers,
-    operators and elementary functions (`stepcredit.rewards.gym_table`). An answer that is not is
-    wrong; a row that is not is an error. Answers to some data sets must meet a further condition,
-    because their graders call answers right that are not.
+    Graders run in worker processes with a time limit. An answer for which the grader raises an
+    error is wrong. Some graders evaluate answers or fields of the row as code. Such a text is
+    passed to them only if all its parts are on the data set's list, for example numbers, operators
+    and elementary functions (`stepcredit.rewards.gym_table`). Otherwise an answer is wrong, and a
+    row is an error. For some data sets an answer must meet a further condition, because the grader
+    accepts some wrong answers.
 
     Raises:
-        RolloutError: an entry that is no reasoning-gym row, is of an unknown data set, or has a
+        RolloutError: an entry is not a reasoning-gym row, belongs to an unknown data set, or has a
             field that its grader would run as code.
-        MissingExtra: reasoning-gym is not installed, or is of a version whose graders were not
-            reviewed.
+        MissingExtra: reasoning-gym is not installed, or its graders were not reviewed in this
+            version.
 
     Source: reasoning-gym 0.1.25. Differs: partial scores below the threshold are 0; answers that
     would run code, NaN in two data sets, and answers to game_of_life_halting, puzzle24, coin_flip
@@ -74,7 +74,7 @@ class ReasoningGym(Reward):
         return list(found.values())
 
     def _asked(self, facts: Facts, row: int) -> str:
-        """The entry as the worker takes it."""
+        """The entry as JSON for the worker."""
         entry = facts.get(self.entry, facts)
         name = self._dataset_of(entry)
         if name is None:
@@ -96,7 +96,7 @@ class ReasoningGym(Reward):
             raise RolloutError(reason, row=row, field=self.entry) from error
 
     def _dataset_of(self, entry: Any) -> str | None:
-        """The name of the data set whose grader the entry needs; None where it is no entry."""
+        """The name of the data set whose grader the entry needs; None if it is not an entry."""
         if not isinstance(entry, Mapping) or "answer" not in entry:
             return None
         if self.dataset not in (None, COMPOSITE):

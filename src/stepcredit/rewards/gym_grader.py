@@ -1,4 +1,4 @@
-"""A reasoning-gym grader in a worker process: it gets only what the table lets through."""
+"""The reasoning-gym grader of a worker process; it gets only texts that the table allows."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from stepcredit.rewards.serving import RIGHT, WRONG, Grader
 
 
 class GymGrader(Grader):
-    """Grades with reasoning-gym's own graders.
+    """Grades with reasoning-gym's graders.
 
-    Each item has a separate process: some graders evaluate text, and all are other people's code.
+    Each item has a separate process, because some graders evaluate text as code.
     """
 
     process_per_item = True
@@ -33,7 +33,7 @@ class GymGrader(Grader):
         return None if _rule_for(answer, asked) else WRONG
 
     def verdict(self, answer: str, entry: str, /) -> str:
-        """Whether the data set's own grader gives the answer at least the threshold.
+        """Whether the data set's grader gives the answer at least the threshold.
 
         An answer on which the grader raises an error is wrong. The rule is applied here too,
         because this is where text is evaluated.
@@ -59,7 +59,7 @@ GRADER = GymGrader()
 
 
 def _rule_for(answer: str, asked: dict[str, Any]) -> Rule | None:
-    """The data set's rule, where there is one and it lets the answer and its row through."""
+    """The data set's rule, or None if there is none or it refuses the answer or its row."""
     row, rule = asked["entry"], rule_of(asked["dataset"])
     try:
         through = rule and not rule.refused_field(row) and rule.lets_through(answer, row)

@@ -1,4 +1,4 @@
-"""Which texts a grader may evaluate: allow-lists, decided on the tree that Python parses.
+"""Decides which texts a grader may evaluate: allow-lists, applied to Python's syntax tree.
 
 A text is approved only if every part of it is on its grammar's list, and if no number that it
 computes can be larger than `LARGEST`. The characters are limited first, so that Python's parser
@@ -32,12 +32,12 @@ _GLUED = re.compile(r"[0-9.][A-Za-z_]")
 
 
 class _Refused(Exception):
-    """A part of the text is on no list."""
+    """A part of the text is not on any list."""
 
 
 @dataclass(frozen=True)
 class Texts:
-    """Texts that match a pattern as a whole: they hold nothing that a grader could evaluate.
+    """Texts that match a pattern as a whole, so that a grader cannot run them as code.
 
     Args:
         pattern: a regular expression.
@@ -59,7 +59,7 @@ class Literals:
     """Lists of numbers and strings, nested or not, and texts that match a pattern.
 
     Args:
-        unparsed: the texts that are approved though they are no lists.
+        unparsed: the texts that are approved although they are not lists.
 
     Example:
         >>> rows = Literals(Texts("[0-9 ]*"))
@@ -79,16 +79,16 @@ class Literals:
 
 @dataclass(frozen=True)
 class Expressions:
-    """Expressions of numbers, brackets and operators; with names, of formulas too.
+    """Expressions of numbers, brackets and operators; with `names`, formulas too.
 
     The names are single letters, lower-case ones with an index (`x_1`), and `pi`. Only elementary
     functions are called. There, no letter may follow a digit, as in `1e5`.
 
     Args:
-        characters: the class of a regular expression: those the text may hold.
+        characters: the allowed characters, as a character class of a regular expression.
         operators: the binary operators.
-        names: whether variables, constants and functions may be there.
-        integrals: whether `Integral(formula, variable)` may be there.
+        names: whether variables, constants and functions are allowed.
+        integrals: whether `Integral(formula, variable)` is allowed.
 
     Example:
         >>> sums = Expressions("0-9+*() -", (ast.Add, ast.Mult))
@@ -112,10 +112,10 @@ class Expressions:
             return False
 
     def _bits(self, node: ast.expr) -> int:
-        """A bound of the bits of what the node computes, where a variable counts as a small number.
+        """An upper bound on the bits of the node's value; a variable counts as a small number.
 
         Raises:
-            _Refused: something is on no list, or an exponent is too large.
+            _Refused: a part is not on any list, or an exponent is too large.
         """
         match node:
             case ast.Constant(value=value):
@@ -145,11 +145,11 @@ Grammar = Texts | Literals | Expressions
 
 
 def _parsed(text: str, pattern: str, glued: bool = False) -> ast.expr | None:
-    """The expression's tree; None where the text is none, is too long or does not match.
+    """The expression's tree; None if the text is not an expression, is too long or does not match.
 
     Args:
-        text: what a grader would evaluate.
-        pattern: what it has to match.
+        text: the text that a grader would evaluate.
+        pattern: a regular expression that the text must match.
         glued: whether letters may follow digits, as in hexadecimal numbers.
     """
     text = text.strip(" \t\n")
@@ -181,7 +181,7 @@ def _bits_of_number(value: object) -> int:
 
 
 def _bits_of_result(op: ast.operator, left: int, right: int) -> int:
-    """A bound of an operator's result, from those of its operands."""
+    """An upper bound on the bits of an operator's result, from the bounds of its operands."""
     if isinstance(op, ast.Pow | ast.LShift):
         if right > _LARGEST_EXPONENT:
             raise _Refused

@@ -1,4 +1,4 @@
-"""What each of reasoning-gym's graders evaluates as code, and what else an answer must meet.
+"""For each reasoning-gym grader: the texts it evaluates as code, and further conditions.
 
 Every `score_answer` of version `VERSION` was reviewed, with all that it calls. A data set that the
 table does not name is refused: nobody has reviewed its grader.
@@ -33,14 +33,14 @@ def _anything(answer: str, entry: Mapping[str, Any]) -> bool:
 
 @dataclass(frozen=True)
 class Rule:
-    """How one data set's rows and answers are let through to its grader.
+    """The conditions under which a data set's grader may get rows and answers.
 
     Args:
-        answer: the grammar of answers, where the grader evaluates them; None where it does not.
+        answer: the grammar of answers that the grader evaluates; None if it does not evaluate them.
         fields: the grammars of those fields of a row that the grader evaluates, by their path,
             such as `metadata.integrand`.
-        also: what an answer must meet besides, given the answer and the row, where the grader
-            calls answers right that are not.
+        also: a further condition on the answer, given the answer and the row, for graders that
+            accept some wrong answers.
         tuples: the keys of the metadata whose lists the grader compares as tuples.
     """
 
@@ -50,7 +50,7 @@ class Rule:
     tuples: tuple[str, ...] = ()
 
     def refused_field(self, entry: Mapping[str, Any]) -> str | None:
-        """The path of the first field that may not be evaluated, or is no text; None: no field."""
+        """Path of the first field that is no text or must not be evaluated; None if all pass."""
         for path, grammar in self.fields.items():
             value = _value_at(entry, path)
             if not isinstance(value, str) or not grammar.approves(value):
@@ -58,9 +58,9 @@ class Rule:
         return None
 
     def lets_through(self, answer: str, entry: Mapping[str, Any]) -> bool:
-        """Whether the grader may have the answer. The row must have no refused field.
+        """Whether the grader may get the answer. The row must have no refused field.
 
-        An answer that repeats the row's own, letter by letter, has passed the grammar of the row.
+        An answer equal to the row's answer has already passed the grammar of the row.
         """
         if self.answer is None or self.answer.approves(answer):
             return True
@@ -73,7 +73,7 @@ class Rule:
 
 
 def rule_of(name: str) -> Rule | None:
-    """The rule of a data set; None where the table does not name it.
+    """The rule of a data set; None if the table does not name it.
 
     Example:
         >>> rule_of("countdown").answer.approves("(1 + 2)*3"), rule_of("of_mine")
@@ -98,28 +98,28 @@ def _as_tuples(value: Any) -> Any:
 
 
 def _has_no_letter_n(answer: str, entry: Mapping[str, Any]) -> bool:
-    """The grader gives NaN the score of the right answer."""
+    """Needed because the grader gives NaN the score of the right answer."""
     return "n" not in answer.lower()
 
 
 def _are_finite(answer: str, entry: Mapping[str, Any]) -> bool:
-    """The grader takes NaN for close to every number. It reads the answer in this way."""
+    """Needed because the grader treats NaN as close to every number. Reads answers as it does."""
     return all(math.isfinite(float(number)) for number in json.loads(answer.replace("'", '"')))
 
 
 def _is_rows_answer(answer: str, entry: Mapping[str, Any]) -> bool:
-    """The grader compares whether both texts are empty."""
+    """Needed because the grader only compares whether both texts are empty."""
     return answer.strip().lower() == entry["answer"].strip().lower()
 
 
 def _uses_rows_numbers(answer: str, entry: Mapping[str, Any]) -> bool:
-    """The grader does not look at which numbers the row gives."""
+    """Needed because the grader does not check which numbers the row gives."""
     used = [int(number) for number in re.findall("[0-9]+", answer)]
     return sorted(used) == sorted(entry["metadata"]["numbers"])
 
 
 def _makes_24(answer: str, entry: Mapping[str, Any]) -> bool:
-    """The grader cuts off what follows the point: 24.5 is right to it."""
+    """Needed because the grader drops decimals, so that it accepts 24.5."""
     return (
         _uses_rows_numbers(answer, entry) and _exact(ast.parse(answer.strip(), mode="eval")) == 24
     )
@@ -138,7 +138,7 @@ _LARGEST_POWER = 64
 def _exact(tree: ast.AST) -> Fraction | None:
     """The value of a calculation with whole numbers.
 
-    None where it divides by zero, or takes a power that is no whole number or a large one.
+    None if it divides by zero, or if an exponent is large or not a whole number.
     """
     match tree:
         case ast.Expression(body=body):
@@ -166,14 +166,14 @@ def _is_exact(first: Fraction, sign: ast.operator, second: Fraction) -> bool:
 
 
 def _is_near(answer: str, entry: Mapping[str, Any]) -> bool:
-    """The grader calls an answer right that is a beginning of the row's answer, such as 0."""
+    """Needed because the grader accepts a prefix of the row's answer, such as 0."""
     texts = (answer, entry["answer"])
     value, own = (float(Fraction(text.replace(",", ""))) for text in texts)
     return abs(value - own) <= 1e-4
 
 
 def _is_not_next_to_minus_one(answer: str, entry: Mapping[str, Any]) -> bool:
-    """The grader divides by the row's number: where that is -1, all numbers are right."""
+    """Needed because the grader divides by the row's number: if that is -1, it accepts all."""
     own = entry["answer"].strip()
     return not own.startswith("-") or answer.strip() == own
 
@@ -191,12 +191,12 @@ _NUMBER_ROWS = Literals(Texts(r"[0-9 \n-]*"))
 _PLAIN_RULE = Rule()
 
 _EVALUATING: dict[str, Rule] = {
-    # eval(answer), where it is not the row's answer as it stands
+    # eval(answer), unless it equals the row's answer
     "binary_matrix": Rule(answer=_NUMBER_ROWS),
     "spiral_matrix": Rule(answer=_NUMBER_ROWS),
     "string_insertion": Rule(answer=Literals(Texts("[A-Z]*"))),
     "n_queens": Rule(answer=Literals(Texts(r"[_Q \n]*"))),
-    # eval(entry["answer"]), where it is no JSON
+    # eval(entry["answer"]), if it is not JSON
     "number_sorting": Rule(fields={"answer": Literals()}, also=_are_finite),
     # eval(entry["metadata"]["problem"])
     "bitwise_arithmetic": Rule(fields={"metadata.problem": _SHIFTS}),
@@ -217,7 +217,7 @@ _EVALUATING: dict[str, Rule] = {
             "answer": _FORMULA_OR_INTEGRAL,
         },
     ),
-    # these evaluate nothing, but need more than the grader's own check
+    # these evaluate nothing, but need more than the grader's check
     "arc_agi": Rule(tuples=("output",)),
     "rearc": Rule(tuples=("output",)),
     "coin_flip": Rule(also=_is_near),
@@ -251,4 +251,4 @@ _READ_MOVES = """
 _PLAIN = frozenset((_COMPARE_TEXTS + _READ_NUMBERS + _READ_JSON + _READ_MOVES).split())
 """The data sets whose graders evaluate nothing: they compare texts; read numbers with `int`,
 `float`, `Decimal`, `Fraction` or `numpy.loadtxt`; read JSON; or follow moves or a formula of
-propositional logic with a reader of their own."""
+propositional logic with a separate parser."""

@@ -1,4 +1,4 @@
-"""Maths answers against gold answers: by text where that decides, else by math-verify."""
+"""Grades maths answers against gold answers, by text if possible, else with math-verify."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _WHOLE = re.compile(r"[-+]?[0-9]{1,300}")
 
 
 class Verdict(Enum):
-    """What grading an answer found; only `RIGHT` is worth anything."""
+    """The result of grading an answer; only `RIGHT` gives a reward."""
 
     RIGHT = serving.RIGHT
     WRONG = serving.WRONG
@@ -53,21 +53,21 @@ def grade(
 ) -> list[Verdict]:
     r"""Grade answers against gold answers, in parallel processes.
 
-    The same text is right. Then, in this order: a gold answer that is a choice letter or made of
-    words is compared as text; whole numbers as numbers; an answer too long or with powers nobody
-    should compute is wrong; everything else goes to math-verify in a worker process, which is
-    ended when a pair takes longer than the limit.
+    An answer with the same text as the gold answer is right. Then, in this order: a gold answer
+    that is a choice letter or consists of words is compared as text; whole numbers are compared as
+    numbers; an answer that is too long or has too large powers is wrong; all others are graded by
+    math-verify in a worker process, which is ended if a pair takes longer than the limit.
 
     Args:
-        answers: what the responses' boxes hold; None where there is no box.
-        golds: the gold answer of each.
-        limit: seconds of wall clock that one pair may take in its worker.
-        workers: the most processes at once; None: one a CPU.
+        answers: the contents of the responses' boxes; None for a response without a box.
+        golds: the gold answer of each response.
+        limit: most seconds of wall clock per pair in a worker.
+        workers: the most processes at once; None: one per CPU, at most 16.
 
     Returns:
-        One verdict a pair, in order. An answer that takes too long is `TIMED_OUT`, and the rest
-        are graded as if it were not there. Works from any thread and inside an event loop, which
-        it blocks.
+        One verdict per pair, in order. An answer that takes too long is `TIMED_OUT`, and does not
+        affect the others. May be called from any thread, and inside an event loop, which it
+        blocks.
 
     Raises:
         MissingExtra: math-verify is not installed.
@@ -77,8 +77,8 @@ def grade(
         >>> grade(["0.5", "2", None], [r"\frac{1}{2}", "3", "4"])
         [<Verdict.RIGHT: 'R'>, <Verdict.WRONG: 'W'>, <Verdict.WRONG: 'W'>]
 
-    Source: math-verify 0.9. Differs: one box, not a set of all; words by text; bare letters behind
-        a number are variables, not units.
+    Source: math-verify 0.9. Differs: one box, not a set of all; words by text; bare letters after a
+        number are variables, not units.
     """
     require("rewards", "math_verify")
     pairs = list(zip(answers, golds, strict=True))
@@ -97,7 +97,7 @@ def grade(
 
 
 def _by_text(answer: str | None, gold: str) -> Verdict | None:
-    """The verdict that needs no maths, or None."""
+    """The verdict if comparing texts decides it, else None."""
     plain, expected = _squeezed(answer or ""), _squeezed(gold)
     if not expected:
         return Verdict.BAD_GOLD
@@ -119,17 +119,18 @@ def _by_text(answer: str | None, gold: str) -> Verdict | None:
 
 
 def _squeezed(answer: str) -> str:
-    """An answer as normalize_answer, without the spaces that part nothing."""
+    """An answer from `normalize_answer`, without spaces that have no meaning."""
     return _IDLE_SPACE.sub("", " ".join(normalize_answer(answer).split()))
 
 
 def gold_answer(value: Any, row: int, field: str) -> str:
-    r"""A gold answer as data sets keep it: a number, a string, a list of all that is asked for.
+    r"""A gold answer in the forms that data sets use: a number, a string, or a list of all answers.
 
-    Of a string that is a whole solution it is the last box, or what follows the last `####`.
+    Of a string that is a whole solution, the answer is the last box, or the text after the last
+    `####`.
 
     Raises:
-        RolloutError: it is none of these, or empty.
+        RolloutError: the value is none of these, or empty.
 
     Example:
         >>> gold_answer(27.0, 0, "answer"), gold_answer(["$1$", "$-1$"], 0, "answer")
@@ -155,14 +156,14 @@ def gold_answer(value: Any, row: int, field: str) -> str:
 @register_reward("maths")
 @dataclass(frozen=True)
 class Maths(Reward):
-    r"""1 where a response's final answer equals the gold answer, else 0.
+    r"""1 if a response's final answer equals the gold answer, else 0.
 
-    The answer is looked for behind the thinking: `</think>`, where there is one. `tally` counts
+    The answer is searched after the thinking, i.e. after `</think>` if there is one. `tally` counts
     `timed out` and `no answer`.
 
     Raises:
-        RolloutError: a gold answer that is missing, or that nothing can read as maths; it carries
-            the row.
+        RolloutError: a gold answer is missing, or cannot be read as maths; the error carries the
+            row.
 
     Example:
         >>> Maths()([r"So \boxed{1/2}.", "So 1/2."], [{"answer": 0.5}, {"answer": 0.5}])

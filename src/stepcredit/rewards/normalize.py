@@ -1,4 +1,4 @@
-"""Answers normalize_answer one way: signs, wrappers, units and what has no meaning."""
+"""Normalizes answers: signs, wrappers, units, and parts without meaning."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def _stripped(answer: str) -> str:
 
 
 def unwrapped(answer: str) -> str:
-    r"""The answer out of the `\text{...}`, `\mathbf{...}`, box or braces it is all wrapped in.
+    r"""The answer without a `\text{...}`, `\mathbf{...}`, box or braces around all of it.
 
     Example:
         >>> unwrapped(r"\textbf{(C)}"), unwrapped(r"{\text{even}}"), unwrapped(r"5\text{ cm}")
@@ -93,7 +93,7 @@ def unwrapped(answer: str) -> str:
 
 
 def _closes_last(answer: str, start: int) -> bool:
-    """Is the brace that opens before `start` the one that the answer's last sign closes?"""
+    """Whether the answer's last character closes the brace that opens just before `start`."""
     depth = 1
     for brace in _BRACE.finditer(answer, start):
         depth += {"{": 1, "}": -1}.get(brace.group(), 0)
@@ -105,7 +105,8 @@ def _closes_last(answer: str, start: int) -> bool:
 def _without_unit(answer: str) -> str:
     r"""The answer without a unit at its end; `million` and the like are factors.
 
-    Units are words in `\text{...}`, or bare ones behind a number, of four letters or well known.
+    Units are words in `\text{...}`, or bare words after a number that are well known or have four
+    letters.
 
     Example:
         >>> _without_unit("20 cups"), _without_unit(r"9.8\mathrm{~m}/\mathrm{s}^{2}")
@@ -126,7 +127,7 @@ def _without_unit(answer: str) -> str:
 
 
 def _is_unit(bare: str | None, before: str) -> bool:
-    """Words in a wrapper are; bare ones may be variables."""
+    """Whether words are a unit: words in a wrapper are; bare ones may be variables."""
     if bare is None:
         return True
     return (len(bare) > 3 or bare in _SHORT_UNITS) and _NUMBER.fullmatch(before) is not None

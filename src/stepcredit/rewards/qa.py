@@ -1,4 +1,4 @@
-"""Answers to questions: SQuAD's exact match and F1, HotpotQA's joint scores."""
+"""Rewards for question answering: SQuAD's exact match and F1, HotpotQA's joint scores."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def answer_score(answer: str, gold: str) -> Score:
 
         precision = shared words / words of the answer, recall = shared / words of the gold answer
 
-    0 where one of the two is yes, no or noanswer and the other differs, or where they share no
-    word (two empty answers share none, yet match exactly).
+    F1 is 0 if one of the two is yes, no or noanswer and the other differs, or if they share no word
+    (two empty answers share no word, but match exactly).
 
     Example:
         >>> answer_score("the red fox", "A fox")
@@ -67,7 +67,7 @@ def answer_score(answer: str, gold: str) -> Score:
 
 
 def support_score(found: Iterable[Hashable], gold: Iterable[Hashable]) -> Score:
-    """Supporting facts named against the gold ones, as sets.
+    """Named supporting facts against the gold ones, compared as sets.
 
     Example:
         >>> support_score([("Lilu", 0), ("Alu", 1)], [("Lilu", 0)])
@@ -90,7 +90,7 @@ def _f1(precision: float, recall: float) -> float:
 
 
 def joint(answer: Score, support: Score) -> Score:
-    """Answer and supporting facts in one: products of precisions, recalls and exact matches.
+    """The joint score of answer and facts: products of precisions, recalls and exact matches.
 
     Example:
         >>> joint(Score(1.0, 0.5, 2 / 3, 0.0), Score(0.5, 1.0, 2 / 3, 0.0)).f1
@@ -104,7 +104,7 @@ def joint(answer: Score, support: Score) -> Score:
 
 @dataclass(frozen=True)
 class _QA(Reward):
-    """What the rewards of this file share: where the answer stands, and what it is held against."""
+    """Common part of the rewards in this file: extracts the answer and scores it."""
 
     answer: str = text("answer", "the fact that holds the gold answer, or a list of them")
     aliases: str = text(
@@ -136,13 +136,13 @@ def _golds(facts: Facts, name: str, aliases: str, row: int) -> list[str]:
 @register_reward("qa-em")
 @dataclass(frozen=True)
 class ExactMatch(_QA):
-    """1 where the answer equals the gold answer or an alias after SQuAD's normalization, else 0.
+    """1 if the answer equals the gold answer or an alias after SQuAD's normalization, else 0.
 
     Example:
         >>> ExactMatch()(["It is <answer>The fox.</answer>"], [{"answer": "Fox"}])
         [1.0]
 
-    Source: SQuAD 1.1 evaluation script; the best over aliases as MuSiQue takes it.
+    Source: SQuAD 1.1 evaluation script; best over aliases as in MuSiQue.
     """
 
     def rewards(self, texts: Sequence[str], facts: Sequence[Facts]) -> list[float]:
@@ -156,13 +156,13 @@ class ExactMatch(_QA):
 @register_reward("qa-f1")
 @dataclass(frozen=True)
 class F1(_QA):
-    """F1 of the words of answer and gold answer, the best over its aliases, from 0 to 1.
+    """F1 of the answer's words against the gold answer or its best alias, from 0 to 1.
 
     Example:
         >>> F1()(["<answer>red fox</answer>"], [{"answer": "wolf", "answer_aliases": ["the fox"]}])
         [0.6666666666666666]
 
-    Source: HotpotQA evaluation script v1; the best over aliases as MuSiQue takes it.
+    Source: HotpotQA evaluation script v1; best over aliases as in MuSiQue.
     """
 
     def rewards(self, texts: Sequence[str], facts: Sequence[Facts]) -> list[float]:
@@ -178,7 +178,7 @@ class F1(_QA):
 class Joint(_QA):
     """HotpotQA's joint F1 (or exact match) of answer and supporting facts, from 0 to 1.
 
-    The response names its facts in a tag, a line each, `Title | 3`, or `Title` alone where the gold
+    The response names its facts in a tag, one per line: `Title | 3`, or only `Title` if the gold
     facts are titles; or as JSON, `[["Title", 3], ...]`.
 
     Example:

@@ -1,4 +1,4 @@
-"""Rewards on a file of rollouts: one number into each row, every other byte of it kept."""
+"""Writes rewards into a rollout file; all other bytes of the file are kept."""
 
 from __future__ import annotations
 
@@ -25,28 +25,28 @@ def reward_file(
     told: Callable[[int, int], None] | None = None,
     reading: Callable[[float], None] | None = None,
 ) -> int:
-    """Write a file's rows with their rewards: `outcome`, or `format` and `format_ok`.
+    """Write the rows of a file with their rewards: `outcome`, or `format` and `format_ok`.
 
     All rows are checked before the first is graded.
 
     Args:
         path: a `.jsonl`, `.jsonl.gz` or `.parquet` file, or "-".
-        output: as `path`; it may be the same file.
-        rewards: at most one that gives an outcome and one that gives a format. A row's fields are
-            the facts.
+        output: a path of the same kinds; it may be the same file.
+        rewards: at most one outcome reward and one format reward. The fields of a row are the
+            facts.
         text: the field that holds the response's text.
-        journal: a file in which rewards are kept as they are known, for a run after one that was
-            stopped.
-        told: called with the number of rows graded, and of all.
-        reading: called with the share of the file read, while it is checked.
+        journal: a file that keeps each reward as soon as it is known, so that a later run can
+            continue after a stop.
+        told: called with the number of rows graded and the number of all rows.
+        reading: called with the fraction of the file that was read, while it is checked.
 
     Returns:
-        Rows written.
+        Number of rows written.
 
     Raises:
-        SettingError: two rewards for the same field.
-        RowError: the first fault; the output is then as it was before.
-        FileError: a file that can't be read or written.
+        SettingError: two rewards write the same field.
+        RowError: the first fault in the file; the output file does not change then.
+        FileError: a file cannot be read or written.
     """
     _check_kinds(rewards)
 
@@ -90,7 +90,7 @@ def _texts(batch: Batch, name: str) -> list[str]:
 def _kept(
     batch: Batch, rewards: Sequence[Reward], text: str, store: ScoreStore | None
 ) -> list[Mapping[str, Any]]:
-    """The new members of each row: what a run before has kept, and the rest."""
+    """The new fields of each row: from the journal if it has them, else graded now."""
     if store is None:
         return _graded(batch, rewards, text)
     keys = [_key(row.fields, rewards, text) for row in batch.rows]
@@ -120,7 +120,7 @@ def _members(rewards: Sequence[Reward], numbers: Sequence[float]) -> Mapping[str
 
 
 def _graded(batch: Batch, rewards: Sequence[Reward], text: str) -> list[Mapping[str, Any]]:
-    """The new members of each row."""
+    """Grade each row; its new fields."""
     texts, facts = _texts(batch, text), [row.fields for row in batch.rows]
     columns: dict[str, Sequence[float]] = {}
     for rule in rewards:

@@ -1,4 +1,4 @@
-"""Rewards by name: ours, one's own, and those of installed packages."""
+"""Rewards by name: the built-in ones, the user's, and those of installed packages."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _REWARDS: Registry[Reward] = Registry(
 
 
 def register_reward(name: str) -> Callable[[Cls], Cls]:
-    """Give a reward its name, for the command line and every adapter.
+    """Register a reward under a name, for the command line and the trainers.
 
     Raises:
-        SettingError: another reward has that name.
+        SettingError: the name is already used by another reward.
 
     Example:
         >>> from dataclasses import dataclass
@@ -45,11 +45,11 @@ def register_reward(name: str) -> Callable[[Cls], Cls]:
 
 
 def reward(name: str, /, **settings: Any) -> Reward:
-    """A reward by its name.
+    """Build a reward by its name.
 
     Args:
-        name: as `rewards()` lists them.
-        settings: its fields.
+        name: a name listed by `rewards()`.
+        settings: fields of the reward.
 
     Raises:
         SettingError: an unknown reward or field, or a value out of range.
@@ -65,7 +65,7 @@ def reward_class(name: str) -> type[Reward]:
     """The class of the reward of that name.
 
     Raises:
-        SettingError: there is none; it says which name is near.
+        SettingError: there is no such reward; the message suggests a similar name.
 
     Example:
         >>> reward_class("format").gives

@@ -1,8 +1,9 @@
-"""What a process that grades untrusted text may still do: limits of the operating system.
+"""Confines a process that grades untrusted text, with limits of the operating system.
 
-The graders decide on parsed text what they evaluate; this is the second wall behind that decision.
-What holds where is in docs/security.md. Linux: a Landlock ruleset for files and a seccomp filter
-for system calls, both without privileges. Other systems have the resource limits alone.
+The graders decide from the parsed text what they evaluate; this module is the second protection.
+docs/security.md says what is protected on which system. Linux: a Landlock ruleset for files and a
+seccomp filter for system calls, both without privileges. Other systems have only the resource
+limits.
 
 References: the kernel's documentation, userspace-api/landlock.rst and seccomp_filter.rst.
 """
@@ -35,7 +36,7 @@ def limit_resources(cpu_seconds: int, *, processes: bool) -> None:
     """Set limits on memory, CPU time, file size and open files that can't be raised again.
 
     Args:
-        cpu_seconds: CPU time of this process, after which the kernel ends it.
+        cpu_seconds: CPU time in seconds after which the kernel ends this process.
         processes: True if it may start others; False sets the limit on processes to 0, which the
             kernel does not apply to root.
     """
@@ -54,7 +55,7 @@ def limit_resources(cpu_seconds: int, *, processes: bool) -> None:
 
 
 def die_with_parent() -> None:
-    """Have the kernel end this process when its parent ends (Linux)."""
+    """Make the kernel end this process when its parent ends (Linux)."""
     if sys.platform == "linux":
         _libc().prctl(_PR_SET_PDEATHSIG, _SIGKILL, 0, 0, 0)
 
@@ -73,10 +74,10 @@ _TCP_SINCE, _SCOPES_SINCE = 4, 6
 def allow_reading_only(places: Iterable[str]) -> bool:
     """Let this process read and load these files, and those below these folders, and nothing else.
 
-    From Linux 6.7 on TCP is shut too, from 6.12 on signals to other processes.
+    Since Linux 6.7 TCP is blocked too, and since 6.12 signals to other processes.
 
     Returns:
-        False where the kernel has no Landlock: then nothing is changed.
+        False if the kernel has no Landlock; then nothing is changed.
     """
     version = _landlock_version()
     if version < 1:
@@ -139,7 +140,7 @@ def allow_computing_only() -> bool:
     every other system call that is not on the list fail with EPERM.
 
     Returns:
-        False where the system has no such filter, or the processor's calls are not listed.
+        False if the system has no such filter, or the processor's calls are not listed.
     """
     calls = ARCHITECTURES.get(platform.machine()) if sys.platform == "linux" else None
     if calls is None or struct.calcsize("P") != 8:
@@ -176,7 +177,7 @@ def _program(calls: Calls) -> bytes:
 
 
 def _line(code: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:
-    """One instruction; the last two are how many instructions a comparison skips."""
+    """One instruction; the last two arguments are the instructions that a comparison skips."""
     return struct.pack("=HBBI", code, if_true, if_false, value)
 
 
@@ -189,7 +190,7 @@ def _libc() -> ctypes.CDLL:
 
 
 def walls() -> dict[str, bool]:
-    """Which of the two walls stand on this system; a child process tries them.
+    """Which of the two protections work on this system; a child process tries them.
 
     Example:
         >>> sorted(walls())

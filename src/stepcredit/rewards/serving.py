@@ -1,8 +1,8 @@
 """The loop of a grading process: untrusted items in, one letter per item out.
 
 The process confines itself before it reads the first item. The parent ends it when an item takes
-too long. If the parent is gone, the kernel does: it ends the process with it (Linux), and each item
-runs under an alarm that nobody handles, and that ends the process inside C code too.
+too long. If the parent ends, the kernel ends this process too (Linux). In addition, each item runs
+under an alarm without a handler, which ends the process even inside C code.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _SYSTEM = (
 
 
 class Grader(ABC):
-    """Base class of graders. The module of one names its instance `GRADER`."""
+    """Base class of graders. The module of a grader names its instance `GRADER`."""
 
     process_per_item: ClassVar[bool]
     """Whether each item is graded in a separate process, so that it cannot affect the others."""
@@ -56,12 +56,12 @@ class Grader(ABC):
         """Import what grading needs, before the process is confined."""
 
     def decide_early(self, answer: str, gold: str, /) -> str | None:
-        """The letter of an answer that needs no grading; None if it needs grading."""
+        """The verdict's letter for an answer that needs no grading; None if it needs grading."""
         return None
 
     @abstractmethod
     def verdict(self, answer: str, gold: str, /) -> str:
-        """The letter of an answer."""
+        """The verdict's letter for an answer."""
 
 
 def serve(handle: int, grader: Grader) -> None:
@@ -97,7 +97,7 @@ def serve(handle: int, grader: Grader) -> None:
 
 
 def _confined(grader: Grader) -> Callable[[str, str, float], str]:
-    """Confine this process; the function that grades an item within its seconds."""
+    """Confine this process; returns the function that grades an item within a time limit."""
     sandbox.limit_resources(LIFETIME, processes=grader.process_per_item)
     sandbox.allow_reading_only(readable_places())
     if grader.process_per_item:
@@ -117,7 +117,7 @@ def _under_alarm(grader: Grader, answer: str, gold: str, limit: float) -> str:
 
 
 def _in_a_process(grader: Grader, answer: str, gold: str, limit: float) -> str:
-    """The letter that a forked process gives, which can change nothing here; nothing is not one."""
+    """Grade an item in a forked process, which cannot change this one; its letter."""
     ours, theirs = os.pipe()
     child = os.fork()
     if child == 0:
@@ -138,16 +138,16 @@ def _in_a_process(grader: Grader, answer: str, gold: str, limit: float) -> str:
 
 
 def _close_all_but(handle: int) -> None:
-    """Close what the process was given, so that only this descriptor leads out of it."""
+    """Close all inherited descriptors except this one."""
     os.closerange(0, handle)
     os.closerange(handle + 1, sandbox.OPEN_FILES)
 
 
 def readable_places() -> Iterator[str]:
-    """What a grading process may read: Python, what it has imported, and the system's libraries.
+    """Paths that a grading process may read: Python, imported modules, and system libraries.
 
-    The folders of the import path are not among them, because a script's folder is one and can hold
-    anything; only where packages are installed is a whole folder readable.
+    The folders of the import path are not among them, because one of them is the script's folder,
+    which may hold any file. Only folders of installed packages are readable as a whole.
     """
     installed = (folder for folder in sys.path if Path(folder).name in _INSTALLED)
     yield from dict.fromkeys(

@@ -1,4 +1,4 @@
-"""Supporting facts: those a data set holds, and those a response names."""
+"""Reads supporting facts, from a data set and from a response."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ SupportingFact = tuple[str, int] | str
 
 
 def gold_facts(value: Any, row: int, field: str) -> list[SupportingFact]:
-    """Gold facts as data sets keep them: pairs, titles alone, or `{"title": [], "sent_id": []}`.
+    """Gold facts in the forms of data sets: pairs, titles only, or `{"title": [], "sent_id": []}`.
 
     Raises:
-        RolloutError: it is none of these.
+        RolloutError: the value is none of these.
 
     Example:
         >>> gold_facts({"title": ["Lilu"], "sent_id": [0]}, 0, "supporting_facts")
@@ -32,9 +32,9 @@ def gold_facts(value: Any, row: int, field: str) -> list[SupportingFact]:
 
 
 def named_facts(response: str, tag: str) -> list[SupportingFact]:
-    """The facts a response names in the last such tag: JSON, or a line each, `Title | 3`.
+    """The facts in the last such tag of a response: JSON, or one `Title | 3` per line.
 
-    What can't be read counts as a fact that is not there.
+    An entry that cannot be read counts as a wrong fact.
 
     Example:
         >>> named_facts("<support>Lilu | 0\\nAlu</support>", "support")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 _NUMBERS: dict[str, tuple[int | None, int | None]] = {
-    # name: (x86-64, arm64); None where the processor has no such call
+    # name: (x86-64, arm64); None if the processor has no such call
     "read": (0, 63),
     "write": (1, 64),
     "readv": (19, 65),
@@ -95,9 +95,9 @@ class Calls:
     """The numbers of one processor.
 
     Args:
-        architecture: the kernel's name for it, AUDIT_ARCH_*.
+        architecture: the kernel's number of the processor, AUDIT_ARCH_*.
         allowed: calls that are allowed whatever their arguments.
-        opens: calls that open files: the number, and which argument holds the flags.
+        opens: calls that open files: the number, and the index of the argument with the flags.
         fcntl: the number of `fcntl`.
     """
 

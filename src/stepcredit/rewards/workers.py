@@ -1,8 +1,8 @@
-"""A pool of grading processes that outlives what they grade.
+"""A pool of grading processes that replaces the processes that an item ends.
 
-Each worker is a Python of its own that imports the grader alone: neither the script that runs here
-nor torch. It gets a bare environment and an empty folder, and confines itself (see `sandbox`)
-before it reads what it grades. An item that takes too long ends its worker; the other items are
+Each worker is a separate Python process that imports only the grader: neither the user's script
+nor torch. It gets a minimal environment and an empty folder, and confines itself (see `sandbox`)
+before it reads the first item. An item that takes too long ends its worker; the other items are
 graded by another one.
 """
 
@@ -54,7 +54,7 @@ class Worker:
         grader: full name of the module whose `GRADER` grades, a `serving.Grader`.
 
     Raises:
-        SignalError: the process does not start; with the last line it wrote.
+        SignalError: the process did not start; the message has the last line it wrote.
     """
 
     def __init__(self, grader: str) -> None:
@@ -81,13 +81,13 @@ class Worker:
                 raise SignalError(f"a grading process did not start: {reason or 'no reason told'}")
 
     def verdicts(self, pairs: Sequence[Pair], limit: float) -> str:
-        """One letter a pair; fewer than pairs where the worker is not to be used again.
+        """One letter per pair; fewer letters than pairs if the worker must not be used again.
 
-        The last letter is then `TIMED_OUT`, or the process died at the pair after it.
+        The last letter is then `TIMED_OUT`, or the process died at the next pair.
 
         Args:
             pairs: answers, each with its gold answer.
-            limit: seconds a pair may take.
+            limit: most seconds per pair.
         """
         batch = json.dumps({"limit": limit, "pairs": pairs}).encode() + b"\n"
         found = ""
@@ -103,7 +103,7 @@ class Worker:
         return found
 
     def _has_spoken(self) -> bool:
-        """Whether the process wrote what nobody waits for; it is then not to be trusted."""
+        """Whether the process sent data without a request; it must then not be trusted."""
         self._link.setblocking(False)
         try:
             return bool(self._link.recv(1))
@@ -113,7 +113,7 @@ class Worker:
             self._link.setblocking(True)
 
     def _answers(self, most: int, limit: float) -> str:
-        """What the process tells: nothing if it died, `TIMED_OUT` if nothing came in time."""
+        """The letters from the process: empty if it died, `TIMED_OUT` if none came in time."""
         self._link.settimeout(limit)
         try:
             return self._link.recv(most).decode(errors="replace")
@@ -124,11 +124,11 @@ class Worker:
 
     @property
     def is_alive(self) -> bool:
-        """Has nobody ended the process?"""
+        """Whether the process is still running."""
         return self._process.poll() is None
 
     def end(self) -> None:
-        """End the process and what it has started, whatever they do."""
+        """Kill the process and all processes that it started."""
         self._link.close()
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
@@ -137,7 +137,7 @@ class Worker:
 
 
 def _environment(folder: str) -> dict[str, str]:
-    """The environment of a grading process: no variable of the user's that could hold a secret.
+    """The environment of a grading process: without the user's variables that could hold a secret.
 
     What is importable here is importable there, except for the working folder.
     """
@@ -171,7 +171,7 @@ class Pool:
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="grader")
 
     def verdicts(self, pairs: Sequence[Pair], limit: float) -> str:
-        """One letter a pair, in order; `TIMED_OUT` for one too slow, or that killed two.
+        """One letter per pair, in order; `TIMED_OUT` for a pair too slow or that ended two workers.
 
         Raises:
             SignalError: no worker could be started.
@@ -227,11 +227,11 @@ _LOCKS = [threading.Lock()]
 
 
 def shared_pool(grader: str, workers: int | None = None) -> Pool:
-    """The pool of this process, closed at its exit; a forked child gets one of its own.
+    """The pool of this process, closed at its exit; a forked child gets a new pool.
 
     Args:
         grader: full name of the module whose `GRADER` grades, a `serving.Grader`.
-        workers: None: as many as there are CPUs to run on, at most 16.
+        workers: the most processes at once; None: one per available CPU, at most 16.
     """
     key = grader, workers or min(16, _cpus())
     with _LOCKS[0]:
@@ -252,7 +252,7 @@ def _close() -> None:
 
 
 def _forget() -> None:
-    """In a forked child: the workers are its parent's."""
+    """In a forked child, drop the pools, because the workers belong to its parent."""
     _POOLS.clear()
     _LOCKS[0] = threading.Lock()
 
