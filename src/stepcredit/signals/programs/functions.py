@@ -55,8 +55,9 @@ def function_of(value: Any, field: str) -> Callable[..., Any]:
 
 
 def fingerprint_of_function(function: Any) -> str:
-    """A digest of a function's name, code, defaults and closure, so that a cache can distinguish
-    functions.
+    """A digest by which a cache can tell functions apart.
+
+    It covers the function's name, code and defaults, and the closure or object state that it holds.
 
     The functions that it calls are not part of the digest: a change in them is not noticed.
 
@@ -67,21 +68,21 @@ def fingerprint_of_function(function: Any) -> str:
         >>> first == again != other
         True
     """
-    return hashlib.sha256(repr(_told(function)).encode()).hexdigest()
+    return hashlib.sha256(repr(_digested(function)).encode()).hexdigest()
 
 
-def _told(function: Any) -> list[Any]:
+def _digested(function: Any) -> list[Any]:
     if isinstance(function, partial):
-        return [_told(function.func), function.args, function.keywords]
+        return [_digested(function.func), function.args, function.keywords]
     if inspect.ismethod(function):
-        return [_told(function.__func__), _state(function.__self__)]
+        return [_digested(function.__func__), _state(function.__self__)]
     if inspect.isfunction(function):
         held = inspect.getclosurevars(function).nonlocals
         defaults = [function.__defaults__, function.__kwdefaults__]
         return [_name(function), _code(function.__code__), held, *defaults]
     if hasattr(function, "__qualname__"):
         return [_name(function)]
-    return [_told(type(function).__call__), _state(function)]
+    return [_digested(type(function).__call__), _state(function)]
 
 
 def _state(value: Any) -> list[Any]:

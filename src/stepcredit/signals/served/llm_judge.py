@@ -50,8 +50,8 @@ class Judge(Served):
 
     P is read at the token where the verdict stands, from the log-probs of the most likely tokens
     there; case and space around a token do not matter. A vote with neither word counts 0.5.
-    A model that thinks first never writes either word there: set `reasons`, or turn its thinking
-    off through `extra`.
+    A model that thinks first begins with its thoughts, not with a verdict: set `reasons`, or turn
+    its thinking off through `extra`.
 
     Args:
         per: "step" asks once per step, with the earlier steps in the question; "turns" does the
