@@ -360,8 +360,16 @@ def test_a_long_file_on_a_terminal_gets_a_progress_bar(
 
 
 def test_help_needs_no_torch() -> None:
-    code = "import sys, stepcredit.cli; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], env=environment()).returncode == 0
+    listed = "import sys, stepcredit.cli"
+    every = """
+from stepcredit.cli import COMMANDS, lazy_loading
+for commands in COMMANDS.values():
+    for name, (target, _) in commands.items():
+        lazy_loading.loaded_command(name, f"stepcredit.cli.{target}")
+"""
+    for code in (listed, listed + every):
+        code += "\nsys.exit('torch' in sys.modules)"
+        assert subprocess.run([sys.executable, "-c", code], env=environment()).returncode == 0
 
 
 def test_the_list_of_commands_says_what_each_command_says() -> None:

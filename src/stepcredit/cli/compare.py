@@ -5,17 +5,15 @@ from __future__ import annotations
 from itertools import combinations
 from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 import typer
 
+import stepcredit as sc
 from stepcredit.cli.options import FileEstimator, Imports, Input, import_modules, named_estimator
 from stepcredit.cli.output import say
 from stepcredit.cli.progress import progress_bar
-from stepcredit.credit.metrics.agreement import Agreement
-from stepcredit.credit.rich_table import literal, table_lines
-from stepcredit.data.files.rollout_file import RolloutFile
 
 if TYPE_CHECKING:
+    from stepcredit.credit.metrics.agreement import Agreement
     from stepcredit.data.files.batches import Batch
 
 ROLLOUTS_SHOWN = 5
@@ -26,14 +24,16 @@ Methods = Annotated[
 
 def compare_command(source: Input, methods: Methods, imports: Imports) -> None:
     """Show how far methods agree, and the rollouts on which they differ most."""
+    from stepcredit.credit.metrics.agreement import Agreement
+
     if len(methods) < 2:
         raise typer.BadParameter("name at least two methods", param_hint="METHOD")
     import_modules(imports)
     estimators = [named_estimator(method) for method in methods]
-    with progress_bar(source) as progress, RolloutFile(source, progress) as file:
+    with progress_bar(source) as progress, sc.RolloutFile(source, progress) as file:
         bound = [FileEstimator(estimator, file) for estimator in estimators]
         agreement = file.fold(
-            lambda: _none(len(bound)), lambda a, b: _with(a, b, bound), lambda: _finish(bound)
+            lambda: Agreement(len(bound)), lambda a, b: _with(a, b, bound), lambda: _finish(bound)
         )
         warnings = file.warnings()
     _print(methods, agreement)
@@ -46,11 +46,9 @@ def _finish(bound: list[FileEstimator]) -> None:
         estimator.finish()
 
 
-def _none(methods: int) -> Agreement:
-    return Agreement(methods)
-
-
 def _with(agreement: Agreement, batch: Batch, bound: list[FileEstimator]) -> Agreement:
+    import numpy as np
+
     advantages = [estimator(batch.rollouts).packed().numpy() for estimator in bound]
     agreement.add(np.array(advantages, dtype=np.float64), batch.rollouts.lengths.numpy())
     agreement.places += [(row.line, str(row.group)) for row in batch.rows]
@@ -59,6 +57,8 @@ def _with(agreement: Agreement, batch: Batch, bound: list[FileEstimator]) -> Agr
 
 def _print(methods: list[str], agreement: Agreement) -> None:
     from rich.table import Table
+
+    from stepcredit.credit.rich_table import literal, table_lines
 
     pairs = Table(box=None, pad_edge=False)
     for heading in ("methods", "correlation", "same sign", "rank agreement"):

@@ -7,16 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
+import stepcredit as sc
 from stepcredit.cli.output import errors_to_stderr
 from stepcredit.cli.progress import counting_bar
 from stepcredit.cli.score import Tokenizer, loaded_tokenizer
 from stepcredit.cli.shape import Output
-from stepcredit.data import write_rollouts
-from stepcredit.engines.logged_rows import RewardColumns
-from stepcredit.engines.trl.completion_logs import read_completion_logs
-from stepcredit.engines.verl.generation_dumps import read_verl_dumps
 from stepcredit.errors import FileError
-from stepcredit.signals.programs.gsm8k import gsm8k_solutions
 
 app = typer.Typer(
     help="Turn what others wrote into rollouts.", no_args_is_help=True, add_completion=False
@@ -47,6 +43,8 @@ GroupSize = Annotated[
 @errors_to_stderr
 def convert_gsm8k(source: Solutions, output: Output, tokenizer: Tokenizer = None) -> None:
     """Four models' solutions a question as a group: equations checked, lines as steps."""
+    from stepcredit.signals.programs.gsm8k import gsm8k_solutions
+
     _write(source, output, gsm8k_solutions(source, _loaded(tokenizer)))
 
 
@@ -61,6 +59,9 @@ def convert_trl(
     tokenizer: Tokenizer = None,
 ) -> None:
     """What TRL logs with log_completions=True."""
+    from stepcredit.engines.logged_rows import RewardColumns
+    from stepcredit.engines.trl.completion_logs import read_completion_logs
+
     columns = RewardColumns(outcome, format, group_size)
     _write(source, output, read_completion_logs(source, columns, _loaded(tokenizer)))
 
@@ -76,6 +77,9 @@ def convert_verl(
     tokenizer: Tokenizer = None,
 ) -> None:
     """What verl writes into trainer.rollout_data_dir."""
+    from stepcredit.engines.logged_rows import RewardColumns
+    from stepcredit.engines.verl.generation_dumps import read_verl_dumps
+
     columns = RewardColumns(outcome, format, group_size)
     _write(source, output, read_verl_dumps(source, columns, _loaded(tokenizer)))
 
@@ -86,7 +90,7 @@ def _loaded(tokenizer: str | None) -> Any:
 
 def _write(source: str, output: str, rows: Iterator[dict[str, Any]]) -> None:
     with counting_bar("rows") as told:
-        write_rollouts(output, _counted(source, rows, told))
+        sc.write_rollouts(output, _counted(source, rows, told))
 
 
 def _counted(source: str, rows: Iterator[dict[str, Any]], told: Any) -> Iterator[dict[str, Any]]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import stepcredit as sc
 from stepcredit.cli.options import (
     FileEstimator,
     Imports,
@@ -20,13 +21,10 @@ from stepcredit.cli.options import (
 from stepcredit.cli.output import printable, say
 from stepcredit.cli.paint import paint
 from stepcredit.cli.progress import progress_bar
-from stepcredit.credit.rich_table import table_lines
-from stepcredit.data.files.batches import Batch, group_label
-from stepcredit.data.files.rollout_file import RolloutFile
 from stepcredit.errors import MethodError, RolloutError, RowError, SettingError, StepCreditError
 
 if TYPE_CHECKING:
-    from stepcredit.credit import Explanation
+    from stepcredit.data.files.batches import Batch
     from stepcredit.data.files.rows import Row
 
 Group = Annotated[str, typer.Option(help="Label of the group to explain.", show_default=False)]
@@ -72,7 +70,7 @@ def explain_command(
     shown = ShownChunks.of(rollout, rollouts, chunks)
     if color and rollouts is not None:
         raise SettingError("--color: paints one rollout, which --rollout names, not --rollouts")
-    with progress_bar(source) as progress, RolloutFile(source, progress) as file:
+    with progress_bar(source) as progress, sc.RolloutFile(source, progress) as file:
         bound = FileEstimator(estimator, file)
         rows = _rows_of(file, group, bound)
         if shown.first >= len(rows):
@@ -158,8 +156,9 @@ def parse_range(text: str, option: str, form: str) -> slice:
     return slice(first, past)
 
 
-def _rows_of(file: RolloutFile, group: str, bound: FileEstimator) -> list[Row]:
+def _rows_of(file: sc.RolloutFile, group: str, bound: FileEstimator) -> list[Row]:
     """The group's rows; the whole file is read, and checked for what the method needs."""
+    from stepcredit.data.files.batches import group_label
 
     def step(rows: list[Row], batch: Batch) -> list[Row]:
         bound.see(batch.rollouts)
@@ -172,7 +171,9 @@ def _rows_of(file: RolloutFile, group: str, bound: FileEstimator) -> list[Row]:
     return rows
 
 
-def _explained(bound: FileEstimator, rows: list[Row], path: str) -> Explanation:
+def _explained(bound: FileEstimator, rows: list[Row], path: str) -> sc.Explanation:
+    from stepcredit.data.files.batches import Batch
+
     try:
         return bound.estimator.explain(Batch(rows).rollouts, moments=bound.moments)
     except MethodError as error:
@@ -183,7 +184,9 @@ def _explained(bound: FileEstimator, rows: list[Row], path: str) -> Explanation:
     raise RowError(fault.reason, path=path, line=line, field=fault.field)
 
 
-def _print(explanation: Explanation, shown: ShownChunks) -> None:
+def _print(explanation: sc.Explanation, shown: ShownChunks) -> None:
+    from stepcredit.credit.rich_table import table_lines
+
     chunks = explanation.chunks_of(shown.rollouts)
     count = chunks.stop - chunks.start
     if shown.start >= count:

@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from stepcredit.cli.output import say
-from stepcredit.data.files.atomic import check_writable, folder_of, hidden_name
-from stepcredit.data.files.score_store import ScoreStore, remove_store
 from stepcredit.errors import FileError, RolloutError
 
 DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
@@ -21,6 +19,9 @@ def journal_beside(output: str, done: str) -> Iterator[Path | None]:
 
     None where the output has no folder of its own, such as standard output.
     """
+    from stepcredit.data.files.atomic import check_writable, folder_of, hidden_name
+    from stepcredit.data.files.score_store import remove_store
+
     check_writable(output)
     if folder_of(output) is None:
         yield None
@@ -36,6 +37,8 @@ def journal_beside(output: str, done: str) -> Iterator[Path | None]:
 
 def _close(journal: Path, done: str, error: BaseException) -> None:
     """Keep the journal of a command that failed, where there is something in it, and say so."""
+    from stepcredit.data.files.score_store import ScoreStore, remove_store
+
     if not journal.exists():
         return
     try:

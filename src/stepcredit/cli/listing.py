@@ -10,10 +10,9 @@ from typing import Any
 
 import typer
 
+import stepcredit as sc
 from stepcredit.cli.options import Imports, import_modules
-from stepcredit.credit.method_registry import methods
 from stepcredit.rewards.reward_registry import rewards
-from stepcredit.signals.signal_registry import signals
 
 _EQUATION = re.compile(r"\n\n((?: {4}\S.*\n?)+)")
 
@@ -21,11 +20,13 @@ _EQUATION = re.compile(r"\n\n((?: {4}\S.*\n?)+)")
 def list_methods(imports: Imports) -> None:
     """List the methods: equation, fields with their defaults, source."""
     import_modules(imports)
-    typer.echo(listing_text(methods()))
+    typer.echo(listing_text(sc.methods()))
 
 
 def list_signals(imports: Imports) -> None:
     """List the signals: equation, fields with their defaults, source."""
+    from stepcredit.signals.signal_registry import signals
+
     import_modules(imports)
     typer.echo(listing_text(signals()))
 

@@ -4,21 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
-import torch
 import typer
 
-from stepcredit.credit import Moments
-from stepcredit.credit.method_registry import estimator
-from stepcredit.credit.stages.fusion import process_signals
+import stepcredit as sc
 from stepcredit.errors import MethodError, RolloutError
 from stepcredit.settings.modules import module_named
-
-if TYPE_CHECKING:
-    from stepcredit.credit import Estimator
-    from stepcredit.data import Advantages, Rollouts
-    from stepcredit.data.files.rollout_file import RolloutFile
 
 MAX_BRACKETS = 100
 """Lists and objects in the value of one `--set`: what can't be nested so deep that it breaks."""
@@ -102,7 +94,7 @@ def settings_of(texts: Iterable[str]) -> dict[str, Any]:
     return found
 
 
-def named_estimator(method: str, settings: Iterable[str] = ()) -> Estimator:
+def named_estimator(method: str, settings: Iterable[str] = ()) -> sc.Estimator:
     """The estimator that `--method` and `--set` name.
 
     Raises:
@@ -110,7 +102,7 @@ def named_estimator(method: str, settings: Iterable[str] = ()) -> Estimator:
     """
     values = settings_of(settings)
     try:
-        return estimator(method, **values)
+        return sc.estimator(method, **values)
     except MethodError as error:
         option = f"--set {error.field}" if error.field else f"--method {method}"
         raise MethodError(f"{option}: {error.reason}") from None
@@ -128,41 +120,45 @@ class FileEstimator:
         file: the rollouts; read once for each of the estimator's `batch_scale` and `batch_step`.
     """
 
-    def __init__(self, estimator: Estimator, file: RolloutFile) -> None:
+    def __init__(self, estimator: sc.Estimator, file: sc.RolloutFile) -> None:
+        import torch
+
         torch.set_num_threads(1)
         self.estimator = estimator
         self.signals: set[str] = set()
-        self.moments = _no_moments()
+        self.moments = sc.Moments()
         if estimator.batch_scale is not None:
             scale = file.fold(float, lambda s, b: max(s, self._scale(b.rollouts)), self.finish)
             self.estimator = estimator.at_scale(scale)
         if estimator.batch_step is not None:
             self.moments = file.fold(
-                _no_moments, lambda m, b: m + self._moments(b.rollouts), self.finish
+                sc.Moments, lambda m, b: m + self._moments(b.rollouts), self.finish
             )
 
-    def _scale(self, rollouts: Rollouts) -> float:
+    def _scale(self, rollouts: sc.Rollouts) -> float:
         assert self.estimator.batch_scale is not None
         self.see(rollouts)
         self.estimator.check(rollouts)
         return self.estimator.batch_scale(rollouts)
 
-    def _moments(self, rollouts: Rollouts) -> Moments:
+    def _moments(self, rollouts: sc.Rollouts) -> sc.Moments:
         self.see(rollouts)
         try:
             return self.estimator.moments(rollouts)
         except MethodError as error:
             raise self.unfit(error) from None
 
-    def __call__(self, rollouts: Rollouts) -> Advantages:
+    def __call__(self, rollouts: sc.Rollouts) -> sc.Advantages:
         self.see(rollouts)
         try:
             return self.estimator(rollouts, moments=self.moments)
         except MethodError as error:
             raise self.unfit(error) from None
 
-    def see(self, rollouts: Rollouts) -> None:
+    def see(self, rollouts: sc.Rollouts) -> None:
         """Note which process streams the file has."""
+        from stepcredit.credit.stages.fusion import process_signals
+
         self.signals.update(process_signals(rollouts))
 
     def finish(self) -> None:
@@ -180,7 +176,3 @@ class FileEstimator:
         """What the method lacks in these rollouts, told as a fault of theirs."""
         option = f"--set {error.field}" if error.field else f"--method {self.estimator.name}"
         return RolloutError(error.reason, field=option)
-
-
-def _no_moments() -> Moments:
-    return Moments()

@@ -12,7 +12,6 @@ from typing import ParamSpec
 
 import typer
 
-from stepcredit.cli.blame import place_in_own_code
 from stepcredit.cli.standard_streams import rows_apart
 from stepcredit.errors import StepCreditError
 from stepcredit.handles import reason_of
@@ -72,6 +71,8 @@ def _exit_code(error: BaseException) -> int:
 def _report_unexpected(error: BaseException) -> int:
     if os.environ.get(TRACEBACK):
         traceback.print_exception(error)
+    from stepcredit.cli.blame import place_in_own_code  # lists the installed packages: slow
+
     place = place_in_own_code(error)
     if isinstance(error, SystemExit):
         return refuse(f"{place or 'a library'}: called sys.exit({error.code!r}) in mid-command")

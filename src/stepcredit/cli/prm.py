@@ -14,7 +14,6 @@ from stepcredit.cli.output import code_of, errors_to_stderr, say
 from stepcredit.cli.prm_report import bars, print_figures
 from stepcredit.cli.score import named_signal
 from stepcredit.errors import FileError, SettingError, StepCreditError
-from stepcredit.prm.training.train_settings import PRMTrainSettings
 from stepcredit.settings.registry import hint
 
 if TYPE_CHECKING:
@@ -139,6 +138,7 @@ def _recorded(folder: Path) -> dict[str, Any]:
 
 def _train(folder: Path, record: dict[str, Any], *, resume: bool) -> None:
     from stepcredit.prm.training.pipeline import train_prm
+    from stepcredit.prm.training.train_settings import PRMTrainSettings
 
     try:
         settings = PRMTrainSettings(**_known(record["settings"], PRMTrainSettings))
@@ -195,14 +195,14 @@ def evaluate_prm_command(
     imports: Imports,
 ) -> None:
     """Judge any signal on labelled steps: F1 of the first error, AUC, calibration."""
+    from stepcredit.prm.judging.judged_files import evaluate_signal
+
     import_modules(imports)
     scorer = named_signal(signal, settings)
     reading = {"neutral": neutral, "alternatives": alternatives, "originals": originals}
     read = _read(rows, format, bad_rows, reading)
     if validation is None:
         validation = SHARE_FOR_THRESHOLD if threshold is None else 0.0
-    from stepcredit.prm.judging.judged_files import evaluate_signal
-
     with bars() as shown:
         figures = evaluate_signal(
             scorer,

@@ -10,7 +10,6 @@ from typing import Any
 import typer
 
 from stepcredit.cli.output import say
-from stepcredit.credit.rich_table import literal, table_lines
 
 LINES_PER_STAGE = 10
 
@@ -69,6 +68,8 @@ def bars() -> Iterator[Bars]:
 def print_figures(figures: dict[str, Any], title: str) -> None:
     """The closing table, on standard output."""
     from rich.table import Table
+
+    from stepcredit.credit.rich_table import literal, table_lines
 
     table = Table(title=literal(title), title_justify="left", show_header=False)
     table.add_column()

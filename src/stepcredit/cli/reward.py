@@ -14,7 +14,6 @@ from stepcredit.cli.output import say
 from stepcredit.cli.progress import counting_bar, progress_bar
 from stepcredit.cli.shape import Output
 from stepcredit.errors import SettingError
-from stepcredit.rewards.reward_file import reward_file
 from stepcredit.rewards.reward_registry import reward, reward_class
 
 if TYPE_CHECKING:
@@ -63,6 +62,8 @@ def reward_command(
     All rows are checked before the first is graded. OUT may be IN; it is there whole or not at all,
     and what a stopped run had graded is kept: the same command goes on from there.
     """
+    from stepcredit.rewards.reward_file import reward_file
+
     import_modules(imports)
     given = settings_of(settings)
     if answer is not None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import stepcredit as sc
 from stepcredit.cli.journal import journal_beside
 from stepcredit.cli.options import Imports, Input, import_modules, setting, settings_of
 from stepcredit.cli.output import say
@@ -17,16 +18,10 @@ from stepcredit.cli.progress import counting_bar
 from stepcredit.cli.shape import Output
 from stepcredit.errors import SettingError
 from stepcredit.requires import require
-from stepcredit.rewards.reward_registry import reward
-from stepcredit.signals.cache import Cached
-from stepcredit.signals.combine import MAPS
-from stepcredit.signals.row_scores import RowReader
-from stepcredit.signals.score_file import Scoring, score_file
-from stepcredit.signals.signal_registry import SIGNALS
-from stepcredit.signals.splitting import splitter
 
 if TYPE_CHECKING:
-    from stepcredit.signals.signal import Signal
+    from stepcredit.signals.row_scores import RowReader
+    from stepcredit.signals.score_file import Scoring
 
 Name = Annotated[
     str,
@@ -126,6 +121,8 @@ def score_command(
     OUT may be IN; it is there whole or not at all.
     What a stopped run had scored is kept: the same command goes on from there.
     """
+    from stepcredit.signals.score_file import score_file
+
     import_modules(imports)
     signal = named_signal(name, settings)
     reader = row_reader(tokenizer, split, question, chat=chat)
@@ -138,20 +135,24 @@ def score_command(
         score_file(source, output, final, told=told)
 
 
-def _scoring(signal: Signal, reader: RowReader, stream: str, *, replace: bool) -> Scoring:
+def _scoring(signal: sc.Signal, reader: RowReader, stream: str, *, replace: bool) -> Scoring:
+    from stepcredit.signals.score_file import Scoring
+
     try:
         return Scoring(signal, reader, stream, replace)
     except SettingError as error:
         raise SettingError(f"--as {error.field}: {error.reason}") from None
 
 
-def named_signal(name: str, settings: list[str]) -> Signal:
+def named_signal(name: str, settings: list[str]) -> sc.Signal:
     """The signal that `--signal` and `--set` name.
 
     Raises:
         SettingError: names the option at fault.
     """
-    values = dict(settings_of(settings))
+    from stepcredit.signals.signal_registry import SIGNALS
+
+    values = settings_of(settings)
     try:
         kind = SIGNALS.named(name)
         for field in values.keys() & set(kind.reward_fields):
@@ -174,13 +175,14 @@ def named_reward(value: Any, field: str) -> Any:
     if not isinstance(fields, dict):
         return value
     try:
-        return reward(str(fields.get("name")), **{k: v for k, v in fields.items() if k != "name"})
+        return sc.reward(
+            str(fields.get("name")), **{k: v for k, v in fields.items() if k != "name"}
+        )
     except SettingError as error:
-        reason = f"{error.field}: {error.reason}" if error.field else error.reason
-        raise SettingError(reason, field=field) from None
+        raise SettingError(str(error), field=field) from None
 
 
-def map_scores(signal: Signal, maps: list[str]) -> Signal:
+def map_scores(signal: sc.Signal, maps: list[str]) -> sc.Signal:
     """The signal with its scores through each `--map` in turn.
 
     Raises:
@@ -191,6 +193,8 @@ def map_scores(signal: Signal, maps: list[str]) -> Signal:
         >>> map_scores(SIGNALS.build("equations"), ["clip:high=0.5"]).high
         0.5
     """
+    from stepcredit.signals.combine import MAPS
+
     for text in maps:
         name, _, rest = text.partition(":")
         try:
@@ -199,8 +203,7 @@ def map_scores(signal: Signal, maps: list[str]) -> Signal:
                 raise SettingError(f"{name} has no such field", field="signal")
             signal = MAPS.build(name, signal=signal, **fields)
         except SettingError as error:
-            reason = f"{error.field}: {error.reason}" if error.field else error.reason
-            raise SettingError(f"--map {text}: {reason.removeprefix('--set ')}") from None
+            raise SettingError(f"--map {text}: {str(error).removeprefix('--set ')}") from None
     return signal
 
 
@@ -210,6 +213,8 @@ def row_reader(tokenizer: str | None, split: str | None, question: str, *, chat:
     Raises:
         SettingError: names the option at fault.
     """
+    from stepcredit.signals.row_scores import RowReader
+
     if chat and tokenizer is None:
         raise SettingError("--chat: needs --tokenizer")
     loaded: Any = None if tokenizer is None else loaded_tokenizer(tokenizer)
@@ -233,12 +238,13 @@ def named_splitter(text: str) -> Any:
         >>> named_splitter("regex:pattern=;").pattern
         ';'
     """
+    from stepcredit.signals.splitting import splitter
+
     name, colon, rest = text.partition(":")
     try:
         return splitter(name, **dict([setting(rest)] if colon else []))
     except SettingError as error:
-        reason = error.reason if error.field is None else f"{error.field}: {error.reason}"
-        raise SettingError(f"--split {text}: {reason}") from None
+        raise SettingError(f"--split {text}: {error}") from None
 
 
 def loaded_tokenizer(path: str) -> Any:
@@ -258,12 +264,14 @@ def loaded_tokenizer(path: str) -> Any:
 
 
 @contextmanager
-def with_kept_scores(signal: Signal, output: str, cache: Path | None) -> Iterator[Signal]:
+def with_kept_scores(signal: sc.Signal, output: str, cache: Path | None) -> Iterator[sc.Signal]:
     """The signal with its scores kept on disk: in `cache`, or until the output is written.
 
     Raises:
         SettingError: `--cache` with a signal whose scores depend on the other responses.
     """
+    from stepcredit.signals.cache import Cached
+
     if cache is not None and not signal.cacheable:
         raise SettingError(f"--cache: the scores of {signal.name} depend on the other responses")
     if cache is not None:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+import stepcredit as sc
 from stepcredit.cli.options import (
     FileEstimator,
     Imports,
@@ -17,7 +18,6 @@ from stepcredit.cli.options import (
 )
 from stepcredit.cli.output import say
 from stepcredit.cli.progress import progress_bar
-from stepcredit.data.files.rollout_file import RolloutFile
 
 Output = Annotated[
     str,
@@ -39,7 +39,7 @@ def shape_command(
     """
     import_modules(imports)
     estimator = named_estimator(method, settings)
-    with progress_bar(source) as progress, RolloutFile(source, progress) as file:
+    with progress_bar(source) as progress, sc.RolloutFile(source, progress) as file:
         compute = FileEstimator(estimator, file)
         file.shape(output, compute, compute.finish)
         warnings = file.warnings()

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 
 import typer
 
+import stepcredit as sc
 from stepcredit.cli.options import Input
 from stepcredit.cli.output import printable, say
 from stepcredit.cli.progress import progress_bar
-from stepcredit.data.files.batches import KIND_NAMES
-from stepcredit.data.files.rollout_file import RolloutFile
 
 if TYPE_CHECKING:
     from stepcredit.data.files.batches import Batch
@@ -37,6 +36,8 @@ class Summary:
         return self
 
     def _add_row(self, row: Row) -> None:
+        from stepcredit.data.files.batches import KIND_NAMES
+
         self.rows += 1
         self.counts["tokens"] += row.length
         self.counts["untrained"] += 0 if row.mask is None else len(row.mask) - row.length
@@ -69,7 +70,7 @@ class Summary:
 
 def validate_command(source: Input) -> None:
     """Check every rule of the format, and print what the file holds."""
-    with progress_bar(source) as progress, RolloutFile(source, progress) as file:
+    with progress_bar(source) as progress, sc.RolloutFile(source, progress) as file:
         summary = file.fold(Summary, Summary.add)
         warnings = file.warnings()
     lines = summary.lines()
