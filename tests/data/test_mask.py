@@ -210,6 +210,20 @@ def test_without_a_mask_all_tokens_are_trained() -> None:
     ]
 
 
+@given(st.integers(0, 2**20))
+@examples(10)
+def test_a_mask_that_trains_every_token_changes_nothing(seed: int) -> None:
+    rows = rows_with_tools(seed)
+    full = [[1] * len(row["loss_mask"]) for row in rows]
+    lists, table_ = masked(rows, full), masked(rows, torch.tensor(table(full, 0)))
+    plain = masked(rows, None)
+    for other in (lists, table_):
+        same(plain, other)
+        assert other.left_out == 0
+        assert other.response_mask is not None
+        assert other.response_mask.counts.tolist() == plain.lengths.tolist()
+
+
 def test_a_row_that_nothing_tells_ends_with_its_last_trained_token() -> None:
     rollouts = sc.Rollouts(
         [0, 0], outcome=[1.0, 0.0], mask=torch.tensor([[1, 0, 1, 0], [0, 1, 0, 0]])

@@ -104,3 +104,19 @@ def test_a_fault_in_the_last_row_leaves_the_output_and_no_other_file(tmp_path: P
         read.shape(out, METHOD)
     assert out.read_text() == "as it was"
     assert sorted(each.name for each in tmp_path.iterdir()) == ["in.jsonl", "out.jsonl"]
+
+
+def test_an_error_of_the_method_is_not_one_of_the_output(folder: Path) -> None:
+    def failing(_: sc.Rollouts) -> sc.Advantages:
+        raise ConnectionResetError("the reward server has gone")
+
+    source, out = folder / "server.jsonl", folder / "failed.jsonl"
+    sc.write_rollouts(source, [{"group": 1, "length": 2, "outcome": 1.0}])
+    for output in (out, out.with_suffix(".parquet")):  # read once, and twice
+        with (
+            sc.RolloutFile(source) as file,
+            pytest.raises(ConnectionResetError, match=r"\Athe reward server has gone\Z"),
+        ):
+            file.shape(output, failing)
+        assert not output.exists()
+    assert [path.name for path in folder.glob(".*.part")] == []

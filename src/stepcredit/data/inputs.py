@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -11,8 +12,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from stepcredit._moved import renamed
 from stepcredit.data.containers import array_like, integers_of, is_numeric, vector_of
-from stepcredit.data.forest import last_values, to_dense, to_packed
+from stepcredit.data.forest import last_values, row_index, to_packed
 from stepcredit.data.masking import (
     row_tokens_to_trained,
     step_ends_to_trained,
@@ -25,6 +27,7 @@ from stepcredit.data.packing import (
     mask_rows,
     pack_numbers,
     pack_rows,
+    trained_of,
 )
 from stepcredit.data.rules import (
     NAME_TAKEN,
@@ -247,29 +250,50 @@ def response_mask(mask: Any, count: int, given: BatchStreams) -> Stream:
     Raises:
         RolloutError: a response without a trained token, or a stream that does not fit the mask.
     """
-    is_table = is_numeric(array_like(mask, "mask"))
-    values, counts = mask_rows(mask)
-    values, counts = values.to(given.device), counts.to(given.device)
-    if counts.numel() != count:
-        raise RolloutError(f"{counts.numel()} rows, but {count} rollouts", field="mask")
-    trained = to_dense(values, counts)
+    mask = array_like(mask, "mask")
+    if is_numeric(mask):
+        trained = trained_of(mask).to(given.device)
+        _check_mask(trained.any(1), count)
+        values, counts = _without_padding(trained, given)
+    else:
+        values, counts = (packed.to(given.device) for packed in mask_rows(mask))
+        _check_mask(_any_of_rows(values, counts), count)
+    check_fit(counts, given, "tokens")
+    return Stream._of(values=values, counts=counts)
+
+
+def _check_mask(has_trained: Bool[Tensor, " row"], count: int) -> None:
+    """A mask has one row per rollout, and trains a token of each."""
+    if has_trained.numel() != count:
+        raise RolloutError(f"{has_trained.numel()} rows, but {count} rollouts", field="mask")
+    if not bool(has_trained.all()):
+        raise RolloutError(NO_TRAINED_TOKEN, row=int((~has_trained).nonzero()[0]), field="mask")
+
+
+def _any_of_rows(
+    flags: Bool[Tensor, " token"], counts: Int[Tensor, " row"]
+) -> Bool[Tensor, " row"]:
+    """Whether any of a row's packed flags is set."""
+    if bool(flags.all()):
+        return counts > 0
+    return row_index(counts)[flags].bincount(minlength=counts.numel()) > 0
+
+
+def _without_padding(
+    trained: Bool[Tensor, "rollout token"], given: BatchStreams
+) -> tuple[Bool[Tensor, " token"], Int[Tensor, " rollout"]]:
+    """A padded mask as packed flags, and tokens per response."""
     columns = torch.arange(1, trained.shape[1] + 1, device=trained.device)
     last_trained = (trained * columns).amax(1)
-    untrained = (last_trained == 0).nonzero()
-    if untrained.numel():
-        raise RolloutError(NO_TRAINED_TOKEN, row=int(untrained[0]), field="mask")
-    size = counts
-    if is_table:
-        size = _implied_size(count, given)
-        size = torch.where(size == 0, last_trained, size)
-        outside = ((size > counts) | (size < last_trained)).nonzero()
-        if outside.numel():
-            row = int(outside[0])
-            width, last = int(counts[row]), int(last_trained[row]) - 1
-            reason = f"{width} tokens, the last trained one at {last}, but the streams have "
-            raise RolloutError(f"{reason}{int(size[row])} tokens", row=row, field="mask")
-    check_fit(size, given, "tokens")
-    return Stream._of(values=to_packed(trained, size), counts=size)
+    size = _implied_size(len(trained), given)
+    size = torch.where(size == 0, last_trained, size)
+    outside = ((size > trained.shape[1]) | (size < last_trained)).nonzero()
+    if outside.numel():
+        row = int(outside[0])
+        width, last = trained.shape[1], int(last_trained[row]) - 1
+        reason = f"{width} tokens, the last trained one at {last}, but the streams have "
+        raise RolloutError(f"{reason}{int(size[row])} tokens", row=row, field="mask")
+    return to_packed(trained, size), size
 
 
 def stream_on(stream: Packed, device: torch.device) -> Packed:
@@ -455,3 +479,6 @@ def texts_of(given: Sequence[Sequence[str] | None] | None) -> list[list[str]] | 
                 raise RolloutError(f"{shown(bad[0])} is not a string", row=row, field="tokens")
         texts.append(listed)
     return texts
+
+
+__getattr__ = partial(renamed, __name__)

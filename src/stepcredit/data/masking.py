@@ -1,4 +1,7 @@
-"""The change between response tokens and trained tokens. No other module makes it.
+"""The change between response tokens and trained tokens.
+
+`padded` reads a trainer's tables, whose step ids stand at response tokens, by itself; every other
+module makes the change by these functions.
 
 A token of a response has two numbers. Its *response* number counts all tokens of the response:
 those of the policy, and those that a tool put between them. Its *trained* number counts only the

@@ -191,7 +191,7 @@ def trained_of(mask: Any, field: str = "mask") -> Tensor:
         reason = f"shape is {tuple(table.shape)}, expected (rollouts, tokens)"
         raise RolloutError(reason, field=field)
     if table.is_floating_point():
-        _refuse_shares(table, field)
+        _refuse_shares(table.flatten(), torch.full((len(table),), table.shape[1]), field)
     return table if table.dtype == torch.bool else not_zero(table)
 
 
@@ -199,8 +199,7 @@ def mask_rows(mask: Any, field: str = "mask") -> tuple[Tensor, Tensor]:
     """Which tokens a mask trains, as packed flags and the number of flags per row.
 
     Args:
-        mask: a (rollout, token) table as for `trained_of`, or a list of one row of flags per
-            rollout.
+        mask: a list of one row of flags per rollout.
         field: name used in messages.
 
     Raises:
@@ -211,20 +210,19 @@ def mask_rows(mask: Any, field: str = "mask") -> tuple[Tensor, Tensor]:
         >>> values.tolist(), counts.tolist()
         ([True, False, True, True], [3, 1])
     """
-    mask = array_like(mask, field)
-    if is_numeric(mask):
-        table = trained_of(mask, field)
-        return table.flatten(), table.new_full((len(table),), table.shape[1], dtype=torch.int64)
     rows = items_of(mask, field, "one row of flags per rollout")
+    if rows and all(_is_flags(row) for row in rows):
+        counts = torch.tensor([len(row) for row in rows], device=rows[0].device)
+        return torch.cat([row.to(rows[0].device) for row in rows]), counts
     values, counts = pack_rows(
         [_without_flags(row, field, at) for at, row in enumerate(rows)], None, field, None
     )
-    neither = (values != 0) & (values != 1)
-    if bool(neither.any()):
-        index = int(neither.nonzero()[0])
-        reason = f"{float(values[index])!r} is neither 0 nor 1"
-        raise RolloutError(reason, row=row_of(index, counts), field=field)
+    _refuse_shares(values, counts, field)
     return values != 0, counts
+
+
+def _is_flags(row: Any) -> bool:
+    return isinstance(row, Tensor) and row.dtype == torch.bool and row.ndim == 1
 
 
 def _without_flags(row: Any, field: str, at: int) -> Any:
@@ -235,13 +233,13 @@ def _without_flags(row: Any, field: str, at: int) -> Any:
     return [int(item) if isinstance(item, bool | np.bool_) else item for item in items]
 
 
-def _refuse_shares(table: Tensor, field: str) -> None:
+def _refuse_shares(values: Tensor, counts: Tensor, field: str) -> None:
     """Refuse NaN and weights, which do not say whether a token is trained."""
-    neither = (table != 0) & (table != 1)
+    neither = (values != 0) & (values != 1)
     if bool(neither.any()):
-        row, column = neither.nonzero()[0].tolist()
-        value = float(table[row, column])
-        raise RolloutError(f"{value!r} is neither 0 nor 1", row=row, field=field)
+        index = int(neither.nonzero()[0])
+        reason = f"{float(values[index])!r} is neither 0 nor 1"
+        raise RolloutError(reason, row=row_of(index, counts), field=field)
 
 
 def whole_number(value: Any, field: str) -> int:

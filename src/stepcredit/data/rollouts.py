@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -126,10 +126,12 @@ class Rollouts:
         else:
             streams = given.on(given.device_beside(mask))
             flags = response_mask(mask, count, streams)
-            trained = to_dense(flags.values, flags.counts)
-            streams, size = streams.to_trained(trained), trained.sum(1)
+            size = flags.counts
+            if not bool(flags.values.all()):
+                trained = to_dense(flags.values, flags.counts)
+                streams, size = streams.to_trained(trained), trained.sum(1)
+                left_out += given.num_steps() - streams.num_steps()
             check_lengths(lengths, size)
-            left_out += given.num_steps() - streams.num_steps()
         index = index.to(size.device)
         self._set(
             group_index=index,
@@ -249,15 +251,22 @@ class Rollouts:
             group_index=index.to(self.device),
             group_labels=labels,
             lengths=self.lengths[taken],
-            streams={name: s._taken(taken) for name, s in self.streams.items()},
-            logprobs={name: s._taken(taken) for name, s in self.logprobs.items()},
+            **self._each_stream(lambda stream: stream._taken(taken)),
             outcomes=self.outcomes.take(taken),
             formats=self.formats.take(taken),
             format_ok=self.format_ok[taken],
-            step_ends=None if self.step_ends is None else self.step_ends._taken(taken),
             tokens=None if self.tokens is None else [self.tokens[i] for i in taken.tolist()],
-            response_mask=None if self.response_mask is None else self.response_mask._taken(taken),
         )
+
+    def _each_stream(self, change: Callable[[Stream], Any]) -> dict[str, Any]:
+        """The fields that hold packed streams, each stream changed, always in the same order."""
+        ends, mask = self.step_ends, self.response_mask
+        return {
+            "streams": {name: change(stream) for name, stream in self.streams.items()},
+            "logprobs": {name: change(stream) for name, stream in self.logprobs.items()},
+            "step_ends": None if ends is None else change(ends),
+            "response_mask": None if mask is None else change(mask),
+        }
 
     def to(self, device: torch.device | str) -> Rollouts:
         """The same rollouts on another device."""
@@ -265,12 +274,9 @@ class Rollouts:
         moved = {name: getattr(self, name).to(device) for name in names}
         return self.replaced(
             **moved,
-            streams={name: s.to(device) for name, s in self.streams.items()},
-            logprobs={name: s.to(device) for name, s in self.logprobs.items()},
+            **self._each_stream(lambda stream: stream.to(device)),
             outcomes=self.outcomes.to(device),
             formats=self.formats.to(device),
-            step_ends=None if self.step_ends is None else self.step_ends.to(device),
-            response_mask=None if self.response_mask is None else self.response_mask.to(device),
         )
 
     def blocks(self, budget: float) -> Iterator[Rollouts]:
@@ -280,11 +286,9 @@ class Rollouts:
         others, so a group's result does not depend on the streams of other groups. The rows of each
         group must stand together, and the groups in the order of their index.
         """
-        packed = [*self.streams.values(), *self.logprobs.values()]
-        packed += [] if self.step_ends is None else [self.step_ends]
-        if self.response_mask is not None:
-            packed.append(self.response_mask)
-        sizes = [offsets(s.counts).cpu().numpy() for s in packed]
+        packed: list[Stream] = []
+        self._each_stream(packed.append)
+        sizes = [offsets(stream.counts).cpu().numpy() for stream in packed]
         starts = np.searchsorted(self.group_index.cpu().numpy(), np.arange(self.num_groups + 1))
         counted = sizes if self.response_mask is None else sizes[:-1]
         for first, last in _group_runs(starts, counted, len(self.streams), budget):
@@ -293,21 +297,17 @@ class Rollouts:
     def _cut(self, first: int, last: int, starts: np.ndarray, sizes: list[np.ndarray]) -> Rollouts:
         rows = slice(int(starts[first]), int(starts[last]))
         spans = iter([slice(int(size[rows.start]), int(size[rows.stop])) for size in sizes])
-        streams = {name: s.cut(rows, next(spans)) for name, s in self.streams.items()}
+        cut = self._each_stream(lambda stream: stream.cut(rows, next(spans)))
+        held = {name: stream for name, stream in cut["streams"].items() if stream.values.numel()}
         return self.replaced(
             group_index=self.group_index[rows] - first,
             group_labels=self.group_labels[first:last],
             lengths=self.lengths[rows],
-            streams={name: s for name, s in streams.items() if s.values.numel()},
-            logprobs={name: s.cut(rows, next(spans)) for name, s in self.logprobs.items()},
-            step_ends=None if self.step_ends is None else self.step_ends.cut(rows, next(spans)),
+            **cut | {"streams": held},
             outcomes=self.outcomes.take(rows),
             formats=self.formats.take(rows),
             format_ok=self.format_ok[rows],
             tokens=None if self.tokens is None else self.tokens[rows],
-            response_mask=None
-            if self.response_mask is None
-            else self.response_mask.cut(rows, next(spans)),
         )
 
     @classmethod

@@ -44,6 +44,14 @@ class _GroupsNotContiguousError(Exception):
     """The label of a group that has ended appears again."""
 
 
+class _ComputeFailedError(Exception):
+    """An error of the system in what computes the new members, which no file is to blame for."""
+
+    def __init__(self, error: OSError) -> None:
+        self.error = error
+        super().__init__(str(error))
+
+
 class RolloutFile:
     """A file of rollouts, read as often as needed. Use it as a context manager.
 
@@ -337,12 +345,15 @@ class RolloutFile:
             return None
         self._keeps_lines = True
         try:
-            with Spool(folder_of(output)) as later, replacing(output) as out:
-                written = self._fold(0, partial(self._write_batch, compute, out, later), finish)
+            with replacing(output) as out, Spool(folder_of(output)) as later:
+                step = partial(self._write_batch, _not_of_the_output(compute), out, later)
+                written = self._fold(0, step, finish)
                 later.flush()
                 rows = max(written, len(later))
                 out.writelines(self._lines(later, written, rows))
             return rows
+        except _ComputeFailedError as failed:
+            raise failed.error from None
         except _GroupsNotContiguousError:
             self._scattered = True
             return None
@@ -413,6 +424,18 @@ class RolloutFile:
                 yield with_members(raw, spool.get(position)) + b"\n"
         if position < rows - 1:
             raise FileError(f"{self.path}: lost rows while it was read")
+
+
+def _not_of_the_output(compute: Compute) -> Compute:
+    """The same, whose errors of the system are not taken for those of the file being written."""
+
+    def guarded(batch: Batch) -> Iterable[Mapping[str, Any]]:
+        try:
+            return list(compute(batch))
+        except OSError as error:
+            raise _ComputeFailedError(error) from error
+
+    return guarded
 
 
 def _blame(
