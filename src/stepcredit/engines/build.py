@@ -10,6 +10,24 @@ from stepcredit.errors import EngineError, SettingError
 from stepcredit.settings.registry import hint
 
 Thing = TypeVar("Thing")
+SPLITTER, SPLITTER_FIELDS = "blank-line", {"inside": "extend"}
+"""What cuts responses into steps where a trainer's settings name nothing else."""
+
+
+def keeps_format(format_: float | None, gate: float | None) -> bool:
+    """Whether a response with this format reward keeps the format; True where it is unknown.
+
+    Args:
+        format_: the format reward.
+        gate: the least that keeps the format; None: above 0.
+
+    Example:
+        >>> [keeps_format(reward, 0.5) for reward in (None, 0.4, 0.5)], keeps_format(0.0, None)
+        ([True, False, True], False)
+    """
+    if format_ is None:
+        return True
+    return format_ > 0 if gate is None else format_ >= gate
 
 
 def fields_of(given: Any, setting: str) -> dict[str, Any]:

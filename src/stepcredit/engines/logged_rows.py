@@ -138,7 +138,8 @@ def extra_columns(fields: Mapping[str, Any], converted: Iterable[str]) -> dict[s
         >>> extra_columns({"input": "?", "length": 5.0, "acc": 1}, ["input"])
         {'logged_length': 5.0, 'acc': 1}
     """
-    rest = {name: value for name, value in fields.items() if name not in set(converted)}
+    known = set(converted)
+    rest = {name: value for name, value in fields.items() if name not in known}
     return {f"logged_{name}" if name in FIELDS else name: rest[name] for name in rest}
 
 

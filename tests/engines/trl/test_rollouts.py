@@ -13,6 +13,7 @@ from stepcredit.cli import app
 from stepcredit.credit.metrics.panel import training_metrics
 from stepcredit.data.files.reading import read_rollouts, read_rows
 from stepcredit.data.files.rollout_file import RolloutFile
+from stepcredit.engines.trl.generation import Generation
 from stepcredit.engines.trl.generation_file import check_folder
 from stepcredit.errors import EngineError
 from stepcredit.lab.arithmetic import problems
@@ -100,6 +101,22 @@ def test_a_file_holds_the_generation_and_the_commands_read_it(make_trainer, tmp_
     assert again == [pytest.approx(line["advantages"], rel=1e-6, abs=1e-9) for line in kept]
     ended = CliRunner().invoke(app, ["explain", str(path), "--group", "000000/1", *options])
     assert ended.exit_code == 0, ended.output
+
+
+def test_completions_are_decoded_once_for_signals_and_files(make_trainer, tmp_path, monkeypatch):
+    decoded, original = [], Generation._response
+
+    def counted(generation, row):
+        decoded.append(row)
+        return original(generation, row)
+
+    monkeypatch.setattr(Generation, "_response", counted)
+    signal = Program(function=lambda response: [0.5] * len(response.step_texts))
+    trainer = make_trainer(
+        args={"max_steps": 1}, process_signal=signal, rollouts_dir=tmp_path / "rollouts"
+    )
+    trainer.train()
+    assert sorted(decoded) == list(range(len(trainer.credited.completion_ids)))
 
 
 def test_masked_and_truncated_tokens_are_kept_as_they_were(make_trainer, task, tmp_path):

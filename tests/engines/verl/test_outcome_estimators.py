@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pytest
 
 pytest.importorskip("verl", reason="needs verl, in an environment of its own")
@@ -14,6 +16,7 @@ from verl.trainer.ppo.core_algos import get_adv_estimator_fn
 from verl.trainer.ppo.ray_trainer import compute_advantage
 
 import stepcredit as sc
+from stepcredit.credit.method_registry import METHODS
 from stepcredit.engines.verl.outcome_estimators import outcome_methods
 from stepcredit.errors import EngineError, StepCreditError
 
@@ -80,3 +83,15 @@ def test_all_methods_that_read_the_outcome_alone_are_there():
         if name == "gdpo" or torch.equal(sc.estimator(name)(scored).packed(), alone):
             found.append(name)  # gdpo reads the format too, which verl does not give
     assert sorted(found) == sorted(outcome_methods()) == ["dr-grpo", "gdpo", "grpo", "rloo"]
+
+
+def test_a_method_that_fails_in_its_own_way_leaves_the_others(monkeypatch):
+    @dataclass(frozen=True)
+    class Broken(sc.GRPO):
+        @property
+        def reads(self):
+            raise TypeError("a method of an installed package")
+
+    monkeypatch.setattr(METHODS, "_known", METHODS.all())
+    sc.register("broken")(Broken)
+    assert sorted(outcome_methods()) == ["dr-grpo", "gdpo", "grpo", "rloo"]

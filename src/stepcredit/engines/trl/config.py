@@ -5,19 +5,23 @@ from __future__ import annotations
 import warnings
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from dataclasses import fields as dataclass_fields
 from typing import Any
 
 from trl.trainer.grpo_config import GRPOConfig
 
 import stepcredit as sc
-from stepcredit.engines.build import build_named, build_signals, fields_of
+from stepcredit.engines.build import (
+    SPLITTER,
+    SPLITTER_FIELDS,
+    build_named,
+    build_signals,
+    fields_of,
+)
 from stepcredit.errors import EngineError
 from stepcredit.signals.signal import Signal
 from stepcredit.signals.splitting import Splitter, splitter
 
 METHOD = "pass"
-SPLITTER, SPLITTER_FIELDS = "blank-line", {"inside": "extend"}
 OLD_NAMES = {"estimator": "method", "estimator_fields": "fields"}
 """Settings of release 0.1 and their new names; the old ones go with the next release."""
 Fields = dict[str, Any] | str | None
@@ -241,11 +245,7 @@ def credit_settings(config: Any, given: Mapping[str, Any]) -> dict[str, Any]:
     """
     known = {name: value for name, value in given.items() if value is not None}
     known = {new_name(name, known): value for name, value in known.items()}
-    if isinstance(config, StepCreditConfig):
-        base = config.credit()
-    else:
-        defaults = {each.name: each.default for each in dataclass_fields(StepCreditConfig)}
-        base = {name: defaults[name] for name in given if name not in OLD_NAMES}
+    base = config.credit() if isinstance(config, StepCreditConfig) else dict.fromkeys(given)
     chosen = {**base, **known}
     if not isinstance(chosen["method"], sc.Estimator):
         chosen["method"] = sc.estimator(chosen["method"] or METHOD)

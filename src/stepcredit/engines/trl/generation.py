@@ -94,7 +94,10 @@ class Generation:
         """
         own = advantages.take(self.own_rollouts).padded(self.policy_tokens)
         masked = own.to(self.mask.device).masked_fill(~self.mask, 0.0)
-        return replace(self, rollouts=rollouts, advantages=masked)
+        credited = replace(self, rollouts=rollouts, advantages=masked)
+        decoded = ("responses", "responses_before_splitting")
+        vars(credited).update({name: vars(self)[name] for name in decoded if name in vars(self)})
+        return credited
 
     @property
     def own_rollouts(self) -> Tensor:

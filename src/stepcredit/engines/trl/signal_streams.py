@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import stepcredit as sc
-from stepcredit.data.inputs import LOGPROBS
+from stepcredit.data.inputs import LOGPROBS, step_ends_stream
 from stepcredit.data.masking import step_ends_to_trained, stream_to_trained, turn_ends
 from stepcredit.data.streams import Stream
 from stepcredit.engines.build import check_stream_weights
@@ -185,10 +185,8 @@ def step_ends_of(generation: Generation, estimator: sc.Estimator) -> Stream | No
         return turn_ends(generation.policy_tokens)
     if not estimator.reads.steps:
         return None
-    ends = [response.step_ends for response in generation.responses]
-    counts = torch.tensor([len(row) for row in ends])
-    every = Stream._of(values=torch.tensor([end for row in ends for end in row]), counts=counts)
-    return step_ends_to_trained(every, generation.policy_tokens)
+    ends = step_ends_stream([response.step_ends for response in generation.responses])
+    return None if ends is None else step_ends_to_trained(ends, generation.policy_tokens)
 
 
 def response_and_step_texts(

@@ -25,8 +25,9 @@ except ImportError as error:  # pragma: no cover - needs an environment without 
 
 import stepcredit as sc
 from stepcredit.credit.metrics.panel import training_metrics
+from stepcredit.engines.build import SPLITTER, SPLITTER_FIELDS, keeps_format
 from stepcredit.engines.trl.checkpointing import ResumingGRPOTrainer, check_saving
-from stepcredit.engines.trl.config import SPLITTER, SPLITTER_FIELDS, credit_settings
+from stepcredit.engines.trl.config import credit_settings
 from stepcredit.engines.trl.distributed import RankData, all_gather
 from stepcredit.engines.trl.generation import Generation
 from stepcredit.engines.trl.generation_file import check_folder, write_generation
@@ -199,7 +200,7 @@ class StepCreditGRPOTrainer(ResumingGRPOTrainer):
                 self._generation_label(),
                 generation,
                 names=self.reward_func_names,
-                truncated=self._truncated(generation),
+                truncated=data.truncated[first:][: len(generation.completion_ids)],
             )
         return output
 
@@ -299,9 +300,7 @@ class StepCreditGRPOTrainer(ResumingGRPOTrainer):
         gate: Any = self.format_gate
         if format_ is None:
             return None
-        if gate is None:
-            return [value is None or value > 0 for value in format_]
-        return [value is None or value >= gate for value in format_]
+        return [keeps_format(value, gate) for value in format_]
 
     def _log_credit(self, data: RankData, rollouts: sc.Rollouts, advantages: sc.Advantages) -> None:
         """Log the metrics, and replace TRL's reward figures and the advantages of its table."""

@@ -89,10 +89,11 @@ class BatchCredit:
             float32, in the batch's order; rows that are no members hold zeros.
         """
         masks = self.batch.columns["response_mask"]
-        rows = [torch.zeros(len(mask)) for mask in masks]
-        for row, values in zip(self.batch.members, self.advantages.on_response(), strict=True):
-            rows[row] = values
-        return rows
+        members = dict(zip(self.batch.members, self.advantages.on_response(), strict=True))
+        return [
+            members[row] if row in members else torch.zeros(len(mask))
+            for row, mask in enumerate(masks)
+        ]
 
     def metrics(self, longest: int | None = None) -> dict[str, float]:
         """What is logged of the batch, under the prefix `stepcredit/`.

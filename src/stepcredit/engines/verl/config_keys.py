@@ -8,7 +8,15 @@ from typing import Any, TypeVar
 
 import stepcredit as sc
 from stepcredit.data.rules import NAME_TAKEN, RESERVED_NAMES
-from stepcredit.engines.build import build_named, build_signals, check_stream_weights, fields_of
+from stepcredit.engines.build import (
+    SPLITTER,
+    SPLITTER_FIELDS,
+    build_named,
+    build_signals,
+    check_stream_weights,
+    fields_of,
+    keeps_format,
+)
 from stepcredit.errors import EngineError
 from stepcredit.rewards.base import Reward
 from stepcredit.rewards.reward_registry import reward
@@ -26,7 +34,7 @@ DEFAULTS: dict[str, Any] = {
     "fields": None,
     "process_signal": None,
     "process_signal_fields": None,
-    "splitter": "blank-line",
+    "splitter": SPLITTER,
     "splitter_fields": None,
     "outcome_reward": None,
     "outcome_reward_fields": None,
@@ -34,7 +42,6 @@ DEFAULTS: dict[str, Any] = {
     "format_reward_fields": None,
     "format_gate": None,
 }
-SPLITTER_FIELDS = {"inside": "extend"}
 Given = dict[str, Any]
 Thing = TypeVar("Thing")
 
@@ -114,9 +121,7 @@ class VerlSettings:
             >>> [settings.keeps_format(reward) for reward in (None, 0.4, 0.5)]
             [True, False, True]
         """
-        if format_ is None:
-            return True
-        return format_ > 0 if self.format_gate is None else format_ >= self.format_gate
+        return keeps_format(format_, self.format_gate)
 
 
 def _plain(value: Any) -> Any:

@@ -19,7 +19,7 @@ from torch import Tensor
 import stepcredit as sc
 from stepcredit.credit.method_registry import METHODS
 from stepcredit.engines.verl.config_keys import CONFIG_KEY, VerlSettings
-from stepcredit.errors import EngineError, MethodError
+from stepcredit.errors import EngineError
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ def outcome_methods() -> list[str]:
     for name in METHODS.names():
         try:
             reads = sc.estimator(name).reads
-        except MethodError as error:
+        except Exception as error:  # a method of an installed package may fail in its own way
             logger.info("%r is no estimator of verl: %s", name, error)
             continue
         if reads.process is None and not reads.logprobs and reads.outcome is not None:
