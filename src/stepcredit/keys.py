@@ -7,16 +7,22 @@ import hashlib
 import numpy as np
 
 
-def seed_from_text(text: str) -> int:
-    """A 63-bit seed that depends on the text alone.
+def digest64(text: str) -> int:
+    """The text's BLAKE2b digest of 8 bytes.
 
-        first 8 bytes of BLAKE2b(text), without the sign bit
+    Returns:
+        int in [0, 2^64): the same on every machine and in every process.
+    """
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
+
+
+def seed_from_text(text: str) -> int:
+    """A 63-bit seed that depends on the text alone: `digest64` without its last bit.
 
     Returns:
         int in [0, 2^63): the same on every machine and in every process.
     """
-    digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") >> 1
+    return digest64(text) >> 1
 
 
 def keyed_seed(seed: int, *purpose: object) -> int:

@@ -16,9 +16,12 @@ from tests.signals.writers import Digits, texts, truth, write
 
 from stepcredit.data.files.score_store import ScoreStore, remove_store
 from stepcredit.errors import FileError, SettingError, SignalError
+from stepcredit.prm.protocol import PROTOCOLS
 from stepcredit.signals.cache import Cached, key_of
+from stepcredit.signals.combine import Affine
 from stepcredit.signals.responses import Response
 from stepcredit.signals.signal import IndexedScores
+from stepcredit.signals.signal_registry import signal
 
 WRITERS = 4
 KILLS = 30
@@ -267,3 +270,11 @@ def test_processes_that_make_one_file_at_once_agree(tmp_path: Path) -> None:
     for number in range(20):
         with ScoreStore(tmp_path / f"{number}.sqlite") as store:
             assert store.get([b"k"]) == {b"k": [float(number)]}
+
+
+def test_scores_kept_by_an_earlier_version_are_found_again() -> None:
+    """The identities that are part of a key, as they were before their modules moved."""
+    protocol = PROTOCOLS.build("pure").identity
+    assert protocol["class"] == "stepcredit.signals.prm.protocols:PurePRM"
+    mapped = Affine(signal=signal("equations"), scale=2.0).identity
+    assert (mapped["map"], mapped["cacheable"]) == ("Affine", True)

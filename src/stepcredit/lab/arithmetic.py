@@ -15,7 +15,6 @@ an exact checker can read every step.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stepcredit.errors import StepCreditError
-from stepcredit.keys import keyed_generator
+from stepcredit.keys import digest64, keyed_generator
 from stepcredit.lab.tokenizer import EOS, build_tokenizer, completion_text
 
 if TYPE_CHECKING:
@@ -192,9 +191,7 @@ def split_of(prompt: str) -> str:
         >>> split_of("3+4*2-1=")
         'train'
     """
-    bucket = hashlib.blake2b(prompt.encode(), digest_size=8).digest()
-    number = int.from_bytes(bucket, "big") % 10
-    return {0: "held_out", 1: "check"}.get(number, "train")
+    return {0: "held_out", 1: "check"}.get(digest64(prompt) % 10, "train")
 
 
 def problems(n: int, split: str = "train", seed: int = 0) -> list[Problem]:

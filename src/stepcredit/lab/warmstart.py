@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -19,7 +18,7 @@ import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from stepcredit.errors import StepCreditError
-from stepcredit.keys import keyed_generator
+from stepcredit.keys import digest64, keyed_generator
 from stepcredit.lab.arithmetic import (
     TASK_VERSION,
     build_tokenizer,
@@ -76,7 +75,7 @@ class WarmStartSettings:
     def key(self) -> str:
         """Hash of the settings and the task's version; it names the cache folder."""
         text = json.dumps({"task": TASK_VERSION, **asdict(self)}, sort_keys=True)
-        return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+        return f"{digest64(text):016x}"
 
 
 Report = Callable[[int, int, Evaluation | None], None]

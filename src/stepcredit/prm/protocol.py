@@ -15,6 +15,8 @@ from stepcredit.settings.fields import check_fields
 from stepcredit.settings.registry import Registry
 from stepcredit.signals.responses import Response, at
 
+CACHED_MODULES = {"stepcredit.prm.published_protocols": "stepcredit.signals.prm.protocols"}
+"""Modules that have moved, with the name under which the keys of cached scores know them."""
 Head = Literal["two-layer", "value", "words", "classes"]
 
 
@@ -34,8 +36,9 @@ class Protocol(ABC):
     def identity(self) -> dict[str, Any]:
         """Its class and fields, which with the model make the scores."""
         kind = type(self)
+        module = CACHED_MODULES.get(kind.__module__, kind.__module__)
         fields = asdict(self)  # type: ignore[call-overload]
-        return {"class": f"{kind.__module__}:{kind.__qualname__}", **fields}
+        return {"class": f"{module}:{kind.__qualname__}", **fields}
 
     @abstractmethod
     def encode(self, tokenizer: Any, prompt: str, steps: Sequence[str]) -> ModelInput:

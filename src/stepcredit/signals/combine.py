@@ -44,6 +44,7 @@ class _Mapped(Signal):
     @property
     def identity(self) -> dict[str, Any]:
         own = {name: value for name, value in vars(self).items() if isinstance(value, int | float)}
+        own["cacheable"] = self.cacheable
         return {"map": type(self).__name__, **own, "of": self.signal.identity}
 
     def content(self, response: Response) -> Any:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
+from functools import partial
 from math import inf, isfinite
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from stepcredit._moved import also_callable
+from stepcredit._moved import also_callable, renamed
 from stepcredit.data.rules import LARGEST
 from stepcredit.data.streams import Steps, Tokens
 from stepcredit.errors import RolloutError, SignalError
@@ -43,10 +44,11 @@ class Signal(ABC):
     notice_field: ClassVar[str | None] = None
     """The field, if any, that takes a function to call with a notice before scoring begins."""
 
-    @property
-    @abstractmethod
-    def grain(self) -> Grain:
-        """What is scored: "steps" or "tokens". A subclass may set it as a class attribute."""
+    if TYPE_CHECKING:
+
+        @property
+        def grain(self) -> Grain:
+            """What is scored: "steps" or "tokens"; an attribute or a property of the subclass."""
 
     @property
     @abstractmethod
@@ -81,12 +83,14 @@ class Signal(ABC):
 
         Args:
             change: called with each part, gives its replacement.
+
+        Returns:
+            The signal itself where it has no parts, or is no dataclass.
         """
         if not self.parts or not is_dataclass(self):
             return self
-        init = {field.name for field in fields(self) if field.init}
-        values = {name: value for name, value in _settings(self).items() if name in init}
-        return replace(self, **{n: _changed(v, change) for n, v in values.items()})
+        names = [field.name for field in fields(self) if field.init]
+        return replace(self, **{name: _changed(getattr(self, name), change) for name in names})
 
     def content(self, response: Response) -> Any:
         """The parts of a response that its scores depend on, as JSON."""
@@ -255,4 +259,5 @@ def _changed(value: Any, change: Callable[[Signal], Signal]) -> Any:
     return tuple(_changed(item, change) for item in value)
 
 
+__getattr__ = partial(renamed, __name__)
 also_callable(__name__, "signal")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
 from stepcredit.errors import StepCreditError
+from stepcredit.keys import digest64
 from stepcredit.signals.responses import Response
 
 RIGHT, WRONG = 1, 0
@@ -103,8 +103,7 @@ def part_of(key: str, *, seed: int, test: float, validation: float) -> str:
         >>> part_of("how many?", seed=0, test=1.0, validation=0.0)
         'test'
     """
-    digest = hashlib.blake2b(f"{seed}\x1f{key}".encode(), digest_size=8).digest()
-    u = int.from_bytes(digest, "big") / 2**64
+    u = digest64(f"{seed}\x1f{key}") / 2**64
     if u < test:
         return TEST
     return VALIDATION if u < test + validation else TRAIN

@@ -14,6 +14,7 @@ from stepcredit.errors import SettingError
 from stepcredit.settings.fields import choice, declare, number
 from stepcredit.signals.cache import Cached
 from stepcredit.signals.facts import numbers_fact
+from stepcredit.signals.models.checkpoints import is_tokenizer
 from stepcredit.signals.models.local_model import RunsModels
 from stepcredit.signals.models.teacher_forcing import LocalLogProbs
 from stepcredit.signals.models.vocabulary import Vocabulary, check_vocabulary
@@ -76,6 +77,7 @@ class LogRatio(RunsModels):
         max_tokens_per_batch, device, dtype: of local models, as in `RunsModels`.
     """
 
+    tokenizer: Any = declare(None, is_tokenizer, "the policy's tokenizer", kw_only=True)
     temperature: float = number(1.0, "of every model's log-probs", above=0)
     clamp: float | None = number(None, "tokens within [-clamp, clamp]", above=0, optional=True)
     per: Grain = choice("tokens", ("tokens", "steps"), "what is scored; steps: by their sum")

@@ -14,16 +14,7 @@ from stepcredit.signals.responses import Response
 from stepcredit.signals.served.server import MAX_BODY, Server
 from stepcredit.signals.signal import IndexedScores, Signal
 
-OPERATION = (
-    "url",
-    "concurrency",
-    "timeout",
-    "deadline",
-    "attempts",
-    "backoff",
-    "api_key_env",
-    "max_body",
-)
+OPERATION = tuple(declared.name for declared in fields(Server))
 """Fields of the connection, which do not change the scores: no part of a signal's identity."""
 
 

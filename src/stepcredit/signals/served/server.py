@@ -24,10 +24,10 @@ class Server:
     """
 
     url: str
-    concurrency: int = 32
-    timeout: float = 60.0
-    deadline: float = 600.0
-    attempts: int = 6
-    backoff: float = 0.5
-    api_key_env: str | None = field(default=None, repr=False)
-    max_body: int = MAX_BODY
+    concurrency: int
+    timeout: float
+    deadline: float
+    attempts: int
+    backoff: float
+    api_key_env: str | None = field(repr=False)
+    max_body: int
