@@ -15,7 +15,6 @@ from stepcredit.lab.sampling import sample
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-HELD_OUT_PROBLEMS = 128
 SAMPLES_PER_PROBLEM = 8
 HELD_OUT_SEED = 0
 

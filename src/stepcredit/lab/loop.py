@@ -121,24 +121,34 @@ def build_trainer(
 ) -> StepCreditGRPOTrainer:
     """TRL's trainer on the task, with the estimator's advantages.
 
-    For a method that does not weight the format, the outcome is outcome + weight x format.
+    For a method that cannot weight the format, the outcome is outcome + weight x format.
     """
     drawn = problems(settings.updates * settings.prompts, "train", settings.seed)
-    weighs_format = estimator.reads.format or estimator.reads.weights is not None
     trainer = StepCreditGRPOTrainer(
         model=model,
         reward_funcs=task.reward_functions(),
         args=grpo_config(settings, output_dir),
         train_dataset=Dataset.from_list([{"prompt": p.prompt} for p in drawn]),
         processing_class=tokenizer,
-        estimator=estimator,
+        method=estimator,
         process_signal=task.process_signal,
         logprobs=readers,
-        outcome_reward="accuracy" if weighs_format else "task_reward",
+        outcome_reward="accuracy" if can_weight_format(estimator) else "task_reward",
         format_reward="format_reward",
     )
     trainer.remove_callback(PrinterCallback)
     return trainer
+
+
+def can_weight_format(estimator: sc.Estimator) -> bool:
+    """Whether the method has weights for the format, even if these settings leave it out.
+
+    Example:
+        >>> can_weight_format(sc.GDPO(weights={"outcome": 1.0})), can_weight_format(sc.GRPO())
+        (True, False)
+    """
+    both = estimator.reads, sc.estimator(estimator.name).reads
+    return any(reads.format or reads.weights is not None for reads in both)
 
 
 def grpo_config(settings: LabSettings, output_dir: Path) -> GRPOConfig:
