@@ -1,6 +1,6 @@
 """Credit assignment for process-supervised reinforcement learning of LLM reasoners.
 
-Step scores, teacher log-probs, outcome and format rewards in; one advantage a token out.
+Step scores, teacher log-probs, outcome and format rewards in; one advantage per token out.
 """
 
 import os

@@ -192,6 +192,14 @@ RENAMED = {
     "data.batches:label_of": "data.files.batches:group_label",
     "data.checks:Signal": "data.files.rows:RowStream",
     "data.checks:show": "data.rules:shown",
+    "data.inputs:Scalar": "data.inputs:RolloutValues",
+    "data.inputs:Signals": "data.inputs:BatchStreams",
+    "data.inputs:check_rows": "data.inputs:check_row_counts",
+    "data.inputs:lengths_of": "data.inputs:trained_lengths",
+    "data.inputs:mapping_of": "data.inputs:by_name",
+    "data.inputs:scalar_of": "data.inputs:rollout_values",
+    "data.inputs:segmentation": "data.inputs:step_ends_stream",
+    "data.inputs:told_length": "data.inputs:implied_length",
     "data.parquet:with_columns": "data.files.parquet:replace_columns",
     "data.store:AT_ONCE": "data.files.score_store:KEYS_PER_QUERY",
     "data.store:FORM": "data.files.score_store:SCHEMA_VERSION",
@@ -276,6 +284,9 @@ RENAMED = {
     "signals.ratios:sides_in_rows": "signals.models.ratios:models_from_rows",
     "signals.sampling:seed_of": "signals.models.keyed_sampling:draw_seed",
     "signals.served.base:MAX_BODY": "signals.served.server:MAX_BODY",
+    "signals.signal:Scored": "signals.signal:IndexedScores",
+    "signals.signal:gathered": "signals.signal:in_order",
+    "signals.signal:joined": "signals.signal:concat",
     "signals.training.evaluating:Scored": "prm.judging.judged_files:Progress",
     "signals.training.formats:Reading": "prm.labelled.label_formats:LabelOptions",
     "signals.training.judge:judge": "prm.judging.evaluation:judge_scores",
@@ -336,7 +347,9 @@ def moved(old: str, name: str, new: str) -> Any:
 
 
 def renamed(module: str, name: str) -> Any:
-    """What `name` was in a module that still exists; for a module's own `__getattr__`.
+    """What `name` was in a module that still exists.
+
+    Such a module has the line `__getattr__ = partial(renamed, __name__)`.
 
     Args:
         module: the module's full name.

@@ -6,6 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -308,9 +309,5 @@ def _pack_rows(table: Tensor, counts: Tensor) -> Tensor:
     return torch.cat([row[:n] for row, n in zip(table, counts.tolist(), strict=True)])
 
 
-def __getattr__(name: str) -> Any:
-    """Names that this module had in release 0.1, with a warning."""
-    return renamed(__name__, name)
-
-
+__getattr__ = partial(renamed, __name__)
 also_callable(__name__, "estimator")

@@ -16,7 +16,7 @@ from stepcredit.credit.stages.fusion import (
     SCALARS,
     Weights,
     canonical_weights,
-    standardize_scalar,
+    standardize_scalars,
 )
 from stepcredit.credit.stages.groups import Group
 from stepcredit.data.rollouts import Rollouts
@@ -94,10 +94,8 @@ class GDPO(Estimator):
         group = Group.of(rollouts)
         both = {"outcome": rollouts.outcomes, "format": rollouts.formats}
         eps = _TRAINERS_EPS[self.batch_norm] if self.eps is None else self.eps
-        normed = {
-            name: standardize_scalar(scalar, group, "masked_norm", ddof=1, eps=eps)
-            for name, scalar in both.items()
-        }
+        rules = dict.fromkeys(both, "masked_norm")
+        normed = standardize_scalars(both, group, rules, ddof=1, eps=eps)
         weights = _scalar_weights(self.weights)
         total = sum(
             (w * normed[n] for n, w in weights.items()), torch.zeros_like(normed["outcome"])

@@ -126,7 +126,7 @@ def chunker(rule: str | Mapping[str, Mapping[str, object]] | Chunker) -> Chunker
     options: object = {}
     if isinstance(rule, Mapping) and len(rule) == 1:
         name, options = next(iter(rule.items()))
-    if not isinstance(name, str) or (name not in OURS and name not in CHUNKERS.names()):
+    if not isinstance(name, str) or name not in CHUNKERS.names():
         names = ", ".join(CHUNKERS.names())
         raise MethodError(f"unknown chunker {rule!r}: expected {names}", field="chunks")
     if not isinstance(options, Mapping):
