@@ -26,7 +26,7 @@ train: $(VENV)/.train
 
 ifdef ROOM
 test: $(VENV)/.dev
-	$(BIN)/pytest -n 2 --dist worksteal $(wildcard tests/$(ROOM) src/stepcredit/$(ROOM))
+	$(BIN)/pytest -n 2 --dist worksteal $(or $(wildcard tests/$(ROOM) src/stepcredit/$(ROOM)),$(error there is no room $(ROOM)))
 else
 test: $(VENV)/.dev lint types
 	$(BIN)/pytest -n 2 --dist worksteal

@@ -207,3 +207,27 @@ def count_regexes(monkeypatch: pytest.MonkeyPatch, *modules: ModuleType) -> Coun
             elif isinstance(value, re.Pattern | tuple) and not name.startswith("__"):
                 monkeypatch.setattr(module, name, counted(value))
     return counter
+
+
+def assert_linear(
+    monkeypatch: pytest.MonkeyPatch,
+    run: Callable[[int], object],
+    sizes: tuple[int, int],
+    *modules: ModuleType,
+) -> None:
+    """The work of some modules on a text twice as long is less than 2.5 times as much.
+
+    Args:
+        monkeypatch: puts the modules' regular expressions back.
+        run: works on a text of the given size.
+        sizes: of two texts, the second twice as long.
+        modules: whose regular expressions and lines are counted.
+    """
+    counter, work = count_regexes(monkeypatch, *modules), []
+    for size in sizes:
+        counter.steps = 0
+        with counter.lines_of(*modules):
+            run(size)
+        work.append(counter.steps)
+    assert sizes[1] == 2 * sizes[0]
+    assert 0 < work[1] < 2.5 * work[0]

@@ -10,9 +10,10 @@ from __future__ import annotations
 import sys
 import zlib
 from importlib import import_module
-from inspect import isclass, isfunction
 from pathlib import Path
 from typing import Any
+
+from docs_hooks import is_documented
 
 PUBLIC = (
     "stepcredit",
@@ -43,7 +44,7 @@ def public_names() -> dict[str, Any]:
     for module in map(import_module, PUBLIC):
         for name in module.__all__:
             thing = getattr(module, name)
-            if isclass(thing) or isfunction(thing):
+            if is_documented(thing):
                 found[f"{module.__name__}.{name}"] = thing
     return found
 

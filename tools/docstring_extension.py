@@ -15,7 +15,7 @@ import griffe
 EXAMPLE = re.compile(r"^( *)Example:$", re.MULTILINE)
 SOURCE = re.compile(r"^( *)Source: ", re.MULTILINE)
 SHARED = re.compile(r"^( +)((?:\w+, )+\w+): (.+(?:\n\1 +\S.*)*)$", re.MULTILINE)
-DECLARED = {"number", "whole", "choice", "flag", "text", "composed"}
+DECLARED = {"declare", "number", "whole", "choice", "flag", "text", "composed"}
 ARGUMENTS = re.compile(r"^( *)Args:\n(?:\1 +.*\n?|\n)+", re.MULTILINE)
 
 

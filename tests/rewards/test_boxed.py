@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.work import count_regexes
+from tests.work import assert_linear
 
 from stepcredit.rewards import extract
 from stepcredit.rewards.extract import after_thinking, answer_of, last_box, last_line, last_tag
@@ -90,13 +90,7 @@ def test_the_work_grows_no_faster_than_a_hostile_text(
         after_thinking(text)
 
     read(made(100_000))
-    counter, work = count_regexes(monkeypatch, extract), []
-    for size in (240, 480):
-        counter.steps = 0
-        with counter.lines_of(extract):
-            read(made(size))
-        work.append(counter.steps)
-    assert 0 < work[1] < 2.5 * work[0]
+    assert_linear(monkeypatch, lambda size: read(made(size)), (240, 480), extract)
 
 
 def test_tags_lines_and_thinking() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.work import count_regexes
+from tests.work import assert_linear
 
 from stepcredit.errors import RolloutError, SettingError
 from stepcredit.rewards import extract, formats, reward
@@ -83,13 +83,7 @@ def test_the_work_grows_no_faster_than_a_hostile_text(
 ) -> None:
     layout = Format(template=template)
     layout([part * 100_000])
-    counter, work = count_regexes(monkeypatch, formats, extract), []
-    for size in (120, 240):
-        counter.steps = 0
-        with counter.lines_of(formats, extract):
-            layout([part * size])
-        work.append(counter.steps)
-    assert 0 < work[1] < 2.5 * work[0]
+    assert_linear(monkeypatch, lambda size: layout([part * size]), (120, 240), formats, extract)
 
 
 def test_a_pattern_matches_the_whole_text() -> None:

@@ -207,6 +207,7 @@ def test_wrong_answers_are_wrong_where_graders_raise_or_console(
     assert found == [0.0] * len(facts)
 
 
+@pytest.mark.timeout(60)
 def test_the_limit_holds(entries: dict[str, dict[str, Any]]) -> None:
     """A grader that takes moves at their word is ended; a power of powers is not even tried."""
     rule = reward("reasoning-gym", limit=2.0, workers=1)

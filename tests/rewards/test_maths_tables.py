@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from tests.rewards.conftest import table
-from tests.work import Counter
+from tests.work import assert_linear
 
 from stepcredit.errors import MissingExtra, RolloutError
 from stepcredit.rewards import answer_kinds, maths, normalize
@@ -77,8 +77,8 @@ def test_hostile_responses_are_wrong(kind: str) -> None:
 
 @pytest.mark.parametrize("gold", ["C", r"\text{even}", "yes", r"\frac{1}{2}"])
 @pytest.mark.parametrize("part", [r"\text{", "{", "(", r"\left", "C ", "/", "even ", "^", " "])
-def test_the_work_grows_no_faster_than_a_hostile_box_whatever_the_gold_answer(
-    gold: str, part: str
+def test_the_work_grows_no_faster_than_a_box_too_long_to_read_whatever_the_gold_answer(
+    gold: str, part: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def graded(size: int) -> list[Verdict]:
         box = part * size + "}" * size * part.count("{")
@@ -86,15 +86,9 @@ def test_the_work_grows_no_faster_than_a_hostile_box_whatever_the_gold_answer(
 
     assert graded(30_000) == [Verdict.WRONG]
     modules = answer_kinds, maths, normalize
-    counter, work = Counter(), []
-    for size in (5_000, 10_000):  # longer than what is read in full
-        counter.steps = 0
-        with counter.lines_of(*modules):
-            graded(size)
-        work.append(counter.steps)
-    assert (
-        0 < work[1] < 2.5 * work[0]
-    )  # lines of Python; a regular expression that hangs would time out
+    for module in (answer_kinds, normalize):  # so that small texts, whose work is counted, are long
+        monkeypatch.setattr(module, "LONGEST", 20)
+    assert_linear(monkeypatch, graded, (100, 200), *modules)
 
 
 def test_honest_responses_are_right() -> None:

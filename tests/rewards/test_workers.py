@@ -36,6 +36,7 @@ def pool() -> Pool:
     made.close()
 
 
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize("hanging", HANGS)
 def test_the_limit_holds_and_costs_nothing_else(hanging: str, pool: Pool) -> None:
     pairs = [("1/2", "0.5"), (hanging, "3"), ("2/4", "0.5"), ("3", "4"), ("1/4", "0.25")]
@@ -52,6 +53,7 @@ def test_a_hanging_gold_answer_is_timed_out(pool: Pool) -> None:
     assert pool.verdicts([("1", HANGS[1]), ("2/4", "0.5")], 1.0) == "TR"
 
 
+@pytest.mark.timeout(60)
 def test_the_limit_holds_in_any_thread_at_once() -> None:
     def ask(at: int) -> list[Verdict]:
         return grade([r"\binom{10^9}{5 \cdot 10^8}", f"{at}/2"], ["3", f"{at / 2}"], limit=1.0)

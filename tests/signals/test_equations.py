@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.work import count_regexes
+from tests.work import assert_linear
 
 from stepcredit.errors import RolloutError, SettingError, SignalError
 from stepcredit.signals.programs import equations
@@ -218,13 +218,7 @@ def test_the_work_grows_no_faster_than_the_text(
     made: Callable[[int], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read(made(LONG))
-    counter, work = count_regexes(monkeypatch, equations), []
-    for size in (320, 640):
-        counter.steps = 0
-        with counter.lines_of(equations):
-            read(made(size))
-        work.append(counter.steps)
-    assert 0 < work[1] < 2.5 * work[0]
+    assert_linear(monkeypatch, lambda size: read(made(size)), (320, 640), equations)
 
 
 @st.composite

@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from tests.work import count_regexes
+from tests.work import assert_linear
 
 from stepcredit.errors import RolloutError, SettingError
 from stepcredit.signals import offsets, responses, splitting
@@ -190,14 +190,11 @@ def test_the_work_grows_no_faster_than_the_text(
     text = made(LONG)
     split = splitter(name, inside="extend").split(Response.of_text("?", text))
     assert "".join(split.step_texts) == text
-    modules = splitting, offsets, responses
-    counter, work = count_regexes(monkeypatch, *modules), []
-    for size in (120, 240):
-        counter.steps = 0
-        with counter.lines_of(*modules):
-            splitter(name, inside="extend").split(Response.of_text("?", made(size)))
-        work.append(counter.steps)
-    assert 0 < work[1] < 2.5 * work[0]
+
+    def split_text(size: int) -> None:
+        splitter(name, inside="extend").split(Response.of_text("?", made(size)))
+
+    assert_linear(monkeypatch, split_text, (120, 240), splitting, offsets, responses)
 
 
 @pytest.mark.parametrize(
