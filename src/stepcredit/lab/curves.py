@@ -8,8 +8,8 @@ from typing import Any
 
 PANELS = (
     ("pass_at_1", "pass@1"),
-    ("length", "tokens an answer"),
-    ("fillers", "filler lines an answer"),
+    ("length", "tokens per answer"),
+    ("fillers", "filler lines per answer"),
     ("step_accuracy", "step accuracy"),
 )
 COLOURS = ("#1f5fa8", "#d1662a", "#3f8f4f", "#7d4fa3")
