@@ -25,3 +25,11 @@ def shared_dir() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"no folder {SHARED.name} beside the checkout: test vectors are not here")
     return SHARED
+
+
+@pytest.fixture
+def own_methods(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The methods, chunkers and splitter of `tests/own_methods.py`, registered for one test."""
+    from tests.own_methods import register_own
+
+    register_own(monkeypatch)

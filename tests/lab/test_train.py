@@ -6,8 +6,7 @@ import io
 import json
 import os
 from collections import defaultdict
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -17,7 +16,6 @@ from tests.lab.micro import MICRO_WARM
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import stepcredit as sc
-from stepcredit.credit.method_registry import METHODS
 from stepcredit.errors import FileError, MethodError, RolloutError, StepCreditError
 from stepcredit.lab import comparison as job
 from stepcredit.lab.lab_settings import LabSettings, check_task_has, quick_settings
@@ -285,44 +283,6 @@ def test_a_method_whose_signal_the_task_lacks_is_refused_before_training():
     assert sc.OPD().reads.logprobs
 
 
-@dataclass(frozen=True)
-class LogRatio(sc.Estimator):
-    """A user's method made of log-probs: twice OPD."""
-
-    @property
-    def reads(self):
-        return sc.Reads(process=None, logprobs=("student", "teacher"), outcome=None)
-
-    def credit(self, rollouts):
-        credit = sc.OPD().credit(rollouts)
-        return replace(credit, advantage=2 * credit.advantage)
-
-
-@dataclass(frozen=True)
-class Blend(sc.Estimator):
-    """A user's method whose weights have a name of its own, and whose credit is PASS's."""
-
-    shares: Mapping[str, float] = field(default_factory=lambda: {"process": 2.0, "outcome": 0.5})
-
-    @property
-    def reads(self):
-        return sc.Reads("weighted", self.shares)
-
-    def with_weights(self, weights):
-        return replace(self, shares=dict(weights))
-
-    def credit(self, rollouts):
-        return sc.PASS(weights=self.shares).credit(rollouts)
-
-
-@pytest.fixture
-def own_methods(monkeypatch):
-    """The two methods, registered while a test runs."""
-    monkeypatch.setattr(METHODS, "_known", METHODS.all())
-    sc.register("log-ratio")(LogRatio)
-    sc.register("blend")(Blend)
-
-
 def test_a_users_method_of_log_probs_learns_from_the_teacher(own_methods, run, tmp_path):
     settings = replace(MICRO, method="log-ratio", compare=None, updates=1)
     folder = job.train(
@@ -349,7 +309,7 @@ def test_a_users_method_gets_the_labs_weights_under_its_own_name(own_methods, ru
         process=sc.Steps([row["step_ends"] for row in rows], [row["step_scores"] for row in rows]),
         **{name: [row[name] for row in rows] for name in ("outcome", "format", "format_ok")},
     )
-    expected = sc.PASS(weights={"process": 1.0, "outcome": 1.0}, clip=5.0)(rollouts).ragged()
+    expected = sc.PASS(weights={"process": 1.0, "outcome": 1.0}, gate=False)(rollouts).ragged()
     for row, advantages in zip(rows, expected, strict=True):
         assert row["advantages"] == pytest.approx(advantages.tolist(), abs=1e-6)
 

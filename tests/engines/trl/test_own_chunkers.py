@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import pytest
-import torch
 from trl import TrlParser
 
 import stepcredit as sc
-from stepcredit.credit.stages import Chunks, is_whole, register_chunker
-from stepcredit.credit.stages.chunker_registry import CHUNKERS
 from stepcredit.engines.trl.config import StepCreditConfig
 from stepcredit.errors import EngineError
-from stepcredit.settings.fields import text
-from stepcredit.signals import Response, Splitter, register_splitter
-from stepcredit.signals.splitting import SPLITTERS
+from stepcredit.signals import Response
 
 YAML = """\
 output_dir: {folder}
@@ -30,29 +23,9 @@ splitter_fields: {{mark: '|'}}
 """
 
 
-def every_n(lead, n=2):
-    """Every n scores are a chunk."""
-    place = torch.arange(1, lead.slots.width + 1)
-    return Chunks(lead.slots, (place % n == 0) & lead.slots.mask | lead.slots.end_slots())
-
-
-@dataclass(frozen=True)
-class AfterMark(Splitter):
-    """A step ends with each mark."""
-
-    mark: str = text(";", "what a step ends with")
-
-    def ends(self, response):
-        return [i + 1 for i, c in enumerate(response.text) if c == self.mark]
-
-
 @pytest.fixture
-def configured(monkeypatch, tmp_path):
-    """A maker of configs from YAML; both rules are registered for one test."""
-    for registry in (CHUNKERS, SPLITTERS):
-        monkeypatch.setattr(registry, "_known", dict(registry._known))
-    register_chunker("every-n", n=is_whole(at_least=1))(every_n)
-    register_splitter("after-mark")(AfterMark)
+def configured(own_methods, tmp_path):
+    """A maker of configs from YAML."""
     path = tmp_path / "recipe.yaml"
 
     def parse(n):

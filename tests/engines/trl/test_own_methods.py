@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-
 import pytest
 import torch
 from trl import TrlParser
 
-import stepcredit as sc
-from stepcredit.credit.method_registry import METHODS
-from stepcredit.credit.stages import chunkers, register_chunker
-from stepcredit.credit.stages.chunker_registry import CHUNKERS
 from stepcredit.engines.trl.config import StepCreditConfig
 from stepcredit.errors import EngineError
 from stepcredit.lab.model import ModelSettings, build_model
-from stepcredit.settings.fields import is_whole
 from stepcredit.signals.models.teacher_forcing import LocalLogProbs
 from stepcredit.signals.programs.checked import Program
-from stepcredit.signals.splitting import SPLITTERS, Splitter, register_splitter
 
+pytestmark = pytest.mark.usefixtures("own_methods")
 TINY = ModelSettings(width=16, layers=1, heads=1, feed_forward=16)
 YAML = """\
 output_dir: {out}
@@ -39,54 +31,6 @@ disable_tqdm: true
 
 
 LENGTHS = Program(lambda response: [float(len(text)) for text in response.step_texts])
-
-
-@dataclass(frozen=True)
-class LogRatio(sc.Estimator):
-    """A method made of log-probs: twice OPD."""
-
-    paper = "0000.00001"
-
-    @property
-    def reads(self) -> sc.Reads:
-        return sc.Reads(process=None, logprobs=("student", "teacher"), outcome=None)
-
-    def credit(self, rollouts: sc.Rollouts) -> sc.Credit:
-        credit = sc.OPD().credit(rollouts)
-        return replace(credit, advantage=2 * credit.advantage)
-
-
-@dataclass(frozen=True)
-class Blend(sc.Estimator):
-    """A method whose weights are called otherwise and whose credit is PASS's."""
-
-    shares: Mapping[str, float] = field(default_factory=lambda: {"process": 2.0, "outcome": 0.5})
-
-    @property
-    def reads(self) -> sc.Reads:
-        return sc.Reads("weighted", self.shares)
-
-    def credit(self, rollouts: sc.Rollouts) -> sc.Credit:
-        return sc.PASS(weights=self.shares, gate=False).credit(rollouts)
-
-
-@pytest.fixture(autouse=True)
-def registered(monkeypatch):
-    """The methods above, a chunker and a splitter by name, for one test."""
-    for registry in (METHODS, CHUNKERS, SPLITTERS):
-        monkeypatch.setattr(registry, "_known", dict(registry._known))
-    sc.register("log-ratio")(LogRatio)
-    sc.register("blend")(Blend)
-
-    @register_chunker("pieces", size=is_whole(at_least=1))
-    def pieces(lead, size=2):
-        return chunkers.windows(lead, size=size)
-
-    @register_splitter("at-digits")
-    @dataclass(frozen=True)
-    class AtDigits(Splitter):
-        def ends(self, response):
-            return [i + 1 for i, letter in enumerate(response.text) if letter.isdigit()]
 
 
 @pytest.fixture
@@ -143,10 +87,11 @@ def test_a_method_of_ones_own_with_its_own_weights(trained):
 def test_ones_own_chunker_and_splitter_are_named_in_yaml(trained):
     own, ours = (
         trained(
-            f"fields: {{chunks: {{{name}: {{size: 3}}}}, gate: false}}\nsplitter: at-digits\n",
+            f"fields: {{chunks: {chunks}, gate: false}}\n"
+            "splitter: after-mark\nsplitter_fields: {mark: '0123456789'}\n",
             process_signal=LENGTHS,
         )
-        for name in ("pieces", "windows")
+        for chunks in ("{every-n: {n: 3}}", "{windows: {size: 3}}")
     )
     digits = [
         sum(letter.isdigit() for letter in response.text.rstrip())

@@ -2,113 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-
 import pytest
 import torch
+from tests.own_methods import AfterMark
 
-import stepcredit as sc
-from stepcredit.credit.method_registry import METHODS
-from stepcredit.credit.stages import Chunks, is_whole, register_chunker
-from stepcredit.credit.stages.chunker_registry import CHUNKERS
 from stepcredit.engines.verl.batch import QueuedBatch
 from stepcredit.engines.verl.batch_credit import BatchCredit
 from stepcredit.engines.verl.config_keys import VerlSettings
 from stepcredit.engines.verl.outcome_estimators import outcome_advantages, outcome_methods
 from stepcredit.errors import EngineError
 from stepcredit.lab.arithmetic import build_tokenizer
-from stepcredit.settings.fields import text
-from stepcredit.signals.splitting import SPLITTERS, Splitter, register_splitter
 
+pytestmark = pytest.mark.usefixtures("own_methods")
 OWN = "+algorithm.stepcredit"
 LOSS = "distillation.distillation_loss"
 TEACHER = ("distillation.enabled=true", f"{LOSS}.distillation_loss_coef=0")
-
-
-@dataclass(frozen=True)
-class LogRatio(sc.Estimator):
-    """A method made of log-probs: twice OPD."""
-
-    @property
-    def reads(self) -> sc.Reads:
-        return sc.Reads(process=None, logprobs=("student", "teacher"), outcome=None)
-
-    def credit(self, rollouts: sc.Rollouts) -> sc.Credit:
-        credit = sc.OPD().credit(rollouts)
-        return replace(credit, advantage=2 * credit.advantage)
-
-
-@dataclass(frozen=True)
-class Blend(sc.Estimator):
-    """A method whose weights are called otherwise and whose credit is PASS's."""
-
-    shares: Mapping[str, float] = field(default_factory=lambda: {"process": 2.0, "outcome": 0.5})
-
-    @property
-    def reads(self) -> sc.Reads:
-        return sc.Reads("weighted", self.shares, ready_made=True)
-
-    def with_weights(self, weights: Mapping[str, float]) -> Blend:
-        return replace(self, shares=dict(weights))
-
-    def credit(self, rollouts: sc.Rollouts) -> sc.Credit:
-        return sc.PASS(weights=self.shares).credit(rollouts)
-
-
-@dataclass(frozen=True)
-class HalfOutcome(sc.Estimator):
-    """A method of outcomes alone, which divides by no std."""
-
-    @property
-    def reads(self) -> sc.Reads:
-        return sc.Reads(process=None, outcome="required")
-
-    @property
-    def standardizes(self) -> bool:
-        return False
-
-    def credit(self, rollouts: sc.Rollouts) -> sc.Credit:
-        return sc.Credit.flat(rollouts, rollouts.outcome[:, None] / 2)
-
-
-@dataclass(frozen=True)
-class AfterMark(Splitter):
-    """Steps end after a mark."""
-
-    mark: str = text(";", "what a step ends with")
-
-    def ends(self, response):
-        return [
-            place + 1 for place, character in enumerate(response.text) if character == self.mark
-        ]
-
-
-def every_n(lead, n=2):
-    """Chunks of n of the lead's slots."""
-    place = torch.arange(1, lead.slots.width + 1)
-    return Chunks(lead.slots, ((place % n == 0) & lead.slots.mask) | lead.slots.end_slots())
-
-
-def after_dashes(lead):
-    """Chunks that end at a dash; all token texts must be there."""
-    slots = lead.token_slots
-    is_end = torch.zeros(slots.mask.shape, dtype=torch.bool)
-    for row, texts in enumerate(lead.rollouts.tokens):
-        is_end[row, : len(texts)] = torch.tensor([text == "-" for text in texts])
-    return Chunks(slots, is_end | slots.end_slots())
-
-
-@pytest.fixture(autouse=True)
-def registered(monkeypatch):
-    """What is defined above by name, for one test."""
-    for registry in (METHODS, CHUNKERS, SPLITTERS):
-        monkeypatch.setattr(registry, "_known", registry.all())
-    register_splitter("after-mark")(AfterMark)
-    register_chunker("every-n", n=is_whole(at_least=1))(every_n)
-    register_chunker("after-dashes", needs="text")(after_dashes)
-    for name, cls in {"log-ratio": LogRatio, "blend": Blend, "half-outcome": HalfOutcome}.items():
-        sc.register(name)(cls)
 
 
 def settings(**given):
@@ -142,9 +50,8 @@ def test_a_method_made_of_log_probs_gets_those_of_the_queue(made):
 
 def test_a_method_with_weights_of_its_own_name_gets_its_streams(made):
     weights = {"process": 2.0, "outcome": 0.5}
-    ours, other = credits(
-        made, made.step_extras(), {"method": "blend"}, {"fields": {"weights": weights}}
-    )
+    fields = {"weights": weights, "gate": False}
+    ours, other = credits(made, made.step_extras(), {"method": "blend"}, {"fields": fields})
     assert_same(ours, other)
 
 
@@ -152,9 +59,8 @@ def test_verls_own_advantage_gets_the_outcomes_weight(made):
     engine = [torch.linspace(-1, 1, len(m)) * (row + 1) for row, m in enumerate(made.MASKS)]
     rows = [*engine, torch.ones(1), torch.ones(1)]
     weights = {"process": 2.0, "engine": 0.5}
-    ours, other = credits(
-        made, made.step_extras(), {"method": "blend"}, {"fields": {"weights": weights}}, rows
-    )
+    fields = {"weights": weights, "gate": False}
+    ours, other = credits(made, made.step_extras(), {"method": "blend"}, {"fields": fields}, rows)
     assert ours.estimator.shares == weights
     assert_same(ours, other)
 
