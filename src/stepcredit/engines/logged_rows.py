@@ -143,6 +143,32 @@ def extra_columns(fields: Mapping[str, Any], converted: Iterable[str]) -> dict[s
     return {f"logged_{name}" if name in FIELDS else name: rest[name] for name in rest}
 
 
+def logged_rewards(
+    fields: Mapping[str, Any], columns: RewardColumns, path: str, line: int
+) -> dict[str, float | None]:
+    """A response's outcome and format; None where the trainer logged none for this response.
+
+    Args:
+        fields: the logged columns.
+        columns: the columns of the rewards; a reward without a column is left out.
+        path, line: where they were read, for errors.
+
+    Raises:
+        SettingError: there is no such column.
+        RowError: a reward is not a number.
+
+    Example:
+        >>> logged_rewards({"acc": 1, "score": 0.5}, RewardColumns("acc"), "1.jsonl", 1)
+        {'outcome': 1.0}
+    """
+    names = {"outcome": columns.outcome, "format": columns.format}
+    return {
+        reward: logged_reward(fields, name, path, line, option=f"--{reward}")
+        for reward, name in names.items()
+        if name is not None
+    }
+
+
 def logged_reward(
     fields: Mapping[str, Any], name: str, path: str, line: int, *, option: str
 ) -> float | None:

@@ -33,6 +33,15 @@ def in_threes(completion_ids: list[list[int]], **_: Any) -> list[tuple[list[int]
     return pairs
 
 
+def gradient(trainer: Any, inputs: dict[str, Any], **changes: Any) -> torch.Tensor:
+    """The gradient of TRL's loss with respect to all weights, with some of the inputs changed."""
+    trainer.model.train()
+    trainer.model.zero_grad()
+    trainer.current_gradient_accumulation_steps = 1
+    trainer._compute_loss(trainer.model, {**inputs, **changes}).backward()
+    return torch.cat([p.grad.flatten() for p in trainer.model.parameters() if p.grad is not None])
+
+
 @pytest.fixture
 def task():
     return ArithmeticTask(build_tokenizer(), Simulated("noisy"), FORMAT_WEIGHT)

@@ -6,20 +6,20 @@ from dataclasses import fields
 
 import pytest
 import torch
+from tests.engines.trl.conftest import TINY
 from trl import GRPOConfig, TrlParser
 
 import stepcredit as sc
 from stepcredit.engines.trl.config import StepCreditConfig
 from stepcredit.engines.trl.policy_logprobs import needed_models
 from stepcredit.errors import EngineError
-from stepcredit.lab.model import ModelSettings, build_model
+from stepcredit.lab.model import build_model
 from stepcredit.signals import Cached
 from stepcredit.signals.combine import Affine
 from stepcredit.signals.models.ratios import Distillation, GeneralizedDistillation
 from stepcredit.signals.models.teacher_forcing import LocalLogProbs
 from stepcredit.signals.signal_registry import signal
 
-TINY = ModelSettings(width=16, layers=1, heads=1, feed_forward=16)
 YAML = """\
 output_dir: {out}
 max_steps: 4

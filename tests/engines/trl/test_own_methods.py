@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tests.engines.trl.conftest import TINY
 from trl import TrlParser
 
 from stepcredit.engines.trl.config import StepCreditConfig
 from stepcredit.errors import EngineError
-from stepcredit.lab.model import ModelSettings, build_model
+from stepcredit.lab.model import build_model
 from stepcredit.signals.models.teacher_forcing import LocalLogProbs
 from stepcredit.signals.programs.checked import Program
 
 pytestmark = pytest.mark.usefixtures("own_methods")
-TINY = ModelSettings(width=16, layers=1, heads=1, feed_forward=16)
 YAML = """\
 output_dir: {out}
 max_steps: 2

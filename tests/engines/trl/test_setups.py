@@ -6,24 +6,15 @@ import pandas
 import pytest
 import torch
 from datasets import Dataset
+from tests.engines.trl.conftest import TINY, gradient
 
 import stepcredit as sc
 from stepcredit.lab.arithmetic import problems
-from stepcredit.lab.model import ModelSettings, build_model
+from stepcredit.lab.model import build_model
 from stepcredit.signals.models.teacher_forcing import LocalLogProbs
 
-TINY = ModelSettings(width=16, layers=1, heads=1, feed_forward=16)
 LOSSES = ["grpo", "bnpo", "dr_grpo", "dapo", "luspo", "sapo", "cispo", "vespo"]
 EVEN = {"vespo_k_neg": 2.0, "vespo_lambda_neg": 3.0}
-
-
-def gradient(trainer, inputs, advantages):
-    trainer.model.train()
-    trainer.model.zero_grad()
-    trainer.current_gradient_accumulation_steps = 1
-    inputs = {**inputs, "advantages": advantages}
-    trainer._compute_loss(trainer.model, inputs).backward()
-    return torch.cat([p.grad.flatten() for p in trainer.model.parameters() if p.grad is not None])
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -37,7 +28,7 @@ def test_each_token_level_loss_follows_single_tokens(make_trainer, seen, loss):
     one = torch.zeros_like(inputs["advantages"])
     row, place = inputs["completion_mask"].nonzero()[5].tolist()
     one[row, place] = 1.0
-    found = gradient(trainer, inputs, one)
+    found = gradient(trainer, inputs, advantages=one)
     trainer.model.zero_grad()
     ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], 1)
     mask = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from datasets import Dataset
+from tests.engines.trl.conftest import TINY
 from tests.signals.tiny_models import save
 from torch.nn.utils.rnn import pad_sequence
 
@@ -12,7 +13,7 @@ import stepcredit as sc
 from stepcredit.engines.trl.generation import Generation
 from stepcredit.engines.trl.signal_streams import check_sources, policy_streams
 from stepcredit.errors import EngineError, RolloutError
-from stepcredit.lab.model import ModelSettings, build_model
+from stepcredit.lab.model import build_model
 from stepcredit.prm.local import LocalPRM
 from stepcredit.signals import Newline, Regex
 from stepcredit.signals.models.teacher_forcing import LocalLogProbs
@@ -20,7 +21,6 @@ from stepcredit.signals.programs.checked import Program
 from stepcredit.signals.programs.prefixes import SharedPrefix
 from stepcredit.signals.signal_registry import signal
 
-TINY = ModelSettings(width=16, layers=1, heads=1, feed_forward=16)
 DIGIT = Regex(pattern=r"\d", inside="extend")
 
 

@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from tests.engines.trl.conftest import gradient
 from trl import GRPOTrainer
 
 import stepcredit as sc
@@ -15,14 +16,6 @@ from stepcredit.credit.metrics.panel import training_metrics
 from stepcredit.engines.trl import StepCreditGRPOTrainer
 from stepcredit.errors import EngineError
 from stepcredit.lab.tokenizer import EOS, PAD, UNKNOWN, VOCABULARY
-
-
-def gradient(trainer, inputs, **changes):
-    trainer.model.train()
-    trainer.model.zero_grad()
-    trainer.current_gradient_accumulation_steps = 1
-    trainer._compute_loss(trainer.model, {**inputs, **changes}).backward()
-    return torch.cat([p.grad.flatten() for p in trainer.model.parameters() if p.grad is not None])
 
 
 def cosine(a, b):

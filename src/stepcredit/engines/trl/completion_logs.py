@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from stepcredit.engines.logged_rows import (
     extra_columns,
     grouped_rows,
     log_files,
-    logged_reward,
+    logged_rewards,
 )
 from stepcredit.errors import RowError, SettingError
 
@@ -60,8 +61,9 @@ def _logged(path: str | Path, columns: RewardColumns) -> Iterator[LoggedResponse
             if columns.group_size is None:
                 _check_sizes([repr(prompt) for prompt, *_ in table], str(file))
             outcome = columns.outcome or _only_reward(rows, str(file))
+            read = replace(columns, outcome=outcome)
             for line, row in enumerate(rows, start=1):
-                yield _response(row, str(file), line, outcome, columns.format)
+                yield _response(row, str(file), line, read)
         before = table
 
 
@@ -109,18 +111,16 @@ def _only_reward(rows: list[dict[str, Any]], path: str) -> str:
 
 
 def _response(
-    row: Mapping[str, Any], path: str, line: int, outcome: str, format: str | None
+    row: Mapping[str, Any], path: str, line: int, columns: RewardColumns
 ) -> LoggedResponse:
     for name in ("step", "prompt", "completion"):
         if name not in row:
             raise RowError("missing", path=path, line=line, field=name)
-    rollout: dict[str, Any] = {"prompt": _question(row["prompt"], path, line)}
-    rollout["outcome"] = logged_reward(row, outcome, path, line, option="--outcome")
-    if format is not None:
-        rollout["format"] = logged_reward(row, format, path, line, option="--format")
-    rest = extra_columns(row, ("prompt", "completion"))
+    rollout = extra_columns(row, ("prompt", "completion"))
+    rollout["prompt"] = _question(row["prompt"], path, line)
+    rollout |= logged_rewards(row, columns, path, line)
     parts = _parts(row["completion"], path, line)
-    return LoggedResponse(path, line, row["step"], repr(row["prompt"]), parts, {**rest, **rollout})
+    return LoggedResponse(path, line, row["step"], repr(row["prompt"]), parts, rollout)
 
 
 def _question(prompt: Any, path: str, line: int) -> str:

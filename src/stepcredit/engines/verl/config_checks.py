@@ -8,8 +8,10 @@ from typing import Any
 
 import torch
 import verl
+from torch import Tensor
 
 import stepcredit as sc
+from stepcredit.engines.loss_probe import check_token_loss
 from stepcredit.engines.verl.batch_credit import with_engine
 from stepcredit.engines.verl.config_keys import CONFIG_KEY, ENGINE_STREAM, VerlSettings
 from stepcredit.engines.versions import warn_outside
@@ -249,10 +251,7 @@ def check_engine(estimator: sc.Estimator, name: str) -> None:
 
 
 def check_policy_loss(actor: Any) -> None:
-    """Refuse a policy loss that does not multiply each token's log-prob by its own advantage.
-
-    The loss is run once on two example responses. Where old and new policy are equal, the gradient
-    with respect to the log-probs of a response must be proportional to minus its advantages.
+    """Refuse a policy loss of verl's or of the user's that fails `check_token_loss`.
 
     Args:
         actor: verl's `actor_rollout_ref.actor`, as a config or its dataclass.
@@ -265,27 +264,21 @@ def check_policy_loss(actor: Any) -> None:
 
     settings = omega_conf_to_dataclass(actor)
     name = settings.policy_loss.get("loss_mode", "vanilla")
-    logps = torch.full((2, 3), -1.0, requires_grad=True)
-    advantages = torch.tensor([[1.0, -2.0, 0.5], [-1.0, 0.25, 3.0]])
-    field = "actor_rollout_ref.actor.policy_loss.loss_mode"
-    try:
-        loss, _ = get_policy_loss_fn(name)(
+
+    def loss(logps: Tensor, advantages: Tensor) -> Tensor:
+        value: Tensor
+        value, _ = get_policy_loss_fn(name)(
             old_log_prob=logps.detach(),
             log_prob=logps,
             advantages=advantages,
-            response_mask=torch.ones(2, 3),
+            response_mask=torch.ones_like(advantages),
             loss_agg_mode=settings.loss_agg_mode,
             config=settings,
             rollout_is_weights=None,
         )
-    except Exception as error:  # a loss of verl or of the user may raise anything
-        reason = f"{name!r} fails on two example responses: {type(error).__name__}: {error}"
-        raise EngineError(reason, field=field) from error
-    (gradient,) = torch.autograd.grad(loss, logps)
-    cosines = torch.nn.functional.cosine_similarity(gradient, -advantages, dim=1)
-    if not bool((cosines > 1 - 1e-4).all()):
-        reason = f"{name!r} does not train each token by its own advantage"
-        raise EngineError(f"{reason} (cosine {float(cosines.min()):.3f})", field=field)
+        return value
+
+    check_token_loss(loss, name, "actor_rollout_ref.actor.policy_loss.loss_mode")
 
 
 def _at(config: Any, path: str, default: Any = None) -> Any:

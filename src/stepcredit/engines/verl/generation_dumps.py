@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from stepcredit.engines.logged_rows import (
     extra_columns,
     grouped_rows,
     log_files,
-    logged_reward,
+    logged_rewards,
 )
 from stepcredit.errors import RolloutError, RowError
 
@@ -41,6 +42,8 @@ def read_verl_dumps(
         SettingError: a column does not exist.
     """
     columns = columns or RewardColumns()
+    if columns.outcome is None:
+        columns = replace(columns, outcome="score")
     return grouped_rows(_logged(path, columns), columns, tokenizer)
 
 
@@ -66,10 +69,7 @@ def _response(fields: Any, path: str, line: int, columns: RewardColumns) -> Logg
             raise RowError(reason, path=path, line=line, field=name)
     rollout = extra_columns(fields, ("input", "output", "gts"))
     rollout["prompt"] = fields["input"]
-    outcome = columns.outcome or "score"
-    rollout["outcome"] = logged_reward(fields, outcome, path, line, option="--outcome")
-    if columns.format is not None:
-        rollout["format"] = logged_reward(fields, columns.format, path, line, option="--format")
+    rollout |= logged_rewards(fields, columns, path, line)
     if fields.get("gts") is not None:
         rollout["answer"] = fields["gts"]
     step = fields.get("step", Path(path).stem)
