@@ -177,6 +177,8 @@ RENAMED = {
     "credit.explain:plain": "credit.rich_table:table_lines",
     "credit.groups:IsEnd": "credit.stages.groups:Mask",
     "credit.logprobs:PRIME": "credit.methods.prime:PRIME",
+    "credit.metrics:safe_name": "engines.verl.metric_names:safe_name",
+    "credit.metrics.panel:safe_name": "engines.verl.metric_names:safe_name",
     "credit.metrics_signals:row_index": "data.forest:row_index",
     "credit.metrics_signals:segmentation": "credit.metrics.signal_statistics:step_boundaries",
     "credit.metrics_texts:check_rows": "credit.metrics.text_statistics:check_one_per_rollout",

@@ -17,7 +17,8 @@ from tests.credit.strategies import Rows, batches, build, examples, random_rows
 from tests.reference.metrics import expected, flat, names_of, silent
 
 import stepcredit as sc
-from stepcredit.credit.metrics.panel import clipped_share, safe_name, stream_std, training_metrics
+from stepcredit.credit.metrics.panel import clipped_share, stream_std, training_metrics
+from stepcredit.engines.verl.metric_names import safe_name
 from stepcredit.credit.metrics.text_statistics import cut_steps
 from stepcredit.credit.theory.length_pressure import path_score
 from stepcredit.errors import RolloutError
@@ -201,7 +202,8 @@ def test_no_name_holds_what_verl_reduces_by() -> None:
     )
     assert len([name for name in found if name.startswith("share/")]) == 8
     assert {"filler_gap", "reflection_words", "truncated_share", "steps_right"} <= found.keys()
-    for name in found:
+    assert {"share/gemini", "share/SUMMARY"} <= found.keys()
+    for name in map(safe_name, found):
         assert not re.search("min|max|sum", name.lower()), name
     assert safe_name("share/gemini") == "share/gem-ini"
     assert safe_name("share/Subtotal") == "share/Subt-otal"
@@ -276,6 +278,7 @@ def test_marked_steps_count_on_a_token_signal() -> None:
         ({"steps": [["a"], []]}, "row 0: steps: 1 given, but 2 steps"),
         ({"texts": ["a"]}, "texts: 1 given, but 2 rollouts"),
         ({"truncated": [True]}, "truncated: 1 given, but 2 rollouts"),
+        ({"cut": {"process": [True]}}, "cut.process: 1 given, but 2 rollouts"),
     ],
 )
 def test_what_does_not_fit_is_refused(options: dict[str, Any], reason: str) -> None:
@@ -289,4 +292,16 @@ def test_right_is_above_the_given_number() -> None:
     rollouts = sc.Rollouts([0, 0, 1], lengths=[5, 2, 9], outcome=[0.7, 0.4, None])
     found = training_metrics(rollouts, sc.PASS(), right_above=0.5)
     assert (found["length_right"], found["length_wrong"]) == (5.0, 2.0)
-    assert training_metrics(rollouts, sc.PASS())["length_right"] == 3.5
+    assert (found["right_share"], found["right_above"]) == (0.5, 0.5)
+    plain = training_metrics(rollouts, sc.PASS())
+    assert plain["length_right"] == 3.5
+    assert (plain["right_share"], plain["right_above"]) == (1.0, 0.0)
+    unknown = training_metrics(sc.Rollouts([0], lengths=[1]), sc.PASS())
+    assert not {"right_share", "right_above"} & unknown.keys()
+
+
+def test_the_shares_of_responses_without_scores() -> None:
+    steps = sc.Steps([[0, 1], None, [1], [0, 1]], [[0.5, 1.0], None, [0.25], [0.0, 1.0]])
+    rollouts = sc.Rollouts([0, 0, 1, 1], process=steps, lengths=[2, 2, 2, 2])
+    found = training_metrics(rollouts, sc.PASS(), cut={"process": [False, False, True, False]})
+    assert (found["unscored_share/process"], found["cut_share/process"]) == (0.25, 0.25)

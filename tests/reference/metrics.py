@@ -73,6 +73,8 @@ def loop_streams(rows: Rows, plain: sc.Estimator) -> dict[str, float]:
         else:
             scored = [r.streams[name].scores if name in r.streams else [] for r in plainly]
         pooled = [[x for part in parts for x in part] for parts in by_group(rows, scored).values()]
+        if name not in ("outcome", "format"):
+            found[f"unscored_share/{name}"] = fmean(not part for part in scored)
         several = [pstdev(values) ** 2 for values in pooled if len(values) > 1]
         if several:
             found[f"variance/{name}"] = fmean(several)
@@ -177,5 +179,8 @@ def expected(
     has_steps = any("process" in names_of([row]) and "step_ends" in row for row in rows)
     judged = [r["signals"]["judge"]["ends"] for r in rows if "judge" in r.get("signals", {})]
     assert has_steps or not judged
+    known = [row["outcome"] for row in rows if row["outcome"] is not None]
+    if known:
+        found |= {"right_share": fmean(value > 0 for value in known), "right_above": 0.0}
     found |= loop_lengths(rows, has_steps)
     return found if steps is None else found | loop_texts(rows, steps, estimator)

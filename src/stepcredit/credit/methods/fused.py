@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -68,13 +68,16 @@ class Fused(Estimator):
     gate: bool = flag(True, "a response that broke its format learns from the format reward alone")
 
     paper = "2606.29296"
+    by_stream: ClassVar[tuple[str, ...]] = ("operator",)
+    """Fields that may be {stream: value}."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        named = self.operator if isinstance(self.operator, Mapping) else {}
-        for name in named:
-            if name not in canonical_weights(self.weights):
-                raise MethodError(f"{name!r} has no weight", field="operator")
+        weights = canonical_weights(self.weights)
+        for field, named in self._settings_by_stream.items():
+            for name in named:
+                if name not in weights:
+                    raise MethodError(f"{name!r} has no weight", field=field)
 
     @property
     def reads(self) -> Reads:
@@ -90,20 +93,37 @@ class Fused(Estimator):
         return "masked_norm" in rules.values()
 
     def with_weights(self, weights: Mapping[str, float]) -> Fused:
-        """The same method with other weights; a stream that has none of them loses its operator."""
-        operator = self.operator
-        if isinstance(operator, Mapping):
-            operator = {name: rule for name, rule in operator.items() if name in weights}
-        return replace(self, weights=weights_in_form(weights, self.weights), operator=operator)
+        """The same method with other weights; a stream without one loses its other settings too."""
+        kept: dict[str, Any] = {
+            field: {name: value for name, value in named.items() if name in weights}
+            for field, named in self._settings_by_stream.items()
+        }
+        return replace(self, weights=weights_in_form(weights, self.weights), **kept)
+
+    @property
+    def _settings_by_stream(self) -> dict[str, Mapping[str, Any]]:
+        """Fields that are given as {stream: value}."""
+        given = {field: vars(self)[field] for field in self.by_stream}
+        return {field: value for field, value in given.items() if isinstance(value, Mapping)}
 
     def _standardize(self, values: Values, mask: Tensor, group: Group, stream: str) -> Values:
         rules = canonical_operators(self.operator, self.outcome_operator, [stream])
-        return standardize(values, mask, group, rules[stream], ddof=self.ddof, eps=self.eps)
+        least = self._least_stds.get(stream, 0.0)
+        return standardize(
+            values, mask, group, rules[stream], ddof=self.ddof, eps=self.eps, min_std=least
+        )
 
     def _scalars(self, rollouts: Rollouts, group: Group) -> dict[str, PerRollout]:
         both = {"outcome": rollouts.outcomes, "format": rollouts.formats}
         rules = canonical_operators(self.operator, self.outcome_operator, list(both))
-        return standardize_scalars(both, group, rules, ddof=self.ddof, eps=self.eps)
+        return standardize_scalars(
+            both, group, rules, ddof=self.ddof, eps=self.eps, min_std=self._least_stds
+        )
+
+    @property
+    def _least_stds(self) -> Mapping[str, float]:
+        """The least std that each stream is divided by; a stream that is not named has no limit."""
+        return {}
 
     def _with_ready(
         self, credit: Credit, rollouts: Rollouts, weights: Mapping[str, float], kept: Tensor

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,7 +36,18 @@ from stepcredit.data.rollouts import Rollouts
 from stepcredit.data.slots import whole_responses
 from stepcredit.data.streams import TokenAdvantages
 from stepcredit.errors import MethodError
-from stepcredit.settings.fields import choice, composed, flag, number, text
+from stepcredit.settings.fields import choice, composed, flag, is_number, number, text
+
+
+_LEAST_STD = is_number(at_least=0)
+
+
+def _parse_min_std(value: Any) -> None:
+    for name, least in value.items() if isinstance(value, Mapping) else [("", value)]:
+        expected = _LEAST_STD(least)
+        if expected:
+            at = f" for {name!r}" if name else ""
+            raise MethodError(f"expected {expected}{at}, got {least!r}", field="min_std")
 
 
 @register("pass")
@@ -66,6 +78,9 @@ class PASS(Fused):
         read: the process part of a chunk's value: "last", the standardized signal at its last
             token, as published; "mean" or "sum" of it over the chunk's trained tokens. Each token
             of a step has the step's score. Ready-made advantages are not read by chunk.
+        min_std: the least std that `masked_norm` divides a stream by, a number for all streams or
+            {stream: number}, in the stream's own unit; 0: no limit. Without one a stream that is
+            almost constant gets as much credit as any other, because it is divided by its own std.
         gamma: the discount per chunk, from 0 to 1. Under scope "fused" the outcome and the format
             in the return are discounted too; the divisor is not changed.
         clip: the last step: A is limited to [-clip, clip].
@@ -82,7 +97,7 @@ class PASS(Fused):
         [1.755, 1.755, 1.341, 0.568, 0.568]
 
     Source: PASS (2606.29296) Eqs. 4-7, Algorithms 1-3. Differs: several process streams, k above
-        1, `scope`, `match_std`, `recenter`, `read`, `gamma` and `clip` are added here.
+        1, `scope`, `match_std`, `recenter`, `read`, `gamma`, `min_std` and `clip` are added here.
     """
 
     k: float = number(0.7, "exponent of the chunks left", at_least=0)
@@ -95,7 +110,11 @@ class PASS(Fused):
     recenter: bool = flag(False, "subtract the process part's token mean")
     read: str = choice("last", READINGS, "the process part of a chunk's value")
     gamma: float = number(1.0, "discount per chunk", at_least=0, at_most=1)
+    min_std: float | Mapping[str, float] = composed(
+        0.0, _parse_min_std, "least std that a stream is divided by, or {stream: std}; 0: any"
+    )
 
+    by_stream = ("operator", "min_std")
     equation = "A_j = sum_{j' >= j} gamma^(j' - j) A_b_j' / (K - j + 1)^k"
 
     def __post_init__(self) -> None:
@@ -103,6 +122,12 @@ class PASS(Fused):
         lead, weights = self.chunks_from, canonical_weights(self.weights)
         if lead is not None and (lead not in weights or lead in SCALARS):
             raise MethodError(f"{lead!r} is no process stream with a weight", field="chunks_from")
+
+    @property
+    def _least_stds(self) -> Mapping[str, float]:
+        if isinstance(self.min_std, Mapping):
+            return self.min_std
+        return dict.fromkeys(canonical_weights(self.weights), self.min_std)
 
     @property
     def reads(self) -> Reads:

@@ -1,5 +1,10 @@
 """Metrics of a batch: pure functions of an estimator, rollouts and advantages."""
 
-from stepcredit.credit.metrics.panel import clipped_share, safe_name, stream_std, training_metrics
+from functools import partial
 
-__all__ = ["clipped_share", "safe_name", "stream_std", "training_metrics"]
+from stepcredit._moved import renamed
+from stepcredit.credit.metrics.credit_warnings import credit_warnings
+from stepcredit.credit.metrics.panel import clipped_share, stream_std, training_metrics
+
+__all__ = ["clipped_share", "credit_warnings", "stream_std", "training_metrics"]
+__getattr__ = partial(renamed, __name__)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from stepcredit._moved import renamed
 from stepcredit.credit.estimator import Estimator
 from stepcredit.credit.metrics.advantage_statistics import (
     advantage_shares,
@@ -59,6 +60,7 @@ def training_metrics(
     texts: Sequence[str] | None = None,
     truncated: Truncated | None = None,
     right_above: float = 0.0,
+    cut: Mapping[str, Sequence[bool]] | None = None,
 ) -> dict[str, float]:
     """All metrics that a trainer logs of a batch; a metric that is unknown is left out, never NaN.
 
@@ -66,14 +68,19 @@ def training_metrics(
         variance/<stream>               `stream_variances`
         agreement/<stream>              `agreements` of process and outcome
         <part>_std                      `stream_std`: advantage, process, outcome, format
-        chunks_per_response               mean over responses
-        tokens_per_chunk                  trained tokens / chunks
+        unscored_share/<stream>         responses without a score of the stream, of all
+        cut_share/<stream>              responses scored up to a place before their end, of all
+        chunks_per_response             mean over responses
+        tokens_per_chunk                trained tokens / chunks
         path_density                    `path_density`, in units of an advantage
         advantage_length_correlation    `length_correlation`, in [-1, 1]
         zero_advantage_group_share      `zero_group_share`, of groups
         format_gated_share              responses that learn the format alone, of all
         clipped_share                   tokens whose advantage `clip` cuts, of all
         truncated_share                 responses cut off at the length limit, of all
+        right_share                     responses whose outcome is above `right_above`, of those
+                                        with a known outcome
+        right_above                     the number itself, so that a log says what "right" means
         length, length_right, _wrong    mean trained tokens: of all responses, right, wrong ones
         steps, steps_right, _wrong      mean steps per response: the same
         repeated_step_share             `repeated_steps`, of all steps
@@ -81,9 +88,8 @@ def training_metrics(
         filler_gap                      `filler_gap` of steps that are either
         reflection_words                `reflection_words` per response
 
-    verl averages a metric unless its name contains min, max, sum or total, so no name contains one:
-    a stream whose name does gets a hyphen (gem-ini). The metrics do not depend on the order or the
-    layout of the rollouts; for one process's part of a batch they describe that part.
+    The metrics do not depend on the order or the layout of the rollouts; for one process's part of
+    a batch they describe that part.
 
     Args:
         rollouts: whole groups.
@@ -95,6 +101,8 @@ def training_metrics(
         texts: the responses; None: the rollouts' `tokens` joined, if they hold them.
         truncated: which responses were cut off at the length limit.
         right_above: a response is right where its outcome is above this.
+        cut: by stream, which responses were scored only up to a place before their end, because
+            they were too long for the model.
 
     Returns:
         {name: value}, in the order above; engines log them under `stepcredit/`.
@@ -119,22 +127,14 @@ def training_metrics(
     whole = plain(rollouts) if clip is not None or advantages is None else advantages
     final = whole if clip is None else replace(whole, values=whole.values.clamp(-clip, clip))
     found = _of_streams(plain, rollouts, whole, right_above)
+    found |= _of_scored(rollouts, cut or {})
     found |= _of_credit(estimator, rollouts, whole)
     found["truncated_share"] = _truncated_share(truncated, rollouts)
+    found |= _of_right(rollouts, right_above)
     found |= _of_lengths(rollouts, right_above)
     found |= _of_steps(rollouts, final, steps, contentless)
     found["reflection_words"] = _reflection(rollouts, texts)
-    return {safe_name(name): value for name, value in found.items() if value is not None}
-
-
-def safe_name(name: str) -> str:
-    """A metric's name that does not contain min, max, sum or total.
-
-    Example:
-        >>> safe_name("share/gemini"), safe_name("share/prm")
-        ('share/gem-ini', 'share/prm')
-    """
-    return re.sub(r"m(?=in|ax)|s(?=um)|t(?=otal)", r"\g<0>-", name, flags=re.IGNORECASE)
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def stream_std(estimator: Estimator, rollouts: Rollouts) -> dict[str, float]:
@@ -202,6 +202,26 @@ def _of_streams(
         parts["process"] = plain(_silent_process(rollouts, *rollouts.streams))
     found: Known = {f"{kind}/{n}": v for kind, by in by_stream.items() for n, v in by.items()}
     return found | {f"{name}_std": std for name, std in _stds(whole, parts).items()}
+
+
+def _of_scored(rollouts: Rollouts, cut: Mapping[str, Sequence[bool]]) -> Known:
+    """Shares of responses that a process stream scored not at all, or in part."""
+    found: Known = {
+        f"unscored_share/{name}": float((stream.counts == 0).to(torch.float64).mean())
+        for name, stream in rollouts.streams.items()
+    }
+    for name, rows in cut.items():
+        check_one_per_rollout(rows, rollouts.num_rollouts, f"cut.{name}")
+        found[f"cut_share/{name}"] = sum(map(bool, rows)) / rollouts.num_rollouts
+    return found
+
+
+def _of_right(rollouts: Rollouts, right_above: float) -> Known:
+    """The share of right responses, and what "right" means; nothing where no outcome is known."""
+    known = rollouts.has_outcome
+    right, _ = right_and_wrong(rollouts, right_above)
+    share = mean_where(right, known)
+    return {"right_share": share, "right_above": None if share is None else float(right_above)}
 
 
 def _of_credit(estimator: Estimator, rollouts: Rollouts, whole: Advantages) -> Known:
@@ -312,3 +332,6 @@ def _silent_scalars(rollouts: Rollouts) -> dict[str, Rollouts]:
 
 def _zero(scalar: RolloutValues) -> RolloutValues:
     return RolloutValues(torch.zeros_like(scalar.values), scalar.known)
+
+
+__getattr__ = partial(renamed, __name__)

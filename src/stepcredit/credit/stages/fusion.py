@@ -194,7 +194,13 @@ def ready_advantages(
 
 
 def standardize_scalar(
-    scalar: RolloutValues, group: Group, operator: str, *, ddof: int, eps: float
+    scalar: RolloutValues,
+    group: Group,
+    operator: str,
+    *,
+    ddof: int,
+    eps: float,
+    min_std: float = 0.0,
 ) -> PerRollout:
     """N of one number per rollout.
 
@@ -204,6 +210,7 @@ def standardize_scalar(
         operator: N, as for `standardize`.
         ddof: the std's divisor is n - ddof.
         eps: added to the std.
+        min_std: the least std that masked_norm divides by.
 
     Returns:
         (rollout, 1) float64; 0 where the number is unknown.
@@ -215,7 +222,7 @@ def standardize_scalar(
     """
     known = scalar.known[:, None]
     values = scalar.values[:, None]
-    return standardize(values, known, group, operator, ddof=ddof, eps=eps)
+    return standardize(values, known, group, operator, ddof=ddof, eps=eps, min_std=min_std)
 
 
 def standardize_scalars(
@@ -225,17 +232,28 @@ def standardize_scalars(
     *,
     ddof: int,
     eps: float,
+    min_std: Mapping[str, float] | None = None,
 ) -> dict[str, PerRollout]:
-    """N of several numbers per rollout, each standardized alone; one pass per operator."""
+    """N of several numbers per rollout, each standardized alone; one pass per operator.
+
+    Args:
+        scalars: by stream.
+        group: which rows form a group.
+        rules: the operator of each.
+        ddof: the std's divisor is n - ddof.
+        eps: added to the std.
+        min_std: the least std that each is divided by; a stream that is not named has no such limit.
+    """
     found: dict[str, PerRollout] = {}
-    for operator in dict.fromkeys(rules.values()):
-        names = [name for name in scalars if rules[name] == operator]
+    least = {name: (min_std or {}).get(name, 0.0) for name in scalars}
+    for operator, limit in dict.fromkeys((rules[name], least[name]) for name in scalars):
+        names = [name for name in scalars if (rules[name], least[name]) == (operator, limit)]
         index = torch.cat([group.index + i * group.count for i in range(len(names))])
         values = torch.cat([scalars[name].values for name in names])
         known = torch.cat([scalars[name].known for name in names])
         every = Group(index, group.count * len(names))
         normed = standardize_scalar(
-            RolloutValues(values, known), every, operator, ddof=ddof, eps=eps
+            RolloutValues(values, known), every, operator, ddof=ddof, eps=eps, min_std=limit
         )
         found |= dict(zip(names, torch.chunk(normed, len(names)), strict=True))
     return {name: found[name] for name in scalars}

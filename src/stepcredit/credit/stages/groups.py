@@ -91,10 +91,11 @@ def standardize(
     *,
     ddof: int = 1,
     eps: float = 1e-6,
+    min_std: float = 0.0,
 ) -> Values:
     """N(x; S) of every value, S all values of its group.
 
-        masked_norm    (x - mean S) / (std S + eps)
+        masked_norm    (x - mean S) / (max(std S, min_std) + eps)
         center         x - mean S
         leave_one_out  x - mean of the other values of S
         abs_max        x / max |S|
@@ -106,6 +107,7 @@ def standardize(
         operator: one of the four above.
         ddof: the std's divisor is |S| - ddof; 0 or 1.
         eps: added to the std.
+        min_std: the least std that masked_norm divides by, in the values' unit; 0: no such limit.
 
     Returns:
         (rollout, slot) float64, 0 off the mask. A set S of one value, or of equal values, gives
@@ -121,7 +123,8 @@ def standardize(
         [[0.5], [-0.5]]
 
     Source: PASS (2606.29296) section 5.2, GRPO (2402.03300), RLOO (2402.14740). Differs: the
-        papers do not state the std's ddof and eps; these are those of verl's GRPO.
+        papers do not state the std's ddof and eps; these are those of verl's GRPO. `min_std` is
+        added here.
     """
     rule = _RULES.get(operator)
     if rule is None:
@@ -132,7 +135,7 @@ def standardize(
     count = group_sum(mask.sum(1), group.index, group.count).to(torch.float64)
     deviation = (values - group.to_rows(group.sum(values) / count.clamp(min=1))).mul_(mask)
     constant = group.largest(deviation) <= TOLERANCE * largest
-    scale = rule(deviation, count, group, ddof, eps)
+    scale = rule(deviation, count, group, _Divisor(ddof, eps, min_std))
     return deviation.mul_(group.to_rows(torch.where(constant, 0.0, scale)))
 
 
@@ -141,22 +144,31 @@ def _abs_max(values: Values, largest: Tensor, group: Group) -> Values:
     return values / group.to_rows(torch.where(largest > 0, largest, 1.0))
 
 
-def _inverse_std(deviation: Values, count: Tensor, group: Group, ddof: int, eps: float) -> Tensor:
-    variance = group.sum(deviation * deviation) / (count - ddof).clamp(min=1)
-    scale = variance.sqrt() + eps
+@dataclass(frozen=True)
+class _Divisor:
+    """max(std with divisor n - ddof, min_std) + eps, which masked_norm divides by."""
+
+    ddof: int
+    eps: float
+    min_std: float
+
+
+def _inverse_std(deviation: Values, count: Tensor, group: Group, divisor: _Divisor) -> Tensor:
+    variance = group.sum(deviation * deviation) / (count - divisor.ddof).clamp(min=1)
+    scale = variance.sqrt().clamp(min=divisor.min_std) + divisor.eps
     return torch.where(scale > 0, 1 / scale, 0.0)
 
 
-def _one(deviation: Values, count: Tensor, group: Group, ddof: int, eps: float) -> Tensor:
+def _one(deviation: Values, count: Tensor, group: Group, divisor: _Divisor) -> Tensor:
     return torch.ones_like(count)
 
 
-def _others(deviation: Values, count: Tensor, group: Group, ddof: int, eps: float) -> Tensor:
+def _others(deviation: Values, count: Tensor, group: Group, divisor: _Divisor) -> Tensor:
     """x - mean of the others = n / (n - 1) (x - mean of all)."""
     return count / (count - 1).clamp(min=1)
 
 
-_RULES: dict[str, Callable[[Values, Tensor, Group, int, float], Tensor]] = {
+_RULES: dict[str, Callable[[Values, Tensor, Group, _Divisor], Tensor]] = {
     "masked_norm": _inverse_std,
     "center": _one,
     "leave_one_out": _others,

@@ -20,6 +20,7 @@ from stepcredit.engines.texts import decode_with_steps
 from stepcredit.engines.verl.batch import QueuedBatch, with_key
 from stepcredit.engines.verl.config_keys import CONFIG_KEY, ENGINE_STREAM, VerlSettings
 from stepcredit.engines.verl.extras import reported_streams
+from stepcredit.engines.verl.metric_names import safe_name
 from stepcredit.errors import EngineError, MethodError, RolloutError
 from stepcredit.signals.models.ratios import models_from_rows
 from stepcredit.signals.responses import Response
@@ -119,7 +120,7 @@ class BatchCredit:
             texts=texts,
             truncated=truncated,
         )
-        return {f"stepcredit/{name}": value for name, value in metrics.items()}
+        return {f"stepcredit/{safe_name(name)}": value for name, value in metrics.items()}
 
     @cached_property
     def _responses(self) -> list[Response]:
