@@ -18,9 +18,9 @@ from tests.reference.metrics import expected, flat, names_of, silent
 
 import stepcredit as sc
 from stepcredit.credit.metrics.panel import clipped_share, stream_std, training_metrics
-from stepcredit.engines.verl.metric_names import safe_name
 from stepcredit.credit.metrics.text_statistics import cut_steps
 from stepcredit.credit.theory.length_pressure import path_score
+from stepcredit.engines.verl.metric_names import safe_name
 from stepcredit.errors import RolloutError
 
 STREAMS = {"process": 1.0, "judge": 0.5, "teacher": 0.25, "outcome": 1.0, "format": 0.5}

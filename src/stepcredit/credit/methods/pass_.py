@@ -38,7 +38,6 @@ from stepcredit.data.streams import TokenAdvantages
 from stepcredit.errors import MethodError
 from stepcredit.settings.fields import choice, composed, flag, is_number, number, text
 
-
 _LEAST_STD = is_number(at_least=0)
 
 
