@@ -242,7 +242,7 @@ def standardize_scalars(
         rules: the operator of each.
         ddof: the std's divisor is n - ddof.
         eps: added to the std.
-        min_std: the least std that each is divided by; a stream that is not named has no such limit.
+        min_std: the least std that each is divided by; others have no such limit.
     """
     found: dict[str, PerRollout] = {}
     least = {name: (min_std or {}).get(name, 0.0) for name in scalars}
