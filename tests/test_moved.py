@@ -70,3 +70,34 @@ def test_new_paths_do_not_warn() -> None:
         for new in set(_moved.MOVED.values()):
             if "verl" not in new:
                 import_module(f"stepcredit.{new}")
+
+
+def test_an_old_keyword_still_works_and_the_new_one_does_not_warn() -> None:
+    @_moved.reads_old_keyword("told", "progress")
+    def scored(rows: int, *, progress: int = 0) -> int:
+        return rows + progress
+
+    with pytest.warns(DeprecationWarning, match="scored: the argument told is now progress"):
+        assert scored(1, told=2) == 3  # type: ignore[call-arg]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert (scored(1, progress=2), scored(1)) == (3, 1)
+    with pytest.raises(TypeError, match="give one of the two"):
+        scored(1, told=2, progress=2)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        "rewards.reward_file:reward_file",
+        "signals.score_file:score_file",
+        "prm.training.pipeline:train_prm",
+    ],
+)
+def test_functions_of_release_0_1_still_take_told(function: str) -> None:
+    module, _, name = function.partition(":")
+    called = getattr(import_module(f"stepcredit.{module}"), name)
+    new = "extra" if name == "train_prm" else "progress"
+    warned = pytest.warns(DeprecationWarning, match=f"{name}: the argument told is now {new}")
+    with warned, pytest.raises(TypeError, match="required positional argument"):
+        called(told=None)

@@ -8,9 +8,9 @@ import sys
 
 
 def _leave_out_working_folder() -> None:
-    """Take the working folder off the import path, where `python -m stepcredit...` has put it.
+    """Remove the working folder from the import path, where `python -m stepcredit...` put it.
 
-    This runs before the other imports, which would look there: a folder of data can hold a
+    This runs before the other imports, which would search it: a folder of data can hold a file
     `typing.py`. While Python looks for the module to run, `sys.argv[0]` is "-m".
     """
     named = any(word.removeprefix("-m").split(".")[0] == "stepcredit" for word in sys.orig_argv)

@@ -6,14 +6,18 @@ This module goes with the next release.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from operator import attrgetter
 from types import ModuleType
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 from warnings import warn
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
 
 MOVED = {
     "cli.agreement": "credit.metrics.agreement",
@@ -219,6 +223,7 @@ RENAMED = {
     "engines.trl.data:with_columns": "launch.datasets:with_named_columns",
     "engines.trl.logprobs:rows_of": "engines.trl.policy_logprobs:as_lists",
     "engines.trl.logs:trl_completions": "engines.trl.completion_logs:read_completion_logs",
+    "engines.trl.pieces:Pieces": "launch.tiny_vocabulary:TinyVocabulary",
     "engines.trl.pieces:pieces_of": "launch.tiny_vocabulary:reward_pieces",
     "engines.trl.processes:Share": "engines.trl.distributed:RankData",
     "engines.trl.processes:gathered": "engines.trl.distributed:all_gather",
@@ -239,6 +244,10 @@ RENAMED = {
     "engines.trl.texts:decoded": "engines.trl.signal_streams:response_and_step_texts",
     "engines.trl.texts:token_texts": "engines.trl.signal_streams:policy_token_texts",
     "engines.trl.texts:turn_ends": "data.masking:turn_ends",
+    "engines.trl.smoke:STILL": "launch.smoke:CPU_OVERRIDES",
+    "engines.trl.smoke:smoked": "launch.smoke:for_smoke_test",
+    "engines.trl.tiny:LEANING": "launch.tiny_models:OUTPUT_WEIGHT",
+    "engines.trl.tiny:PRESENCE": "launch.tiny_models:KIND_SCALE",
     "engines.trl.tiny:spelled": "launch.tiny_models:byte_spelling",
     "engines.verl.checks:NEED_MORE": "engines.verl.config_checks:UNSUPPORTED_ESTIMATORS",
     "engines.verl.checks:QUEUE": "engines.verl.config_checks:QUEUE_FUNCTIONS",
@@ -285,6 +294,7 @@ RENAMED = {
     "signals.ratios:side": "signals.models.ratios:model_field",
     "signals.ratios:sides_in_rows": "signals.models.ratios:models_from_rows",
     "signals.sampling:seed_of": "signals.models.keyed_sampling:draw_seed",
+    "signals.served.prompt_logprobs:Told": "signals.served.prompt_logprobs:TokenLogprob",
     "signals.served.base:MAX_BODY": "signals.served.server:MAX_BODY",
     "signals.signal:Scored": "signals.signal:IndexedScores",
     "signals.signal:gathered": "signals.signal:in_order",
@@ -304,12 +314,12 @@ RENAMED = {
 
 
 class MovedModules(MetaPathFinder, Loader):
-    """Finds a module under its old name: one that passes every access on to the new module."""
+    """Imports a module under its old name; every access to it leads to the new module."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """A module of our own for each old name; None for every other."""
+        """The spec of a stand-in module for each old name; None for any other name."""
         room, _, name = fullname.partition(".")
         if room != "stepcredit" or name not in MOVED:
             return None
@@ -319,7 +329,7 @@ class MovedModules(MetaPathFinder, Loader):
         """Python's own empty module."""
 
     def exec_module(self, module: ModuleType) -> None:
-        """Give the module its access to the new one."""
+        """Let the module's attributes be read from the new module."""
         old = module.__name__.partition(".")[2]
 
         def attribute(name: str) -> Any:
@@ -331,11 +341,11 @@ class MovedModules(MetaPathFinder, Loader):
 
 
 def moved(old: str, name: str, new: str) -> Any:
-    """What was `stepcredit.OLD.NAME`, from the place where it is now; it warns of the change.
+    """The object that was `stepcredit.OLD.NAME`, from its new place, with a warning.
 
     Args:
         old: the old module, without "stepcredit.".
-        name: the name asked for.
+        name: the name that is looked up.
         new: the new module, for a name that `RENAMED` does not have.
 
     Raises:
@@ -349,7 +359,7 @@ def moved(old: str, name: str, new: str) -> Any:
 
 
 def renamed(module: str, name: str) -> Any:
-    """What `name` was in a module that still exists.
+    """The object that had the old name `name` in a module that still exists.
 
     Such a module has the line `__getattr__ = partial(renamed, __name__)`.
 
@@ -358,7 +368,7 @@ def renamed(module: str, name: str) -> Any:
         name: an old name.
 
     Raises:
-        AttributeError: there was no such name.
+        AttributeError: the module never had this name.
     """
     old = module.partition(".")[2]
     if f"{old}:{name}" not in RENAMED:
@@ -369,23 +379,58 @@ def renamed(module: str, name: str) -> Any:
 def also_callable(module: str, function: str) -> None:
     """Let a module be called as the function that had its name in the package above.
 
-    `from stepcredit.signals import signal` gave a function and now gives the module of that name.
+    `from stepcredit.signals import signal` once gave a function; now it gives the module.
 
     Args:
         module: its full name.
-        function: what it was, as a name of `stepcredit`.
+        function: the name of the function in `stepcredit`.
     """
 
-    class Callable(ModuleType):
+    class CallableModule(ModuleType):
         def __call__(self, *args: Any, **kwargs: Any) -> Any:
-            """The function, with a warning."""
+            """Call the function, with a warning."""
             warn(f"{module} is a module: call sc.{function}", DeprecationWarning, stacklevel=2)
             return getattr(import_module("stepcredit"), function)(*args, **kwargs)
 
-    sys.modules[module].__class__ = Callable
+    sys.modules[module].__class__ = CallableModule
+
+
+def reads_old_keyword(
+    old: str, new: str
+) -> Callable[[Callable[Parameters, Result]], Callable[Parameters, Result]]:
+    """A decorator for a function that still takes a keyword argument under its old name.
+
+    Args:
+        old: the old name; its use warns.
+        new: the new name.
+
+    Example:
+        >>> import warnings
+        >>> double = reads_old_keyword("value", "number")(lambda number: 2 * number)
+        >>> with warnings.catch_warnings(record=True, action="always") as caught:
+        ...     double(value=3)
+        6
+        >>> print(caught[0].message)
+        <lambda>: the argument value is now number
+    """
+
+    def decorate(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+        @wraps(function)
+        def call(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+            if old in kwargs:
+                reason = f"{function.__name__}: the argument {old} is now {new}"
+                if new in kwargs:
+                    raise TypeError(f"{reason}; give one of the two")
+                warn(reason, DeprecationWarning, stacklevel=2)
+                kwargs[new] = kwargs.pop(old)
+            return function(*args, **kwargs)
+
+        return call
+
+    return decorate
 
 
 def install() -> None:
-    """Let old names be found, after every module that exists."""
+    """Let old module names be imported; a module that exists comes first."""
     if not any(isinstance(finder, MovedModules) for finder in sys.meta_path):
         sys.meta_path.append(MovedModules())

@@ -1,21 +1,20 @@
-"""The errors stepcredit raises: one small tree.
+"""The errors that stepcredit raises.
 
-Each error is also the built-in error a caller would expect (`ValueError`, `OSError`, ...) and
-carries where it happened as data, so that a command can print `FILE:LINE: FIELD: reason` and a
-trainer can name the row.
+Each error is also a built-in error (`ValueError`, `OSError`, ...). Its place is kept in attributes,
+so that a command can print `FILE:LINE: FIELD: reason` and a trainer can name the row.
 """
 
 from __future__ import annotations
 
 
 class StepCreditError(Exception):
-    """Base of every error stepcredit raises.
+    """Base class of all errors that stepcredit raises.
 
     Args:
         reason: what came and what was expected, one line.
-        row: index of the rollout at fault, from 0, where one is.
-        field: name of the field, argument or setting at fault, where one is.
-        place: what to call the row, where it has a better name, such as `rollouts.jsonl:17`.
+        row: index of the rollout at fault, from 0, if there is one.
+        field: name of the field, argument or setting at fault, if there is one.
+        place: a better name of the row than its index, such as `rollouts.jsonl:17`.
 
     Example:
         >>> print(RolloutError("is NaN", row=3, field="outcome"))
@@ -38,17 +37,17 @@ class StepCreditError(Exception):
 
 
 class RolloutError(StepCreditError, ValueError):
-    """Rollouts that break a rule of the format."""
+    """Raised for rollouts that break a rule of the format."""
 
 
 class RowError(RolloutError):
-    """A row of a file that breaks a rule; printed as `FILE:LINE: FIELD: reason`.
+    """Raised for a row of a file that breaks a rule; printed as `FILE:LINE: FIELD: reason`.
 
     Args:
         reason: what came and what was expected, one line.
         path: the file, as the user named it.
         line: the row's line, from 1 (in a Parquet file: its row).
-        field: name of the field at fault, where one is.
+        field: name of the field at fault, if there is one.
         more: how many more faults the file has.
 
     Example:
@@ -68,24 +67,24 @@ class RowError(RolloutError):
 
 
 class SettingError(StepCreditError, ValueError):
-    """An unknown name of a signal or reward, or a field with a wrong name, type or range."""
+    """Raised for an unknown signal or reward, or a field with a wrong name, type or range."""
 
 
 class MethodError(SettingError):
-    """An unknown method, or a field of one with a wrong name, type or range."""
+    """Raised for an unknown method, or a method's field with a wrong name, type or range."""
 
 
 class SignalError(StepCreditError, RuntimeError):
-    """A model or server that failed, answered malformed, or does not fit the policy."""
+    """Raised if a model or server fails, gives a malformed answer, or does not fit the policy."""
 
 
 class FileError(StepCreditError, OSError):
-    """A file that cannot be read or written."""
+    """Raised for a file that cannot be read or written."""
 
 
 class MissingExtra(StepCreditError, ImportError):
-    """A feature whose optional dependency is not installed; the reason names the extra."""
+    """Raised if an optional dependency is not installed; the reason names the extra."""
 
 
 class EngineError(StepCreditError, RuntimeError):
-    """A trainer's setting under which token credit would be lost or counted twice."""
+    """Raised for a trainer's setting that would lose token credit or count it twice."""

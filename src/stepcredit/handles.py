@@ -1,4 +1,4 @@
-"""Open files whose errors name what they are: the standard streams and temporary files."""
+"""The standard streams and temporary files, opened so that their errors name them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _DESCRIPTOR = re.compile(r"/dev/(stdout|stderr)|/(?:dev|proc/self)/fd/([0-9]{1,9
 
 
 def reason_of(error: OSError) -> str:
-    """What the system, or a library, says of an error first, as the end of a line.
+    """The first line of an error's message, in lower case, for the end of a message.
 
     Example:
         >>> reason_of(FileNotFoundError(errno.ENOENT, "No such file or directory"))
@@ -35,7 +35,7 @@ def reason_of(error: OSError) -> str:
 
 
 def descriptor_of(path: str) -> int | None:
-    """The open descriptor that an output's name stands for; None: it is a file's name.
+    """The number of the open descriptor that an output's name means; None for a file's name.
 
     Example:
         >>> descriptor_of("-"), descriptor_of("/dev/fd/7"), descriptor_of("out.jsonl")
@@ -50,14 +50,14 @@ def descriptor_of(path: str) -> int | None:
 
 
 class NamedFile(io.FileIO):
-    """A raw file whose failed writes name it, however far from here they happen.
+    """A raw file whose errors in writing name the file.
 
     Args:
         handle: the file's descriptor.
         mode: as for `open`, in binary.
         title: what to call the file.
-        remedy: what a user can do where it can't be written.
-        closefd: whether the descriptor is closed with it.
+        remedy: advice for the user if writing fails, the end of the message.
+        closefd: whether closing the file closes the descriptor.
 
     Example:
         >>> reading, writing = os.pipe()
@@ -80,7 +80,7 @@ class NamedFile(io.FileIO):
 
         Raises:
             FileError: `TITLE: reason`.
-            BrokenPipeError: the reader has gone; its `filename` is the title.
+            BrokenPipeError: the reader closed the pipe; the error's `filename` is the title.
         """
         try:
             return super().write(data)
@@ -94,7 +94,7 @@ def standard_input() -> IO[bytes]:
     """The bytes of standard input.
 
     Raises:
-        FileError: whoever started this process closed it.
+        FileError: the process was started with this stream closed.
     """
     return _bytes_of(sys.stdin, STANDARD_INPUT)
 
@@ -103,7 +103,7 @@ def standard_output() -> IO[bytes]:
     """The bytes of standard output.
 
     Raises:
-        FileError: whoever started this process closed it.
+        FileError: the process was started with this stream closed.
     """
     return _bytes_of(sys.stdout, STANDARD_OUTPUT)
 
@@ -115,15 +115,15 @@ def _bytes_of(stream: TextIO | None, title: str) -> IO[bytes]:
 
 
 def temporary_file(folder: str | None = None) -> IO[bytes]:
-    """A file without a name that is gone with the process.
+    """A temporary file without a name; it is deleted when it is closed.
 
     Args:
-        folder: where it lies; None: where the system keeps temporary files, which the environment
-            variable TMPDIR sets. A full one is then named in the error, with TMPDIR.
+        folder: the folder of the file; None: the system's folder for temporary files, which the
+            environment variable TMPDIR sets. The error for a full disk then names the folder.
 
     Raises:
         FileError: there is no folder for temporary files.
-        OSError: it can't be made in `folder`.
+        OSError: the file can't be made in `folder`.
 
     Example:
         >>> with temporary_file() as file:
@@ -143,10 +143,10 @@ def temporary_file(folder: str | None = None) -> IO[bytes]:
 
 
 def temporary_folder(prefix: str) -> tempfile.TemporaryDirectory[str]:
-    """An empty folder where the system keeps temporary files; its `cleanup` deletes it.
+    """An empty folder in the system's folder for temporary files; `cleanup` deletes it.
 
     Raises:
-        FileError: there is no folder for temporary files, or it is full.
+        FileError: the system has no folder for temporary files, or it is full.
 
     Example:
         >>> with temporary_folder("stepcredit-") as folder:

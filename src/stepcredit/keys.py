@@ -26,7 +26,7 @@ def seed_from_text(text: str) -> int:
 
 
 def keyed_seed(seed: int, *purpose: object) -> int:
-    """A 63-bit seed that depends on nothing but `seed` and the purpose of the draw.
+    """A 63-bit seed that depends only on `seed` and the purpose of the draw.
 
     Args:
         seed: the run's seed.

@@ -1,4 +1,4 @@
-"""What a feature needs beyond the base installation."""
+"""Checks that the packages of an extra are installed."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ def require(extra: str, *packages: str) -> None:
     """Check that packages of an extra are installed, without importing them.
 
     Args:
-        extra: the extra of stepcredit that brings them, such as "train".
+        extra: the extra of stepcredit that installs them, such as "train".
         *packages: top-level module names, such as "transformers".
 
     Raises:
-        MissingExtra: when one is absent; the reason names the extra.
+        MissingExtra: one is absent; the reason names the extra.
 
     Example:
         >>> require("train", "torch")

@@ -240,8 +240,8 @@ RANGES = {
     ("--rollouts", "-1:"): "--rollouts: expected A:B, whole numbers from 0, got '-1:'",
     ("--rollouts", ":1", "--rollout", "1"): "--rollouts: --rollout is given too; expected one of "
     "the two",
-    ("--rollouts", ":1", "--color"): "--color: paints one rollout, which --rollout names, not "
-    "--rollouts",
+    ("--rollouts", ":1", "--color"): "--color: shows one rollout: name it with --rollout, "
+    "not with --rollouts",
     ("--chunks", "0"): "--chunks: expected at least 1 chunk, got 0",
     ("--chunks", "all"): "--chunks: expected N or A:B, whole numbers from 0, got 'all'",
     ("--chunks", "12:"): "--chunks: there are 12 chunks, from 0",

@@ -291,7 +291,7 @@ PLACES = {how: number for number, how in LINES.items()}
 SHOWS = "STEPCREDIT_TRACEBACK=1 shows how it was reached"
 RAISED = {
     "raises": f"KeyError: 'no\\n such'; {SHOWS}",
-    "exits": "called sys.exit(0) in mid-command",
+    "exits": "called sys.exit(0) before the command was done",
     "refused": f"ConnectionRefusedError: [Errno 111] Connection refused; {SHOWS}",
     "pipe": f"BrokenPipeError: [Errno 32] Broken pipe; {SHOWS}",
 }

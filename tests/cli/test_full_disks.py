@@ -32,8 +32,8 @@ FULL = {
     "$CLI score text.jsonl -o out.jsonl --signal equations --cache c.sqlite": "c.sqlite: disk I/O "
     "error\n",
     "$CLI score text.jsonl -o out.jsonl --signal equations": "what was scored is kept in "
-    ".out.jsonl.scored.sqlite: run the same command to go on\n.out.jsonl.scored.sqlite: disk I/O "
-    "error\n",
+    ".out.jsonl.scored.sqlite: run the same command to continue\n"
+    ".out.jsonl.scored.sqlite: disk I/O error\n",
 }
 
 
@@ -85,7 +85,7 @@ def test_a_journal_that_cannot_be_read_says_what_to_do(run: Run, tmp_path: Path)
     journal = tmp_path / ".out.jsonl.scored.sqlite"
     journal.write_text("no database at all")
     ended = run("score", "in.jsonl", "-o", "out.jsonl", "--signal", "equations")
-    advice = "what a run before kept is damaged: delete it to start over"
+    advice = "this file of an earlier run is damaged: delete it to start over"
     expected = f"{journal.name}: {advice}\n{journal.name}: file is not a database\n"
     assert ended == Ended(1, "", expected)
     assert journal.read_text() == "no database at all"

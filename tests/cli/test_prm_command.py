@@ -99,19 +99,19 @@ def test_bad_rows_are_refused_or_counted(run: Run, tmp_path: Path) -> None:
     assert ended.err.startswith(f"1 bad row skipped, the first: {reason}")
 
 
-NEEDED = "is needed, unless --resume is given\n"
+NEEDED = "is required unless --resume is given\n"
 REFUSED = {
     "no rows": (
         ("prm", "train", "-o", "x", "--model", "m"),
-        "ROWS: is needed, unless --resume is given",
+        "ROWS: is required unless --resume is given",
     ),
     "no model": (
         ("prm", "train", "rows.jsonl", "-o", "x"),
-        "--model: is needed, unless --resume is given",
+        "--model: is required unless --resume is given",
     ),
     "no output": (
         ("prm", "train", "rows.jsonl", "--model", "m"),
-        "-o: is needed, unless --resume is given",
+        "-o: is required unless --resume is given",
     ),
     "field": (
         ("prm", "train", "rows.jsonl", "--model", "m", "-o", "x", "--set", "epoch=2"),
@@ -123,17 +123,17 @@ REFUSED = {
     ),
     "seed": (
         ("prm", "train", "rows.jsonl", "--model", "m", "-o", "x", "--set", "seed=2"),
-        "--set seed: is an option of its own: --seed",
+        "--set seed: is a separate option: --seed",
     ),
     "shares": (
         ("prm", "train", "rows.jsonl", "--model", "m", "-o", "x", "--test", "0.95"),
-        "--test: expected with validation less than 1, got 0.95 + 0.1",
+        "--test: expected test + validation below 1, got 0.95 + 0.1",
     ),
     "model": (
         ("prm", "train", "rows.jsonl", "--model", "m", "-o", "x"),
         "m: does not load: ",
     ),
-    "resume": (("prm", "train", "--resume", "x"), "x: holds no run to go on with"),
+    "resume": (("prm", "train", "--resume", "x"), "x: holds no run to resume"),
     "format": (
         (*EVAL, "--format", "x"),
         "--format: expected one of auto, prm800k, math-shepherd, prmbench, processbench, "
@@ -154,8 +154,7 @@ REFUSED = {
     ),
     "too few": (
         (*EVAL, "--validation", "0"),
-        "validation: no question fell into the validation part: expected more rows or a larger "
-        "share",
+        "validation: the validation part has no question: expected more rows or a larger share",
     ),
 }
 

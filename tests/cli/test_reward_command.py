@@ -231,13 +231,13 @@ def test_a_stopped_run_goes_on_where_it_was(run: Run, tmp_path: Path) -> None:
     arguments = ("in.jsonl", "-o", "out.jsonl", "--reward", "stopping", "--reward", "format")
     ended = run(*arguments)
     journal = ".out.jsonl.graded.sqlite"
-    told = f"what was graded is kept in {journal}: run the same command to go on\n"
+    told = f"what was graded is kept in {journal}: run the same command to continue\n"
     assert (ended.code, ended.err) == (130, told)
     first = len(asked)
     assert 0 < first < 4000
     (tmp_path / "go").touch()
     ended = run(*arguments)
-    assert ended.err == f"stopping: kept by a run before: {first} of 4000 rows\n"
+    assert ended.err == f"stopping: kept by an earlier run: {first} of 4000 rows\n"
     assert len(asked) == 4000
     assert [each["outcome"] for each in read(tmp_path / "out.jsonl")] == [
         float(len(row["text"]) % 2 == 0) for row in rows

@@ -69,7 +69,7 @@ def test_a_failing_signal_says_what_is_kept(
     write(tmp_path / "in.jsonl", texts(30))
     monkeypatch.setenv("FAIL_AT", "answer 12\n\nso 144")
     ended = run("score", "in.jsonl", "-o", "out.jsonl", *SLOW)
-    kept = "what was scored is kept in .out.jsonl.scored.sqlite: run the same command to go on"
+    kept = "what was scored is kept in .out.jsonl.scored.sqlite: run the same command to continue"
     failed = "in.jsonl:13: function: RuntimeError: the server went away"
     assert (ended.code, ended.err) == (1, f"{kept}\n{failed}\n")
     assert not (tmp_path / "out.jsonl").exists()

@@ -85,12 +85,12 @@ def test_a_wrong_option_is_told_in_one_line_before_anything_is_done(asked, argum
 
 def test_an_interrupt_tells_how_to_go_on(monkeypatch):
     def stopped(*_):
-        raise KeyboardInterrupt("interrupted; go on by: stepcredit train --resume runs/x")
+        raise KeyboardInterrupt("interrupted; continue with: stepcredit train --resume runs/x")
 
     monkeypatch.setattr(lab, "train", stopped)
     result = run()
     assert result.exit_code == 130
-    assert result.stderr == "interrupted; go on by: stepcredit train --resume runs/x\n"
+    assert result.stderr == "interrupted; continue with: stepcredit train --resume runs/x\n"
 
 
 def test_a_stop_signal_tells_the_same_and_keeps_its_code(monkeypatch, tmp_path):
@@ -100,5 +100,5 @@ def test_a_stop_signal_tells_the_same_and_keeps_its_code(monkeypatch, tmp_path):
     monkeypatch.setattr(lab, "_all_methods", stopped)
     result = run("--quick", "--name", "x", "--runs-dir", str(tmp_path))
     assert result.exit_code == 143
-    line = f"interrupted; go on by: stepcredit train --resume {tmp_path / 'x'}\n"
+    line = f"interrupted; continue with: stepcredit train --resume {tmp_path / 'x'}\n"
     assert result.stderr == line

@@ -109,4 +109,4 @@ def test_refuses() -> None:
     assert str(error.value) == f"signal: expected one of {expected}, got 'honest'"
     with pytest.raises(StepCreditError) as error:
         filler_minus_right([[1.0], [1.0]], [["right"], ["right", "filler"]])
-    assert str(error.value) == "row 1: values: expected 2 values, one a step, got 1"
+    assert str(error.value) == "row 1: values: expected 2 values, one per step, got 1"

@@ -20,7 +20,7 @@ from tests.lab.micro import MICRO_WARM
 from stepcredit.errors import FileError
 from stepcredit.lab import comparison as job
 from stepcredit.lab.lab_settings import LabSettings
-from stepcredit.lab.resume import MARK, Progress, newest_checkpoint
+from stepcredit.lab.resume import PROGRESS_FILE, Progress, newest_checkpoint
 
 UPDATES = 12
 MICRO = LabSettings(
@@ -102,7 +102,7 @@ def test_an_interrupt_saves_at_the_generations_end_and_the_run_goes_on_from_ther
     folder, code, printed = interrupted(whole, tmp_path, signal.SIGINT, method, 4)
     assert code == 130
     command = f"stepcredit train --resume {folder}"
-    assert printed.splitlines()[-1] == f"interrupted; go on by: {command}"
+    assert printed.splitlines()[-1] == f"interrupted; continue with: {command}"
     done = updates_done(folder, method)
     assert 4 <= done < UPDATES
     steps = done * MICRO.minibatches
@@ -130,15 +130,15 @@ def test_a_checkpoint_without_its_mark_is_not_whole(tmp_path):
     for steps in (4, 8, 12):
         (tmp_path / f"checkpoint-{steps}").mkdir()
         if steps < 12:
-            Progress([], {}).save(tmp_path / f"checkpoint-{steps}" / MARK)
+            Progress([], {}).save(tmp_path / f"checkpoint-{steps}" / PROGRESS_FILE)
     assert newest_checkpoint(tmp_path).name == "checkpoint-8"
     assert not (tmp_path / "checkpoint-12").exists()
 
 
 def test_a_damaged_mark_is_refused(tmp_path):
-    (tmp_path / MARK).write_text("{")
+    (tmp_path / PROGRESS_FILE).write_text("{")
     with pytest.raises(FileError, match="not the progress of a run"):
-        Progress.load(tmp_path / MARK)
+        Progress.load(tmp_path / PROGRESS_FILE)
 
 
 def test_another_seed_gives_another_run(whole, tmp_path):

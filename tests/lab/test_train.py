@@ -222,7 +222,7 @@ def test_a_folder_that_exists_is_not_overwritten(run):
     with pytest.raises(FileError) as refused:
         job.train(MICRO, root, run[0].name, root / "cache")
     assert str(refused.value) == (
-        f"{run[0]}: exists: choose another --name, or go on with it by --resume"
+        f"{run[0]}: exists: choose another --name, or continue it with --resume"
     )
     assert RunFolder.create(root, None, run[0].name).path.name == "pass-noisy-s0-2"
 

@@ -26,7 +26,7 @@ from stepcredit.launch.datasets import (
 from stepcredit.launch.recipe import RecipeParser, help_text, read_recipe
 from stepcredit.launch.reward_functions import NamedReward, check_facts, reward_functions
 from stepcredit.launch.script import checkpoint_of, tag_format, train_from_flags
-from stepcredit.launch.smoke import smoked
+from stepcredit.launch.smoke import for_smoke_test
 from stepcredit.launch.tiny_models import save_language_model, save_reward_model
 from stepcredit.prm.protocol import PROTOCOLS
 from stepcredit.signals import Response, splitter
@@ -134,23 +134,23 @@ def test_a_run_that_goes_on_ends_as_one_without_a_stop(folder):
          "'problme', did you mean 'problem'?"),
         (["--columns", '{"prompt": "gold.valeu"}'], "columns.prompt: {}/rows.jsonl has no column "
          "'gold.valeu', did you mean 'value'?"),
-        (["--columns", "{}"], "columns.prompt: {}/rows.jsonl has no column 'prompt'; say which of "
-         "its own it is: problem, gold, id"),
+        (["--columns", "{}"], "columns.prompt: {}/rows.jsonl has no column 'prompt'; name the "
+         "column that holds it: problem, gold, id"),
         (["--columns", "prompt"], "columns: expected a mapping, got 'prompt'"),
         (["--prompt_template", "{promt}"], "prompt_template: no column 'promt', did you mean "
          "'prompt'?"),
-        (["--chat", "false"], "chat: needs a conversation: leave chat on, or the "
-         "system prompt out"),
+        (["--chat", "false"], "chat: needs conversations: leave chat on, or leave "
+         "the system prompt out"),
         (["--max_prompt_length", "3"], "max_prompt_length: each of the 6 prompts has more than 3 "
          "tokens"),
         (["--rewards", '{"right": "exakt"}', "--reward_fields", "{}"], "rewards.right: unknown "
          "reward 'exakt', did you mean 'exact'?, or MODULE:FUNCTION"),
-        (["--rewards", "{}", "--reward_fields", "{}"], 'rewards: needed, such as {"accuracy": '
+        (["--rewards", "{}", "--reward_fields", "{}"], 'rewards: required, such as {"accuracy": '
          '"maths"}'),
         (["--rewards", '{"right": "qa-em", "a": "format", "b": "format"}', "--reward_fields", "{}"],
-         "format_reward: name one of a, b: each of them judges the layout"),
-        (["--reward_fields", '{"rigth": {}}'], "reward_fields.rigth: fields of no reward, did you "
-         "mean 'right'?"),
+         "format_reward: name one of a, b: each of them is a format reward"),
+        (["--reward_fields", '{"rigth": {}}'], "reward_fields.rigth: no reward has this name, did "
+         "you mean 'right'?"),
         (["--reward_fields", '{"right": {"red": 1}}'], "reward_fields.right.red: exact has no such "
          "field, did you mean 'read'?"),
         (["--columns", '{"prompt": "problem"}'], "rewards.right: exact: answer: missing: the "
@@ -209,7 +209,7 @@ def test_env_sets_variables(folder, monkeypatch):
 
 def test_a_missing_model_is_named(capfd):
     assert train_from_flags(["--use_cpu", "true", "--bf16", "false"]) == 2
-    line = "model_name_or_path: needed: a folder or a name on the Hub"
+    line = "model_name_or_path: required: a folder or a name on the Hub"
     assert capfd.readouterr().err.strip() == line
 
 
@@ -217,7 +217,7 @@ def test_a_baseline_is_one_changed_key(folder):
     values, notes = values_of(folder, "--method", "grpo")
     assert (values["method"], values["fields"]) == ("grpo", None)
     assert values["process_signal"] == "arithmetic"
-    assert notes == ("fields: left out, they are not those of --method grpo",)
+    assert notes == ("fields: left out, because they are not fields of --method grpo",)
     values, notes = values_of(folder, "--method=pass-min", "--fields", '{"eps": 0.1}')
     assert read_recipe(values).training.credit()["method"].eps == 0.1
     assert not notes
@@ -240,7 +240,7 @@ def test_old_keys_and_flags_are_read_with_a_warning(folder):
     with pytest.warns(FutureWarning, match=r"the setting estimator is now called method$"):
         values, notes = values_of(folder, "--estimator", "grpo")
     assert (values["method"], values["fields"]) == ("grpo", None)
-    assert notes == ("fields: left out, they are not those of --method grpo",)
+    assert notes == ("fields: left out, because they are not fields of --method grpo",)
 
 
 def test_an_old_key_beside_the_new_one_is_one_line(tmp_path, capfd):
@@ -386,7 +386,7 @@ def test_smoke_changes_models_rows_and_steps_alone(folder, tmp_path):
     values, _ = values_of(folder, *flags)
     place = tmp_path / "smoke"
     place.mkdir()
-    tiny, told = smoked(values, place)
+    tiny, told = for_smoke_test(values, place)
     assert sorted(line.partition(":")[0] for line in told) == sorted(
         key for key in values if tiny[key] != values[key]
     )

@@ -69,7 +69,7 @@ WRONG_SETTINGS = [
     (of_protocol("token-classifier", separator=1), "separator: expected a string, got 1"),
     (
         of_protocol("token-classifier", separator=""),
-        "separator: an empty one can't be read at; read='step'",
+        "separator: an empty separator has no token to read; use read='step'",
     ),
 ]
 
@@ -237,7 +237,7 @@ def test_a_step_without_a_token_to_read() -> None:
     empty = replace(Response.of_text("?", ""), steps=(0,))
     with pytest.raises(RolloutError) as caught:
         prm.scores([empty])
-    line = "row 0: step 0 has no token to be read at; read='separator' has"
+    line = "row 0: step 0 has no token to read; use read='separator'"
     assert str(caught.value) == line
 
 

@@ -191,7 +191,7 @@ def later_form(path: Path) -> None:
     [
         (no_database, "file is not a database"),
         (other_database, "not a file of stepcredit's scores"),
-        (later_form, "of form 7, which this version does not read"),
+        (later_form, "has format 7, which this version cannot read"),
         (Path.mkdir, "is a directory"),
     ],
 )

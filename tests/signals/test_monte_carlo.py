@@ -212,9 +212,9 @@ def failing(prompt, prefix, n, seed):
     ("sampler", "line"),
     [
         (failing, "r:1: sampler: ConnectionError: no route to host"),
-        (lambda *_: ["a"], "r:1: sampler: asked for 8, got 1 completions"),
-        (lambda *_: "aaaaaaaa", "r:1: sampler: asked for 8, got 'aaaaaaaa'"),
-        (lambda *_: [None] * 2, "r:1: sampler: asked for 8, got [None, None]"),
+        (lambda *_: ["a"], "r:1: sampler: expected 8 completions, got 1 completions"),
+        (lambda *_: "aaaaaaaa", "r:1: sampler: expected 8 completions, got 'aaaaaaaa'"),
+        (lambda *_: [None] * 2, "r:1: sampler: expected 8 completions, got [None, None]"),
     ],
 )
 def test_a_sampler_that_fails_ends_the_run(sampler, line):

@@ -29,7 +29,7 @@ COMMANDS = {
         ),
         "shape": (
             "shape:shape_command",
-            "Write the rollouts with one advantage a token, in the same order.",
+            "Write the rollouts with one advantage per token, in the same order.",
         ),
         "explain": (
             "explain:explain_command",
@@ -39,9 +39,9 @@ COMMANDS = {
             "compare:compare_command",
             "Show how far methods agree, and the rollouts on which they differ most.",
         ),
-        "convert": ("convert:app", "Turn what others wrote into rollouts."),
+        "convert": ("convert:app", "Convert the files of other tools to rollouts."),
     },
-    "What there is": {
+    "Lists": {
         "methods": (
             "listing:list_methods",
             "List the methods: equation, fields with their defaults, source.",
@@ -63,15 +63,15 @@ COMMANDS = {
         ),
         "prm": (
             "prm:app",
-            "Train a process reward model on labelled steps; judge any signal by them.",
+            "Train a process reward model on labelled steps; judge any signal on them.",
         ),
     },
 }
-"""Per panel of the help: each command, with where it is in this package, and its line of help."""
+"""For each panel of the help: its commands, with their place in this package and line of help."""
 
 app = typer.Typer(
     name="stepcredit",
-    help="Step scores, log-probs, outcome and format rewards in; one advantage a token out.",
+    help="Step scores, log-probs, outcome and format rewards in; one advantage per token out.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -1,4 +1,4 @@
-"""Whose code raised an error: a user's own, or ours and the libraries'."""
+"""Finds out whether an error was raised in the user's code."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import stepcredit
 
 
 def place_in_own_code(error: BaseException) -> str | None:
-    """`FILE:LINE` of the last call in a user's own code that led to an error; None: there is none.
+    """`FILE:LINE` of the last call in the user's code that led to an error; None if there is none.
 
-    A user's own code is every file that is neither stepcredit's nor an installed library's, and
-    the installed packages that give methods, signals, rewards and the like by an entry point.
+    The user's code is every file outside stepcredit and the installed libraries, and the installed
+    packages that register methods, signals, rewards and the like by an entry point.
     """
     plugins = {
         point.module.partition(".")[0]
@@ -35,7 +35,7 @@ def place_in_own_code(error: BaseException) -> str | None:
 
 
 def _libraries() -> set[str]:
-    """The folders of stepcredit, of Python and of what is installed."""
+    """The folders of stepcredit, of Python and of the installed packages."""
     paths = sysconfig.get_paths()
     folders = {paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")}
     folders |= {*site.getsitepackages(), site.getusersitepackages()}

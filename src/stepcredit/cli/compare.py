@@ -1,4 +1,4 @@
-"""`stepcredit compare`: where methods disagree."""
+"""`stepcredit compare`: how far methods agree, and where they differ."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 ROLLOUTS_SHOWN = 5
 Methods = Annotated[
-    list[str], typer.Argument(metavar="METHOD METHOD...", help="Two methods or more.")
+    list[str], typer.Argument(metavar="METHOD METHOD...", help="Two or more methods.")
 ]
 
 

@@ -1,4 +1,4 @@
-"""`stepcredit convert`: what others wrote, as rollouts."""
+"""`stepcredit convert`: the files of other tools as rollouts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from stepcredit.cli.shape import Output
 from stepcredit.errors import FileError
 
 app = typer.Typer(
-    help="Turn what others wrote into rollouts.", no_args_is_help=True, add_completion=False
+    help="Convert the files of other tools to rollouts.", no_args_is_help=True, add_completion=False
 )
 
 Solutions = Annotated[
@@ -35,14 +35,14 @@ Format = Annotated[
 ]
 GroupSize = Annotated[
     int | None,
-    typer.Option(min=1, help="Responses a prompt. Default: while it stays the same."),
+    typer.Option(min=1, help="Responses per prompt. Default: adjacent rows with the same prompt."),
 ]
 
 
 @app.command("gsm8k-solutions")
 @errors_to_stderr
 def convert_gsm8k(source: Solutions, output: Output, tokenizer: Tokenizer = None) -> None:
-    """Four models' solutions a question as a group: equations checked, lines as steps."""
+    """Four models' solutions to each question as one group: lines are steps, equations checked."""
     from stepcredit.signals.programs.gsm8k import gsm8k_solutions
 
     _write(source, output, gsm8k_solutions(source, _loaded(tokenizer)))
@@ -58,7 +58,7 @@ def convert_trl(
     group_size: GroupSize = None,
     tokenizer: Tokenizer = None,
 ) -> None:
-    """What TRL logs with log_completions=True."""
+    """Convert the files that TRL writes with log_completions=True."""
     from stepcredit.engines.logged_rows import RewardColumns
     from stepcredit.engines.trl.completion_logs import read_completion_logs
 
@@ -76,7 +76,7 @@ def convert_verl(
     group_size: GroupSize = None,
     tokenizer: Tokenizer = None,
 ) -> None:
-    """What verl writes into trainer.rollout_data_dir."""
+    """Convert the files that verl writes into trainer.rollout_data_dir."""
     from stepcredit.engines.logged_rows import RewardColumns
     from stepcredit.engines.verl.generation_dumps import read_verl_dumps
 
@@ -89,15 +89,17 @@ def _loaded(tokenizer: str | None) -> Any:
 
 
 def _write(source: str, output: str, rows: Iterator[dict[str, Any]]) -> None:
-    with counting_bar("rows") as told:
-        sc.write_rollouts(output, _counted(source, rows, told))
+    with counting_bar("rows") as progress:
+        sc.write_rollouts(output, _counted(source, rows, progress))
 
 
-def _counted(source: str, rows: Iterator[dict[str, Any]], told: Any) -> Iterator[dict[str, Any]]:
+def _counted(
+    source: str, rows: Iterator[dict[str, Any]], progress: Any
+) -> Iterator[dict[str, Any]]:
     number = 0
     for number, row in enumerate(rows, start=1):
-        if told is not None:
-            told(number, None)
+        if progress is not None:
+            progress(number, None)
         yield row
     if number == 0:
         raise FileError(f"{source}: there are no rollouts in it")

@@ -29,14 +29,15 @@ if TYPE_CHECKING:
 
 Group = Annotated[str, typer.Option(help="Label of the group to explain.", show_default=False)]
 Number = Annotated[
-    int | None, typer.Option("--rollout", min=0, help="One of the group's rollouts, from 0.")
+    int | None,
+    typer.Option("--rollout", min=0, help="Number of one of the group's rollouts, from 0."),
 ]
 Range = Annotated[
     str | None,
     typer.Option(
         "--rollouts",
         metavar="A:B",
-        help="The group's rollouts from A up to B, without B; either may be left out.",
+        help="The group's rollouts from A to B - 1; A or B may be left out.",
     ),
 ]
 Chunks = Annotated[
@@ -44,11 +45,12 @@ Chunks = Annotated[
     typer.Option(
         "--chunks",
         metavar="N",
-        help="How many chunks are shown; or A:B: those from A up to B, without B.",
+        help="How many chunks are shown; or A:B, the chunks from A to B - 1.",
     ),
 ]
 Color = Annotated[
-    bool, typer.Option("--color", help="Paint one rollout's tokens by credit instead.")
+    bool,
+    typer.Option("--color", help="Print one rollout's tokens, coloured by their credit, instead."),
 ]
 
 
@@ -69,7 +71,9 @@ def explain_command(
     estimator = named_estimator(method, settings)
     shown = ShownChunks.of(rollout, rollouts, chunks)
     if color and rollouts is not None:
-        raise SettingError("--color: paints one rollout, which --rollout names, not --rollouts")
+        raise SettingError(
+            "--color: shows one rollout: name it with --rollout, not with --rollouts"
+        )
     with progress_bar(source) as progress, sc.RolloutFile(source, progress) as file:
         bound = FileEstimator(estimator, file)
         rows = _rows_of(file, group, bound)
@@ -91,9 +95,9 @@ class ShownChunks:
     """Which chunks are printed.
 
     Args:
-        option: the option that names the rollouts, as it was given.
-        rollouts: rows of the group.
-        start, limit: the first chunk of these rollouts, and how many.
+        option: the option that names the rollouts, as the user wrote it.
+        rollouts: which of the group's rollouts.
+        start, limit: the first chunk of these rollouts that is shown, and how many are shown.
     """
 
     option: str
@@ -103,10 +107,10 @@ class ShownChunks:
 
     @classmethod
     def of(cls, rollout: int | None, rollouts: str | None, chunks: str) -> ShownChunks:
-        """What `--rollout`, `--rollouts` and `--chunks` name.
+        """The chunks that `--rollout`, `--rollouts` and `--chunks` name.
 
         Raises:
-            SettingError: an option that names no range, or two that name rollouts.
+            SettingError: an option holds no range, or two options name rollouts.
         """
         if rollout is not None and rollouts is not None:
             raise SettingError("--rollouts: --rollout is given too; expected one of the two")

@@ -1,4 +1,4 @@
-"""What a stopped command had done, kept beside its output for the next run."""
+"""Keeps a stopped command's results beside its output, for the next run."""
 
 from __future__ import annotations
 
@@ -15,9 +15,13 @@ DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 @contextmanager
 def journal_beside(output: str, done: str) -> Iterator[Path | None]:
-    """A file for what is `done` ("scored"), gone once the output is written.
+    """A file that keeps results until the output is written, and is then deleted.
 
-    None where the output has no folder of its own, such as standard output.
+    None where the output is not a file in a folder, such as standard output.
+
+    Args:
+        output: the output's path, or "-".
+        done: what is done with each row, such as "scored"; part of the file's name.
     """
     from stepcredit.data.files.atomic import check_writable, folder_of, hidden_name
     from stepcredit.data.files.score_store import remove_store
@@ -36,7 +40,7 @@ def journal_beside(output: str, done: str) -> Iterator[Path | None]:
 
 
 def _close(journal: Path, done: str, error: BaseException) -> None:
-    """Keep the journal of a command that failed, where there is something in it, and say so."""
+    """After a failure, keep the journal and say so; an empty journal is deleted."""
     from stepcredit.data.files.score_store import ScoreStore, remove_store
 
     if not journal.exists():
@@ -46,10 +50,10 @@ def _close(journal: Path, done: str, error: BaseException) -> None:
             empty = len(store) == 0
     except FileError as unread:
         if getattr(unread.__cause__, "sqlite_errorcode", None) in DAMAGED:
-            say(f"{journal}: what a run before kept is damaged: delete it to start over")
+            say(f"{journal}: this file of an earlier run is damaged: delete it to start over")
             return
         empty = False
     if empty:
         remove_store(journal)
-    elif not isinstance(error, RolloutError):  # a bad row is told in one line
-        say(f"what was {done} is kept in {journal}: run the same command to go on")
+    elif not isinstance(error, RolloutError):  # for a bad row, its error is enough
+        say(f"what was {done} is kept in {journal}: run the same command to continue")

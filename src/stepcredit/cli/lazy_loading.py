@@ -12,7 +12,7 @@ from stepcredit.cli.output import errors_to_stderr
 
 
 class LazyCommand(TyperCommand):
-    """A command of which only the name and the help are known until it runs.
+    """A command of which only the name and the help are loaded until it runs.
 
     `lazy_command` makes a subclass of it for each command.
     """
@@ -20,7 +20,7 @@ class LazyCommand(TyperCommand):
     target: ClassVar[str]
 
     def make_context(self, *args: Any, **kwargs: Any) -> Any:
-        """Load the real command, and parse the arguments with it."""
+        """Load the real command, and let it parse the arguments."""
         return loaded_command(self.name or "", self.target).make_context(*args, **kwargs)
 
 
@@ -30,7 +30,7 @@ def lazy_command(app: typer.Typer, name: str, target: str, about: str, panel: st
     Args:
         app: the app.
         name: the command's name.
-        target: MODULE:NAME of its function, or of an app with commands of its own.
+        target: MODULE:NAME of its function, or of an app with subcommands.
         about: its line in the list of commands; the first line of the function's docstring.
         panel: the heading in that list.
     """
@@ -43,7 +43,7 @@ def loaded_command(name: str, target: str) -> Any:
 
     Args:
         name: the command's name.
-        target: MODULE:NAME of its function, or of an app with commands of its own.
+        target: MODULE:NAME of its function, or of an app with subcommands.
     """
     module, _, attribute = target.partition(":")
     found = getattr(import_module(module), attribute)

@@ -38,7 +38,7 @@ def list_rewards(imports: Imports) -> None:
 
 
 def listing_text(classes: dict[str, type[Any]]) -> str:
-    """All of them, a paragraph each."""
+    """One paragraph of text per class."""
     return "\n\n".join(describe_class(name, cls) for name, cls in classes.items())
 
 
@@ -60,7 +60,7 @@ def describe_class(name: str, cls: type[Any]) -> str:
 
 
 def equation_of(cls: type[Any], text: str) -> str:
-    """A class's equation: its own, or the first indented lines of its docstring.
+    """A class's equation: its attribute `equation`, or the first indented lines of its docstring.
 
     Example:
         >>> equation_of(object, "One line.\\n\\n    s = 1\\n\\nMore.")
@@ -72,7 +72,7 @@ def equation_of(cls: type[Any], text: str) -> str:
 
 
 def shown_default(declared: Field[Any]) -> str:
-    """A field's default, as `--set` would take it."""
+    """A field's default, as one would write it after `--set`."""
     if declared.default is not MISSING:
         value = declared.default
     elif declared.default_factory is not MISSING:

@@ -1,4 +1,4 @@
-"""Arguments that several commands share, and the estimator they name."""
+"""Arguments that several commands share, and the estimator that they name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from stepcredit.errors import MethodError, RolloutError
 from stepcredit.settings.modules import module_named
 
 MAX_BRACKETS = 100
-"""Lists and objects in the value of one `--set`: what can't be nested so deep that it breaks."""
+"""The most lists and objects in the value of one `--set`, so that parsing cannot nest too deep."""
 INPUT_HELP = "Rollouts: .jsonl, .jsonl.gz or .parquet; - is standard input."
 Input = Annotated[str, typer.Argument(metavar="IN", help=INPUT_HELP, show_default=False)]
 Method = Annotated[str, typer.Option(help="A method, as `stepcredit methods` lists them.")]
@@ -33,8 +33,8 @@ Imports = Annotated[
     typer.Option(
         "--import",
         metavar="MODULE",
-        help="A Python module to load first, for what it registers; it may lie in this folder. "
-        "May be repeated.",
+        help="A Python module to import first, which registers methods, signals or rewards; it may "
+        "be in this folder. May be repeated.",
         show_default=False,
         default_factory=list,
     ),
@@ -42,7 +42,7 @@ Imports = Annotated[
 
 
 def import_modules(names: Iterable[str]) -> None:
-    """Import the modules that `--import` names, so that what they register is known.
+    """Import the modules that `--import` names, so that they register their classes.
 
     Raises:
         MethodError: `--import MODULE: reason`.
@@ -109,15 +109,16 @@ def named_estimator(method: str, settings: Iterable[str] = ()) -> sc.Estimator:
 
 
 class FileEstimator:
-    """An estimator over a file: the file is its batch.
+    """An estimator that treats a whole file as one batch.
 
-    What one batch of the file lacks another may hold, so `finish` asks what the whole must have.
-    It runs on one thread: its blocks fit one core's cache, and a second thread is waited for longer
-    than it helps (at 500 scored tokens per rollout, 5 to 12 times).
+    One part of the file may lack a stream that another part has, so `finish` checks the whole file.
+    It runs on one thread: its blocks fit in one core's cache, and a second thread makes it slower
+    (5 to 12 times, at 500 scored tokens per rollout).
 
     Args:
         estimator: any estimator.
-        file: the rollouts; read once for each of the estimator's `batch_scale` and `batch_step`.
+        file: the rollouts; read once more for each of `batch_scale` and `batch_step` that the
+            estimator has.
     """
 
     def __init__(self, estimator: sc.Estimator, file: sc.RolloutFile) -> None:
@@ -162,7 +163,7 @@ class FileEstimator:
         self.signals.update(process_signals(rollouts))
 
     def finish(self) -> None:
-        """Refuse a file no group of which has a stream that the method needs.
+        """Refuse a file in which no group has a stream that the method needs.
 
         Raises:
             RolloutError: names the option.
@@ -173,6 +174,6 @@ class FileEstimator:
             raise self.unfit(error) from None
 
     def unfit(self, error: MethodError) -> RolloutError:
-        """What the method lacks in these rollouts, told as a fault of theirs."""
+        """The method's error as an error of the rollouts, under the option's name."""
         option = f"--set {error.field}" if error.field else f"--method {self.estimator.name}"
         return RolloutError(error.reason, field=option)

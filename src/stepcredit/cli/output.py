@@ -19,15 +19,15 @@ from stepcredit.handles import reason_of
 Parameters = ParamSpec("Parameters")
 REFUSED, INTERNAL, INTERRUPTED, BROKEN_PIPE = 1, 70, 130, 141
 TRACEBACK = "STEPCREDIT_TRACEBACK"
-"""Environment variable: set, the traceback of an error that is not ours to tell is printed."""
+"""Environment variable: if it is set, the traceback of an unexpected error is printed too."""
 
 
 def errors_to_stderr(command: Callable[Parameters, None]) -> Callable[Parameters, None]:
     """The command, with every error as one line on stderr.
 
-    The exit code is 1 for our errors and those of one's own code, 70 for a fault of stepcredit
-    itself. A stop signal ends it with 128 + its number (Ctrl-C: 130) and a reader that went away
-    with 141, each without a word.
+    The exit code is 1 for stepcredit's own errors and for errors in the user's code, and 70 for a
+    bug in stepcredit. A stop signal gives 128 + its number (Ctrl-C: 130), and a broken pipe gives
+    141; both print nothing.
     """
 
     @functools.wraps(command)
@@ -38,14 +38,14 @@ def errors_to_stderr(command: Callable[Parameters, None]) -> Callable[Parameters
             sys.stdout.flush()
         except (typer.Exit, typer.Abort, typer.BadParameter):
             raise
-        except BaseException as error:  # each has its line and its code
+        except BaseException as error:  # each kind has its line and its exit code
             raise typer.Exit(report_error(error)) from None
 
     return run
 
 
 def report_error(error: BaseException) -> int:
-    """Say in one line why a command ends, and give its exit code."""
+    """Print in one line why a command ends, and return its exit code."""
     code = _exit_code(error)
     try:
         sys.stdout.flush()
@@ -75,18 +75,20 @@ def _report_unexpected(error: BaseException) -> int:
 
     place = place_in_own_code(error)
     if isinstance(error, SystemExit):
-        return refuse(f"{place or 'a library'}: called sys.exit({error.code!r}) in mid-command")
+        return refuse(
+            f"{place or 'a library'}: called sys.exit({error.code!r}) before the command was done"
+        )
     what = " ".join(f"{type(error).__name__}: {error}".removesuffix(": ").split())
     if place is not None:
         return refuse(f"{place}: {what}; {TRACEBACK}=1 shows how it was reached")
-    if isinstance(error, OSError):  # the system's, of a file that it doesn't name
+    if isinstance(error, OSError):  # the system's error about a file that it doesn't name
         return refuse(f"{what}; {TRACEBACK}=1 shows where")
     say(f"internal error: {what}; run with {TRACEBACK}=1 to see where, and please report it")
     return INTERNAL
 
 
 def refuse(line: str) -> int:
-    """Say why, and give the exit code of what was refused."""
+    """Print the reason, and return the exit code of a refusal."""
     say(line)
     return REFUSED
 
@@ -97,19 +99,19 @@ def code_of(stop: KeyboardInterrupt) -> int:
 
 
 def discard_output() -> None:
-    """What is still buffered goes nowhere, instead of failing once more at exit."""
+    """Discard buffered output, so that writing it does not fail again at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def say(line: str) -> None:
-    """One line on stderr, whatever characters a file's names hold; nothing where it has gone."""
+    """Print one line on stderr, whatever characters it holds; do nothing if stderr is closed."""
     with suppress(OSError, ValueError):
         sys.stderr.write(printable(line) + "\n")
         sys.stderr.flush()
 
 
 def printable(text: str) -> str:
-    """The text on one line, with nothing in it that a terminal would obey or can't encode.
+    """The text on one line; control characters and those that can't be encoded are escaped.
 
     Example:
         >>> print(printable("a\\n\\x1b[31m\\ud800"))

@@ -1,4 +1,4 @@
-"""One response's tokens, painted by their credit."""
+"""Prints one response's tokens, coloured by their credit."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ UNTRAINED = Style(dim=True)
 
 
 def paint(row: Row, advantages: Tensor) -> None:
-    """Print the response, green where its credit is above 0 and red where it is below.
+    """Print the response: green where the credit is above 0, red where it is below.
 
     Args:
         row: the response.
-        advantages: one a trained token.
+        advantages: one per trained token.
     """
     values = iter(advantages.tolist())
     mask = row.mask or [1] * row.length
@@ -40,8 +40,8 @@ def paint(row: Row, advantages: Tensor) -> None:
 
 
 def printed_tokens(row: Row, count: int) -> list[str]:
-    """One text a token of the response: its `tokens`; else the words or characters of its `text`,
-    where there are as many; else the tokens' indexes."""
+    """One text per token of the response: its `tokens`; else the words or characters of its `text`,
+    if their number is that of the tokens; else the tokens' indexes."""
     if "tokens" in row.fields:
         texts: list[str] = row.fields["tokens"]
         return texts
@@ -53,12 +53,12 @@ def printed_tokens(row: Row, count: int) -> list[str]:
 
 
 def visible(piece: str) -> str:
-    """A token's text with its line ends marked, and nothing in it that a terminal would obey."""
+    """A token's text with its line ends marked and control characters escaped."""
     return "↵\n".join(map(printable, piece.split("\n")))
 
 
 def background(value: float, largest: float) -> Style:
-    """Green above 0, red below, the stronger the further away.
+    """Green above 0, red below 0; the further from 0, the stronger.
 
     Example:
         >>> background(-1.0, 2.0).bgcolor.triplet.hex
@@ -73,7 +73,7 @@ def background(value: float, largest: float) -> Style:
 
 
 def legend(largest: float, *, untrained: bool) -> Text:
-    """What the colours stand for."""
+    """The meaning of the colours."""
     text = Text("\nadvantage ")
     for share in (-1.0, -0.5, 0.0, 0.5, 1.0):
         text.append(f" {share * largest:+.3g} ", background(share, 1.0))

@@ -1,4 +1,4 @@
-"""`stepcredit prm`: train a reward model on labelled steps, and judge any signal by them."""
+"""`stepcredit prm`: train a reward model on labelled steps, and judge any signal on them."""
 
 from __future__ import annotations
 
@@ -37,22 +37,28 @@ NewRows = Annotated[
 ]
 Format = Annotated[
     str,
-    typer.Option(help="prm800k, math-shepherd, prmbench, processbench, stepwise; auto: by fields."),
+    typer.Option(
+        help="prm800k, math-shepherd, prmbench, processbench, stepwise; auto: by each row's fields."
+    ),
 ]
-BadRows = Annotated[str, typer.Option(help="refuse, or skip and count.")]
-Neutral = Annotated[str, typer.Option(help="PRM800K's rating 0: right, wrong or ignore.")]
+BadRows = Annotated[str, typer.Option(help="A bad row: refuse it, or skip it and count it.")]
+Neutral = Annotated[
+    str, typer.Option(help="What PRM800K's rating 0 counts as: right, wrong or ignore.")
+]
 Alternatives = Annotated[
-    bool, typer.Option("--alternatives", help="PRM800K: steps not taken, too.")
+    bool, typer.Option("--alternatives", help="PRM800K: also read the steps that were not taken.")
 ]
-Originals = Annotated[bool, typer.Option(help="PRMBench: the unmodified solutions, too.")]
-Seed = Annotated[int, typer.Option(help="Of the split by question, and of training.")]
+Originals = Annotated[bool, typer.Option(help="PRMBench: also read the unmodified solutions.")]
+Seed = Annotated[int, typer.Option(help="Seed of the split by question, and of the training.")]
 Model = Annotated[
-    str | None, typer.Option(metavar="PATH", help="The body: a folder, or a name on the Hub.")
+    str | None,
+    typer.Option(metavar="PATH", help="The model to train: a folder, or a name on the Hub."),
 ]
 Folder = Annotated[
-    Path | None, typer.Option("--output", "-o", metavar="DIR", help="New folder of the model.")
+    Path | None,
+    typer.Option("--output", "-o", metavar="DIR", help="New folder for the trained model."),
 ]
-Resume = Annotated[Path | None, typer.Option(metavar="DIR", help="Go on with the run in DIR.")]
+Resume = Annotated[Path | None, typer.Option(metavar="DIR", help="Continue the run in DIR.")]
 TrainSet = Annotated[
     list[str],
     typer.Option(
@@ -76,7 +82,7 @@ SignalSet = Annotated[
 
 app = typer.Typer(
     name="prm",
-    help="Train a process reward model on labelled steps; judge any signal by them.",
+    help="Train a process reward model on labelled steps; judge any signal on them.",
     no_args_is_help=True,
     add_completion=False,
 )
@@ -96,13 +102,15 @@ def train_prm_command(
     alternatives: Alternatives = False,
     originals: Originals = True,
     seed: Seed = 0,
-    test: Annotated[float, typer.Option(help="Share of the questions for figures.")] = 0.2,
+    test: Annotated[
+        float, typer.Option(help="Share of the questions on which the model is judged.")
+    ] = 0.2,
     validation: Annotated[
-        float, typer.Option(help="Share of the questions for the threshold.")
+        float, typer.Option(help="Share of the questions that choose the threshold.")
     ] = 0.1,
     resume: Resume = None,
 ) -> None:
-    """Fit a two-class head on a body; report F1, AUC and calibration on held-out questions."""
+    """Train a two-class reward model; report F1, AUC and calibration on held-out questions."""
     if resume is not None:
         _train(resume, _recorded(resume), resume=True)
         return
@@ -112,7 +120,7 @@ def train_prm_command(
     own = {"seed": seed, "test": test, "validation": validation}
     fields = settings_of(settings)
     for field in own.keys() & fields.keys():
-        raise SettingError(f"is an option of its own: --{field}", field=f"--set {field}")
+        raise SettingError(f"is a separate option: --{field}", field=f"--set {field}")
     record = {
         "model": model,
         "settings": {**fields, **own},
@@ -123,17 +131,17 @@ def train_prm_command(
 
 def _needed(value: Given | None, name: str) -> Given:
     if not value:
-        raise StepCreditError("is needed, unless --resume is given", field=name)
+        raise StepCreditError("is required unless --resume is given", field=name)
     return value
 
 
 def _recorded(folder: Path) -> dict[str, Any]:
-    """What a run was started with."""
+    """The model, settings and files with which a run was started."""
     try:
         record: dict[str, Any] = json.loads((folder / "training.json").read_bytes())
         return {name: record[name] for name in ("model", "settings", "read")}
     except (OSError, ValueError, KeyError):
-        raise FileError("holds no run to go on with", field=str(folder)) from None
+        raise FileError("holds no run to resume", field=str(folder)) from None
 
 
 def _train(folder: Path, record: dict[str, Any], *, resume: bool) -> None:
@@ -141,7 +149,7 @@ def _train(folder: Path, record: dict[str, Any], *, resume: bool) -> None:
     from stepcredit.prm.training.train_settings import PRMTrainSettings
 
     try:
-        settings = PRMTrainSettings(**_known(record["settings"], PRMTrainSettings))
+        settings = PRMTrainSettings(**_known_fields(record["settings"], PRMTrainSettings))
     except SettingError as error:
         raise SettingError(error.reason, field=_option(error.field)) from None
     read = _read(**record["read"])
@@ -153,12 +161,12 @@ def _train(folder: Path, record: dict[str, Any], *, resume: bool) -> None:
                 folder,
                 settings,
                 resume=resume,
-                told={"read": record["read"]},
+                extra={"read": record["read"]},
                 report=shown.update,
                 scored=shown.score,
             )
     except KeyboardInterrupt as stop:
-        say(f"interrupted; go on by: stepcredit prm train --resume {folder}")
+        say(f"interrupted; continue with: stepcredit prm train --resume {folder}")
         raise typer.Exit(code_of(stop)) from None
     print_figures(figures, f"{folder}: judged on {figures['data']['questions']} held-out questions")
 
@@ -172,13 +180,21 @@ def evaluate_prm_command(
     settings: SignalSet,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="DIR", help="For metrics.json and judged.png."),
+        typer.Option(
+            "--output", "-o", metavar="DIR", help="Folder for metrics.json and judged.png."
+        ),
     ] = None,
     threshold: Annotated[
-        float | None, typer.Option(help="A step below it is an error; chosen, if absent.")
+        float | None,
+        typer.Option(
+            help="A step that scores below it is an error. Default: the best on other questions."
+        ),
     ] = None,
     pool: Annotated[
-        str, typer.Option(help="A step's score from its tokens': sum, mean, min or last.")
+        str,
+        typer.Option(
+            help="How a step's score is made of its tokens' scores: sum, mean, min or last."
+        ),
     ] = "sum",
     format: Format = "auto",
     bad_rows: BadRows = "refuse",
@@ -187,7 +203,8 @@ def evaluate_prm_command(
     originals: Originals = True,
     seed: Seed = 0,
     test: Annotated[
-        float | None, typer.Option(help="Share of the questions judged; all others, if absent.")
+        float | None,
+        typer.Option(help="Share of the questions that are judged. Default: all others."),
     ] = None,
     validation: Annotated[
         float | None, typer.Option(help="Share of the questions that choose the threshold.")
@@ -219,7 +236,7 @@ def evaluate_prm_command(
 
 
 def _read(paths: list[str], format: str, bad: str, reading: dict[str, Any]) -> LabelledFile:
-    """The labelled rows, and a line on those that were skipped."""
+    """Read the labelled rows; print one line if some were skipped."""
     from stepcredit.prm.labelled.label_formats import LabelOptions
     from stepcredit.prm.labelled.labelled_file import read_labelled
 
@@ -234,8 +251,8 @@ def _read(paths: list[str], format: str, bad: str, reading: dict[str, Any]) -> L
     return read
 
 
-def _known(fields: dict[str, Any], kind: type) -> dict[str, Any]:
-    """The fields, none of them unknown."""
+def _known_fields(fields: dict[str, Any], kind: type) -> dict[str, Any]:
+    """The fields, unchanged; an unknown one is refused."""
     names = [field.name for field in declared(kind)]
     for field in fields:
         if field not in names:

@@ -1,4 +1,4 @@
-"""What `stepcredit prm` says while it works, and the table it closes with."""
+"""The progress output of `stepcredit prm`, and its closing table."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ LINES_PER_STAGE = 10
 
 
 class Bars:
-    """A bar a stage on a terminal; else a line on stderr at every tenth of the way."""
+    """One progress bar per stage on a terminal; else a line on stderr at every tenth of a stage."""
 
     def __init__(self, progress: Any) -> None:
         self.progress = progress
         self.tasks: dict[str, Any] = {}
 
     def update(self, done: int, total: int, loss: float | None) -> None:
-        """Updates of the training."""
+        """Show the updates that are done."""
         self._show("training", done, total, "" if loss is None else f"loss {loss:.4f}")
 
     def score(self, part: str, done: int, total: int) -> None:
-        """Solutions scored."""
+        """Show the solutions that are scored."""
         self._show(f"scoring {part}", done, total, "")
 
     def _show(self, stage: str, done: int, total: int, figures: str) -> None:
@@ -41,7 +41,7 @@ class Bars:
 
 @contextmanager
 def bars() -> Iterator[Bars]:
-    """Bars on stderr, while the block runs."""
+    """Show progress on stderr while the block runs."""
     if not sys.stderr.isatty():
         yield Bars(None)
         return
@@ -66,7 +66,7 @@ def bars() -> Iterator[Bars]:
 
 
 def print_figures(figures: dict[str, Any], title: str) -> None:
-    """The closing table, on standard output."""
+    """Print the closing table on standard output."""
     from rich.table import Table
 
     from stepcredit.credit.rich_table import literal, table_lines

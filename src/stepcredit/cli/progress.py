@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from stepcredit.cli.output import printable
 
 PROGRESS_BAR_BYTES = 16_000_000
-"""Bytes from which a file gets a progress bar."""
+"""A file of at least this many bytes gets a progress bar."""
 
 
 def _is_terminal() -> bool:
@@ -19,7 +19,7 @@ def _is_terminal() -> bool:
 
 @contextmanager
 def progress_bar(path: str) -> Iterator[Callable[[float], None] | None]:
-    """A callback that shows the share of the file read so far; None where nobody would see it."""
+    """A callback that shows the share of the file read so far; None if no terminal shows it."""
     size = os.path.getsize(path) if os.path.isfile(path) else 0
     if size < PROGRESS_BAR_BYTES or not _is_terminal():
         yield None
@@ -37,7 +37,7 @@ def progress_bar(path: str) -> Iterator[Callable[[float], None] | None]:
 
 @contextmanager
 def counting_bar(name: str) -> Iterator[Callable[[int, int], None] | None]:
-    """A callback that shows how many of how many are done; None where nobody would see it."""
+    """A callback that takes (done, total) and shows both; None if stderr is no terminal."""
     if not _is_terminal():
         yield None
         return

@@ -1,4 +1,4 @@
-"""`stepcredit reward`: outcomes and formats from the responses' texts into each row."""
+"""`stepcredit reward`: writes each response's outcome or format reward into its row."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ Names = Annotated[
     typer.Option(
         "--reward",
         metavar="NAME",
-        help="maths, exact, qa-em, qa-f1, qa-joint, reasoning-gym, format, or one's own. "
-        "May be repeated: one that gives the outcome, one that gives the format.",
+        help="maths, exact, qa-em, qa-f1, qa-joint, reasoning-gym, format, or your own. "
+        "May be given twice: one reward for the outcome and one for the format.",
         show_default=False,
     ),
 ]
@@ -34,7 +34,7 @@ Settings = Annotated[
     typer.Option(
         "--set",
         metavar="FIELD=VALUE",
-        help="A field of the rewards that have it, or of one: NAME.FIELD=VALUE; VALUE is JSON, or "
+        help="A field of all rewards that have it, or of one: NAME.FIELD=VALUE; VALUE is JSON, or "
         "a bare word. May be repeated.",
         show_default=False,
         default_factory=list,
@@ -59,8 +59,8 @@ def reward_command(
 ) -> None:
     """Write the rollouts with an outcome, or a format and its gate, in the same order.
 
-    All rows are checked before the first is graded. OUT may be IN; it is there whole or not at all,
-    and what a stopped run had graded is kept: the same command goes on from there.
+    All rows are checked before the first is graded. OUT may be the same file as IN; it is replaced
+    only once all rows are written. After a stop, the same command continues where it stopped.
     """
     from stepcredit.rewards.reward_file import reward_file
 
@@ -70,10 +70,10 @@ def reward_command(
         given["answer"] = answer
     rules = named_rewards(names, given)
     bars = progress_bar(source), counting_bar("grading")
-    with journal_beside(output, "graded") as journal, bars[0] as reading, bars[1] as told:
+    with journal_beside(output, "graded") as journal, bars[0] as reading, bars[1] as graded:
         try:
             rows = reward_file(
-                source, output, rules, text=text, journal=journal, told=told, reading=reading
+                source, output, rules, text=text, journal=journal, progress=graded, reading=reading
             )
         except SettingError as error:
             raise SettingError(f"--reward: {error.reason}") from None
@@ -94,7 +94,7 @@ def named_rewards(names: Sequence[str], settings: dict[str, Any]) -> list[Reward
         except SettingError as error:
             raise SettingError(f"--reward {name}: {error.reason}") from None
     _check_settings(known, settings)
-    return [_built(name, known[name], settings) for name in names]
+    return [_build_reward(name, known[name], settings) for name in names]
 
 
 def _check_settings(known: dict[str, set[str]], settings: Iterable[str]) -> None:
@@ -106,7 +106,7 @@ def _check_settings(known: dict[str, set[str]], settings: Iterable[str]) -> None
             raise SettingError(f"--set {field}: {names} has no such field")
 
 
-def _built(name: str, declared: set[str], settings: dict[str, Any]) -> Reward:
+def _build_reward(name: str, declared: set[str], settings: dict[str, Any]) -> Reward:
     own = {field: value for field, value in settings.items() if field in declared}
     for field, value in settings.items():
         of, dot, plain = field.partition(".")
@@ -119,7 +119,7 @@ def _built(name: str, declared: set[str], settings: dict[str, Any]) -> Reward:
 
 
 def tally_lines(rules: Iterable[Reward], rows: int) -> Iterable[str]:
-    """What the rewards tallied and a person should know, a line each."""
+    """One line for each of the rewards' counts that is not 0."""
     for rule in rules:
         for what, count in rule.tally.items():
             if count:

@@ -1,4 +1,4 @@
-"""`stepcredit score`: a signal's scores into each row."""
+"""`stepcredit score`: writes a signal's scores into each row."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ Maps = Annotated[
     typer.Option(
         "--map",
         metavar="MAP",
-        help="What the scores go through, in turn: affine:scale=2,shift=-1, smooth:amount=0.1, "
-        "clip:low=-1,high=1. May be repeated.",
+        help="A map applied to the scores: affine:scale=2,shift=-1, smooth:amount=0.1, "
+        "clip:low=-1,high=1. May be repeated: they are applied in turn.",
         show_default=False,
         default_factory=list,
     ),
@@ -53,18 +53,21 @@ Stream = Annotated[
     typer.Option(
         "--as",
         metavar="STREAM",
-        help="The stream the scores become: process, another name (under `signals`), or a log-prob "
-        "field such as teacher_logprobs.",
+        help="The name of the written stream: process, another name (under `signals`), or a "
+        "log-prob field such as teacher_logprobs.",
     ),
 ]
 Replace = Annotated[
-    bool, typer.Option("--replace", help="Overwrite a stream of that name.", show_default=False)
+    bool,
+    typer.Option(
+        "--replace", help="Overwrite an existing stream of that name.", show_default=False
+    ),
 ]
 Tokenizer = Annotated[
     str | None,
     typer.Option(
         metavar="PATH",
-        help="The policy's tokenizer. Without one, rows that have no tokens get words as tokens.",
+        help="The policy's tokenizer. Without it, the tokens of rows that have none are words.",
         show_default=False,
     ),
 ]
@@ -82,8 +85,8 @@ Chat = Annotated[
     bool,
     typer.Option(
         "--chat",
-        help="Prompt tokens, where a row has none: the question as a user's turn in the "
-        "tokenizer's chat template, not its bare text.",
+        help="For rows without prompt tokens: put the question as a user's turn into the "
+        "tokenizer's chat template, instead of its bare text.",
         show_default=False,
     ),
 ]
@@ -92,7 +95,7 @@ CachePath = Annotated[
     typer.Option(
         "--cache",
         metavar="PATH",
-        help="File in which scores are kept for the next run. Default: beside OUT, and gone when "
+        help="File that keeps the scores for later runs. Default: a file beside OUT, deleted when "
         "OUT is written.",
         show_default=False,
     ),
@@ -118,8 +121,8 @@ def score_command(
     """Write the rollouts with a signal's scores, in the same order.
 
     All rows are checked before the first is scored.
-    OUT may be IN; it is there whole or not at all.
-    What a stopped run had scored is kept: the same command goes on from there.
+    OUT may be the same file as IN; it is replaced only once all rows are written.
+    After a stop, the same command continues where it stopped.
     """
     from stepcredit.signals.score_file import score_file
 
@@ -129,10 +132,10 @@ def score_command(
     scoring = _scoring(signal, reader, stream, replace=replace)
     with (
         with_kept_scores(signal, output, cache) as cached,
-        counting_bar(f"scoring with {name}") as told,
+        counting_bar(f"scoring with {name}") as progress,
     ):
         final = dataclasses.replace(scoring, signal=map_scores(cached, maps))
-        score_file(source, output, final, told=told)
+        score_file(source, output, final, progress=progress)
 
 
 def _scoring(signal: sc.Signal, reader: RowReader, stream: str, *, replace: bool) -> Scoring:
@@ -166,7 +169,7 @@ def named_signal(name: str, settings: list[str]) -> sc.Signal:
 
 
 def named_reward(value: Any, field: str) -> Any:
-    """A reward of `stepcredit rewards` by name, or by {"name": ..., its fields}.
+    """A reward by its name in `stepcredit rewards`, or by a dict of `name` and its fields.
 
     Raises:
         SettingError: there is no such reward or field.
@@ -183,7 +186,7 @@ def named_reward(value: Any, field: str) -> Any:
 
 
 def map_scores(signal: sc.Signal, maps: list[str]) -> sc.Signal:
-    """The signal with its scores through each `--map` in turn.
+    """The signal with each `--map` applied to its scores in turn.
 
     Raises:
         SettingError: `--map TEXT: reason`.
@@ -208,7 +211,7 @@ def map_scores(signal: sc.Signal, maps: list[str]) -> sc.Signal:
 
 
 def row_reader(tokenizer: str | None, split: str | None, question: str, *, chat: bool) -> RowReader:
-    """How `--tokenizer`, `--split` and `--question` have rows read.
+    """The reader of rows that `--tokenizer`, `--split`, `--question` and `--chat` name.
 
     Raises:
         SettingError: names the option at fault.
@@ -229,7 +232,7 @@ def row_reader(tokenizer: str | None, split: str | None, question: str, *, chat:
 
 
 def named_splitter(text: str) -> Any:
-    """The splitter of `NAME`, or `NAME:FIELD=VALUE`.
+    """The splitter that `NAME` or `NAME:FIELD=VALUE` names.
 
     Raises:
         SettingError: `--split TEXT: reason`.
@@ -258,14 +261,14 @@ def loaded_tokenizer(path: str) -> Any:
 
     try:
         return AutoTokenizer.from_pretrained(path)
-    except Exception as error:  # a torn file fails as it likes
+    except Exception as error:  # a damaged file raises all kinds of errors
         reason = str(error).strip().partition("\n")[0]
         raise SettingError(f"--tokenizer {path}: {reason}") from None
 
 
 @contextmanager
 def with_kept_scores(signal: sc.Signal, output: str, cache: Path | None) -> Iterator[sc.Signal]:
-    """The signal with its scores kept on disk: in `cache`, or until the output is written.
+    """The signal, with its scores kept in `cache`, or else on disk until the output is written.
 
     Raises:
         SettingError: `--cache` with a signal whose scores depend on the other responses.

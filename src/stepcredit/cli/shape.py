@@ -1,4 +1,4 @@
-"""`stepcredit shape`: one advantage a token into each row."""
+"""`stepcredit shape`: one advantage per token into each row."""
 
 from __future__ import annotations
 
@@ -33,9 +33,10 @@ def shape_command(
     settings: Settings,
     imports: Imports,
 ) -> None:
-    """Write the rollouts with one advantage a token, in the same order.
+    """Write the rollouts with one advantage per token, in the same order.
 
-    OUT may be IN. It is there whole or not at all; an older OUT survives a failure.
+    OUT may be the same file as IN. OUT is replaced only once all rows are written, so after a
+    failure the older file is still there.
     """
     import_modules(imports)
     estimator = named_estimator(method, settings)

@@ -20,10 +20,10 @@ SAME_STOP_SECONDS = 2.0
 
 
 class Stopped(KeyboardInterrupt):
-    """A stop signal; it ends a command as Ctrl-C does.
+    """Raised by a stop signal; it ends a command as Ctrl-C does.
 
     Args:
-        number: the signal's.
+        number: the signal's number.
     """
 
     def __init__(self, number: int) -> None:
@@ -48,7 +48,7 @@ def stop_on_signals() -> None:
 
 
 class _Apart:
-    """A standard output whose text goes to standard error, and whose bytes go where they should."""
+    """A standard output whose text goes to standard error, and whose bytes to standard output."""
 
     def __init__(self) -> None:
         self.buffer = sys.stdout.buffer
@@ -59,9 +59,7 @@ class _Apart:
 
 @contextmanager
 def rows_apart(output: object) -> Iterator[None]:
-    """Keep what one's own code prints out of rows that go to standard output.
-
-    It goes to standard error.
+    """Send what the user's code prints to standard error if rows go to standard output.
 
     Args:
         output: the command's `-o`, if it has one.
@@ -74,11 +72,11 @@ def rows_apart(output: object) -> Iterator[None]:
 
 
 def open_standard_streams() -> None:
-    """Streams that name themselves when they fail, also where the parent closed them.
+    """Replace the standard streams by ones whose errors name them, also if they are closed.
 
-    A closed one is put on the null device, in the direction in which it can't be used: a file that
-    is opened later never takes its number, and what is written to it is refused, not lost. What
-    would go to a closed standard error goes nowhere.
+    A closed stream is opened on the null device, in the direction in which it can't be used. So no
+    file that is opened later gets its number, and writing to it fails instead of losing data. Text
+    for a closed standard error is discarded.
     """
     for handle, mode in ((0, os.O_WRONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
         try:

@@ -1,4 +1,4 @@
-"""`stepcredit train`: the embedded study task, from nothing to curves."""
+"""`stepcredit train`: a complete run on the built-in arithmetic task."""
 
 from __future__ import annotations
 
@@ -23,17 +23,19 @@ from stepcredit.errors import StepCreditError
 COMMAND_LINE = "COMMANDLINE"
 WITH_RESUME = ("resume", "cache_dir", "imports")
 
-Compare = Annotated[str, typer.Option(help="Method trained second, or `none`.")]
+Compare = Annotated[str, typer.Option(help="A second method to train for comparison, or `none`.")]
 Signal = Annotated[
     str, typer.Option(help="Step scores: exact, noisy, hackable, centred or negative.")
 ]
-Seed = Annotated[int, typer.Option(help="Of the warm start, the problems and the noise.")]
-Updates = Annotated[int | None, typer.Option(help="Generations to train on.")]
-Quick = Annotated[bool, typer.Option("--quick", help="A small run, under a minute.")]
-Name = Annotated[str | None, typer.Option(help="The run's folder in RUNS_DIR.")]
-RunsDir = Annotated[Path, typer.Option(help="Where runs are kept.")]
-CacheDir = Annotated[Path, typer.Option(help="Where warm starts are kept.")]
-Resume = Annotated[Path | None, typer.Option(metavar="RUN", help="Go on with an interrupted run.")]
+Seed = Annotated[int, typer.Option(help="Seed of the warm start, the problems and the noise.")]
+Updates = Annotated[int | None, typer.Option(help="Number of generations to train on.")]
+Quick = Annotated[bool, typer.Option("--quick", help="A small run of less than a minute.")]
+Name = Annotated[str | None, typer.Option(help="Name of the run's folder in RUNS_DIR.")]
+RunsDir = Annotated[Path, typer.Option(help="Folder of the runs.")]
+CacheDir = Annotated[Path, typer.Option(help="Folder of the cached warm starts.")]
+Resume = Annotated[
+    Path | None, typer.Option(metavar="RUN", help="Continue the interrupted run in this folder.")
+]
 
 
 def train_command(
@@ -93,7 +95,7 @@ def _settings(quick: bool, **given: Any) -> Any:
 
 
 def _refuse_others(context: typer.Context) -> None:
-    """A resumed run has its own settings."""
+    """Refuse other options than those of `--resume`: a resumed run has its own settings."""
     for name in context.params:
         source = context.get_parameter_source(name)
         if source is not None and source.name == COMMAND_LINE and name not in WITH_RESUME:

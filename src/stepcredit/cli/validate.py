@@ -1,4 +1,4 @@
-"""`stepcredit validate`: does a file keep the rules of the format, and what does it hold?"""
+"""`stepcredit validate`: checks a file's rows and prints what the file holds."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Summary:
     scores: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def add(self, batch: Batch) -> Summary:
-        """The summary with a batch's rows counted in."""
+        """Count a batch's rows; returns the summary."""
         self.groups += batch.rollouts.num_groups
         for row in batch.rows:
             self._add_row(row)
@@ -49,11 +49,11 @@ class Summary:
             self.streams[name, KIND_NAMES[signal.kind]] += bool(signal.values)
             self.scores[name, KIND_NAMES[signal.kind]] += len(signal.values)
         for name in row.logprobs:
-            self.streams[f"{name}_logprobs", "one a token"] += 1
-            self.scores[f"{name}_logprobs", "one a token"] += row.length
+            self.streams[f"{name}_logprobs", "one per token"] += 1
+            self.scores[f"{name}_logprobs", "one per token"] += row.length
 
     def lines(self) -> list[tuple[str, str]]:
-        """Headings and what to say under each."""
+        """Headings, each with its text."""
         count, rows = self.counts, self.rows
         found = [("rollouts", f"{rows:,} in {self.groups:,} group{'s' * (self.groups != 1)}")]
         masked = f", {count['untrained']:,} more not trained" if count["untrained"] else ""

@@ -217,14 +217,14 @@ def _join(ids: Tensor, rows: Tensor) -> Tensor:
     """Give tokens outside all steps the id before them, or at a row's beginning the first id."""
     span = int(ids.max()) + 2 if ids.numel() else 1
     keyed = torch.where(ids >= 0, ids + rows * span, rows * span - 1)
-    carried = keyed.cummax(0).values - rows * span
+    filled = keyed.cummax(0).values - rows * span
     on_step = ids >= 0
-    if bool((on_step & (carried != ids)).any()):
-        row = int(rows[(on_step & (carried != ids)).nonzero()[0, 0]])
+    if bool((on_step & (filled != ids)).any()):
+        row = int(rows[(on_step & (filled != ids)).nonzero()[0, 0]])
         raise RolloutError("step ids must not decrease", row=row, field="step_id")
-    if bool((carried < 0).any()):
-        carried = torch.where(carried < 0, _next_id(ids, rows), carried)
-    return carried
+    if bool((filled < 0).any()):
+        filled = torch.where(filled < 0, _next_id(ids, rows), filled)
+    return filled
 
 
 def _next_id(ids: Tensor, rows: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""95 % intervals in which the prompt is the unit that was sampled."""
+"""95 % intervals of means, in which the prompt is the sampled unit."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ def mean_interval(
 
         m +- t_{1-a/2, P-1} s / sqrt(P),   m and s the mean and sample std of P cluster means
 
-    Answers to one prompt are not independent draws, so a prompt counts once, however many
-    answers it got.
+    Answers to one prompt are not independent draws, so each prompt counts once, whatever the number
+    of its answers.
 
     Args:
-        values: one number an answer (or, without `clusters`, a prompt); at least one, finite.
-        clusters: what each value belongs to, the prompt as a rule; none: each its own cluster.
+        values: one finite number per answer (or, without `clusters`, per prompt); at least one.
+        clusters: the cluster of each value, usually its prompt; None: each value is one cluster.
         confidence: the level, in (0, 1).
 
     Returns:
-        `Interval`. Equal cluster means give that number three times; one cluster alone gives an
-        interval from minus to plus infinity.
+        `Interval`. If all cluster means are equal, mean, low and high are that number; a single
+        cluster gives an interval from minus to plus infinity.
 
     Raises:
         StepCreditError: when there is no value, one is not finite, or lengths disagree.
@@ -72,7 +72,7 @@ def mean_interval(
 def _cluster_means(
     values: Sequence[float] | NDArray[np.float64], clusters: Sequence[Hashable] | None
 ) -> NDArray[np.float64]:
-    """One mean a cluster, in the order the clusters first appear."""
+    """One mean per cluster, in the order in which the clusters first appear."""
     x = np.asarray(values, dtype=np.float64)
     if x.ndim != 1 or not x.size:
         raise StepCreditError(f"expected one or more numbers, got shape {x.shape}", field="values")

@@ -45,9 +45,11 @@ def pass_at_k(correct: Counts, samples: int | Counts, k: int) -> NDArray[np.floa
 
 
 def _check_counts(c: NDArray[np.int64], n: NDArray[np.int64], k: int) -> None:
-    """Refuse counts that no sampling gives."""
+    """Refuse counts that cannot come from n samples, and a k outside 1 to n."""
     if c.ndim != 1:
-        raise StepCreditError(f"expected one count a prompt, got shape {c.shape}", field="correct")
+        raise StepCreditError(
+            f"expected one count per prompt, got shape {c.shape}", field="correct"
+        )
     bad = np.flatnonzero((c < 0) | (c > n))
     if bad.size:
         row = int(bad[0])

@@ -99,7 +99,7 @@ def _run(settings: LabSettings, folder: RunFolder, cache_dir: Path, console: Con
                 _all_methods(settings, folder, cache_dir, shown, console)
         except KeyboardInterrupt as stop:
             command = f"stepcredit train --resume {folder.path}"
-            stop.args = (f"interrupted; go on by: {command}",)
+            stop.args = (f"interrupted; continue with: {command}",)
             raise
     close(settings, folder, console)
     return folder.path
@@ -198,8 +198,8 @@ def signal_warnings(settings: LabSettings, model: Any, tokenizer: Any) -> list[s
     rows = zip(estimator(rollouts).ragged(), ends, strict=True)
     paid = filler_minus_right([row[row_ends].tolist() for row, row_ends in rows], kinds)
     return [
-        f"the signal {settings.signal!r} scores a filler line {gap:+.2f} against a right step, and"
-        f" {label} gives it {paid:+.2f} in advantage: expect padding where that is above 0"
+        f"the signal {settings.signal!r} scores a filler line {gap:+.2f} relative to a right step,"
+        f" and {label} gives it {paid:+.2f} in advantage: if that is above 0, expect more filler"
     ]
 
 
@@ -213,7 +213,7 @@ def close(settings: LabSettings, folder: RunFolder, console: Console) -> None:
     plot_curves(rows, folder.curves, title)
     figures = closing_figures(rows)
     write_json(folder.summary, figures)
-    for line in (*table_lines(closing_table(figures)), f"all of it in {folder.path}"):
+    for line in (*table_lines(closing_table(figures)), f"all files are in {folder.path}"):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 

@@ -129,7 +129,7 @@ class LabSettings:
             return estimator.with_weights({s: w for s, w in weights.items() if s in reads.weights})
         if not reads.format:
             return estimator
-        try:  # a method that weighs the outcome and the format alone; others weigh neither
+        try:  # a method that weights only the outcome and the format; other methods weight neither
             return estimator.with_weights({s: weights[s] for s in ("outcome", "format")})
         except MethodError:
             return estimator

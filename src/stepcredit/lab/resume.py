@@ -12,7 +12,7 @@ from stepcredit.data.files.atomic import write_json
 from stepcredit.errors import FileError
 from stepcredit.lab.runs import RunFolder
 
-MARK = "progress.json"
+PROGRESS_FILE = "progress.json"
 _CHECKPOINT = re.compile(r"checkpoint-(\d+)")
 
 
@@ -52,7 +52,7 @@ def mark(folder: RunFolder, finished: list[str], checkpoint: Path | None = None)
 
     A checkpoint without this record is incomplete, and a run never resumes from it.
     """
-    path = folder.progress if checkpoint is None else checkpoint / MARK
+    path = folder.progress if checkpoint is None else checkpoint / PROGRESS_FILE
     Progress(finished, folder.sizes()).save(path)
 
 
@@ -63,7 +63,7 @@ def newest_checkpoint(working: Path) -> Path | None:
         matched = _CHECKPOINT.fullmatch(path.name)
         if matched is None:
             continue
-        if (path / MARK).is_file():
+        if (path / PROGRESS_FILE).is_file():
             found[int(matched[1])] = path
         else:
             shutil.rmtree(path)
@@ -88,6 +88,6 @@ def restore(folder: RunFolder, labels: list[str]) -> tuple[list[str], Path | Non
     waiting = [label for label in labels if label not in progress.finished]
     checkpoint = newest_checkpoint(folder.working(waiting[0])) if waiting else None
     if checkpoint is not None:
-        progress = Progress.load(checkpoint / MARK)
+        progress = Progress.load(checkpoint / PROGRESS_FILE)
     folder.cut(progress.sizes)
     return progress.finished, checkpoint

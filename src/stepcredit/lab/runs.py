@@ -41,7 +41,7 @@ class RunFolder:
         try:
             path.mkdir(parents=True)
         except FileExistsError:
-            reason = "exists: choose another --name, or go on with it by --resume"
+            reason = "exists: choose another --name, or continue it with --resume"
             raise FileError(reason, field=str(path)) from None
         except OSError as error:
             raise FileError(error.strerror or str(error), field=str(path)) from None

@@ -116,7 +116,7 @@ def filler_minus_right(
     seen: dict[str, list[float]] = {"filler": [], "right": []}
     for row, (numbers, labels) in enumerate(zip(values, kinds, strict=True)):
         if len(numbers) != len(labels):
-            reason = f"expected {len(labels)} values, one a step, got {len(numbers)}"
+            reason = f"expected {len(labels)} values, one per step, got {len(numbers)}"
             raise StepCreditError(reason, row=row, field="values")
         for number, label in zip(numbers, labels, strict=True):
             if label in seen:

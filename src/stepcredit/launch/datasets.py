@@ -88,7 +88,7 @@ def with_named_columns(rows: Dataset, columns: Mapping[str, str], where: str) ->
     for name, path in columns.items():
         _check_column(rows.features, name, str(path), where)
     if "prompt" not in {*columns, *rows.column_names}:
-        reason = f"{where} has no column 'prompt'; say which of its own it is"
+        reason = f"{where} has no column 'prompt'; name the column that holds it"
         raise SettingError(f"{reason}: {', '.join(rows.column_names)}", field="columns.prompt")
     moved = {name: str(path) for name, path in columns.items() if name != path}
     if not moved:
@@ -131,10 +131,10 @@ def with_prompts(
     """
     first = rows[0]["prompt"] if len(rows) else ""
     if not isinstance(first, str) and template is not None:
-        reason = "the prompts are messages already: it is for texts"
+        reason = "the prompts are already messages: this setting is for texts"
         raise SettingError(reason, field="prompt_template")
     if not chat and (system is not None or not isinstance(first, str)):
-        reason = "needs a conversation: leave chat on, or the system prompt out"
+        reason = "needs conversations: leave chat on, or leave the system prompt out"
         raise SettingError(reason, field="chat")
     for name in _PLACE.findall(template or ""):
         if name not in rows.column_names:

@@ -72,7 +72,7 @@ class RecipeArguments:
         default="train", metadata={"help": "Rows to train on, such as 'train' or 'train[:5000]'."}
     )
     eval_dataset_name: str | None = field(
-        default=None, metadata={"help": "Rows to evaluate on. None: those of dataset_name."}
+        default=None, metadata={"help": "Rows to evaluate on. None: the rows of dataset_name."}
     )
     dataset_test_split: str = field(
         default="test",
@@ -339,7 +339,7 @@ def read_yaml(path: str) -> dict[str, Any]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}:" if mark else ""
-        problem = getattr(error, "problem", None) or "is no YAML"
+        problem = getattr(error, "problem", None) or "is not YAML"
         raise SettingError(f"{line.strip()} {problem}".strip(), place=path) from error
     if not isinstance(read, dict):
         raise SettingError("expected keys and values", place=path)
@@ -354,7 +354,7 @@ def _without_fields(values: dict[str, Any], given: set[str]) -> list[str]:
         if str(values[name]).lower() in NONE:
             values[name] = None
         if key not in given and values.get(key):
-            notes.append(f"{key}: left out, they are not those of --{name} {values[name]}")
+            notes.append(f"{key}: left out, because they are not fields of --{name} {values[name]}")
             values[key] = None
     return notes
 

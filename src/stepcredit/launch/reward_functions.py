@@ -88,15 +88,15 @@ def reward_functions(
     """
     for name in fields:
         if name not in named:
-            reason = f"fields of no reward{hint(name, list(named))}"
+            reason = f"no reward has this name{hint(name, list(named))}"
             raise SettingError(reason, field=f"reward_fields.{name}")
     for name, given in fields.items():
         if not isinstance(given, Mapping | None):
             raise SettingError(f"expected fields, got {given!r}", field=f"reward_fields.{name}")
-    return [_built(name, rule, fields.get(name) or {}) for name, rule in named.items()]
+    return [_named_reward(name, rule, fields.get(name) or {}) for name, rule in named.items()]
 
 
-def _built(name: str, rule: str, fields: Mapping[str, Any]) -> NamedReward:
+def _named_reward(name: str, rule: str, fields: Mapping[str, Any]) -> NamedReward:
     if ":" in str(rule):
         if fields:
             raise SettingError("a function has no fields", field=f"reward_fields.{name}")
@@ -105,12 +105,12 @@ def _built(name: str, rule: str, fields: Mapping[str, Any]) -> NamedReward:
         reason = f"unknown reward {rule!r}{hint(str(rule), list(rewards()))}, or MODULE:FUNCTION"
         raise SettingError(reason, field=f"rewards.{name}")
     try:
-        built = reward(rule, **fields)
+        graded_by = reward(rule, **fields)
     except SettingError as error:
         place = f"reward_fields.{name}"
         field = f"{place}.{error.field}" if error.field else place
         raise SettingError(error.reason, field=field) from error
-    return NamedReward(name, TRLReward(built), getattr(built, "answer", None))
+    return NamedReward(name, TRLReward(graded_by), getattr(graded_by, "answer", None))
 
 
 def _imported(name: str, address: str) -> Function:
@@ -120,7 +120,7 @@ def _imported(name: str, address: str) -> Function:
         reason = f"{address}: {type(error).__name__}: {error}"
         raise SettingError(reason, field=f"rewards.{name}") from error
     if not callable(found):
-        raise SettingError(f"{address} is no function", field=f"rewards.{name}")
+        raise SettingError(f"{address} is not a function", field=f"rewards.{name}")
     return found
 
 

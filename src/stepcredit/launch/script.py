@@ -1,4 +1,4 @@
-"""Trains any causal language model on any dataset, as flags and a YAML file say."""
+"""Trains any causal language model on any dataset, by a YAML file and flags."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from stepcredit.launch.recipe import (
     read_recipe,
 )
 from stepcredit.launch.reward_functions import NamedReward, check_facts, reward_functions
-from stepcredit.launch.smoke import CreditCount, smoked
+from stepcredit.launch.smoke import CreditCount, for_smoke_test
 
 REFUSED, FAILED = 2, 1
 
 
 def train_from_flags(flags: Sequence[str] | None = None) -> int:
-    """Train as the flags and the YAML file say.
+    """Train with the settings in the flags and the YAML file.
 
     Args:
         flags: of the command line; None: those of this process.
@@ -83,7 +83,7 @@ def _read(flags: list[str], stack: ExitStack) -> Recipe:
     values, notes = RecipeParser().values(rest)
     if len(rest) < len(flags):
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="stepcredit-smoke-")))
-        values, changed = smoked(values, folder)
+        values, changed = for_smoke_test(values, folder)
         notes = (*notes, *(f"smoke: {line}" for line in changed))
     recipe = read_recipe(values, notes)
     for note in recipe.notes:
@@ -105,10 +105,10 @@ def trainer_of_recipe(recipe: Recipe) -> StepCreditGRPOTrainer:
     """
     arguments, training, model = recipe.arguments, recipe.training, recipe.model
     if model.model_name_or_path is None:
-        raise SettingError("needed: a folder or a name on the Hub", field="model_name_or_path")
+        raise SettingError("required: a folder or a name on the Hub", field="model_name_or_path")
     functions = reward_functions(arguments.rewards, arguments.reward_fields)  # type: ignore[arg-type]
     if not functions:
-        raise SettingError('needed, such as {"accuracy": "maths"}', field="rewards")
+        raise SettingError('required, such as {"accuracy": "maths"}', field="rewards")
     tag_format(training, functions)
     tokenizer = _tokenizer(model, training)
     if arguments.chat and tokenizer.chat_template is None:
@@ -140,7 +140,7 @@ def tag_format(training: Any, functions: Sequence[NamedReward]) -> None:
     judges = [each.__name__ for each in functions if each.is_format]
     if training.format_reward is None and judges:
         if len(judges) > 1:
-            reason = f"name one of {', '.join(judges)}: each of them judges the layout"
+            reason = f"name one of {', '.join(judges)}: each of them is a format reward"
             raise SettingError(reason, field="format_reward")
         training.format_reward = judges[0]
 
@@ -178,7 +178,7 @@ def _rows(recipe: Recipe, tokenizer: Any, use: str) -> Dataset:
         elif name is not None:
             check_split(name, split)
     if name is None:
-        raise SettingError("needed: a file, a folder or a name on the Hub", field=setting)
+        raise SettingError("required: a file, a folder or a name on the Hub", field=setting)
     with PartialState().main_process_first():
         rows = load_rows(name, config=arguments.dataset_config, split=split, setting=setting)
         if not len(rows):
@@ -203,7 +203,9 @@ def check_split(name: str, split: str) -> None:
         SettingError: the dataset is a file, and a split other than "train" is named.
     """
     if Path(name).expanduser().is_file() and split.partition("[")[0] != "train":
-        reason = f"{name} is one split, 'train', and has no {split!r}: take a part of it, such as"
+        reason = (
+            f"{name} is one split, 'train', and has no {split!r}: name a part of 'train', such as"
+        )
         reason += " 'train[90%:]', or name an eval_dataset_name"
         raise SettingError(reason, field="dataset_test_split")
 

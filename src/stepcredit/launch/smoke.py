@@ -13,14 +13,14 @@ from transformers import TrainerCallback
 from stepcredit.errors import SettingError
 from stepcredit.launch.recipe import mapping_of
 from stepcredit.launch.tiny_models import ROWS, save_language_model, save_reward_model, save_rows
-from stepcredit.launch.tiny_vocabulary import Pieces, reward_pieces
+from stepcredit.launch.tiny_vocabulary import TinyVocabulary, reward_pieces
 from stepcredit.signals.served.served_signal import Served
 from stepcredit.signals.signal_registry import SIGNALS
 
 STEPS = 2
 LONGEST = 32
 MODELS = ("model", "teacher", "student", "base", "prm", "ref")
-STILL: dict[str, Any] = {
+CPU_OVERRIDES: dict[str, Any] = {
     "use_cpu": True,
     "bf16": False,
     "fp16": False,
@@ -53,10 +53,10 @@ class Place:
     """The folder where tiny models are saved, and the texts that they write."""
 
     folder: Path
-    pieces: Pieces
+    pieces: TinyVocabulary
 
 
-def smoked(values: Mapping[str, Any], folder: Path) -> tuple[dict[str, Any], list[str]]:
+def for_smoke_test(values: Mapping[str, Any], folder: Path) -> tuple[dict[str, Any], list[str]]:
     """A recipe's values with tiny models and built-in rows, for two steps on the CPU.
 
     The method, the signals' kinds, protocols and fields, the splitter, the rewards, the loss and
@@ -77,7 +77,7 @@ def smoked(values: Mapping[str, Any], folder: Path) -> tuple[dict[str, Any], lis
     place = Place(folder, reward_pieces(*rewards))
     model = save_language_model(folder / "policy", pieces=place.pieces)
     rows = save_rows(folder, mapping_of(values["columns"], "columns"))
-    tiny |= STILL | _sizes(values)
+    tiny |= CPU_OVERRIDES | _sizes(values)
     tiny |= {"model_name_or_path": model, "output_dir": str(folder / "out")}
     if values["rollouts_dir"] is not None:
         tiny["rollouts_dir"] = str(folder / "rollouts")

@@ -20,7 +20,7 @@ from transformers import (
     Qwen2ForTokenClassification,
 )
 
-from stepcredit.launch.tiny_vocabulary import SUMS, Pieces
+from stepcredit.launch.tiny_vocabulary import SUMS, TinyVocabulary
 from stepcredit.prm.loading import PUBLISHED
 from stepcredit.prm.protocol import build_protocol
 
@@ -35,8 +35,8 @@ CHAT = (
 )
 ROWS = len(SUMS)
 WIDTH = 16
-PRESENCE, LEANING = 12.0, 2.0
-"""The size of the embedding's mark of a token's kind, and of the output layer's weight for it."""
+KIND_SCALE, OUTPUT_WEIGHT = 12.0, 2.0
+"""The embedding's value for a token's kind, and the output layer's weight for what may follow."""
 SIZES = {
     "hidden_size": WIDTH,
     "intermediate_size": 32,
@@ -82,7 +82,7 @@ def tokenizer(pieces: Sequence[str] = ()) -> PreTrainedTokenizerFast:
     )
 
 
-def save_language_model(folder: Path, seed: int = 0, pieces: Pieces | None = None) -> str:
+def save_language_model(folder: Path, seed: int = 0, pieces: TinyVocabulary | None = None) -> str:
     """Save a causal language model and its tokenizer.
 
     Args:
@@ -96,13 +96,13 @@ def save_language_model(folder: Path, seed: int = 0, pieces: Pieces | None = Non
     words = tokenizer(pieces.texts if pieces else ())
     model = _random(Qwen2ForCausalLM, words, seed)
     if pieces is not None:
-        _lean(model, words, pieces)
+        _make_steps_likely(model, words, pieces)
     model.save_pretrained(folder)
     words.save_pretrained(folder)
     return str(folder)
 
 
-def _lean(model: Any, words: Any, pieces: Pieces) -> None:
+def _make_steps_likely(model: Any, words: Any, pieces: TinyVocabulary) -> None:
     """Make steps and answers likely after the prompt and after steps, and the end after an answer.
 
     The end is also somewhat likely after a step. Each kind of token has one embedding dimension,
@@ -119,10 +119,10 @@ def _lean(model: Any, words: Any, pieces: Pieces) -> None:
     following = [opening or steps + answers, steps + answers + end, end]
     embedded = model.get_input_embeddings().weight.data
     output = model.get_output_embeddings().weight.data
-    embedded[:, : len(kinds)], output[:, : len(kinds)] = 0.0, -LEANING
+    embedded[:, : len(kinds)], output[:, : len(kinds)] = 0.0, -OUTPUT_WEIGHT
     for kind, (tokens, leads) in enumerate(zip(kinds, following, strict=True)):
-        embedded[tokens, kind] = PRESENCE
-        output[leads, kind] = LEANING
+        embedded[tokens, kind] = KIND_SCALE
+        output[leads, kind] = OUTPUT_WEIGHT
     for layer in model.model.layers:
         layer.self_attn.o_proj.weight.data[: len(kinds)] = 0.0
         layer.mlp.down_proj.weight.data[: len(kinds)] = 0.0

@@ -28,7 +28,7 @@ LAYOUTS = {
 
 
 @dataclass(frozen=True)
-class Pieces:
+class TinyVocabulary:
     """Texts that are one token each.
 
     Args:
@@ -47,7 +47,9 @@ class Pieces:
         return self.opening + self.steps + self.answers
 
 
-def reward_pieces(rewards: Mapping[str, str], fields: Mapping[str, Mapping[str, Any]]) -> Pieces:
+def reward_pieces(
+    rewards: Mapping[str, str], fields: Mapping[str, Mapping[str, Any]]
+) -> TinyVocabulary:
     """The texts that a recipe's rewards read; an answer in every form if no reward asks for one.
 
     Args:
@@ -69,7 +71,7 @@ def reward_pieces(rewards: Mapping[str, str], fields: Mapping[str, Mapping[str, 
     form = ("</think>\n" if thinks else "") + "\n".join(forms)
     totals = sorted({left + right for left, right in SUMS})
     steps = [f"{a} + {b} = {a + b + off}\n\n" for a, b in SUMS for off in (0, 1)]
-    return Pieces(
+    return TinyVocabulary(
         opening=("<think>\n",) if thinks else (),
         steps=(*steps, *WORDS),
         answers=tuple(form.replace("%s", str(total)) for total in totals),

@@ -1,4 +1,4 @@
-"""The published heads of reward models, run at the read positions alone.
+"""The published heads of reward models, run only at the positions where steps are read.
 
 Heads compute in float32 whatever the body's type: they are small, and most scores of a reward model
 are probabilities near 0 or 1.
@@ -64,11 +64,11 @@ class ValueHead(nn.Module):
 
 
 class WordHead(nn.Module):
-    """A few rows of a language model's output layer: the logits of some words and no others.
+    """A few rows of a language model's output layer, which give the logits of some words only.
 
     Args:
         output: the language model's output layer.
-        words: rows of it, one per class.
+        words: token ids, i.e. rows of the layer, one per class.
 
     Example:
         >>> import torch
@@ -88,11 +88,11 @@ class WordHead(nn.Module):
 
 
 class HeadedModel(nn.Module):
-    """A body and a head, which runs at the read positions alone.
+    """A body and a head; the head runs only at the positions where steps are read.
 
     Args:
-        body: of transformers, without a head: what `AutoModel` loads.
-        head: one of this module's.
+        body: a transformers model without a head, as `AutoModel` loads it.
+        head: one of this module's heads.
     """
 
     def __init__(self, body: nn.Module, head: nn.Module) -> None:
@@ -101,12 +101,12 @@ class HeadedModel(nn.Module):
 
     @property
     def config(self) -> Any:
-        """The body's."""
+        """The body's configuration."""
         return self.body.config
 
     @property
     def num_tokens(self) -> int:
-        """Token ids it takes."""
+        """Number of token ids that the model knows."""
         return len(self.body.get_input_embeddings().weight)  # type: ignore[operator]
 
     def forward(self, ids: Tensor, mask: Tensor, rows: Tensor, positions: Tensor) -> Tensor:
@@ -116,7 +116,7 @@ class HeadedModel(nn.Module):
             ids: (batch, length), padded on the right.
             mask: (batch, length), 1 where there is a token.
             rows: which response each step belongs to.
-            positions: where in it each step is read.
+            positions: the position in it at which each step is read.
 
         Returns:
             (steps, classes), float32.
@@ -130,7 +130,7 @@ class Classifier(nn.Module):
     """A token classifier of transformers with its own head; two logits per token cost very little.
 
     Args:
-        model: what `AutoModelForTokenClassification` loads.
+        model: a model as `AutoModelForTokenClassification` loads it.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -139,16 +139,16 @@ class Classifier(nn.Module):
 
     @property
     def config(self) -> Any:
-        """The model's."""
+        """The model's configuration."""
         return self.model.config
 
     @property
     def num_tokens(self) -> int:
-        """Token ids it takes."""
+        """Number of token ids that the model knows."""
         return len(self.model.get_input_embeddings().weight)  # type: ignore[operator]
 
     def forward(self, ids: Tensor, mask: Tensor, rows: Tensor, positions: Tensor) -> Tensor:
-        """The classifier's logits at (rows, positions), as `HeadedModel.forward`."""
+        """The classifier's logits at (rows, positions), as in `HeadedModel.forward`."""
         output = self.model(input_ids=ids, attention_mask=mask)
         logits: Tensor = output.logits[rows, positions]
         return logits.float()

@@ -1,4 +1,4 @@
-"""Reward models from their published checkpoints, heads included; no remote code is ever run."""
+"""Loads reward models from published checkpoints, heads included, without remote code."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Scorer = HeadedModel | Classifier
 PUBLISHED: dict[str, Callable[[int], nn.Module]] = {"two-layer": TwoLayerHead, "value": ValueHead}
 """Heads that transformers has no class for, by kind."""
 RESCALED = ("final_logit_softcapping", "logit_scale", "logits_scaling")
-"""Settings of language models whose logits are not the output layer's alone."""
+"""Settings of language models that change the output layer's logits."""
 
 
 def load_scorer(
@@ -32,13 +32,13 @@ def load_scorer(
     device: str = "auto",
     revision: str | None = None,
 ) -> Scorer:
-    """A protocol's model, body and head, from a folder or a name on the Hub.
+    """Load a protocol's model, body and head, from a folder or by a name on the Hub.
 
     Args:
         source: the checkpoint: safetensors or pytorch files, whole or in shards.
-        protocol: which head stands on the body.
-        tokenizer: gives the words that a head of words reads.
-        dtype: of the body: "auto" (the checkpoint's), "float32", "bfloat16" or "float16".
+        protocol: says which head the model has.
+        tokenizer: gives the token ids of the words that a head of words reads.
+        dtype: of the body's weights: "auto" (the checkpoint's), "float32", "bfloat16" or "float16".
         device: "auto" (a GPU where there is one), or one of torch's.
         revision: branch, tag or commit on the Hub.
 
@@ -48,7 +48,7 @@ def load_scorer(
     Raises:
         MissingExtra: transformers is not installed.
         SettingError: torch has no such device.
-        SignalError: the checkpoint does not load, or lacks weights; it names them.
+        SignalError: the checkpoint does not load, or lacks weights; the error names them.
     """
     require("signals", "transformers")
     import transformers
@@ -76,10 +76,10 @@ def attach(model: nn.Module, protocol: Protocol, tokenizer: Any) -> Scorer:
         model: a `HeadedModel` or `Classifier`; a causal language model for a head of words; a
             token classifier for one of classes.
         protocol: its input and output format.
-        tokenizer: gives the words that a head of words reads.
+        tokenizer: gives the token ids of the words that a head of words reads.
 
     Raises:
-        SignalError: a model that the protocol can't read.
+        SignalError: the protocol can't read the model.
     """
     if isinstance(model, HeadedModel | Classifier):
         return model
@@ -102,11 +102,11 @@ def attach(model: nn.Module, protocol: Protocol, tokenizer: Any) -> Scorer:
 def read_weights(
     source: str, names: Sequence[str], revision: str | None = None
 ) -> dict[str, Tensor]:
-    """Some weights of a checkpoint by their names, read without the others.
+    """Read some weights of a checkpoint by their names, without the others.
 
     Args:
-        source: a folder or a name on the Hub; safetensors first, else pytorch's own files.
-        names: as published.
+        source: a folder or a name on the Hub; safetensors files are read first, else pytorch files.
+        names: the weights' names, as published.
         revision: branch, tag or commit on the Hub.
 
     Raises:

@@ -23,7 +23,7 @@ from stepcredit.signals.signal import IndexedScores, refuse_empty
 from stepcredit.signals.signal_registry import register_signal
 
 WINDOW = 2048
-"""Responses tokenized ahead and packed by length together: bounds memory, not what is scored."""
+"""Responses that are tokenized and packed by length at once; a bound on memory only."""
 
 
 def _is_model(value: Any) -> str | None:
@@ -42,10 +42,11 @@ class LocalPRM(LocalModel):
         model: a checkpoint's folder, its name on the Hub, or a loaded model: a causal language
             model, a token classifier, or a `HeadedModel`; it is put into evaluation mode.
         protocol: its input and output format, by name (`PROTOCOLS.names()`) or as a `Protocol`.
-        protocol_settings: fields of the protocol named, such as {"separator": "\\n\\n"}.
-        tokenizer: the reward model's, as a folder, a name or loaded; the model's own if absent.
+        protocol_settings: fields of a protocol given by name, such as {"separator": "\\n\\n"}.
+        tokenizer: the reward model's tokenizer, as a folder, a name or loaded; by default, the one
+            of the model.
         device: "auto" (a GPU where there is one), or one of torch's. A loaded model is not moved.
-        dtype: of the weights: "auto" (the checkpoint's), "float32", "bfloat16" or "float16".
+        dtype: type of the weights: "auto" (the checkpoint's), "float32", "bfloat16" or "float16".
         max_tokens_per_batch: the most tokens in one forward pass, padding included.
         empty: "refuse" responses without a character other than space, or "score" them.
         revision: branch, tag or commit on the Hub.
@@ -70,7 +71,7 @@ class LocalPRM(LocalModel):
     model: Any = declare(MISSING, _is_model, "a checkpoint's folder or name, or a loaded model")
     protocol: Any = declare(MISSING, is_protocol, "its input and output format, by name")
     protocol_settings: Any = declare({}, is_mapping, "fields of the protocol")
-    empty: str = choice("refuse", ("refuse", "score"), "what becomes of empty responses")
+    empty: str = choice("refuse", ("refuse", "score"), "what is done with empty responses")
     revision: str | None = text(None, "branch, tag or commit on the Hub")
 
     def __post_init__(self) -> None:
@@ -111,7 +112,7 @@ class LocalPRM(LocalModel):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The model's and the tokenizer's fingerprints, the protocol, the type, what is refused."""
+        """The fingerprints of model and tokenizer, the protocol, the dtype, and what is refused."""
         return {
             "signal": self.name,
             "protocol": self.protocol_used.identity,
@@ -122,7 +123,7 @@ class LocalPRM(LocalModel):
         }
 
     def stream(self, responses: Sequence[Response]) -> Iterator[IndexedScores]:
-        """Window by window, in each the longest first."""
+        """Score window by window, in each window the longest responses first."""
         if self.empty == "refuse":
             for response in responses:
                 refuse_empty(response)
@@ -156,7 +157,7 @@ class LocalPRM(LocalModel):
 
     @torch.inference_mode()
     def _score(self, inputs: Sequence[ModelInput]) -> list[list[float]]:
-        """One forward."""
+        """Score a batch in one forward pass."""
         ids, mask = padded_ids([model_input.ids for model_input in inputs]).values()
         counts = [len(model_input.positions) for model_input in inputs]
         rows = torch.arange(len(inputs)).repeat_interleave(torch.tensor(counts))

@@ -42,13 +42,13 @@ def single_token(protocol: str, tokenizer: Any, text: str) -> int:
 
 
 def token_ids(tokenizer: Any, text: str) -> list[int]:
-    """A text's tokens, no special ones added."""
+    """A text's token ids, without special tokens."""
     ids: list[int] = tokenizer.encode(text, add_special_tokens=False, verbose=False)
     return ids
 
 
 def render(protocol: str, tokenizer: Any, turns: list[dict[str, str]]) -> str:
-    """A conversation by the tokenizer's chat template, without a prompt for a further turn.
+    """A conversation in the tokenizer's chat template, without a prompt for another turn.
 
     Raises:
         SignalError: the tokenizer has no chat template, or one that refuses such turns.
@@ -62,7 +62,7 @@ def render(protocol: str, tokenizer: Any, turns: list[dict[str, str]]) -> str:
 
 
 def lines(steps: Iterable[str]) -> list[str]:
-    """Steps without the line ends after them; an indentation belongs to the step that it begins.
+    """Steps without the line ends after them; an indentation belongs to the step after it.
 
     Example:
         >>> lines(["a: \\n\\n  ", "- b", "\\n"])
@@ -79,7 +79,7 @@ def lines(steps: Iterable[str]) -> list[str]:
 
 
 def put_tags(steps: Iterable[str], tag: str, joint: str = "") -> tuple[str, list[int]]:
-    """Steps with a tag after each, and the character at which each tag starts.
+    """The steps with a tag after each, and the index of each tag's first character.
 
     Example:
         >>> put_tags(["a", "b"], "<t>", joint=" ")
@@ -102,7 +102,7 @@ def read_at_tags(
     contains does no harm.
 
     Args:
-        protocol: what errors call it.
+        protocol: the protocol's name, for errors.
         tokenizer: a fast one.
         text: the whole input.
         starts: index of each tag's first character.
@@ -130,7 +130,7 @@ def read_at_tags(
 def read_apart(
     tokenizer: Any, before: Iterable[int], steps: Iterable[str], separator: Sequence[int]
 ) -> ModelInput:
-    """Steps tokenized apart with a separator after each, read at its last token."""
+    """Tokenize each step separately, with a separator after it, and read it at the last token."""
     ids, positions = list(before), []
     for step in steps:
         ids += [*token_ids(tokenizer, step), *separator]

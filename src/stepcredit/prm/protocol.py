@@ -25,16 +25,16 @@ class Protocol(ABC):
 
     name: ClassVar[str] = ""
     head: ClassVar[Head]
-    """What stands on the body: see `stepcredit.prm.heads`."""
+    """The kind of the model's head: see `stepcredit.prm.heads`."""
     range: ClassVar[tuple[float, float]] = (0.0, 1.0)
-    """The lowest and the highest score there can be."""
+    """The lowest and the highest possible score."""
 
     def __post_init__(self) -> None:
         check_fields(self)
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Its class and fields, which with the model make the scores."""
+        """Its class and fields; together with the model they determine the scores."""
         kind = type(self)
         module = CACHED_MODULES.get(kind.__module__, kind.__module__)
         fields = asdict(self)  # type: ignore[call-overload]
@@ -45,7 +45,7 @@ class Protocol(ABC):
         """A response as the model's input.
 
         Args:
-            tokenizer: the reward model's, of transformers, a fast one.
+            tokenizer: the reward model's fast tokenizer, of transformers.
             prompt: the question.
             steps: at least one, delimiters included.
 
@@ -69,7 +69,7 @@ class Protocol(ABC):
         """The words of the vocabulary whose logits are the classes, for a head of "words".
 
         Raises:
-            SignalError: the tokenizer lacks one.
+            SignalError: the tokenizer lacks one of them.
         """
         raise NotImplementedError(f"{self.name} reads no words")
 
@@ -77,7 +77,7 @@ class Protocol(ABC):
         """`encode` of a response split into steps.
 
         Raises:
-            SignalError, RolloutError: as `encode`, under the response's name.
+            SignalError, RolloutError: as in `encode`; the error names the response.
         """
         try:
             return self.encode(tokenizer, response.prompt, response.step_texts)

@@ -63,7 +63,7 @@ class QwenMathPRM(Protocol):
         score   softmax(Linear(ReLU(Linear(h))))[1] at <extra_0>, 0...1
 
     Args:
-        system: the system turn; None for what the chat template does without one.
+        system: the system turn; None for the chat template's default.
         tag: the token after each step.
 
     Raises:
@@ -75,8 +75,8 @@ class QwenMathPRM(Protocol):
         >>> QwenMathPRM().score(torch.tensor([[0.0, 0.0], [200.0, 0.0]])).tolist()
         [0.5, 0.0]
 
-    Source: the model card's `make_step_rewards`. Differs: read by index; the card takes what is
-    not zero, so that a probability that underflows shifts every later step.
+    Source: the model card's `make_step_rewards`. Differs: scores are read by index; the
+    card reads all nonzero values, so a probability that underflows to 0 shifts every later step.
     """
 
     head: ClassVar[Head] = "two-layer"
@@ -104,7 +104,7 @@ class QwenMathPRM(Protocol):
 @PROTOCOLS.register("reasonflux")
 @dataclass(frozen=True)
 class ReasonFluxPRM(QwenMathPRM):
-    """ReasonFlux-PRM-7B: as Qwen's, without a system turn of ours.
+    """ReasonFlux-PRM-7B: as Qwen's, but without a system turn.
 
         input   chat(prompt, step1 <extra_0> step2 <extra_0> ...)
         score   softmax(Linear(ReLU(Linear(h))))[1] at <extra_0>, 0...1
@@ -112,17 +112,17 @@ class ReasonFluxPRM(QwenMathPRM):
     ReasonFlux-PRM-1.5B is another kind of model, with one score per response.
 
     Args:
-        system: the system turn; None for what the chat template does without one.
+        system: the system turn; None for the chat template's default.
         tag: the token after each step.
 
     Raises:
-        SignalError: as `QwenMathPRM`.
+        SignalError: as for `QwenMathPRM`.
 
     Example:
         >>> ReasonFluxPRM().system is None
         True
 
-    Source: the model card. Differs: read by index, as `QwenMathPRM`.
+    Source: the model card. Differs: read by index, as in `QwenMathPRM`.
     """
 
     system: str | None = text(None, "the system turn; null for the template's own")
@@ -137,7 +137,7 @@ class MathShepherd(Protocol):
         score   softmax(logits of + and -)[+] at ки, 0...1
 
     Args:
-        tag: what stands after each step, one token.
+        tag: the text after each step, one token.
         verdicts: the good and the bad word with a space between, two tokens.
 
     Raises:
@@ -148,11 +148,12 @@ class MathShepherd(Protocol):
         >>> MathShepherd().score(torch.tensor([[3.0, 3.0]])).tolist()
         [0.5]
 
-    Source: the model card. Differs: tags are found where they were put, not by their id.
+    Source: the model card. Differs: steps are read where tags were inserted, not at each token with
+    the tag's id.
     """
 
     head: ClassVar[Head] = "words"
-    tag: str = _words("ки", "what stands after each step")
+    tag: str = _words("ки", "the text after each step")
     verdicts: str = _words("+ -", "the good and the bad word")
 
     def encode(self, tokenizer: Any, prompt: str, steps: Sequence[str]) -> ModelInput:
@@ -208,7 +209,8 @@ class RLHFlow(Protocol):
         [0.5]
 
     Source: RLHFlow/RLHF-Reward-Modeling, math-rm/prm_evaluate.py. Differs: one forward per
-    response; the place before + is found, where the reference counts three tokens from the end.
+    response; the position before + is computed; the reference counts three tokens from the
+    end.
     """
 
     head: ClassVar[Head] = "words"
@@ -250,21 +252,21 @@ class RLHFlow(Protocol):
 @PROTOCOLS.register("skywork")
 @dataclass(frozen=True)
 class Skywork(Protocol):
-    """Skywork-o1-Open-PRM-Qwen-2.5-1.5B and -7B: a value head over steps tokenized apart.
+    """Skywork-o1-Open-PRM-Qwen-2.5-1.5B and -7B: a value head; each step is tokenized separately.
 
         input   bos prompt (newline), then for each step: its tokens and a newline's
         score   sigmoid(Linear(h)) at the step's newline, 0...1
 
     Raises:
-        SignalError: the tokenizer has no first token, or a newline is not one token.
+        SignalError: the tokenizer has no bos token, or a newline is not one token.
 
     Example:
         >>> import torch
         >>> Skywork().score(torch.tensor([[0.0], [-800.0]])).tolist()
         [0.5, 0.0]
 
-    Source: SkyworkAI/skywork-o1-prm-inference, `prepare_input`. Differs: steps are what the caller
-    split, where the reference splits at every newline.
+    Source: SkyworkAI/skywork-o1-prm-inference, `prepare_input`. Differs: the caller
+    splits the steps, where the reference splits at every newline.
     """
 
     head: ClassVar[Head] = "value"
@@ -312,7 +314,7 @@ class PurePRM(Protocol):
         return read_apart(tokenizer, before, [step.rstrip() for step in lines(steps)], [newline])
 
     def score(self, logits: Tensor) -> Tensor:
-        """How much likelier right is than wrong."""
+        """The probability of right minus that of wrong."""
         probabilities = logits.softmax(-1)
         return probabilities[:, 1] - probabilities[:, 0]
 
@@ -326,12 +328,13 @@ class TokenClassifier(Protocol):
         score   softmax(logits)[positive] at the separator's or the step's last token, 0...1
 
     Args:
-        separator: what stands after each step.
-        read: "separator" or "step": a step is read at the last token of this.
+        separator: the text after each step.
+        read: "separator" or "step": a step is read at the last token of its separator, or at its
+            own last token.
         positive: the class of right steps.
 
     Raises:
-        SettingError: a field out of range, or an empty separator to be read at.
+        SettingError: a field out of range, or `read="separator"` with an empty separator.
         RolloutError: a step without a token, with `read="step"`.
 
     Example:
@@ -339,21 +342,27 @@ class TokenClassifier(Protocol):
         >>> TokenClassifier(positive=0).score(torch.tensor([[0.0, 0.0], [200.0, 0.0]])).tolist()
         [0.5, 1.0]
 
-    Source: TRL, `PRMTrainer.tokenize_row`. Differs: space at a step's end is taken off first.
+    Source: TRL, `PRMTrainer.tokenize_row`. Differs: space at a step's end is removed first.
     """
 
     head: ClassVar[Head] = "classes"
-    separator: str = declare("\n", _is_string, "what stands after each step; may be empty")
-    read: str = choice("separator", ("separator", "step"), "whose last token is read")
+    separator: str = declare("\n", _is_string, "the text after each step; may be empty")
+    read: str = choice(
+        "separator",
+        ("separator", "step"),
+        "where a step is read: at its separator's or its own last token",
+    )
     positive: int = choice(1, (0, 1), "the class of right steps")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.separator and self.read == "separator":
-            raise SettingError("an empty one can't be read at; read='step'", field="separator")
+            raise SettingError(
+                "an empty separator has no token to read; use read='step'", field="separator"
+            )
 
     def encode(self, tokenizer: Any, prompt: str, steps: Sequence[str]) -> ModelInput:
-        """Question and steps, each tokenized apart."""
+        """Question and steps, each tokenized separately."""
         separator = token_ids(tokenizer, self.separator)
         bos = tokenizer.bos_token_id
         before = [*([] if bos is None else [bos]), *token_ids(tokenizer, prompt)]
@@ -362,7 +371,7 @@ class TokenClassifier(Protocol):
         if self.read == "separator":
             return found
         if not all(cut):
-            reason = f"step {cut.index('')} has no token to be read at; read='separator' has"
+            reason = f"step {cut.index('')} has no token to read; use read='separator'"
             raise RolloutError(reason)
         return ModelInput(found.ids, [at - len(separator) for at in found.positions])
 

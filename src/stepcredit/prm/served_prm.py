@@ -26,9 +26,9 @@ from stepcredit.signals.signal import refuse_empty
 from stepcredit.signals.signal_registry import register_signal
 
 HEADS = ("two-layer", "classes")
-"""Heads whose classes `/pooling` gives; words of a vocabulary and single values it does not."""
+"""Heads whose classes `/pooling` gives; it gives no words of a vocabulary and no single values."""
 ROUNDING = 0.02
-"""How far from 1 a server's probabilities may sum, as it rounds them."""
+"""How far the sum of a server's two rounded probabilities may be from 1."""
 
 
 @register_signal("prm-served")
@@ -42,8 +42,9 @@ class ServedPRM(Served):
 
     Args:
         protocol: of a model with two classes, by name or as a `Protocol`.
-        protocol_settings: fields of the protocol named.
-        tokenizer: the reward model's, as a folder, a name or loaded; None for the one at `model`.
+        protocol_settings: fields of a protocol that is given by name.
+        tokenizer: the reward model's tokenizer, as a folder, a name or loaded; None for the one at
+            `model`.
         pooling: "step" or "all", as the server was started.
         empty: "refuse" an empty response, or "score" it.
 
@@ -67,12 +68,14 @@ class ServedPRM(Served):
     protocol_settings: Any = declare({}, is_mapping, "fields of the protocol")
     tokenizer: Any = declare(None, is_tokenizer, "folder, name, or loaded; the one at model")
     pooling: str = choice("step", ("step", "all"), "where the server gives probabilities")
-    empty: str = choice("refuse", ("refuse", "score"), "what becomes of empty responses")
+    empty: str = choice("refuse", ("refuse", "score"), "what is done with empty responses")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.protocol_used.head not in HEADS:
-            reason = f"{self.protocol_used.name} has no two classes, which /pooling is asked for"
+            reason = (
+                f"{self.protocol_used.name} has no two classes, whose probabilities /pooling gives"
+            )
             raise SettingError(reason, field="protocol")
 
     @cached_property

@@ -38,8 +38,8 @@ def answer_words(answer: str) -> str | None:
     if not _WORDS.fullmatch(plain) or _MATHS_WORDS.match(plain):
         return None
     wrapped = plain != answer.strip() and r"\text" in answer
-    told = wrapped or plain.lower() in _SHORT_WORDS or any(len(w) > 3 for w in plain.split())
-    return " ".join(plain.lower().split()) if told else None
+    is_words = wrapped or plain.lower() in _SHORT_WORDS or any(len(w) > 3 for w in plain.split())
+    return " ".join(plain.lower().split()) if is_words else None
 
 
 def answer_letter(answer: str) -> str | None:

@@ -61,7 +61,7 @@ class ReasoningGym(Reward):
     def rewards(self, texts: Sequence[str], facts: Sequence[Facts]) -> list[float]:
         """1 for each right answer, else 0."""
         _require_reviewed_version()
-        entries = [self._asked(known, row) for row, known in enumerate(facts)]
+        entries = [self._entry_json(known, row) for row, known in enumerate(facts)]
         answers = [answer_of(text, self.read) for text in texts]
         given = [row for row, answer in enumerate(answers) if answer and len(answer) <= LONGEST]
         pairs = [(answers[row] or "", entries[row]) for row in given]
@@ -73,7 +73,7 @@ class ReasoningGym(Reward):
         found.update(zip(given, (float(letter == RIGHT) for letter in letters), strict=True))
         return list(found.values())
 
-    def _asked(self, facts: Facts, row: int) -> str:
+    def _entry_json(self, facts: Facts, row: int) -> str:
         """The entry as JSON for the worker."""
         entry = facts.get(self.entry, facts)
         name = self._dataset_of(entry)
@@ -88,9 +88,9 @@ class ReasoningGym(Reward):
             field = path if entry is facts else f"{self.entry}.{path}"
             reason = f"the grader of {name} would run it as code, and it is no {_WHAT_IS_RUN}"
             raise RolloutError(reason, row=row, field=field)
-        asked = {"dataset": name, "entry": dict(entry), "threshold": self.threshold}
+        request = {"dataset": name, "entry": dict(entry), "threshold": self.threshold}
         try:
-            return json.dumps(asked)
+            return json.dumps(request)
         except (TypeError, ValueError, RecursionError) as error:
             reason = f"cannot be written as JSON: {error}"
             raise RolloutError(reason, row=row, field=self.entry) from error

@@ -29,8 +29,8 @@ class GymGrader(Grader):
 
         The reward has refused such rows already. See `verdict` for the arguments.
         """
-        asked = json.loads(entry)
-        return None if _rule_for(answer, asked) else WRONG
+        request = json.loads(entry)
+        return None if _rule_for(answer, request) else WRONG
 
     def verdict(self, answer: str, entry: str, /) -> str:
         """Whether the data set's grader gives the answer at least the threshold.
@@ -43,14 +43,14 @@ class GymGrader(Grader):
             entry: JSON, `{"dataset": name, "entry": row of the data set, "threshold": least
                 score}`.
         """
-        asked = json.loads(entry)
-        rule, row = _rule_for(answer, asked), asked["entry"]
+        request = json.loads(entry)
+        rule, row = _rule_for(answer, request), request["entry"]
         if rule is None:
             return WRONG
         try:
             rule.restore(row)
-            score = _grader(asked["dataset"])(answer, row) if rule.also(answer, row) else 0.0
-            return RIGHT if score >= asked["threshold"] else WRONG
+            score = _grader(request["dataset"])(answer, row) if rule.also(answer, row) else 0.0
+            return RIGHT if score >= request["threshold"] else WRONG
         except Exception:
             return WRONG
 
@@ -58,9 +58,9 @@ class GymGrader(Grader):
 GRADER = GymGrader()
 
 
-def _rule_for(answer: str, asked: dict[str, Any]) -> Rule | None:
+def _rule_for(answer: str, request: dict[str, Any]) -> Rule | None:
     """The data set's rule, or None if there is none or it refuses the answer or its row."""
-    row, rule = asked["entry"], rule_of(asked["dataset"])
+    row, rule = request["entry"], rule_of(request["dataset"])
     try:
         through = rule and not rule.refused_field(row) and rule.lets_through(answer, row)
     except Exception:

@@ -83,16 +83,16 @@ def grade(
     require("rewards", "math_verify")
     pairs = list(zip(answers, golds, strict=True))
     known = {pair: _by_text(*pair) for pair in pairs}
-    asked = {
+    undecided = {
         (answer, gold): (normalize_answer(answer), normalize_answer(gold))
         for (answer, gold), verdict in known.items()
         if verdict is None and answer is not None
     }
-    if asked:
-        told = shared_pool("stepcredit.rewards.grader", workers).verdicts(
-            list(asked.values()), limit
+    if undecided:
+        letters = shared_pool("stepcredit.rewards.grader", workers).verdicts(
+            list(undecided.values()), limit
         )
-        known.update(zip(asked, map(Verdict, told), strict=True))
+        known.update(zip(undecided, map(Verdict, letters), strict=True))
     return [known[pair] or Verdict.WRONG for pair in pairs]
 
 

@@ -8,6 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from stepcredit._moved import reads_old_keyword
 from stepcredit.data.files.batches import Batch
 from stepcredit.data.files.rollout_file import RolloutFile
 from stepcredit.data.files.score_store import ScoreStore
@@ -15,6 +16,7 @@ from stepcredit.errors import RolloutError, SettingError
 from stepcredit.rewards.base import Reward
 
 
+@reads_old_keyword("told", "progress")
 def reward_file(
     path: str | Path,
     output: str | Path,
@@ -22,7 +24,7 @@ def reward_file(
     *,
     text: str = "text",
     journal: str | Path | None = None,
-    told: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
     reading: Callable[[float], None] | None = None,
 ) -> int:
     """Write the rows of a file with their rewards: `outcome`, or `format` and `format_ok`.
@@ -37,7 +39,7 @@ def reward_file(
         text: the field that holds the response's text.
         journal: a file that keeps each reward as soon as it is known, so that a later run can
             continue after a stop.
-        told: called with the number of rows graded and the number of all rows.
+        progress: called with the number of rows graded and the number of all rows.
         reading: called with the fraction of the file that was read, while it is checked.
 
     Returns:
@@ -61,8 +63,8 @@ def reward_file(
             nonlocal done
             found = _kept(batch, rewards, text, store)
             done += len(found)
-            if told:
-                told(done, rows)
+            if progress:
+                progress(done, rows)
             return found
 
         return file.annotate(output, compute)
@@ -95,13 +97,13 @@ def _kept(
         return _graded(batch, rewards, text)
     keys = [_key(row.fields, rewards, text) for row in batch.rows]
     known = store.get(keys)
-    asked = [place for place, key in enumerate(keys) if key not in known]
-    found = _graded(Batch([batch.rows[place] for place in asked]), rewards, text) if asked else []
-    for place, members in zip(asked, found, strict=True):
+    new = [place for place, key in enumerate(keys) if key not in known]
+    graded = _graded(Batch([batch.rows[place] for place in new]), rewards, text) if new else []
+    for place, members in zip(new, graded, strict=True):
         known[keys[place]] = [float(value) for value in members.values()]
         store.put(keys[place], known[keys[place]])
-    if len(asked) < len(keys):
-        rewards[0].tally["kept by a run before"] += len(keys) - len(asked)
+    if len(new) < len(keys):
+        rewards[0].tally["kept by an earlier run"] += len(keys) - len(new)
     return [_members(rewards, known[key]) for key in keys]
 
 

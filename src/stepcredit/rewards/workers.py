@@ -60,7 +60,7 @@ class Worker:
     def __init__(self, grader: str) -> None:
         self._folder = temporary_folder("stepcredit-grader-")
         ours, theirs = socket.socketpair()
-        with theirs, temporary_file() as told:
+        with theirs, temporary_file() as errors:
             self._link = ours
             program = _PROGRAM.format(grader=grader, handle=theirs.fileno())
             self._process = subprocess.Popen(
@@ -68,7 +68,7 @@ class Worker:
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                stderr=told,
+                stderr=errors,
                 cwd=self._folder.name,
                 env=_environment(self._folder.name),
                 start_new_session=True,
@@ -76,9 +76,11 @@ class Worker:
             theirs.close()
             if self._answers(1, _START_LIMIT) != READY:
                 self.end()
-                told.seek(0)
-                reason = told.read().decode(errors="replace").strip().rpartition("\n")[2]
-                raise SignalError(f"a grading process did not start: {reason or 'no reason told'}")
+                errors.seek(0)
+                reason = errors.read().decode(errors="replace").strip().rpartition("\n")[2]
+                raise SignalError(
+                    f"a grading process did not start: {reason or 'it printed no reason'}"
+                )
 
     def verdicts(self, pairs: Sequence[Pair], limit: float) -> str:
         """One letter per pair; fewer letters than pairs if the worker must not be used again.
@@ -190,16 +192,16 @@ class Pool:
         while len(found) < len(pairs):
             worker = self._take()
             try:
-                told = worker.verdicts(pairs[len(found) :], limit)
+                letters = worker.verdicts(pairs[len(found) :], limit)
             except BaseException:
                 worker.end()
                 raise
-            found += told
-            if len(found) == len(pairs) and not told.endswith(TIMED_OUT):
+            found += letters
+            if len(found) == len(pairs) and not letters.endswith(TIMED_OUT):
                 self._idle.append(worker)
                 continue
             worker.end()
-            if told.endswith(TIMED_OUT):
+            if letters.endswith(TIMED_OUT):
                 continue
             if died_at == len(found):
                 found += TIMED_OUT

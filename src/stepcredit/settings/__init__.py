@@ -1,1 +1,1 @@
-"""What methods, signals and rewards share: fields that check themselves, and names to build by."""
+"""Shared by methods, signals and rewards: fields with checks, and registries of names."""

@@ -11,7 +11,7 @@ from typing import Any
 from stepcredit.errors import SettingError
 
 LARGEST_WHOLE = 2**63 - 1
-"""The largest whole number that a setting takes: that of 64 bits, as tensors have them."""
+"""The largest whole number that a setting takes: the largest int64, as in tensors."""
 Check = Callable[[Any], str | None]
 
 
@@ -27,12 +27,12 @@ def declare(
     """A dataclass field with a check.
 
     Args:
-        default: of the field; MISSING where it must be given.
-        check: returns what was expected of a value that is refused, and None for any other.
+        default: the field's default; MISSING if a value is required.
+        check: returns what it expected, for a value that it refuses; None for any other value.
         about: the field's meaning, for listings.
-        kw_only: as `dataclasses.field` has it.
+        kw_only: as in `dataclasses.field`.
         repr: False leaves the field out of the instance's `repr`.
-        shown: how the error spells a refused value; give one where a value may be a secret.
+        shown: gives the text of a refused value in the error; needed where a value may be secret.
     """
     metadata = {"check": check, "about": about, "shown": shown}
     rest: dict[str, Any] = {"metadata": metadata, "kw_only": kw_only, "repr": repr}
@@ -154,7 +154,7 @@ def flag(default: bool, about: str) -> Any:
 
 
 def composed(default: Any, parse: Callable[[Any], object], about: str) -> Any:
-    """A value that `parse` understands; its SettingError is the message."""
+    """A value that `parse` accepts; the error is the SettingError that `parse` raises."""
 
     def check(value: Any) -> str | None:
         parse(value)
@@ -164,7 +164,7 @@ def composed(default: Any, parse: Callable[[Any], object], about: str) -> Any:
 
 
 class Frozen(dict[str, Any]):
-    """A mapping that can be hashed and not be changed, so that a setting stays what was checked.
+    """A mapping that can be hashed but not changed, so that a setting stays as it was checked.
 
     Example:
         >>> hash(Frozen(a=1)) == hash(Frozen(a=1)), repr(Frozen(a=1))
@@ -184,7 +184,7 @@ class Frozen(dict[str, Any]):
 
 
 def python_values(value: Any) -> Any:
-    """Numbers of NumPy and torch as Python's own, inside mappings, lists and tuples too.
+    """Numbers of NumPy and torch as Python numbers, also inside mappings, lists and tuples.
 
     An array becomes a list.
 
@@ -208,14 +208,14 @@ def python_values(value: Any) -> Any:
 
 
 def frozen(value: Any) -> Any:
-    """Mappings and lists, inside each other too, as values that can be hashed."""
+    """Mappings and lists, also nested ones, as values that can be hashed."""
     if isinstance(value, Mapping):
         return Frozen({key: frozen(inner) for key, inner in value.items()})
     return tuple(frozen(inner) for inner in value) if isinstance(value, list) else value
 
 
 def full_repr(instance: Any) -> str:
-    """A dataclass with all its fields, those at their default included.
+    """A text of a dataclass with all its fields, also those at their default.
 
     Example:
         >>> from dataclasses import dataclass
@@ -229,7 +229,7 @@ def full_repr(instance: Any) -> str:
 
 
 def short_repr(instance: Any) -> str:
-    """A dataclass with the fields that are not at their default.
+    """A text of a dataclass with the fields that are not at their default.
 
     Example:
         >>> from dataclasses import dataclass
@@ -245,7 +245,7 @@ def short_repr(instance: Any) -> str:
 
 
 def _is_set(instance: Any, declared: Field[Any]) -> bool:
-    """Whether a field has another value than its default."""
+    """Whether a field's value differs from its default."""
     default = declared.default
     if declared.default_factory is not MISSING:
         default = declared.default_factory()
@@ -267,7 +267,7 @@ def check_fields(instance: Any, error: type[SettingError] = SettingError) -> Non
 
     Args:
         instance: a dataclass whose fields were declared here.
-        error: which error to raise.
+        error: the class of the error to raise.
 
     Raises:
         SettingError: the first field refused, with what was expected.

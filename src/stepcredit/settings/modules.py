@@ -1,4 +1,4 @@
-"""Modules and functions that a setting names, and where they may lie.
+"""Imports modules and functions that a setting names.
 
 The working folder often holds data from elsewhere, so nothing is imported from it unless the user
 names what to import.
@@ -16,7 +16,7 @@ from typing import Any
 
 
 def module_named(name: str) -> ModuleType:
-    """The module of that name, from where Python looks or else from the working folder.
+    """The module of that name, from Python's import path or else from the working folder.
 
     Raises:
         Exception: whatever the import raises.
@@ -30,7 +30,7 @@ def module_named(name: str) -> ModuleType:
 
 
 def object_named(address: str) -> Any:
-    """What MODULE:NAME stands for, from where Python looks or else from the working folder.
+    """The object at MODULE:NAME, from Python's import path or else from the working folder.
 
     Raises:
         Exception: whatever the import raises; AttributeError where the module has no such name.
@@ -44,7 +44,7 @@ def object_named(address: str) -> Any:
 
 
 def _search_working_folder_for(name: str) -> None:
-    """Put the working folder last on the import path if a module is nowhere else."""
+    """Put the working folder last on the import path if the module is not found elsewhere."""
     folder = os.getcwd()
     if folder not in sys.path and not _exists(name.partition(".")[0]):
         sys.path.append(folder)

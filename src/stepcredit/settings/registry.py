@@ -1,4 +1,4 @@
-"""Things built by name: registered in code, or by installed packages through entry points."""
+"""Registries of classes by name, from this package, user code and entry points."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ Cls = TypeVar("Cls", bound=type)
 
 
 class Registry(Generic[Thing]):
-    """Dataclasses by name, each of which builds one thing from its fields.
+    """Dataclasses by name; an object of a class is built from its name and fields.
 
     Args:
-        kind: what they are, as messages say it: "method".
-        group: entry-point group through which installed packages add theirs.
+        kind: the word for them in messages, such as "method".
+        group: entry-point group through which installed packages add classes.
         error: raised for an unknown name or field.
-        own: our own names and the modules that register them, imported on first use.
-        adapt: makes the class of what an entry point names, where that may be no class.
+        own: the built-in names and the modules that register them, imported on first use.
+        adapt: turns an entry point's object into a class, for kinds where it may be another object.
 
     Example:
         >>> from dataclasses import dataclass
@@ -53,7 +53,7 @@ class Registry(Generic[Thing]):
         """Give a class its name; it is set as the class's `name`.
 
         Raises:
-            SettingError: it is no dataclass, or another class has that name.
+            SettingError: the class is no dataclass, or another class has that name.
         """
 
         def add(cls: Cls) -> Cls:
@@ -73,7 +73,7 @@ class Registry(Generic[Thing]):
         return {point.name: point for point in entry_points(group=self.group)}
 
     def names(self) -> list[str]:
-        """All names there are, without loading what stands behind them."""
+        """All names, without loading their classes."""
         return list(dict.fromkeys([*self._own, *self._known, *self._plugins]))
 
     def all(self) -> dict[str, type[Thing]]:
@@ -109,7 +109,7 @@ class Registry(Generic[Thing]):
         """The class of that name.
 
         Raises:
-            SettingError: there is none; it says which name is near.
+            SettingError: there is none; the message suggests a similar name.
         """
         if not isinstance(name, str):
             raise self.error(f"expected the name of a {self.kind}, got {name!r}")
@@ -119,7 +119,7 @@ class Registry(Generic[Thing]):
         return self._known[name]
 
     def build(self, name: str, /, **settings: Any) -> Thing:
-        """The thing of that name with the given fields.
+        """Build the object of that name with the given fields.
 
         Raises:
             SettingError: an unknown name or field, a missing field, or a value out of range.
@@ -138,7 +138,7 @@ class Registry(Generic[Thing]):
 
 
 def hint(name: str, known: list[str]) -> str:
-    """What an unknown name may have meant, or what there is.
+    """The end of an error about an unknown name: a similar name, or all names.
 
     Example:
         >>> hint("pas", ["pass", "pure"]), hint("x", ["pass", "pure"])

@@ -1,4 +1,4 @@
-"""Write a signal's scores into a file of rollouts; every other byte is kept."""
+"""Writes a signal's scores into a rollout file; all other bytes of the file are kept."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from stepcredit._moved import reads_old_keyword
 from stepcredit.data.files.batches import Batch
 from stepcredit.data.files.rollout_file import RolloutFile
 from stepcredit.data.files.rows import check_row
@@ -18,7 +19,7 @@ from stepcredit.signals.row_scores import LOGPROB_FIELDS, RowReader, members, re
 from stepcredit.signals.signal import Signal, in_order
 
 PreparedRow = tuple[Response, dict[str, Any]]
-"""A row's response, and the members its row lacked."""
+"""A row's response, and the members that the row lacked."""
 BATCH_TOKENS = 4_000_000
 """Tokens scored at once: many, so that a server is kept busy and lengths pack well."""
 
@@ -50,12 +51,13 @@ class Scoring:
             raise SettingError(NAME_TAKEN, field=self.stream)
 
 
+@reads_old_keyword("told", "progress")
 def score_file(
     path: str | Path,
     output: str | Path,
     scoring: Scoring,
     *,
-    told: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> int:
     """Write a file's rows with a signal's scores, in the same order.
 
@@ -65,13 +67,13 @@ def score_file(
         path: a `.jsonl`, `.jsonl.gz` or `.parquet` file, or "-".
         output: as `path`; it may be the same file.
         scoring: what is scored, and where the scores go.
-        told: called with the number of rows scored, and of all.
+        progress: called with the number of rows scored and the number of all rows.
 
     Returns:
         Rows written.
 
     Raises:
-        RowError: the first row that can't be scored; the output is then as it was before.
+        RowError: the first row that can't be scored; the output does not change then.
         SignalError: a model or server that failed, by `FILE:LINE`.
         FileError: a file that can't be read or written.
     """
@@ -97,8 +99,8 @@ def score_file(
         def compute(batch: Batch) -> list[Mapping[str, Any]]:
             nonlocal done
             before, done = done, done + len(batch.rows)
-            tell = told and partial(_report, told, before, rows)
-            return _scored(batch, taken(batch), scoring, tell)
+            report = progress and partial(_report, progress, before, rows)
+            return _scored(batch, taken(batch), scoring, report)
 
         return file.annotate(output, compute)
 

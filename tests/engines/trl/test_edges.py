@@ -109,7 +109,8 @@ def recipe(tmp_path):
         ({"per_device_train_batch_size": 16}, "dataset_name: 6 rows, but a generation samples 8 "
          "prompts: not one step would be made; lower steps_per_generation or the batch"),
         ({"eval_strategy": "steps"}, "dataset_test_split: {}/rows.jsonl is one split, 'train', and "
-         "has no 'test': take a part of it, such as 'train[90%:]', or name an eval_dataset_name"),
+         "has no 'test': name a part of 'train', such as 'train[90%:]', or name an "
+         "eval_dataset_name"),
         ({"max_steps": None}, "{}/recipe.yaml: max_steps: expected int, got null"),
         ({"num_generations": 2.0}, "{}/recipe.yaml: num_generations: expected int, got 2.0"),
         ({"dataset_name": 5}, "{}/recipe.yaml: dataset_name: expected a text, got 5"),

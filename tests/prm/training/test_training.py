@@ -174,10 +174,10 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(
 
 def test_resume_refuses_another_run(tmp_path: Path, body: Path, rows: list[LabelledRow]) -> None:
     settings = PRMTrainSettings(max_steps=1, **QUICK)
-    with pytest.raises(FileError, match=r"none: holds no run to go on with$"):
+    with pytest.raises(FileError, match=r"none: holds no run to resume$"):
         train_prm(rows, body, tmp_path / "none", settings, resume=True)
     train_prm(rows, body, tmp_path / "one", settings)
-    with pytest.raises(FileError, match=r"one: is not empty: choose another, or go on with"):
+    with pytest.raises(FileError, match=r"one: is not empty: choose another, or continue"):
         train_prm(rows, body, tmp_path / "one", settings)
     with pytest.raises(FileError, match=r"one: holds a run of other rows, settings or model$"):
         train_prm(rows[:-1], body, tmp_path / "one", settings, resume=True)
@@ -337,10 +337,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "smoothing": ({"label_smoothing": 1.0}, "label_smoothing: expected a number below 1, got 1.0"),
     "head": (
         {"protocol": "math-shepherd"},
-        "protocol: expected one with a head of two classes, math-shepherd has another",
+        "protocol: expected a protocol with a head of two classes; math-shepherd has another head",
     ),
     "protocol": ({"protocol": "x"}, "unknown protocol 'x'"),
-    "shares": ({"test": 0.9}, "test: expected with validation less than 1, got 0.9 + 0.1"),
+    "shares": ({"test": 0.9}, "test: expected test + validation below 1, got 0.9 + 0.1"),
     "overlong": ({"overlong": "x"}, "overlong: expected one of refuse, cut, got 'x'"),
 }
 
@@ -354,7 +354,7 @@ def test_bad_settings(name: str) -> None:
 
 
 def test_what_can_not_be_trained(tmp_path: Path, body: Path, rows: list[LabelledRow]) -> None:
-    with pytest.raises(StepCreditError, match=r"^test: no question fell into the test part: "):
+    with pytest.raises(StepCreditError, match=r"^test: the test part has no question: "):
         train_prm(rows, body, tmp_path / "a", PRMTrainSettings(test=0.0, validation=0.1))
     with pytest.raises(SignalError, match=r"nothing: does not load: "):
         train_prm(rows, tmp_path / "nothing", tmp_path / "b")

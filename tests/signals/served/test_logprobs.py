@@ -58,8 +58,8 @@ BOTH = {
     "shift": "the first of the prompt log-probs is not null: they are shifted",
 }
 IDS = {
-    "vllm": f"the answer does not tell of token {LAST} ({DOT})",
-    "sglang": f"the answer tells of {DOT + 1} where token {LAST} is {DOT}",
+    "vllm": f"the answer has no entry for token {LAST} ({DOT})",
+    "sglang": f"the answer has {DOT + 1} where token {LAST} is {DOT}",
 }
 
 
@@ -104,7 +104,7 @@ def test_server_that_tells_no_texts_can_not_be_checked(server: Misbehaving, api:
     response = truth.response("Why?", ["So."], name="r.jsonl:9")
     with pytest.raises(SignalError) as caught:
         teacher(server.url, api).scores([response])
-    reason = f"{server.url} tells no token's text, which check_vocabulary needs"
+    reason = f"{server.url} gives no token's text, which check_vocabulary needs"
     assert str(caught.value) == f"r.jsonl:9: {reason}"
     assert teacher(server.url, api, check_vocabulary=False).scores([response])
 

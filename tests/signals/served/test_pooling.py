@@ -160,7 +160,7 @@ def test_protocol_that_does_not_fit_a_response_names_it(server: Misbehaving) -> 
 def test_models_without_two_classes_are_refused(protocol: str) -> None:
     with pytest.raises(SettingError) as caught:
         prm("http://h", protocol)
-    line = f"protocol: {protocol} has no two classes, which /pooling is asked for"
+    line = f"protocol: {protocol} has no two classes, whose probabilities /pooling gives"
     assert str(caught.value) == line
 
 

@@ -38,13 +38,13 @@ def cut_steps(
     for row, count in zip(tokens, ends.counts.tolist(), strict=True):
         steps, start = [], 0
         for end in (next(places) + 1 for _ in range(count)):
-            steps.append(_joined(row[start:end]))
+            steps.append(_step_of(row[start:end]))
             start = end
         rows.append(steps)
     return rows
 
 
-def _joined(tokens: Sequence[Any]) -> Step:
+def _step_of(tokens: Sequence[Any]) -> Step:
     return "".join(tokens) if isinstance(tokens[0], str) else tuple(tokens)
 
 

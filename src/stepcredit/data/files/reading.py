@@ -57,7 +57,7 @@ def read_rollouts(path: str | Path) -> Rollouts:
         [2]
     """
     with RolloutFile(path) as file:
-        rows = file.fold(list[Row], _gathered)
+        rows = file.fold(list[Row], _append_rows)
     rows.sort(key=lambda row: row.position)
     for line, error in kind_faults(rows, "the file"):
         raise RowError(error.reason, path=file.path, line=line, field=error.field)
@@ -66,6 +66,6 @@ def read_rollouts(path: str | Path) -> Rollouts:
     return Batch(rows).rollouts
 
 
-def _gathered(rows: list[Row], batch: Batch) -> list[Row]:
+def _append_rows(rows: list[Row], batch: Batch) -> list[Row]:
     rows.extend(batch.rows)
     return rows

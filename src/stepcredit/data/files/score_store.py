@@ -110,16 +110,16 @@ class ScoreStore:
     def _prepare(self) -> None:
         mark, form, tables = self._marks()
         if tables == 0 and (mark, form) == (0, 0):
-            self._found()
+            self._create()
         elif mark != APPLICATION_ID:
             raise sqlite3.DatabaseError("not a file of stepcredit's scores")
         elif form != SCHEMA_VERSION:
-            raise sqlite3.DatabaseError(f"of form {form}, which this version does not read")
+            raise sqlite3.DatabaseError(f"has format {form}, which this version cannot read")
         with suppress(sqlite3.OperationalError):  # busy: another process sets it just now
             self._base.execute("PRAGMA journal_mode = WAL")
         self._base.execute("PRAGMA synchronous = NORMAL")
 
-    def _found(self) -> None:
+    def _create(self) -> None:
         """Create the table, unless another process has just done so."""
         self._base.execute("BEGIN IMMEDIATE")
         if self._marks()[0] == 0:

@@ -41,14 +41,14 @@ def step_scores(
     """One score per step of each row, in the order of the rows.
 
     Args:
-        signal: any.
-        rows: to score.
+        signal: any signal.
+        rows: the rows to score.
         pool: how the scores of a step's tokens (words here) become one score, for a signal that
             scores tokens: `sum`, `mean`, `min` or `last`.
         progress: called with the number of rows scored so far.
 
     Raises:
-        SettingError: an unknown pool.
+        SettingError: the pool is unknown.
         RolloutError, SignalError: as the signal raises them.
     """
     if pool not in POOLS:
@@ -71,9 +71,9 @@ class Judgement:
     """How well scores agree with labels.
 
     Args:
-        figures: as they are written to `metrics.json`.
+        figures: the figures that are written to `metrics.json`.
         steps: every labelled step's score, for the plots.
-        first_errors: of the solutions, for the plots.
+        first_errors: the solutions' first errors, for the plots.
     """
 
     figures: dict[str, Any]
@@ -90,14 +90,14 @@ def judge_scores(
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> Judgement:
-    """Scores against labels: first errors at a threshold, ranking, calibration.
+    """Compare scores with labels: first errors at a threshold, ranking, calibration.
 
     Args:
         rows: labelled rows, without those on which the threshold was chosen.
         scores: one per step of each row.
         threshold: a step that scores below it counts as an error.
-        chosen_on: where the threshold is from; stated beside the figures.
-        seed: seed of the intervals.
+        chosen_on: how the threshold was chosen; written beside the figures.
+        seed: seed of the intervals' random draws.
         resamples: draws of questions for the 95 % intervals of F1 and AUC; 0: no intervals.
 
     Returns:
@@ -115,7 +115,7 @@ def judge_scores(
         >>> found.figures["first_error"]["f1"]
         1.0
 
-    Source: figures as `metrics` states them.
+    Source: see the figures in `step_metrics`.
     """
     require("prm", "sklearn", "scipy")
     steps, errors = LabelledScores.of(rows, scores), FirstErrors.of(rows, scores)

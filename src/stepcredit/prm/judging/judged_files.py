@@ -1,4 +1,4 @@
-"""A signal judged on files of labelled steps, and the folder that shows it."""
+"""Judges a signal on labelled rows, and writes the figures and a plot to a folder."""
 
 from __future__ import annotations
 
@@ -37,18 +37,19 @@ def evaluate_signal(
     """Judge a signal on the test questions, with a threshold from the validation questions.
 
     Args:
-        signal: any; one that scores tokens is pooled by step.
-        rows: step-labelled, of `read_labelled`.
+        signal: any signal; scores of tokens are pooled by step.
+        rows: step-labelled rows, from `read_labelled`.
         threshold: a step that scores below it counts as an error; None: the threshold with the
             best F1 on the validation questions, which are not judged.
-        pool: as `step_scores`.
-        seed, test, validation: of the split by question; those `train_prm` had give its parts.
+        pool: as in `step_scores`.
+        seed, test, validation: the split by question; with the values that `train_prm` had, the
+            parts are the same.
         output: a folder for `metrics.json` and `judged.png`.
-        title: above the picture; the signal's name if absent.
-        scored: called with (part, solutions scored, in all).
+        title: title of the plot; the signal's name if absent.
+        scored: called with (part, solutions scored, all solutions).
 
     Returns:
-        The figures of `judge`.
+        The figures of `judge_scores`.
 
     Raises:
         StepCreditError: no question falls into a part that is needed.
@@ -69,7 +70,7 @@ def evaluate_signal(
     needed = {"test": parts.test} | ({"validation": parts.validation} if threshold is None else {})
     for name, part in needed.items():
         if not part:
-            reason = f"no question fell into the {name} part: expected more rows or a larger share"
+            reason = f"the {name} part has no question: expected more rows or a larger share"
             raise StepCreditError(reason, field=name)
     if output is not None:
         with file_errors(str(output)):

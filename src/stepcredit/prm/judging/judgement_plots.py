@@ -1,4 +1,4 @@
-"""The picture of a judgement: reliability, ROC, scores by label, F1 against the threshold."""
+"""Plots a judgement: reliability, ROC, scores by label, F1 against the threshold."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def plot_judgement(judgement: Judgement, path: str | Path, title: str) -> None:
     """Draw a judgement's four panels.
 
     Args:
-        judgement: of a signal.
-        path: a PNG file to write.
-        title: above the panels.
+        judgement: a signal's judgement.
+        path: the PNG file to write.
+        title: text above the panels.
 
     Raises:
         MissingExtra: matplotlib or scikit-learn is not installed.
@@ -42,10 +42,10 @@ def plot_judgement(judgement: Judgement, path: str | Path, title: str) -> None:
 
 
 def _reliability(axis: Any, judgement: Judgement) -> None:
-    """Share right against mean score; a dot's area grows with the steps in its bin."""
+    """Share of right steps against mean score; a dot's area grows with the steps in its bin."""
     found = judgement.figures["calibration"]
     if not found["bins"]:
-        _say(axis, "reliability", "scores outside 0 to 1:\nno probabilities to calibrate")
+        _say(axis, "reliability", "scores outside 0 to 1:\nnot probabilities")
         return
     mean = [b["mean_score"] for b in found["bins"]]
     share = [b["right_share"] for b in found["bins"]]

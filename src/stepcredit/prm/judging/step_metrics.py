@@ -30,11 +30,12 @@ class FirstErrors:
 
         predicted = first step with score < threshold, or none
 
-    A solution is judged right for the thresholds in (low, high]: above its first wrong step's score
-    and at most the lowest score before it; one without a wrong step, at most its lowest score.
+    A solution with a wrong step is judged right for the thresholds in (low, high]: above the score
+    of its first wrong step and at most the lowest score before it. A solution without a wrong step
+    is judged right for the thresholds up to its lowest score.
 
     Args:
-        low, high: bounds of those thresholds, shape (solution,); low >= high: never.
+        low, high: bounds of those thresholds, shape (solution,); low >= high means never.
         wrong: whether the solution has a wrong step, shape (solution,).
         question: index of the solution's question, shape (solution,).
         left_out: number of solutions whose labels don't show the first error.
@@ -48,7 +49,7 @@ class FirstErrors:
 
     @classmethod
     def of(cls, rows: Sequence[LabelledRow], scores: Scores) -> FirstErrors:
-        """From labelled rows and one score per step of each."""
+        """Build it from labelled rows and one score per step of each row."""
         questions = question_indices(rows)
         kept = [index for index, row in enumerate(rows) if row.is_judgeable]
         bounds = [_bounds(rows[index], scores[index]) for index in kept]
@@ -61,13 +62,13 @@ class FirstErrors:
         )
 
     def at(self, threshold: float, weights: Numbers | None = None) -> dict[str, float | None]:
-        """Shares judged right at a threshold, and their harmonic mean.
+        """Shares of solutions judged right at a threshold, and their harmonic mean.
 
             F1 = 2 a b / (a + b),  a on solutions with an error, b on those without
 
         Args:
             threshold: a step that scores below it counts as an error.
-            weights: of each solution; equal if absent.
+            weights: weight of each solution; equal if absent.
 
         Returns:
             `f1`, `accuracy_wrong`, `accuracy_right`; None where there is no such solution.
@@ -114,7 +115,7 @@ class FirstErrors:
         return counts / max(1, int(kind.sum()))
 
     def best_threshold(self) -> float:
-        """The lowest threshold of the best F1 on these solutions."""
+        """The lowest threshold that gives the best F1 on these solutions."""
         thresholds, f1 = self.curve()
         return float(thresholds[f1.argmax()])
 
@@ -145,7 +146,7 @@ def harmonic_mean(a: float | None, b: float | None) -> float | None:
 
 @dataclass(frozen=True)
 class LabelledScores:
-    """Every labelled step's score, in one row.
+    """The scores and labels of all labelled steps.
 
     Args:
         scores: shape (step,).
@@ -159,7 +160,7 @@ class LabelledScores:
 
     @classmethod
     def of(cls, rows: Sequence[LabelledRow], scores: Scores) -> LabelledScores:
-        """From labelled rows and one score per step of each; unlabelled steps are left out."""
+        """Build it from labelled rows and one score per step; unlabelled steps are left out."""
         kept = [
             (score, label != WRONG, question)
             for row, own, question in zip(rows, scores, question_indices(rows), strict=True)
@@ -186,7 +187,7 @@ def ranking(steps: LabelledScores) -> dict[str, float | None]:
     """How well scores separate wrong steps from right ones, at any threshold.
 
     Args:
-        steps: at least one.
+        steps: scores and labels of at least one step.
 
     Returns:
         `roc_auc`: the chance that a right step scores above a wrong one, 0.5 for no signal;
@@ -240,14 +241,14 @@ def weighted_auc(steps: LabelledScores) -> Callable[[Numbers], float | None]:
 
 
 def calibration(steps: LabelledScores) -> dict[str, Any]:
-    """Whether a score of p means that a share p of such steps is right.
+    """How far scores are probabilities: of the steps with score p, a share p should be right.
 
         ECE = sum_b n_b / N |share right in b - mean score in b|,  b = 10 bins of equal width
         Brier = mean (score - right)^2
 
     Returns:
         `ece`, `brier`, and `bins`: each with `low`, `high`, `steps`, `mean_score`, `right_share`,
-        empty ones left out. None and no bins where a score lies outside [0, 1].
+        without empty bins. None and no bins if a score lies outside [0, 1].
 
     Example:
         >>> rows = [LabelledRow("?", ("a", "b"), (1, 0), "r.jsonl:1", "?")]
@@ -278,7 +279,7 @@ def question_intervals(
     resamples: int,
     rng: np.random.Generator,
 ) -> dict[str, tuple[float, float] | None]:
-    """95 % percentile intervals of figures, questions drawn with replacement.
+    """95 % percentile intervals of figures, from questions drawn with replacement.
 
     Args:
         figures: computes them from weights, one per question (how often it was drawn).

@@ -38,7 +38,7 @@ class LabelOptions:
 
 
 class Labelled(NamedTuple):
-    """What a row of a file holds, before it has a source; `once`: only the first of its key."""
+    """A row of a file before it has a source; with `once`, only the first row of a key is kept."""
 
     question: str
     steps: list[str]
@@ -48,11 +48,11 @@ class Labelled(NamedTuple):
 
 
 def prm800k(row: dict[str, Any], options: LabelOptions) -> Iterator[Labelled]:
-    """The steps taken: chosen, else written by the labeler (right, as their instructions had it).
+    """The steps taken: the chosen ones, or those that the labeler wrote (right by instruction).
 
-    A last step with neither is the first completion, which was rated wrong; without a completion,
-    the labeler gave up there. Rating 1 is right, -1 wrong, null not labelled; `neutral` decides
-    about 0.
+    If the last step has neither, its first completion, which was rated wrong, is used; if it has no
+    completion, the labeler gave up there. Rating 1 is right, -1 wrong, null not labelled; `neutral`
+    says how 0 is read.
     """
     question = _text(_object(row, "question"), "problem", within="question")
     steps = _list(_object(row, "label"), "steps", within="label")
@@ -81,7 +81,7 @@ def prm800k(row: dict[str, Any], options: LabelOptions) -> Iterator[Labelled]:
 
 
 def _completions(step: Any, place: str, options: LabelOptions) -> list[tuple[str, int | None]]:
-    """Texts and labels of the steps that were offered; published rows have null for none."""
+    """Texts and labels of the offered steps; in published rows, null means that there are none."""
     if not isinstance(step, dict):
         raise RolloutError(f"expected an object, got {step!r:.60}", field=place)
     if step.get("completions") is None:
@@ -100,7 +100,7 @@ def _completions(step: Any, place: str, options: LabelOptions) -> list[tuple[str
 
 
 def _chosen(step: dict[str, Any], place: str, offered: int, *, last: bool) -> int | None:
-    """Index of the completion that was taken; None: the labeler's own was."""
+    """Index of the completion that was taken; None if the labeler's own step was taken."""
     chosen, field = step.get("chosen_completion"), f"{place}.chosen_completion"
     if chosen is None and step.get("human_completion") is not None:
         return None
@@ -135,7 +135,7 @@ def math_shepherd(row: dict[str, Any], options: LabelOptions) -> Iterator[Labell
         labels.append(VERDICTS[verdict])
         position += 1
     if (rest.strip(), marked[position:].strip()) != ("", ""):
-        raise RolloutError(f"goes on after the last {STEP_TAG}", field="input")
+        raise RolloutError(f"has text after the last {STEP_TAG}", field="input")
     first = FIRST_STEP.search(pieces[0])
     if first is None:
         raise RolloutError("the question does not end in `Step 1:`", field="input")
@@ -147,8 +147,8 @@ def math_shepherd(row: dict[str, Any], options: LabelOptions) -> Iterator[Labell
 def prmbench(row: dict[str, Any], options: LabelOptions) -> Iterator[Labelled]:
     """`modified_process`, wrong at `error_steps` (from 1); `question` identifies the question.
 
-    The other two spellings of the question differ between files of one benchmark, so that a split
-    by them would put one problem on both sides.
+    The question's other two fields are spelled differently in the files of one benchmark, so a
+    split by them would put one problem into two parts.
     """
     question, steps = _text(row, "modified_question"), _texts(row, "modified_process")
     wrong = _list(row, "error_steps")
@@ -169,7 +169,7 @@ def prmbench(row: dict[str, Any], options: LabelOptions) -> Iterator[Labelled]:
 
 
 def processbench(row: dict[str, Any], options: LabelOptions) -> Iterator[Labelled]:
-    """`label` is the index of the first wrong step, -1 for none; what follows it is unknown."""
+    """`label` is the index of the first wrong step, -1 for none; later steps are not labelled."""
     question, steps = _text(row, "problem"), _texts(row, "steps")
     first = row.get("label")
     if not isinstance(first, int) or isinstance(first, bool) or not -1 <= first < len(steps):

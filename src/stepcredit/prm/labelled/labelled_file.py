@@ -1,4 +1,4 @@
-"""Files of step-labelled rows, read whole; a bad row is refused, or counted, by name."""
+"""Reads files of step-labelled rows; a bad row is refused, or skipped and counted."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def read_labelled(
 
     Args:
         paths: `.jsonl`, `.jsonl.gz` or `.parquet` files, or "-" for standard input.
-        format: one of `formats.FORMATS`, or `auto`: each row by its fields.
+        format: one of `label_formats.FORMATS`, or `auto`: each row's format by its fields.
         options: how labels are read where a format leaves a choice.
         bad: `refuse` a row that breaks a rule, or `skip` it.
 
@@ -79,7 +79,7 @@ def read_labelled(
 def _labelled(
     path: str, format: str, options: LabelOptions, faults: list[RowError]
 ) -> Iterator[tuple[Labelled, str]]:
-    """What each row of a file holds, with its FILE:LINE; faults are noted."""
+    """Each row of a file, with its FILE:LINE; errors are added to `faults`."""
     with Source(path) as source:
         for line in source.lines():
             try:

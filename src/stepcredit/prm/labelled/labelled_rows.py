@@ -22,9 +22,9 @@ class LabelledRow:
     Args:
         question: the problem, as a process reward model reads it.
         steps: the solution's steps, without space around them; at least one.
-        labels: one per step: 1 right, 0 wrong, None not known, so neither trained on nor judged.
+        labels: one per step: 1 right, 0 wrong, None unknown (neither trained on nor judged).
         source: FILE:LINE.
-        key: identifies the question; rows with one key always stay in one part.
+        key: identifies the question; rows with the same key are always in the same part.
 
     Example:
         >>> row = LabelledRow("1 + 1?", ("1 + 1 = 3", "So 3."), (0, None), "rows.jsonl:1", "1 + 1?")
@@ -45,7 +45,7 @@ class LabelledRow:
 
     @property
     def is_judgeable(self) -> bool:
-        """Whether the labels tell which step is the first error, or that none is."""
+        """Whether the labels show which step is the first error, or that there is none."""
         return None not in self.labels[: self.first_error]
 
     @property
@@ -87,7 +87,7 @@ def masked_after_error(row: LabelledRow) -> tuple[int | None, ...]:
 
 
 def part_of(key: str, *, seed: int, test: float, validation: float) -> str:
-    """The part a question falls into: `test`, `validation` or `train`.
+    """The part to which a question belongs: `test`, `validation` or `train`.
 
         u = first 8 bytes of BLAKE2b(seed, key) / 2^64;  test if u < test, validation if u < test +
         validation, else train
@@ -95,8 +95,8 @@ def part_of(key: str, *, seed: int, test: float, validation: float) -> str:
     A question keeps its part on every machine, even if other rows are added or removed.
 
     Args:
-        key: of the question.
-        seed: of the split.
+        key: the question's key.
+        seed: seed of the split.
         test, validation: expected shares, in [0, 1], together at most 1.
 
     Example:
@@ -111,7 +111,7 @@ def part_of(key: str, *, seed: int, test: float, validation: float) -> str:
 
 @dataclass(frozen=True)
 class Parts:
-    """Rows by part, no question in two of them."""
+    """Rows by part; each question is in one part only."""
 
     train: list[LabelledRow]
     validation: list[LabelledRow]
@@ -124,8 +124,8 @@ def split_by_question(
     """Rows for training, for choosing a threshold, and for the figures, split by question.
 
     Args:
-        rows: any.
-        seed: of the split.
+        rows: labelled rows.
+        seed: seed of the split.
         test, validation: expected shares of the questions, in [0, 1], together at most 1.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Labelled rows as a model reads them: tokens, and a class where each labelled step is read."""
+"""Training examples from labelled rows: tokens, and a class where each labelled step is read."""
 
 from __future__ import annotations
 
@@ -57,14 +57,14 @@ def fit_to_length(
     """Rows in a protocol's layout, none longer than a limit.
 
     Args:
-        rows: labelled; those without any label are left out.
+        rows: labelled rows; those without any label are left out.
         protocol: where a step is read.
         tokenizer: the reward model's.
-        limit: tokens a solution may have with its question; None: any number.
-        overlong: `refuse` longer ones, or `cut` them after the last step that fits.
+        limit: most tokens of a solution with its question; None for no limit.
+        overlong: `refuse` longer solutions, or `cut` them after the last step that fits.
 
     Raises:
-        RolloutError: a longer one, by its FILE:LINE.
+        RolloutError: a solution is longer; the message begins with its FILE:LINE.
     """
     kept: list[LabelledRow] = []
     inputs: list[ModelInput] = []
@@ -86,7 +86,7 @@ def fit_to_length(
 
 
 def _cut(row: LabelledRow, model_input: ModelInput, limit: int) -> tuple[LabelledRow, ModelInput]:
-    """The steps that are read within the limit."""
+    """The row, cut to the steps that are read within the limit."""
     positions = [position for position in model_input.positions if position < limit]
     steps, labels = row.steps[: len(positions)], row.labels[: len(positions)]
     ids = model_input.ids[: positions[-1] + 1] if positions else []
@@ -114,7 +114,7 @@ def examples_of(fitted: Fitted, right_class: int, *, mask_after_error: bool) -> 
 
 
 def batched(examples: Sequence[Example], max_tokens: int) -> list[list[Example]]:
-    """Examples of like length together, no batch above `max_tokens` with its padding."""
+    """Batches of examples of similar length, each of at most `max_tokens` tokens with padding."""
     lengths = [len(example.ids) for example in examples]
     return [[examples[i] for i in batch] for batch in length_batches(lengths, max_tokens)]
 

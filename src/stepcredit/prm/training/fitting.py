@@ -1,4 +1,4 @@
-"""Fit a two-class head and its body to examples, with transformers' Trainer."""
+"""Trains a two-class head and its body on examples, with transformers' Trainer."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def load_classifier(source: str, settings: PRMTrainSettings) -> Any:
 
     Args:
         source: a folder, or a name on the Hub.
-        settings: their seed initializes the head.
+        settings: their seed is used to initialize the head.
 
     Returns:
         A token classifier of transformers, in float32, whose classes are named.
 
     Raises:
-        SignalError: it does not load, or has another number of classes.
+        SignalError: the model does not load, or has another number of classes.
     """
     from transformers import AutoModelForTokenClassification
 
@@ -101,9 +101,9 @@ def fit(
     Args:
         model: a token classifier; changed in place.
         examples: at least one.
-        settings: of the training.
+        settings: the settings of the training.
         checkpoints: folder to keep checkpoints in.
-        report: called with (updates done, updates in all, newest loss or None).
+        report: called with (updates done, all updates, newest loss or None).
 
     Returns:
         The Trainer's log: `step`, `loss`, `learning_rate`, `grad_norm` at every hundredth of
@@ -169,14 +169,14 @@ def _has_accelerator() -> bool:
 
 
 def _remove_printer(trainer: Any) -> None:
-    """The Trainer's own printing of its log, which stands in for its progress bar."""
+    """Stop the Trainer from printing its log, as it does without a progress bar."""
     from transformers.trainer_callback import PrinterCallback
 
     trainer.remove_callback(PrinterCallback)
 
 
 def _reporting(report: Report) -> Any:
-    """A callback of the Trainer that tells how far it is."""
+    """A callback of the Trainer that reports the progress."""
     from transformers import TrainerCallback
 
     class Reporting(TrainerCallback):

@@ -1,4 +1,4 @@
-"""Train a process reward model on labelled rows, judge it on held-out questions, write a folder."""
+"""Trains a process reward model on labelled rows, judges it and writes it to a folder."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from stepcredit._moved import reads_old_keyword
 from stepcredit.data.files.atomic import replacing, write_json
 from stepcredit.data.files.jsonl import file_errors
 from stepcredit.errors import FileError, StepCreditError
@@ -41,6 +42,7 @@ class Data:
     test: Fitted
 
 
+@reads_old_keyword("told", "extra")
 def train_prm(
     rows: Sequence[LabelledRow],
     model: str | Path,
@@ -48,7 +50,7 @@ def train_prm(
     settings: PRMTrainSettings | None = None,
     *,
     resume: bool = False,
-    told: Mapping[str, Any] | None = None,
+    extra: Mapping[str, Any] | None = None,
     report: Report | None = None,
     scored: Progress | None = None,
 ) -> dict[str, Any]:
@@ -58,24 +60,24 @@ def train_prm(
     computed on the test questions.
 
     Args:
-        rows: step-labelled, of `read_labelled`.
-        model: the body: a folder, or a name on the Hub; a two-class token classifier is
-            trained further.
+        rows: step-labelled rows, from `read_labelled`.
+        model: the body to train: a folder, or a name on the Hub. A two-class token classifier
+            is trained further.
         output: a folder for the trained model, new or empty.
         settings: `PRMTrainSettings()` if absent.
-        resume: continue the run in this folder, from its newest checkpoint.
-        told: further entries of `training.json`, such as the files.
-        report: called with (updates done, in all, newest loss or None).
-        scored: called with (part, solutions scored, in all) while the trained model is judged.
+        resume: whether to continue the run in this folder, from its newest checkpoint.
+        extra: further entries of `training.json`, such as the names of the files.
+        report: called with (updates done, all updates, newest loss or None).
+        scored: called with (part, solutions scored, all solutions) while the model is judged.
 
     Returns:
-        What `metrics.json` holds: what each part had (`parts`), and the test questions' figures of
-        `judge`. The folder is a checkpoint of transformers and serves as the signal `prm`, with
-        `training.json`, `training.jsonl` (the losses) and `judged.png`.
+        The contents of `metrics.json`: the counts of each part (`parts`), and the figures of
+        `judge_scores` on the test questions. The folder is a checkpoint of transformers, which the
+        signal `prm` loads, with `training.json`, `training.jsonl` (the losses) and `judged.png`.
 
     Raises:
-        RolloutError: a solution longer than `max_length` or the model's context.
-        StepCreditError: a part without a labelled row, or a launcher of several processes.
+        RolloutError: a solution is longer than `max_length` or the model's context.
+        StepCreditError: a part has no labelled row, or a launcher started several processes.
         FileError: the folder is not empty, or holds another run.
         SignalError: the model does not load.
         MissingExtra: the extra `prm` is not installed.
@@ -90,7 +92,7 @@ def train_prm(
         "model": str(model),
         "settings": asdict(settings),
         "rows": _fingerprint(rows),
-        **(told or {}),
+        **(extra or {}),
     }
     _check(folder, record, resume=resume)
     data = _prepared(rows, str(model), settings)
@@ -112,23 +114,23 @@ def _one_process() -> None:
 
 
 def _check(folder: Path, record: dict[str, Any], *, resume: bool) -> None:
-    """Refuse a folder that holds something else than what is to be done in it."""
+    """Refuse a folder that is not empty, or to resume a run that is not in the folder."""
     with file_errors(str(folder)):
         if not resume:
             if folder.is_dir() and any(folder.iterdir()):
-                reason = "is not empty: choose another, or go on with the run in it by --resume"
+                reason = "is not empty: choose another, or continue the run in it with --resume"
                 raise FileError(reason, field=str(folder))
             return
         path = folder / RECORD
         if not path.is_file():
-            raise FileError("holds no run to go on with", field=str(folder))
+            raise FileError("holds no run to resume", field=str(folder))
         if json.loads(path.read_bytes()) != json.loads(json.dumps(record)):
             reason = "holds a run of other rows, settings or model"
             raise FileError(reason, field=str(folder))
 
 
 def _fingerprint(rows: Sequence[LabelledRow]) -> str:
-    """Of what is trained on and judged: questions, steps, labels."""
+    """A digest of the rows that are trained on and judged: questions, steps, labels."""
     digest = hashlib.blake2b(digest_size=16)
     for row in rows:
         digest.update(json.dumps([row.key, row.question, row.steps, row.labels]).encode())
@@ -136,7 +138,7 @@ def _fingerprint(rows: Sequence[LabelledRow]) -> str:
 
 
 def _prepared(rows: Sequence[LabelledRow], model: str, settings: PRMTrainSettings) -> Data:
-    """Rows by part, laid out; the model's context bounds them all, `max_length` what is trained."""
+    """Each part's model inputs; `max_length` bounds the training rows, the context all rows."""
     from transformers import AutoConfig
 
     tokenizer = load_tokenizer(model)
@@ -152,7 +154,7 @@ def _prepared(rows: Sequence[LabelledRow], model: str, settings: PRMTrainSetting
     }
     for name, part in fitted.items():
         if not part.rows:
-            reason = f"no question fell into the {name} part: expected more rows or a larger share"
+            reason = f"the {name} part has no question: expected more rows or a larger share"
             raise StepCreditError(reason, field=name)
     return Data(**fitted)
 
@@ -160,7 +162,7 @@ def _prepared(rows: Sequence[LabelledRow], model: str, settings: PRMTrainSetting
 def _train(
     part: Fitted, source: str, folder: Path, settings: PRMTrainSettings, report: Report | None
 ) -> None:
-    """The trained checkpoint, and then the log, which marks it whole."""
+    """Write the trained checkpoint, then the log, whose presence marks it as complete."""
     model = load_classifier(source, settings)
     tokenizer = load_tokenizer(source)
     examples = examples_of(part, settings.right_class, mask_after_error=settings.mask_after_error)
@@ -176,7 +178,7 @@ def _train(
 def _judged(
     data: Data, folder: Path, settings: PRMTrainSettings, scored: Progress | None
 ) -> dict[str, Any]:
-    """The trained model's figures, by the signal that anyone would load it as."""
+    """The trained model's figures, computed with the signal `prm` that loads it."""
     inputs = [*data.validation.inputs, *data.test.inputs]
     longest = max(len(model_input.ids) for model_input in inputs)
     prm = LocalPRM(
@@ -195,9 +197,9 @@ def _judged(
         title=folder.name,
         scored=scored,
     )
-    parts = {name: _told(getattr(data, name)) for name in ("train", "validation", "test")}
+    parts = {name: _part_counts(getattr(data, name)) for name in ("train", "validation", "test")}
     return {"parts": parts, **figures}
 
 
-def _told(part: Fitted) -> dict[str, int]:
+def _part_counts(part: Fitted) -> dict[str, int]:
     return {**row_counts(part.rows), "rows_cut": part.cut, "rows_dropped": part.dropped}

@@ -30,18 +30,20 @@ class PRMTrainSettings:
             two classes, such as `token-classifier` or `pure`.
         protocol_settings: the protocol's own fields, such as {"separator": "\\n\\n"}.
         epochs, max_steps: passes over the rows, or the exact number of updates.
-        learning_rate, warmup, schedule, weight_decay: of AdamW; `warmup` a share of the updates.
+        learning_rate, warmup, schedule, weight_decay: settings of AdamW; `warmup` is a share of the
+            updates.
         batch_tokens: the most tokens in one batch, padding included.
         accumulate: batches per update; all their steps count equally, as in one large batch.
         label_smoothing: e in the target 1 - e/2 of a right step and e/2 of a wrong one.
-        mask_after_error: train on steps up to the first error of a solution only.
+        mask_after_error: train only on the steps up to the first error of a solution.
         max_length: longest input trained on, in tokens; the model's context if null.
-        overlong: `refuse` a solution that is longer, or `cut` it to the steps that fit.
-        precision: of the arithmetic and of the saved weights; the weights that are trained are
-            float32.
+        overlong: `refuse` a longer solution, or `cut` it to the steps that fit.
+        precision: number format of the arithmetic and of the saved weights; the weights are
+            float32 during training.
         checkpoint_every: updates between two checkpoints to resume from.
-        seed: of head, order and split.
-        test, validation: shares of the questions held out for figures and for the threshold.
+        seed: seed of the head, the order of the batches and the split.
+        test, validation: shares of the questions on which the model is judged, and that choose the
+            threshold.
 
     Raises:
         SettingError: a field out of range.
@@ -51,25 +53,35 @@ class PRMTrainSettings:
         1.0
     """
 
-    protocol: Any = declare("token-classifier", _is_name, "layout and read position")
+    protocol: Any = declare("token-classifier", _is_name, "how questions and steps are laid out")
     protocol_settings: Any = declare({}, _is_settings, "the protocol's own fields")
     epochs: float = number(1.0, "passes over the rows", above=0)
-    max_steps: int | None = whole(None, "exactly so many updates", at_least=1, optional=True)
-    learning_rate: float = number(1e-5, "the highest", above=0)
-    warmup: float = number(0.05, "share of the updates in which it rises", at_least=0)
-    schedule: str = choice("cosine", ("cosine", "linear", "constant"), "how it falls after that")
-    weight_decay: float = number(0.0, "of AdamW", at_least=0)
-    batch_tokens: int = whole(16384, "padded tokens a batch", at_least=1)
-    accumulate: int = whole(1, "batches an update", at_least=1)
-    label_smoothing: float = number(0.0, "mass moved to both classes alike", at_least=0)
+    max_steps: int | None = whole(
+        None, "number of updates, in place of epochs", at_least=1, optional=True
+    )
+    learning_rate: float = number(1e-5, "the highest learning rate", above=0)
+    warmup: float = number(
+        0.05, "share of the updates in which the learning rate rises", at_least=0
+    )
+    schedule: str = choice(
+        "cosine", ("cosine", "linear", "constant"), "how the learning rate falls after the warm-up"
+    )
+    weight_decay: float = number(0.0, "weight decay of AdamW", at_least=0)
+    batch_tokens: int = whole(16384, "most tokens per batch, padding included", at_least=1)
+    accumulate: int = whole(1, "batches per update", at_least=1)
+    label_smoothing: float = number(
+        0.0, "share of the target that both classes get equally", at_least=0
+    )
     mask_after_error: bool = flag(False, "no training on steps after the first error")
     max_length: int | None = whole(None, "longest input in tokens", at_least=1, optional=True)
-    overlong: str = choice("refuse", ("refuse", "cut"), "what becomes of longer ones")
-    precision: str = choice("float32", PRECISIONS, "of the arithmetic and the saved weights")
+    overlong: str = choice("refuse", ("refuse", "cut"), "what is done with longer solutions")
+    precision: str = choice(
+        "float32", PRECISIONS, "number format of the arithmetic and the saved weights"
+    )
     checkpoint_every: int = whole(200, "updates between checkpoints", at_least=1)
-    seed: int = whole(0, "of head, order and split")
-    test: float = number(0.2, "share of the questions for figures", at_least=0)
-    validation: float = number(0.1, "share of the questions for the threshold", at_least=0)
+    seed: int = whole(0, "seed of the head, the order and the split")
+    test: float = number(0.2, "share of the questions on which the model is judged", at_least=0)
+    validation: float = number(0.1, "share of the questions that choose the threshold", at_least=0)
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -78,10 +90,12 @@ class PRMTrainSettings:
                 reason = f"expected a number below 1, got {getattr(self, name)!r}"
                 raise SettingError(reason, field=name)
         if self.test + self.validation >= 1:
-            reason = f"expected with validation less than 1, got {self.test} + {self.validation}"
+            reason = f"expected test + validation below 1, got {self.test} + {self.validation}"
             raise SettingError(reason, field="test")
         if self.protocol_used.head != HEAD:
-            reason = f"expected one with a head of two classes, {self.protocol} has another"
+            reason = (
+                f"expected a protocol with a head of two classes; {self.protocol} has another head"
+            )
             raise SettingError(reason, field="protocol")
 
     @property

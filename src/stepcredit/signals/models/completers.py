@@ -15,7 +15,7 @@ from stepcredit.signals.models.keyed_sampling import complete, draw_seed
 from stepcredit.signals.responses import Response, at
 
 Prefix = tuple[Any, Any]
-"""A prompt and what of the response is kept, as token ids or as texts: equal ones are one."""
+"""A prompt and the kept part of the response, as token ids or as texts."""
 Sampler = Callable[[str, str, int, int], list[str]]
 
 
@@ -24,11 +24,11 @@ class Completer(ABC):
 
     @abstractmethod
     def prefixes(self, response: Response) -> list[Prefix]:
-        """The empty prefix and that through each step, the whole response included."""
+        """The empty prefix, then the prefix up to each step's end; the last is the whole text."""
 
     @abstractmethod
     def texts(self, owners: Mapping[Prefix, Response]) -> dict[Prefix, list[str]]:
-        """For each prefix its completions, each with the prefix in front: whole responses.
+        """For each prefix, its completions with the prefix in front, i.e. whole responses.
 
         Args:
             owners: for each prefix, a response from which it comes; errors use its name.
@@ -41,9 +41,9 @@ class ModelCompleter(Completer):
 
     Args:
         causal: the model, with its tokenizer.
-        reads: which tokens it is given (see `trunk_of`).
+        reads: which tokens the model gets (see `trunk_of`).
         n, seed: completions per prefix, and the seed of their draws.
-        settings: of `complete`.
+        settings: further arguments of `complete`.
     """
 
     causal: CausalLM
@@ -60,7 +60,7 @@ class ModelCompleter(Completer):
         return [(trunk.ids[:start], trunk.ids[start:cut]) for cut in trunk.cuts]
 
     def texts(self, owners: Mapping[Prefix, Response]) -> dict[Prefix, list[str]]:
-        """Batches of rows of like length, one seed per row."""
+        """Complete the prefixes in batches of similar length, with one seed per row."""
         rows = [(prefix, draw) for prefix in owners for draw in range(self.n)]
         found = complete(
             self.causal,
@@ -96,16 +96,16 @@ class FunctionCompleter(Completer):
         return [(response.prompt, response.text[:end]) for end in ends]
 
     def texts(self, owners: Mapping[Prefix, Response]) -> dict[Prefix, list[str]]:
-        """In as many threads as there are workers; the first failure ends the run."""
+        """Complete the prefixes in `workers` threads; the first failure ends the run."""
         with ThreadPoolExecutor(self.workers) as pool:
             try:
-                found = list(pool.map(self._ask, owners, owners.values()))
+                found = list(pool.map(self._complete_prefix, owners, owners.values()))
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
         return dict(zip(owners, found, strict=True))
 
-    def _ask(self, key: Prefix, owner: Response) -> list[str]:
+    def _complete_prefix(self, key: Prefix, owner: Response) -> list[str]:
         prompt, prefix = key
         try:
             found = self.sampler(prompt, prefix, self.n, draw_seed(self.seed, prompt, prefix))
@@ -114,7 +114,9 @@ class FunctionCompleter(Completer):
             raise at(owner, SignalError, reason, field="sampler") from error
         if not _are_texts(found) or len(found) != self.n:
             count = f"{len(found)} completions" if _are_texts(found) else repr(found)
-            raise at(owner, SignalError, f"asked for {self.n}, got {count}", field="sampler")
+            raise at(
+                owner, SignalError, f"expected {self.n} completions, got {count}", field="sampler"
+            )
         return [prefix + completion for completion in found]
 
 

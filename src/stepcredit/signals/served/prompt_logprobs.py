@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
+from stepcredit._moved import renamed
 from stepcredit.signals.served.answers import items, log_probability, member
 from stepcredit.signals.served.failures import Fault
 
-Told = tuple[float, str | None]
-"""A token's log-prob, and its text as the server decodes it (None where it does not tell)."""
-Question = tuple[dict[str, Any], Callable[[Any], list[Told]]]
+TokenLogprob = tuple[float, str | None]
+"""A token's log-prob, and its text as the server decodes it (None if the server gives no text)."""
+PromptRequest = tuple[dict[str, Any], Callable[[Any], list[TokenLogprob]]]
 
 
-def vllm(model: str, prompt: Sequence[int], tokens: Sequence[int]) -> Question:
+def vllm(model: str, prompt: Sequence[int], tokens: Sequence[int]) -> PromptRequest:
     """Body and reader for `/v1/completions`.
 
     Entry i of `prompt_logprobs` belongs to token i given those before it; entry 0 is null.
@@ -28,7 +30,7 @@ def vllm(model: str, prompt: Sequence[int], tokens: Sequence[int]) -> Question:
         "add_special_tokens": False,
     }
 
-    def read(answer: Any) -> list[Told]:
+    def read(answer: Any) -> list[TokenLogprob]:
         path = ("choices", 0, "prompt_logprobs")
         entries = items(answer, *path, expected=len(ids), of="prompt log-probs")
         if entries[0] is not None:
@@ -38,15 +40,15 @@ def vllm(model: str, prompt: Sequence[int], tokens: Sequence[int]) -> Question:
     return body, read
 
 
-def _vllm_token(entry: Any, index: int, id: int) -> Told:
+def _vllm_token(entry: Any, index: int, id: int) -> TokenLogprob:
     if not isinstance(entry, dict) or str(id) not in entry:
-        raise Fault(f"the answer does not tell of token {index} ({id})")
+        raise Fault(f"the answer has no entry for token {index} ({id})")
     logprob = member(entry, str(id), "logprob")
     text = entry[str(id)].get("decoded_token")
     return log_probability(logprob, f"the log-prob of token {index}"), _text(text)
 
 
-def sglang(prompt: Sequence[int], tokens: Sequence[int]) -> Question:
+def sglang(prompt: Sequence[int], tokens: Sequence[int]) -> PromptRequest:
     """Body and reader for `/generate`.
 
     Entry i of `input_token_logprobs` is (log-prob, id, text) of token i; the first log-prob is
@@ -61,7 +63,7 @@ def sglang(prompt: Sequence[int], tokens: Sequence[int]) -> Question:
         "return_text_in_logprobs": True,
     }
 
-    def read(answer: Any) -> list[Told]:
+    def read(answer: Any) -> list[TokenLogprob]:
         path = ("meta_info", "input_token_logprobs")
         entries = items(answer, *path, expected=len(ids), of="prompt log-probs")
         if member(entries, 0, 0) is not None:
@@ -71,10 +73,10 @@ def sglang(prompt: Sequence[int], tokens: Sequence[int]) -> Question:
     return body, read
 
 
-def _sglang_token(entry: Any, index: int, id: int) -> Told:
+def _sglang_token(entry: Any, index: int, id: int) -> TokenLogprob:
     found = member(entry, 1)
     if type(found) is not int or found != id:
-        raise Fault(f"the answer tells of {{}} where token {index} is {id}", repr(found))
+        raise Fault(f"the answer has {{}} where token {index} is {id}", repr(found))
     text = entry[2] if len(entry) > 2 else None
     return log_probability(entry[0], f"the log-prob of token {index}"), _text(text)
 
@@ -83,3 +85,6 @@ def _text(value: Any) -> str | None:
     if value is None or isinstance(value, str):
         return value
     raise Fault("a token's text is {}, expected a string", repr(value))
+
+
+__getattr__ = partial(renamed, __name__)

@@ -11,7 +11,7 @@ from stepcredit.signals.facts import policy_ids
 from stepcredit.signals.responses import Response
 from stepcredit.signals.served import prompt_logprobs
 from stepcredit.signals.served.failures import Refused
-from stepcredit.signals.served.prompt_logprobs import Told
+from stepcredit.signals.served.prompt_logprobs import TokenLogprob
 from stepcredit.signals.served.served_signal import Served
 from stepcredit.signals.signal_registry import register_signal
 
@@ -71,9 +71,11 @@ class ServedLogProbs(Served):
         self._check(response, tokens, read_tokens)
         return [logprob for logprob, _ in read_tokens]
 
-    def _check(self, response: Response, tokens: tuple[int, ...], read_tokens: list[Told]) -> None:
+    def _check(
+        self, response: Response, tokens: tuple[int, ...], read_tokens: list[TokenLogprob]
+    ) -> None:
         if self.check_vocabulary and all(text is None for _, text in read_tokens):
-            raise Refused("{} tells no token's text, which check_vocabulary needs", self.url)
+            raise Refused("{} gives no token's text, which check_vocabulary needs", self.url)
         for index, (logprob, text) in enumerate(read_tokens):
             token = f"token {index} ({tokens[index]})"
             if logprob <= LEAST:
@@ -88,8 +90,8 @@ class ServedLogProbs(Served):
 def fits(response: Response, index: int, text: str) -> bool:
     """Whether a server's text of a token is what the policy wrote.
 
-    Space at the ends is left out, as tokenizers differ in where they show it. Tokens without a text
-    of their own (special ones, and parts of a character) fit any.
+    Space at the ends is left out, as tokenizers differ in where they show it. Tokens without text
+    (special tokens, and parts of a character) fit any text.
 
     Example:
         >>> response = Response("?", "a cat", spans=((0, 1), (1, 5)))
