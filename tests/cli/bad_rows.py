@@ -123,7 +123,7 @@ ROWS: dict[str, tuple[bytes, str]] = {
     ),
     "both process signals": (
         STEPS + b', "token_scores": [1, 1, 1, 1]}',
-        "1: token_scores: stands beside step_scores: expected one of them",
+        "1: token_scores: is given with step_scores: expected only one of them",
     ),
     "scores without ends": (
         b'{"group": 1, "length": 2, "step_scores": [1]}',
@@ -258,15 +258,15 @@ ROWS: dict[str, tuple[bytes, str]] = {
     ),
     "a name twice": (
         b'{"group": 1, "group": 2, "length": 1}',
-        "1: group: stands twice in one object, so that one of the two would be lost",
+        "1: group: is given twice in one object, so one of the two would be lost",
     ),
     "a name twice, once with an escape": (
         b'{"group": 1, "length": 1, "\\u006cength" : 2}',
-        "1: length: stands twice in one object, so that one of the two would be lost",
+        "1: length: is given twice in one object, so one of the two would be lost",
     ),
     "a name twice in a carried field": (
         GOOD + b'{"group": 1, "length": 1, "meta": [{"a": ": {", "b": 1, "b": 2}]}',
-        "2: b: stands twice in one object, so that one of the two would be lost",
+        "2: b: is given twice in one object, so one of the two would be lost",
     ),
     "utf-16": (
         '{"group": 1, "length": 2}'.encode("utf-16"),

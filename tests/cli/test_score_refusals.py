@@ -61,11 +61,11 @@ BAD: dict[str, tuple[dict[str, Any] | str, str]] = {
     ),
     "an empty step": (
         {"group": 1, "tokens": ["a", "", "b"], "step_ends": [0, 1, 2]},
-        "step_ends: a step holds no text: split it anew",
+        "step_ends: a step has no text: split the response again",
     ),
     "ends that the text does not tell": (
         {"group": 1, "tokens": ["a", "", "b"], "step_ends": [0, 2]},
-        "step_ends: are [0, 2], but by the text [1, 2]: split it anew",
+        "step_ends: are [0, 2], but by the text [1, 2]: split the response again",
     ),
     "bad signals": (
         {"group": 1, "text": "a b", "signals": None},

@@ -244,7 +244,7 @@ def test_old_keys_and_flags_are_read_with_a_warning(folder):
 
 
 def test_an_old_key_beside_the_new_one_is_one_line(tmp_path, capfd):
-    line = "estimator: it is the old name of method: give method alone"
+    line = "estimator: it is the old name of method: give only method"
     path = tmp_path / "recipe.yaml"
     path.write_text("method: pass\nestimator: grpo\n")
     assert train_from_flags(["--config", str(path)]) == 2

@@ -86,7 +86,7 @@ def test_a_loaded_model_without_a_tokenizer() -> None:
     """It has no folder to look in."""
     with pytest.raises(SettingError) as caught:
         LocalPRM(BY_NAME["pure"].model(), "pure")
-    assert str(caught.value) == "tokenizer: a model that is loaded already needs it"
+    assert str(caught.value) == "tokenizer: is required with a model that is already loaded"
 
 
 LATER = (

@@ -198,7 +198,7 @@ def test_no_memory_is_told_with_the_bound(tmp_path: Path) -> None:
     with pytest.raises(SignalError) as caught:
         signal.scores(responses()[1:2])
     length = len(QWEN.tokenizer().encode(reference.qwen_input(*bare(1))))
-    line = f"no memory for 1 x {length} tokens; lower max_tokens_per_batch"
+    line = f"not enough memory for 1 x {length} tokens; lower max_tokens_per_batch"
     assert str(caught.value) == line
 
 

@@ -267,7 +267,7 @@ def test_a_row_over_the_context_is_named():
 def test_a_loaded_model_needs_its_tokenizer():
     with pytest.raises(SettingError) as caught:
         AnswerProgress(model=build("llama")).scores(rows_of())
-    assert str(caught.value) == "tokenizer: a model that is loaded already needs it"
+    assert str(caught.value) == "tokenizer: is required with a model that is already loaded"
 
 
 def test_what_is_cached_depends_on_the_answer_and_the_frame(tmp_path):

@@ -237,7 +237,7 @@ def test_a_vocabulary_that_cannot_be_checked_is_refused(folders):
     )
     with pytest.raises(SettingError) as caught:
         Distillation(student=build("llama"), teacher=folders["teacher"]).scores(rows_of())
-    assert str(caught.value) == "tokenizer: a model that is loaded already needs it"
+    assert str(caught.value) == "tokenizer: is required with a model that is already loaded"
 
 
 def test_a_mapping_is_a_served_model():

@@ -187,7 +187,7 @@ def test_no_memory_is_told_with_what_to_lower(kind):
     width = max(len(row.prompt_ids) + row.num_tokens for row in rows)
     with pytest.raises(SignalError) as caught:
         LocalLogProbs(model).scores(rows)
-    line = f"no memory for 2 x {width} tokens; lower max_tokens_per_batch"
+    line = f"not enough memory for 2 x {width} tokens; lower max_tokens_per_batch"
     assert str(caught.value) == line
 
 

@@ -12,16 +12,16 @@ from torch import Tensor
 from stepcredit.data.rollouts import Rollouts
 
 SCORES_PER_BLOCK = 131_072
-"""So many scores keep the float64 tables of a token signal in a core's cache."""
+"""Scores per block, so that the float64 tables of a token signal fit in a core's cache."""
 
 
 @dataclass(frozen=True, eq=False)
 class Blocks:
-    """The rollouts with the rows of each group together, to be worked on block by block.
+    """The rollouts with the rows of each group together, for work block by block.
 
     Args:
         ordered: the rollouts, the rows of each group together.
-        order: for each row of `ordered`, its row in the batch; None: the order is the batch's.
+        order: for each row of `ordered`, its row in the batch; None if the order is unchanged.
     """
 
     ordered: Rollouts

@@ -28,7 +28,7 @@ EVERY = slice(None)
 
 
 class Explained(Protocol):
-    """What an explanation needs to know of the estimator."""
+    """The part of an estimator that an explanation reads."""
 
     @property
     def clip(self) -> float | None:

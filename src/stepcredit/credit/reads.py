@@ -25,7 +25,7 @@ class Reads:
         outcome: "required": every response needs one; "optional": an unknown one adds nothing;
             None: not read.
         format: whether the format reward is read as a separate stream.
-        gate: whether a response that broke its format learns from the format reward alone.
+        gate: whether a response that broke its format learns only from the format reward.
         ready_made: whether ready-made advantages (`TokenAdvantages`) are read, as streams with a
             weight.
         text: whether chunks are cut by the tokens' texts.

@@ -64,7 +64,7 @@ class RolloutValues:
 
 
 def named_streams(process: Process | None) -> dict[str, Stream]:
-    """Streams by name; one alone is "process"."""
+    """Streams by name; a single stream is "process"."""
     kinds = "Steps, Tokens or TokenAdvantages"
     if isinstance(process, Stream):
         return {"process": process}
@@ -95,7 +95,7 @@ def named_logprobs(logprobs: Mapping[str, Tokens | Rows] | None) -> dict[str, To
 
 
 def logprobs_field(name: str) -> str:
-    """What log-probs are called in messages and files."""
+    """The name of a model's log-probs in messages and files."""
     if name not in LOGPROBS:
         reason = f"unknown log-probs: expected one of {', '.join(LOGPROBS)}"
         raise RolloutError(reason, field=str(name))
@@ -215,7 +215,7 @@ class BatchStreams:
         )
 
     def to_trained(self, trained: Bool[Tensor, "rollout token"]) -> BatchStreams:
-        """The same over trained tokens, where these count response tokens.
+        """These streams, changed from response tokens to trained tokens.
 
         Args:
             trained: True on the tokens that are trained, on the streams' device.
@@ -244,8 +244,8 @@ def response_mask(mask: Any, count: int, given: BatchStreams) -> Stream:
         mask: a list with one row of flags per response, one flag per token; or a (rollout, token)
             tensor or array, which may be padded on the right.
         count: rollouts there are.
-        given: the batch's streams over response tokens. They tell where a padded row ends; a row
-            that none of them tells ends with its last trained token.
+        given: the batch's streams over response tokens. They show where a padded row ends; a row
+            without streams ends with its last trained token.
 
     Raises:
         RolloutError: a response without a trained token, or a stream that does not fit the mask.
@@ -327,7 +327,7 @@ def trained_lengths(
 def check_lengths(
     given: Sequence[int] | Tensor | np.ndarray | None, trained: Int[Tensor, " rollout"]
 ) -> None:
-    """Lengths that are given beside a mask must be its trained tokens."""
+    """Lengths that are given with a mask must equal its numbers of trained tokens."""
     if given is None:
         return
     size = _given_lengths(given, trained.numel()).to(trained.device)

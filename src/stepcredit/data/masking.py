@@ -1,6 +1,6 @@
 """The change between response tokens and trained tokens.
 
-`padded` reads a trainer's tables, whose step ids stand at response tokens, by itself; every other
+`padded` reads a trainer's tables, whose step ids are per response token, by itself; every other
 module makes the change by these functions.
 
 A token of a response has two numbers. Its *response* number counts all tokens of the response:

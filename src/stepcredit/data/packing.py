@@ -290,7 +290,7 @@ def _counts(given: Sequence[int] | Tensor | np.ndarray, field: str) -> Tensor:
     place = f"counts of {field}"
     given = array_like(given, place)
     if not is_numeric(given):
-        rows = [[value] for value in items_of(given, place, "one count a row")]
+        rows = [[value] for value in items_of(given, place, "one count per row")]
         given = _pack_lists(rows, place, torch.int64)
     counts = integers_of(given, place)
     if counts.ndim != 1:

@@ -62,8 +62,8 @@ class Rollouts:
             without a trained token is left out with its score, and counted in `left_out`. None: all
             tokens are trained.
 
-    Tensors and arrays are held, not copied, where their dtype and layout allow: who writes into one
-    afterwards changes the rollouts unchecked, so give a clone of a buffer that will be used again.
+    Tensors and arrays are held, not copied, if their dtype and layout allow it: writing into one
+    later changes the rollouts without a check, so give a clone of a buffer that is used again.
     Lists are copied, and their values are on the CPU. Where streams are on several devices, all are
     moved to the first accelerator among them. A masked value of a `numpy.ma` array is an unknown
     outcome or format; anywhere else it is refused.
@@ -227,7 +227,7 @@ class Rollouts:
         return Rollouts._of(**fields | changes)
 
     def take(self, rows: Sequence[int] | Sequence[bool] | Tensor | np.ndarray) -> Rollouts:
-        """The given rollouts in the given order; groups are numbered anew by first appearance.
+        """The given rollouts in the given order; groups get new numbers by first appearance.
 
         Args:
             rows: numbers of rollouts, from 0, in any order and with repetitions, or one flag per

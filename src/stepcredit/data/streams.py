@@ -7,8 +7,8 @@ A stream takes a list of rows, or packed 1-D or padded 2-D tensors with `counts`
 tensors. Values are checked once, here; what only the whole batch can know (do the ends fit the
 lengths?) is checked by `Rollouts`.
 
-A packed tensor is held, not copied: who writes into it afterwards changes the stream unchecked, so
-give a clone of a buffer that will be used again. Lists and padded tensors are copied.
+A packed tensor is held, not copied: writing into it later changes the stream without a check, so
+give a clone of a buffer that is used again. Lists and padded tensors are copied.
 """
 
 from __future__ import annotations

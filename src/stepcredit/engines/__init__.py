@@ -1,1 +1,1 @@
-"""One package per trainer, which holds all that is known of that trainer; shared code is beside."""
+"""One package per trainer, with all code about that trainer; shared code is in this folder."""

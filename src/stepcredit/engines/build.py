@@ -11,7 +11,7 @@ from stepcredit.settings.registry import hint
 
 Thing = TypeVar("Thing")
 SPLITTER, SPLITTER_FIELDS = "blank-line", {"inside": "extend"}
-"""What cuts responses into steps where a trainer's settings name nothing else."""
+"""The splitter that is used where a trainer's settings name none."""
 
 
 def keeps_format(format_: float | None, gate: float | None) -> bool:

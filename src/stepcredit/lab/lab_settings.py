@@ -210,7 +210,7 @@ def check_task_has(label: str, estimator: sc.Estimator) -> None:
     for model in estimator.reads.logprobs:
         if model not in MODELS:
             known = ", ".join(MODELS)
-            reason = f"reads {model}_logprobs, but the task has those of {known} alone"
+            reason = f"reads {model}_logprobs, but the task has only those of {known}"
             raise MethodError(reason, field=label)
     estimator.check_streams(["process"])
 

@@ -92,7 +92,7 @@ def too_large(answer: str) -> str | None:
         return f"longer than {LONGEST:,} characters"
     if _TOWER.search(answer) or any(_is_large(*found) for found in _EXPONENT.findall(answer)):
         return f"a power above {LARGEST_EXPONENT:,}"
-    return "a factorial nobody should compute" if _FACTORIAL.search(answer) else None
+    return "too large a factorial" if _FACTORIAL.search(answer) else None
 
 
 def _is_large(first: str, second: str) -> bool:

@@ -32,7 +32,7 @@ class Reward(ABC):
     passing: float = 1.0
     """The smallest value of a format reward with which a response passes the gate."""
     tally: Counter[str]
-    """What it came across so far that a person should know, such as `timed out`, and how often."""
+    """Counts of events that a user should know of, such as `timed out`."""
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -27,7 +27,7 @@ class Exact(Reward):
     """
 
     answer: str = text("answer", "the fact that holds the gold answer")
-    read: str = choice("whole", tuple(READERS), "where the answer stands in a response")
+    read: str = choice("whole", tuple(READERS), "where the answer is in a response")
 
     def rewards(self, texts: Sequence[str], facts: Sequence[Facts]) -> list[float]:
         """1 for each answer that equals the gold answer, else 0."""

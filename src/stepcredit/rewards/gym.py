@@ -48,14 +48,14 @@ class ReasoningGym(Reward):
     """
 
     entry: str = text(
-        "entry", "the fact that holds the data set's row; if absent, the facts are it"
+        "entry", "the fact that holds the data set's row; if absent, the facts are the row"
     )
     dataset: str | None = text(None, "the data set's name; null: the row's metadata.source_dataset")
-    read: str = choice("answer-tag", tuple(READERS), "where the answer stands in a response")
+    read: str = choice("answer-tag", tuple(READERS), "where the answer is in a response")
     threshold: float = number(1.0, "the least score that counts as right", above=0)
     limit: float = number(5.0, "seconds one answer may take to grade", above=0)
     workers: int | None = whole(
-        None, "grading processes; null: one a CPU", at_least=1, optional=True
+        None, "grading processes; null: one per CPU", at_least=1, optional=True
     )
 
     def rewards(self, texts: Sequence[str], facts: Sequence[Facts]) -> list[float]:

@@ -173,13 +173,13 @@ class Maths(Reward):
     """
 
     answer: str = text("answer", "the fact that holds the gold answer")
-    read: str = choice("boxed", tuple(READERS), "where the answer stands in a response")
+    read: str = choice("boxed", tuple(READERS), "where the answer is in a response")
     limit: float = number(5.0, "seconds one answer may take to grade", above=0)
     unreadable: str = choice(
         "refuse", ("refuse", "text"), "a gold answer that is no maths: refuse, or compare as text"
     )
     workers: int | None = whole(
-        None, "grading processes; null: one a CPU", at_least=1, optional=True
+        None, "grading processes; null: one per CPU", at_least=1, optional=True
     )
 
     def rewards(self, texts: Sequence[str], facts: Sequence[Facts]) -> list[float]:

@@ -110,7 +110,7 @@ class _QA(Reward):
     aliases: str = text(
         "answer_aliases", "the fact that lists other right answers, if there is one"
     )
-    read: str = choice("answer-tag", tuple(READERS), "where the answer stands in a response")
+    read: str = choice("answer-tag", tuple(READERS), "where the answer is in a response")
 
     def scores(self, response: str, facts: Facts, row: int) -> list[Score]:
         """The response's answer against the gold answer and each alias; zeros if it has none."""

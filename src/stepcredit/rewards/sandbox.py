@@ -24,7 +24,7 @@ from stepcredit.rewards.syscalls import ARCHITECTURES, Calls
 MEMORY = 2 << 30
 """Bytes of address space that a grading process may take; past it, an answer is wrong."""
 FILE_SIZE = 64 << 10
-"""Bytes that a grading process may write to one file; its last words go to one."""
+"""Bytes that a grading process may write to one file, such as that of its errors."""
 OPEN_FILES = 128
 """Files that a grading process may hold open at once."""
 

@@ -36,12 +36,12 @@ class Cached(Signal):
     The key is made of the signal's identity and the response's content, not of the response's name.
 
     Args:
-        signal: any whose scores depend on one response alone.
-        path: the file, made if there is none; several processes may share it.
+        signal: a signal whose scores depend on one response alone.
+        path: the file, created if it does not exist; several processes may share it.
 
     Raises:
-        SettingError: a signal that depends on the other responses.
-        FileError: the file can't be opened, is something else, or is damaged.
+        SettingError: the signal depends on the other responses.
+        FileError: the file can't be opened, is of another kind, or is damaged.
 
     Example:
         >>> import tempfile
@@ -61,16 +61,16 @@ class Cached(Signal):
 
     @property
     def grain(self) -> Grain:
-        """The signal's."""
+        """As for the signal whose scores are kept."""
         return self.signal.grain
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The signal's."""
+        """As for the signal whose scores are kept."""
         return self.signal.identity
 
     def content(self, response: Response) -> Any:
-        """The signal's."""
+        """As for the signal whose scores are kept."""
         return self.signal.content(response)
 
     def stream(self, responses: Sequence[Response]) -> Iterator[IndexedScores]:

@@ -1,4 +1,4 @@
-"""Signals made of signals: another score convention, smoothed labels, bounds, weighted sums."""
+"""Signals made of other signals: rescaled, smoothed, clipped, or added with weights."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NUMBER = is_number()
 
 
 MAPS = Registry[Signal]("map", "stepcredit.maps")
-"""What a signal's scores may go through, by name; each is built with the `signal` it changes."""
+"""Maps of a signal's scores, by name; each is built with the `signal` whose scores it changes."""
 
 
 def _is_signal(value: Any) -> str | None:
@@ -30,7 +30,7 @@ def _of(about: str = "the signal whose scores are changed") -> Any:
 
 @dataclass(frozen=True)
 class _Mapped(Signal):
-    """A signal whose scores go through a map, one by one."""
+    """A signal that changes each score of another signal by a function."""
 
     signal: Signal = _of()
 
@@ -55,7 +55,7 @@ class _Mapped(Signal):
             yield index, [self.mapped(score) for score in scores]
 
     def mapped(self, score: float) -> float:
-        """A score of the signal as a score of this one."""
+        """The changed value of one score."""
         raise NotImplementedError
 
 
@@ -87,12 +87,12 @@ def rescaled(
         s' = a' + (s - a) (b' - a') / (b - a)
 
     Args:
-        signal: whose scores lie in `source`.
-        source: (a, b), its lowest and highest score.
-        target: (a', b'), where they are to lie.
+        signal: a signal whose scores lie in `source`.
+        source: (a, b), the lowest and the highest score of the signal.
+        target: (a', b'), the lowest and the highest score of the result.
 
     Raises:
-        SettingError: an empty range.
+        SettingError: the source range is empty.
 
     Example:
         >>> from stepcredit.signals.programs.checked import Equations

@@ -13,7 +13,7 @@ def required_fact(response: Response, field: str) -> Any:
     """A field of the row, which must be there.
 
     Raises:
-        RolloutError: it is absent or null, under the response's name.
+        RolloutError: it is absent or null; the error names the response.
     """
     value = response.facts.get(field)
     if value is None:

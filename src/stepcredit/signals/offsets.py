@@ -69,15 +69,15 @@ def spans_of_ids(ids: Sequence[int], tokenizer: Any, *, sampled: bool = False) -
     Args:
         ids: of the response.
         tokenizer: of transformers, a fast one.
-        sampled: they come from the policy itself, whose vocabulary may be padded beyond its
-            tokenizer's: an id that the tokenizer does not have gets no text, and is no error.
+        sampled: whether the policy sampled the ids. Its vocabulary may be padded beyond its
+            tokenizer's, so an id that the tokenizer lacks then gets no text and is no error.
 
     Returns:
         The text, and one span per id. Ids of an incomplete character get the text that they decode
         to.
 
     Raises:
-        RolloutError: an id the tokenizer does not have, or a tokenizer that is not a fast one.
+        RolloutError: an id that the tokenizer does not have, or a tokenizer that is not fast.
     """
     if not tokenizer.is_fast:
         reason = f"{type(tokenizer).__name__} can't decode step by step: a fast one is needed"

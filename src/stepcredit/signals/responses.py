@@ -86,7 +86,7 @@ class Response:
 
     @classmethod
     def of_ids(cls, prompt: str, ids: Sequence[int], tokenizer: Any, **rest: Any) -> Response:
-        """From the policy's token ids, exactly as it sampled them.
+        """Make a response from the token ids that the policy sampled.
 
         An id that the tokenizer does not have (in a padded vocabulary) gets no text.
 
@@ -134,5 +134,5 @@ class Response:
 
 
 def at(response: Response, error: type[Error], reason: str, *, field: str | None = None) -> Error:
-    """An error about one response, under its name."""
+    """An error about one response, with its name."""
     return error(reason, field=field, place=response.name or None)

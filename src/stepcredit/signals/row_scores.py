@@ -37,7 +37,8 @@ class RowReader:
         tokenizer: the policy's, of transformers, a fast one.
         splitter: a rule of `stepcredit.signals.splitting`.
         question: the field that holds the question.
-        chat: the prompt's tokens are those of the question as a user's turn; else of its text.
+        chat: whether the prompt's tokens are those of the question as a user's turn in the chat
+            template; otherwise they are those of its text.
 
     Example:
         >>> reader = RowReader()
@@ -132,7 +133,7 @@ class RowReader:
 
 
 def _apart(one: str, other: str) -> tuple[str, str]:
-    """Two texts, cut to where they part."""
+    """Two texts, shortened around the first place where they differ."""
     same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
     return _cut(one, max(0, same - 10)), _cut(other, max(0, same - 10))
 
@@ -156,10 +157,15 @@ def _with_ends(response: Response, ends: Sequence[int]) -> Response:
     if response.own is not None:
         return replace(response, steps=steps, ends=tuple(ends))
     if any(left >= right for left, right in pairwise((0, *steps))) and len(steps) > 1:
-        raise at(response, RolloutError, "a step holds no text: split it anew", field="step_ends")
+        raise at(
+            response,
+            RolloutError,
+            "a step has no text: split the response again",
+            field="step_ends",
+        )
     split = replace(response, steps=steps)
     if split.step_ends != list(ends):
-        reason = f"are {list(ends)}, but by the text {split.step_ends}: split it anew"
+        reason = f"are {list(ends)}, but by the text {split.step_ends}: split the response again"
         raise at(response, RolloutError, reason, field="step_ends")
     return split
 
@@ -174,8 +180,8 @@ def members(
     """Scores as fields of a row, under a stream's name.
 
     Args:
-        row: with tokens.
-        response: the row's.
+        row: a row with tokens.
+        response: the row's response.
         scores: one per step or token.
         grain: `steps` or `tokens`.
         stream: `process`; a log-prob field such as `teacher_logprobs`; or another stream's name,
@@ -199,7 +205,7 @@ def members(
 
 
 def refuse_taken(row: Mapping[str, Any], grain: str, stream: str, *, replace: bool) -> None:
-    """Refuse to write a stream where the row has one, or has one of another kind.
+    """Refuse to write a stream that the row already has, or one of another kind than the row's.
 
     Raises:
         RolloutError: names the field and what to do.

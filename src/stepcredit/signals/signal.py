@@ -48,12 +48,12 @@ class Signal(ABC):
 
         @property
         def grain(self) -> Grain:
-            """What is scored: "steps" or "tokens"; an attribute or a property of the subclass."""
+            """What is scored, "steps" or "tokens": an attribute or property of the subclass."""
 
     @property
     @abstractmethod
     def identity(self) -> dict[str, Any]:
-        """What the scores depend on besides the responses, as JSON: model, protocol, settings."""
+        """What the scores depend on, except the responses, as JSON: model, protocol, settings."""
 
     @abstractmethod
     def stream(self, responses: Sequence[Response]) -> Iterator[IndexedScores]:
@@ -227,7 +227,7 @@ def signals_in(value: Any) -> Iterator[Signal]:
     """The signals in a value: a signal, or a mapping, list or tuple of them, nested or not.
 
     Args:
-        value: of any type; anything else holds none.
+        value: of any type; any other value holds no signals.
 
     Returns:
         The outermost signals; `Signal.walk` also gives their parts.

@@ -35,7 +35,7 @@ _INSIDE = "a step that ends inside a token: refuse it, or extend the step to tha
 
 @dataclass(frozen=True)
 class Splitter(ABC):
-    """A rule that says where steps end; called with responses, it gives them split."""
+    """Base class of the rules that split responses into steps; called with responses."""
 
     name: ClassVar[str] = ""
     inside: str = choice("refuse", ("refuse", "extend"), _INSIDE)
@@ -240,7 +240,7 @@ class NewlineTokens(Splitter):
         >>> NewlineTokens().split(response).step_ends
         [1, 3]
 
-    Source: PURE. Differs: a token of space alone is no step, but joins the one before.
+    Source: PURE. Differs: a token of only space is not a step, but joins the step before it.
     """
 
     def ends(self, response: Response) -> Iterable[int]:

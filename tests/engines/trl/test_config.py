@@ -180,7 +180,7 @@ def test_trl_s_own_parser_reads_the_old_names(tmp_path, parsed):
 
 
 def test_an_old_name_beside_the_new_one_is_refused(bare, make_trainer):
-    line = "^estimator: it is the old name of method: give method alone$"
+    line = "^estimator: it is the old name of method: give only method$"
     with pytest.raises(EngineError, match=line):
         bare(estimator="pure", method="pass")
     with pytest.raises(EngineError, match=line):

@@ -229,7 +229,7 @@ def test_a_checkpoint_of_the_model_alone_is_refused(make_trainer, tmp_path):
     with pytest.raises(EngineError) as refused:
         make_trainer(args=args).train(resume_from_checkpoint=folder)
     assert str(refused.value) == (
-        f"resume_from_checkpoint: {folder} holds the model alone: train from it anew"
+        f"resume_from_checkpoint: {folder} holds only the model: start a new training from it"
     )
 
 

@@ -147,7 +147,10 @@ BAD = {
         {**SHEPHERD, "label": "How much? Step 1: one +\nStep 2: two -"},
         "label: does not repeat `input` up to the verdict + or - of step 1",
     ),
-    "shepherd rest": ({"input": "Step 1: a ки b", "label": "Step 1: a + b"}, "input: goes on"),
+    "shepherd rest": (
+        {"input": "Step 1: a ки b", "label": "Step 1: a + b"},
+        "input: has text after the last",
+    ),
     "shepherd tag": ({"input": "Step 1: a", "label": "Step 1: a"}, "input: holds no step tag ки"),
     "shepherd question": (
         {"input": "a ки", "label": "a +"},
@@ -225,7 +228,7 @@ def test_lines_that_are_not_json_are_told_as_rows_are(tmp_path: Path) -> None:
     read = read_labelled([path], bad="skip")
     assert len(read.rows) == 1
     assert [str(fault).removeprefix(f"{path}:").partition(":")[::2] for fault in read.faults] == [
-        ("2", " prompt: stands twice in one object, so that one of the two would be lost"),
+        ("2", " prompt: is given twice in one object, so one of the two would be lost"),
         ("3", f" holds a NUL byte at column {bad[1].index(0) + 1}: expected JSON in UTF-8"),
         ("4", " is UTF-16, expected UTF-8"),
     ]

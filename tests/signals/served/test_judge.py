@@ -91,7 +91,7 @@ def test_a_judge_that_decides_nothing_is_told_of(
     told = [record.getMessage() for record in caplog.records if "judge" in record.name]
     assert len(told) == undecided
     for line in told:
-        assert line.endswith("0.5: the model hardly ever says Yes or No; does it think first?")
+        assert line.endswith("0.5: the model hardly ever writes Yes or No; does it reason first?")
 
 
 def test_plus_and_minus_as_rlhflow_has_them(server: Misbehaving) -> None:
@@ -313,7 +313,7 @@ def test_empty_response(server: Misbehaving) -> None:
         ({"no": " YES "}, "no: expected another word than yes, got ' YES '"),
         (
             {"votes": 3},
-            "temperature: expected a number above 0 for 3 votes, which are else all one",
+            "temperature: expected a number above 0: at 0 all 3 votes are the same",
         ),
         ({"per": "token"}, "per: expected one of step, turns, response, got 'token'"),
         (

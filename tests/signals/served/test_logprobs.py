@@ -79,7 +79,7 @@ def test_minus_infinity_is_no_number(server: Misbehaving, api: str) -> None:
     server.plan(cursed=CURSE, curse="never", setting=SETTING)
     with pytest.raises(SignalError) as caught:
         teacher(server.url, api).scores([CURSED])
-    line = f"rollouts.jsonl:666: the model big gives token {LAST} ({DOT}) no chance"
+    line = f"rollouts.jsonl:666: the model big gives token {LAST} ({DOT}) probability 0"
     assert str(caught.value) == line
 
 
@@ -170,7 +170,7 @@ def test_response_without_ids_is_named(
 def test_other_temperature_is_refused_by_name() -> None:
     with pytest.raises(SettingError) as caught:
         teacher("http://h", "vllm", temperature=0.7)
-    line = "temperature: a server gives a prompt's log-probs at 1 alone, got 0.7"
+    line = "temperature: a server gives log-probs only at temperature 1, got 0.7"
     assert str(caught.value) == line
 
 

@@ -65,7 +65,7 @@ class Fused(Estimator):
     )
     ddof: int = choice(1, (0, 1), "the std's divisor is n - ddof")
     eps: float = number(1e-6, "added to the std", at_least=0)
-    gate: bool = flag(True, "a response that broke its format learns from the format reward alone")
+    gate: bool = flag(True, "a response that broke its format learns only from the format reward")
 
     paper = "2606.29296"
     by_stream: ClassVar[tuple[str, ...]] = ("operator",)

@@ -69,7 +69,7 @@ class PASS(Fused):
             group_runs for a token signal.
         chunks_from: the stream that chunks follow; None: the first weighted stream that is present.
             A group without the named stream also follows its first one.
-        gate: a response that broke its format learns from the format reward alone.
+        gate: a response that broke its format learns only from the format reward.
         scope: "fused": Divide-Length acts on everything, as published; "process": it acts on the
             process streams, and outcome and format are added once.
         match_std: rescale the process part to its std at k = 0, over the group's ungated tokens.

@@ -22,7 +22,7 @@ class CreditWarning(UserWarning):
 def credit_warnings(
     rollouts: Rollouts, figures: Mapping[str, float], *, right_above: float = 0.0
 ) -> dict[str, str]:
-    """What a person should know of a batch's credit, one sentence per kind.
+    """Warnings about a batch's credit, one sentence per kind.
 
         all-gated                no response kept its format
         format-share             the format reward has more than a third of the credit, and some
@@ -31,7 +31,7 @@ def credit_warnings(
                                  stream has more than a tenth of the credit
         right-above              outcomes differ, but all of them are right, or all wrong
 
-    The scale of scores that lie between 0 and 1 is 1, that of others their largest size.
+    The scale of scores between 0 and 1 is 1; the scale of other scores is their largest size.
 
     Args:
         rollouts: the batch.

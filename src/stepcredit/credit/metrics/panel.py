@@ -94,7 +94,7 @@ def training_metrics(
     Args:
         rollouts: whole groups.
         estimator: gives the advantages; it runs once more for each stream the rollouts hold.
-        advantages: its advantages, if they are known already.
+        advantages: its advantages, if they are already computed.
         steps: the steps of each response, as texts or token ids, one for each step of the rollouts;
             None: texts cut from the rollouts' `tokens`, if they hold them.
         contentless: rule for a contentless step; the default: no letter or digit.

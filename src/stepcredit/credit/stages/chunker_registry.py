@@ -146,7 +146,7 @@ def needs_of(rule: Chunker | str | Mapping[str, Mapping[str, object]] | None) ->
     """What a chunker needs beside the leading stream.
 
     Args:
-        rule: as for `chunker`, or None; a callable of one's own may have the attribute `needs`.
+        rule: as for `chunker`, or None; your own callable may have the attribute `needs`.
 
     Returns:
         "text" for the tokens' texts, "step_ends" for step ends where a token signal leads; None

@@ -15,7 +15,7 @@ from stepcredit.credit.stages.groups import TOLERANCE, Group, Mask, Values, weig
 
 Table = NDArray[np.float64]
 IN_CACHE = 32_768
-"""So many scores are worked on together: their tables of levels fit a core's cache."""
+"""Scores processed together, so that their tables of levels fit in a core's cache."""
 
 
 @dataclass(frozen=True)

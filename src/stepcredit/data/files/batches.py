@@ -99,7 +99,7 @@ class GroupBatcher:
             yield from self.rest()
 
     def rest(self) -> Iterator[Batch]:
-        """Yield the batches that are not full, and begin anew."""
+        """Yield the batches that are not full, and start again."""
         batches = [Batch(rows) for rows, _ in self._open.values()]
         self._open, self._bytes = {}, 0
         yield from batches
@@ -116,7 +116,7 @@ def kinds_of(rows: list[Row]) -> dict[str, type[Stream]]:
 
 
 def group_faults(rows: list[Row], limits: Limits) -> list[tuple[int, RolloutError]]:
-    """What breaks a rule about a whole group, as (line, fault), at most one fault per rule.
+    """Violations of the rules about a whole group, as (line, fault), at most one per rule.
 
     The rules: outcome and format are known for all rows of a group or for none, a stream is of one
     kind in a group, and the group's table is within the limits.

@@ -111,7 +111,7 @@ def _refuse_repeated(raw: bytes, value: Any) -> None:
         kept = dict(members)
         if len(kept) < len(members):
             counts = Counter(name for name, _ in members)
-            reason = "stands twice in one object, so that one of the two would be lost"
+            reason = "is given twice in one object, so one of the two would be lost"
             raise RolloutError(reason, field=counts.most_common(1)[0][0])
         return kept
 

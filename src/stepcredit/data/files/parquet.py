@@ -113,7 +113,7 @@ def _checked_texts(raw: IO[bytes], name: str, limits: Limits) -> list[str]:
             raise FileError(f"{name}: {path}: {reason}")
     unpacked, packed = claims.packing
     if unpacked > limits.parquet_values and unpacked > MOST_PACKED * packed:
-        reason = f"{packed} bytes are said to hold {unpacked}, more than any writer packs"
+        reason = f"{packed} bytes are said to hold {unpacked}, more than any writer compresses"
         raise FileError(f"{name}: {reason}")
     return sorted(claims.texts)
 

@@ -1,7 +1,7 @@
 """Reads rollout files in batches of whole groups, and writes them again with new members.
 
 A file is read line by line; a group ends where the label changes, and memory holds a few batches.
-If the label of an ended group appears again, reading begins anew with an index of all rows.
+If the label of an ended group appears again, reading starts over with an index of all rows.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ class RolloutFile:
         """Update a state with each batch of whole groups, and return the last state.
 
         Args:
-            start: gives the first state; it is called again if reading begins anew.
+            start: gives the first state; it is called again if reading starts over.
             step: takes a state and a batch, and gives the next state. A RolloutError that it raises
                 is reported with its line in the file; to find the line, the groups of the batch
                 are tried one by one.

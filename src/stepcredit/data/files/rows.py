@@ -237,7 +237,7 @@ def _read_process(row: Row, fields: dict[str, Any], size: _Size) -> None:
     if "step_scores" in fields:
         scores = _numbers(fields["step_scores"], "step_scores")
         if "token_scores" in fields:
-            reason = "stands beside step_scores: expected one of them"
+            reason = "is given with step_scores: expected only one of them"
             raise RolloutError(reason, field="token_scores")
         if "step_ends" not in fields:
             raise RolloutError("missing, and step_scores need it", field="step_ends")

@@ -115,7 +115,7 @@ class ResumingGRPOTrainer(GRPOTrainer):
     ) -> tuple[int, int]:
         """Refuse a checkpoint that training can't resume from; restore the epoch's prompt order."""
         if checkpoint is not None and not any(Path(checkpoint).glob("rng_state*.pth")):
-            reason = f"{checkpoint} holds the model alone: train from it anew"
+            reason = f"{checkpoint} holds only the model: start a new training from it"
             raise EngineError(reason, field="resume_from_checkpoint")
         self._step, self._buffered_inputs, self._waiting = 0, None, False
         done: tuple[int, int] = super()._init_training_state(

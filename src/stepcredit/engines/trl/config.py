@@ -170,7 +170,7 @@ class StepCreditConfig(GRPOConfig):
         self.credit()
 
     def credit(self) -> dict[str, Any]:
-        """The trainer's keywords that these settings give, built anew.
+        """The trainer's keywords that these settings give, built on each call.
 
         Raises:
             EngineError: an unknown name or a refused field; the message begins with the setting.
@@ -222,13 +222,13 @@ def new_name(name: str, given: Collection[str]) -> str:
         'beta'
         >>> new_name("estimator", ["estimator", "method"])
         Traceback (most recent call last):
-        stepcredit.errors.EngineError: estimator: it is the old name of method: give method alone
+        stepcredit.errors.EngineError: estimator: it is the old name of method: give only method
     """
     new = OLD_NAMES.get(name)
     if new is None:
         return name
     if new in given:
-        raise EngineError(f"it is the old name of {new}: give {new} alone", field=name)
+        raise EngineError(f"it is the old name of {new}: give only {new}", field=name)
     warnings.warn(f"the setting {name} is now called {new}", FutureWarning, stacklevel=4)
     return new
 

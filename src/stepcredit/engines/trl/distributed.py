@@ -23,7 +23,7 @@ _LISTS = ("lengths", "trained", "format_ok", "tokens", "truncated", "texts", "st
 
 @dataclass(frozen=True)
 class RankData:
-    """What one process knows of its rollouts; after `all_gather`, what all know of all rollouts.
+    """The data of one process's rollouts; after `all_gather`, the data of all rollouts.
 
     Args:
         lengths: number of tokens that the policy wrote, per rollout.

@@ -120,7 +120,7 @@ def policy_streams(
         given: `sc.Steps`, `sc.Tokens`, a list of (step_ends, step_scores) pairs, or {name: any of
             these}; ends and token scores count all tokens of a completion.
         policy_tokens: (rollout, token) bool, True on the tokens that the policy wrote.
-        lengths: all tokens of each completion; None: what is given fits them.
+        lengths: all tokens of each completion; None: the streams fit the completions.
 
     Returns:
         The same over the policy's tokens, on the CPU. Steps without such a token are dropped.

@@ -104,7 +104,7 @@ class QueuedBatch:
 
     @cached_property
     def extras(self) -> list[Extras]:
-        """Each member's extras: what the reward loop reported besides the reward."""
+        """Each member's extras: what the reward loop reported in addition to the reward."""
         if "extra_fields" not in self.columns:
             return [{} for _ in self.members]
         fields = [row or {} for row in self.member_column("extra_fields")]

@@ -1,4 +1,4 @@
-"""The extras of a response: what the reward loop reports besides the reward.
+"""The extras of a response: what the reward loop reports in addition to the reward.
 
 verl keeps them in its queue, in `extra_fields["reward_extra_info"]`. The reward manager writes
 them and the trainer reads them. Their names are those of the rollout format, and `ends` and scores

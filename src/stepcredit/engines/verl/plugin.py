@@ -25,8 +25,8 @@ PARTS = {
     "verl.trainer.ppo.v1": (f"{OURS}.trainer", None),
     "verl.experimental.reward_loop.reward_manager": (f"{OURS}.reward_manager", None),
 }
-"""For each module of verl with a registry: our module, and the function that registers ours; None
-if importing our module does."""
+"""For each module of verl with a registry: our module, and the function in it that registers our
+part; None if the import registers it."""
 
 
 class AfterImport(MetaPathFinder):

@@ -76,7 +76,7 @@ class AnswerProgress(LocalModel):
     after: str = text("}", "what closes the answer, and counts with it")
     over: str = choice("sum", ("sum", "mean"), "over the answer's tokens")
     reads: str = reads_field()
-    packed: bool = flag(True, "one forward per response, not one per prefix")
+    packed: bool = flag(True, "one forward pass per response, not one per prefix")
 
     grain = "steps"
 
@@ -119,11 +119,11 @@ class AnswerProgress(LocalModel):
         return tree
 
     def _ends_in_space(self, ids: Sequence[int]) -> bool:
-        """Whether a prefix brings the space that `before` begins with, as a delimiter does."""
+        """Whether a prefix ends with the space that `before` begins with."""
         return self.causal.tokenizer.decode(ids[-1:])[-1:].isspace()
 
     def _branch(self, answer: str, before: str) -> Branch:
-        """The framed answer, from the first token that holds some of the answer wanted."""
+        """The framed answer; `first` is the first token that holds part of the answer."""
         framed = before + answer + self.after
         found = self.causal.tokenizer(framed, add_special_tokens=False, return_offsets_mapping=True)
         ends = [end for _, end in found["offset_mapping"]]
@@ -131,7 +131,7 @@ class AnswerProgress(LocalModel):
         return Branch(tuple(found["input_ids"]), first)
 
     def _scores(self, log_probs: Sequence[Tensor]) -> list[float]:
-        """Rises from each prefix to the next, of the answer tokens' log-probs after each."""
+        """The change of the answer's log-prob from each prefix to the next."""
         values = [found.double() for found in log_probs]
         likelihood = [float(v.sum() if self.over == "sum" else v.mean()) for v in values]
         return [after - before for before, after in pairwise(likelihood)]
@@ -162,7 +162,7 @@ class AnswerProgress(LocalModel):
 
 
 def _window(causal: CausalLM) -> int | None:
-    """Positions beyond which some layer no longer sees all; the packed mask knows of none."""
+    """The smallest attention window of the layers, which the packed mask cannot express."""
     config = causal.model.config.get_text_config()
     sizes = [getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size")]
     return min((size for size in sizes if size), default=None)

@@ -1,4 +1,4 @@
-"""Batches of sequences: similar lengths together, so that little is padding, and the padding."""
+"""Batches of sequences of similar length, so that they need little padding."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class CausalLM:
     """A causal language model of transformers, and its tokenizer if there is one.
 
     Args:
-        model: with a language-model head; used in eval mode and then put back into its former mode.
+        model: a model with a language-model head; it runs in eval mode, then its mode is restored.
         tokenizer: of transformers, a fast one.
     """
 
@@ -41,12 +41,12 @@ class CausalLM:
 
     @property
     def num_tokens(self) -> int:
-        """Token ids the model takes: rows of its embedding, padding rows included."""
+        """Number of token ids that the model accepts: the rows of its embedding."""
         return int(self.model.get_input_embeddings().weight.shape[0])
 
     @property
     def context(self) -> int | None:
-        """The number of positions the model was made for; None if its config does not say."""
+        """The number of positions of the model; None if its config does not say."""
         config = self.model.config.get_text_config()
         return getattr(config, "max_position_embeddings", None)
 
@@ -54,12 +54,12 @@ class CausalLM:
         """Refuse what the model cannot read.
 
         Args:
-            response: whose tokens they are.
-            ids: token ids it is about to be given.
+            response: the response that the tokens belong to, for errors.
+            ids: the token ids that the model would read.
             length: how many positions they need.
 
         Raises:
-            RolloutError: over the context, or an id the model does not have.
+            RolloutError: longer than the context, or an id that the model does not have.
         """
         if self.context is not None and length > self.context:
             reason = f"needs {length} positions, over the model's context of {self.context}"
@@ -77,13 +77,13 @@ class CausalLM:
         targets: Tensor,
         temperature: float = 1.0,
     ) -> Tensor:
-        """log softmax(logits / temperature) of given tokens at given places of a batch.
+        """log softmax(logits / temperature) of given tokens at given positions of a batch.
 
-        Logits exist for these places only, and in float32 for a part of them at a time.
+        To save memory, logits are computed for these positions only, and in float32 in parts.
 
         Args:
-            inputs: what the model's forward takes: `input_ids` (batch, width) and masks.
-            rows, columns: the places, each the one *before* its target's.
+            inputs: arguments of the model's forward: `input_ids` (batch, width) and masks.
+            rows, columns: the positions, each one *before* its target.
             targets: token ids.
             temperature: divides the logits.
 
@@ -91,7 +91,7 @@ class CausalLM:
             float32, one per target.
 
         Raises:
-            SignalError: no memory for the batch.
+            SignalError: the memory is too small for the batch.
         """
         with oom_as_signal_error(*inputs["input_ids"].shape), eval_mode(self.model):
             states, project = self._states(inputs, rows, columns)
@@ -112,7 +112,7 @@ class CausalLM:
 
     @cached_property
     def _head_is_all(self) -> bool:
-        """Whether logits are the head of the last hidden states, to the last bit.
+        """Whether the logits are exactly the head of the last hidden states.
 
         Some models cap or scale them afterwards; those compute their logits themselves.
         """
@@ -134,9 +134,9 @@ def load_causal(
 
     Args:
         model: a folder or a name that transformers knows, or a loaded model.
-        tokenizer: likewise; None takes the one beside the model, if there is one.
-        device: "auto" is the accelerator where there is one.
-        dtype: "auto" is the checkpoint's.
+        tokenizer: the same for its tokenizer; None takes the one beside the model, if there is one.
+        device: "auto" is the accelerator, if there is one.
+        dtype: "auto" is the type in the checkpoint.
 
     Raises:
         MissingExtra: transformers is not installed.

@@ -17,7 +17,7 @@ from stepcredit.errors import SettingError, SignalError, StepCreditError
 from stepcredit.requires import require
 
 FSDP_LOADING_ENV = "FSDP_CPU_RAM_EFFICIENT_LOADING"
-"""accelerate's setting by which transformers fills a model's weights on the first process alone."""
+"""accelerate's setting with which transformers loads weights in the first process only."""
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -56,16 +56,16 @@ def load_tokenizer(tokenizer: Any, revision: str | None = None) -> Any:
 
 
 def load_whole(kind: Any, source: str, *, dtype: str = "auto", revision: str | None = None) -> Any:
-    """A model of transformers all of whose weights the checkpoint has, on every process.
+    """Load a transformers model with all its weights on every process.
 
     Args:
         kind: one of transformers' auto classes.
         source: a folder or a name on the Hub.
-        dtype: "auto" is the checkpoint's.
+        dtype: "auto" is the type in the checkpoint.
         revision: branch, tag or commit on the Hub.
 
     Raises:
-        SignalError: weights are missing, or of another shape; it names them.
+        SignalError: weights are missing, or of another shape; the error names them.
     """
     rest = {"dtype": dtype, "revision": revision, "trust_remote_code": False}
     with _on_every_process():
@@ -81,8 +81,8 @@ def load_whole(kind: Any, source: str, *, dtype: str = "auto", revision: str | N
 def _on_every_process() -> Iterator[None]:
     """A block in which every process reads the weights, whatever accelerate's setting says.
 
-    With that setting FSDP fills the weights later, but it wraps the policy alone: the weights of a
-    signal's own model would never be filled.
+    With that setting FSDP loads the weights later, but only those of the policy: the weights of a
+    signal's model would never be loaded.
     """
     before = os.environ.pop(FSDP_LOADING_ENV, None)
     try:
@@ -93,7 +93,7 @@ def _on_every_process() -> Iterator[None]:
 
 
 def to_device(model: Any, device: str) -> Any:
-    """The model on a device; "auto" is the accelerator where there is one.
+    """The model on a device; "auto" is the accelerator, if there is one.
 
     Raises:
         SettingError: torch has no such device.
@@ -153,7 +153,7 @@ def oom_as_signal_error(rows: int, width: int) -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError as error:
-        reason = f"no memory for {rows} x {width} tokens; lower max_tokens_per_batch"
+        reason = f"not enough memory for {rows} x {width} tokens; lower max_tokens_per_batch"
         raise SignalError(reason) from error
 
 
@@ -162,7 +162,7 @@ def _first_line(error: Exception) -> str:
 
 
 def model_label(model: Any) -> str:
-    """The name of a model or tokenizer in messages: its path, or that it was loaded from."""
+    """The name of a model or tokenizer in messages: the path from which it is or was loaded."""
     if isinstance(model, str | Path):
         return str(model)
     return str(getattr(model, "name_or_path", "") or type(model).__name__)

@@ -1,4 +1,4 @@
-"""The tokens that a language model reads up to each step's end: a trunk, and where it is cut."""
+"""The tokens that a language model reads up to the end of each step."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from stepcredit.signals.responses import Response, at
 
 
 def reads_field() -> Any:
-    """The field that says which tokens a model is given."""
-    about = "ids: the policy's own tokens; text: the model's, of the prompt as a chat turn"
+    """The field that says which tokens a model reads."""
+    about = "ids: the policy's tokens; text: the model's own tokens, with the prompt as a chat turn"
     return choice("ids", ("ids", "text"), about)
 
 
@@ -26,7 +26,7 @@ class Trunk:
 
     Args:
         ids: the prompt's and the response's tokens, end-of-text tokens left out.
-        cuts: how many ids stand before the first step, and through each step: one more than steps.
+        cuts: number of ids before the first step, then up to the end of each step.
     """
 
     ids: tuple[int, ...]
@@ -34,21 +34,21 @@ class Trunk:
 
     @property
     def prefixes(self) -> list[tuple[int, ...]]:
-        """The ids through each step, the empty prefix first."""
+        """The ids before the first step, then those up to the end of each step."""
         return [self.ids[:cut] for cut in self.cuts]
 
 
 def trunk_of(response: Response, tokenizer: Any, reads: str) -> Trunk:
-    """The tokens a model is given, and where the steps end in them.
+    """The tokens that a model reads, and where the steps end in them.
 
     Args:
         response: split into steps.
         tokenizer: the model's, a fast one.
-        reads: "ids" takes the policy's tokens as they are; "text" the tokenizer's own, of the
-            prompt as a user's turn where it has a chat template, and of the response.
+        reads: "ids" takes the policy's tokens; "text" takes the tokenizer's own tokens of prompt
+            and response, with the prompt as a user's turn if there is a chat template.
 
     Raises:
-        RolloutError: ids that are needed and missing, or an empty prompt.
+        RolloutError: the ids are needed and missing, or the prompt is empty.
     """
     if reads == "ids":
         prompt, own = policy_ids(response)
@@ -63,7 +63,7 @@ def trunk_of(response: Response, tokenizer: Any, reads: str) -> Trunk:
 
 
 def content_of(response: Response, reads: str) -> list[Any]:
-    """What of a response a trunk depends on, as JSON."""
+    """The parts of a response that its trunk depends on, as JSON."""
     if reads == "ids":
         return [response.prompt_ids, response.token_ids, response.step_ends]
     return [response.prompt, response.step_texts]
@@ -81,7 +81,7 @@ def _prompt(response: Response, tokenizer: Any) -> tuple[int, ...]:
 
 
 def _without_end(ids: Sequence[int], special: set[int]) -> int:
-    """How many ids there are before the special ones at the end."""
+    """The number of ids before the special ones at the end."""
     size = len(ids)
     while size and ids[size - 1] in special:
         size -= 1

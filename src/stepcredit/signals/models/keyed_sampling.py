@@ -37,8 +37,8 @@ class KeyedNoise:
     Args:
         seeds: one per row of the batch.
         temperature: > 0.
-        top_p: the least likely tokens, beyond this mass, are never drawn.
-        device: of the logits.
+        top_p: only the most likely tokens, whose probabilities sum to this, are drawn.
+        device: device of the logits.
     """
 
     def __init__(
@@ -77,8 +77,8 @@ def complete(
         causal: the model, with its tokenizer.
         prefixes: token ids.
         seeds: one per prefix; the same prefix with the same seed has the same completion.
-        max_new_tokens: where a completion is cut off.
-        temperature, top_p: of the draws.
+        max_new_tokens: the most tokens of a completion.
+        temperature, top_p: settings of the draws.
         max_tokens_per_batch: the most tokens in a batch, tokens still to be sampled included.
 
     Returns:

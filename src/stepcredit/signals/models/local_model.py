@@ -37,7 +37,7 @@ class RunsModels(Signal):
         None, is_tokenizer, "the tokenizer, if it is not the model's own", kw_only=True
     )
     max_tokens_per_batch: int = whole(
-        16384, "the most tokens in one forward", at_least=1, kw_only=True
+        16384, "the most tokens in one forward pass", at_least=1, kw_only=True
     )
     device: str = text(
         "auto", "where the model runs: auto, cpu, cuda, cuda:1, mps, ...", kw_only=True
@@ -78,7 +78,7 @@ class LocalModel(RunsModels):
             SettingError: there is neither a tokenizer nor a folder or name to take it from.
         """
         if self.tokenizer is None and not isinstance(self.model, str | Path):
-            raise SettingError("a model that is loaded already needs it", field="tokenizer")
+            raise SettingError("is required with a model that is already loaded", field="tokenizer")
 
     @property
     def tokenizer_source(self) -> Any:
@@ -100,7 +100,7 @@ class LocalModel(RunsModels):
     def model_fingerprint_when_loaded(self) -> str | None:
         """The fingerprint of a folder or name, taken once; None for a loaded model.
 
-        It is read before the weights are: what is written to the folder later does not count.
+        It is read before the weights, so later changes in the folder do not count.
 
         Raises:
             SignalError: there is no such checkpoint.
@@ -109,7 +109,7 @@ class LocalModel(RunsModels):
 
     @property
     def model_fingerprint(self) -> str:
-        """The fingerprint of the model in use; a loaded model's is computed anew each time.
+        """The fingerprint of the model in use; that of a loaded model is computed each time.
 
         Raises:
             SignalError: there is no such checkpoint.

@@ -36,8 +36,8 @@ class Cost:
     """What a Monte-Carlo run samples.
 
     Args:
-        prefixes: different ones; equal prefixes are completed once.
-        completions: of all of them.
+        prefixes: number of different prefixes; equal prefixes are completed once.
+        completions: number of completions of all prefixes.
         max_tokens: the most tokens that are sampled; None where your own sampler decides.
 
     Example:
@@ -63,7 +63,7 @@ def log_cost(cost: Cost) -> None:
 
 
 def _is_optional_model(value: Any) -> str | None:
-    """Any value but a number: without a model, a sampler completes the prefixes."""
+    """A check for models and null; without a model, a sampler completes the prefixes."""
     number = isinstance(value, bool | int | float)
     return "a model's folder or name, a loaded model, or null" if number else None
 
@@ -95,7 +95,7 @@ class MonteCarlo(LocalModel):
         n: completions per prefix.
         estimate: "soft" or "hard".
         score: "value" (Math-Shepherd's) or "advantage" (VinePPO's).
-        temperature, top_p, max_new_tokens: of the model's completions.
+        temperature, top_p, max_new_tokens: settings of the model's completions.
         seed: the draws depend on it and on the prefix alone.
         workers: prefixes that a sampler completes at once, each in a thread.
         reads: "ids" gives the model the policy's tokens, "text" its own tokens of prompt and text.
@@ -105,8 +105,8 @@ class MonteCarlo(LocalModel):
             log.
 
     Raises:
-        RolloutError: a row the reward or the model cannot read.
-        SignalError: a sampler or reward that failed, or returned something else than expected.
+        RolloutError: the reward or the model cannot read a row.
+        SignalError: the sampler or reward failed, or returned something unexpected.
         SettingError: neither model nor sampler, or both.
 
     Example:
@@ -131,14 +131,16 @@ class MonteCarlo(LocalModel):
     )
     n: int = whole(8, "completions per prefix", at_least=1)
     estimate: str = choice("soft", ("soft", "hard"), "mean of the completions' rewards, or best")
-    score: str = choice("value", ("value", "advantage"), "V_j, or how much it rose")
-    temperature: float = number(1.0, "of the completions", above=0)
+    score: str = choice("value", ("value", "advantage"), "V_j, or its change by step j")
+    temperature: float = number(1.0, "temperature of the completions", above=0)
     top_p: float = number(1.0, "mass of the tokens that may be drawn", above=0, at_most=1)
-    max_new_tokens: int = whole(512, "where a completion is cut off", at_least=1)
-    seed: int = whole(0, "of the draws")
+    max_new_tokens: int = whole(512, "most tokens of a completion", at_least=1)
+    seed: int = whole(0, "seed of the draws")
     workers: int = whole(1, "prefixes that a sampler completes at once", at_least=1)
     reads: str = reads_field()
-    tell: Callable[[Cost], None] = declare(log_cost, _is_callable, "called with the cost")
+    tell: Callable[[Cost], None] = declare(
+        log_cost, _is_callable, "called with the cost before sampling"
+    )
 
     grain = "steps"
     reward_fields = ("reward",)
@@ -178,7 +180,7 @@ class MonteCarlo(LocalModel):
         return self._cost(chain.from_iterable(map(self._sampled, responses)))
 
     def stream(self, responses: Sequence[Response]) -> Iterator[IndexedScores]:
-        """A window of responses at a time; completions are kept while a later one shares them."""
+        """Score window by window; completions are kept while a later response shares them."""
         sampled = [self._sampled(response) for response in responses]
         uses = Counter(chain.from_iterable(sampled))
         self.tell(self._cost(uses))
@@ -205,7 +207,7 @@ class MonteCarlo(LocalModel):
         return ModelCompleter(self.causal, self.reads, self.n, self.seed, settings)
 
     def _sampled(self, response: Response) -> list[Prefix]:
-        """The prefixes to be completed: not the whole, and the empty one for advantages alone."""
+        """The prefixes to complete: not the whole response; the empty one only if needed."""
         prefixes = self._completer.prefixes(response)[:-1]
         return prefixes if self.score == "advantage" else prefixes[1:]
 
@@ -227,7 +229,7 @@ class MonteCarlo(LocalModel):
         """One finite number per text.
 
         Raises:
-            SignalError: the reward failed or gave something else, under the response's name.
+            SignalError: the reward failed or gave something else; the error names the response.
         """
         try:
             rewards = list(map(float, self.reward(texts, [response.facts] * len(texts))))

@@ -93,7 +93,7 @@ class LogRatio(RunsModels):
 
     @property
     def grain(self) -> Grain:
-        """As `per` says."""
+        """The value of `per`."""
         return self.per
 
     @abstractmethod

@@ -89,7 +89,7 @@ class LocalLogProbs(LocalModel):
             yield from zip(batch, self._batch([pairs[index] for index in batch]), strict=True)
 
     def _batch(self, pairs: Sequence[tuple[tuple[int, ...], tuple[int, ...]]]) -> list[list[float]]:
-        """One forward; each response token is read one place before its own."""
+        """Score a batch in one forward pass; a token is read at the position before it."""
         device = self.causal.model.device
         inputs = padded_ids([prompt + own for prompt, own in pairs], device)
         places = [

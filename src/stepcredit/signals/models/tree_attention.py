@@ -1,4 +1,4 @@
-"""One forward for a response and a branch after each of its prefixes, by an attention mask."""
+"""One forward pass, by an attention mask, for a response with a branch after each prefix."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TRUNK = -1
 
 @dataclass(frozen=True)
 class Branch:
-    """Tokens that stand after a prefix.
+    """Tokens placed after a prefix.
 
     Args:
         ids: token ids.
@@ -68,8 +68,8 @@ class Tree:
 def packed_log_probs(causal: CausalLM, trees: Sequence[Tree]) -> list[list[Tensor]]:
     """Log-probs of the branches' wanted tokens, all trees in one forward pass.
 
-    A branch's tokens see the trunk up to its cut and themselves, at the positions they would have
-    there.
+    A branch's tokens see only the trunk up to their cut and the branch itself; their positions are
+    those that they would have after that prefix.
 
     Returns:
         One tensor per branch of each tree.
@@ -92,8 +92,8 @@ def unpacked_log_probs(causal: CausalLM, tree: Tree, cuts: Sequence[int]) -> lis
 
     Args:
         causal: the model.
-        tree: whose prefixes are read.
-        cuts: which of them.
+        tree: the tree whose prefixes are read.
+        cuts: numbers of the cuts.
 
     Returns:
         One tensor per cut.
@@ -112,7 +112,7 @@ def unpacked_log_probs(causal: CausalLM, tree: Tree, cuts: Sequence[int]) -> lis
 
 
 def takes_tree_masks(causal: CausalLM) -> bool:
-    """Whether packed log-probs are those of one forward per prefix, tried on a few ids."""
+    """Whether packed log-probs equal those of one forward pass per prefix, tried on a few ids."""
     if causal.model.config._attn_implementation not in ("sdpa", "eager"):
         return False
     ids = tuple(range(min(9, causal.num_tokens)))
@@ -136,11 +136,11 @@ def _places(tree: Tree) -> Iterator[tuple[int, int]]:
 
 @dataclass(frozen=True)
 class _Layout:
-    """Of each place of a packed batch, as (tree, place) tensors.
+    """The layout of a packed batch, as (tree, place) tensors.
 
     Args:
         owner: the branch it belongs to, or the trunk, or padding.
-        position: in its own prefix with its branch.
+        position: its position in its prefix with its branch.
         seen: how many of the trunk's tokens it sees.
     """
 

@@ -26,7 +26,7 @@ class Vocabulary:
 
     @classmethod
     def of(cls, tokenizer: Any, name: str | None = None) -> Vocabulary:
-        """A tokenizer's, or that of the tokenizer in a folder, which is read once.
+        """The vocabulary of a tokenizer, loaded or in a folder; a folder is read once.
 
         Raises:
             SignalError: it cannot be loaded.
@@ -46,12 +46,12 @@ def _tokens(tokenizer: Any) -> Mapping[int, str]:
 
 
 def check_vocabulary(policy: Vocabulary, other: Vocabulary) -> None:
-    """Refuse a model that has another token under some id than the policy has.
+    """Refuse a model in which some id is another token than in the policy.
 
     The tokenizers' whole maps are compared; padding rows of the embedding are ignored.
 
     Raises:
-        SignalError: it names both and the first token that differs.
+        SignalError: the error names both models and the first token that differs.
 
     Example:
         >>> check_vocabulary(Vocabulary("mine", {0: "a", 1: "b"}), Vocabulary("big", {0: "a"}))

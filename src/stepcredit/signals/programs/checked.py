@@ -135,7 +135,7 @@ class Program(Signal):
 
     @property
     def grain(self) -> Grain:
-        """As `per` says."""
+        """The value of `per`."""
         return self.per
 
     @property

@@ -82,7 +82,7 @@ def written_equations(text: str) -> list[str]:
 
 
 def _sides(part: str, before: str, after: str) -> list[str]:
-    """Sides of an equation in a run of its signs, those left out that go on as something else."""
+    """Sides of an equation, without a first or last side that is part of a longer expression."""
     sides = part.split("=")
     if _continues(before, sides[0]):
         sides = sides[1:]
@@ -97,14 +97,14 @@ def _sides(part: str, before: str, after: str) -> list[str]:
 
 
 def _continues(before: str, side: str) -> bool:
-    """Whether a side is the rest of what is no plain sum: `x + 3`, `2^2 + 1`, `f(3)`."""
+    """Whether a side ends an expression that is no plain sum: `x + 3`, `2^2 + 1`, `f(3)`."""
     glued = re.match(r"[-\d.(]", side) and re.search(r"[^\s:;|>\"'“‘]\Z", before)
     operated = re.match(r"\s*(?:[+*/)]|-\s)", side) and re.search(r"\S\Z", before)
     return bool(glued or operated or _OPEN_END.search(before))
 
 
 def _is_continued(side: str, after: str) -> bool:
-    """Whether what follows a side belongs to it: `7x`, `2^2`, `+ x`, `and 1/3`."""
+    """Whether the text after a side belongs to it: `7x`, `2^2`, `+ x`, `and 1/3`."""
     glued = side[-1:] not in " \t" and re.match(r"[\w\\\[{!]|,\d", after)
     operated = after and re.search(r"(?<!\*)[-+*/]\s*\Z", side)
     return bool(glued or operated or re.match(r"\^|[xyz]\b|and \(?\d+/\d", after))

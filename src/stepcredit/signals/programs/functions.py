@@ -28,7 +28,7 @@ def is_function(value: Any) -> str | None:
 
 
 def function_of(value: Any, field: str) -> Callable[..., Any]:
-    """The function that a name stands for, or the one given; of a class, one without arguments.
+    """The function that a name stands for; a class is called without arguments to make one.
 
     Args:
         value: a function, or MODULE:NAME of a function or of a class that can be called.
@@ -55,7 +55,7 @@ def function_of(value: Any, field: str) -> Callable[..., Any]:
 
 
 def fingerprint_of_function(function: Any) -> str:
-    """A digest by which a cache can tell functions apart.
+    """A digest that identifies a function in a cache.
 
     It covers the function's name, code and defaults, and the closure or object state that it holds.
 
@@ -86,7 +86,7 @@ def _digested(function: Any) -> list[Any]:
 
 
 def _state(value: Any) -> list[Any]:
-    """An object's class and what it holds."""
+    """An object's class and its attributes."""
     by_repr = isinstance(value, type) or is_dataclass(value) or not hasattr(value, "__dict__")
     return [_name(type(value)), repr(value) if by_repr else vars(value)]
 
@@ -96,7 +96,7 @@ def _code(code: CodeType) -> list[Any]:
 
 
 def _constant(value: Any) -> Any:
-    """A constant without an address in it, or an order that another process has otherwise."""
+    """A constant as text, without memory addresses and with sets in a fixed order."""
     if isinstance(value, CodeType):
         return _code(value)
     return sorted(map(repr, value)) if isinstance(value, frozenset) else value

@@ -54,7 +54,7 @@ class SharedPrefix(Signal):
     trainer's part.
     """
 
-    score: str = choice("value", ("value", "progress"), "V_j, or how much it rose")
+    score: str = choice("value", ("value", "progress"), "V_j, or its change by step j")
     per: Grain = choice("steps", ("steps", "tokens"), "what is scored")
 
     cacheable = False
@@ -64,7 +64,7 @@ class SharedPrefix(Signal):
 
     @property
     def grain(self) -> Grain:
-        """As `per` says."""
+        """The value of `per`."""
         return self.per
 
     @property
@@ -123,7 +123,7 @@ def prefix_values(
 
 
 def _groups(responses: Sequence[Response]) -> list[list[int]]:
-    """Rows of each group; 3 and "3" are the same one."""
+    """Rows of each group; 3 and "3" are the same group."""
     rows: dict[str, list[int]] = {}
     for index, response in enumerate(responses):
         rows.setdefault(str(required_fact(response, "group")), []).append(index)

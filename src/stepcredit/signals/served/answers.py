@@ -41,7 +41,7 @@ def items(answer: Any, *path: str | int, expected: int | None = None, of: str = 
         of: what the items are, for the message.
 
     Raises:
-        Fault: it is not there, no list, or of another length.
+        Fault: it is missing, is no list, or has another length.
     """
     found = member(answer, *path)
     if not isinstance(found, list):
@@ -55,7 +55,7 @@ def finite(value: Any, what: str) -> float:
     """A finite number.
 
     Raises:
-        Fault: it is none.
+        Fault: the value is no such number.
 
     Example:
         >>> finite(1, "the score of step 0")
@@ -71,7 +71,7 @@ def log_probability(value: Any, what: str) -> float:
     """A finite number of at most 0 (up to rounding).
 
     Raises:
-        Fault: it is none.
+        Fault: the value is no such number.
     """
     found = finite(value, what)
     if found > 1e-3:

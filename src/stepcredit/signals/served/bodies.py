@@ -10,7 +10,7 @@ import httpx
 from stepcredit.signals.served.failures import Fault, Refused
 
 DEEPEST = 100
-"""Lists and objects inside each other in an answer, at most."""
+"""The most levels of lists and objects in an answer."""
 TOO_DEEP = f"the answer nests lists and objects more than {DEEPEST} deep"
 
 
@@ -18,11 +18,13 @@ async def body_of(answer: httpx.Response, limit: int) -> bytes:
     """The whole body of an answer, which must not be compressed.
 
     Raises:
-        Refused: it is longer than the limit, or compressed. What was read until then is dropped.
+        Refused: the body is longer than the limit, or compressed.
     """
     coding = answer.headers.get("Content-Encoding", "").strip()
     if coding.lower() not in ("", "identity"):
-        raise Refused("the answer is compressed ({}), which was not asked for", coding)
+        raise Refused(
+            "the answer is compressed ({}), although no compression was requested", coding
+        )
     body = bytearray()
     async for part in answer.aiter_raw():
         body += part

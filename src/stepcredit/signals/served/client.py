@@ -1,8 +1,9 @@
 """HTTP client with retries, for one server.
 
-After a fault (refused, late, 5xx, 408, 425, 429, torn or malformed answer) a request is sent again,
-with exponential backoff and jitter, or after the server's `Retry-After`. Any other status than 200
-is final at once, a redirect included, and so is an answer that is too long.
+After a fault (connection refused, timeout, status 5xx, 408, 425 or 429, incomplete or malformed
+answer) a request is sent again, with exponential backoff and jitter, or after the server's
+`Retry-After`. Any other status than 200 is final at once, a redirect included, and so is an answer
+that is too long.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ Answer = TypeVar("Answer")
 LONGEST_WAIT = 30.0
 """Seconds between two repetitions, where the server names none."""
 ASKED_AGAIN = {408, 425, 429}
-"""Statuses that may pass, besides 5xx."""
+"""Statuses after which a request is sent again, as it is after 5xx."""
 
 
 class Client:
@@ -43,7 +44,7 @@ class Client:
     one only inside TLS: to an http:// address it is sent directly.
 
     Args:
-        server: its address, timeouts and retries.
+        server: the server's address, timeouts and retries.
 
     Raises:
         SettingError: the API key's environment variable is not set, or holds no key.
@@ -96,10 +97,10 @@ class Client:
         return await self._open.enter_async_context(new)
 
     async def post(self, url: str, body: dict[str, Any]) -> Any:
-        """One request: the JSON of its answer.
+        """Send one request and return the JSON of its answer.
 
         Raises:
-            Fault: no answer in time, a torn one, or a status that may pass.
+            Fault: no answer in time, an incomplete answer, or a status that allows another try.
             Refused: any other status than 200, with the server's own message; or an answer that is
                 too long.
         """
@@ -113,7 +114,7 @@ class Client:
     async def _exchange(
         self, connection: httpx.AsyncClient, url: str, content: bytes
     ) -> tuple[httpx.Response, bytes]:
-        """An answer and its body, both within the seconds for one request."""
+        """An answer and its body, within the time limit of one request."""
         try:
             with anyio.fail_after(self.server.timeout):
                 async with connection.stream("POST", url, content=content) as answer:
@@ -122,7 +123,9 @@ class Client:
             raise Fault(f"no answer within {self.server.timeout:g} s") from None
         except Ended:
             raise
-        except Exception as error:  # besides httpx's own: of a proxy's host and port, for one
+        except (
+            Exception
+        ) as error:  # not only httpx's errors: for instance of a proxy's host and port
             raise Fault("{}", _said(error)) from None
 
 
@@ -143,7 +146,7 @@ def _refuse(answer: httpx.Response, message: str) -> NoReturn:
 
 
 class Asking:
-    """The questions that one response needs, under one deadline.
+    """Sends the requests that one response needs, under one deadline.
 
     Args:
         client: connections to the server.
@@ -162,7 +165,7 @@ class Asking:
     async def __call__(
         self, path: str, body: dict[str, Any], read: Callable[[Any], Answer]
     ) -> Answer:
-        """What `read` makes of the server's answer.
+        """Send a request until it succeeds; returns what `read` gives for the answer.
 
         Args:
             path: the endpoint, under the server's address.
@@ -170,7 +173,7 @@ class Asking:
             read: raises a `Fault` for a malformed answer; the request is then repeated.
 
         Raises:
-            Refused: the server's final word, the last fault, or the deadline is over.
+            Refused: the server refused, the last attempt failed, or the deadline is over.
         """
         server = self.client.server
         url = server.url.rstrip("/") + path
@@ -188,7 +191,7 @@ class Asking:
             ended = f"{self.text(fault)} (attempt {tries}{late}, the last)"
         except Refused as refused:
             ended = self.text(refused)
-        raise Refused(f"{url}: {ended}")  # alone: what it was made of may hold the key
+        raise Refused(f"{url}: {ended}")  # without its cause, which may hold the key
 
     async def _once(self, url: str, body: dict[str, Any], read: Callable[[Any], Answer]) -> Answer:
         try:
@@ -198,7 +201,7 @@ class Asking:
             raise
 
     def text(self, ended: Ended) -> str:
-        """The reason why a question ended, in one line without the API key."""
+        """The reason why a request failed, in one line without the API key."""
         return ended.text(self.client.redact)
 
     def _is_over(self, state: tenacity.RetryCallState) -> bool:
@@ -217,7 +220,7 @@ def _patience(backoff: float) -> Callable[[tenacity.RetryCallState], float]:
 
 
 def retry_after(header: str | None) -> float:
-    """Seconds that a `Retry-After` header asks to wait; 0 for none or a wrong one.
+    """Seconds to wait according to a `Retry-After` header; 0 without a valid one.
 
     Example:
         >>> retry_after("2"), retry_after("Thu, 01 Jan 1970 00:00:00 GMT"), retry_after("soon")
@@ -253,7 +256,7 @@ def message_of(body: bytes) -> str:
 
 
 def _said(error: Exception) -> str:
-    """What broke a connection, in a few words."""
+    """The reason why a connection broke, in a few words."""
     for cause in _causes(error):
         if isinstance(cause, ConnectionRefusedError):
             return "connection refused"

@@ -8,11 +8,11 @@ from collections.abc import Callable
 class Ended(Exception):
     """A request that got no usable answer.
 
-    What the server itself said is kept apart from our words, and stands in no `str` of the
-    exception: only `text`, which is given the function that hides the API key, puts it in.
+    Texts of the server are kept separate and are not part of the exception's `str`. Only `text`
+    inserts them, after a function has hidden the API key in them.
 
     Args:
-        reason: what was wrong, a few words; `{}` stands for each text in `said`.
+        reason: the reason in a few words; each `{}` in it is replaced by a text of `said`.
         said: texts that a server or a library wrote, of any length.
 
     Example:
@@ -25,7 +25,7 @@ class Ended(Exception):
         self.reason, self.said = reason, said
 
     def text(self, shown: Callable[[str], str]) -> str:
-        """The whole reason, each of the server's texts as `shown` makes it."""
+        """The whole reason, with each of the server's texts changed by `shown`."""
         return self.reason.format(*map(shown, self.said)) if self.said else self.reason
 
 
@@ -34,7 +34,7 @@ class Fault(Ended):
 
     Args:
         reason, said: as in `Ended`.
-        wait: seconds that the server asks to wait.
+        wait: seconds to wait, according to the server.
     """
 
     def __init__(self, reason: str, *said: str, wait: float = 0.0) -> None:

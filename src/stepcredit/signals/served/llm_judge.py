@@ -22,7 +22,7 @@ PATH = "/v1/chat/completions"
 STEPS_BEFORE_WARNING = 20
 """Steps scored before a judge that leaves most of them undecided is reported."""
 UNDECIDED_WARNING = (
-    "%s: %d of %d steps scored 0.5: the model hardly ever says %s or %s; does it think first?"
+    "%s: %d of %d steps scored 0.5: the model hardly ever writes %s or %s; does it reason first?"
 )
 logger = logging.getLogger(__name__)
 
@@ -54,11 +54,11 @@ class Judge(Served):
     its thinking off through `extra`.
 
     Args:
-        per: "step" asks once per step, with the earlier steps in the question; "turns" does the
-            same with each earlier step as a turn that was answered Yes; "response" asks once per
-            response, for one numbered line per step.
+        per: "step" sends one question per step, with the earlier steps in the question; "turns"
+            does the same with each earlier step as a turn that was answered Yes; "response" sends
+            one question per response, and the answer has one numbered line per step.
         rubric: what makes a step right, in your words; part of the question.
-        system: template of the system message, None for ours, "" for none.
+        system: template of the system message; None for the default, "" for no message.
         template: template of the question (Jinja); it may use `prompt`, `steps`, `earlier`,
             `step`, `number`, `rubric`, `yes` and `no`. It is filled in Jinja's sandbox: 10,000,000
             characters and 100,000 turns of its loops at most.
@@ -66,16 +66,16 @@ class Judge(Served):
         read: "logprobs" for P, or "text" for 1 or 0 by the word that was written.
         reasons: the model reasons before its verdict: the last Yes or No it writes is read.
         votes: samples per question.
-        temperature: of the samples; above 0 for more than one.
-        max_tokens: tokens it may write; None is 1, and the server's default where it must write
-            more.
+        temperature: temperature of the samples; above 0 if there are several.
+        max_tokens: most tokens that the model writes; None: 1, or the server's default if the
+            verdict may need more.
         top_logprobs: how many tokens the server gives log-probs of.
         extra: further fields of the request, such as `{"seed": 1}`.
         empty: "refuse" an empty response, or "score" it.
 
     Raises:
         SettingError: a field out of range, or a template that does not parse or fails.
-        SignalError: when a template fails on a response, by name.
+        SignalError: a template fails on a response; the error names the response.
 
     Example:
         >>> direct = {"chat_template_kwargs": {"enable_thinking": False}}
@@ -95,9 +95,11 @@ class Judge(Served):
     no: str = declare("No", is_name, "the word for a wrong step")
     read: str = choice("logprobs", ("logprobs", "text"), "where a verdict is read")
     reasons: bool = flag(False, "the model reasons before its verdict")
-    votes: int = whole(1, "samples a question", at_least=1)
-    temperature: float = number(0.0, "of the samples", at_least=0)
-    max_tokens: int | None = whole(None, "tokens it may write", at_least=1, optional=True)
+    votes: int = whole(1, "samples per question", at_least=1)
+    temperature: float = number(0.0, "temperature of the samples", at_least=0)
+    max_tokens: int | None = whole(
+        None, "most tokens that the model writes", at_least=1, optional=True
+    )
     top_logprobs: int = whole(20, "tokens whose log-probs the server gives", at_least=1)
     extra: Mapping[str, Any] = declare({}, is_json_object, "further fields of the request")
     empty: str = choice("refuse", ("refuse", "score"), "what is done with an empty response")
@@ -107,7 +109,7 @@ class Judge(Served):
         if word(self.yes) == word(self.no):
             raise SettingError(f"expected another word than yes, got {self.no!r}", field="no")
         if self.votes > 1 and self.temperature == 0:
-            reason = f"expected a number above 0 for {self.votes} votes, which are else all one"
+            reason = f"expected a number above 0: at 0 all {self.votes} votes are the same"
             raise SettingError(reason, field="temperature")
         self.prompt.check()
 
@@ -139,7 +141,7 @@ class Judge(Served):
                 logger.warning(UNDECIDED_WARNING, self.name, undecided, steps, self.yes, self.no)
 
     async def ask(self, asking: Any, response: Response) -> list[float]:
-        """One request per step, all at once; or one for the whole response."""
+        """Send one request per step, all at the same time, or one for the whole response."""
         from stepcredit.signals.served.running import together
 
         if self.empty == "refuse":

@@ -63,7 +63,8 @@ class JudgePrompt:
     Args:
         per: "step", "turns" or "response", as in `Judge`.
         rubric: what makes a step right; templates may use it.
-        system, template: Jinja templates of the system message and of the question; None for ours.
+        system, template: Jinja templates of the system message and of the question; None for the
+            defaults.
         yes, no: the two words of the verdict.
     """
 
@@ -91,7 +92,7 @@ class JudgePrompt:
         of those.
 
         Raises:
-            SettingError: it names the setting.
+            SettingError: the error names the setting.
         """
         require("signals", "jinja2")
         from stepcredit.signals.served.templates import TemplateFailed, fill
@@ -111,7 +112,7 @@ class JudgePrompt:
 
         Args:
             response: split into steps.
-            number: of the step, from 1.
+            number: the step's number, from 1.
 
         Raises:
             SignalError: a template fails on this response; the error names the response and the
@@ -154,7 +155,7 @@ def check_variables(source: str, field: str) -> None:
     """Refuse a template that does not parse or uses an unknown variable.
 
     Raises:
-        SettingError: it names the setting.
+        SettingError: the error names the setting.
 
     Example:
         >>> check_variables("{{ answer }}", "template")

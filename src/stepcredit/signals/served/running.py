@@ -24,14 +24,14 @@ Score = Callable[[Asking, Response], Awaitable[list[float]]]
 
 
 def stream(server: Server, responses: Sequence[Response], score: Score) -> Iterator[IndexedScores]:
-    """Scores of responses, each as soon as it is done.
+    """Yield the scores of each response as soon as they are complete.
 
     Closing the iterator cancels all running requests; when it returns, the connections are closed
     and the thread has ended.
 
     Args:
-        server: its address, and timeouts and retries.
-        responses: any number.
+        server: the server's address, timeouts and retries.
+        responses: the responses, any number.
         score: sends the requests that one response needs.
 
     Returns:
@@ -76,11 +76,11 @@ async def _score(client: Client, response: Response, score: Score) -> list[float
     except TimeoutError:
         last = f", last: {asking.last_fault}" if asking.last_fault else ""
         reason = f"{client.server.url}: not scored within {client.server.deadline:g} s{last}"
-    raise at(response, SignalError, reason)  # alone: what it was made of may hold the key
+    raise at(response, SignalError, reason)  # without its cause, which may hold the key
 
 
 async def together(calls: Sequence[Callable[[], Awaitable[Result]]]) -> list[Result]:
-    """Results of calls that run at once, in the calls' order.
+    """Results of calls that run at the same time, in the calls' order.
 
     Raises:
         Exception: the first that one of them raises; the others are cancelled.

@@ -13,12 +13,12 @@ from urllib.parse import quote, quote_plus
 from stepcredit.errors import SettingError
 
 LONGEST_MESSAGE = 300
-"""Characters of a server's own words that an error repeats."""
+"""Characters of a server's text that an error shows."""
 HIDDEN = "***"
 PIECE = 8
-"""Characters of a long key, in a row, that are hidden wherever they stand."""
+"""Any run of so many characters of a key is hidden."""
 READ = 20_000
-"""Characters of a server's words that are looked at: the rest is cut off before."""
+"""Characters of a server's text that are processed; the rest is cut off first."""
 _LOWER = str.maketrans(ascii_uppercase, ascii_lowercase)
 
 
@@ -51,7 +51,7 @@ class Redactor:
 
     Hidden are the key and parts of at least 8 characters of it, also as JSON, Python, HTML and URLs
     spell it and as base64 has it at any place of a longer text, in upper or lower case. A key
-    shorter than that is hidden as a whole, as it is spelled.
+    of fewer than 8 characters is hidden only as a whole.
 
     Args:
         key: the API key; None hides nothing.

@@ -15,7 +15,7 @@ from stepcredit.signals.served.server import MAX_BODY, Server
 from stepcredit.signals.signal import IndexedScores, Signal
 
 OPERATION = tuple(declared.name for declared in fields(Server))
-"""Fields of the connection, which do not change the scores: no part of a signal's identity."""
+"""Fields of the connection; they do not change the scores and are not part of the identity."""
 
 
 NOT_SHOWN = "another (not shown: it may hold a secret)"
@@ -41,7 +41,7 @@ def is_address(value: Any) -> str | None:
         return f"{ADDRESS} in ASCII, without spaces and control characters"
     try:
         url = httpx.URL(value)
-        url.host.encode("idna")  # as it is looked up: no part longer than 63 characters
+        url.host.encode("idna")  # as for the look-up: no part longer than 63 characters
     except (httpx.InvalidURL, UnicodeError):
         return ADDRESS
     known = url.scheme in ("http", "https") and url.host and 0 <= (url.port or 0) <= 65535
@@ -88,14 +88,14 @@ class Served(Signal):
         model: its name on the server; part of a score's identity.
         revision: which weights are served, as any text; part of a score's identity. Give it
             when a name can mean several models: after retraining, cached scores are then not used.
-        concurrency: requests under way at once.
+        concurrency: requests that run at the same time.
         timeout: seconds for one request.
         deadline: seconds for one response, all its requests and repetitions.
         attempts: how often a request is sent before the run stops.
         backoff: seconds before the first repetition at most, doubled for each further one up to
             30; a server's `Retry-After` goes before it.
         api_key_env: name of the environment variable that holds the key, where one is needed. The
-            key is read when a stream starts, and stands in no message, `repr` or identity.
+            key is read when a stream starts, and appears in no message, `repr` or identity.
         max_body: bytes of one answer at most; a longer one ends the run.
     """
 
@@ -105,7 +105,7 @@ class Served(Signal):
     url: str = declare(MISSING, is_address, "address of the server", shown=shown_address)
     model: str = declare(MISSING, is_name, "the model's name on the server")
     revision: str | None = text(None, "which weights are served; part of the identity")
-    concurrency: int = whole(32, "requests under way at once", at_least=1)
+    concurrency: int = whole(32, "requests that run at the same time", at_least=1)
     timeout: float = number(60.0, "seconds for one request", above=0)
     deadline: float = number(600.0, "seconds for one response", above=0)
     attempts: int = whole(6, "how often a request is sent", at_least=1)
@@ -131,10 +131,15 @@ class Served(Signal):
 
     @abstractmethod
     async def ask(self, asking: Any, response: Response) -> list[float]:
-        """One response's scores, by as many requests as are needed."""
+        """One response's scores, from as many requests as are needed.
+
+        Args:
+            asking: sends a request (see `Asking`).
+            response: the response to score.
+        """
 
     def stream(self, responses: Sequence[Response]) -> Iterator[IndexedScores]:
-        """(index, scores) in the order of completion; closing it stops what is under way."""
+        """(index, scores) in the order of completion; closing it stops the running requests."""
         from stepcredit.signals.served.running import stream
 
         server = Server(**{name: getattr(self, name) for name in OPERATION})

@@ -14,7 +14,7 @@ class Server:
 
     Args:
         url: http(s) address, with the path that all endpoints share.
-        concurrency: requests under way at once, and connections kept.
+        concurrency: requests that run at the same time, and connections kept.
         timeout: seconds for one request.
         deadline: seconds for one response, all its requests and their repetitions.
         attempts: how often one request is sent.

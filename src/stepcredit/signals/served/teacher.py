@@ -56,7 +56,7 @@ class ServedLogProbs(Served):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.temperature != 1:
-            reason = f"a server gives a prompt's log-probs at 1 alone, got {self.temperature:g}"
+            reason = f"a server gives log-probs only at temperature 1, got {self.temperature:g}"
             raise SettingError(reason, field="temperature")
 
     async def ask(self, asking: Any, response: Response) -> list[float]:
@@ -79,7 +79,7 @@ class ServedLogProbs(Served):
         for index, (logprob, text) in enumerate(read_tokens):
             token = f"token {index} ({tokens[index]})"
             if logprob <= LEAST:
-                raise Refused(f"the model {{}} gives {token} no chance", self.model)
+                raise Refused(f"the model {{}} gives {token} probability 0", self.model)
             if self.check_vocabulary and text and not fits(response, index, text):
                 start, end = response.spans[index]
                 texts = repr(response.text[start:end]), repr(text), self.model

@@ -1,8 +1,9 @@
 """Jinja templates from settings: compiled in a sandbox, filled within bounds.
 
 A template comes from a file of settings, which is trusted less than code. The sandbox keeps it from
-Python's insides; the bounds turn a template that would run for hours or fill the memory by mistake
-into one line. They are no defence against one that is written to exhaust the memory.
+Python's internals. The limits stop a template that would run for hours or fill the memory by
+mistake, with an error of one line. They do not protect against a template that is written to
+exhaust the memory.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
 from stepcredit.signals.served.secrets import shortened
 
 LONGEST = 10_000_000
-"""Characters of a filled template, and of a text or list that an operator makes, at most."""
+"""Most characters of a filled template, and of a text or list that an operator makes."""
 MOST_TURNS = 100_000
-"""Turns of all loops and macros of a template together, at most, each time it is filled."""
+"""Most turns of all loops and macros of a template together, each time it is filled."""
 WIDEST = 1_000
 """The largest number that a filter of widths takes."""
 COUNT = "_count_turn"
@@ -35,7 +36,7 @@ class TemplateFailed(Exception):
 
     Args:
         reason: why, in one line.
-        with_others: whether other values might do: an element that is not there, or a wrong value.
+        with_others: whether it may work with other values, for instance if an element is missing.
     """
 
     def __init__(self, reason: str, with_others: bool = False) -> None:
@@ -158,22 +159,24 @@ def compiled(source: str) -> Template:
             count = nodes.Output([call]).set_lineno(node.lineno)
             node.body.insert(0, count.set_environment(environment()))
         return environment().from_string(tree)
-    except Exception as error:  # besides Jinja's own: numbers and nests too large for Python
+    except (
+        Exception
+    ) as error:  # not only Jinja's errors: also numbers and nesting too large for Python
         line = getattr(error, "lineno", None)
         where = f"line {line} does not parse" if line else "does not parse"
         raise TemplateFailed(f"{where}: {_said(error)}") from None
 
 
 def fill(source: str, values: Mapping[str, Any]) -> str:
-    """A template with its values in place.
+    """Fill a template with values.
 
     Args:
-        source: the template. Values are put in as they are: what looks like a template in one of
-            them stays text.
+        source: the template. Values are inserted as text: template syntax in a value is not
+            executed.
         values: by name.
 
     Raises:
-        TemplateFailed: it does not parse, or fails, or writes too much, or takes too many turns.
+        TemplateFailed: it does not parse, fails, writes too much, or takes too many turns.
 
     Example:
         >>> fill("{{ step }}?", {"step": "{{ 7 * 7 }}"})
@@ -209,7 +212,7 @@ def fill(source: str, values: Mapping[str, Any]) -> str:
 
 
 def _said(error: Exception) -> str:
-    """What an error says, in one line."""
+    """The text of an error, in one line."""
     if isinstance(error, RecursionError):
         return "it nests too deeply, or calls itself"
     own = isinstance(error, TemplateError | OverflowError) and str(error)
