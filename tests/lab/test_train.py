@@ -276,8 +276,8 @@ def test_a_method_whose_signal_the_task_lacks_is_refused_before_training():
     with pytest.raises(MethodError) as refused:
         check_task_has("critic", Critic())
     assert str(refused.value) == (
-        "critic: reads critic_logprobs, but the task has only those of student, teacher, base, prm, ref"
-        " alone"
+        "critic: reads critic_logprobs, but the task has only those of student, teacher, "
+        "base, prm, ref"
     )
     assert not sc.PASS().reads.logprobs
     assert sc.OPD().reads.logprobs
