@@ -31,7 +31,7 @@ def keeps_format(format_: float | None, gate: float | None) -> bool:
 
 
 def fields_of(given: Any, setting: str) -> dict[str, Any]:
-    """The fields that a setting holds, by name; None holds no fields.
+    """The fields, or other values by name, that a setting holds; None holds none.
 
     Args:
         given: the setting's value.
@@ -47,7 +47,7 @@ def fields_of(given: Any, setting: str) -> dict[str, Any]:
     if given is None:
         return {}
     if not isinstance(given, Mapping):
-        raise EngineError(f"expected fields, got {given!r}", field=setting)
+        raise EngineError(f"expected a mapping, got {given!r}", field=setting)
     for name in given:
         if not isinstance(name, str):
             raise EngineError(f"expected names, got {name!r}", field=setting)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 from argparse import Action
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from textwrap import wrap
@@ -15,6 +16,7 @@ from typing import Any, NoReturn, get_args, get_type_hints
 import yaml
 from trl import GRPOConfig, ModelConfig, TrlParser
 
+from stepcredit.engines.build import fields_of
 from stepcredit.engines.trl.config import OLD_NAMES, StepCreditConfig, new_name
 from stepcredit.errors import SettingError
 from stepcredit.settings.registry import hint
@@ -54,7 +56,7 @@ class RecipeArguments:
         each: see its help.
 
     Raises:
-        SettingError: a key that holds a mapping holds something else.
+        EngineError: a key that holds a mapping holds something else.
 
     Example:
         >>> RecipeArguments(dataset_name="rows.jsonl", rewards={"right": "maths"}).rewards
@@ -144,25 +146,16 @@ def mapping_of(value: Any, name: str) -> dict[str, Any]:
         name: its key, for errors.
 
     Raises:
-        SettingError: it holds something else.
+        EngineError: it holds something else, or a key that is not a string.
 
     Example:
         >>> mapping_of('{"accuracy": "maths"}', "rewards")
         {'accuracy': 'maths'}
     """
     if isinstance(value, str):
-        try:
+        with suppress(yaml.YAMLError):
             value = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise SettingError(f"expected a mapping, got {value!r}", field=name) from error
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping):
-        raise SettingError(f"expected a mapping, got {value!r}", field=name)
-    for key in value:
-        if not isinstance(key, str):
-            raise SettingError(f"expected names, got {key!r}", field=name)
-    return dict(value)
+    return fields_of(value, name)
 
 
 class RecipeParser(TrlParser):

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from stepcredit.engines.build import build_named, fields_of
 from stepcredit.engines.trl.reward_function import TRLReward
 from stepcredit.errors import RolloutError, SettingError
 from stepcredit.rewards.reward_registry import reward, rewards
@@ -80,7 +81,7 @@ def reward_functions(
         fields: {name: {field: value}}.
 
     Raises:
-        SettingError: an unknown reward or field; the message begins with the key.
+        SettingError, EngineError: an unknown reward or field; the message begins with the key.
 
     Example:
         >>> [each.__name__ for each in reward_functions({"right": "exact"}, {})]
@@ -90,27 +91,21 @@ def reward_functions(
         if name not in named:
             reason = f"no reward has this name{hint(name, list(named))}"
             raise SettingError(reason, field=f"reward_fields.{name}")
-    for name, given in fields.items():
-        if not isinstance(given, Mapping | None):
-            raise SettingError(f"expected fields, got {given!r}", field=f"reward_fields.{name}")
-    return [_named_reward(name, rule, fields.get(name) or {}) for name, rule in named.items()]
+    return [_named_reward(name, rule, fields.get(name)) for name, rule in named.items()]
 
 
-def _named_reward(name: str, rule: str, fields: Mapping[str, Any]) -> NamedReward:
+def _named_reward(name: str, rule: str, given: Any) -> NamedReward:
+    place, fields_place = f"rewards.{name}", f"reward_fields.{name}"
+    fields = fields_of(given, fields_place)
     if ":" in str(rule):
         if fields:
-            raise SettingError("a function has no fields", field=f"reward_fields.{name}")
+            raise SettingError("a function has no fields", field=fields_place)
         return NamedReward(name, _imported(name, rule))
     if rule not in rewards():
         reason = f"unknown reward {rule!r}{hint(str(rule), list(rewards()))}, or MODULE:FUNCTION"
-        raise SettingError(reason, field=f"rewards.{name}")
-    try:
-        graded_by = reward(rule, **fields)
-    except SettingError as error:
-        place = f"reward_fields.{name}"
-        field = f"{place}.{error.field}" if error.field else place
-        raise SettingError(error.reason, field=field) from error
-    return NamedReward(name, TRLReward(graded_by), getattr(graded_by, "answer", None))
+        raise SettingError(reason, field=place)
+    built = build_named(reward, rule, fields, place, fields_place)
+    return NamedReward(name, TRLReward(built), getattr(built, "answer", None))
 
 
 def _imported(name: str, address: str) -> Function:

@@ -56,7 +56,7 @@ def reward_pieces(
         rewards, fields: the recipe's `rewards` and `reward_fields`.
 
     Raises:
-        SettingError: an unknown reward or field; the message begins with the key.
+        SettingError, EngineError: an unknown reward or field; the message begins with the key.
 
     Example:
         >>> reward_pieces({"layout": "format"}, {"layout": {"template": "think-answer"}}).answers

@@ -136,7 +136,7 @@ def test_every_field_of_ours_has_help_that_argparse_can_show():
             {"fields": {"kk": 1}},
             "fields.kk: pass has no such field, did you mean 'k'?",
         ),
-        ({"fields": "k=1"}, "fields: expected fields, got 'k=1'"),
+        ({"fields": "k=1"}, "fields: expected a mapping, got 'k=1'"),
         (
             {"splitter_fields": {"inside": "cut"}},
             "splitter_fields.inside: expected one of refuse, extend, got 'cut'",

@@ -118,7 +118,8 @@ def recipe(tmp_path):
         ({"reward_weights": [1.0, "a"]}, "{}/recipe.yaml: reward_weights: expected float, got 'a'"),
         ({"reward_weights": [1.0]}, "reward_weights: [1.0] has no effect: the estimator weighs the "
          "streams; set its weights instead"),
-        ({"reward_fields": {"right": "last"}}, "reward_fields.right: expected fields, got 'last'"),
+        ({"reward_fields": {"right": "last"}}, "reward_fields.right: expected a mapping, got "
+         "'last'"),
         ({"format_gate": 0.5}, "format_gate: 0.5 is a threshold of the format reward: name "
          "format_reward"),
         ({"process_signal": "arithmetic", "fields": {"weights": {"prm": 1.0}}},

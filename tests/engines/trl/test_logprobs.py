@@ -262,7 +262,7 @@ def bare(config, **changes):
                 "process_signal": {"rule": "arithmetic"},
                 "process_signal_fields": {"rule": 0.5},
             },
-            "process_signal_fields.rule: expected fields, got 0.5",
+            "process_signal_fields.rule: expected a mapping, got 0.5",
         ),
         (
             {"logprobs": "logprobs"},

@@ -109,7 +109,7 @@ def test_log_probs_are_seen_through_signals_made_of_signals():
         ({"method": 3}, "method: expected the name of a method, got 3"),
         ({"fields": {"kk": 1}}, "fields.kk: pass has no such field, did you mean 'k'?"),
         ({"fields": {"k": -1}}, "fields.k: expected a number of at least 0, got -1"),
-        ({"fields": [1]}, "fields: expected fields, got [1]"),
+        ({"fields": [1]}, "fields: expected a mapping, got [1]"),
         (
             {"process_signal_fields": {"model": "m"}},
             "process_signal_fields: fields without a signal: set its name too",
@@ -167,7 +167,7 @@ def test_a_method_without_process_streams_lets_any_signal_be():
 def test_what_stands_in_the_place_of_the_keys_is_refused():
     with pytest.raises(EngineError) as caught:
         VerlSettings.of({"algorithm": {"stepcredit": "pass"}})
-    assert str(caught.value) == "algorithm.stepcredit: expected fields, got 'pass'"
+    assert str(caught.value) == "algorithm.stepcredit: expected a mapping, got 'pass'"
 
 
 @pytest.mark.parametrize(
