@@ -12,7 +12,7 @@ from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from operator import attrgetter
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any, ParamSpec, TypeVar
 from warnings import warn
 
@@ -338,6 +338,32 @@ class MovedModules(MetaPathFinder, Loader):
             return moved(old, name, MOVED[old])
 
         vars(module)["__getattr__"] = attribute
+        _keep_function(module.__name__)
+
+
+class KeepsFunctions(ModuleType):
+    """A package in which the import of an old module hides no function of the same name.
+
+    The import system sets every imported module as an attribute of its package. So `import
+    stepcredit.evals.pass_at_k` would put a module in the place of the function `pass_at_k`.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (isinstance(value, ModuleType) and _is_function(self, name)):
+            super().__setattr__(name, value)
+
+
+def _is_function(package: ModuleType, name: str) -> bool:
+    """Whether a package has, or had, a function of this name."""
+    is_renamed = f"{package.__name__.partition('.')[2]}:{name}" in RENAMED
+    return is_renamed or isinstance(vars(package).get(name), FunctionType)
+
+
+def _keep_function(module: str) -> None:
+    """Let the package of an old module keep its function of that name, if it has one."""
+    package, _, name = module.rpartition(".")
+    if _is_function(sys.modules[package], name):
+        sys.modules[package].__class__ = KeepsFunctions
 
 
 def moved(old: str, name: str, new: str) -> Any:
