@@ -331,7 +331,7 @@ def test_long_prompts_are_left_out(policy):
 
 
 def test_a_row_without_an_answer_gets_no_reward():
-    scored = NamedReward("right", TRLReward("exact"), "answer")
+    scored = NamedReward("right", TRLReward("exact"))
     asked = {"prompts": ["?"] * 3, "completions": ["4", "4", "5"], "trainer_state": None}
     assert scored(**asked, answer=["4", None, "4"]) == [1.0, None, 0.0]
     assert scored(**asked, answer=[None] * 3) == [None] * 3

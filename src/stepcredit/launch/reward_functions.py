@@ -9,6 +9,7 @@ from typing import Any
 from stepcredit.engines.build import build_named, fields_of
 from stepcredit.engines.trl.reward_function import TRLReward
 from stepcredit.errors import RolloutError, SettingError
+from stepcredit.rewards.base import Reward
 from stepcredit.rewards.reward_registry import reward, rewards
 from stepcredit.settings.modules import object_named
 from stepcredit.settings.registry import hint
@@ -17,30 +18,38 @@ Function = Callable[..., Sequence[float | None]]
 
 
 class NamedReward:
-    """A TRL reward function with a name, which gives None where a row has no gold answer.
+    """A TRL reward function with a name; of stepcredit's rewards, None where there is no answer.
 
     Args:
         name: its name in the trainer and the logs.
-        function: called with (prompts, completions, **columns), it returns one number per
-            completion; it may be a coroutine function.
-        answer: the column with the gold answer; where it is null, the reward is None.
+        function: a `TRLReward`, or a function of the user's: called with (prompts, completions,
+            **columns), it returns one number per completion; it may be a coroutine function.
 
     Example:
-        >>> scored = NamedReward("right", TRLReward("exact"), "answer")
+        >>> scored = NamedReward("right", TRLReward("exact"))
         >>> scored(prompts=["?", "?"], completions=["42", "42"], answer=["42", None])
         [1.0, None]
     """
 
-    def __init__(self, name: str, function: Function, answer: str | None = None) -> None:
-        self.__name__ = name
-        self.function, self.answer = function, answer
+    def __init__(self, name: str, function: Function) -> None:
+        self.__name__, self.function = name, function
         if isinstance(function, TRLReward):
             function.__name__ = name
 
     @property
+    def rule(self) -> Reward | None:
+        """The reward of stepcredit; None for a function of the user's."""
+        return self.function.rule if isinstance(self.function, TRLReward) else None
+
+    @property
+    def answer(self) -> str | None:
+        """The column with the gold answer; where it is null, the reward is None."""
+        return getattr(self.rule, "answer", None)
+
+    @property
     def is_format(self) -> bool:
         """Whether it is a format reward of stepcredit."""
-        return isinstance(self.function, TRLReward) and self.function.rule.gives == "format"
+        return self.rule is not None and self.rule.gives == "format"
 
     def __call__(
         self, prompts: Sequence[Any], completions: Sequence[Any], **columns: Any
@@ -105,7 +114,7 @@ def _named_reward(name: str, rule: str, given: Any) -> NamedReward:
         reason = f"unknown reward {rule!r}{hint(str(rule), list(rewards()))}, or MODULE:FUNCTION"
         raise SettingError(reason, field=place)
     built = build_named(reward, rule, fields, place, fields_place)
-    return NamedReward(name, TRLReward(built), getattr(built, "answer", None))
+    return NamedReward(name, TRLReward(built))
 
 
 def _imported(name: str, address: str) -> Function:
@@ -126,14 +135,14 @@ def check_facts(functions: Sequence[NamedReward], rows: Sequence[Mapping[str, An
         SettingError: a column that a reward needs is missing, or can't be read.
     """
     for each in functions:
-        if not isinstance(each.function, TRLReward) or not len(rows):
+        if each.rule is None or not len(rows):
             continue
         first = rows[0]
         if each.answer is not None and each.answer in first and first[each.answer] is None:
             continue
         try:
-            each.function.rule(["?"], [first])
+            each.rule(["?"], [first])
         except RolloutError as error:
             known = ", ".join(name for name in first if name != "prompt")
-            reason = f"{each.function.rule.name}: {error.field}: {error.reason} (columns: {known})"
+            reason = f"{each.rule.name}: {error.field}: {error.reason} (columns: {known})"
             raise SettingError(reason, field=f"rewards.{each.__name__}") from error

@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from stepcredit.engines.trl.reward_function import TRLReward
 from stepcredit.launch.reward_functions import reward_functions
 
 SUMS = [(left, total - left) for total in (7, 9) for left in range(2, 6)]
@@ -62,8 +61,7 @@ def reward_pieces(
         >>> reward_pieces({"layout": "format"}, {"layout": {"template": "think-answer"}}).answers
         ('</think>\\n<answer>7</answer>', '</think>\\n<answer>9</answer>')
     """
-    functions = [each.function for each in reward_functions(rewards, fields)]
-    rules: list[Any] = [each.rule for each in functions if isinstance(each, TRLReward)]
+    rules = [each.rule for each in reward_functions(rewards, fields)]
     templates = {str(getattr(rule, "template", "")) for rule in rules}
     wanted = {getattr(rule, "read", None) for rule in rules} | set(map(LAYOUTS.get, templates))
     forms = [FORMS[name] for name in FORMS if name in wanted] or list(FORMS.values())
