@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerFast
 from stepcredit import requires
 from stepcredit.errors import MissingExtra, RolloutError, SettingError, SignalError
 from stepcredit.prm import PROTOCOLS, LocalPRM, PurePRM
+from stepcredit.signals.models.teacher_forcing import LocalLogProbs
 from stepcredit.signals.responses import Response
 from stepcredit.signals.signal_registry import signal
 
@@ -45,7 +46,7 @@ WRONG_SETTINGS = [
     ({"protocol": "gpt"}, f"unknown protocol 'gpt': expected {KNOWN}"),
     ({"protocol": 3}, "protocol: expected the name of a protocol, or one, got 3"),
     ({}, "protocol: prm needs it"),
-    (PURE | {"model": 3}, "model: expected a path, a name or a model, got 3"),
+    (PURE | {"model": 3}, "model: expected a model's folder or name, or a loaded model, got 3"),
     (PURE | {"empty": "zero"}, "empty: expected one of refuse, score, got 'zero'"),
     (
         PURE | {"dtype": "int8"},
@@ -87,6 +88,12 @@ def test_a_loaded_model_without_a_tokenizer() -> None:
     with pytest.raises(SettingError) as caught:
         LocalPRM(BY_NAME["pure"].model(), "pure")
     assert str(caught.value) == "tokenizer: is required with a model that is already loaded"
+
+
+def test_a_reward_model_is_not_offered_as_a_language_model() -> None:
+    """Its head gives no log-probs of tokens."""
+    assert not hasattr(LocalPRM, "causal")
+    assert hasattr(LocalLogProbs, "causal")
 
 
 LATER = (

@@ -281,6 +281,21 @@ def test_a_step_signal_is_no_source_of_log_probs():
         Distillation(teacher=signal("shared-prefix"))
 
 
+@pytest.mark.parametrize(
+    ("name", "settings", "line"),
+    [
+        ("opd", {"teacher": 3}, "teacher: expected a model's folder or name, a loaded model, or"),
+        ("logprobs", {"model": ["m"]}, "model: expected a model's folder or name, or a loaded"),
+        ("answer-progress", {"model": 0.5}, "model: expected a model's folder or name, or a"),
+        ("logprobs", {"model": "m", "policy": 5}, "policy: expected a tokenizer's folder or name,"),
+    ],
+)
+def test_what_is_no_model_or_tokenizer_is_refused_before_anything_loads(name, settings, line):
+    with pytest.raises(SettingError) as caught:
+        signal(name, **settings)
+    assert str(caught.value).startswith(line)
+
+
 def test_what_is_cached_depends_on_models_settings_and_known_log_probs(folders):
     rows = rows_of(2, known=["student"])
     one = Distillation(teacher=folders["teacher"], tokenizer=folders["student"])

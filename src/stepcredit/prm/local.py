@@ -16,7 +16,11 @@ from stepcredit.prm.model_input import ModelInput
 from stepcredit.prm.protocol import Protocol, build_protocol, is_protocol
 from stepcredit.settings.fields import choice, declare, is_mapping, text
 from stepcredit.signals.models.batching import length_batches, padded_ids
-from stepcredit.signals.models.checkpoints import load_tokenizer, oom_as_signal_error
+from stepcredit.signals.models.checkpoints import (
+    is_model,
+    load_tokenizer,
+    oom_as_signal_error,
+)
 from stepcredit.signals.models.local_model import LocalModel
 from stepcredit.signals.responses import Response, at
 from stepcredit.signals.signal import IndexedScores, refuse_empty
@@ -24,10 +28,6 @@ from stepcredit.signals.signal_registry import register_signal
 
 WINDOW = 2048
 """Responses that are tokenized and packed by length at once; a bound on memory only."""
-
-
-def _is_model(value: Any) -> str | None:
-    return None if isinstance(value, str | Path | torch.nn.Module) else "a path, a name or a model"
 
 
 @register_signal("prm")
@@ -68,7 +68,7 @@ class LocalPRM(LocalModel):
     """
 
     grain = "steps"
-    model: Any = declare(MISSING, _is_model, "a checkpoint's folder or name, or a loaded model")
+    model: Any = declare(MISSING, is_model, "a checkpoint's folder or name, or a loaded model")
     protocol: Any = declare(MISSING, is_protocol, "its input and output format, by name")
     protocol_settings: Any = declare({}, is_mapping, "fields of the protocol")
     empty: str = choice("refuse", ("refuse", "score"), "what is done with empty responses")

@@ -18,7 +18,7 @@ from stepcredit.signals.models.batching import length_batches
 from stepcredit.signals.models.causal import CausalLM
 from stepcredit.signals.models.checkpoints import model_label
 from stepcredit.signals.models.contexts import content_of, reads_field, trunk_of
-from stepcredit.signals.models.local_model import LocalModel
+from stepcredit.signals.models.local_model import LocalCausalModel
 from stepcredit.signals.models.tree_attention import (
     Branch,
     Tree,
@@ -35,7 +35,7 @@ HINT = "packed=false runs one forward per prefix"
 
 @register_signal("answer-progress")
 @dataclass(frozen=True, kw_only=True)
-class AnswerProgress(LocalModel):
+class AnswerProgress(LocalCausalModel):
     r"""Progress of the gold answer's likelihood under the policy, step by step.
 
         l_j = log p(answer after | prompt, steps 1..j, before), summed over tokens

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,20 +22,44 @@ DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
 def is_model(value: Any) -> str | None:
-    """A check for settings that must hold a model: a path, a name or a loaded one."""
-    return None if value is not None else "a model's folder or name, or a loaded model"
+    """A check for settings that hold a model.
+
+    A loaded model is called, which no number, list or mapping can be.
+
+    Example:
+        >>> is_model("models/policy"), is_model(torch.nn.Linear(1, 1)), is_model(None)
+        (None, None, "a model's folder or name, or a loaded model")
+    """
+    return None if _is_loadable(value) else "a model's folder or name, or a loaded model"
+
+
+def is_optional_model(value: Any) -> str | None:
+    """A check for settings that may hold a model.
+
+    Example:
+        >>> is_optional_model(None), is_optional_model(["models/policy"])
+        (None, "a model's folder or name, a loaded model, or null")
+    """
+    if value is None or _is_loadable(value):
+        return None
+    return "a model's folder or name, a loaded model, or null"
 
 
 def is_tokenizer(value: Any) -> str | None:
-    """A check for settings that may hold a tokenizer.
+    """A check for settings that may hold a tokenizer; a loaded one is called, as a model is.
 
     Example:
         >>> is_tokenizer("models/policy"), is_tokenizer(None), is_tokenizer(5)
         (None, None, "a tokenizer's folder or name, a loaded tokenizer, or null")
     """
-    if isinstance(value, bool | int | float | list | tuple | Mapping):
-        return "a tokenizer's folder or name, a loaded tokenizer, or null"
-    return None
+    if value is None or _is_loadable(value):
+        return None
+    return "a tokenizer's folder or name, a loaded tokenizer, or null"
+
+
+def _is_loadable(value: Any) -> bool:
+    """Whether it is a folder or name to load from, or may be a loaded model or tokenizer."""
+    return isinstance(value, str | Path) or callable(value)
 
 
 def load_tokenizer(tokenizer: Any, revision: str | None = None) -> Any:

@@ -50,7 +50,7 @@ class RunsModels(Signal):
 
 @dataclass(frozen=True)
 class LocalModel(RunsModels):
-    """A signal that runs one language model in this process.
+    """A signal that runs one model in this process: a language model, or a reward model.
 
     Args:
         model: a folder or name, or a loaded model.
@@ -61,7 +61,7 @@ class LocalModel(RunsModels):
         SettingError: a loaded model without a tokenizer, in a subclass that needs one.
     """
 
-    model: Any = declare(None, is_model, "the language model")
+    model: Any = declare(None, is_model, "the model")
 
     needs_tokenizer: ClassVar[bool] = True
     """Whether the signal cannot score without the model's tokenizer."""
@@ -69,32 +69,20 @@ class LocalModel(RunsModels):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.needs_tokenizer and self.model is not None:
-            self.check_tokenizer()
-
-    def check_tokenizer(self) -> None:
-        """Refuse a loaded model that came without its tokenizer.
-
-        Raises:
-            SettingError: there is neither a tokenizer nor a folder or name to take it from.
-        """
-        if self.tokenizer is None and not isinstance(self.model, str | Path):
-            raise SettingError("is required with a model that is already loaded", field="tokenizer")
+            _ = self.tokenizer_source
 
     @property
     def tokenizer_source(self) -> Any:
-        """The tokenizer given, or else the folder or name of the model."""
-        return self.model if self.tokenizer is None else self.tokenizer
-
-    @cached_property
-    def causal(self) -> CausalLM:
-        """The model as a causal language model, loaded at first use.
+        """The tokenizer given, or else the folder or name of the model.
 
         Raises:
-            SignalError: it cannot be loaded.
-            SettingError: torch has no such device.
+            SettingError: a loaded model came without its tokenizer.
         """
-        _ = self.model_fingerprint_when_loaded
-        return load_causal(self.model, self.tokenizer, device=self.device, dtype=self.dtype)
+        if self.tokenizer is not None:
+            return self.tokenizer
+        if isinstance(self.model, str | Path):
+            return self.model
+        raise SettingError("is required with a model that is already loaded", field="tokenizer")
 
     @cached_property
     def model_fingerprint_when_loaded(self) -> str | None:
@@ -129,3 +117,24 @@ class LocalModel(RunsModels):
 
     def _fingerprint(self) -> str:
         return fingerprint(self.model, self._revision)
+
+
+@dataclass(frozen=True)
+class LocalCausalModel(LocalModel):
+    """A signal that runs one causal language model in this process.
+
+    Args:
+        model, tokenizer: as in `LocalModel`.
+        max_tokens_per_batch, device, dtype: as in `RunsModels`.
+    """
+
+    @cached_property
+    def causal(self) -> CausalLM:
+        """The model, loaded at first use.
+
+        Raises:
+            SignalError: it cannot be loaded.
+            SettingError: torch has no such device.
+        """
+        _ = self.model_fingerprint_when_loaded
+        return load_causal(self.model, self.tokenizer, device=self.device, dtype=self.dtype)

@@ -13,6 +13,7 @@ from typing import Any
 
 from stepcredit.errors import RolloutError, SettingError, SignalError
 from stepcredit.settings.fields import choice, declare, number, whole
+from stepcredit.signals.models.checkpoints import is_optional_model
 from stepcredit.signals.models.completers import (
     Completer,
     FunctionCompleter,
@@ -20,7 +21,7 @@ from stepcredit.signals.models.completers import (
     Prefix,
 )
 from stepcredit.signals.models.contexts import content_of, reads_field
-from stepcredit.signals.models.local_model import LocalModel
+from stepcredit.signals.models.local_model import LocalCausalModel
 from stepcredit.signals.programs.functions import fingerprint_of_function, function_of, is_function
 from stepcredit.signals.responses import Response, at
 from stepcredit.signals.signal import IndexedScores
@@ -62,19 +63,13 @@ def log_cost(cost: Cost) -> None:
     logger.warning("monte-carlo: %s", cost)
 
 
-def _is_optional_model(value: Any) -> str | None:
-    """A check for models and null; without a model, a sampler completes the prefixes."""
-    number = isinstance(value, bool | int | float)
-    return "a model's folder or name, a loaded model, or null" if number else None
-
-
 def _is_callable(value: Any) -> str | None:
     return None if callable(value) else "a function"
 
 
 @register_signal("monte-carlo")
 @dataclass(frozen=True, kw_only=True)
-class MonteCarlo(LocalModel):
+class MonteCarlo(LocalCausalModel):
     """The value of each step's prefix: the mean reward of completions that start from it.
 
         V_j = mean over n completions y of reward(steps 1..j followed by y)      (estimate="soft")
@@ -125,7 +120,7 @@ class MonteCarlo(LocalModel):
     """
 
     reward: Any = declare(None, is_function, "grades whole responses")
-    model: Any = declare(None, _is_optional_model, "the policy, if it is local")
+    model: Any = declare(None, is_optional_model, "the policy, if it is local")
     sampler: Any = declare(
         None, lambda value: None if value is None else is_function(value), "completes prefixes"
     )

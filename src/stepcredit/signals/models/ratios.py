@@ -14,7 +14,7 @@ from stepcredit.errors import SettingError
 from stepcredit.settings.fields import choice, declare, number
 from stepcredit.signals.cache import Cached
 from stepcredit.signals.facts import numbers_fact
-from stepcredit.signals.models.checkpoints import is_tokenizer
+from stepcredit.signals.models.checkpoints import is_optional_model, is_tokenizer
 from stepcredit.signals.models.local_model import RunsModels
 from stepcredit.signals.models.teacher_forcing import LocalLogProbs
 from stepcredit.signals.models.vocabulary import Vocabulary, check_vocabulary
@@ -31,9 +31,9 @@ def model_field(about: str) -> Any:
 
 
 def _gives_logprobs(value: Any) -> str | None:
-    if isinstance(value, Signal) and value.grain != "tokens":
-        return "a signal of log-probs, one per token"
-    return None
+    if not isinstance(value, Signal):
+        return is_optional_model(value)
+    return None if value.grain == "tokens" else "a signal of log-probs, one per token"
 
 
 def _served(name: str, settings: Mapping[str, Any]) -> Signal:

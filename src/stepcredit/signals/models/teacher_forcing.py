@@ -13,7 +13,7 @@ from stepcredit.settings.fields import declare, number
 from stepcredit.signals.facts import policy_ids
 from stepcredit.signals.models.batching import length_batches, padded_ids
 from stepcredit.signals.models.checkpoints import is_tokenizer, model_label
-from stepcredit.signals.models.local_model import LocalModel
+from stepcredit.signals.models.local_model import LocalCausalModel
 from stepcredit.signals.models.vocabulary import Vocabulary, check_vocabulary
 from stepcredit.signals.responses import Response
 from stepcredit.signals.signal import IndexedScores
@@ -22,7 +22,7 @@ from stepcredit.signals.signal_registry import register_signal
 
 @register_signal("logprobs")
 @dataclass(frozen=True)
-class LocalLogProbs(LocalModel):
+class LocalLogProbs(LocalCausalModel):
     """A language model's log-prob of each token of a response, given the policy's own prompt.
 
         score_t = log softmax(logits_t / temperature)[token_t]
@@ -74,7 +74,6 @@ class LocalLogProbs(LocalModel):
             SignalError: there is no tokenizer beside the model.
             SettingError: a loaded model came without its tokenizer.
         """
-        self.check_tokenizer()
         return Vocabulary.of(self.tokenizer_source, name=model_label(self.model))
 
     def stream(self, responses: Sequence[Response]) -> Iterator[IndexedScores]:
