@@ -8,15 +8,13 @@ from typing import Annotated, Any
 import typer
 
 import stepcredit as sc
-from stepcredit.cli.output import errors_to_stderr
+from stepcredit.cli.output import CommandApp
 from stepcredit.cli.progress import counting_bar
 from stepcredit.cli.score import Tokenizer, loaded_tokenizer
 from stepcredit.cli.shape import Output
 from stepcredit.errors import FileError
 
-app = typer.Typer(
-    help="Convert the files of other tools to rollouts.", no_args_is_help=True, add_completion=False
-)
+app = CommandApp(help="Convert the files of other tools to rollouts.", no_args_is_help=True)
 
 Solutions = Annotated[
     str, typer.Argument(metavar="IN", help="GSM8K's example_model_solutions.jsonl.")
@@ -40,7 +38,6 @@ GroupSize = Annotated[
 
 
 @app.command("gsm8k-solutions")
-@errors_to_stderr
 def convert_gsm8k(source: Solutions, output: Output, tokenizer: Tokenizer = None) -> None:
     """Four models' solutions to each question as one group: lines are steps, equations checked."""
     from stepcredit.signals.programs.gsm8k import gsm8k_solutions
@@ -49,7 +46,6 @@ def convert_gsm8k(source: Solutions, output: Output, tokenizer: Tokenizer = None
 
 
 @app.command("trl-completions")
-@errors_to_stderr
 def convert_trl(
     source: Completions,
     output: Output,
@@ -67,7 +63,6 @@ def convert_trl(
 
 
 @app.command("verl-rollouts")
-@errors_to_stderr
 def convert_verl(
     source: Dumped,
     output: Output,

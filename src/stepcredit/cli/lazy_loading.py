@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import typer
 from typer.core import TyperCommand
 
-from stepcredit.cli.output import errors_to_stderr
+from stepcredit.cli.output import CommandApp
 
 
 class LazyCommand(TyperCommand):
@@ -49,6 +49,6 @@ def loaded_command(name: str, target: str) -> Any:
     found = getattr(import_module(module), attribute)
     if isinstance(found, typer.Typer):
         return typer.main.get_command(found)
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command(name)(errors_to_stderr(found))
+    app = CommandApp()
+    app.command(name)(found)
     return typer.main.get_command(app)

@@ -8,7 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from typing import ParamSpec
+from typing import Any, ParamSpec, TypeVar
 
 import typer
 
@@ -17,6 +17,7 @@ from stepcredit.errors import StepCreditError
 from stepcredit.handles import reason_of
 
 Parameters = ParamSpec("Parameters")
+Command = TypeVar("Command", bound=Callable[..., Any])
 REFUSED, INTERNAL, INTERRUPTED, BROKEN_PIPE = 1, 70, 130, 141
 TRACEBACK = "STEPCREDIT_TRACEBACK"
 """Environment variable: if it is set, the traceback of an unexpected error is printed too."""
@@ -42,6 +43,27 @@ def errors_to_stderr(command: Callable[Parameters, None]) -> Callable[Parameters
             raise typer.Exit(report_error(error)) from None
 
     return run
+
+
+class CommandApp(typer.Typer):
+    """A typer app in which every error of a command is one line on stderr.
+
+    Args:
+        settings: typer's own.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(add_completion=False, pretty_exceptions_enable=False, **settings)
+
+    def command(self, *args: Any, **settings: Any) -> Callable[[Command], Command]:
+        """Add a command; `errors_to_stderr` says how it ends."""
+        add = super().command(*args, **settings)
+
+        def register(command: Command) -> Command:
+            add(errors_to_stderr(command))
+            return command
+
+        return register
 
 
 def report_error(error: BaseException) -> int:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from stepcredit.cli.options import Imports, import_modules, settings_of
-from stepcredit.cli.output import code_of, errors_to_stderr, say
+from stepcredit.cli.output import CommandApp, code_of, say
 from stepcredit.cli.prm_report import bars, print_figures
 from stepcredit.cli.score import named_signal
 from stepcredit.errors import FileError, SettingError, StepCreditError
@@ -80,16 +80,14 @@ SignalSet = Annotated[
     ),
 ]
 
-app = typer.Typer(
+app = CommandApp(
     name="prm",
     help="Train a process reward model on labelled steps; judge any signal on them.",
     no_args_is_help=True,
-    add_completion=False,
 )
 
 
 @app.command("train")
-@errors_to_stderr
 def train_prm_command(
     *,
     rows: NewRows = None,
@@ -172,7 +170,6 @@ def _train(folder: Path, record: dict[str, Any], *, resume: bool) -> None:
 
 
 @app.command("eval")
-@errors_to_stderr
 def evaluate_prm_command(
     rows: Rows,
     signal: Annotated[str, typer.Option(help="A signal, as `stepcredit signals` lists them.")],
