@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from datasets import Dataset, disable_progress_bars
 from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, TrainerCallback
-from transformers.utils import logging as transformers_logging
 from trl.trainer.grpo_config import GRPOConfig
 
 import stepcredit as sc
@@ -29,6 +28,7 @@ from stepcredit.lab.resume import mark
 from stepcredit.lab.runs import RunFolder
 from stepcredit.lab.simulated_prm import Simulated
 from stepcredit.lab.task import ArithmeticTask
+from stepcredit.signals.models.checkpoints import quiet_transformers
 
 CLOCK_FIELDS = ("step_time", "epoch")
 Watch = Callable[[str, dict[str, Any]], None]
@@ -266,16 +266,8 @@ def interrupts(stop: threading.Event) -> Iterator[None]:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Hide the libraries' progress bars, notices and deprecation warnings inside the block."""
-    notices: Any = transformers_logging
-    level = notices.get_verbosity()
-    notices.set_verbosity_error()
-    notices.disable_progress_bar()
     disable_progress_bars()
     logging.getLogger("accelerate").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
+    with quiet_transformers(), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
-        try:
-            yield
-        finally:
-            notices.set_verbosity(level)
-            notices.enable_progress_bar()
+        yield

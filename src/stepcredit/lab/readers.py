@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 import stepcredit as sc
+from stepcredit.signals.models.batching import padded_ids
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -69,15 +70,11 @@ def token_logprobs(
     """
     prompt_ids = [tokenizer(prompt).input_ids for prompt in prompts]
     rows = [[*a, *ids] for a, ids in zip(prompt_ids, completion_ids, strict=True)]
-    width = max(map(len, rows))
-    ids = torch.full((len(rows), width), int(tokenizer.pad_token_id))
-    present = torch.zeros_like(ids)
-    written = torch.zeros_like(ids, dtype=torch.bool)
-    for i, row in enumerate(rows):
-        ids[i, : len(row)] = torch.tensor(row)
-        present[i, : len(row)] = 1
-        written[i, len(prompt_ids[i]) : len(row)] = True
+    inputs = padded_ids(rows)
+    ids, present = inputs["input_ids"], inputs["attention_mask"].bool()
+    prompt_ends = torch.tensor([len(prompt) for prompt in prompt_ids])[:, None]
+    written = present & (torch.arange(ids.shape[1]) >= prompt_ends)
     with torch.no_grad():
-        logits = model(input_ids=ids, attention_mask=present).logits
+        logits = model(**inputs).logits
     said = torch.log_softmax(logits[:, :-1].double(), -1).gather(-1, ids[:, 1:, None])[..., 0]
     return sc.Tokens(said[written[:, 1:]], counts=written.sum(1))

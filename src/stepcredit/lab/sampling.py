@@ -9,6 +9,7 @@ import torch
 
 from stepcredit.keys import keyed_seed
 from stepcredit.lab.arithmetic import MAX_NEW_TOKENS
+from stepcredit.signals.models.causal import eval_mode
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -45,9 +46,7 @@ def sample(
         2
     """
     batch = tokenizer(list(prompts), return_tensors="pt", padding=True).to(model.device)
-    was_training = model.training
-    model.eval()
-    with torch.random.fork_rng(), torch.no_grad():
+    with torch.random.fork_rng(), eval_mode(model):
         torch.manual_seed(keyed_seed(seed, purpose))
         generate: Callable[..., torch.Tensor] = model.generate  # type: ignore[assignment]
         sequences = generate(
@@ -62,7 +61,6 @@ def sample(
             pad_token_id=tokenizer.pad_token_id,
             eos_token_id=tokenizer.eos_token_id,
         )
-    model.train(was_training)
     completions = sequences[:, batch["input_ids"].shape[1] :].tolist()
     return [_until_end(ids, tokenizer.eos_token_id) for ids in completions]
 

@@ -28,6 +28,7 @@ from stepcredit.lab.arithmetic import (
 )
 from stepcredit.lab.evaluate import Evaluation, evaluate
 from stepcredit.lab.model import ModelSettings, build_model
+from stepcredit.signals.models.checkpoints import quiet_transformers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -220,7 +221,8 @@ def _publish(
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        _save_quietly(model, draft)
+        with quiet_transformers():
+            model.save_pretrained(draft)
         tokenizer.save_pretrained(draft)
         (draft / FIGURES).write_text(json.dumps(figures, indent=2) + "\n")
         if not (folder / FIGURES).is_file():
@@ -228,16 +230,3 @@ def _publish(
             draft.rename(folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-
-
-def _save_quietly(model: PreTrainedModel, folder: Path) -> None:
-    """Call `save_pretrained` without its progress bar."""
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        model.save_pretrained(folder)
-    finally:
-        if shown:
-            logging.enable_progress_bar()
