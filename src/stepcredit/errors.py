@@ -2,9 +2,21 @@
 
 Each error is also a built-in error (`ValueError`, `OSError`, ...). Its place is kept in attributes,
 so that a command can print `FILE:LINE: FIELD: reason` and a trainer can name the row.
+
+A caller that knows more about the place catches an error and raises it again with `at`:
+
+    try:
+        ...
+    except RolloutError as error:
+        raise error.at(place=response.name) from error.__cause__
 """
 
 from __future__ import annotations
+
+from copy import copy
+from typing import Any, Self, TypeVar
+
+Kind = TypeVar("Kind", bound="StepCreditError")
 
 
 class StepCreditError(Exception):
@@ -33,11 +45,91 @@ class StepCreditError(Exception):
     ) -> None:
         self.reason, self.row, self.field = reason, row, field
         self.place = place or (None if row is None else f"row {row}")
-        super().__init__(": ".join(filter(None, [self.place, field, reason])))
+        self._set_message()
+
+    def _set_message(self) -> None:
+        super().__init__(": ".join(filter(None, [self.place, self.field, self.reason])))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies and pickles keep every attribute, whatever arguments a subclass takes."""
+        return _restored, (type(self), self.__dict__)
+
+    def at(
+        self,
+        *,
+        place: str | None = None,
+        row: int | None = None,
+        field: str | None = None,
+        under: str | None = None,
+    ) -> Self:
+        """The same error for a caller that knows more about where it happened.
+
+        The class, its other attributes, the reason and the cause stay as they are.
+
+        Args:
+            place: is put before the place, and replaces the mere number of a row. An empty place
+                removes that number, for a caller whose rows it does not count.
+            row: the number of the row for the caller, from 0; replaces another number.
+            field: the caller's name of the field at fault; replaces the field.
+            under: what holds the field: a setting, to which it is joined by a point, or an option
+                of the command line, by a space. Without a field it is the field.
+
+        Example:
+            >>> error = RolloutError("is NaN", row=0, field="outcome")
+            >>> print(error.at(place="rollouts.jsonl:17"))
+            rollouts.jsonl:17: outcome: is NaN
+            >>> print(SettingError("expected a number", field="k").at(under="fields"))
+            fields.k: expected a number
+            >>> print(SettingError("expected a number", field="k").at(under="--set"))
+            --set k: expected a number
+        """
+        error = copy(self)
+        if row is not None or place is not None:
+            if error.row is not None and error.place == f"row {error.row}":
+                error.row = error.place = None
+            error.row = error.row if row is None else row
+            outer = place or (None if row is None else f"row {row}")
+            error.place = ": ".join(filter(None, [outer, error.place])) or None
+        error.field = _nested(under, field or error.field)
+        error._set_message()
+        return _with_cause_of(self, error)
+
+
+def _restored(kind: type[StepCreditError], attributes: dict[str, Any]) -> StepCreditError:
+    error = kind.__new__(kind)
+    error.__dict__.update(attributes)
+    error._set_message()
+    return error
+
+
+def _with_cause_of(other: StepCreditError, error: Kind) -> Kind:
+    error.__cause__, error.__suppress_context__ = other.__cause__, other.__suppress_context__
+    return error
+
+
+def _nested(outer: str | None, field: str | None) -> str | None:
+    if not outer or not field:
+        return outer or field
+    return f"{outer} {field}" if outer.startswith("--") else f"{outer}.{field}"
 
 
 class RolloutError(StepCreditError, ValueError):
     """Raised for rollouts that break a rule of the format."""
+
+    def at_line(self, path: str, line: int, *, more: int = 0) -> RowError:
+        """The error of a row of a file: the same reason and field, at FILE:LINE.
+
+        Args:
+            path: the file, as the user named it.
+            line: the row's line, from 1.
+            more: how many more faults the file has.
+
+        Example:
+            >>> print(RolloutError("is NaN", row=3, field="outcome").at_line("r.jsonl", 4))
+            r.jsonl:4: outcome: is NaN
+        """
+        error = RowError(self.reason, path=path, line=line, field=self.field, more=more)
+        return _with_cause_of(self, error)
 
 
 class RowError(RolloutError):
@@ -88,3 +180,13 @@ class MissingExtra(StepCreditError, ImportError):
 
 class EngineError(StepCreditError, RuntimeError):
     """Raised for a trainer's setting that would lose token credit or count it twice."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of another library's error; the name of its class if it has no text.
+
+    Example:
+        >>> first_line(ValueError("no such file\\nsee the manual")), first_line(KeyError())
+        ('no such file', 'KeyError')
+    """
+    return str(error).strip().partition("\n")[0] or type(error).__name__

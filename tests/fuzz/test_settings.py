@@ -83,5 +83,5 @@ def test_settings_build_something_or_are_refused_in_one_line(option: str) -> Non
             BUILDERS[option](name, texts)
         except StepCreditError as error:
             line = str(error)
-            named = line.startswith((option, "--set "))
+            named = line.startswith((option, "--set"))
             assert named, f"case {case}: {name} {texts}: {line[:300]!r}"

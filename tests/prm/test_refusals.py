@@ -41,9 +41,9 @@ PURE = {"protocol": "pure"}
 WRONG_SETTINGS = [
     (
         {"protocol": "maths-shepherd"},
-        "unknown protocol 'maths-shepherd', did you mean 'math-shepherd'?",
+        "protocol: unknown protocol 'maths-shepherd', did you mean 'math-shepherd'?",
     ),
-    ({"protocol": "gpt"}, f"unknown protocol 'gpt': expected {KNOWN}"),
+    ({"protocol": "gpt"}, f"protocol: unknown protocol 'gpt': expected {KNOWN}"),
     ({"protocol": 3}, "protocol: expected the name of a protocol, or one, got 3"),
     ({}, "protocol: prm needs it"),
     (PURE | {"model": 3}, "model: expected a model's folder or name, or a loaded model, got 3"),
@@ -64,13 +64,25 @@ WRONG_SETTINGS = [
         {"protocol": PurePRM(), "protocol_settings": {"tag": "x"}},
         "protocol_settings: only for a protocol by name",
     ),
-    (of_protocol("rlhflow", tag="x"), "tag: rlhflow has no such field: expected good, bad"),
-    (of_protocol("rlhflow", good=""), "good: expected a string that is not empty, got ''"),
-    (of_protocol("token-classifier", positive=2), "positive: expected one of 0, 1, got 2"),
-    (of_protocol("token-classifier", separator=1), "separator: expected a string, got 1"),
+    (
+        of_protocol("rlhflow", tag="x"),
+        "protocol_settings.tag: rlhflow has no such field: expected good, bad",
+    ),
+    (
+        of_protocol("rlhflow", good=""),
+        "protocol_settings.good: expected a string that is not empty, got ''",
+    ),
+    (
+        of_protocol("token-classifier", positive=2),
+        "protocol_settings.positive: expected one of 0, 1, got 2",
+    ),
+    (
+        of_protocol("token-classifier", separator=1),
+        "protocol_settings.separator: expected a string, got 1",
+    ),
     (
         of_protocol("token-classifier", separator=""),
-        "separator: an empty separator has no token to read; use read='step'",
+        "protocol_settings.separator: an empty separator has no token to read; use read='step'",
     ),
 ]
 
@@ -142,13 +154,13 @@ def test_tokenizers_that_lack_something(protocol: str, tokenizer: Any, reason: s
 def test_verdicts_that_are_not_two_tokens() -> None:
     """Names them."""
     with pytest.raises(SignalError) as caught:
-        PROTOCOLS.build("math-shepherd", verdicts="+ - +").words(vocabularies.mistral())
+        PROTOCOLS.build("math-shepherd", {"verdicts": "+ - +"}).words(vocabularies.mistral())
     assert str(caught.value) == "math-shepherd needs '+ - +' to be two tokens, not 3"
 
 
 def test_a_tag_that_merges() -> None:
     """The tokenizer has the tag, but writes another token where it is put."""
-    protocol = PROTOCOLS.build("math-shepherd", tag="e")
+    protocol = PROTOCOLS.build("math-shepherd", {"tag": "e"})
     with pytest.raises(SignalError) as caught:
         protocol.encode(vocabularies.qwen(), "?", ["So the"])
     around = "the tokenizer merges the tag with its neighbours in ' So the e'"

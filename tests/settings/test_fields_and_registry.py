@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from stepcredit.errors import SettingError
+from stepcredit.errors import MethodError, SettingError
 from stepcredit.settings import registry
 from stepcredit.settings.fields import (
     Frozen,
@@ -133,8 +133,51 @@ def shapes() -> Registry[Any]:
 )
 def test_what_cannot_be_built_is_named(name: Any, fields: dict[str, Any], line: str) -> None:
     with pytest.raises(SettingError) as raised:
-        shapes().build(name, **fields)
+        shapes().build(name, fields)
     assert str(raised.value) == line
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "field", "line"),
+    [
+        ("bal", {"size": 1}, "shape", "shape: unknown shape 'bal', did you mean 'ball'?"),
+        (5, {}, "shape", "shape: expected the name of a shape, got 5"),
+        (
+            "ball",
+            {"q": 1},
+            "--set q",
+            "--set q: ball has no such field: expected size, colour, weight",
+        ),
+        (
+            "ball",
+            {7: 1},
+            "--set 7",
+            "--set 7: ball has no such field: expected size, colour, weight",
+        ),
+        ("ball", {"size": 1}, "--set colour", "--set colour: ball needs it"),
+        ("thing", {"ratio": 2}, "--set ratio", f"--set {SHARE}, got 2"),
+    ],
+)
+def test_the_setting_at_fault_is_named(name: Any, fields: Any, field: str, line: str) -> None:
+    with pytest.raises(SettingError) as raised:
+        shapes().build(name, fields, at="shape", under="--set")
+    assert (raised.value.field, str(raised.value)) == (field, line)
+
+
+def test_a_class_that_refuses_without_a_field_blames_the_name() -> None:
+    @dataclass(frozen=True)
+    class Picky:
+        size: int = 1
+
+        def __post_init__(self) -> None:
+            raise MethodError("not today") from OSError("no disk")
+
+    made = Registry[Any]("shape", "stepcredit.no_such_group")
+    made.register("picky")(Picky)
+    with pytest.raises(MethodError) as raised:
+        made.build("picky", {"size": 2}, at="--shape picky", under="--set")
+    assert str(raised.value) == "--shape picky: not today"
+    assert isinstance(raised.value.__cause__, OSError)
 
 
 def test_a_name_is_taken_once_but_a_module_may_be_imported_anew() -> None:
@@ -143,7 +186,7 @@ def test_a_name_is_taken_once_but_a_module_may_be_imported_anew() -> None:
     with pytest.raises(SettingError) as raised:
         made.register("ball")(Thing)
     assert str(raised.value) == f"shape 'ball' is already {__name__}.Ball"
-    assert made.build("ball", size=1, colour="red") == Ball(1, "red")
+    assert made.build("ball", {"size": 1, "colour": "red"}) == Ball(1, "red")
     assert (made.names(), made.all()) == (["ball", "thing"], {"ball": Ball, "thing": Thing})
 
 

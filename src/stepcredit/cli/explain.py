@@ -21,7 +21,7 @@ from stepcredit.cli.options import (
 from stepcredit.cli.output import printable, say
 from stepcredit.cli.paint import paint
 from stepcredit.cli.progress import progress_bar
-from stepcredit.errors import MethodError, RolloutError, RowError, SettingError, StepCreditError
+from stepcredit.errors import MethodError, RolloutError, SettingError, StepCreditError
 
 if TYPE_CHECKING:
     from stepcredit.data.files.batches import Batch
@@ -184,8 +184,7 @@ def _explained(bound: FileEstimator, rows: list[Row], path: str) -> sc.Explanati
         fault: RolloutError = bound.unfit(error)
     except RolloutError as error:
         fault = error
-    line = rows[fault.row or 0].line
-    raise RowError(fault.reason, path=path, line=line, field=fault.field)
+    raise fault.at_line(path, rows[fault.row or 0].line)
 
 
 def _print(explanation: sc.Explanation, shown: ShownChunks) -> None:

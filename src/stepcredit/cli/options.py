@@ -59,7 +59,8 @@ def setting(text: str) -> tuple[str, Any]:
     """FIELD=VALUE; VALUE is JSON, or else a string.
 
     Raises:
-        MethodError: there is no `=`, or the value has more than 100 lists and objects.
+        MethodError: there is no `=`, or the value has more than 100 lists and objects. Its field
+            is the text, or what comes before its `=`.
 
     Example:
         >>> setting("k=0.7"), setting("operator=abs_max")
@@ -67,30 +68,37 @@ def setting(text: str) -> tuple[str, Any]:
     """
     field, equals, value = text.partition("=")
     if not equals or not field:
-        raise MethodError(f"--set {text}: expected FIELD=VALUE")
+        raise MethodError("expected FIELD=VALUE", field=text)
     if value.count("[") + value.count("{") > MAX_BRACKETS:
-        raise MethodError(f"--set {field}: more than {MAX_BRACKETS} lists and objects")
+        raise MethodError(f"more than {MAX_BRACKETS} lists and objects", field=field)
     try:
         return field, json.loads(value)
     except ValueError:
         return field, value
 
 
-def settings_of(texts: Iterable[str]) -> dict[str, Any]:
+def settings_of(texts: Iterable[str], option: str | None = "--set") -> dict[str, Any]:
     """The fields that a command's `--set` options name.
 
+    Args:
+        texts: each FIELD=VALUE.
+        option: the option that errors name; None: they name the field alone.
+
     Raises:
-        MethodError: an option without `=`, or two for the same field.
+        MethodError: a text without `=`, or two for the same field.
 
     Example:
         >>> settings_of(["k=0.7", "operator=abs_max"])
         {'k': 0.7, 'operator': 'abs_max'}
     """
     found: dict[str, Any] = {}
-    for field, value in map(setting, texts):
-        if field in found:
-            raise MethodError(f"--set {field}: is given twice")
-        found[field] = value
+    try:
+        for field, value in map(setting, texts):
+            if field in found:
+                raise MethodError("is given twice", field=field)
+            found[field] = value
+    except MethodError as error:
+        raise error.at(under=option) from error.__cause__
     return found
 
 
@@ -100,12 +108,9 @@ def named_estimator(method: str, settings: Iterable[str] = ()) -> sc.Estimator:
     Raises:
         MethodError: names the option at fault.
     """
-    values = settings_of(settings)
-    try:
-        return sc.estimator(method, **values)
-    except MethodError as error:
-        option = f"--set {error.field}" if error.field else f"--method {method}"
-        raise MethodError(f"{option}: {error.reason}") from None
+    from stepcredit.credit.method_registry import METHODS
+
+    return METHODS.build(method, settings_of(settings), at=f"--method {method}", under="--set")
 
 
 class FileEstimator:

@@ -149,7 +149,9 @@ def _train(folder: Path, record: dict[str, Any], *, resume: bool) -> None:
     try:
         settings = PRMTrainSettings(**_known_fields(record["settings"], PRMTrainSettings))
     except SettingError as error:
-        raise SettingError(error.reason, field=_option(error.field)) from None
+        has_option = error.field in ("seed", "test", "validation")
+        placed = error.at(field=f"--{error.field}") if has_option else error.at(under="--set")
+        raise placed from error.__cause__
     read = _read(**record["read"])
     try:
         with bars() as shown:
@@ -241,7 +243,7 @@ def _read(paths: list[str], format: str, bad: str, reading: dict[str, Any]) -> L
         read = read_labelled(paths, format, LabelOptions(**reading), bad)
     except SettingError as error:
         option = "--bad-rows" if error.field == "bad" else f"--{error.field}"
-        raise SettingError(error.reason, field=option) from None
+        raise error.at(field=option) from error.__cause__
     if read.faults:
         count = len(read.faults)
         say(f"{count} bad row{'s' * (count > 1)} skipped, the first: {read.faults[0]}")
@@ -255,8 +257,3 @@ def _known_fields(fields: dict[str, Any], kind: type) -> dict[str, Any]:
         if field not in names:
             raise SettingError(f"no such field{hint(field, names)}", field=field)
     return fields
-
-
-def _option(field: str | None) -> str:
-    own = ("seed", "test", "validation")
-    return f"--{field}" if field in own else f"--set {field}"

@@ -14,7 +14,7 @@ from stepcredit.cli.output import say
 from stepcredit.cli.progress import counting_bar, progress_bar
 from stepcredit.cli.shape import Output
 from stepcredit.errors import SettingError
-from stepcredit.rewards.reward_registry import reward, reward_class
+from stepcredit.rewards.reward_registry import REWARDS, reward_class
 
 if TYPE_CHECKING:
     from stepcredit.rewards.base import Reward
@@ -76,7 +76,7 @@ def reward_command(
                 source, output, rules, text=text, journal=journal, progress=graded, reading=reading
             )
         except SettingError as error:
-            raise SettingError(f"--reward: {error.reason}") from None
+            raise error.at(field="--reward") from error.__cause__
     for line in tally_lines(rules, rows):
         say(line)
 
@@ -92,7 +92,7 @@ def named_rewards(names: Sequence[str], settings: dict[str, Any]) -> list[Reward
         try:
             known[name] = {each.name for each in fields(reward_class(name))}  # type: ignore[arg-type]
         except SettingError as error:
-            raise SettingError(f"--reward {name}: {error.reason}") from None
+            raise error.at(field=f"--reward {name}") from error.__cause__
     _check_settings(known, settings)
     return [_build_reward(name, known[name], settings) for name in names]
 
@@ -103,7 +103,7 @@ def _check_settings(known: dict[str, set[str]], settings: Iterable[str]) -> None
     for field in settings:
         if field not in there:
             names = " or ".join(known)
-            raise SettingError(f"--set {field}: {names} has no such field")
+            raise SettingError(f"{names} has no such field", field=f"--set {field}")
 
 
 def _build_reward(name: str, declared: set[str], settings: dict[str, Any]) -> Reward:
@@ -112,10 +112,7 @@ def _build_reward(name: str, declared: set[str], settings: dict[str, Any]) -> Re
         of, dot, plain = field.partition(".")
         if dot and of == name:
             own[plain] = value
-    try:
-        return reward(name, **own)
-    except SettingError as error:
-        raise SettingError(f"--set {error.field}: {error.reason}") from None
+    return REWARDS.build(name, own, at=f"--reward {name}", under="--set")
 
 
 def tally_lines(rules: Iterable[Reward], rows: int) -> Iterable[str]:

@@ -12,11 +12,11 @@ import typer
 
 import stepcredit as sc
 from stepcredit.cli.journal import journal_beside
-from stepcredit.cli.options import Imports, Input, import_modules, setting, settings_of
+from stepcredit.cli.options import Imports, Input, import_modules, settings_of
 from stepcredit.cli.output import say
 from stepcredit.cli.progress import counting_bar
 from stepcredit.cli.shape import Output
-from stepcredit.errors import SettingError
+from stepcredit.errors import SettingError, first_line
 from stepcredit.requires import require
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def _scoring(signal: sc.Signal, reader: RowReader, stream: str, *, replace: bool
     try:
         return Scoring(signal, reader, stream, replace)
     except SettingError as error:
-        raise SettingError(f"--as {error.field}: {error.reason}") from None
+        raise error.at(under="--as") from error.__cause__
 
 
 def named_signal(name: str, settings: list[str]) -> sc.Signal:
@@ -162,27 +162,25 @@ def named_signal(name: str, settings: list[str]) -> sc.Signal:
             values[field] = named_reward(values[field], field)
         if kind.notice_field is not None:
             values[kind.notice_field] = lambda notice: say(f"{name}: {notice}")
-        return SIGNALS.build(name, **values)
+        return SIGNALS.build(name, values)
     except SettingError as error:
-        option = f"--set {error.field}" if error.field else f"--signal {name}"
-        raise SettingError(f"{option}: {error.reason}") from None
+        option = "--set" if error.field else f"--signal {name}"
+        raise error.at(under=option) from error.__cause__
 
 
 def named_reward(value: Any, field: str) -> Any:
     """A reward by its name in `stepcredit rewards`, or by a dict of `name` and its fields.
 
     Raises:
-        SettingError: there is no such reward or field.
+        SettingError: there is no such reward or field; `field` holds it.
     """
-    fields = {"name": value} if isinstance(value, str) and ":" not in value else value
-    if not isinstance(fields, dict):
+    from stepcredit.rewards.reward_registry import REWARDS
+
+    given = {"name": value} if isinstance(value, str) and ":" not in value else value
+    if not isinstance(given, dict):
         return value
-    try:
-        return sc.reward(
-            str(fields.get("name")), **{k: v for k, v in fields.items() if k != "name"}
-        )
-    except SettingError as error:
-        raise SettingError(str(error), field=field) from None
+    fields = {name: each for name, each in given.items() if name != "name"}
+    return REWARDS.build(str(given.get("name")), fields, at=field, under=field)
 
 
 def map_scores(signal: sc.Signal, maps: list[str]) -> sc.Signal:
@@ -201,12 +199,12 @@ def map_scores(signal: sc.Signal, maps: list[str]) -> sc.Signal:
     for text in maps:
         name, _, rest = text.partition(":")
         try:
-            fields = settings_of(filter(None, rest.split(",")))
+            fields = settings_of(filter(None, rest.split(",")), option=None)
             if "signal" in fields:
                 raise SettingError(f"{name} has no such field", field="signal")
-            signal = MAPS.build(name, signal=signal, **fields)
+            signal = MAPS.build(name, {"signal": signal, **fields})
         except SettingError as error:
-            raise SettingError(f"--map {text}: {str(error).removeprefix('--set ')}") from None
+            raise error.at(place=f"--map {text}") from error.__cause__
     return signal
 
 
@@ -241,13 +239,13 @@ def named_splitter(text: str) -> Any:
         >>> named_splitter("regex:pattern=;").pattern
         ';'
     """
-    from stepcredit.signals.splitting import splitter
+    from stepcredit.signals.splitting import SPLITTERS
 
     name, colon, rest = text.partition(":")
     try:
-        return splitter(name, **dict([setting(rest)] if colon else []))
+        return SPLITTERS.build(name, settings_of([rest] if colon else [], option=None))
     except SettingError as error:
-        raise SettingError(f"--split {text}: {error}") from None
+        raise error.at(place=f"--split {text}") from error.__cause__
 
 
 def loaded_tokenizer(path: str) -> Any:
@@ -262,8 +260,7 @@ def loaded_tokenizer(path: str) -> Any:
     try:
         return AutoTokenizer.from_pretrained(path)
     except Exception as error:  # a damaged file raises all kinds of errors
-        reason = str(error).strip().partition("\n")[0]
-        raise SettingError(f"--tokenizer {path}: {reason}") from None
+        raise SettingError(first_line(error), field=f"--tokenizer {path}") from None
 
 
 @contextmanager

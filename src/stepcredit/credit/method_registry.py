@@ -62,4 +62,4 @@ def estimator(name: str, /, **settings: Any) -> Estimator:
         >>> estimator("pass", k=1.0).k
         1.0
     """
-    return METHODS.build(name, **settings)
+    return METHODS.build(name, settings)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 import stepcredit as sc
 from stepcredit.errors import EngineError, SettingError
-from stepcredit.settings.registry import hint
+from stepcredit.settings.registry import Registry, hint
+from stepcredit.signals.signal_registry import SIGNALS
 
 Thing = TypeVar("Thing")
 SPLITTER, SPLITTER_FIELDS = "blank-line", {"inside": "extend"}
@@ -55,7 +56,7 @@ def fields_of(given: Any, setting: str) -> dict[str, Any]:
 
 
 def build_named(
-    build: Callable[..., Thing],
+    registry: Registry[Thing],
     name: Any,
     fields: Mapping[str, Any],
     setting: str,
@@ -64,7 +65,7 @@ def build_named(
     """The method, signal or reward that a setting names.
 
     Args:
-        build: makes the object from its name and fields.
+        registry: builds the object from its name and fields.
         name, fields: of the method, signal or reward.
         setting: the setting that holds the name.
         fields_setting: the setting that holds the fields.
@@ -73,15 +74,14 @@ def build_named(
         EngineError: an unknown name or a bad field; the message begins with the setting.
 
     Example:
-        >>> import stepcredit as sc
-        >>> build_named(sc.estimator, "pass", {"k": 1.0}, "method", "fields").k
+        >>> from stepcredit.credit.method_registry import METHODS
+        >>> build_named(METHODS, "pass", {"k": 1.0}, "method", "fields").k
         1.0
     """
     try:
-        return build(name, **fields)
+        return registry.build(name, fields, at=setting, under=fields_setting)
     except SettingError as error:
-        field = f"{fields_setting}.{error.field}" if error.field else setting
-        raise EngineError(error.reason, field=field) from error
+        raise EngineError(error.reason, field=error.field) from error
 
 
 def build_signals(names: Any, fields: Any, setting: str) -> dict[str, sc.Signal]:
@@ -109,14 +109,14 @@ def build_signals(names: Any, fields: Any, setting: str) -> dict[str, sc.Signal]
             raise EngineError("fields without a signal: set its name too", field=fields_setting)
         if names is None:
             return {}
-        return {"process": build_named(sc.signal, names, known, setting, fields_setting)}
+        return {"process": build_named(SIGNALS, names, known, setting, fields_setting)}
     for stream in known:
         if stream not in names:
             reason = f"no such stream{hint(stream, list(map(str, names)))}"
             raise EngineError(reason, field=f"{fields_setting}.{stream}")
     return {
         stream: build_named(
-            sc.signal,
+            SIGNALS,
             name,
             fields_of(known.get(stream), f"{fields_setting}.{stream}"),
             f"{setting}.{stream}",

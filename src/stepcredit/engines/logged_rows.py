@@ -117,8 +117,7 @@ def _tokens(logged: LoggedResponse, reader: RowReader) -> dict[str, Any]:
     try:
         parts = [reader.with_tokens({"text": text}) for text, _ in logged.parts]
     except RolloutError as error:
-        reason, field = error.reason, error.field
-        raise RowError(reason, path=logged.path, line=logged.line, field=field) from None
+        raise error.at_line(logged.path, logged.line) from error.__cause__
     kind = "token_ids" if reader.tokenizer is not None else "tokens"
     row: dict[str, Any] = {"text": "".join(text for text, _ in logged.parts)}
     row[kind] = [token for part in parts for token in part[kind]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,10 +32,7 @@ class ArithmeticTask:
         self, tokenizer: PreTrainedTokenizerFast, signal: Simulated, format_weight: float
     ) -> None:
         self.tokenizer, self.signal, self.format_weight = tokenizer, signal, format_weight
-        self._grade = lru_cache(maxsize=1024)(self._grade_once)
-
-    def _grade_once(self, prompt: str, completion_ids: tuple[int, ...]) -> Graded:
-        return check_tokens(prompt, completion_ids, self.tokenizer)
+        self._grade = lru_cache(maxsize=1024)(partial(check_tokens, tokenizer=tokenizer))
 
     def graded(
         self, prompts: Sequence[str], completion_ids: Sequence[Sequence[int]]

@@ -13,7 +13,6 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-import numpy as np
 import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
@@ -139,15 +138,19 @@ def _imitate(
     for step in range(1, settings.max_steps + 1):
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * min(1.0, step / settings.warmup_steps)
-        batch_prompts = islice(source, settings.batch_size)
-        _step(model, tokenizer, optimizer, [_pair(p, generator, settings) for p in batch_prompts])
+        pairs = [
+            (prompt, demonstration(prompt, generator, settings.filler, settings.early_stop))
+            for prompt in islice(source, settings.batch_size)
+        ]
+        _step(model, tokenizer, optimizer, pairs)
         average.update_parameters(model)
         if step >= settings.check_from and step % settings.check_every == 0:
             samples, seed = settings.check_samples, settings.seed
             found = evaluate(averaged, tokenizer, checked, samples, seed)
             if found.pass_at_1.mean >= settings.target:
                 return _in_band(averaged, _Check(step, found, {}), before, settings)
-            before = _Check(step, found, _copy(averaged))
+            weights = {name: value.clone() for name, value in averaged.state_dict().items()}
+            before = _Check(step, found, weights)
         report(step, settings.max_steps, before.found if before else None)
     reason = f"not reached in {settings.max_steps} supervised steps"
     raise StepCreditError(reason, field=f"pass@1 {settings.target}")
@@ -162,11 +165,6 @@ class _Check:
     weights: dict[str, torch.Tensor]
 
 
-def _copy(model: PreTrainedModel) -> dict[str, torch.Tensor]:
-    """A copy of the weights, independent of the model."""
-    return {name: value.clone() for name, value in model.state_dict().items()}
-
-
 def _in_band(
     model: PreTrainedModel, now: _Check, before: _Check | None, settings: WarmStartSettings
 ) -> tuple[PreTrainedModel, int, Evaluation]:
@@ -179,13 +177,6 @@ def _in_band(
         raise StepCreditError(f"{reason}: check earlier or more often", field=f"pass@1 {band}")
     model.load_state_dict(before.weights)
     return model, before.step, before.found
-
-
-def _pair(
-    prompt: str, generator: np.random.Generator, settings: WarmStartSettings
-) -> tuple[str, str]:
-    """A prompt and a completion to imitate."""
-    return prompt, demonstration(prompt, generator, settings.filler, settings.early_stop)
 
 
 def _step(

@@ -9,7 +9,7 @@ from typing import Any
 
 from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
 
-from stepcredit.errors import SettingError
+from stepcredit.errors import SettingError, first_line
 from stepcredit.settings.registry import hint
 from stepcredit.signals.chat import apply_chat_template
 
@@ -45,8 +45,7 @@ def load_rows(
     except SettingError:
         raise
     except Exception as error:
-        line = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise SettingError(f"{name}: {line}", field=setting) from error
+        raise SettingError(f"{name}: {first_line(error)}", field=setting) from error
     raise SettingError(f"no such file or folder: {name}", field=setting)
 
 

@@ -10,7 +10,7 @@ from stepcredit.engines.build import build_named, fields_of
 from stepcredit.engines.trl.reward_function import TRLReward
 from stepcredit.errors import RolloutError, SettingError
 from stepcredit.rewards.base import Reward
-from stepcredit.rewards.reward_registry import reward, rewards
+from stepcredit.rewards.reward_registry import REWARDS
 from stepcredit.settings.modules import object_named
 from stepcredit.settings.registry import hint
 
@@ -110,11 +110,10 @@ def _named_reward(name: str, rule: str, given: Any) -> NamedReward:
         if fields:
             raise SettingError("a function has no fields", field=fields_place)
         return NamedReward(name, _imported(name, rule))
-    if rule not in rewards():
-        reason = f"unknown reward {rule!r}{hint(str(rule), list(rewards()))}, or MODULE:FUNCTION"
+    if rule not in REWARDS.names():
+        reason = f"unknown reward {rule!r}{hint(str(rule), REWARDS.names())}, or MODULE:FUNCTION"
         raise SettingError(reason, field=place)
-    built = build_named(reward, rule, fields, place, fields_place)
-    return NamedReward(name, TRLReward(built))
+    return NamedReward(name, TRLReward(build_named(REWARDS, rule, fields, place, fields_place)))
 
 
 def _imported(name: str, address: str) -> Function:

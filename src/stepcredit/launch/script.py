@@ -17,7 +17,7 @@ from trl import ModelConfig, get_peft_config, get_quantization_config
 
 from stepcredit.engines.trl.start_checks import check_enough_rows
 from stepcredit.engines.trl.trainer import StepCreditGRPOTrainer
-from stepcredit.errors import SettingError, StepCreditError
+from stepcredit.errors import SettingError, StepCreditError, first_line
 from stepcredit.launch.datasets import load_rows, with_named_columns, with_prompts, within_length
 from stepcredit.launch.recipe import (
     Recipe,
@@ -69,12 +69,8 @@ def train_from_flags(flags: Sequence[str] | None = None) -> int:
 
 
 def _print_error(error: Exception, code: int) -> int:
-    print(_first_line(error), file=sys.stderr)
+    print(first_line(error), file=sys.stderr)
     return code
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def _read(flags: list[str], stack: ExitStack) -> Recipe:
@@ -118,7 +114,11 @@ def trainer_of_recipe(recipe: Recipe) -> StepCreditGRPOTrainer:
     check_enough_rows(training, len(rows), "dataset_name")
     check_facts(functions, rows)
     given = mapping_of(training.model_init_kwargs, "model_init_kwargs")
-    training.model_init_kwargs = _model_settings(model) | given
+    training.model_init_kwargs = {
+        "revision": model.model_revision,
+        "attn_implementation": model.attn_implementation,
+        "dtype": model.dtype,
+    } | given
     return StepCreditGRPOTrainer(
         model=model.model_name_or_path,
         args=training,
@@ -155,15 +155,7 @@ def _tokenizer(model: ModelConfig, training: Any) -> Any:
             padding_side="left",
         )
     except (OSError, ValueError) as error:
-        raise SettingError(_first_line(error), field="model_name_or_path") from error
-
-
-def _model_settings(model: ModelConfig) -> dict[str, Any]:
-    return {
-        "revision": model.model_revision,
-        "attn_implementation": model.attn_implementation,
-        "dtype": model.dtype,
-    }
+        raise SettingError(first_line(error), field="model_name_or_path") from error
 
 
 def _rows(recipe: Recipe, tokenizer: Any, use: str) -> Dataset:

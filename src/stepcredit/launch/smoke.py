@@ -88,13 +88,12 @@ def for_smoke_test(values: Mapping[str, Any], folder: Path) -> tuple[dict[str, A
     for key in ("process_signal", "logprobs"):
         if values.get(key) is not None:
             tiny[key], tiny[f"{key}_fields"] = _tiny_signals(values, key, place)
-    lines = [_line(key, values[key], tiny[key], folder) for key in tiny if tiny[key] != values[key]]
+    lines = []
+    for key, new in tiny.items():
+        if new != values[key]:
+            shown = str(new).replace(f"{folder}/", "")
+            lines.append(f"{key}: {shown} for {values[key]}")
     return tiny, lines
-
-
-def _line(key: str, old: Any, new: Any, folder: Path) -> str:
-    shown = str(new).replace(f"{folder}/", "")
-    return f"{key}: {shown} for {old}"
 
 
 def _sizes(values: Mapping[str, Any]) -> dict[str, Any]:

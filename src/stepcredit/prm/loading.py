@@ -129,7 +129,10 @@ def read_weights(
         found: dict[str, Tensor] = {}
         for file in sorted({file for file in files.values() if file}):
             found |= _read(path(file), [name for name in names if files[name] == file])
-        return _complete(found, names)
+        missing = sorted(set(names) - set(found))
+        if missing:
+            raise SignalError(f"lacks the weights {', '.join(missing)}")
+        return found
     raise SignalError("has no weights: neither safetensors nor pytorch files")
 
 
@@ -152,10 +155,3 @@ def _fill(head: nn.Module, weights: dict[str, Tensor]) -> None:
             reason = f"{name} is {list(weights[name].shape)}, where {list(own.shape)} is expected"
             raise SignalError(reason)
     head.load_state_dict(weights)
-
-
-def _complete(found: dict[str, Tensor], names: Sequence[str]) -> dict[str, Tensor]:
-    missing = sorted(set(names) - set(found))
-    if missing:
-        raise SignalError(f"lacks the weights {', '.join(missing)}")
-    return found

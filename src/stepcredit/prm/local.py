@@ -22,7 +22,7 @@ from stepcredit.signals.models.checkpoints import (
     oom_as_signal_error,
 )
 from stepcredit.signals.models.local_model import LocalModel
-from stepcredit.signals.responses import Response, at
+from stepcredit.signals.responses import Response
 from stepcredit.signals.signal import IndexedScores, refuse_empty
 from stepcredit.signals.signal_registry import register_signal
 
@@ -150,7 +150,7 @@ class LocalPRM(LocalModel):
         ):
             if limit is not None and length > limit:
                 reason = f"is {length} tokens with its prompt, but {what} is {limit}"
-                raise at(response, RolloutError, reason, field="text")
+                raise RolloutError(reason, field="text", place=response.name)
         if highest >= self.scorer.num_tokens:
             reason = f"the tokenizer has token {highest}, the model {self.scorer.num_tokens} tokens"
             raise SignalError(f"{reason}: they don't belong together")

@@ -58,7 +58,7 @@ def render(protocol: str, tokenizer: Any, turns: list[dict[str, str]]) -> str:
     try:
         return str(apply_chat_template(tokenizer, turns, tokenize=False))
     except SignalError as error:
-        raise SignalError(f"{protocol}: {error}") from None
+        raise error.at(place=protocol) from error.__cause__
 
 
 def lines(steps: Iterable[str]) -> list[str]:

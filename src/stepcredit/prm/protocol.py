@@ -13,7 +13,7 @@ from stepcredit.errors import RolloutError, SettingError, SignalError
 from stepcredit.prm.model_input import ModelInput
 from stepcredit.settings.fields import check_fields
 from stepcredit.settings.registry import Registry
-from stepcredit.signals.responses import Response, at
+from stepcredit.signals.responses import Response
 
 CACHED_MODULES = {"stepcredit.prm.published_protocols": "stepcredit.signals.prm.protocols"}
 """Modules that have moved, with the name under which the keys of cached scores know them."""
@@ -82,7 +82,7 @@ class Protocol(ABC):
         try:
             return self.encode(tokenizer, response.prompt, response.step_texts)
         except (RolloutError, SignalError) as error:
-            raise at(response, type(error), error.reason, field=error.field) from error
+            raise error.at(place=response.name) from error.__cause__
 
 
 def is_protocol(value: Any) -> str | None:
@@ -104,7 +104,7 @@ def build_protocol(protocol: str | Protocol, settings: Mapping[str, Any]) -> Pro
         (0.0, 1.0)
     """
     if isinstance(protocol, str):
-        return PROTOCOLS.build(protocol, **settings)
+        return PROTOCOLS.build(protocol, settings, at="protocol", under="protocol_settings")
     if settings:
         raise SettingError("only for a protocol by name", field="protocol_settings")
     return protocol

@@ -37,21 +37,13 @@ from stepcredit.prm.model_input import (
     token_ids,
 )
 from stepcredit.prm.protocol import PROTOCOLS, Head, Protocol
-from stepcredit.settings.fields import choice, declare, text
+from stepcredit.settings.fields import choice, declare, is_instance, is_name, text
 
 QWEN_SYSTEM = "Please reason step by step, and put your final answer within \\boxed{}."
 
 
-def _is_string(value: Any) -> str | None:
-    return None if isinstance(value, str) else "a string"
-
-
-def _is_filled(value: Any) -> str | None:
-    return None if isinstance(value, str) and value else "a string that is not empty"
-
-
 def _words(default: str, about: str) -> Any:
-    return declare(default, _is_filled, about)
+    return declare(default, is_name, about)
 
 
 @PROTOCOLS.register("qwen2.5-math-prm")
@@ -346,7 +338,9 @@ class TokenClassifier(Protocol):
     """
 
     head: ClassVar[Head] = "classes"
-    separator: str = declare("\n", _is_string, "the text after each step; may be empty")
+    separator: str = declare(
+        "\n", is_instance(str, "a string"), "the text after each step; may be empty"
+    )
     read: str = choice(
         "separator",
         ("separator", "step"),

@@ -18,7 +18,7 @@ from stepcredit.signals.models.checkpoints import (
     is_tokenizer,
     load_tokenizer,
 )
-from stepcredit.signals.responses import Response, at
+from stepcredit.signals.responses import Response
 from stepcredit.signals.served.answers import finite, items
 from stepcredit.signals.served.failures import Fault
 from stepcredit.signals.served.served_signal import Served
@@ -119,7 +119,7 @@ class ServedPRM(Served):
         tags = {model_input.ids[position] for position in model_input.positions}
         if len(tags) > 1:
             reason = "its steps are not read at one token: pooling='all' reads any"
-            raise at(response, SignalError, reason)
+            raise SignalError(reason, place=response.name)
         return [place for place, id in enumerate(model_input.ids) if id in tags]
 
     @cached_property

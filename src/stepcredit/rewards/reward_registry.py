@@ -10,7 +10,7 @@ from stepcredit.settings.registry import Registry
 
 Cls = TypeVar("Cls", bound=type[Reward])
 _ROOM = "stepcredit.rewards"
-_REWARDS: Registry[Reward] = Registry(
+REWARDS: Registry[Reward] = Registry(
     "reward",
     "stepcredit.rewards",
     own={
@@ -41,7 +41,7 @@ def register_reward(name: str) -> Callable[[Cls], Cls]:
         >>> reward("short")(["brief", "by no means brief"])
         [1.0, 0.0]
     """
-    return _REWARDS.register(name)
+    return REWARDS.register(name)
 
 
 def reward(name: str, /, **settings: Any) -> Reward:
@@ -58,7 +58,7 @@ def reward(name: str, /, **settings: Any) -> Reward:
         >>> reward("format", template="boxed")([r"So \\boxed{5}.", "So 5."])
         [1.0, 0.0]
     """
-    return _REWARDS.build(name, **settings)
+    return REWARDS.build(name, settings)
 
 
 def reward_class(name: str) -> type[Reward]:
@@ -71,7 +71,7 @@ def reward_class(name: str) -> type[Reward]:
         >>> reward_class("format").gives
         'format'
     """
-    return _REWARDS.named(name)
+    return REWARDS.named(name)
 
 
 def rewards() -> dict[str, type[Reward]]:
@@ -81,4 +81,4 @@ def rewards() -> dict[str, type[Reward]]:
         >>> rewards()["maths"].__name__
         'Maths'
     """
-    return _REWARDS.all()
+    return REWARDS.all()

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, field, fields
 from sys import float_info
+from types import UnionType
 from typing import Any
 
 from stepcredit.errors import SettingError
@@ -88,6 +89,26 @@ def is_one_of(options: Sequence[Any]) -> Check:
         return None if found else "one of " + ", ".join(str(option) for option in options)
 
     return check
+
+
+def is_instance(kind: type | UnionType, expected: str) -> Check:
+    """A check for values of a class.
+
+    Args:
+        kind: a class, or a union of classes.
+        expected: what such a value is called in errors.
+
+    Example:
+        >>> check = is_instance(str, "a string")
+        >>> check("a"), check(5)
+        (None, 'a string')
+    """
+    return lambda value: None if isinstance(value, kind) else expected
+
+
+def is_name(value: Any) -> str | None:
+    """A check for strings that are not empty."""
+    return None if isinstance(value, str) and value else "a string that is not empty"
 
 
 def is_mapping(value: Any) -> str | None:

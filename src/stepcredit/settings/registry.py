@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from difflib import get_close_matches
 from functools import cached_property
@@ -33,7 +33,7 @@ class Registry(Generic[Thing]):
         ... @dataclass(frozen=True)
         ... class Ball:
         ...     radius: float = 1.0
-        >>> shapes.build("ball", radius=2.0)
+        >>> shapes.build("ball", {"radius": 2.0})
         Ball(radius=2.0)
     """
 
@@ -118,23 +118,51 @@ class Registry(Generic[Thing]):
             raise self.error(f"unknown {self.kind} {name!r}{hint(name, sorted(self.names()))}")
         return self._known[name]
 
-    def build(self, name: str, /, **settings: Any) -> Thing:
+    def build(
+        self,
+        name: str,
+        fields: Mapping[str, Any] | None = None,
+        *,
+        at: str | None = None,
+        under: str | None = None,
+    ) -> Thing:
         """Build the object of that name with the given fields.
 
+        Args:
+            name: as `names` lists it.
+            fields: its fields by name.
+            at: the setting that holds the name, for errors: `process_signal`, `--method pass`.
+            under: the setting that holds the fields, for errors: `process_signal_fields`, `--set`.
+
         Raises:
-            SettingError: an unknown name or field, a missing field, or a value out of range.
+            SettingError: an unknown name or field, a missing field, or a value out of range. Its
+                field is the one at fault, under `under`; where no field is at fault, it is `at`.
+
+        Example:
+            >>> from stepcredit.credit.method_registry import METHODS
+            >>> METHODS.build("pass", {"kk": 1.0}, at="--method pass", under="--set")
+            Traceback (most recent call last):
+            stepcredit.errors.MethodError: --set kk: pass has no such field, did you mean 'k'?
+            >>> METHODS.build("pas", at="method", under="fields")
+            Traceback (most recent call last):
+            stepcredit.errors.MethodError: method: unknown method 'pas', did you mean 'pass'?
         """
-        cls = self.named(name)
+        try:
+            return self._built(self.named(name), name, fields or {})
+        except SettingError as error:
+            raise error.at(under=under if error.field else at) from error.__cause__
+
+    def _built(self, cls: type[Thing], name: str, given: Mapping[str, Any]) -> Thing:
         known = {declared.name: declared for declared in fields(cls) if declared.init}  # type: ignore[arg-type]
-        for setting in settings:
-            if setting not in known:
-                reason = f"{name} has no such field{hint(setting, list(known))}"
-                raise self.error(reason, field=setting)
+        for field in map(str, given):
+            if field not in known:
+                reason = f"{name} has no such field{hint(field, list(known))}"
+                raise self.error(reason, field=field)
         for field, declared in known.items():
             required = declared.default is declared.default_factory is MISSING
-            if required and field not in settings:
+            if required and field not in given:
                 raise self.error(f"{name} needs it", field=field)
-        return cls(**settings)
+        return cls(**given)
 
 
 def hint(name: str, known: list[str]) -> str:

@@ -8,7 +8,7 @@ from math import fsum
 from typing import Any
 
 from stepcredit.errors import SettingError
-from stepcredit.settings.fields import check_fields, declare, is_number, number
+from stepcredit.settings.fields import check_fields, declare, is_instance, is_number, number
 from stepcredit.settings.registry import Registry
 from stepcredit.signals.responses import Response
 from stepcredit.signals.signal import Grain, IndexedScores, Signal, concat
@@ -20,19 +20,13 @@ MAPS = Registry[Signal]("map", "stepcredit.maps")
 """Maps of a signal's scores, by name; each is built with the `signal` whose scores it changes."""
 
 
-def _is_signal(value: Any) -> str | None:
-    return None if isinstance(value, Signal) else "a signal"
-
-
-def _of(about: str = "the signal whose scores are changed") -> Any:
-    return declare(None, _is_signal, about)
-
-
 @dataclass(frozen=True)
 class _Mapped(Signal):
     """A signal that changes each score of another signal by a function."""
 
-    signal: Signal = _of()
+    signal: Signal = declare(
+        None, is_instance(Signal, "a signal"), "the signal whose scores are changed"
+    )
 
     def __post_init__(self) -> None:
         check_fields(self)

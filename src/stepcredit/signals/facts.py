@@ -6,7 +6,7 @@ from math import isfinite
 from typing import Any
 
 from stepcredit.errors import RolloutError
-from stepcredit.signals.responses import Response, at
+from stepcredit.signals.responses import Response
 
 
 def required_fact(response: Response, field: str) -> Any:
@@ -17,7 +17,7 @@ def required_fact(response: Response, field: str) -> Any:
     """
     value = response.facts.get(field)
     if value is None:
-        raise at(response, RolloutError, "is needed by this signal and missing", field=field)
+        raise RolloutError("is needed by this signal and missing", field=field, place=response.name)
     return value
 
 
@@ -34,7 +34,7 @@ def number_fact(response: Response, field: str) -> float:
     value = required_fact(response, field)
     if isinstance(value, int | float) and isfinite(value):
         return float(value)
-    raise at(response, RolloutError, f"expected a finite number, got {value!r}", field=field)
+    raise RolloutError(f"expected a finite number, got {value!r}", field=field, place=response.name)
 
 
 def text_fact(response: Response, field: str) -> str:
@@ -55,7 +55,9 @@ def text_fact(response: Response, field: str) -> str:
         return value
     if isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value):
         return str(int(value) if value == int(value) else value)
-    raise at(response, RolloutError, f"expected a text or a number, got {value!r}", field=field)
+    raise RolloutError(
+        f"expected a text or a number, got {value!r}", field=field, place=response.name
+    )
 
 
 def numbers_fact(response: Response, field: str) -> list[float]:
@@ -66,14 +68,16 @@ def numbers_fact(response: Response, field: str) -> list[float]:
     """
     values = required_fact(response, field)
     if not isinstance(values, list | tuple):
-        raise at(response, RolloutError, f"expected a list of numbers, got {values!r}", field=field)
+        raise RolloutError(
+            f"expected a list of numbers, got {values!r}", field=field, place=response.name
+        )
     if len(values) != response.num_tokens:
         reason = f"{len(values)} numbers for {response.num_tokens} tokens"
-        raise at(response, RolloutError, reason, field=field)
+        raise RolloutError(reason, field=field, place=response.name)
     for value in values:
         if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
             reason = f"expected finite numbers, got {value!r}"
-            raise at(response, RolloutError, reason, field=field)
+            raise RolloutError(reason, field=field, place=response.name)
     return [float(value) for value in values]
 
 
@@ -85,9 +89,11 @@ def policy_ids(response: Response) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """
     for field in ("prompt_ids", "token_ids"):
         if getattr(response, field) is None:
-            raise at(response, RolloutError, "is needed by this signal and missing", field=field)
+            raise RolloutError(
+                "is needed by this signal and missing", field=field, place=response.name
+            )
     if not response.prompt_ids:
         reason = "holds no token: nothing predicts the response's first one"
-        raise at(response, RolloutError, reason, field="prompt_ids")
+        raise RolloutError(reason, field="prompt_ids", place=response.name)
     assert response.token_ids is not None
     return response.prompt_ids, response.token_ids

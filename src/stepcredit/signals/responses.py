@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
-from typing import Any, TypeVar
+from typing import Any
 
-from stepcredit.errors import RolloutError, StepCreditError
+from stepcredit.errors import RolloutError
 from stepcredit.signals.offsets import (
     Spans,
     last_tokens,
@@ -16,8 +16,6 @@ from stepcredit.signals.offsets import (
     spans_of_text,
     word_tokens,
 )
-
-Error = TypeVar("Error", bound=StepCreditError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +59,13 @@ class Response:
 
     def __post_init__(self) -> None:
         if not self.spans:
-            raise at(self, RolloutError, "holds no token", field="text")
+            raise RolloutError("holds no token", field="text", place=self.name)
         if self.token_ids is not None and len(self.token_ids) != len(self.spans):
             reason = f"{len(self.token_ids)} ids, but the text has {len(self.spans)} tokens"
-            raise at(self, RolloutError, reason, field="token_ids")
+            raise RolloutError(reason, field="token_ids", place=self.name)
         if self.own is not None and len(self.own) != len(self.spans):
             reason = f"{len(self.own)} flags, but the text has {len(self.spans)} tokens"
-            raise at(self, RolloutError, reason, field="own")
+            raise RolloutError(reason, field="own", place=self.name)
 
     @classmethod
     def of_text(cls, prompt: str, text: str, tokenizer: Any = None, **rest: Any) -> Response:
@@ -129,10 +127,5 @@ class Response:
 
     def _split(self) -> tuple[int, ...]:
         if self.steps is None:
-            raise at(self, RolloutError, "not split into steps", field="steps")
+            raise RolloutError("not split into steps", field="steps", place=self.name)
         return self.steps
-
-
-def at(response: Response, error: type[Error], reason: str, *, field: str | None = None) -> Error:
-    """An error about one response, with its name."""
-    return error(reason, field=field, place=response.name or None)

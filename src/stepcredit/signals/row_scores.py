@@ -19,7 +19,7 @@ from stepcredit.signals.offsets import (
     spans_of_text,
     word_tokens,
 )
-from stepcredit.signals.responses import Response, at
+from stepcredit.signals.responses import Response
 from stepcredit.signals.splitting import BlankLine, Splitter
 
 LOGPROB_FIELDS = tuple(f"{model}_logprobs" for model in LOGPROBS)
@@ -129,7 +129,7 @@ class RowReader:
         try:
             return chat_prompt_ids(self.tokenizer, prompt)
         except SignalError as error:
-            raise at(response, RolloutError, error.reason, field=self.question) from None
+            raise RolloutError(error.reason, field=self.question, place=response.name) from None
 
 
 def _apart(one: str, other: str) -> tuple[str, str]:
@@ -157,16 +157,12 @@ def _with_ends(response: Response, ends: Sequence[int]) -> Response:
     if response.own is not None:
         return replace(response, steps=steps, ends=tuple(ends))
     if any(left >= right for left, right in pairwise((0, *steps))) and len(steps) > 1:
-        raise at(
-            response,
-            RolloutError,
-            "a step has no text: split the response again",
-            field="step_ends",
-        )
+        reason = "a step has no text: split the response again"
+        raise RolloutError(reason, field="step_ends", place=response.name)
     split = replace(response, steps=steps)
     if split.step_ends != list(ends):
         reason = f"are {list(ends)}, but by the text {split.step_ends}: split the response again"
-        raise at(response, RolloutError, reason, field="step_ends")
+        raise RolloutError(reason, field="step_ends", place=response.name)
     return split
 
 

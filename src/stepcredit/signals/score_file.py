@@ -13,7 +13,7 @@ from stepcredit.data.files.batches import Batch
 from stepcredit.data.files.rollout_file import RolloutFile
 from stepcredit.data.files.rows import check_row
 from stepcredit.data.rules import NAME_TAKEN, RESERVED_NAMES
-from stepcredit.errors import RolloutError, RowError, SettingError, SignalError, StepCreditError
+from stepcredit.errors import RolloutError, SettingError, SignalError, StepCreditError
 from stepcredit.signals.responses import Response
 from stepcredit.signals.row_scores import LOGPROB_FIELDS, RowReader, members, refuse_taken
 from stepcredit.signals.signal import Signal, in_order
@@ -132,5 +132,5 @@ def _in_file(error: RolloutError, batch: Batch, responses: list[Response]) -> St
     for row, response in zip(batch.rows, responses, strict=True):
         if response.name == error.place:
             path = response.name.removesuffix(f":{row.line}")
-            return RowError(error.reason, path=path, line=row.line, field=error.field)
+            return error.at_line(path, row.line)
     return SignalError(str(error))

@@ -13,7 +13,7 @@ from stepcredit._moved import also_callable, renamed
 from stepcredit.data.rules import LARGEST
 from stepcredit.data.streams import Steps, Tokens
 from stepcredit.errors import RolloutError, SignalError
-from stepcredit.signals.responses import Response, at
+from stepcredit.signals.responses import Response
 
 Grain = Literal["steps", "tokens"]
 IndexedScores = tuple[int, list[float]]
@@ -123,7 +123,7 @@ class Signal(ABC):
         if self.grain == "steps":
             for response in responses:
                 if response.steps is None:
-                    raise at(response, RolloutError, "not split into steps", field="steps")
+                    raise RolloutError("not split into steps", field="steps", place=response.name)
         for index, scores in self.stream(responses):
             check_scores(responses[index], scores, self.grain)
             yield index, scores
@@ -158,13 +158,13 @@ def in_order(
     found: dict[int, list[float]] = {}
     for index, scores in stream:
         if index in found:
-            raise at(responses[index], SignalError, "was scored twice")
+            raise SignalError("was scored twice", place=responses[index].name)
         found[index] = scores
         if progress is not None:
             progress(len(found))
     for index, response in enumerate(responses):
         if index not in found:
-            raise at(response, SignalError, "was not scored")
+            raise SignalError("was not scored", place=response.name)
     return [found[index] for index in range(len(responses))]
 
 
@@ -195,13 +195,15 @@ def check_scores(response: Response, scores: Sequence[float], grain: Grain) -> N
         count = len(scores)
     except TypeError:
         reason = f"the scores are {scores!r}, expected a list of numbers"
-        raise at(response, SignalError, reason) from None
+        raise SignalError(reason, place=response.name) from None
     if count != expected:
-        raise at(response, SignalError, f"{count} scores for {expected} {grain}")
+        raise SignalError(f"{count} scores for {expected} {grain}", place=response.name)
     for index, score in enumerate(scores):
         if not _fits(score):
             why = ", too large for float32" if _fits(score, inf) else ""
-            raise at(response, SignalError, f"the score of {grain[:-1]} {index} is {score}{why}")
+            raise SignalError(
+                f"the score of {grain[:-1]} {index} is {score}{why}", place=response.name
+            )
 
 
 def _fits(score: Any, below: float = LARGEST) -> bool:
@@ -220,7 +222,7 @@ def refuse_empty(response: Response) -> None:
     """
     if response.is_empty:
         reason = "is empty: learned models score it high; empty='score' lets them"
-        raise at(response, RolloutError, reason, field="text")
+        raise RolloutError(reason, field="text", place=response.name)
 
 
 def signals_in(value: Any) -> Iterator[Signal]:

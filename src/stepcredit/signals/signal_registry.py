@@ -67,4 +67,4 @@ def signal(name: str, /, **settings: Any) -> Signal:
         >>> signal("equations").grain
         'steps'
     """
-    return SIGNALS.build(name, **settings)
+    return SIGNALS.build(name, settings)

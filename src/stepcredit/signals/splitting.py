@@ -24,7 +24,7 @@ from stepcredit.errors import RolloutError
 from stepcredit.settings.fields import check_fields, choice, declare, is_pattern
 from stepcredit.settings.registry import Registry
 from stepcredit.signals.offsets import gap_at, straddling, word_spans
-from stepcredit.signals.responses import Response, at
+from stepcredit.signals.responses import Response
 
 Cls = TypeVar("Cls", bound="type[Splitter]")
 BLANK_LINE = r"\n[^\S\n]*\n\s*"
@@ -76,7 +76,7 @@ def with_steps(response: Response, ends: Iterable[int], *, inside: str = "refuse
     split = replace(response, steps=(*kept, len(response.text)), ends=None)
     for step, (before, last) in enumerate(pairwise((-1, *split.step_ends))):
         if last <= before:
-            raise at(response, RolloutError, f"step {step} holds no token", field="steps")
+            raise RolloutError(f"step {step} holds no token", field="steps", place=response.name)
     return split
 
 
@@ -88,7 +88,7 @@ def _kept(response: Response, ends: Iterable[int], inside: str) -> Iterator[int]
             start, stop = response.spans[token]
             if inside == "refuse":
                 reason = f"step {step} ends inside token {token} ({response.text[start:stop]!r})"
-                raise at(response, RolloutError, reason, field="steps")
+                raise RolloutError(reason, field="steps", place=response.name)
             before, after = gap_at(words, stop)
         if before > done and after < len(response.text):
             done, step = after, step + 1
@@ -109,7 +109,7 @@ def splitter(name: str, /, **settings: Any) -> Splitter:
         >>> splitter("blank-line").split(response).step_texts
         ['2 + 3 = 5.\\n\\n', 'So 5.']
     """
-    return SPLITTERS.build(name, **settings)
+    return SPLITTERS.build(name, settings)
 
 
 def register_splitter(name: str) -> Callable[[Cls], Cls]:

@@ -339,7 +339,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
         {"protocol": "math-shepherd"},
         "protocol: expected a protocol with a head of two classes; math-shepherd has another head",
     ),
-    "protocol": ({"protocol": "x"}, "unknown protocol 'x'"),
+    "protocol": ({"protocol": "x"}, "protocol: unknown protocol 'x'"),
     "shares": ({"test": 0.9}, "test: expected test + validation below 1, got 0.9 + 0.1"),
     "overlong": ({"overlong": "x"}, "overlong: expected one of refuse, cut, got 'x'"),
 }

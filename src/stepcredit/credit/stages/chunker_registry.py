@@ -136,7 +136,7 @@ def chunker(rule: str | Mapping[str, Mapping[str, object]] | Chunker) -> Chunker
         if option not in known:
             raise MethodError(f"{name!r} has no option {option!r}", field="chunks")
     try:
-        return CHUNKERS.build(name, **options)
+        return CHUNKERS.build(name, options)
     except MethodError as error:
         reason = f"{error.field} of {name!r}: {error.reason}"
         raise MethodError(reason, field="chunks") from error

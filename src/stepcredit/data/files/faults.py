@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stepcredit.errors import RolloutError, RowError
+from stepcredit.errors import RolloutError
 
 
 class Faults:
@@ -43,6 +43,4 @@ class Faults:
         """
         if self._first is not None:
             line, error = self._first
-            raise RowError(
-                error.reason, path=path, line=line, field=error.field, more=self.count - 1
-            )
+            raise error.at_line(path, line, more=self.count - 1)

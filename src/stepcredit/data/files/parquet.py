@@ -147,7 +147,7 @@ def _rows(batch: Any, name: str, before: int) -> Iterator[dict[str, Any]]:
             try:
                 row["signals"] = _signals(row["signals"])
             except RolloutError as error:
-                raise RowError(error.reason, path=name, line=line, field="signals") from None
+                raise error.at(field="signals").at_line(name, line) from error.__cause__
         yield row
 
 

@@ -11,7 +11,6 @@ from stepcredit.data.files.batches import Batch, kind_faults
 from stepcredit.data.files.rollout_file import RolloutFile
 from stepcredit.data.files.rows import Row
 from stepcredit.data.rollouts import Rollouts
-from stepcredit.errors import RowError
 
 
 def read_rows(path: str | Path) -> Iterator[dict[str, Any]]:
@@ -60,7 +59,7 @@ def read_rollouts(path: str | Path) -> Rollouts:
         rows = file.fold(list[Row], _append_rows)
     rows.sort(key=lambda row: row.position)
     for line, error in kind_faults(rows, "the file"):
-        raise RowError(error.reason, path=file.path, line=line, field=error.field)
+        raise error.at_line(file.path, line)
     for warning in file.warnings():
         warnings.warn(warning, stacklevel=2)
     return Batch(rows).rollouts

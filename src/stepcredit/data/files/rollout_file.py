@@ -120,9 +120,7 @@ class RolloutFile:
             try:
                 yield self._checked(line)
             except RolloutError as error:
-                raise RowError(
-                    error.reason, path=self.path, line=line.number, field=error.field
-                ) from None
+                raise error.at_line(self.path, line.number) from error.__cause__
 
     def fold(
         self,
@@ -183,7 +181,7 @@ class RolloutFile:
         try:
             finish()
         except RolloutError as error:
-            raise RowError(error.reason, path=self.path, line=first, field=error.field) from None
+            raise error.at_line(self.path, first) from error.__cause__
 
     def _batches(self, faults: Faults) -> Iterator[Batch]:
         """Batches up to the file's end, or up to a row that is beyond a limit."""
@@ -205,8 +203,7 @@ class RolloutFile:
             label = group_label(row)
             size = row.size + (size if label == current else 0)
             if self._source.is_packed and size > self._source.limits.group_bytes:
-                error = self._too_large(size)
-                raise RowError(error.reason, path=self.path, line=row.line, field=error.field)
+                raise self._too_large(size).at_line(self.path, row.line)
             if label == current:
                 group.append(row)
                 continue

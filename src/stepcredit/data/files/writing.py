@@ -73,7 +73,7 @@ def _line(row: dict[str, Any], position: int) -> bytes:
             for name, value in row.items():
                 _refuse_not_finite(value, name)
     except RolloutError as error:
-        raise RolloutError(error.reason, row=position, field=error.field) from None
+        raise error.at(row=position) from error.__cause__
     except RecursionError:
         raise RolloutError(TOO_DEEP, row=position) from None
     except (TypeError, ValueError) as error:

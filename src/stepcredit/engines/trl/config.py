@@ -10,6 +10,7 @@ from typing import Any
 from trl.trainer.grpo_config import GRPOConfig
 
 import stepcredit as sc
+from stepcredit.credit.method_registry import METHODS
 from stepcredit.engines.build import (
     SPLITTER,
     SPLITTER_FIELDS,
@@ -19,7 +20,7 @@ from stepcredit.engines.build import (
 )
 from stepcredit.errors import EngineError
 from stepcredit.signals.signal import Signal
-from stepcredit.signals.splitting import Splitter, splitter
+from stepcredit.signals.splitting import SPLITTERS, Splitter
 
 METHOD = "pass"
 OLD_NAMES = {"estimator": "method", "estimator_fields": "fields"}
@@ -180,7 +181,7 @@ class StepCreditConfig(GRPOConfig):
             raise EngineError(reason, field="logprobs")
         method_fields = self._fields("fields")
         return {
-            "method": build_named(sc.estimator, self.method, method_fields, "method", "fields"),
+            "method": build_named(METHODS, self.method, method_fields, "method", "fields"),
             "process_signal": self._signals("process_signal"),
             "logprobs": self._signals("logprobs"),
             "outcome_reward": self.outcome_reward,
@@ -196,7 +197,7 @@ class StepCreditConfig(GRPOConfig):
             return None
         name = SPLITTER if self.splitter is None else self.splitter
         given = {**SPLITTER_FIELDS, **fields}
-        return build_named(splitter, name, given, "splitter", "splitter_fields")
+        return build_named(SPLITTERS, name, given, "splitter", "splitter_fields")
 
     def _signals(self, setting: str) -> Signals:
         names: Any = getattr(self, setting)

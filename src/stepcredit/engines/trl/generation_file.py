@@ -93,7 +93,9 @@ def rollout_rows(
     own = rollouts.take(generation.own_rollouts)
     streams = {name: _by_row(stream) for name, stream in own.streams.items()}
     logprobs = {f"{name}_logprobs": _by_row(stream) for name, stream in own.logprobs.items()}
-    ends = None if own.step_ends is None else own.step_ends.values.split(_counts(own.step_ends))
+    ends = None
+    if own.step_ends is not None:
+        ends = own.step_ends.values.split(own.step_ends.counts.tolist())
     groups = rollouts.group_index[generation.first :].tolist()
     rewards = rewards_by_name(names, generation.rewards[generation.own_rollouts])
     rows = []
@@ -171,11 +173,6 @@ def _add_stream(line: Row, name: str, stream: Stream, mask: Tensor) -> None:
 
 def _by_row(stream: Stream) -> list[Stream]:
     return [stream.take(torch.tensor([row])) for row in range(len(stream.counts))]
-
-
-def _counts(stream: Stream) -> list[int]:
-    counts: list[int] = stream.counts.tolist()
-    return counts
 
 
 def _value_if_known(scalar: Any, row: int) -> float | None:

@@ -211,10 +211,6 @@ class StepCreditGRPOTrainer(ResumingGRPOTrainer):
         number = self._last_generation[1]
         return f"{step:06d}" + (f"-{number}" if number else "")
 
-    def _truncated(self, generation: Generation) -> list[bool]:
-        ending = [*self.eos_token_ids, self._tokenizer.pad_token_id]
-        return truncated_rows(generation.completion_ids, ending)
-
     def _with_facts(self, generation: Generation, output: Mapping[str, Any]) -> Generation:
         """The generation with what signals read of it: splitter, groups, outcomes, log-probs."""
         lengths = generation.lengths
@@ -241,6 +237,7 @@ class StepCreditGRPOTrainer(ResumingGRPOTrainer):
         process = process_streams(self.process_signal, generation)
         ends = step_ends_of(generation, self.estimator)
         texts, steps = response_and_step_texts(generation, process, ends)
+        ending = [*self.eos_token_ids, self._tokenizer.pad_token_id]
         return RankData(
             lengths=generation.policy_tokens.sum(1).tolist(),
             trained=generation.mask.any(1).tolist(),
@@ -249,7 +246,7 @@ class StepCreditGRPOTrainer(ResumingGRPOTrainer):
             format_ok=None if kept is None else [bool(ok) for ok in kept],
             step_ends=ends,
             tokens=policy_token_texts(generation, self.estimator),
-            truncated=self._truncated(generation),
+            truncated=truncated_rows(generation.completion_ids, ending),
             texts=texts,
             steps=steps,
         )

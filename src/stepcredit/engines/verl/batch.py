@@ -99,7 +99,7 @@ class QueuedBatch:
             try:
                 outcomes.append(reported_outcome(self.extras[member], float(row.double().sum())))
             except RolloutError as error:
-                raise RolloutError(error.reason, row=member, field=error.field) from None
+                raise error.at(row=member) from error.__cause__
         return outcomes
 
     @cached_property
@@ -205,4 +205,4 @@ def with_key(error: RolloutError, batch: QueuedBatch) -> RolloutError:
     """The error, naming the key of its row instead of the row's number."""
     if error.row is None:
         return error
-    return RolloutError(error.reason, field=error.field, place=batch.name_of(error.row))
+    return error.at(place=batch.name_of(error.row))

@@ -59,6 +59,7 @@ class BatchCredit:
         """
         batch, extras = self.batch, self.batch.extras
         formats = [None if row.get("format") is None else float(row["format"]) for row in extras]
+        reads = self.estimator.reads
         with self._naming_keys():
             return sc.Rollouts(
                 group=[str(uid) for uid in batch.member_column("uid")],
@@ -72,8 +73,8 @@ class BatchCredit:
                     for row, format_ in zip(extras, formats, strict=True)
                 ],
                 logprobs=self._logprobs(),
-                step_ends=self._step_ends(),
-                tokens=self._token_texts(),
+                step_ends=[each.step_ends for each in self._responses] if reads.steps else None,
+                tokens=[each.token_texts for each in self._responses] if reads.text else None,
                 mask=batch.masks,
             )
 
@@ -154,18 +155,6 @@ class BatchCredit:
             ]
             for model in self.estimator.reads.logprobs
         }
-
-    def _step_ends(self) -> list[list[int]] | None:
-        """The ends of steps, if chunks are steps: a signal of tokens doesn't give them."""
-        if not self.estimator.reads.steps:
-            return None
-        return [response.step_ends for response in self._responses]
-
-    def _token_texts(self) -> list[list[str]] | None:
-        """The tokens' texts, if chunks are cut by text."""
-        if not self.estimator.reads.text:
-            return None
-        return [response.token_texts for response in self._responses]
 
     @contextmanager
     def _naming_keys(self) -> Iterator[None]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import stepcredit as sc
+from stepcredit.credit.method_registry import METHODS
 from stepcredit.data.rules import NAME_TAKEN, RESERVED_NAMES
 from stepcredit.engines.build import (
     SPLITTER,
@@ -19,11 +20,11 @@ from stepcredit.engines.build import (
 )
 from stepcredit.errors import EngineError
 from stepcredit.rewards.base import Reward
-from stepcredit.rewards.reward_registry import reward
-from stepcredit.settings.registry import hint
+from stepcredit.rewards.reward_registry import REWARDS
+from stepcredit.settings.registry import Registry, hint
 from stepcredit.signals.models.ratios import models_from_rows
 from stepcredit.signals.signal import Signal
-from stepcredit.signals.splitting import Splitter, Turns, splitter
+from stepcredit.signals.splitting import SPLITTERS, Splitter, Turns
 
 CONFIG_KEY = "algorithm.stepcredit"
 ENGINE_STREAM = "engine"
@@ -86,13 +87,13 @@ class VerlSettings:
         given = _with_defaults(_plain(config["algorithm"].get("stepcredit")))
         splitter_fields = _mapping(given["splitter_fields"], "splitter_fields")
         given["splitter_fields"] = {**SPLITTER_FIELDS, **splitter_fields}
-        estimator = _build("method", "fields", sc.estimator, given)
+        estimator = _build("method", "fields", METHODS, given)
         signals = _signals(given)
         check_stream_weights(estimator, signals, f"{CONFIG_KEY}.fields.weights")
         return cls(
             estimator=estimator,
             signals=signals,
-            splitter=_build("splitter", "splitter_fields", splitter, given),
+            splitter=_build("splitter", "splitter_fields", SPLITTERS, given),
             outcome_reward=_reward("outcome_reward", given),
             format_reward=_reward("format_reward", given),
             format_gate=_gate(given["format_gate"]),
@@ -160,7 +161,7 @@ def _reward(key: str, given: Given) -> Reward | None:
         if given[fields_key]:
             raise _refused("fields without a reward: set its name too", fields_key)
         return None
-    return _build(key, fields_key, reward, given)
+    return _build(key, fields_key, REWARDS, given)
 
 
 def _gate(given: Any) -> float | None:
@@ -169,11 +170,11 @@ def _gate(given: Any) -> float | None:
     raise _refused(f"expected a number or null, got {given!r}", "format_gate")
 
 
-def _build(key: str, fields_key: str, build: Callable[..., Thing], given: Given) -> Thing:
+def _build(key: str, fields_key: str, registry: Registry[Thing], given: Given) -> Thing:
     """The thing that `key` names, built with the fields under `fields_key`."""
     fields = _mapping(given[fields_key], fields_key)
     places = f"{CONFIG_KEY}.{key}", f"{CONFIG_KEY}.{fields_key}"
-    return build_named(build, given[key], fields, *places)
+    return build_named(registry, given[key], fields, *places)
 
 
 def _refused(reason: str, key: str) -> EngineError:

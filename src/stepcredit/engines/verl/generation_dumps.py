@@ -54,9 +54,7 @@ def _logged(path: str | Path, columns: RewardColumns) -> Iterator[LoggedResponse
                 try:
                     fields = parse(raw)
                 except RolloutError as error:
-                    raise RowError(
-                        error.reason, path=str(file), line=line, field=error.field
-                    ) from None
+                    raise error.at_line(str(file), line) from error.__cause__
                 yield _response(fields, str(file), line, columns)
 
 

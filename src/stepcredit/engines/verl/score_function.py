@@ -53,8 +53,7 @@ def compute_score(
     try:
         return _score(rule, solution_str, ground_truth, extra_info)
     except RolloutError as error:
-        place = f"data source {data_source}"
-        raise RolloutError(error.reason, field=error.field, place=place) from None
+        raise error.at(place=f"data source {data_source}") from error.__cause__
 
 
 async def compute_score_async(*args: Any, **kwargs: Any) -> float:

@@ -89,7 +89,8 @@ def _histograms(axis: Any, judgement: Judgement) -> None:
         label = f"{name} ({int(kind.sum()):,})"
         axis.stairs(counts / counts.sum(), edges, color=colour, fill=True, alpha=0.35)
         axis.stairs(counts / counts.sum(), edges, color=colour, linewidth=1.4, label=label)
-    axis.axvline(_threshold(judgement), color=GUIDE, linewidth=0.9, linestyle=DASHED)
+    threshold = judgement.figures["first_error"]["threshold"]
+    axis.axvline(threshold, color=GUIDE, linewidth=0.9, linestyle=DASHED)
     axis.set(xlabel="score", ylabel="share of the steps of that label")
     axis.legend(frameon=False, fontsize=9, labelcolor=INK)
     _title(axis, "scores by label")
@@ -109,10 +110,6 @@ def _f1(axis: Any, judgement: Judgement) -> None:
     axis.set_ylim(0, None)
     interval = judgement.figures["intervals"].get("f1")
     _title(axis, f"F1 of the first error: {found['f1']:.3f}" + _bracket(interval))
-
-
-def _threshold(judgement: Judgement) -> float:
-    return float(judgement.figures["first_error"]["threshold"])
 
 
 def _bracket(interval: tuple[float, float] | None) -> str:

@@ -66,11 +66,12 @@ def read_labelled(
                 continue
             if labelled.once:
                 seen.add(labelled.key)
-            rows.append(_row(labelled, place))
+            steps = tuple(step.strip() for step in labelled.steps)
+            question, labels = labelled.question.strip(), tuple(labelled.labels)
+            rows.append(LabelledRow(question, steps, labels, place, labelled.key))
     if faults and bad == "refuse":
         first = faults[0]
-        line, more = first.line, len(faults) - 1
-        raise RowError(first.reason, path=first.path, line=line, field=first.field, more=more)
+        raise first.at_line(first.path, first.line, more=len(faults) - 1)
     if not rows:
         raise FileError("no step-labelled row", field=", ".join(map(str, paths)))
     return LabelledFile(rows, faults)
@@ -85,8 +86,7 @@ def _labelled(
             try:
                 found = [_checked(one) for one in _of_row(parse(line.raw), format, options)]
             except RolloutError as error:
-                fault = RowError(error.reason, path=path, line=line.number, field=error.field)
-                faults.append(fault)
+                faults.append(error.at_line(path, line.number))
                 continue
             for labelled in found:
                 yield labelled, f"{path}:{line.number}"
@@ -108,10 +108,3 @@ def _checked(labelled: Labelled) -> Labelled:
         if not step.strip():
             raise RolloutError(f"step {index} is empty", field="steps")
     return labelled
-
-
-def _row(labelled: Labelled, source: str) -> LabelledRow:
-    steps = tuple(step.strip() for step in labelled.steps)
-    return LabelledRow(
-        labelled.question.strip(), steps, tuple(labelled.labels), source, labelled.key
-    )

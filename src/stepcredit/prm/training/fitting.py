@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stepcredit.errors import SettingError, SignalError
+from stepcredit.errors import SettingError, SignalError, first_line
 from stepcredit.prm.training.examples import IGNORED, Example, batched, collated
 from stepcredit.prm.training.train_settings import PRMTrainSettings
 from stepcredit.signals.models.checkpoints import quiet_transformers
@@ -110,6 +110,7 @@ def fit(
         the training.
     """
     from transformers import Trainer
+    from transformers.trainer_callback import PrinterCallback
     from transformers.trainer_utils import get_last_checkpoint
 
     batches = batched(examples, settings.batch_tokens)
@@ -126,7 +127,7 @@ def fit(
             compute_loss_func=partial(step_loss, smoothing=settings.label_smoothing),
             callbacks=[_reporting(report)] if report else [],
         )
-        _remove_printer(trainer)
+        trainer.remove_callback(PrinterCallback)  # it prints the log where there is no bar
         newest = get_last_checkpoint(str(checkpoints)) if checkpoints.is_dir() else None
         trainer.train(resume_from_checkpoint=newest)
     return [row for row in trainer.state.log_history if "loss" in row]
@@ -136,6 +137,7 @@ def _arguments(settings: PRMTrainSettings, checkpoints: Path, updates: int) -> A
     """The settings as the Trainer takes them."""
     from transformers import TrainingArguments
 
+    accelerators = (torch.cuda, torch.backends.mps, torch.xpu)
     try:
         return TrainingArguments(
             output_dir=str(checkpoints),
@@ -148,7 +150,7 @@ def _arguments(settings: PRMTrainSettings, checkpoints: Path, updates: int) -> A
             weight_decay=settings.weight_decay,
             bf16=settings.precision == "bfloat16",
             fp16=settings.precision == "float16",
-            use_cpu=not _has_accelerator(),
+            use_cpu=not any(device.is_available() for device in accelerators),
             seed=settings.seed,
             logging_steps=max(1, updates // LOSSES_LOGGED),
             save_strategy="steps",
@@ -160,19 +162,7 @@ def _arguments(settings: PRMTrainSettings, checkpoints: Path, updates: int) -> A
             disable_tqdm=True,
         )
     except ValueError as error:
-        raise SettingError(str(error).partition("\n")[0], field="precision") from error
-
-
-def _has_accelerator() -> bool:
-    found = (torch.cuda, torch.backends.mps, torch.xpu)
-    return any(device.is_available() for device in found)
-
-
-def _remove_printer(trainer: Any) -> None:
-    """Stop the Trainer from printing its log, as it does without a progress bar."""
-    from transformers.trainer_callback import PrinterCallback
-
-    trainer.remove_callback(PrinterCallback)
+        raise SettingError(first_line(error), field="precision") from error
 
 
 def _reporting(report: Report) -> Any:

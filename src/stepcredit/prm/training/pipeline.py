@@ -197,9 +197,9 @@ def _judged(
         title=folder.name,
         scored=scored,
     )
-    parts = {name: _part_counts(getattr(data, name)) for name in ("train", "validation", "test")}
+    fitted = {"train": data.train, "validation": data.validation, "test": data.test}
+    parts = {
+        name: {**row_counts(part.rows), "rows_cut": part.cut, "rows_dropped": part.dropped}
+        for name, part in fitted.items()
+    }
     return {"parts": parts, **figures}
-
-
-def _part_counts(part: Fitted) -> dict[str, int]:
-    return {**row_counts(part.rows), "rows_cut": part.cut, "rows_dropped": part.dropped}

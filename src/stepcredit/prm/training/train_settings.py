@@ -6,19 +6,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from stepcredit.errors import SettingError
-from stepcredit.prm.protocol import PROTOCOLS, Protocol
-from stepcredit.settings.fields import check_fields, choice, declare, flag, number, whole
+from stepcredit.prm.protocol import Protocol, build_protocol
+from stepcredit.settings.fields import (
+    check_fields,
+    choice,
+    declare,
+    flag,
+    is_instance,
+    number,
+    whole,
+)
 
 HEAD, RIGHT_CLASS = "classes", 1
 PRECISIONS = ("float32", "bfloat16", "float16")
-
-
-def _is_name(value: Any) -> str | None:
-    return None if isinstance(value, str) else "the name of a protocol"
-
-
-def _is_settings(value: Any) -> str | None:
-    return None if isinstance(value, dict) else "an object"
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,14 @@ class PRMTrainSettings:
         1.0
     """
 
-    protocol: Any = declare("token-classifier", _is_name, "how questions and steps are laid out")
-    protocol_settings: Any = declare({}, _is_settings, "the protocol's own fields")
+    protocol: Any = declare(
+        "token-classifier",
+        is_instance(str, "the name of a protocol"),
+        "how questions and steps are laid out",
+    )
+    protocol_settings: Any = declare(
+        {}, is_instance(dict, "an object"), "the protocol's own fields"
+    )
     epochs: float = number(1.0, "passes over the rows", above=0)
     max_steps: int | None = whole(
         None, "number of updates, in place of epochs", at_least=1, optional=True
@@ -101,7 +107,7 @@ class PRMTrainSettings:
     @property
     def protocol_used(self) -> Protocol:
         """The protocol, built from its name and fields."""
-        return PROTOCOLS.build(self.protocol, **self.protocol_settings)
+        return build_protocol(self.protocol, self.protocol_settings)
 
     @property
     def right_class(self) -> int:

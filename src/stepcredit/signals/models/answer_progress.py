@@ -26,7 +26,7 @@ from stepcredit.signals.models.tree_attention import (
     takes_tree_masks,
     unpacked_log_probs,
 )
-from stepcredit.signals.responses import Response, at
+from stepcredit.signals.responses import Response
 from stepcredit.signals.signal import IndexedScores
 from stepcredit.signals.signal_registry import register_signal
 
@@ -154,7 +154,7 @@ class AnswerProgress(LocalCausalModel):
             if window is not None and tree.longest_position > window:
                 reason = f"over the attention's window of {window}: {HINT}"
                 reason = f"{tree.longest_position} positions, {reason}"
-                raise at(response, RolloutError, reason, field="token_ids")
+                raise RolloutError(reason, field="token_ids", place=response.name)
 
     @cached_property
     def _packs(self) -> bool:

@@ -22,7 +22,7 @@ from stepcredit.signals.models.checkpoints import (
     oom_as_signal_error,
     to_device,
 )
-from stepcredit.signals.responses import Response, at
+from stepcredit.signals.responses import Response
 
 LOGITS_AT_ONCE = 1 << 25
 
@@ -63,11 +63,11 @@ class CausalLM:
         """
         if self.context is not None and length > self.context:
             reason = f"needs {length} positions, over the model's context of {self.context}"
-            raise at(response, RolloutError, reason, field="token_ids")
+            raise RolloutError(reason, field="token_ids", place=response.name)
         for token in {max(ids), min(ids)}:
             if not 0 <= token < self.num_tokens:
                 reason = f"token {token}, but the model has {self.num_tokens}"
-                raise at(response, RolloutError, reason, field="token_ids")
+                raise RolloutError(reason, field="token_ids", place=response.name)
 
     def log_probs(
         self,

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from stepcredit.errors import SettingError, SignalError, StepCreditError
+from stepcredit.errors import SettingError, SignalError, StepCreditError, first_line
 from stepcredit.requires import require
 
 FSDP_LOADING_ENV = "FSDP_CPU_RAM_EFFICIENT_LOADING"
@@ -127,7 +127,7 @@ def to_device(model: Any, device: str) -> Any:
     try:
         return model.to(device)
     except (RuntimeError, AssertionError) as error:
-        raise SettingError(f"{device!r}: {_first_line(error)}", field="device") from error
+        raise SettingError(f"{device!r}: {first_line(error)}", field="device") from error
 
 
 @contextmanager
@@ -144,11 +144,11 @@ def loading(source: str) -> Iterator[None]:
         try:
             yield
         except SignalError as error:
-            raise SignalError(error.reason, place=source) from error
+            raise error.at(place=source) from error.__cause__
         except StepCreditError:
             raise
         except Exception as error:
-            raise SignalError(f"does not load: {_first_line(error)}", place=source) from error
+            raise SignalError(f"does not load: {first_line(error)}", place=source) from error
 
 
 @contextmanager
@@ -179,10 +179,6 @@ def oom_as_signal_error(rows: int, width: int) -> Iterator[None]:
     except torch.OutOfMemoryError as error:
         reason = f"not enough memory for {rows} x {width} tokens; lower max_tokens_per_batch"
         raise SignalError(reason) from error
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def model_label(model: Any) -> str:
@@ -234,7 +230,7 @@ def _commit(source: str, revision: str | None) -> str:
     try:
         commit = extract_commit_hash(cached_file(source, "config.json", revision=revision), None)
     except (OSError, ValueError) as error:
-        reason = f"does not load: {_first_line(error)}"
+        reason = f"does not load: {first_line(error)}"
         raise SignalError(reason, place=source) from error
     return commit or str(revision)
 

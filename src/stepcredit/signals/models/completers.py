@@ -12,7 +12,7 @@ from stepcredit.errors import SignalError
 from stepcredit.signals.models.causal import CausalLM
 from stepcredit.signals.models.contexts import trunk_of
 from stepcredit.signals.models.keyed_sampling import complete, draw_seed
-from stepcredit.signals.responses import Response, at
+from stepcredit.signals.responses import Response
 
 Prefix = tuple[Any, Any]
 """A prompt and the kept part of the response, as token ids or as texts."""
@@ -111,12 +111,11 @@ class FunctionCompleter(Completer):
             found = self.sampler(prompt, prefix, self.n, draw_seed(self.seed, prompt, prefix))
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
-            raise at(owner, SignalError, reason, field="sampler") from error
+            raise SignalError(reason, field="sampler", place=owner.name) from error
         if not _are_texts(found) or len(found) != self.n:
             count = f"{len(found)} completions" if _are_texts(found) else repr(found)
-            raise at(
-                owner, SignalError, f"expected {self.n} completions, got {count}", field="sampler"
-            )
+            reason = f"expected {self.n} completions, got {count}"
+            raise SignalError(reason, field="sampler", place=owner.name)
         return [prefix + completion for completion in found]
 
 

@@ -11,7 +11,7 @@ from stepcredit.settings.fields import choice
 from stepcredit.signals.chat import chat_prompt_ids
 from stepcredit.signals.facts import policy_ids
 from stepcredit.signals.offsets import last_tokens, spans_of_text, special_ids
-from stepcredit.signals.responses import Response, at
+from stepcredit.signals.responses import Response
 
 
 def reads_field() -> Any:
@@ -71,13 +71,13 @@ def content_of(response: Response, reads: str) -> list[Any]:
 
 def _prompt(response: Response, tokenizer: Any) -> tuple[int, ...]:
     if not response.prompt:
-        raise at(response, RolloutError, "is empty: nothing to respond to", field="prompt")
+        raise RolloutError("is empty: nothing to respond to", field="prompt", place=response.name)
     if tokenizer.chat_template is None:
         return tuple(tokenizer(response.prompt)["input_ids"])
     try:
         return chat_prompt_ids(tokenizer, response.prompt)
     except SignalError as error:
-        raise at(response, SignalError, error.reason, field="prompt") from None
+        raise error.at(place=response.name, field="prompt") from error.__cause__
 
 
 def _without_end(ids: Sequence[int], special: set[int]) -> int:

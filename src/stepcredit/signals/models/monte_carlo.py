@@ -23,7 +23,7 @@ from stepcredit.signals.models.completers import (
 from stepcredit.signals.models.contexts import content_of, reads_field
 from stepcredit.signals.models.local_model import LocalCausalModel
 from stepcredit.signals.programs.functions import fingerprint_of_function, function_of, is_function
-from stepcredit.signals.responses import Response, at
+from stepcredit.signals.responses import Response
 from stepcredit.signals.signal import IndexedScores
 from stepcredit.signals.signal_registry import register_signal
 
@@ -229,14 +229,14 @@ class MonteCarlo(LocalCausalModel):
         try:
             rewards = list(map(float, self.reward(texts, [response.facts] * len(texts))))
         except RolloutError as error:
-            raise at(response, RolloutError, error.reason, field=error.field) from error
+            raise error.at(place=response.name) from error.__cause__
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
-            raise at(response, SignalError, reason, field="reward") from error
+            raise SignalError(reason, field="reward", place=response.name) from error
         if len(rewards) != len(texts):
             reason = f"{len(rewards)} rewards for {len(texts)} texts"
-            raise at(response, SignalError, reason, field="reward")
+            raise SignalError(reason, field="reward", place=response.name)
         for reward in rewards:
             if not isfinite(reward):
-                raise at(response, SignalError, f"gave {reward}", field="reward")
+                raise SignalError(f"gave {reward}", field="reward", place=response.name)
         return rewards

@@ -45,7 +45,7 @@ def _served(name: str, settings: Mapping[str, Any]) -> Signal:
     except TypeError as error:
         raise SettingError(str(error), field=name) from None
     except SettingError as error:
-        raise SettingError(error.reason, field=f"{name}.{error.field}") from None
+        raise error.at(under=name) from error.__cause__
 
 
 def _uncached(source: Signal | None) -> Signal | None:

@@ -16,7 +16,7 @@ from stepcredit.signals.programs.equations import (
     written_equations,
 )
 from stepcredit.signals.programs.functions import fingerprint_of_function, function_of, is_function
-from stepcredit.signals.responses import Response, at
+from stepcredit.signals.responses import Response
 from stepcredit.signals.signal import Grain, IndexedScores, Signal
 from stepcredit.signals.signal_registry import register_signal
 
@@ -163,5 +163,5 @@ class Program(Signal):
                 scores = list(map(float, function(response)))
             except Exception as error:
                 reason = f"{type(error).__name__}: {error}"
-                raise at(response, SignalError, reason, field="function") from error
+                raise SignalError(reason, field="function", place=response.name) from error
             yield index, scores

@@ -9,7 +9,7 @@ from typing import Any
 
 from stepcredit.data.files.jsonl import parse
 from stepcredit.data.files.lines import Source
-from stepcredit.errors import RolloutError, RowError
+from stepcredit.errors import RolloutError
 from stepcredit.signals.programs.checked import Equations
 from stepcredit.signals.row_scores import RowReader, members
 from stepcredit.signals.splitting import Newline
@@ -39,7 +39,7 @@ def gsm8k_solutions(path: str | Path, tokenizer: Any = None) -> Iterator[dict[st
             try:
                 yield from _group(parse(raw), position, reader)
             except RolloutError as error:
-                raise RowError(error.reason, path=str(path), line=line, field=error.field) from None
+                raise error.at_line(str(path), line) from error.__cause__
 
 
 def _group(fields: Any, group: int, reader: RowReader) -> Iterator[dict[str, Any]]:

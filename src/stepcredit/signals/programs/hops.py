@@ -9,7 +9,7 @@ from typing import Any
 
 from stepcredit.errors import RolloutError
 from stepcredit.settings.fields import check_fields, number
-from stepcredit.signals.responses import Response, at
+from stepcredit.signals.responses import Response
 from stepcredit.signals.signal import IndexedScores, Signal
 from stepcredit.signals.signal_registry import register_signal
 
@@ -136,11 +136,13 @@ class Hops(Signal):
             hops = gold_hops(response.facts)
         except (TypeError, ValueError, KeyError) as error:
             reason = f"can't be read as gold facts: {type(error).__name__}: {error}"
-            raise at(response, RolloutError, reason, field="hops") from None
+            raise RolloutError(reason, field="hops", place=response.name) from None
         if not hops:
             reason = f"needs one of {', '.join(_SOURCES)}"
-            raise at(response, RolloutError, reason, field="hops")
+            raise RolloutError(reason, field="hops", place=response.name)
         for hop in hops:
             if not hop or not all(isinstance(name, str) and words(name).strip() for name in hop):
-                raise at(response, RolloutError, f"expected names, got {hop!r}", field="hops")
+                raise RolloutError(
+                    f"expected names, got {hop!r}", field="hops", place=response.name
+                )
         return hops

@@ -10,7 +10,7 @@ from typing import Any
 from stepcredit.errors import RolloutError
 from stepcredit.settings.fields import check_fields, choice
 from stepcredit.signals.facts import number_fact, required_fact
-from stepcredit.signals.responses import Response, at
+from stepcredit.signals.responses import Response
 from stepcredit.signals.signal import Grain, IndexedScores, Signal
 from stepcredit.signals.signal_registry import register_signal
 
@@ -137,8 +137,8 @@ def _tokens(group: Sequence[Response]) -> list[Sequence[Hashable]]:
     tokens: list[Sequence[Hashable]] = []
     for response in group:
         if response.token_ids is None:
-            raise at(
-                response, RolloutError, "missing: others of its group have it", field="token_ids"
+            raise RolloutError(
+                "missing: others of its group have it", field="token_ids", place=response.name
             )
         tokens.append(response.token_ids)
     return tokens

@@ -10,10 +10,19 @@ from functools import cached_property, partial
 from typing import Any
 
 from stepcredit.errors import SettingError
-from stepcredit.settings.fields import choice, declare, flag, is_mapping, number, text, whole
+from stepcredit.settings.fields import (
+    choice,
+    declare,
+    flag,
+    is_mapping,
+    is_name,
+    number,
+    text,
+    whole,
+)
 from stepcredit.signals.responses import Response
 from stepcredit.signals.served.prompts import JudgePrompt
-from stepcredit.signals.served.served_signal import Served, is_name
+from stepcredit.signals.served.served_signal import Served
 from stepcredit.signals.served.verdicts import UNDECIDED, VerdictReader, word
 from stepcredit.signals.signal import IndexedScores, refuse_empty
 from stepcredit.signals.signal_registry import register_signal

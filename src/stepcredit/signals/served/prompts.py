@@ -7,7 +7,7 @@ from typing import Any
 
 from stepcredit.errors import SettingError, SignalError
 from stepcredit.requires import require
-from stepcredit.signals.responses import Response, at
+from stepcredit.signals.responses import Response
 
 VARIABLES = ("prompt", "steps", "earlier", "step", "number", "rubric", "yes", "no")
 EXAMPLE = ["1 + 1 = 2.\n\n", "2 + 1 = 3.\n\n", "So 3."]
@@ -135,7 +135,7 @@ class JudgePrompt:
             return fill(source, self._values(response.prompt, response.step_texts, number))
         except TemplateFailed as failed:
             reason = f"fails on step {number}: {failed}"
-        raise at(response, SignalError, reason, field=field)
+        raise SignalError(reason, field=field, place=response.name)
 
     def _values(self, prompt: str, steps: list[str], number: int) -> dict[str, Any]:
         """What a template may use, by name; see `VARIABLES`."""

@@ -13,7 +13,7 @@ import anyio
 from anyio.from_thread import start_blocking_portal
 
 from stepcredit.errors import SignalError
-from stepcredit.signals.responses import Response, at
+from stepcredit.signals.responses import Response
 from stepcredit.signals.served.client import Asking, Client
 from stepcredit.signals.served.failures import Refused
 from stepcredit.signals.served.server import Server
@@ -76,7 +76,7 @@ async def _score(client: Client, response: Response, score: Score) -> list[float
     except TimeoutError:
         last = f", last: {asking.last_fault}" if asking.last_fault else ""
         reason = f"{client.server.url}: not scored within {client.server.deadline:g} s{last}"
-    raise at(response, SignalError, reason)  # without its cause, which may hold the key
+    raise SignalError(reason, place=response.name)  # without its cause, which may hold the key
 
 
 async def together(calls: Sequence[Callable[[], Awaitable[Result]]]) -> list[Result]:

@@ -9,7 +9,7 @@ from dataclasses import MISSING, dataclass, fields
 from typing import Any, ClassVar
 
 from stepcredit.requires import require
-from stepcredit.settings.fields import check_fields, declare, number, text, whole
+from stepcredit.settings.fields import check_fields, declare, is_name, number, text, whole
 from stepcredit.signals.responses import Response
 from stepcredit.signals.served.server import MAX_BODY, Server
 from stepcredit.signals.signal import IndexedScores, Signal
@@ -72,11 +72,6 @@ def is_variable(value: Any) -> str | None:
     if value is None or (isinstance(value, str) and re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value)):
         return None
     return "an environment variable's name (letters, digits and _) or null"
-
-
-def is_name(value: Any) -> str | None:
-    """A check for strings that are not empty."""
-    return None if isinstance(value, str) and value else "a string that is not empty"
 
 
 @dataclass(frozen=True, kw_only=True)
