@@ -67,12 +67,12 @@ class StepCreditError(Exception):
         The class, its other attributes, the reason and the cause stay as they are.
 
         Args:
-            place: is put before the place, and replaces the mere number of a row. An empty place
-                removes that number, for a caller whose rows it does not count.
-            row: the number of the row for the caller, from 0; replaces another number.
+            place: is put in front of the error's place. If that is only a row's number, `place`
+                replaces it; an empty `place` removes it.
+            row: the caller's number of the row, from 0; replaces another number.
             field: the caller's name of the field at fault; replaces the field.
-            under: what holds the field: a setting, to which it is joined by a point, or an option
-                of the command line, by a space. Without a field it is the field.
+            under: the setting or the option of the command line that holds the field:
+                `under.field`, or `--under field`. Where no field is known, it is the field.
 
         Example:
             >>> error = RolloutError("is NaN", row=0, field="outcome")
