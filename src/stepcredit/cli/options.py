@@ -163,7 +163,7 @@ class FileEstimator:
 
     def see(self, rollouts: sc.Rollouts) -> None:
         """Note which process streams the file has."""
-        from stepcredit.credit.stages.fusion import process_signals
+        from stepcredit.credit.stages.process_streams import process_signals
 
         self.signals.update(process_signals(rollouts))
 

@@ -20,8 +20,9 @@ from stepcredit.credit.overflow import overflow_error, refuse_overflow
 from stepcredit.credit.reads import Reads
 from stepcredit.credit.slot_credit import Credit
 from stepcredit.credit.stages.batch_norm import BatchNorm, Moments
-from stepcredit.credit.stages.fusion import process_signals, weights_in_form
+from stepcredit.credit.stages.fusion import weights_in_form
 from stepcredit.credit.stages.groups import Group
+from stepcredit.credit.stages.process_streams import process_signals
 from stepcredit.data.advantages import Advantages
 from stepcredit.data.forest import to_packed
 from stepcredit.data.rollouts import Rollouts

@@ -11,15 +11,15 @@ from stepcredit.credit.estimator import Estimator
 from stepcredit.credit.method_registry import register
 from stepcredit.credit.reads import Reads
 from stepcredit.credit.slot_credit import Credit
-from stepcredit.credit.stages.fusion import (
+from stepcredit.credit.stages.fusion import standardize_scalar
+from stepcredit.credit.stages.groups import TOLERANCE, Group, Values
+from stepcredit.credit.stages.pooling import no_scores
+from stepcredit.credit.stages.process_streams import (
     DenseStream,
     check_one_process,
     dense_stream,
     find_process_stream,
-    standardize_scalar,
 )
-from stepcredit.credit.stages.groups import TOLERANCE, Group, Values
-from stepcredit.credit.stages.pooling import no_scores
 from stepcredit.credit.stages.returns import return_to_go
 from stepcredit.data.rollouts import Rollouts
 from stepcredit.errors import MethodError

@@ -11,8 +11,8 @@ from stepcredit.credit.estimator import Estimator
 from stepcredit.credit.method_registry import register
 from stepcredit.credit.reads import Reads
 from stepcredit.credit.slot_credit import Credit
-from stepcredit.credit.stages.fusion import dense_stream
 from stepcredit.credit.stages.groups import Values
+from stepcredit.credit.stages.process_streams import dense_stream
 from stepcredit.data.rollouts import Rollouts
 from stepcredit.data.slots import every_token
 from stepcredit.settings.fields import number

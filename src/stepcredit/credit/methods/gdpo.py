@@ -12,12 +12,7 @@ from stepcredit.credit.methods.fused import weighted_reads
 from stepcredit.credit.reads import Reads
 from stepcredit.credit.slot_credit import Credit
 from stepcredit.credit.stages.batch_norm import BatchNorm
-from stepcredit.credit.stages.fusion import (
-    SCALARS,
-    Weights,
-    canonical_weights,
-    standardize_scalars,
-)
+from stepcredit.credit.stages.fusion import SCALARS, Weights, canonical_weights, standardize_scalars
 from stepcredit.credit.stages.groups import Group
 from stepcredit.data.rollouts import Rollouts
 from stepcredit.errors import MethodError

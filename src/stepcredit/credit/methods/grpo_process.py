@@ -14,17 +14,19 @@ from stepcredit.credit.slot_credit import Credit
 from stepcredit.credit.stages.chunker_registry import chunker, needs_of
 from stepcredit.credit.stages.chunks import Chunker, Chunks, LeadStream
 from stepcredit.credit.stages.fusion import (
-    DenseStream,
     Weights,
     canonical_weights,
     check_named_process,
-    check_one_process,
-    dense_stream,
-    find_process_stream,
     weighted_streams,
 )
 from stepcredit.credit.stages.groups import Group, Values, standardize
 from stepcredit.credit.stages.pooling import no_scores, standardized_union, weighted_sum
+from stepcredit.credit.stages.process_streams import (
+    DenseStream,
+    check_one_process,
+    dense_stream,
+    find_process_stream,
+)
 from stepcredit.credit.stages.returns import divide_length, residual, return_to_go
 from stepcredit.data.rollouts import Rollouts
 from stepcredit.data.streams import Stream

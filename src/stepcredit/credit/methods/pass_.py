@@ -18,11 +18,9 @@ from stepcredit.credit.stages.chunker_registry import chunker, needs_of
 from stepcredit.credit.stages.chunks import READINGS, Chunker, Chunks, LeadStream
 from stepcredit.credit.stages.fusion import (
     SCALARS,
-    DenseStream,
     PerRollout,
     ReadAt,
     canonical_weights,
-    dense_stream,
     entering_scale,
     fuse_process,
     fuse_scalars,
@@ -31,6 +29,7 @@ from stepcredit.credit.stages.fusion import (
     weighted_streams,
 )
 from stepcredit.credit.stages.groups import Group, Values, std_ratio, weighted_mean
+from stepcredit.credit.stages.process_streams import DenseStream, dense_stream
 from stepcredit.credit.stages.returns import divide_length, residual, return_to_go
 from stepcredit.data.rollouts import Rollouts
 from stepcredit.data.slots import whole_responses

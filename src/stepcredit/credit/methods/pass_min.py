@@ -11,11 +11,9 @@ from stepcredit.credit.methods.fused import Fused
 from stepcredit.credit.reads import Reads
 from stepcredit.credit.slot_credit import Credit
 from stepcredit.credit.stages.fusion import (
-    DenseStream,
     PerRollout,
     ReadAt,
     canonical_weights,
-    dense_stream,
     entering_scale,
     fuse_process,
     fuse_scalars,
@@ -24,6 +22,7 @@ from stepcredit.credit.stages.fusion import (
     weighted_streams,
 )
 from stepcredit.credit.stages.groups import Group, Mask, Values
+from stepcredit.credit.stages.process_streams import DenseStream, dense_stream
 from stepcredit.credit.stages.returns import min_form, return_to_go
 from stepcredit.data.rollouts import Rollouts
 from stepcredit.data.slots import Slots, whole_responses

@@ -14,14 +14,14 @@ from stepcredit.credit.method_registry import register
 from stepcredit.credit.reads import Reads
 from stepcredit.credit.slot_credit import Credit
 from stepcredit.credit.stages.batch_norm import BatchNorm
-from stepcredit.credit.stages.fusion import (
+from stepcredit.credit.stages.fusion import standardize_scalar
+from stepcredit.credit.stages.groups import Group, Values
+from stepcredit.credit.stages.process_streams import (
     DenseStream,
     check_one_process,
     dense_stream,
     find_process_stream,
-    standardize_scalar,
 )
-from stepcredit.credit.stages.groups import Group, Values
 from stepcredit.credit.stages.returns import future_min, min_form, residual, return_to_go
 from stepcredit.data.rollouts import Rollouts
 from stepcredit.errors import MethodError

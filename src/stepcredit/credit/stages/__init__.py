@@ -23,17 +23,15 @@ from stepcredit.credit.stages.batch_norm import BatchNorm, Moments
 from stepcredit.credit.stages.chunker_registry import chunker, register_chunker
 from stepcredit.credit.stages.chunks import Chunker, Chunks, LeadStream
 from stepcredit.credit.stages.fusion import (
-    DenseStream,
     canonical_weights,
-    dense_stream,
     fuse_process,
     fuse_scalars,
     gated_mask,
-    process_stream,
     standardize_scalar,
     weighted_streams,
 )
 from stepcredit.credit.stages.groups import Group, standardize, std_ratio, weighted_mean
+from stepcredit.credit.stages.process_streams import DenseStream, dense_stream, process_stream
 from stepcredit.credit.stages.returns import (
     divide_length,
     future_min,

@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 
 import torch
 
-from stepcredit.credit.stages.fusion import SCALARS, DenseStream, PerRollout, sum_tables
+from stepcredit.credit.stages.fusion import SCALARS, PerRollout, sum_tables
 from stepcredit.credit.stages.groups import Group, Mask, Values, is_rounding
+from stepcredit.credit.stages.process_streams import DenseStream
 from stepcredit.data.rollouts import Rollouts
 from stepcredit.data.slots import whole_responses
 

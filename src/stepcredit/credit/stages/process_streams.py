@@ -1,0 +1,104 @@
+"""The process streams of rollouts: which of them a method reads, and each as a dense table."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import torch
+
+from stepcredit.credit.stages.groups import Mask, Values
+from stepcredit.data.forest import slot_mask, to_dense
+from stepcredit.data.rollouts import Rollouts
+from stepcredit.data.slots import Slots, slots_of
+from stepcredit.data.streams import Stream, TokenAdvantages
+from stepcredit.errors import MethodError
+
+
+@dataclass(frozen=True, eq=False)
+class DenseStream:
+    """A process stream as a dense table.
+
+    Args:
+        values: (rollout, slot) float64, 0 off `mask`.
+        mask: True where a slot has a score.
+        slots: where the columns lie: the stream's steps, or every token.
+    """
+
+    values: Values
+    mask: Mask
+    slots: Slots
+
+
+def dense_stream(stream: Stream, rollouts: Rollouts) -> DenseStream:
+    """The stream as a table on its own slots: its steps, or every token.
+
+    A rollout without the stream has one slot of steps, or its tokens, with the mask False.
+
+    Example:
+        >>> from stepcredit.data.streams import Steps
+        >>> r = Rollouts([0, 0], [3, 2], Steps(ends=[[0, 2], [1]], scores=[[0.5, 1.0], [0.25]]))
+        >>> dense_stream(r.streams["process"], r).values.tolist()
+        [[0.5, 1.0], [0.25, 0.0]]
+    """
+    slots = slots_of(stream, rollouts.lengths)
+    everywhere = torch.equal(stream.counts, slots.counts)
+    mask = slots.mask if everywhere else slot_mask(stream.counts, slots.width)
+    values = to_dense(stream.values, stream.counts, width=slots.width, mask=mask)
+    return DenseStream(values.to(torch.float64), mask, slots)
+
+
+def process_signals(rollouts: Rollouts) -> dict[str, Stream]:
+    """The process streams that hold scores, by name, without ready-made advantages.
+
+    Example:
+        >>> from stepcredit.data.streams import Tokens
+        >>> list(process_signals(Rollouts([0], [1], {"prm": Tokens([[1.0]]), "kl": Tokens([[]])})))
+        ['prm']
+    """
+    return {
+        name: stream
+        for name, stream in rollouts.streams.items()
+        if stream.values.numel() and not isinstance(stream, TokenAdvantages)
+    }
+
+
+def process_stream(rollouts: Rollouts) -> Stream | None:
+    """The one process stream that a method reads: "process", or the only one; None without any.
+
+    Raises:
+        MethodError: several streams, none of them named "process".
+
+    Example:
+        >>> from stepcredit.data.streams import Tokens
+        >>> r = Rollouts([0], [1], {"prm": Tokens([[1.0]])})
+        >>> process_stream(r) is r.streams["prm"], process_stream(Rollouts([0], [1]))
+        (True, None)
+    """
+    scored = process_signals(rollouts)
+    check_one_process(scored)
+    return find_process_stream(rollouts)
+
+
+def find_process_stream(rollouts: Rollouts) -> Stream | None:
+    """`process_stream` for part of a batch that was checked; None if no stream is the one.
+
+    Groups of a batch may hold several streams of other names than "process", where other groups
+    hold "process" too.
+    """
+    scored = process_signals(rollouts)
+    return scored.get("process") or (next(iter(scored.values())) if len(scored) == 1 else None)
+
+
+def check_one_process(signals: Collection[str]) -> None:
+    """Refuse a batch of several process streams, none of them named "process".
+
+    Args:
+        signals: names of the process streams of the whole batch.
+
+    Raises:
+        MethodError: lists the streams of the batch.
+    """
+    if len(signals) > 1 and "process" not in signals:
+        reason = f"reads one process stream, named 'process'; there are {', '.join(signals)}"
+        raise MethodError(reason)
