@@ -12,16 +12,10 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from stepcredit.data.batch_streams import BatchStreams
 from stepcredit.data.containers import array_like
 from stepcredit.data.forest import row_index
-from stepcredit.data.inputs import (
-    BatchStreams,
-    Process,
-    by_name,
-    logprobs_field,
-    named_streams,
-    texts_of,
-)
+from stepcredit.data.inputs import Process, by_name, logprobs_field, named_streams, texts_of
 from stepcredit.data.masking import row_tokens_to_trained
 from stepcredit.data.packing import grid_of, items_of, pack_numbers, trained_of
 from stepcredit.data.streams import Steps, Stream, Tokens

@@ -11,24 +11,26 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
-from stepcredit.data.forest import offsets, to_dense
-from stepcredit.data.inputs import (
+from stepcredit.data.batch_streams import (
     BatchStreams,
-    Process,
-    RolloutValues,
-    Scalars,
     check_fit,
     check_lengths,
     check_row_counts,
+    response_mask,
+    trained_lengths,
+)
+from stepcredit.data.forest import offsets, to_dense
+from stepcredit.data.inputs import (
+    Process,
+    RolloutValues,
+    Scalars,
     flags_of,
     group_rows,
     named_logprobs,
     named_streams,
-    response_mask,
     rollout_values,
     step_ends_stream,
     texts_of,
-    trained_lengths,
 )
 from stepcredit.data.packing import Rows, row_numbers, whole_number
 from stepcredit.data.padded import read_padded
