@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -12,13 +12,17 @@ from stepcredit.credit.estimator import Estimator
 from stepcredit.credit.reads import Reads
 from stepcredit.credit.slot_credit import Credit
 from stepcredit.credit.stages.fusion import (
+    FusionTerms,
     Operators,
     PerRollout,
+    ReadAt,
     Weights,
     canonical_operators,
     canonical_weights,
     check_named_process,
     check_operators,
+    entering_scale,
+    fused_scale,
     gated_mask,
     ready_advantages,
     standardize_scalars,
@@ -124,6 +128,21 @@ class Fused(Estimator):
     def _least_stds(self) -> Mapping[str, float]:
         """The least std that each stream is divided by; a stream that is not named has no limit."""
         return {}
+
+    def _finished(
+        self, credit: Credit, rollouts: Rollouts, terms: FusionTerms, chunks: Callable[[], ReadAt]
+    ) -> Credit:
+        """The credit with the sizes of its terms, and with the ready-made advantages added.
+
+        Args:
+            credit: what was made of the fused terms.
+            rollouts: the rollouts.
+            terms: the terms.
+            chunks: returns where the credit reads the process streams.
+        """
+        scale = fused_scale(terms)
+        sized = replace(credit, scale=scale, entering=lambda: entering_scale(terms, chunks()))
+        return self._with_ready(sized, rollouts, terms.weights, ~terms.gated)
 
     def _with_ready(
         self, credit: Credit, rollouts: Rollouts, weights: Mapping[str, float], kept: Tensor

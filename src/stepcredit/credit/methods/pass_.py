@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from stepcredit.credit.method_registry import register
 from stepcredit.credit.methods.fused import Fused
@@ -18,13 +17,9 @@ from stepcredit.credit.stages.chunker_registry import chunker, needs_of
 from stepcredit.credit.stages.chunks import READINGS, Chunker, Chunks, LeadStream
 from stepcredit.credit.stages.fusion import (
     SCALARS,
-    PerRollout,
+    FusionTerms,
     ReadAt,
     canonical_weights,
-    entering_scale,
-    fuse_process,
-    fuse_scalars,
-    fused_scale,
     gated_mask,
     weighted_streams,
 )
@@ -174,30 +169,20 @@ class PASS(Fused):
             for name, table in tables.items()
         }
         chunks = self._chunks(rollouts, tables, normed, group)
-        gated = gated_mask(rollouts, self.gate)
-        both = self._scalars(rollouts, group)
-        scalars = fuse_scalars(both["outcome"], both["format"], gated, weights)
         sources = {name: (normed[name], tables[name].slots) for name in normed}
+        both = self._scalars(rollouts, group)
+        terms = FusionTerms(sources, both, weights, gated_mask(rollouts, self.gate), group)
         read = {name: chunks.read(*source, self.read) for name, source in sources.items()}
-        process = fuse_process(read, weights, chunks.slots, gated)
 
         def streams_read() -> dict[str, Values]:
             return {f"N({name})": value for name, value in {**read, **both}.items()}
 
-        credit, factor = self._divide(process, scalars, chunks, gated, group, streams_read)
-        credit = replace(
-            credit,
-            scale=fused_scale(sources, both, weights, group),
-            entering=lambda: entering_scale(
-                sources,
-                both,
-                weights,
-                ReadAt(chunks.slots, factor(), partial(chunks.read, how=self.read)),
-                gated,
-                group,
-            ),
-        )
-        return self._with_ready(credit, rollouts, weights, ~gated)
+        credit, factor = self._divide(terms, read, chunks, streams_read)
+
+        def read_at() -> ReadAt:
+            return ReadAt(chunks.slots, factor(), partial(chunks.read, how=self.read))
+
+        return self._finished(credit, rollouts, terms, read_at)
 
     def _chunks(
         self,
@@ -215,11 +200,9 @@ class PASS(Fused):
 
     def _divide(
         self,
-        process: Values,
-        scalars: PerRollout,
+        terms: FusionTerms,
+        read: Mapping[str, Values],
         chunks: Chunks,
-        gated: Tensor,
-        group: Group,
         streams: Callable[[], dict[str, Values]],
     ) -> tuple[Credit, Callable[[], Values]]:
         """Return-to-go and Divide-Length, of the process streams and of the scalars apart.
@@ -230,6 +213,7 @@ class PASS(Fused):
             The credit, and a function that gives each process value's factor in its own chunk.
         """
         slots, ends = chunks.slots, chunks.chunk_ends
+        process, scalars = terms.fused_process(read, slots), terms.fused_scalars()
         chunks_left, divisors = residual(slots.counts, slots.width, self.k, ends)
         undivided = return_to_go(process, ends, self.gamma)
         if self.gamma != 1:
@@ -239,10 +223,10 @@ class PASS(Fused):
         ratio = torch.ones_like(scalars)
         if self.match_std or self.recenter:
             divided = divide_length(undivided, divisors)
-            weight = slots.sizes * (~gated)[:, None].to(torch.float64)
+            weight = slots.sizes * (~terms.gated)[:, None].to(torch.float64)
             if self.match_std:
-                ratio = std_ratio(undivided, divided, weight, group)
-            divided = self._recentered(divided * ratio, weight, group)
+                ratio = std_ratio(undivided, divided, weight, terms.group)
+            divided = self._recentered(divided * ratio, weight, terms.group)
             advantage = divided
             if fused:
                 advantage = divided + divide_length(scalars * chunks_left, divisors)

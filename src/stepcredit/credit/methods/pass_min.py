@@ -11,13 +11,10 @@ from stepcredit.credit.methods.fused import Fused
 from stepcredit.credit.reads import Reads
 from stepcredit.credit.slot_credit import Credit
 from stepcredit.credit.stages.fusion import (
+    FusionTerms,
     PerRollout,
     ReadAt,
     canonical_weights,
-    entering_scale,
-    fuse_process,
-    fuse_scalars,
-    fused_scale,
     gated_mask,
     weighted_streams,
 )
@@ -90,31 +87,19 @@ class PASSMin(Fused):
         }
         returns = {name: (minimum.standardized, minimum.slots) for name, minimum in minima.items()}
         slots = next((m.slots for m in minima.values()), whole_responses(rollouts.lengths))
-        gated = gated_mask(rollouts, self.gate)
-        scalars = fuse_scalars(both["outcome"], both["format"], gated, weights)
+        terms = FusionTerms(returns, both, weights, gated_mask(rollouts, self.gate), group)
         read = {name: slots.read(*source) for name, source in returns.items()}
-        advantage = fuse_process(read, weights, slots, gated) + scalars
+        advantage = terms.fused_process(read, slots) + terms.fused_scalars()
 
         def stages() -> dict[str, Values]:
             columns = [minimum.columns(name, slots) for name, minimum in minima.items()]
             columns.append({f"N({name})": value for name, value in both.items()})
             return {name: value for part in columns for name, value in part.items()}
 
-        credit = Credit(
-            slots,
-            advantage,
-            stages,
-            scale=fused_scale(returns, both, weights, group),
-            entering=lambda: entering_scale(
-                returns,
-                both,
-                weights,
-                ReadAt(slots, slots.mask.double(), slots.read),
-                gated,
-                group,
-            ),
-        )
-        return self._with_ready(credit, rollouts, weights, ~gated)
+        def chunks() -> ReadAt:
+            return ReadAt(slots, slots.mask.double(), slots.read)
+
+        return self._finished(Credit(slots, advantage, stages), rollouts, terms, chunks)
 
     def _after_the_steps(self, rollouts: Rollouts, outcome: PerRollout) -> tuple[Values, Mask]:
         """c N(r_out) and where it is known: one column, or none at c = 0."""

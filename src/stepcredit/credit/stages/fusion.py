@@ -296,44 +296,61 @@ def _scaled(table: Values, factor: PerRollout) -> Values:
     return table if bool((factor == 1).all()) else table * factor
 
 
-def fused_scale(
-    standardized: Mapping[str, tuple[Values, Slots]],
-    scalars: Mapping[str, PerRollout],
-    weights: Mapping[str, float],
-    group: Group,
-) -> Float64[Tensor, " group"]:
+@dataclass(frozen=True, eq=False)
+class FusionTerms:
+    """The terms that Advantage Fusion adds up.
+
+    Args:
+        process: N of each process stream, and the slots of its columns.
+        scalars: N of outcome and of format, each (rollout, 1).
+        weights: {stream: weight}.
+        gated: True for gated rollouts.
+        group: which rows form a group.
+    """
+
+    process: Mapping[str, tuple[Values, Slots]]
+    scalars: Mapping[str, PerRollout]
+    weights: Mapping[str, float]
+    gated: Bool[Tensor, " rollout"]
+    group: Group
+
+    def fused_process(self, read: Mapping[str, Values], slots: Slots) -> Values:
+        """`fuse_process` of the process streams, read at the slots."""
+        return fuse_process(read, self.weights, slots, self.gated)
+
+    def fused_scalars(self) -> PerRollout:
+        """`fuse_scalars` of outcome and format."""
+        outcome, format = self.scalars["outcome"], self.scalars["format"]
+        return fuse_scalars(outcome, format, self.gated, self.weights)
+
+
+def fused_scale(terms: FusionTerms) -> Float64[Tensor, " group"]:
     """A bound on the terms that the fusion adds up in each group: sum over streams of |w| max |N|.
 
     It counts gated responses and values that no chunk reads too; `entering_scale` does not.
     """
-    tables = {name: table for name, (table, _) in standardized.items()} | dict(scalars)
+    weights, group = terms.weights, terms.group
+    tables = {name: table for name, (table, _) in terms.process.items()} | dict(terms.scalars)
     sizes = [abs(weights[name]) * group.largest(tables[name]) for name in weights if name in tables]
     return sum_tables(
         sizes, torch.zeros(group.count, dtype=torch.float64, device=group.index.device)
     )
 
 
-def entering_scale(
-    standardized: Mapping[str, tuple[Values, Slots]],
-    scalars: Mapping[str, PerRollout],
-    weights: Mapping[str, float],
-    chunks: ReadAt,
-    gated: Bool[Tensor, " rollout"],
-    group: Group,
-) -> Float64[Tensor, " group"]:
+def entering_scale(terms: FusionTerms, chunks: ReadAt) -> Float64[Tensor, " group"]:
     """Size of the terms that the ungated advantages of each group depend on.
 
         max of sum over streams of |w N(s)| x factor  +  max of |w_out N(r_out)| + |w_fmt N(r_fmt)|
 
     A gated advantage is a single product, so nothing can cancel in it.
     """
-    sizes = {name: abs(weight) for name, weight in weights.items()}
-    sources = {name: chunks.read(table.abs(), at) for name, (table, at) in standardized.items()}
-    read = fuse_process(sources, sizes, chunks.slots, gated) * chunks.factor
-    flat = [sizes[name] * scalars[name].abs() for name in SCALARS if name in sizes]
-    kept = (~gated)[:, None]
+    sizes = {name: abs(weight) for name, weight in terms.weights.items()}
+    sources = {n: chunks.read(table.abs(), at) for n, (table, at) in terms.process.items()}
+    read = fuse_process(sources, sizes, chunks.slots, terms.gated) * chunks.factor
+    flat = [sizes[name] * terms.scalars[name].abs() for name in SCALARS if name in sizes]
+    kept = (~terms.gated)[:, None]
     scalar = sum_tables(flat, torch.zeros_like(kept, dtype=torch.float64)) * kept
-    return group.largest(read) + group.largest(scalar)
+    return terms.group.largest(read) + terms.group.largest(scalar)
 
 
 @dataclass(frozen=True, eq=False)
