@@ -250,3 +250,21 @@ def test_holes_in_a_token_signal_are_left_out():
     stream = policy_streams(sc.Tokens([[0.1, 0.2, 0.3], [1.0, 2.0, 3.0, 4.0]]), present)
     assert stream.counts.tolist() == [2, 4]
     assert stream.values.tolist() == [0.1, 0.3, 1.0, 2.0, 3.0, 4.0]
+
+
+@pytest.mark.parametrize(
+    ("written", "values", "ends"),
+    [
+        ([1, 1, 0, 0], [1.0, 2.0], [1]),  # a tool's answer ends the completion
+        ([1, 0, 0, 1], [1.0, 4.0], [0, 1]),
+        ([0, 1, 1, 1], [2.0, 3.0, 4.0], [0, 2]),
+        ([1, 1, 1, 1], [1.0, 2.0, 3.0, 4.0], [1, 3]),
+    ],
+)
+def test_only_the_policys_tokens_count_wherever_a_tool_wrote(written, values, ends):
+    policy = torch.tensor([written, [1, 1, 0, 0]]).bool()  # the second row is padded on the right
+    tokens = policy_streams(sc.Tokens([[1.0, 2.0, 3.0, 4.0], [5.0, 6.0]]), policy, [4, 2])
+    assert tokens.values.tolist() == [*values, 5.0, 6.0]
+    steps = policy_streams([([1, 3], [0.5, 0.25]), ([1], [0.75])], policy, [4, 2])
+    assert steps.ends.tolist() == [*ends, 1]
+    assert steps.values.tolist() == [*[0.5, 0.25][: len(ends)], 0.75]
