@@ -29,12 +29,13 @@ class Blocks:
 
     @classmethod
     def of(cls, rollouts: Rollouts) -> Blocks:
-        """The blocks of any rollouts.
+        """The blocks of any rollouts. No method reads the response mask, so they do without it.
 
         Example:
             >>> Blocks.of(Rollouts(["a", "b", "a"], [1, 1, 1])).order.tolist()
             [0, 2, 1]
         """
+        rollouts = rollouts.replaced(response_mask=None)
         order = rollouts.group_order
         return cls(rollouts if order is None else rollouts.take(order), order)
 

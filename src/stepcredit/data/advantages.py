@@ -62,7 +62,7 @@ class Advantages:
         """One tensor per rollout, with one advantage per response token, 0 where it isn't trained.
 
         It goes back from `Rollouts(mask=...)`: tensor i has as many values as response i has
-        tokens, those of tools included. For rollouts without a mask it is `ragged()`.
+        tokens, those of tools included. If every token is trained it is `ragged()`.
 
         Example:
             >>> import stepcredit as sc
@@ -70,10 +70,11 @@ class Advantages:
             >>> [row.tolist() for row in sc.GRPO(eps=0.0, ddof=0)(r).on_response()]
             [[1.0, 0.0, 1.0], [-1.0, -1.0]]
         """
-        if self.response_mask is None:
+        mask = self.response_mask
+        if mask is None or mask.values.numel() == int(self.lengths.sum()):  # it trains every token
             return self.ragged()
-        values = tokens_to_response(self.packed(), self.response_mask.values)
-        return list(torch.split(values, self.response_mask.counts.tolist()))
+        values = tokens_to_response(self.packed(), mask.values)
+        return list(torch.split(values, mask.counts.tolist()))
 
     def padded(
         self, mask: Shaped[Tensor, "rollout token"] | None = None, *, width: int | None = None
