@@ -41,7 +41,7 @@ def signals() -> dict[str, torch.Tensor]:
 
 
 def measure(rule: object, signal: torch.Tensor) -> dict[str, float]:
-    """Seconds, and chunks a response."""
+    """Seconds, and chunks per response."""
     rollouts = sc.Rollouts(group=torch.arange(ROWS) // GROUP, process=sc.Tokens(signal))
     estimator = sc.PASS(chunks=rule)  # type: ignore[arg-type]
     seconds = []
@@ -50,7 +50,7 @@ def measure(rule: object, signal: torch.Tensor) -> dict[str, float]:
         estimator(rollouts)
         seconds.append(time.process_time() - began)
     chunks = int(estimator.credit(rollouts).last_slots.sum()) / ROWS
-    return {"seconds": round(min(seconds), 4), "chunks a response": round(chunks, 1)}
+    return {"seconds": round(min(seconds), 4), "chunks per response": round(chunks, 1)}
 
 
 def main() -> None:
@@ -69,9 +69,9 @@ def main() -> None:
         print(json.dumps(found))
         return
     for kind, rows in found.items():
-        print(f"\n{kind:40s} seconds  chunks a response")
+        print(f"\n{kind:40s} seconds  chunks per response")
         for name, row in rows.items():
-            print(f"  {name:38s} {row['seconds']:7.3f}  {row['chunks a response']:10.1f}")
+            print(f"  {name:38s} {row['seconds']:7.3f}  {row['chunks per response']:10.1f}")
 
 
 if __name__ == "__main__":

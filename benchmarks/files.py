@@ -86,7 +86,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true", help="one JSON object and nothing else")
     parser.add_argument(
-        "--rollouts", type=int, default=100_000, help="rollouts a file of 30 tokens"
+        "--rollouts", type=int, default=100_000, help="number of rollouts of 30 tokens per file"
     )
     parser.add_argument("--million", action="store_true", help="also a file of 1,000,000 rollouts")
     chosen = parser.parse_args()

@@ -31,7 +31,7 @@ def seconds(run: Callable[[], object]) -> float:
 
 
 def main() -> None:
-    """Print milliseconds a grade, medians of the rounds."""
+    """Print milliseconds per grade, medians of the rounds."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("solutions", type=Path)
     parser.add_argument("--rounds", type=int, default=5)
@@ -55,7 +55,7 @@ def main() -> None:
     for name in sides:
         cost = statistics.median(each[name] for each in rounds) / len(rows) * 1e3
         ratio = statistics.median(each[name] / each[base] for each in rounds)
-        print(f"{name:40} {cost:8.3f} ms a grade   {ratio:5.2f} times math-verify")
+        print(f"{name:40} {cost:8.3f} ms per grade   {ratio:5.2f} times math-verify")
 
 
 if __name__ == "__main__":

@@ -178,7 +178,7 @@ def against_bare(load: Load) -> dict[str, Any]:
 
 
 def by_steps(load: Load) -> dict[int, float]:
-    """Seconds a response, inputs of equal length cut into more and more steps."""
+    """Seconds per response, inputs of equal length cut into more and more steps."""
     tokenizer = build_tokenizer()
     signal = build_signal(load, tokenizer)
     few = replace(load, responses=A_FORWARD // 2)
@@ -200,7 +200,7 @@ def report(bare: dict[str, Any], steps: dict[int, float], found: dict[str, float
     for heading in ("padded tokens", "signal", "bare"):
         told.add_column(heading, justify="right")
     told.add_row(str(bare["padded tokens"]), *(f"{of:.2f}" for of in bare["seconds"].values()))
-    cost = Table(title="CPU milliseconds a response, by steps", title_justify="left")
+    cost = Table(title="CPU milliseconds per response, by steps", title_justify="left")
     for cut in steps:
         cost.add_column(str(cut), justify="right")
     cost.add_row(*[f"{of * 1e3:.0f}" for of in steps.values()])

@@ -63,7 +63,7 @@ class Batch:
 
     @classmethod
     def make(cls, rows: int, width: int, seed: int = 0) -> Batch:
-        """Random lengths in width/2..width, about 40 steps a response, groups of 8."""
+        """Random lengths in width/2..width, about 40 steps per response, groups of 8."""
         import numpy as np
         import torch
 
