@@ -237,15 +237,15 @@ def test_the_trial_tells_which_models_can_be_packed(kind):
 @pytest.mark.parametrize(
     ("change", "line"),
     [
-        ({"facts": {}}, "r:1: answer: is needed by this signal and missing"),
-        ({"facts": {"answer": None}}, "r:1: answer: is needed by this signal and missing"),
+        ({"facts": {}}, "r:1: answer: missing: this signal needs it"),
+        ({"facts": {"answer": None}}, "r:1: answer: missing: this signal needs it"),
         ({"facts": {"answer": [7]}}, "r:1: answer: expected a text or a number, got [7]"),
         ({"facts": {"answer": " "}}, "r:1: answer: expected a text or a number, got ' '"),
         (
             {"facts": {"answer": float("nan")}},
             "r:1: answer: expected a text or a number, got nan",
         ),
-        ({"prompt_ids": None}, "r:1: prompt_ids: is needed by this signal and missing"),
+        ({"prompt_ids": None}, "r:1: prompt_ids: missing: this signal needs it"),
         ({"steps": None}, "r:1: steps: not split into steps"),
     ],
 )

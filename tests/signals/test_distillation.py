@@ -262,7 +262,7 @@ def test_two_temperatures_are_refused(folders):
 @pytest.mark.parametrize(
     ("given", "line"),
     [
-        (None, "r:1: student_logprobs: is needed by this signal and missing"),
+        (None, "r:1: student_logprobs: missing: this signal needs it"),
         ([-1.0], "r:1: student_logprobs: 1 numbers for 2 tokens"),
         ([-1.0, None], "r:1: student_logprobs: expected finite numbers, got None"),
         (-1.0, "r:1: student_logprobs: expected a list of numbers, got -1.0"),

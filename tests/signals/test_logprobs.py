@@ -162,8 +162,8 @@ def test_another_vocabulary_than_the_policys_is_refused(tmp_path):
             {"token_ids": (-1,), "spans": ((0, 1),)},
             "r:1: token_ids: token -1, but the model has 330",
         ),
-        ({"token_ids": None}, "r:1: token_ids: is needed by this signal and missing"),
-        ({"prompt_ids": None}, "r:1: prompt_ids: is needed by this signal and missing"),
+        ({"token_ids": None}, "r:1: token_ids: missing: this signal needs it"),
+        ({"prompt_ids": None}, "r:1: prompt_ids: missing: this signal needs it"),
         (
             {"prompt_ids": ()},
             "r:1: prompt_ids: holds no token: nothing predicts the response's first one",

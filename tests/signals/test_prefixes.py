@@ -111,8 +111,8 @@ def test_progress_credits_the_step_that_decides():
 @pytest.mark.parametrize(
     ("broken", "line"),
     [
-        ({"outcome": 1.0}, "r:1: group: is needed by this signal and missing"),
-        ({"group": 1}, "r:1: outcome: is needed by this signal and missing"),
+        ({"outcome": 1.0}, "r:1: group: missing: this signal needs it"),
+        ({"group": 1}, "r:1: outcome: missing: this signal needs it"),
         (
             {"group": 1, "outcome": float("nan")},
             "r:1: outcome: expected a finite number, got nan",

@@ -17,7 +17,7 @@ def required_fact(response: Response, field: str) -> Any:
     """
     value = response.facts.get(field)
     if value is None:
-        raise RolloutError("is needed by this signal and missing", field=field, place=response.name)
+        raise RolloutError("missing: this signal needs it", field=field, place=response.name)
     return value
 
 
@@ -89,9 +89,7 @@ def policy_ids(response: Response) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """
     for field in ("prompt_ids", "token_ids"):
         if getattr(response, field) is None:
-            raise RolloutError(
-                "is needed by this signal and missing", field=field, place=response.name
-            )
+            raise RolloutError("missing: this signal needs it", field=field, place=response.name)
     if not response.prompt_ids:
         reason = "holds no token: nothing predicts the response's first one"
         raise RolloutError(reason, field="prompt_ids", place=response.name)

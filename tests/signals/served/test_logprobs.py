@@ -150,8 +150,8 @@ def test_sglang_is_asked_as_it_must_be(server: Misbehaving) -> None:
 @pytest.mark.parametrize(
     ("change", "line"),
     [
-        ({"token_ids": None}, "token_ids: is needed by this signal and missing"),
-        ({"prompt_ids": None}, "prompt_ids: is needed by this signal and missing"),
+        ({"token_ids": None}, "token_ids: missing: this signal needs it"),
+        ({"prompt_ids": None}, "prompt_ids: missing: this signal needs it"),
         (
             {"prompt_ids": ()},
             "prompt_ids: holds no token: nothing predicts the response's first one",
