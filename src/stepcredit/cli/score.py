@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -135,7 +136,22 @@ def score_command(
         counting_bar(f"scoring with {name}") as progress,
     ):
         final = dataclasses.replace(scoring, signal=map_scores(cached, maps))
-        score_file(source, output, final, progress=progress)
+        left_out = partial(say_left_out, name)
+        score_file(source, output, final, progress=progress, left_out=left_out)
+
+
+def say_left_out(name: str, counts: Mapping[str, int]) -> None:
+    """Say how many responses could not be scored, or not to their end.
+
+    Example:
+        >>> say_left_out("prm", {"unscored": 2, "cut": 1})
+    """
+    meanings = {
+        "unscored": "have no score",
+        "cut": "are scored up to a step before their last, which stands for the rest",
+    }
+    parts = [f"{counts[kind]} {meaning}" for kind, meaning in meanings.items() if counts.get(kind)]
+    say(f"{name}: of the responses {', '.join(parts)}: they are too long for the model, or empty")
 
 
 def _scoring(signal: sc.Signal, reader: RowReader, stream: str, *, replace: bool) -> Scoring:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from stepcredit.errors import RolloutError, SignalError
+from stepcredit.errors import SignalError
 from stepcredit.prm.loading import Scorer, attach, load_scorer
-from stepcredit.prm.model_input import ModelInput
+from stepcredit.prm.model_input import ModelInput, within_limit
 from stepcredit.prm.protocol import Protocol, build_protocol, is_protocol
 from stepcredit.settings.fields import choice, declare, is_mapping, text
 from stepcredit.signals.models.batching import length_batches, padded_ids
@@ -25,6 +25,11 @@ from stepcredit.signals.models.local_model import LocalModel
 from stepcredit.signals.responses import Response
 from stepcredit.signals.signal import IndexedScores, refuse_empty
 from stepcredit.signals.signal_registry import register_signal
+from stepcredit.signals.unscorable import (
+    identity_of_policy,
+    unless_unscorable,
+    unscorable_field,
+)
 
 WINDOW = 2048
 """Responses that are tokenized and packed by length at once; a bound on memory only."""
@@ -49,10 +54,15 @@ class LocalPRM(LocalModel):
         dtype: type of the weights: "auto" (the checkpoint's), "float32", "bfloat16" or "float16".
         max_tokens_per_batch: the most tokens in one forward pass, padding included.
         empty: "refuse" responses without a character other than space, or "score" them.
+        unscorable: what is done with responses that are longer, with their prompt, than the model's
+            context or `max_tokens_per_batch`, or are empty and refused: "refuse" ends with an
+            error, "unknown" gives no score, "cut" scores the steps that fit. Cutting needs a model
+            that reads from left to right, as all published ones do.
         revision: branch, tag or commit on the Hub.
 
     Returns:
-        From `scores`: one list per response, one float per step, within `protocol.range`.
+        From `scores`: one list per response, one float per step, within `protocol.range`; with
+        `unscorable` other than "refuse", the scores of the first steps or none.
 
     Raises:
         SettingError: an unknown protocol or field, or a value out of range.
@@ -72,6 +82,7 @@ class LocalPRM(LocalModel):
     protocol: Any = declare(MISSING, is_protocol, "its input and output format, by name")
     protocol_settings: Any = declare({}, is_mapping, "fields of the protocol")
     empty: str = choice("refuse", ("refuse", "score"), "what is done with empty responses")
+    unscorable: str = unscorable_field(can_cut=True)
     revision: str | None = text(None, "branch, tag or commit on the Hub")
 
     def __post_init__(self) -> None:
@@ -120,37 +131,47 @@ class LocalPRM(LocalModel):
             "tokenizer": self.tokenizer_fingerprint,
             "dtype": self.dtype,
             "empty": self.empty,
+            **identity_of_policy(self.unscorable),
         }
 
     def stream(self, responses: Sequence[Response]) -> Iterator[IndexedScores]:
         """Score window by window, in each window the longest responses first."""
-        if self.empty == "refuse":
+        if self.empty == "refuse" and self.unscorable == "refuse":
             for response in responses:
                 refuse_empty(response)
         for start in range(0, len(responses), WINDOW):
-            inputs = [self._model_input(r) for r in responses[start : start + WINDOW]]
-            lengths = [len(model_input.ids) for model_input in inputs]
+            read = [
+                unless_unscorable(partial(self._model_input, response), self.unscorable)
+                for response in responses[start : start + WINDOW]
+            ]
+            inputs = {start + index: each for index, each in enumerate(read) if each is not None}
+            yield from ((start + index, []) for index, each in enumerate(read) if each is None)
+            rows, lengths = list(inputs), [len(model_input.ids) for model_input in inputs.values()]
             for batch in length_batches(lengths, self.max_tokens_per_batch):
-                scores = self._score([inputs[index] for index in batch])
-                yield from zip([start + index for index in batch], scores, strict=True)
+                scores = self._score([inputs[rows[place]] for place in batch])
+                yield from zip([rows[place] for place in batch], scores, strict=True)
 
     def _model_input(self, response: Response) -> ModelInput:
-        """A response as the model's input."""
-        model_input = self.protocol_used.model_input(self.tokenizer_used, response)
-        self._check(response, model_input)
-        return model_input
+        """A response as the model's input, cut to what the model can take if that is wanted.
 
-    def _check(self, response: Response, model_input: ModelInput) -> None:
-        """Refuse what the model can't take."""
-        length, highest = len(model_input.ids), max(model_input.ids)
+        Raises:
+            Unscorable: it is empty and refused, or the model can't take it.
+        """
+        if self.empty == "refuse":
+            refuse_empty(response)
+        model_input = self.protocol_used.model_input(self.tokenizer_used, response)
+        self._check_ids(model_input)
         context = getattr(self.scorer.config.get_text_config(), "max_position_embeddings", None)
         for limit, what in (
             (context, "the model's context"),
             (self.max_tokens_per_batch, "max_tokens_per_batch"),
         ):
-            if limit is not None and length > limit:
-                reason = f"is {length} tokens with its prompt, but {what} is {limit}"
-                raise RolloutError(reason, field="text", place=response.name)
+            model_input = within_limit(response, model_input, limit, what, self.unscorable)
+        return model_input
+
+    def _check_ids(self, model_input: ModelInput) -> None:
+        """Refuse tokens that the model does not have."""
+        highest = max(model_input.ids)
         if highest >= self.scorer.num_tokens:
             reason = f"the tokenizer has token {highest}, the model {self.scorer.num_tokens} tokens"
             raise SignalError(f"{reason}: they don't belong together")

@@ -10,6 +10,8 @@ from typing import Any
 
 from stepcredit.errors import SignalError
 from stepcredit.signals.chat import apply_chat_template
+from stepcredit.signals.responses import Response
+from stepcredit.signals.unscorable import CUT, Unscorable
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,34 @@ class ModelInput:
 
     ids: list[int]
     positions: list[int]
+
+
+def within_limit(
+    response: Response, model_input: ModelInput, limit: int | None, what: str, policy: str
+) -> ModelInput:
+    """The input, if it is no longer than a limit; else what `policy` makes of it.
+
+    A model that reads from left to right gives the steps before the limit the same scores whether
+    or not the rest follows.
+
+    Args:
+        response: whose input it is, for errors.
+        model_input: as the protocol makes it.
+        limit: the most tokens; None: any number.
+        what: what has the limit, for errors.
+        policy: "cut" takes the first tokens; otherwise a longer input is an error.
+
+    Raises:
+        Unscorable: the input is longer, and is not to be cut or has no step within the limit.
+    """
+    length = len(model_input.ids)
+    if limit is None or length <= limit:
+        return model_input
+    kept = [position for position in model_input.positions if position < limit]
+    if policy != CUT or not kept:
+        reason = f"is {length} tokens with its prompt, but {what} is {limit}"
+        raise Unscorable(reason, field="text", place=response.name)
+    return ModelInput(model_input.ids[:limit], kept)
 
 
 def single_token(protocol: str, tokenizer: Any, text: str) -> int:

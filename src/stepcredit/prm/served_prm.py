@@ -10,9 +10,9 @@ from typing import Any
 import torch
 
 from stepcredit.errors import SettingError, SignalError
-from stepcredit.prm.model_input import ModelInput
+from stepcredit.prm.model_input import ModelInput, within_limit
 from stepcredit.prm.protocol import Protocol, build_protocol, is_protocol
-from stepcredit.settings.fields import choice, declare, is_mapping
+from stepcredit.settings.fields import choice, declare, is_mapping, whole
 from stepcredit.signals.models.checkpoints import (
     fingerprint_of_tokenizer,
     is_tokenizer,
@@ -24,6 +24,12 @@ from stepcredit.signals.served.failures import Fault
 from stepcredit.signals.served.served_signal import Served
 from stepcredit.signals.signal import refuse_empty
 from stepcredit.signals.signal_registry import register_signal
+from stepcredit.signals.unscorable import (
+    REFUSE,
+    identity_of_policy,
+    unless_unscorable,
+    unscorable_field,
+)
 
 HEADS = ("two-layer", "classes")
 """Heads whose classes `/pooling` gives; it gives no words of a vocabulary and no single values."""
@@ -47,6 +53,10 @@ class ServedPRM(Served):
             `model`.
         pooling: "step" or "all", as the server was started.
         empty: "refuse" an empty response, or "score" it.
+        context: the most tokens that the server takes; null: the server says so itself, by an error
+            that ends the run.
+        unscorable: what is done with responses that are longer than `context` with their prompt, or
+            are empty and refused: as for `prm`.
 
     Raises:
         SettingError: a field out of range, or a protocol of another kind of model.
@@ -69,9 +79,16 @@ class ServedPRM(Served):
     tokenizer: Any = declare(None, is_tokenizer, "folder, name, or loaded; the one at model")
     pooling: str = choice("step", ("step", "all"), "where the server gives probabilities")
     empty: str = choice("refuse", ("refuse", "score"), "what is done with empty responses")
+    context: int | None = whole(
+        None, "the most tokens that the server takes; null: not checked", at_least=1, optional=True
+    )
+    unscorable: str = unscorable_field(can_cut=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.unscorable != REFUSE and self.context is None:
+            reason = f"unscorable={self.unscorable!r} needs it, the server's max_model_len"
+            raise SettingError(reason, field="context")
         if self.protocol_used.head not in HEADS:
             reason = (
                 f"{self.protocol_used.name} has no two classes, whose probabilities /pooling gives"
@@ -88,13 +105,24 @@ class ServedPRM(Served):
             "protocol": self.protocol_used.identity,
             "tokenizer": fingerprint_of_tokenizer(self.tokenizer_used),
             "empty": self.empty,
+            **self._limits,
         }
+
+    @property
+    def _limits(self) -> dict[str, Any]:
+        policy = identity_of_policy(self.unscorable)
+        return {**policy, "context": self.context} if policy else {}
+
+    @property
+    def may_leave_out(self) -> bool:
+        """Whether a response that is too long, or empty, has no scores instead of an error."""
+        return self.unscorable != REFUSE
 
     async def ask(self, asking: Any, response: Response) -> list[float]:
         """One request: the scores of all steps."""
-        if self.empty == "refuse":
-            refuse_empty(response)
-        model_input = self.protocol_used.model_input(self.tokenizer_used, response)
+        model_input = unless_unscorable(partial(self._model_input, response), self.unscorable)
+        if model_input is None:
+            return []
         body = {
             "model": self.model,
             "task": "token_classify",
@@ -111,6 +139,12 @@ class ServedPRM(Served):
             torch.tensor(pairs, dtype=torch.float64).log()
         ).tolist()
         return scores
+
+    def _model_input(self, response: Response) -> ModelInput:
+        if self.empty == "refuse":
+            refuse_empty(response)
+        found = self.protocol_used.model_input(self.tokenizer_used, response)
+        return within_limit(response, found, self.context, "the server's context", self.unscorable)
 
     def _places(self, response: Response, model_input: ModelInput) -> list[int]:
         """The tokens of the input at which the server gives probabilities."""

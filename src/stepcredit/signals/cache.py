@@ -87,7 +87,7 @@ class Cached(Signal):
             uncached = [responses[rows[key][0]] for key in missing]
             with _ended(self.signal.stream(uncached)) as stream:
                 for place, scores in stream:
-                    check_scores(uncached[place], scores, self.grain)
+                    check_scores(uncached[place], scores, self.grain, self.may_leave_out)
                     store.put(missing[place], scores)
                     yield from ((index, scores) for index in rows[missing[place]])
 

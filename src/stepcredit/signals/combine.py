@@ -204,7 +204,12 @@ class Weighted(Signal):
 
     def stream(self, responses: Sequence[Response]) -> Iterator[IndexedScores]:
         for index, rows in concat(self.signals, responses):
-            yield index, [self._sum(column) for column in zip(*rows, strict=True)]
+            yield index, [self._sum(column) for column in zip(*self._scored(rows), strict=True)]
+
+    def _scored(self, rows: Sequence[list[float]]) -> list[list[float]]:
+        """The steps that every signal scored: fewer than there are where one could not read all."""
+        count = min(map(len, rows))
+        return [row[:count] for row in rows]
 
     def _sum(self, column: Sequence[float]) -> float:
         return fsum(w * s for w, s in zip(self.weights or (), column, strict=True))

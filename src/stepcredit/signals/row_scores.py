@@ -21,6 +21,7 @@ from stepcredit.signals.offsets import (
 )
 from stepcredit.signals.responses import Response
 from stepcredit.signals.splitting import BlankLine, Splitter
+from stepcredit.signals.unscorable import scored_ends
 
 LOGPROB_FIELDS = tuple(f"{model}_logprobs" for model in LOGPROBS)
 
@@ -178,7 +179,8 @@ def members(
     Args:
         row: a row with tokens.
         response: the row's response.
-        scores: one per step or token.
+        scores: one per step or token; where not all could be scored, those of the first steps, or
+            none. No scores stand under `signals`, as empty lists.
         grain: `steps` or `tokens`.
         stream: `process`; a log-prob field such as `teacher_logprobs`; or another stream's name,
             whose scores stand under `signals`.
@@ -191,13 +193,22 @@ def members(
     values = np.asarray(scores, dtype=np.float32)
     if stream in LOGPROB_FIELDS:
         return {stream: values}
-    ends = response.step_ends if grain == "steps" else None
-    if stream != "process":
+    ends = scored_ends(response.step_ends, len(scores)) if grain == "steps" else None
+    if stream != "process" or not len(values):
+        _refuse_to_leave_scores(row, response, stream)
         own = {"scores": values} | ({} if ends is None else {"ends": ends})
         return {"signals": {**row.get("signals", {}), stream: own}}
     if ends is None:
         return {"token_scores": values}
     return {"step_ends": ends, "step_scores": values}
+
+
+def _refuse_to_leave_scores(row: Mapping[str, Any], response: Response, stream: str) -> None:
+    """Refuse an unscored response whose row has scores of the stream, which would stay there."""
+    for field in ("step_scores", "token_scores") if stream == "process" else ():
+        if field in row:
+            reason = "would stay: the response could not be scored anew; remove the field first"
+            raise RolloutError(reason, field=field, place=response.name)
 
 
 def refuse_taken(row: Mapping[str, Any], grain: str, stream: str, *, replace: bool) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ from stepcredit.data.rules import NAME_TAKEN, RESERVED_NAMES
 from stepcredit.errors import RolloutError, SettingError, SignalError, StepCreditError
 from stepcredit.signals.responses import Response
 from stepcredit.signals.row_scores import LOGPROB_FIELDS, RowReader, members, refuse_taken
-from stepcredit.signals.signal import Signal, in_order
+from stepcredit.signals.signal import Grain, Signal, in_order
 
 PreparedRow = tuple[Response, dict[str, Any]]
 """A row's response, and the members that the row lacked."""
@@ -47,6 +48,9 @@ class Scoring:
         if self.stream in LOGPROB_FIELDS and self.signal.grain == "steps":
             reason = f"{self.signal.name} scores steps, log-probs are one per token"
             raise SettingError(reason, field=self.stream)
+        if self.stream in LOGPROB_FIELDS and self.signal.may_leave_out:
+            reason = "holds a log-prob of every token: leave unscorable at 'refuse'"
+            raise SettingError(reason, field=self.stream)
         if self.stream in RESERVED_NAMES:
             raise SettingError(NAME_TAKEN, field=self.stream)
 
@@ -58,6 +62,7 @@ def score_file(
     scoring: Scoring,
     *,
     progress: Callable[[int, int], None] | None = None,
+    left_out: Callable[[Counter[str]], None] | None = None,
 ) -> int:
     """Write a file's rows with a signal's scores, in the same order.
 
@@ -68,6 +73,8 @@ def score_file(
         output: as `path`; it may be the same file.
         scoring: what is scored, and where the scores go.
         progress: called with the number of rows scored and the number of all rows.
+        left_out: called at the end with how many responses are "unscored", and how many are "cut":
+            scored up to a step before their last. It is not called where there are none.
 
     Returns:
         Rows written.
@@ -77,7 +84,7 @@ def score_file(
         SignalError: a model or server that failed, by `FILE:LINE`.
         FileError: a file that can't be read or written.
     """
-    name, prepared = str(path), dict[int, PreparedRow]()
+    name, prepared, tally = str(path), dict[int, PreparedRow](), Counter[str]()
 
     def prepare(fields: dict[str, Any], line: int) -> dict[str, Any]:
         row = scoring.reader.with_tokens(fields)
@@ -100,9 +107,12 @@ def score_file(
             nonlocal done
             before, done = done, done + len(batch.rows)
             report = progress and partial(_report, progress, before, rows)
-            return _scored(batch, taken(batch), scoring, report)
+            return _scored(batch, taken(batch), scoring, report, tally)
 
-        return file.annotate(output, compute)
+        written = file.annotate(output, compute)
+    if left_out is not None and tally:
+        left_out(tally)
+    return written
 
 
 def _report(progress: Callable[[int, int], None], before: int, rows: int, done: int) -> None:
@@ -114,6 +124,7 @@ def _scored(
     prepared: list[PreparedRow],
     scoring: Scoring,
     progress: Callable[[int], None] | None,
+    tally: Counter[str],
 ) -> list[Mapping[str, Any]]:
     responses = [response for response, _ in prepared]
     try:
@@ -121,10 +132,20 @@ def _scored(
     except RolloutError as error:
         raise _in_file(error, batch, responses) from None
     grain = scoring.signal.grain
+    tally.update(_left_out(responses, scores, grain))
     return [
         added | members(row.fields, response, values, grain, scoring.stream)
         for row, (response, added), values in zip(batch.rows, prepared, scores, strict=True)
     ]
+
+
+def _left_out(responses: list[Response], scores: list[list[float]], grain: Grain) -> Iterator[str]:
+    """One "unscored" or "cut" for each response that does not have all its scores."""
+    for response, values in zip(responses, scores, strict=True):
+        if not values:
+            yield "unscored"
+        elif grain == "steps" and len(values) < len(response.steps or ()):
+            yield "cut"
 
 
 def _in_file(error: RolloutError, batch: Batch, responses: list[Response]) -> StepCreditError:

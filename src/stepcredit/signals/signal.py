@@ -14,6 +14,7 @@ from stepcredit.data.rules import LARGEST
 from stepcredit.data.streams import Steps, Tokens
 from stepcredit.errors import RolloutError, SignalError
 from stepcredit.signals.responses import Response
+from stepcredit.signals.unscorable import Unscorable, scored_ends
 
 Grain = Literal["steps", "tokens"]
 IndexedScores = tuple[int, list[float]]
@@ -72,6 +73,15 @@ class Signal(ABC):
         """
         return all(part.cacheable for part in self.parts)
 
+    @property
+    def may_leave_out(self) -> bool:
+        """Whether a response may have no score, or scores of its first steps alone.
+
+        Responses that a model can't score may be like that: see `unscorable` of the signals that
+        run models. A signal that is made of others may leave out what one of them leaves out.
+        """
+        return any(part.may_leave_out for part in self.parts)
+
     def walk(self) -> Iterator[Signal]:
         """This signal, then all that it is made of, at any depth."""
         yield self
@@ -108,7 +118,8 @@ class Signal(ABC):
             progress: called with the number of responses scored so far.
 
         Returns:
-            One list per response, with one score per step or per token.
+            One list per response, with one score per step or per token. Where `may_leave_out`, it
+            may be empty, or hold the scores of the first steps alone.
 
         Raises:
             RolloutError: a response cannot be scored; the error names it.
@@ -125,11 +136,13 @@ class Signal(ABC):
                 if response.steps is None:
                     raise RolloutError("not split into steps", field="steps", place=response.name)
         for index, scores in self.stream(responses):
-            check_scores(responses[index], scores, self.grain)
+            check_scores(responses[index], scores, self.grain, self.may_leave_out)
             yield index, scores
 
     def __call__(self, responses: Sequence[Response]) -> Steps | Tokens:
         """Scores as a stream for `Rollouts`: aligned to the policy's tokens, in the same order.
+
+        Where a response's last steps have no score, they belong to its last step that has one.
 
         Raises:
             RolloutError, SignalError: as in `scores`.
@@ -137,7 +150,9 @@ class Signal(ABC):
         scores = self.scores(responses)
         if self.grain == "tokens":
             return Tokens(scores)
-        return Steps(ends=[response.step_ends for response in responses], scores=scores)
+        pairs = zip(responses, scores, strict=True)
+        ends = [scored_ends(response.step_ends, len(own)) for response, own in pairs]
+        return Steps(ends=ends, scores=scores)
 
 
 def named(responses: Sequence[Response]) -> list[Response]:
@@ -184,8 +199,16 @@ def concat(
                 yield index, rows[index]
 
 
-def check_scores(response: Response, scores: Sequence[float], grain: Grain) -> None:
+def check_scores(
+    response: Response, scores: Sequence[float], grain: Grain, may_leave_out: bool = False
+) -> None:
     """Refuse scores that are not one finite number per step or token.
+
+    Args:
+        response: split into steps if steps are scored.
+        scores: its scores.
+        grain: what is scored.
+        may_leave_out: whether there may be no scores, or scores of the first steps alone.
 
     Raises:
         SignalError: it names the response.
@@ -196,7 +219,8 @@ def check_scores(response: Response, scores: Sequence[float], grain: Grain) -> N
     except TypeError:
         reason = f"the scores are {scores!r}, expected a list of numbers"
         raise SignalError(reason, place=response.name) from None
-    if count != expected:
+    left_out = may_leave_out and (count == 0 or (grain == "steps" and count < expected))
+    if count != expected and not left_out:
         raise SignalError(f"{count} scores for {expected} {grain}", place=response.name)
     for index, score in enumerate(scores):
         if not _fits(score):
@@ -218,11 +242,11 @@ def refuse_empty(response: Response) -> None:
     """Refuse a response that holds nothing but space: learned models give it a high score.
 
     Raises:
-        RolloutError: it names the response.
+        Unscorable: it names the response.
     """
     if response.is_empty:
         reason = "is empty: learned models score it high; empty='score' lets them"
-        raise RolloutError(reason, field="text", place=response.name)
+        raise Unscorable(reason, field="text", place=response.name)
 
 
 def signals_in(value: Any) -> Iterator[Signal]:

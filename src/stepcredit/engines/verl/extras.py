@@ -14,6 +14,7 @@ import stepcredit as sc
 from stepcredit.data.streams import Stream
 from stepcredit.errors import EngineError, RolloutError
 from stepcredit.signals.signal import Signal
+from stepcredit.signals.unscorable import scored_ends
 
 ERROR = "stepcredit_error"
 """Extra that holds a row's error. The trainer stops at it; verl would log it and drop the row."""
@@ -94,11 +95,12 @@ def score_extras(
     extras: dict[str, Any] = {}
     for name, signal in signals.items():
         own, of_steps = scores.get(name), signal.grain == "steps"
+        scored = ends if own is None or ends is None else scored_ends(ends, len(own))
         if name != "process":
-            stream = {"scores": own, **({"ends": ends} if of_steps else {})}
+            stream = {"scores": own, **({"ends": scored} if of_steps else {})}
             extras.setdefault("signals", {})[name] = None if own is None else stream
         elif of_steps:
-            extras |= {"step_ends": None if own is None else ends, "step_scores": own}
+            extras |= {"step_ends": None if own is None else scored, "step_scores": own}
         else:
             extras["token_scores"] = own
     return extras

@@ -53,6 +53,8 @@ def step_scores(
     """
     if pool not in POOLS:
         raise SettingError(f"expected one of {', '.join(POOLS)}, got {pool!r}", field="pool")
+    if signal.may_leave_out:
+        raise SettingError("each labelled step needs a score: 'refuse'", field="unscorable")
     responses = [row.response for row in rows]
     scores = signal.scores(responses, progress)
     if signal.grain == "steps":

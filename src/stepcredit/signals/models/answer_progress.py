@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import pairwise
 from operator import add
 from typing import Any
 
 from torch import Tensor
 
-from stepcredit.errors import RolloutError, SignalError
+from stepcredit.errors import SignalError
 from stepcredit.settings.fields import choice, flag, text
 from stepcredit.signals.facts import text_fact
 from stepcredit.signals.models.batching import length_batches
@@ -29,6 +29,7 @@ from stepcredit.signals.models.tree_attention import (
 from stepcredit.signals.responses import Response
 from stepcredit.signals.signal import IndexedScores
 from stepcredit.signals.signal_registry import register_signal
+from stepcredit.signals.unscorable import Unscorable, identity_of_policy, unless_unscorable
 
 HINT = "packed=false runs one forward per prefix"
 
@@ -86,7 +87,11 @@ class AnswerProgress(LocalCausalModel):
         settings = {
             name: getattr(self, name) for name in ("before", "after", "over", "reads", "dtype")
         }
-        marks = {"model": self.model_fingerprint, "tokenizer": self.tokenizer_fingerprint}
+        marks: dict[str, Any] = {
+            "model": self.model_fingerprint,
+            "tokenizer": self.tokenizer_fingerprint,
+        }
+        marks |= identity_of_policy(self.unscorable)
         return {"signal": self.name, **marks, **settings}
 
     def content(self, response: Response) -> Any:
@@ -95,16 +100,20 @@ class AnswerProgress(LocalCausalModel):
 
     def stream(self, responses: Sequence[Response]) -> Iterator[IndexedScores]:
         """Batch by batch, the longest responses first."""
-        trees = [self._tree(response) for response in responses]
         if self.packed:
-            self._check_packed(responses, trees)
-            lengths = [tree.starts[-1] for tree in trees]
-            for batch in length_batches(lengths, self.max_tokens_per_batch):
-                found = packed_log_probs(self.causal, [trees[index] for index in batch])
-                yield from zip(batch, map(self._scores, found), strict=True)
+            self._check_packs()
+        read = [unless_unscorable(partial(self._tree, each), self.unscorable) for each in responses]
+        yield from ((index, []) for index, tree in enumerate(read) if tree is None)
+        trees = {index: tree for index, tree in enumerate(read) if tree is not None}
+        if not self.packed:
+            for index, tree in trees.items():
+                yield index, self._scores(self._prefix_by_prefix(tree))
             return
-        for index, tree in enumerate(trees):
-            yield index, self._scores(self._prefix_by_prefix(tree))
+        rows, lengths = list(trees), [tree.starts[-1] for tree in trees.values()]
+        for batch in length_batches(lengths, self.max_tokens_per_batch):
+            found = packed_log_probs(self.causal, [trees[rows[place]] for place in batch])
+            scores = map(self._scores, found)
+            yield from zip([rows[place] for place in batch], scores, strict=True)
 
     def _tree(self, response: Response) -> Tree:
         trunk = trunk_of(response, self.causal.tokenizer, self.reads)
@@ -116,6 +125,8 @@ class AnswerProgress(LocalCausalModel):
         spaces = [self._ends_in_space(prefix) for prefix in trunk.prefixes]
         tree = Tree(trunk, tuple(tight if space else spaced for space in spaces))
         self.causal.check(response, trunk.ids + spaced.ids, tree.longest_position)
+        if self.packed:
+            self._check_window(response, tree)
         return tree
 
     def _ends_in_space(self, ids: Sequence[int]) -> bool:
@@ -145,16 +156,17 @@ class AnswerProgress(LocalCausalModel):
             rows |= dict(zip(batch, found, strict=True))
         return [rows[cut] for cut in range(len(lengths))]
 
-    def _check_packed(self, responses: Sequence[Response], trees: Sequence[Tree]) -> None:
+    def _check_packs(self) -> None:
         if not self._packs:
             reason = f"its attention does not take the packed mask: {HINT}"
             raise SignalError(reason, field=model_label(self.model))
+
+    def _check_window(self, response: Response, tree: Tree) -> None:
         window = _window(self.causal)
-        for response, tree in zip(responses, trees, strict=True):
-            if window is not None and tree.longest_position > window:
-                reason = f"over the attention's window of {window}: {HINT}"
-                reason = f"{tree.longest_position} positions, {reason}"
-                raise RolloutError(reason, field="token_ids", place=response.name)
+        if window is not None and tree.longest_position > window:
+            reason = f"over the attention's window of {window}: {HINT}"
+            reason = f"{tree.longest_position} positions, {reason}"
+            raise Unscorable(reason, field="token_ids", place=response.name)
 
     @cached_property
     def _packs(self) -> bool:

@@ -23,6 +23,7 @@ from stepcredit.signals.models.checkpoints import (
     to_device,
 )
 from stepcredit.signals.responses import Response
+from stepcredit.signals.unscorable import Unscorable
 
 LOGITS_AT_ONCE = 1 << 25
 
@@ -59,11 +60,12 @@ class CausalLM:
             length: how many positions they need.
 
         Raises:
-            RolloutError: longer than the context, or an id that the model does not have.
+            Unscorable: longer than the context.
+            RolloutError: an id that the model does not have.
         """
         if self.context is not None and length > self.context:
             reason = f"needs {length} positions, over the model's context of {self.context}"
-            raise RolloutError(reason, field="token_ids", place=response.name)
+            raise Unscorable(reason, field="token_ids", place=response.name)
         for token in {max(ids), min(ids)}:
             if not 0 <= token < self.num_tokens:
                 reason = f"token {token}, but the model has {self.num_tokens}"

@@ -18,6 +18,7 @@ from stepcredit.signals.models.checkpoints import (
     is_tokenizer,
 )
 from stepcredit.signals.signal import Signal
+from stepcredit.signals.unscorable import REFUSE, unscorable_field
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +32,8 @@ class RunsModels(Signal):
         device: where models run; "auto" is the accelerator if there is one, else the CPU. A loaded
             model stays where it is.
         dtype: of the weights: "auto" (the checkpoint's), "float32", "bfloat16" or "float16".
+        unscorable: "refuse" a response that a model can't read, such as one over its context, or
+            leave its scores "unknown".
     """
 
     tokenizer: Any = declare(
@@ -44,8 +47,15 @@ class RunsModels(Signal):
     )
     dtype: str = choice("auto", DTYPES, "precision of the weights", kw_only=True)
 
+    unscorable: str = unscorable_field()
+
     def __post_init__(self) -> None:
         check_fields(self)
+
+    @property
+    def may_leave_out(self) -> bool:
+        """Whether a response that the models can't score has no scores, instead of an error."""
+        return self.unscorable != REFUSE or super().may_leave_out
 
 
 @dataclass(frozen=True)
@@ -55,7 +65,7 @@ class LocalModel(RunsModels):
     Args:
         model: a folder or name, or a loaded model.
         tokenizer: the model's own; None takes the one beside the model.
-        max_tokens_per_batch, device, dtype: as in `RunsModels`.
+        max_tokens_per_batch, device, dtype, unscorable: as in `RunsModels`.
 
     Raises:
         SettingError: a loaded model without a tokenizer, in a subclass that needs one.

@@ -6,7 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain, pairwise
 from math import isfinite
 from typing import Any
@@ -26,6 +26,7 @@ from stepcredit.signals.programs.functions import fingerprint_of_function, funct
 from stepcredit.signals.responses import Response
 from stepcredit.signals.signal import IndexedScores
 from stepcredit.signals.signal_registry import register_signal
+from stepcredit.signals.unscorable import identity_of_policy, unless_unscorable
 
 WINDOW = 64
 SAMPLED = ("temperature", "top_p", "max_new_tokens", "max_tokens_per_batch")
@@ -95,7 +96,7 @@ class MonteCarlo(LocalCausalModel):
         workers: prefixes that a sampler completes at once, each in a thread.
         reads: "ids" gives the model the policy's tokens, "text" its own tokens of prompt and text.
         max_tokens_per_batch: the most tokens in a batch, tokens to be sampled included.
-        device, dtype: as in `LocalLogProbs`.
+        device, dtype, unscorable: as in `LocalLogProbs`.
         tell: a callback that receives the `Cost` before the first completion; by default, the
             log.
 
@@ -159,6 +160,7 @@ class MonteCarlo(LocalCausalModel):
             names += ["temperature", "top_p", "max_new_tokens", "reads", "dtype"]
             sources["model"] = self.model_fingerprint
             sources["tokenizer"] = self.tokenizer_fingerprint
+        sources |= identity_of_policy(self.unscorable)
         return {"signal": self.name, **sources, **{name: getattr(self, name) for name in names}}
 
     def content(self, response: Response) -> Any:
@@ -176,7 +178,11 @@ class MonteCarlo(LocalCausalModel):
 
     def stream(self, responses: Sequence[Response]) -> Iterator[IndexedScores]:
         """Score window by window; completions are kept while a later response shares them."""
-        sampled = [self._sampled(response) for response in responses]
+        read = [
+            unless_unscorable(partial(self._sampled, response), self.unscorable)
+            for response in responses
+        ]
+        sampled = [prefixes or [] for prefixes in read]
         uses = Counter(chain.from_iterable(sampled))
         self.tell(self._cost(uses))
         known: dict[Prefix, list[str]] = {}
@@ -190,7 +196,8 @@ class MonteCarlo(LocalCausalModel):
             known.update(self._completer.texts(owners))
             for index in window:
                 texts = [known[prefix] for prefix in sampled[index]]
-                yield index, self._scores(responses[index], texts)
+                scored = read[index] is not None
+                yield index, self._scores(responses[index], texts) if scored else []
             uses.subtract(chain.from_iterable(sampled[index] for index in window))
             known = {prefix: texts for prefix, texts in known.items() if uses[prefix]}
 

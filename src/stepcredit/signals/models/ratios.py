@@ -74,7 +74,7 @@ class LogRatio(RunsModels):
         temperature: of every model; log-probs in the rows are used unchanged.
         clamp: keeps each token's score within [-clamp, clamp]; log-ratios have no bound.
         per: "tokens", or "steps": the sum over each step's tokens.
-        max_tokens_per_batch, device, dtype: of local models, as in `RunsModels`.
+        max_tokens_per_batch, device, dtype, unscorable: of local models, as in `RunsModels`.
     """
 
     tokenizer: Any = declare(None, is_tokenizer, "the policy's tokenizer", kw_only=True)
@@ -124,6 +124,7 @@ class LogRatio(RunsModels):
             max_tokens_per_batch=self.max_tokens_per_batch,
             device=self.device,
             dtype=self.dtype,
+            unscorable=self.unscorable,
         )
 
     def _check_vocabularies(self) -> None:
@@ -165,6 +166,9 @@ class LogRatio(RunsModels):
             window = responses[start : start + WINDOW]
             columns = [self._logprobs(name, window) for name in self.models]
             for offset, rows in enumerate(zip(*columns, strict=True)):
+                if not all(rows):
+                    yield start + offset, []
+                    continue
                 scores = [self._score(*token) for token in zip(*rows, strict=True)]
                 yield start + offset, self._pooled(window[offset], scores)
 
@@ -231,7 +235,7 @@ class Distillation(LogRatio):
         temperature: of both models; a server always uses 1.
         clamp: each token's score within [-clamp, clamp].
         per: "tokens", or "steps": the sum over each step's tokens.
-        max_tokens_per_batch, device, dtype: of local models.
+        max_tokens_per_batch, device, dtype, unscorable: of local models.
 
     Raises:
         RolloutError: a row without the ids, or log-probs, that are needed.
@@ -275,7 +279,7 @@ class GeneralizedDistillation(LogRatio):
         temperature: of all three models; a server always uses 1.
         clamp: each token's score within [-clamp, clamp].
         per: "tokens", or "steps": the sum over each step's tokens.
-        max_tokens_per_batch, device, dtype: of local models.
+        max_tokens_per_batch, device, dtype, unscorable: of local models.
 
     Raises:
         RolloutError, SettingError, SignalError: as `Distillation`.
@@ -323,7 +327,7 @@ class ImplicitPRM(LogRatio):
         temperature: of both.
         clamp: each token's score within [-clamp, clamp].
         per: "tokens", or "steps": the sum over each step's tokens.
-        max_tokens_per_batch, device, dtype: of local models.
+        max_tokens_per_batch, device, dtype, unscorable: of local models.
 
     Raises:
         RolloutError: a row without the ids, or log-probs, that are needed.

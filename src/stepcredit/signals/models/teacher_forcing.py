@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, ClassVar
 
 import torch
@@ -18,6 +18,7 @@ from stepcredit.signals.models.vocabulary import Vocabulary, check_vocabulary
 from stepcredit.signals.responses import Response
 from stepcredit.signals.signal import IndexedScores
 from stepcredit.signals.signal_registry import register_signal
+from stepcredit.signals.unscorable import identity_of_policy, unless_unscorable
 
 
 @register_signal("logprobs")
@@ -37,7 +38,7 @@ class LocalLogProbs(LocalCausalModel):
             is used.
         temperature: divides the logits, > 0.
         policy: the policy's tokenizer, a folder or loaded; if None, the vocabulary is not checked.
-        max_tokens_per_batch, device, dtype: as in `RunsModels`.
+        max_tokens_per_batch, device, dtype, unscorable: as in `RunsModels`.
 
     Raises:
         RolloutError: a response without the policy's ids, over the model's context, or with an id
@@ -64,6 +65,7 @@ class LocalLogProbs(LocalCausalModel):
             "model": self.model_fingerprint,
             "temperature": self.temperature,
             "dtype": self.dtype,
+            **identity_of_policy(self.unscorable),
         }
 
     @cached_property
@@ -80,12 +82,23 @@ class LocalLogProbs(LocalCausalModel):
         """Batch by batch, the longest responses first."""
         if self.policy is not None:
             check_vocabulary(Vocabulary.of(self.policy), self.vocabulary)
-        pairs = [policy_ids(response) for response in responses]
-        for response, (prompt, own) in zip(responses, pairs, strict=True):
-            self.causal.check(response, prompt + own, len(prompt) + len(own))
+        read = [
+            unless_unscorable(partial(self._read, response), self.unscorable)
+            for response in responses
+        ]
+        yield from ((index, []) for index, pair in enumerate(read) if pair is None)
+        known = [index for index, pair in enumerate(read) if pair is not None]
+        pairs = [pair for pair in read if pair is not None]
         lengths = [len(prompt) + len(own) for prompt, own in pairs]
         for batch in length_batches(lengths, self.max_tokens_per_batch):
-            yield from zip(batch, self._batch([pairs[index] for index in batch]), strict=True)
+            rows = [known[place] for place in batch]
+            yield from zip(rows, self._batch([pairs[place] for place in batch]), strict=True)
+
+    def _read(self, response: Response) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The prompt's ids and the response's, checked against the model."""
+        prompt, own = policy_ids(response)
+        self.causal.check(response, prompt + own, len(prompt) + len(own))
+        return prompt, own
 
     def _batch(self, pairs: Sequence[tuple[tuple[int, ...], tuple[int, ...]]]) -> list[list[float]]:
         """Score a batch in one forward pass; a token is read at the position before it."""
