@@ -60,15 +60,13 @@ def test_a_file_has_what_was_scored_and_the_rest_is_counted(source: Path, tmp_pa
     assert (rows[1]["step_ends"], rows[1]["step_scores"]) == ([0, 3], [3.0, 3.0])
     assert rows[2]["signals"] == {"process": {"scores": [], "ends": []}}
     with RolloutFile(out) as file:
-        counts = file.fold([], lambda found, batch: [*found, *batch.rows])
-    assert len(counts) == 3
+        assert file.fold(int, lambda count, batch: count + len(batch.rows)) == 3
 
 
 def test_nothing_left_out_is_not_told(source: Path, tmp_path: Path) -> None:
     told: list[Counter[str]] = []
-    score_file(
-        source, tmp_path / "out.jsonl", Scoring(sc.signal("arithmetic")), left_out=told.append
-    )
+    scoring = Scoring(sc.signal("arithmetic"))
+    score_file(source, tmp_path / "out.jsonl", scoring, left_out=told.append)
     assert told == []
 
 

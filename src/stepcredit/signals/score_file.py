@@ -127,16 +127,17 @@ def _scored(
     tally: Counter[str],
 ) -> list[Mapping[str, Any]]:
     responses = [response for response, _ in prepared]
+    grain, stream = scoring.signal.grain, scoring.stream
     try:
         scores = in_order(responses, scoring.signal.checked(responses), progress)
+        fields = [
+            added | members(row.fields, response, values, grain, stream)
+            for row, (response, added), values in zip(batch.rows, prepared, scores, strict=True)
+        ]
     except RolloutError as error:
         raise _in_file(error, batch, responses) from None
-    grain = scoring.signal.grain
     tally.update(_left_out(responses, scores, grain))
-    return [
-        added | members(row.fields, response, values, grain, scoring.stream)
-        for row, (response, added), values in zip(batch.rows, prepared, scores, strict=True)
-    ]
+    return fields
 
 
 def _left_out(responses: list[Response], scores: list[list[float]], grain: Grain) -> Iterator[str]:

@@ -87,12 +87,9 @@ class AnswerProgress(LocalCausalModel):
         settings = {
             name: getattr(self, name) for name in ("before", "after", "over", "reads", "dtype")
         }
-        marks: dict[str, Any] = {
-            "model": self.model_fingerprint,
-            "tokenizer": self.tokenizer_fingerprint,
-        }
-        marks |= identity_of_policy(self.unscorable)
-        return {"signal": self.name, **marks, **settings}
+        marks = {"model": self.model_fingerprint, "tokenizer": self.tokenizer_fingerprint}
+        policy = identity_of_policy(self.unscorable)
+        return {"signal": self.name, **marks, **settings, **policy}
 
     def content(self, response: Response) -> Any:
         """The tokens or texts, and the gold answer."""
