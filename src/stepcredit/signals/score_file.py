@@ -130,7 +130,7 @@ def _scored(
     grain, stream = scoring.signal.grain, scoring.stream
     try:
         scores = in_order(responses, scoring.signal.checked(responses), progress)
-        fields = [
+        fields: list[Mapping[str, Any]] = [
             added | members(row.fields, response, values, grain, stream)
             for row, (response, added), values in zip(batch.rows, prepared, scores, strict=True)
         ]
