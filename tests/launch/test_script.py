@@ -316,7 +316,7 @@ def test_prompts_are_conversations_or_texts():
     assert with_prompts(messages, system="Add.")[0]["prompt"][0]["content"] == "Add."
     again = with_prompts(with_prompts(messages, system="Add."), system="Subtract.")
     assert [turn["content"] for turn in again[0]["prompt"]] == ["Add.", user["content"]]
-    with pytest.raises(SettingError, match="prompt_template: the prompts are messages already"):
+    with pytest.raises(SettingError, match="prompt_template: the prompts are already messages"):
         with_prompts(messages, template="{prompt}")
 
 
