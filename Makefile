@@ -1,4 +1,4 @@
-# make train   train a small reasoner with PASS and compare it with GRPO (about ten minutes on a CPU)
+# make train   train a small reasoner with PASS and compare it with GRPO (about five minutes on two CPU cores)
 # make test    every check: linter, types, layering, tests
 # make test ROOM=credit   the tests of one room, without the linters
 # make test-verl   the tests of verl's engine, in an environment of its own

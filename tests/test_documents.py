@@ -124,3 +124,18 @@ def test_a_page_runs_and_prints_what_it_shows(
     shown = re.findall(r"^print\(.*\)  # (.*)$", "".join(blocks(page)), re.MULTILINE)
     values = [line for line in shown if line[:1] == "[" or line.startswith("t")]
     assert [line for line in values if line not in printed] == []
+
+
+def test_no_page_installs_a_package_that_the_registry_does_not_have() -> None:
+    """The project is installed from a checkout: `pip install stepcredit` finds nothing."""
+    pages = [ROOT / "README.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("recipes/**/*.md")]
+    for page in pages:
+        for line in re.findall(r"pip install[^\n`]*", page.read_text()):
+            assert not re.search(r"(?<![\w./-])stepcredit", line), f"{page.name}: {line}"
+
+
+def test_the_run_time_of_training_is_the_same_everywhere() -> None:
+    said = re.search(r"`make train`[^:]*: it took (\d+) min", (ROOT / "README.md").read_text())
+    assert said is not None
+    assert "about five minutes on two CPU cores" in (ROOT / "Makefile").read_text()
+    assert abs(int(said[1]) - 5) <= 1

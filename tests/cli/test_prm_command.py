@@ -125,6 +125,18 @@ REFUSED = {
         ("prm", "train", "rows.jsonl", "--model", "m", "-o", "x", "--set", "seed=2"),
         "--set seed: is a separate option: --seed",
     ),
+    "negative seed": (
+        ("prm", "train", "rows.jsonl", "--model", "m", "-o", "x", "--seed", "-1"),
+        "--seed: expected a whole number from 0 to 4294967295, got -1",
+    ),
+    "large seed": (
+        ("prm", "train", "rows.jsonl", "--model", "m", "-o", "x", "--seed", "4294967296"),
+        "--seed: expected a whole number from 0 to 4294967295, got 4294967296",
+    ),
+    "seed of a judgement": (
+        (*EVAL, "--seed", "-1"),
+        "seed: expected a whole number from 0 to 4294967295, got -1",
+    ),
     "shares": (
         ("prm", "train", "rows.jsonl", "--model", "m", "-o", "x", "--test", "0.95"),
         "--test: expected test + validation below 1, got 0.95 + 0.1",

@@ -71,6 +71,8 @@ def test_resume_takes_the_folder_and_no_settings(asked, tmp_path):
         (["--set", "kk=1"], "--set kk: pass has no such field, did you mean 'k'?"),
         (["--set", "k=-1"], "--set k: expected a number of at least 0, got -1"),
         (["--updates", "0"], "updates: expected a positive number, got 0"),
+        (["--seed", "-1"], "seed: expected a whole number from 0 to 4294967295, got -1"),
+        (["--quick", "--seed", "-1"], "seed: expected a whole number from 0 to 4294967295, got -1"),
         (
             ["--signal", "loud"],
             "signal: expected one of exact, noisy, hackable, centred, negative, got 'loud'",

@@ -215,6 +215,9 @@ def test_the_hackable_signal_is_warned_of_and_the_noisy_one_is_not(run, monkeypa
     for signal in ("exact", "noisy", "centred", "negative"):
         settings = LabSettings(signal=signal, warm=MICRO_WARM)
         assert job.signal_warnings(settings, model, tokenizer) == []
+    for method in ("grpo", "rloo", "opd"):  # they do not read the signal
+        settings = LabSettings(method=method, signal="hackable", warm=MICRO_WARM)
+        assert job.signal_warnings(settings, model, tokenizer) == []
 
 
 def test_a_folder_that_exists_is_not_overwritten(run):
@@ -237,6 +240,8 @@ def test_resuming_what_is_no_run_is_refused(tmp_path):
     ("changes", "line"),
     [
         ({"updates": 0}, "updates: expected a positive number, got 0"),
+        ({"seed": -1}, "seed: expected a whole number from 0 to 4294967295, got -1"),
+        ({"seed": 2**32}, "seed: expected a whole number from 0 to 4294967295, got 4294967296"),
         ({"minibatches": 5}, "minibatches: 5 do not divide 96 completions"),
         (
             {"signal": "loud"},

@@ -169,13 +169,13 @@ def signal_warnings(settings: LabSettings, model: Any, tokenizer: Any) -> list[s
 
     Returns:
         No line, or one line with the gap between the scores and the gap between the method's
-        advantages. No line for a method that reads log-probs in place of the signal.
+        advantages. No line for a method that does not read the signal.
     """
     from stepcredit.lab.arithmetic import problems
     from stepcredit.lab.loop import task_of
 
     label, estimator = settings.estimators()[0]
-    if estimator.reads.logprobs:
+    if estimator.reads.process is None or estimator.reads.logprobs:
         return []
     drawn = problems(PROBE_PROMPTS, "train", settings.seed)
     prompts = [p.prompt for p in drawn for _ in range(settings.group_size)]

@@ -15,6 +15,7 @@ from stepcredit.lab.arithmetic import MAX_NEW_TOKENS
 from stepcredit.lab.model import ModelSettings
 from stepcredit.lab.simulated_prm import Simulated
 from stepcredit.lab.warmstart import WarmStartSettings
+from stepcredit.settings.fields import check_seed
 
 MODELS = ("student", "teacher", "base", "prm", "ref")
 STREAMS = ("process", "outcome", "format")
@@ -95,6 +96,7 @@ class LabSettings:
             completions = self.prompts * self.group_size
             reason = f"{self.minibatches} do not divide {completions} completions"
             raise StepCreditError(reason, field="minibatches")
+        check_seed(self.seed)
         Simulated(self.signal)
         for label, estimator in self.estimators():
             check_task_has(label, estimator)

@@ -13,6 +13,7 @@ from stepcredit.errors import SettingError
 
 LARGEST_WHOLE = 2**63 - 1
 """The largest whole number that a setting takes: the largest int64, as in tensors."""
+LARGEST_SEED = 2**32 - 1
 Check = Callable[[Any], str | None]
 
 
@@ -79,6 +80,29 @@ def is_whole(*, at_least: int = 0, optional: bool = False) -> Check:
         return f"a whole number of at least {at_least}{most}" + (" or null" if optional else "")
 
     return check
+
+
+def is_seed(value: Any) -> str | None:
+    """A check for seeds: whole numbers that NumPy and transformers take.
+
+    Example:
+        >>> is_seed(7), is_seed(-1)
+        (None, 'a whole number from 0 to 4294967295')
+    """
+    whole_number = isinstance(value, int) and not isinstance(value, bool)
+    fits = whole_number and 0 <= value <= LARGEST_SEED
+    return None if fits else f"a whole number from 0 to {LARGEST_SEED}"
+
+
+def check_seed(seed: Any) -> None:
+    """Refuse a seed that NumPy or transformers does not take.
+
+    Raises:
+        SettingError: says what is expected.
+    """
+    expected = is_seed(seed)
+    if expected:
+        raise SettingError(f"expected {expected}, got {seed!r}", field="seed")
 
 
 def is_one_of(options: Sequence[Any]) -> Check:

@@ -21,6 +21,7 @@ from stepcredit.prm.judging.step_metrics import (
 )
 from stepcredit.prm.labelled.labelled_rows import LabelledRow, row_counts
 from stepcredit.requires import require
+from stepcredit.settings.fields import check_seed
 from stepcredit.signals.signal import Signal
 
 POOLS: dict[str, Callable[[Sequence[float]], float]] = {
@@ -108,6 +109,7 @@ def judge_scores(
 
     Raises:
         StepCreditError: no row has a label.
+        SettingError: a seed that NumPy does not take.
         MissingExtra: scikit-learn or scipy is not installed.
 
     Example:
@@ -119,6 +121,7 @@ def judge_scores(
 
     Source: see the figures in `step_metrics`.
     """
+    check_seed(seed)
     require("prm", "sklearn", "scipy")
     steps, errors = LabelledScores.of(rows, scores), FirstErrors.of(rows, scores)
     if not len(steps.scores):

@@ -14,6 +14,7 @@ from stepcredit.prm.judging.judgement_plots import plot_judgement
 from stepcredit.prm.judging.step_metrics import FirstErrors
 from stepcredit.prm.labelled.labelled_rows import LabelledRow, split_by_question
 from stepcredit.requires import require
+from stepcredit.settings.fields import check_seed
 from stepcredit.signals.signal import Signal
 
 METRICS, PICTURE = "metrics.json", "judged.png"
@@ -65,6 +66,7 @@ def evaluate_signal(
         >>> figures["first_error"]["f1"]
         1.0
     """
+    check_seed(seed)
     require("prm", "sklearn", "scipy")
     parts = split_by_question(rows, seed=seed, test=test, validation=validation)
     needed = {"test": parts.test} | ({"validation": parts.validation} if threshold is None else {})

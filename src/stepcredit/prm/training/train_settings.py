@@ -13,6 +13,7 @@ from stepcredit.settings.fields import (
     declare,
     flag,
     is_instance,
+    is_seed,
     number,
     whole,
 )
@@ -85,7 +86,7 @@ class PRMTrainSettings:
         "float32", PRECISIONS, "number format of the arithmetic and the saved weights"
     )
     checkpoint_every: int = whole(200, "updates between checkpoints", at_least=1)
-    seed: int = whole(0, "seed of the head, the order and the split")
+    seed: int = declare(0, is_seed, "seed of the head, the order and the split")
     test: float = number(0.2, "share of the questions on which the model is judged", at_least=0)
     validation: float = number(0.1, "share of the questions that choose the threshold", at_least=0)
 
