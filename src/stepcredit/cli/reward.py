@@ -70,14 +70,22 @@ def reward_command(
         given["answer"] = answer
     rules = named_rewards(names, given)
     bars = progress_bar(source), counting_bar("grading")
+    warnings: list[str] = []
     with journal_beside(output, "graded") as journal, bars[0] as reading, bars[1] as graded:
         try:
             rows = reward_file(
-                source, output, rules, text=text, journal=journal, progress=graded, reading=reading
+                source,
+                output,
+                rules,
+                text=text,
+                journal=journal,
+                progress=graded,
+                reading=reading,
+                warn=warnings.append,
             )
         except SettingError as error:
             raise error.at(field="--reward") from error.__cause__
-    for line in tally_lines(rules, rows):
+    for line in [*tally_lines(rules, rows), *(f"warning: {line}" for line in warnings)]:
         say(line)
 
 

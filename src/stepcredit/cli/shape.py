@@ -43,6 +43,13 @@ def shape_command(
     with progress_bar(source) as progress, sc.RolloutFile(source, progress) as file:
         compute = FileEstimator(estimator, file)
         file.shape(output, compute, compute.finish)
-        warnings = file.warnings()
+        warnings = file.warnings() + warnings_for(estimator, file)
     for warning in warnings:
         say(f"warning: {warning}")
+
+
+def warnings_for(estimator: sc.Estimator, file: sc.RolloutFile) -> list[str]:
+    """What the file holds that leaves a method without credit, one line each."""
+    reads = estimator.reads
+    compares = reads.process is not None or reads.outcome is not None or reads.format
+    return file.group_warnings(compares=compares, gate=reads.gate)

@@ -72,7 +72,7 @@ def validate_command(source: Input) -> None:
     """Check every rule of the format, and print what the file holds."""
     with progress_bar(source) as progress, sc.RolloutFile(source, progress) as file:
         summary = file.fold(Summary, Summary.add)
-        warnings = file.warnings()
+        warnings = file.warnings() + file.group_warnings()
     lines = summary.lines()
     width = max(len(heading) for heading, _ in lines)
     for heading, text in lines:

@@ -41,6 +41,27 @@ def array_like(values: Any, field: str) -> Any:
     return array.tolist()
 
 
+def missing_as_none(values: Any) -> Any:
+    """A container with a mark of its own for missing values, as a list in which they are None.
+
+    These are Arrow's arrays, Polars' series and pandas' nullable types. In a NumPy array and in a
+    pandas Series of NumPy's types NaN is a number; these, and all other values, are returned
+    unchanged.
+
+    Example:
+        >>> import pyarrow as pa
+        >>> missing_as_none(pa.array([1.0, None])), missing_as_none([2.0])
+        ([1.0, None], [2.0])
+    """
+    if hasattr(values, "to_pylist"):
+        return values.to_pylist()
+    if hasattr(values, "null_count") and hasattr(values, "to_list"):
+        return values.to_list()
+    if hasattr(getattr(values, "dtype", None), "na_value") and hasattr(values, "to_numpy"):
+        return values.to_numpy(dtype=object, na_value=None).tolist()
+    return values
+
+
 def is_numeric(given: Any) -> TypeGuard[Tensor | np.ndarray]:
     """Whether the value is a tensor, or an array of anything but Python objects."""
     return isinstance(given, Tensor) or (isinstance(given, np.ndarray) and given.dtype != object)

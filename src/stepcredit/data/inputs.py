@@ -13,7 +13,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from stepcredit._moved import renamed
-from stepcredit.data.containers import array_like, integers_of, is_numeric, vector_of
+from stepcredit.data.containers import (
+    array_like,
+    integers_of,
+    is_numeric,
+    missing_as_none,
+    vector_of,
+)
 from stepcredit.data.packing import Rows, check_float32, items_of, pack_numbers, pack_rows
 from stepcredit.data.rules import NAME_TAKEN, PARTLY_UNKNOWN, RESERVED_NAMES, shown
 from stepcredit.data.streams import Stream, Tokens, check_increasing
@@ -133,11 +139,13 @@ def _integer_groups(group: np.ndarray) -> tuple[list[str | int], Tensor]:
 def rollout_values(given: Scalars | None, group: Tensor, groups: int, field: str) -> RolloutValues:
     """One number per rollout, known for all of a group or for none of it.
 
-    None in a list, and a masked value of an array, is unknown.
+    None in a list, a masked value of an array, and a missing value of Arrow, Polars or pandas'
+    nullable types is unknown.
     """
     if given is None:
         values = torch.zeros(group.numel(), dtype=torch.float64, device=group.device)
         return RolloutValues(values, torch.zeros_like(values, dtype=torch.bool))
+    given = missing_as_none(given)
     given = _masked_as_none(given) if isinstance(given, np.ndarray) else array_like(given, field)
     if is_numeric(given):
         values = vector_of(given, field).to(device=group.device, dtype=torch.float64)

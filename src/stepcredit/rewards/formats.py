@@ -55,6 +55,11 @@ def _think_boxed(text: str) -> bool:
     return thought and "think>" not in rest and _boxed(rest)
 
 
+def _after_prefill(template: Template) -> Template:
+    """The same for a text whose opening `<think>` stands at the end of the prompt."""
+    return lambda text: template("<think>" + text)
+
+
 def _boxed(text: str) -> bool:
     return bool((last_box(after_thinking(text)) or "").strip())
 
@@ -68,11 +73,15 @@ def _qa_tags(text: str) -> bool:
 TEMPLATES: dict[str, Template] = {
     "think-answer": _think_answer,
     "think-boxed": _think_boxed,
+    "prefilled-think-answer": _after_prefill(_think_answer),
+    "prefilled-think-boxed": _after_prefill(_think_boxed),
     "boxed": _boxed,
     "qa-tags": _qa_tags,
 }
 """think-answer: `<think>..</think><answer>..</answer>` and nothing else, each once, none empty.
 think-boxed: `<think>..</think>`, then a text with a box that is not empty.
+prefilled-think-answer, prefilled-think-boxed: the same without the opening `<think>`, which the
+chat template has written at the end of the prompt.
 boxed: a box that is not empty, behind the thinking.
 qa-tags: one `<answer>..</answer>` that is not empty, at the end."""
 

@@ -10,10 +10,12 @@ from typing import Any
 
 from stepcredit._moved import reads_old_keyword
 from stepcredit.data.files.batches import Batch
+from stepcredit.data.files.file_tally import all_gated
 from stepcredit.data.files.rollout_file import RolloutFile
 from stepcredit.data.files.score_store import ScoreStore
 from stepcredit.errors import RolloutError, SettingError
 from stepcredit.rewards.base import Reward
+from stepcredit.rewards.formats import TEMPLATES, Format
 
 
 @reads_old_keyword("told", "progress")
@@ -26,10 +28,11 @@ def reward_file(
     journal: str | Path | None = None,
     progress: Callable[[int, int], None] | None = None,
     reading: Callable[[float], None] | None = None,
+    warn: Callable[[str], None] | None = None,
 ) -> int:
     """Write the rows of a file with their rewards: `outcome`, or `format` and `format_ok`.
 
-    All rows are checked before the first is graded.
+    All rows are checked before the first is graded. They need a text, but no tokens.
 
     Args:
         path: a `.jsonl`, `.jsonl.gz` or `.parquet` file, or "-".
@@ -41,6 +44,7 @@ def reward_file(
             continue after a stop.
         progress: called with the number of rows graded and the number of all rows.
         reading: called with the fraction of the file that was read, while it is checked.
+        warn: called with one line where all responses broke the format.
 
     Returns:
         Number of rows written.
@@ -55,19 +59,56 @@ def reward_file(
     def count(rows: int, batch: Batch) -> int:
         return rows + len(_texts(batch, text))
 
-    with RolloutFile(path, reading) as file, ExitStack() as opened:
+    watch = FormatWatch(rewards, text)
+    with RolloutFile(path, reading, needs_tokens=False) as file, ExitStack() as opened:
         rows, done = file.fold(int, count), 0
         store = None if journal is None else opened.enter_context(ScoreStore(journal))
 
         def compute(batch: Batch) -> list[Mapping[str, Any]]:
             nonlocal done
             found = _kept(batch, rewards, text, store)
+            watch.add(batch, found)
             done += len(found)
             if progress:
                 progress(done, rows)
             return found
 
-        return file.annotate(output, compute)
+        written = file.annotate(output, compute)
+    if warn is not None and watch.warning:
+        warn(f"{path}: {watch.warning}")
+    return written
+
+
+class FormatWatch:
+    """Whether all responses of a file broke the format, and whether another template fits them.
+
+    Args:
+        rewards: those of the file.
+        text: the field that holds the response's text.
+    """
+
+    def __init__(self, rewards: Sequence[Reward], text: str) -> None:
+        named = (rule.template for rule in rewards if isinstance(rule, Format))
+        self._other = next((f"prefilled-{each}" for each in named if isinstance(each, str)), "")
+        self._text = text
+        self._rows, self._broken, self._fit_other = 0, 0, 0
+
+    def add(self, batch: Batch, found: Sequence[Mapping[str, Any]]) -> None:
+        """Count a batch's rows with their new fields."""
+        self._rows += len(found)
+        self._broken += sum(not members.get("format_ok", True) for members in found)
+        if self._broken == self._rows and self._other in TEMPLATES:
+            self._fit_other += sum(map(TEMPLATES[self._other], _texts(batch, self._text)))
+
+    @property
+    def warning(self) -> str:
+        """One line where no response has the format, else empty."""
+        if not self._rows or self._broken < self._rows:
+            return ""
+        if not self._fit_other:
+            return all_gated(self._rows)
+        fit = f"{self._fit_other} of them fit the template {self._other}"
+        return f"{all_gated(self._rows)} {fit}, for prompts that end with `<think>`"
 
 
 def _check_kinds(rewards: Sequence[Reward]) -> None:

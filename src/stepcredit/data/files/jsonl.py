@@ -26,7 +26,13 @@ _AS_ZEROS = bytes.maketrans(b"123456789", b"0" * 9)
 _LONG = b"0" * 19
 """A run of digits that may be an integer beyond 64 bits, of which orjson makes a float."""
 _FRACTION = b"." + _LONG
-_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_OTHER_MARKS = {
+    codecs.BOM_UTF32_LE: "UTF-32",
+    codecs.BOM_UTF32_BE: "UTF-32",
+    codecs.BOM_UTF16_LE: "UTF-16",
+    codecs.BOM_UTF16_BE: "UTF-16",
+}
+"""Byte order marks of other encodings; UTF-32's little-endian mark begins with UTF-16's."""
 
 
 def parse(raw: bytes) -> Any:
@@ -71,8 +77,9 @@ def _slow_value(raw: bytes) -> Any:
         json.dumps(value, ensure_ascii=False).encode()
         return value
     except UnicodeDecodeError as error:
-        if raw.startswith(_UTF16):
-            raise RolloutError("is UTF-16, expected UTF-8") from None
+        for mark, encoding in _OTHER_MARKS.items():
+            if raw.startswith(mark):
+                raise RolloutError(f"is {encoding}, expected UTF-8") from None
         found = f"byte 0x{raw[error.start]:02x} at column {error.start + 1}"
         raise RolloutError(f"is not UTF-8: {found}") from None
     except UnicodeEncodeError as error:

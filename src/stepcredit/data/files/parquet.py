@@ -14,15 +14,21 @@ from stepcredit.data.files.columns import has_json_form, plain_bytes, plain_type
 from stepcredit.data.files.footer import read_claims
 from stepcredit.data.files.jsonl import file_errors, parse
 from stepcredit.data.files.limits import MOST_PACKED, Limits
+from stepcredit.data.files.parquet_schema import (
+    WidenedColumns,
+    check_carried,
+    check_overflow,
+    one_line,
+    schema_of,
+    unified_schema,
+    with_one_label_type,
+)
 from stepcredit.data.files.rows import FIELDS
-from stepcredit.data.inputs import LOGPROBS
-from stepcredit.data.rules import shown
 from stepcredit.errors import FileError, MissingExtra, RolloutError, RowError
 from stepcredit.handles import temporary_file
 
 Item = TypeVar("Item")
 _BATCH = 1024
-_SCORES = ("step_scores", "token_scores", *(f"{name}_logprobs" for name in LOGPROBS))
 
 
 def _pyarrow() -> Any:
@@ -41,15 +47,9 @@ def _arrow_errors(name: str, what: str) -> Iterator[None]:
         try:
             yield
         except MemoryError as error:
-            raise FileError(
-                f"{name}: needs more memory than there is: {_one_line(error)}"
-            ) from None
+            raise FileError(f"{name}: needs more memory than there is: {one_line(error)}") from None
         except (_pyarrow().ArrowException, UnicodeDecodeError, OverflowError) as error:
-            raise FileError(f"{name}: {what}: {_one_line(error)}") from None
-
-
-def _one_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]
+            raise FileError(f"{name}: {what}: {one_line(error)}") from None
 
 
 def as_lines(name: str) -> IO[bytes]:
@@ -164,7 +164,7 @@ def _values(cells: Any, column: str, name: str, before: int) -> list[Any]:
             for at in range(len(cells)):
                 _values(cells.slice(at, 1), column, name, before + at)
         is_text = isinstance(error, UnicodeDecodeError)
-        reason = "is not UTF-8" if is_text else f"can't be read: {_one_line(error)}"
+        reason = "is not UTF-8" if is_text else f"can't be read: {one_line(error)}"
         raise RowError(reason, path=name, line=before + 1, field=column) from None
 
 
@@ -235,7 +235,7 @@ def _common_schema(rows: Iterable[dict[str, Any]], name: str) -> Any:
     schemas: list[Any] = []
     limits = Limits.from_environment()
     for batch in _batches(rows):
-        schemas = [_unified([*schemas, _schema(batch, name, limits)], as_text=False)]
+        schemas = [unified_schema([*schemas, schema_of(batch, name, limits)], as_text=False)]
     return schemas[0]
 
 
@@ -253,88 +253,25 @@ def from_lines(lines: Callable[[], Iterable[bytes]], out: IO[bytes], name: str) 
     """
     arrow, limits = _pyarrow(), Limits.from_environment()
     with _arrow_errors(name, "the rows fit no Parquet schema"):
-        schemas, as_text = [], False
-        for rows in _batches(map(parse, lines())):
+        schemas: list[Any] = []
+        as_text, done = False, 0
+        for batch in _batches(lines()):
+            rows = list(map(parse, batch))
+            check_overflow(batch, rows, name, done)
             as_text = as_text or any(isinstance(row["group"], str) for row in rows)
-            schemas.append(_schema(_grouped(rows, as_text), name, limits))
-            schemas = [_unified(schemas, as_text)]
+            widened = WidenedColumns(schemas, as_text, name, limits)
+            schemas = [widened.by(with_one_label_type(rows, as_text), done)]
+            done += len(rows)
         if not schemas:
             raise FileError(f"{name}: a Parquet file needs at least one row")
         done = 0
         with arrow.parquet.ParquetWriter(out, schemas[0]) as writer:
             for rows in _batches(map(parse, lines())):
-                rows = _grouped(rows, as_text)
+                rows = with_one_label_type(rows, as_text)
                 batch = arrow.RecordBatch.from_pylist(rows, schema=schemas[0])
-                _check_carried(rows, batch, name, done)
+                check_carried(rows, batch, name, done)
                 writer.write_batch(batch)
                 done += len(rows)
-
-
-def _check_carried(rows: list[dict[str, Any]], batch: Any, name: str, before: int) -> None:
-    """Refuse a value that its column would change, such as a long integer among fractions.
-
-    Raises:
-        RowError: names the output, the row and the column.
-    """
-    for column in batch.schema.names:
-        if column in FIELDS:
-            continue
-        for line, (row, cell) in enumerate(
-            zip(rows, batch.column(column).to_pylist(), strict=True)
-        ):
-            if not _is_kept(row.get(column), cell):
-                value = shown(row[column], as_json=True)
-                reason = f"{value} would be changed in this column of a Parquet file"
-                raise RowError(reason, path=name, line=before + line + 1, field=column)
-
-
-def _is_kept(value: Any, cell: Any) -> bool:
-    """Whether a cell holds the value; an object's absent members are empty cells."""
-    if isinstance(value, dict) and isinstance(cell, dict):
-        return all(_is_kept(value.get(name), cell[name]) for name in cell)
-    if isinstance(value, list) and isinstance(cell, list):
-        return len(value) == len(cell) and all(map(_is_kept, value, cell))
-    return bool(value == cell or (value != value and cell != cell))
-
-
-def _schema(rows: list[dict[str, Any]], name: str, limits: Limits) -> Any:
-    """The types of all columns that any row has (Arrow itself reads only the first row's columns).
-
-    Raises:
-        ArrowInvalid: values that fit no column.
-        FileError: more columns than the limit.
-    """
-    arrow, fields = _pyarrow(), []
-    columns = list(dict.fromkeys(column for row in rows for column in row))
-    if len(columns) > limits.parquet_columns:
-        reason = limits.passed("parquet_columns", f"{len(columns)} columns")
-        raise FileError(f"{name}: {reason}")
-    for column in columns:
-        try:
-            fields.append((column, arrow.array([row.get(column) for row in rows]).type))
-        except (arrow.ArrowException, OverflowError) as error:
-            raise arrow.ArrowInvalid(f"{column}: {_one_line(error)}") from None
-    return arrow.schema(fields)
-
-
-def _grouped(rows: list[dict[str, Any]], as_text: bool) -> list[dict[str, Any]]:
-    """Labels of one type: all are strings if one is (groups 3 and "3" are the same)."""
-    return [{**row, "group": str(row["group"])} for row in rows] if as_text else rows
-
-
-def _unified(schemas: list[Any], as_text: bool) -> Any:
-    """All columns together; those of the format have the format's types."""
-    arrow = _pyarrow()
-    known = {name: arrow.list_(arrow.float64()) for name in _SCORES}
-    known |= {name: arrow.list_(arrow.int64()) for name in ("step_ends", "token_ids", "loss_mask")}
-    known |= {"outcome": arrow.float64(), "format": arrow.float64()}
-    known |= {"advantages": arrow.list_(arrow.float32())}
-    known |= {"group": arrow.string()} if as_text else {}
-    typed = [
-        arrow.schema([field.with_type(known.get(field.name, field.type)) for field in schema])
-        for schema in schemas
-    ]
-    return arrow.unify_schemas(typed, promote_options="permissive")
 
 
 def _batches(items: Iterable[Item]) -> Iterator[list[Item]]:

@@ -24,6 +24,7 @@ from stepcredit.data.files.batches import (
     group_label,
 )
 from stepcredit.data.files.faults import Faults
+from stepcredit.data.files.file_tally import FileTally
 from stepcredit.data.files.jsonl import file_errors, parse
 from stepcredit.data.files.limits import weight
 from stepcredit.data.files.lines import Line, Progress, Source
@@ -61,6 +62,8 @@ class RolloutFile:
         prepare: takes a row as read and its line number, and returns the row to check; it may add
             fields that the row lacks, such as tokens.
         batch_tokens: tokens at which a batch is full.
+        needs_tokens: refuse a row that does not say how many tokens it has; else its length is 0,
+            and its batch can't become `Rollouts`.
 
     Raises:
         FileError: the file can't be opened.
@@ -83,13 +86,15 @@ class RolloutFile:
         *,
         prepare: Prepare | None = None,
         batch_tokens: int = BATCH_TOKENS,
+        needs_tokens: bool = True,
     ) -> None:
         self._source = Source(path, progress)
         self._prepare, self._batch_tokens = prepare, batch_tokens
+        self._needs_tokens = needs_tokens
         self._scattered = False
         self._keeps_lines = False
-        self._gates_without_format, self._first_gate_line, self._left_out = 0, 0, 0
         self.path = self._source.name
+        self._tally = FileTally(self.path)
 
     def __enter__(self) -> RolloutFile:
         return self
@@ -99,16 +104,17 @@ class RolloutFile:
 
     def warnings(self) -> list[str]:
         """What the last `fold` or `shape` accepted but a user should know, one line each."""
-        found = []
-        if self._gates_without_format:
-            rest = self._gates_without_format - 1
-            more = f" (and {rest} more row{'s' * (rest > 1)})" if rest else ""
-            reason = f"format_ok: false, but there is no format{more}"
-            found.append(f"{self.path}:{self._first_gate_line}: {reason}")
-        if self._left_out:
-            reason = "steps without a trained token are left out, with their scores"
-            found.append(f"{self.path}: {self._left_out} {reason}")
-        return found
+        return self._tally.row_warnings()
+
+    def group_warnings(self, *, compares: bool = True, gate: bool = True) -> list[str]:
+        """What the last `fold` or `shape` saw that leaves no credit in the whole file.
+
+        Args:
+            compares: whether responses are compared with others of their group: warn if every
+                group has one response.
+            gate: whether `format_ok` is read: warn if it is false for all responses.
+        """
+        return self._tally.group_warnings(compares=compares, gate=gate)
 
     def rows(self) -> Iterator[Row]:
         """Every row in the file's order; each is checked alone, not within its group.
@@ -225,10 +231,11 @@ class RolloutFile:
         for line, error in found:
             faults.add(line, error, breaks_row=True)
         if not found:
+            self._tally.add_group(len(group))
             yield group
 
     def _rows(self, faults: Faults) -> Iterator[Row]:
-        self._gates_without_format, self._first_gate_line, self._left_out = 0, 0, 0
+        self._tally = FileTally(self.path)
         lines = self._source.grouped_lines() if self._scattered else self._source.lines()
         for line in lines:
             try:
@@ -236,7 +243,7 @@ class RolloutFile:
             except RolloutError as error:
                 faults.add(line.number, error, breaks_row=True)
             else:
-                self._note(row)
+                self._tally.add_row(row)
                 yield row
 
     def _checked(self, line: Line) -> Row:
@@ -248,18 +255,13 @@ class RolloutFile:
         fields = parse(line.raw)
         if self._prepare is not None and isinstance(fields, dict):
             fields = self._prepare(fields, line.number)
-        row = check_row(fields, position=line.position, line=line.number)
+        row = check_row(
+            fields, position=line.position, line=line.number, needs_tokens=self._needs_tokens
+        )
         row.size = size
         if self._keeps_lines:
             row.raw = line.raw
         return row
-
-    def _note(self, row: Row) -> None:
-        self._left_out += row.left_out
-        if row.gate_without_format:
-            first = self._first_gate_line if self._gates_without_format else row.line
-            self._first_gate_line = min(row.line, first)
-            self._gates_without_format += 1
 
     def shape(
         self,

@@ -105,13 +105,15 @@ class Row:
         return not self.format_ok and self.format is None
 
 
-def check_row(fields: Any, *, position: int = 0, line: int = 1) -> Row:
+def check_row(fields: Any, *, position: int = 0, line: int = 1, needs_tokens: bool = True) -> Row:
     """A row of the format, checked by itself.
 
     Args:
         fields: the row as read; it is not changed.
         position: rows before it.
         line: its line in the file.
+        needs_tokens: whether a field must say how many tokens there are; else the length is 0
+            where none does.
 
     Returns:
         The row's signals over its trained tokens.
@@ -137,7 +139,8 @@ def check_row(fields: Any, *, position: int = 0, line: int = 1) -> Row:
     _read_signals(row, fields, size)
     if "advantages" in fields:
         size.agree("advantages", len(_numbers(fields["advantages"], "advantages")))
-    row.length, row.is_listed = size.trained(fields), size.is_listed
+    if needs_tokens or size.tokens is not None:
+        row.length, row.is_listed = size.trained(fields), size.is_listed
     row.outcome = _scalar(fields, "outcome")
     row.format = _scalar(fields, "format")
     row.format_ok = fields.get("format_ok", True)
@@ -204,12 +207,22 @@ def _read_mask(row: Row, fields: dict[str, Any], size: _Size) -> None:
         mask = _integers(fields["loss_mask"], "loss_mask")
         if not {0, 1}.issuperset(mask):
             raise RolloutError("expected only 0 and 1", field="loss_mask")
+        _check_mask_length(mask, fields)
         if not any(mask):
             raise RolloutError(NO_TRAINED_TOKEN, field="loss_mask")
         row.mask = size.mask = mask if 0 in mask else None
         size.agree("loss_mask", len(mask))
     if "length" in fields and size.mask is None:
         size.agree("length", length)
+
+
+def _check_mask_length(mask: list[int], fields: dict[str, Any]) -> None:
+    """A mask has one flag per token; where the tokens are listed, they say how many there are."""
+    for name in ("token_ids", "tokens"):
+        tokens = fields.get(name)
+        if type(tokens) is list and len(tokens) != len(mask):
+            reason = f"{len(mask)} values, but {name} has {len(tokens)}"
+            raise RolloutError(reason, field="loss_mask")
 
 
 def _read_lists(row: Row, fields: dict[str, Any], size: _Size) -> None:
