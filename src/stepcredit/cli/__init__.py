@@ -39,7 +39,7 @@ COMMANDS = {
             "compare:compare_command",
             "Show how far methods agree, and the rollouts on which they differ most.",
         ),
-        "convert": ("convert:app", "Convert the files of other tools to rollouts."),
+        "convert": ("convert:convert_command", "Convert the logs of other tools to rollouts."),
     },
     "Lists": {
         "methods": (

@@ -1,28 +1,39 @@
-"""`stepcredit convert`: the files of other tools as rollouts."""
+"""`stepcredit convert`: the logs of other tools as rollouts."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 import stepcredit as sc
-from stepcredit.cli.output import CommandApp
+from stepcredit.cli.output import say
 from stepcredit.cli.progress import counting_bar
 from stepcredit.cli.score import Tokenizer, loaded_tokenizer
 from stepcredit.cli.shape import Output
-from stepcredit.errors import FileError
+from stepcredit.errors import FileError, SettingError
 
-app = CommandApp(help="Convert the files of other tools to rollouts.", no_args_is_help=True)
-
-Solutions = Annotated[
-    str, typer.Argument(metavar="IN", help="GSM8K's example_model_solutions.jsonl.")
+Sources = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="[FORMAT] IN",
+        help="A log, or a folder of logs: .jsonl, .json, .gz or .parquet. Its format is found out "
+        "by its fields, unless it is named before it.",
+    ),
 ]
-Completions = Annotated[
-    str, typer.Argument(metavar="IN", help="A completions_*.parquet file, or their folder.")
+From = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        metavar="FORMAT",
+        help="trl-completions, verl-rollouts, swift-completions, verifiers-results, "
+        "lm-eval-samples, qwen-eval, question-rollouts, slime-samples, messages or "
+        "gsm8k-solutions.",
+        show_default=False,
+    ),
 ]
-Dumped = Annotated[str, typer.Argument(metavar="IN", help="A STEP.jsonl file, or their folder.")]
 Outcome = Annotated[
     str | None,
     typer.Option(metavar="COLUMN", help="The column of the outcome reward.", show_default=False),
@@ -33,54 +44,81 @@ Format = Annotated[
 ]
 GroupSize = Annotated[
     int | None,
-    typer.Option(min=1, help="Responses per prompt. Default: adjacent rows with the same prompt."),
+    typer.Option(
+        min=1,
+        help="Responses per group, where a prompt was sampled more than once in a step and the log "
+        "names no groups. Default: all responses to a prompt in a step.",
+    ),
+]
+Marks = Annotated[
+    list[str],
+    typer.Option(
+        "--tool-marks",
+        metavar="OPEN...CLOSE",
+        help="What stands around a tool's answer in a response, such as '<result>...</result>', "
+        "beside the marks that are known; none: tools wrote nothing. May be repeated.",
+        show_default=False,
+        default_factory=list,
+    ),
 ]
 
 
-@app.command("gsm8k-solutions")
-def convert_gsm8k(source: Solutions, output: Output, tokenizer: Tokenizer = None) -> None:
-    """Four models' solutions to each question as one group: lines are steps, equations checked."""
-    from stepcredit.signals.programs.gsm8k import gsm8k_solutions
-
-    _write(source, output, gsm8k_solutions(source, _loaded(tokenizer)))
-
-
-@app.command("trl-completions")
-def convert_trl(
-    source: Completions,
+def convert_command(
+    sources: Sources,
     output: Output,
+    *,
+    format_name: From = None,
     outcome: Outcome = None,
     format: Format = None,
     group_size: GroupSize = None,
+    tool_marks: Marks,
     tokenizer: Tokenizer = None,
 ) -> None:
-    """Convert the files that TRL writes with log_completions=True."""
-    from stepcredit.engines.logged_rows import RewardColumns
-    from stepcredit.engines.trl.completion_logs import read_completion_logs
+    """Convert the logs of other tools to rollouts.
 
-    columns = RewardColumns(outcome, format, group_size)
-    _write(source, output, read_completion_logs(source, columns, _loaded(tokenizer)))
+    Rows that can't be used are left out, counted and named; OUT is there whole or not at all.
+    """
+    from stepcredit.logs.conversion import LogConversion
+    from stepcredit.logs.log_formats import GSM8K, log_format, name_of_log
+    from stepcredit.logs.logged_response import RewardColumns
 
+    name, source = format_and_source(sources, format_name)
+    name = name_of_log(source) if name is None else name
+    loaded = None if tokenizer is None else loaded_tokenizer(tokenizer)
+    if name == GSM8K:
+        from stepcredit.signals.programs.gsm8k import gsm8k_solutions
 
-@app.command("verl-rollouts")
-def convert_verl(
-    source: Dumped,
-    output: Output,
-    outcome: Outcome = None,
-    format: Format = None,
-    group_size: GroupSize = None,
-    tokenizer: Tokenizer = None,
-) -> None:
-    """Convert the files that verl writes into trainer.rollout_data_dir."""
-    from stepcredit.engines.logged_rows import RewardColumns
-    from stepcredit.engines.verl.generation_dumps import read_verl_dumps
-
-    columns = RewardColumns(outcome, format, group_size)
-    _write(source, output, read_verl_dumps(source, columns, _loaded(tokenizer)))
+        _write(source, output, gsm8k_solutions(source, loaded))
+        return
+    columns = RewardColumns(outcome, format, group_size, tuple(tool_marks))
+    log = LogConversion(source, log_format(name), columns, loaded)
+    _write(source, output, log.rows())
+    for line in log.notes():
+        say(f"warning: {line}")
 
 
-def _loaded(tokenizer: str | None) -> Any:
-    return None if tokenizer is None else loaded_tokenizer(tokenizer)
+def format_and_source(sources: list[str], format_name: str | None) -> tuple[str | None, str]:
+    """The format that is named, if one is, and the file or folder.
+
+    Raises:
+        SettingError: a format beside `--from`, or more than one file.
+
+    Example:
+        >>> format_and_source(["verl-rollouts", "dump"], None)
+        ('verl-rollouts', 'dump')
+        >>> format_and_source(["dump"], None)
+        (None, 'dump')
+    """
+    from stepcredit.logs.log_formats import GSM8K, LOG_FORMATS
+
+    *before, source = sources
+    if not before:
+        return format_name, source
+    if len(before) == 1 and before[0] in (*LOG_FORMATS, GSM8K) and not Path(before[0]).exists():
+        if format_name not in (None, before[0]):
+            raise SettingError(f"--from {format_name}: {before[0]} is named too")
+        return before[0], source
+    raise SettingError(f"{source}: convert takes one file or folder, and a format before it")
 
 
 def _write(source: str, output: str, rows: Iterator[dict[str, Any]]) -> None:
@@ -88,9 +126,7 @@ def _write(source: str, output: str, rows: Iterator[dict[str, Any]]) -> None:
         sc.write_rollouts(output, _counted(source, rows, progress))
 
 
-def _counted(
-    source: str, rows: Iterator[dict[str, Any]], progress: Any
-) -> Iterator[dict[str, Any]]:
+def _counted(source: str, rows: Iterator[dict[str, Any]], progress: Any) -> Iterator[dict[str, Any]]:
     number = 0
     for number, row in enumerate(rows, start=1):
         if progress is not None:

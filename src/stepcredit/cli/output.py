@@ -13,7 +13,7 @@ from typing import Any, ParamSpec, TypeVar
 import typer
 
 from stepcredit.cli.standard_streams import rows_apart
-from stepcredit.errors import StepCreditError
+from stepcredit.errors import RowError, StepCreditError
 from stepcredit.handles import reason_of
 
 Parameters = ParamSpec("Parameters")
@@ -82,12 +82,25 @@ def _exit_code(error: BaseException) -> int:
     if isinstance(error, BrokenPipeError) and error.filename is not None:
         return BROKEN_PIPE
     if isinstance(error, StepCreditError):
-        return refuse(str(error))
+        return refuse(f"{error}{_kind_hint(error)}")
     if isinstance(error, MemoryError):
         return refuse("out of memory: a group is held in memory as a whole")
     if isinstance(error, OSError) and error.filename is not None:
         return refuse(f"{os.fsdecode(error.filename)}: {reason_of(error)}")
     return _report_unexpected(error)
+
+
+def _kind_hint(error: StepCreditError) -> str:
+    """What a file looks like that is no file of rollouts, and which command reads it."""
+    if not isinstance(error, RowError):
+        return ""
+    no_group = (error.field, error.reason) == ("group", "missing")
+    if not (no_group or error.reason.startswith(("is not JSON", "expected an object, got ["))):
+        return ""
+    from stepcredit.logs.log_formats import kind_of_file
+
+    kind = kind_of_file(error.path)
+    return "" if kind is None else f"; it {kind}"
 
 
 def _report_unexpected(error: BaseException) -> int:

@@ -98,7 +98,9 @@ class FormatWatch:
         self._rows += len(found)
         self._broken += sum(not members.get("format_ok", True) for members in found)
         if self._broken == self._rows and self._other in TEMPLATES:
-            self._fit_other += sum(map(TEMPLATES[self._other], _texts(batch, self._text)))
+            self._fit_other += sum(
+                map(bool, map(TEMPLATES[self._other], _texts(batch, self._text)))
+            )
 
     @property
     def warning(self) -> str:

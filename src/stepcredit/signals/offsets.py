@@ -43,6 +43,20 @@ def spans_of_pieces(pieces: Iterable[str]) -> Spans:
     return tuple(pairwise(accumulate(map(len, pieces), initial=0)))
 
 
+def pieces_of_spans(text: str, spans: Spans) -> list[str]:
+    """The text cut into one piece per token; joined they are the text.
+
+    Of tokens that share a character, the first has it; what no token has goes to the one behind
+    it, and at the end to the last.
+
+    Example:
+        >>> pieces_of_spans("a b ", ((0, 1), (2, 3)))
+        ['a', ' b ']
+    """
+    ends = list(accumulate((end for _, end in spans), max))
+    return [text[start:end] for start, end in pairwise([0, *ends[:-1], len(text)])] if ends else []
+
+
 def spans_of_text(text: str, tokenizer: Any) -> tuple[tuple[int, ...], Spans]:
     """A text's token ids and spans, special tokens left out.
 

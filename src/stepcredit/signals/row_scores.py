@@ -14,6 +14,7 @@ from stepcredit.errors import RolloutError, SignalError
 from stepcredit.signals.chat import chat_prompt_ids
 from stepcredit.signals.offsets import (
     Spans,
+    pieces_of_spans,
     spans_of_ids,
     spans_of_pieces,
     spans_of_text,
@@ -70,7 +71,8 @@ class RowReader:
         if self.tokenizer is None:
             row["tokens"] = word_tokens(text)
         else:
-            row["token_ids"] = list(spans_of_text(text, self.tokenizer)[0])
+            ids, spans = spans_of_text(text, self.tokenizer)
+            row["token_ids"], row["tokens"] = list(ids), pieces_of_spans(text, spans)
         return row
 
     def response(self, row: Mapping[str, Any], name: str = "") -> Response:

@@ -72,12 +72,16 @@ responses to one prompt need the same `group`']
         """
         found = []
         if compares and self.largest_group == 1:
-            reason = "every group has one response, so that there is nothing to compare it with"
-            remedy = "responses to one prompt need the same `group`"
-            found.append(f"{self.path}: {reason}: {remedy}")
+            found.append(f"{self.path}: {alone_in_groups()}")
         if gate and self.rows and self.gated == self.rows:
             found.append(f"{self.path}: {all_gated(self.rows)}")
         return found
+
+
+def alone_in_groups() -> str:
+    """The warning about a file each group of which has one response."""
+    reason = "every group has one response, so that there is nothing to compare it with"
+    return f"{reason}: responses to one prompt need the same `group`"
 
 
 def all_gated(responses: int) -> str:

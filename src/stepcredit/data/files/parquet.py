@@ -191,6 +191,17 @@ def _signals(given: Any) -> Any:
     }
 
 
+def column_names(name: str) -> tuple[str, ...]:
+    """The names of the columns that JSON can hold.
+
+    Raises:
+        FileError: not a Parquet file.
+    """
+    with _arrow_errors(name, "is not a Parquet file"):
+        schema = _pyarrow().parquet.read_schema(name)
+    return tuple(field.name for field in schema if has_json_form(field.type))
+
+
 def check_json_output(name: str) -> None:
     """Refuse to write a Parquet file's rows as JSON where that would lose a column.
 

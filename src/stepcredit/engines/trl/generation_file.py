@@ -17,10 +17,10 @@ from stepcredit.data.files.jsonl import file_errors
 from stepcredit.data.files.writing import write_rollouts
 from stepcredit.data.masking import ends_to_response, tokens_to_response
 from stepcredit.data.streams import Stream
-from stepcredit.engines.logged_rows import extra_columns
 from stepcredit.engines.texts import question_of
 from stepcredit.engines.trl.generation import Generation
 from stepcredit.errors import EngineError
+from stepcredit.logs.conversion import extra_columns
 
 Row = dict[str, Any]
 

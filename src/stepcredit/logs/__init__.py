@@ -1,0 +1,1 @@
+"""What trainers and evaluations wrote, as rollouts: one file per format in `logs.formats`."""

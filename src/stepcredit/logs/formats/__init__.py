@@ -1,0 +1,1 @@
+"""One module per format: how a row of it becomes responses."""

@@ -1,0 +1,90 @@
+"""Whole conversations in `messages`, with a reward, or with labels of the policy's turns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from stepcredit.logs.conversation import Message
+from stepcredit.logs.formats.question_rollouts import GOLDS, SCORES, first_of
+from stepcredit.logs.formats.verl_rollouts import gold_in
+from stepcredit.logs.logged_response import LoggedResponse, Record
+from stepcredit.logs.reading_context import LogFormat, ReadingContext
+
+_IDS = ("group", "group_id", "prompt_id", "uid", "id")
+
+
+def fits_messages(fields: Mapping[str, Any]) -> bool:
+    """A conversation in `messages`."""
+    return isinstance(fields.get("messages"), list)
+
+
+def read_messages(record: Record, context: ReadingContext) -> Iterator[LoggedResponse]:
+    """The conversation from the first of the assistant's messages on, as one response."""
+    fields = record.fields
+    messages = context.messages(fields["messages"], record, "messages")
+    first = next((at for at, turn in enumerate(messages) if turn["role"] == "assistant"), None)
+    if first is None:
+        raise record.fault("no message is the assistant's", "messages")
+    prompt, response = messages[:first], messages[first:]
+    if any(turn["role"] in ("user", "human") for turn in response):
+        what = "{n} with user messages among the assistant's: all of the assistant's are trained, "
+        context.note(what + "the first too; are they all the policy's?", record)
+    gold = gold_in(first_of(fields, GOLDS))
+    rest = {
+        name: value
+        for name, value in fields.items()
+        if name not in ("messages", "step_labels", *GOLDS)
+    }
+    yield LoggedResponse(
+        record,
+        key=repr(prompt) if prompt else repr(fields.get("question")),
+        parts=context.parts(response, record, "messages", prompt),
+        prompt=_question(fields, prompt, record, context),
+        asked=prompt,
+        step=fields.get("step"),
+        rewards=rest,
+        default_outcome=next((name for name in SCORES if name in fields), None),
+        row={} if gold is None else {"answer": gold},
+        step_labels=_labels(record, first),
+    )
+
+
+def _question(
+    fields: Mapping[str, Any], prompt: list[Message], record: Record, context: ReadingContext
+) -> str:
+    if prompt:
+        return context.question(prompt, record, "messages")
+    return str(fields.get("question") or "")
+
+
+def _labels(record: Record, first: int) -> dict[int, float] | None:
+    """Labels of messages, by the index of a message, as those of the response's parts."""
+    labels = record.fields.get("step_labels")
+    if labels is None:
+        return None
+    if not isinstance(labels, dict):
+        raise record.fault(
+            "expected an object: the index of a message and its label", "step_labels"
+        )
+    found = {}
+    for name, label in labels.items():
+        place = f"step_labels.{name}"
+        if label is None:
+            continue
+        if not isinstance(label, int | float) or not name.isdecimal() or int(name) < first:
+            raise record.fault(
+                f"expected a number of a message of the assistant, got {label!r}", place
+            )
+        found[int(name) - first] = float(label)
+    return found
+
+
+MESSAGES = LogFormat(
+    "messages",
+    "chat logs: `{messages, reward}`, and with labels of the turns",
+    "`messages` with tool calls, `reward`, `step_labels` (as `step_scores`)",
+    "token ids, groups (by the messages before the response)",
+    fits_messages,
+    read_messages,
+)

@@ -1,0 +1,56 @@
+"""Outputs of Qwen2.5-Math's evaluation: lists of `code`, `pred` and `score` per question."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from stepcredit.logs.logged_response import LoggedResponse, Record
+from stepcredit.logs.reading_context import LogFormat, ReadingContext
+
+_LISTS = ("code", "pred", "score", "report")
+
+
+def fits_qwen_eval(fields: Mapping[str, Any]) -> bool:
+    """A question and a list of code with its predictions or scores."""
+    lists = isinstance(fields.get("code"), list)
+    return lists and "question" in fields and bool({"pred", "score"} & fields.keys())
+
+
+def read_qwen_eval(record: Record, context: ReadingContext) -> Iterator[LoggedResponse]:
+    """The responses to a question, which are a group."""
+    fields, codes = record.fields, record.fields["code"]
+    for name in _LISTS:
+        values = fields.get(name)
+        if isinstance(values, list) and len(values) != len(codes):
+            raise record.fault(f"{len(values)} values, but {len(codes)} of code", name)
+    gold = next((fields[name] for name in ("gt", "answer") if fields.get(name) is not None), None)
+    for index, text in enumerate(codes):
+        if not isinstance(text, str):
+            raise record.fault("expected a string", f"code[{index}]")
+        own = {name: values[index] for name, values in fields.items() if _is_list(name, values)}
+        yield LoggedResponse(
+            record,
+            key=record.line,
+            parts=context.parts(text, record, "code"),
+            prompt=context.question(fields["question"], record, "question"),
+            asked=fields["question"],
+            rewards=own,
+            default_outcome="score" if "score" in own else None,
+            row={"idx": fields.get("idx")} | ({} if gold is None else {"answer": gold}),
+            has_id=True,
+        )
+
+
+def _is_list(name: str, values: Any) -> bool:
+    return name in ("pred", "score") and isinstance(values, list)
+
+
+QWEN_EVAL = LogFormat(
+    "qwen-eval",
+    "Qwen2.5-Math's evaluation and its relatives",
+    "`question`, lists of `code`, `pred`, `score`; `gt` (as `answer`)",
+    "token ids, training steps",
+    fits_qwen_eval,
+    read_qwen_eval,
+)

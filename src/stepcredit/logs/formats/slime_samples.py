@@ -1,0 +1,77 @@
+"""slime's samples as JSON: with token ids and a loss mask."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from stepcredit.logs.formats.verl_rollouts import gold_in
+from stepcredit.logs.logged_response import LoggedResponse, Record
+from stepcredit.logs.reading_context import LogFormat, ReadingContext
+
+_READ = ("prompt", "response", "tokens", "response_length", "loss_mask", "label")
+
+
+def fits_slime(fields: Mapping[str, Any]) -> bool:
+    """A prompt, a response and the number of its tokens."""
+    return {"prompt", "response", "response_length"} <= fields.keys()
+
+
+def read_slime(record: Record, context: ReadingContext) -> Iterator[LoggedResponse]:
+    """The response of a sample, with its token ids and mask; its group is `group_index`."""
+    fields = record.fields
+    text = fields["response"]
+    if not isinstance(text, str):
+        raise record.fault("missing" if text is None else "expected a string", "response")
+    group, gold = fields.get("group_index"), gold_in(fields.get("label"))
+    yield LoggedResponse(
+        record,
+        key=repr(fields["prompt"]) if group is None else ("group", group),
+        parts=[(text, True)],
+        prompt=context.question(fields["prompt"], record),
+        step=fields.get("rollout_id"),
+        rewards={**{name: fields[name] for name in fields if name not in _READ}, **_reward(fields)},
+        default_outcome="reward",
+        row={**_tokens(record), **({} if gold is None else {"answer": gold})},
+        has_id=group is not None,
+    )
+
+
+def _reward(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The reward, which may be one of an object's."""
+    reward = fields.get("reward")
+    if not isinstance(reward, dict):
+        return {}
+    return {"reward": reward.get("score", reward.get("reward"))}
+
+
+def _tokens(record: Record) -> dict[str, Any]:
+    """The ids of prompt and response, and the mask over the response.
+
+    Raises:
+        RowError: lengths that do not fit.
+    """
+    fields = record.fields
+    tokens, length, mask = (fields.get(name) for name in ("tokens", "response_length", "loss_mask"))
+    if not isinstance(length, int) or not isinstance(tokens, list) or not tokens:
+        return {}
+    if length > len(tokens):
+        raise record.fault(f"{length}, but there are {len(tokens)} tokens", "response_length")
+    cut = len(tokens) - length
+    row: dict[str, Any] = {"token_ids": tokens[cut:], "prompt_ids": tokens[:cut]}
+    if mask is not None:
+        if not isinstance(mask, list) or len(mask) != length:
+            held = len(mask) if isinstance(mask, list) else repr(mask)
+            raise record.fault(f"{held} values, but response_length is {length}", "loss_mask")
+        row["loss_mask"] = [int(flag) for flag in mask]
+    return row
+
+
+SLIME = LogFormat(
+    "slime-samples",
+    "slime, samples as JSON",
+    "`prompt`, `response`, `tokens`, `loss_mask`, `label` (as `answer`), `reward`, `group_index`",
+    "texts of the tokens (`--tokenizer`)",
+    fits_slime,
+    read_slime,
+)

@@ -1,0 +1,126 @@
+"""The table of formats by their telling fields, and what to say of a file of another kind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from stepcredit.errors import FileError, RolloutError, SettingError, StepCreditError
+from stepcredit.logs.formats.chat_messages import MESSAGES
+from stepcredit.logs.formats.lm_eval_samples import LM_EVAL
+from stepcredit.logs.formats.question_rollouts import QUESTION_ROLLOUTS
+from stepcredit.logs.formats.qwen_eval import QWEN_EVAL
+from stepcredit.logs.formats.slime_samples import SLIME
+from stepcredit.logs.formats.swift_completions import SWIFT
+from stepcredit.logs.formats.trl_completions import TRL
+from stepcredit.logs.formats.verifiers_results import VERIFIERS
+from stepcredit.logs.formats.verl_rollouts import VERL
+from stepcredit.logs.log_files import files_of_log, records_of
+from stepcredit.logs.logged_response import Record
+from stepcredit.logs.reading_context import LogFormat
+from stepcredit.prm.labelled.label_formats import recognized
+
+LOG_FORMATS: dict[str, LogFormat] = {
+    each.name: each
+    for each in (
+        SWIFT,
+        TRL,
+        VERL,
+        SLIME,
+        LM_EVAL,
+        QWEN_EVAL,
+        VERIFIERS,
+        MESSAGES,
+        QUESTION_ROLLOUTS,
+    )
+}
+"""By name; the first that fits a row's fields is the row's."""
+GSM8K = "gsm8k-solutions"
+"""A data set, read by `signals.programs.gsm8k`."""
+_PATTERNS = ("completions_*.parquet", "*.jsonl", "*.jsonl.gz", "*.json", "*.parquet")
+
+
+def name_of_log(path: str | Path) -> str:
+    """The name of a file's format, by the fields of its first object; of a folder's first file.
+
+    Raises:
+        FileError: it is no log that is known; the message says what it looks like.
+    """
+    for file in files_of_log(path, _PATTERNS):
+        first = _first(file)
+        if first is not None:
+            found = _name(first.fields)
+            if found is None:
+                raise FileError(f"{path}: {_other_kind(first.fields, str(path))}")
+            return found
+    raise FileError(f"{path}: there are no rollouts in it")
+
+
+def log_format(name: str) -> LogFormat:
+    """The format of that name.
+
+    Raises:
+        SettingError: there is none.
+    """
+    if name not in LOG_FORMATS:
+        known = ", ".join([*LOG_FORMATS, GSM8K])
+        raise SettingError(f"--from {name}: unknown format: expected one of {known}")
+    return LOG_FORMATS[name]
+
+
+def kind_of_file(path: str | Path) -> str | None:
+    """What a file that is no file of rollouts looks like, and which command reads it.
+
+    Returns:
+        None where it is a file of rollouts, or of no kind that is known.
+    """
+    with suppress(StepCreditError, OSError):
+        first = _first(str(path))
+        if first is None or "group" in first.fields:
+            return None
+        name = _name(first.fields)
+        if name is not None:
+            what = f"looks like {name}"
+            return f"{what}: `stepcredit convert {path} -o rollouts.jsonl` makes rollouts of it"
+        if _is_labelled(first.fields):
+            return _other_kind(first.fields, str(path))
+    return None
+
+
+def _first(file: str) -> Record | None:
+    """The first object of a file; None where it has none."""
+    if file == "-":
+        return None
+    return next((each for each in records_of(file) if isinstance(each, Record)), None)
+
+
+def _name(fields: Mapping[str, Any]) -> str | None:
+    if "group" in fields:
+        return None
+    named = (name for name, each in LOG_FORMATS.items() if each.fits(fields))
+    return next(named, GSM8K if _is_gsm8k(fields) else None)
+
+
+def _is_gsm8k(fields: Mapping[str, Any]) -> bool:
+    solved = [value for value in fields.values() if isinstance(value, dict)]
+    return "ground_truth" in fields and any("is_correct" in each for each in solved)
+
+
+def _is_labelled(fields: Mapping[str, Any]) -> bool:
+    try:
+        recognized(dict(fields))
+    except RolloutError:
+        return False
+    return True
+
+
+def _other_kind(fields: Mapping[str, Any], path: str) -> str:
+    if "group" in fields:
+        return "is a file of rollouts already"
+    if _is_labelled(fields):
+        kind = recognized(dict(fields))
+        return f"looks like step-labelled rows ({kind}): `stepcredit prm eval {path}` reads them"
+    names = ", ".join(list(fields)[:8])
+    return f"the fields of no log that is known: it has {names}; --from NAME names the format"

@@ -1,0 +1,81 @@
+"""What a conversion left out, changed or took for granted, counted, one line each."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from stepcredit.data.rules import counted
+from stepcredit.errors import RowError
+
+MOST_NAMED = 5
+
+
+class LogNotes:
+    """Collects notes while a log is converted.
+
+    Example:
+        >>> notes = LogNotes()
+        >>> notes.add("prompts are chat templates of ChatML: the question is cut out", "r.jsonl:1")
+        >>> notes.leave_out(RowError("is empty", path="r.jsonl", line=2, field="text"))
+        >>> print("\\n".join(notes.lines()))
+        r.jsonl:1: prompts are chat templates of ChatML: the question is cut out
+        r.jsonl:2: text: is empty; left out (1 row)
+    """
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._first: dict[str, str] = {}
+        self._left_out: Counter[str] = Counter()
+        self._faults: dict[str, RowError] = {}
+        self._shrunk: dict[str, tuple[int, int]] = {}
+
+    @property
+    def rows_left_out(self) -> int:
+        """Rows that were left out."""
+        return self._left_out.total()
+
+    @property
+    def first_fault(self) -> RowError | None:
+        """The first row that was left out, and why."""
+        return next(iter(self._faults.values()), None)
+
+    def add(self, note: str, place: str, count: int = 1) -> None:
+        """Note something of a response; the same note is written once, with its first place.
+
+        Args:
+            note: what to say; `{n}` stands for the number of responses, such as `3 responses`.
+            place: FILE:LINE.
+            count: how many responses it is about.
+        """
+        self._counts[note] += count
+        self._first.setdefault(note, place)
+
+    def leave_out(self, fault: RowError) -> None:
+        """Note a row that is left out."""
+        reason = ": ".join(filter(None, [fault.field, fault.reason]))
+        self._left_out[reason] += 1
+        self._faults.setdefault(reason, fault)
+
+    def shrink(self, group: str, left: int, size: int) -> None:
+        """Note a group of which responses were left out."""
+        self._shrunk[group] = (left, size)
+
+    def lines(self) -> Iterator[str]:
+        """Every note, one line each."""
+        for note, count in self._counts.items():
+            yield f"{self._first[note]}: {note.replace('{n}', counted(count, 'response'))}"
+        for reason, count in self._left_out.items():
+            fault = self._faults[reason]
+            yield f"{fault.path}:{fault.line}: {reason}; left out ({counted(count, 'row')})"
+        if self._shrunk:
+            yield self._shrunk_line()
+
+    def _shrunk_line(self) -> str:
+        named = [
+            f"{group} ({left} of {size} left)"
+            for group, (left, size) in list(self._shrunk.items())[:MOST_NAMED]
+        ]
+        more = len(self._shrunk) - len(named)
+        rest = f" and {more} more" if more else ""
+        return f"groups that lost responses: {', '.join(named)}{rest}"
