@@ -95,6 +95,18 @@ ROWS: dict[str, tuple[bytes, str]] = {
         b'{"group": 1, "loss_mask": [0, 0]}',
         "1: loss_mask: a response needs at least one trained token",
     ),
+    "a mask shorter than the ids": (
+        b'{"group": 1, "token_ids": [1, 2, 3], "loss_mask": [1, 0]}',
+        "1: loss_mask: 2 values, but token_ids has 3",
+    ),
+    "a mask longer than the tokens": (
+        b'{"group": 1, "length": 2, "tokens": ["a", "b"], "loss_mask": [1, 1, 1]}',
+        "1: loss_mask: 3 values, but tokens has 2",
+    ),
+    "utf-32": (
+        '{"group": 1, "length": 2}'.encode("utf-32"),
+        "1: is UTF-32, expected UTF-8",
+    ),
     "mask of twos": (b'{"group": 1, "loss_mask": [1, 2]}', "1: loss_mask: expected only 0 and 1"),
     "length unknown": (
         b'{"group": 1, "outcome": 1}',

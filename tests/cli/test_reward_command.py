@@ -19,6 +19,7 @@ import typer
 from tests.cli.conftest import Ended, Run, environment, read, write
 from typer.testing import CliRunner
 
+import stepcredit as sc
 from stepcredit.cli.output import errors_to_stderr
 from stepcredit.cli.reward import reward_command
 from stepcredit.rewards.base import Facts, Reward
@@ -28,6 +29,7 @@ STOP = "where the first run is stopped"
 PROGRAM = """
 import typer
 from stepcredit.cli.reward import reward_command
+import stepcredit as sc
 from stepcredit.cli.output import errors_to_stderr
 app = typer.Typer()
 app.command("reward")(errors_to_stderr(reward_command))
@@ -172,6 +174,45 @@ def test_what_is_refused_is_told_in_a_line(case: str, run: Run, tmp_path: Path) 
     assert (tmp_path / "out.jsonl").read_text() == "kept"
 
 
+def test_texts_without_tokens_are_graded(run: Run, tmp_path: Path) -> None:
+    raw = b'{"group": 1, "prompt": "3+4?", "text": "\\\\boxed{7}", "answer": "7"}\n'
+    (tmp_path / "in.jsonl").write_bytes(raw)
+    ended = run("in.jsonl", "-o", "out.jsonl", "--reward", "maths")
+    assert (ended.code, ended.err) == (0, "")
+    assert (tmp_path / "out.jsonl").read_bytes() == raw[:-2] + b',"outcome":1.0}\n'
+    assert sc.RolloutFile(tmp_path / "out.jsonl", needs_tokens=False).fold(int, _count) == 1
+
+
+def _count(rows: int, batch: Any) -> int:
+    return rows + len(batch.rows)
+
+
+PREFILLED = [
+    row("a", "let me see</think> \\boxed{7}", 7),
+    row("a", "let me see</think> \\boxed{8}", 7),
+]
+
+
+def test_a_format_that_no_response_has_is_warned_of(run: Run, tmp_path: Path) -> None:
+    write(tmp_path / "in.jsonl", PREFILLED)
+    options = ("--reward", "maths", "--reward", "format", "--set")
+    ended = run("in.jsonl", "-o", "out.jsonl", *options, "template=think-boxed")
+    start = "warning: in.jsonl: format_ok is false for all of 2 responses, so that no score and "
+    end = "2 of them fit the template prefilled-think-boxed, for prompts that end with `<think>`\n"
+    assert ended.code == 0
+    assert ended.err.startswith(start)
+    assert ended.err.endswith(end)
+    ended = run("in.jsonl", "-o", "out.jsonl", *options, "template=prefilled-think-boxed")
+    assert (ended.code, ended.err) == (0, "")
+    assert [(each["outcome"], each["format"]) for each in read(tmp_path / "out.jsonl")] == [
+        (1.0, 1.0),
+        (0.0, 1.0),
+    ]
+    write(tmp_path / "in.jsonl", [*PREFILLED, row("a", "<think>a</think> \\boxed{7}", 7)])
+    ended = run("in.jsonl", "-o", "out.jsonl", *options, "template=think-boxed")
+    assert (ended.code, ended.err) == (0, "")
+
+
 BAD_ROWS = {
     "no maths": (row("c", r"\boxed{1}", "t(0,4]"),
                  "3: answer: math-verify can't read this gold answer: 't(0,4]'"),
@@ -237,7 +278,9 @@ def test_a_stopped_run_goes_on_where_it_was(run: Run, tmp_path: Path) -> None:
     assert 0 < first < 4000
     (tmp_path / "go").touch()
     ended = run(*arguments)
-    assert ended.err == f"stopping: kept by an earlier run: {first} of 4000 rows\n"
+    kept, warning = ended.err.splitlines()
+    assert kept == f"stopping: kept by an earlier run: {first} of 4000 rows"
+    assert warning.startswith("warning: in.jsonl: format_ok is false for all of 4,000 responses, ")
     assert len(asked) == 4000
     assert [each["outcome"] for each in read(tmp_path / "out.jsonl")] == [
         float(len(row["text"]) % 2 == 0) for row in rows

@@ -176,12 +176,15 @@ def test_tables_without_rows_or_columns_hold_no_rollouts(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("carried", "reason"),
     [
-        (['{"x": 9007199254740993}', '{"x": 0.5}'], ": the rows fit no Parquet schema: x: Integer"),
+        (['{"x": 9007199254740993}', '{"x": 0.5}'], ":2: the rows fit no Parquet schema: x: Integ"),
         (['{"x": 9007199254740993}'] * 1024 + ['{"x": 0.5}'], ": the rows fit no Parquet schema: "),
-        (['{"x": 18446744073709551616}'], ": the rows fit no Parquet schema: x: "),
+        (['{"x": 1}'] * 1030 + ['{"x": "y"}'], ":1031: the rows fit no Parquet schema: "),
+        (['{"x": 18446744073709551616}'], ":1: the rows fit no Parquet schema: x: "),
         (['{"x": {}}'], ": the rows fit no Parquet schema: "),
-        (['{"x": 1}', '{"x": "1"}'], ": the rows fit no Parquet schema: x: "),
-        (['{"x": true}', '{"x": 1}'], ": the rows fit no Parquet schema: x: "),
+        (['{"x": 1}', '{"x": "1"}'], ":2: the rows fit no Parquet schema: x: "),
+        (['{"x": true}', '{"x": 1}'], ":2: the rows fit no Parquet schema: x: "),
+        (['{"x": 1.5}', '{"x": {"a": [1e400]}}'], ":2: x: holds a number too large for a column"),
+        (['{"x": 1.5}', '{"x": -1e999}'], ":2: x: holds a number too large for a column"),
     ],
 )
 def test_a_carried_value_that_parquet_would_change_is_refused(

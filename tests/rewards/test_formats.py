@@ -19,6 +19,11 @@ PASSES = {
         r"<think>a</think> So \boxed{5}.",
         "<think>a</think>\n\\boxed{\\frac{1}{2}}",
     ],
+    "prefilled-think-answer": [
+        "a</think><answer>b</answer>",
+        "\na\n</think>\n<answer>b</answer>\n",
+    ],
+    "prefilled-think-boxed": [r"a</think> So \boxed{5}.", "\na\n</think>\n\n\\boxed{5}"],
     "boxed": [r"So \boxed{5}.", r"<think>a</think>\boxed{5}", r"\boxed 5"],
     "qa-tags": [
         "<answer>b</answer>",
@@ -51,6 +56,18 @@ FAILS = {
         r"<think>a</think><think>b</think>\boxed{5}",
         r"<think>a \boxed{5}",
         r"<think> </think>\boxed{5}",
+    ],
+    "prefilled-think-answer": [
+        "<think>a</think><answer>b</answer>",
+        "a<answer>b</answer>",
+        "</think><answer>b</answer>",
+        "a</think>b</think><answer>b</answer>",
+    ],
+    "prefilled-think-boxed": [
+        r"<think>a</think>\boxed{5}",
+        r"a \boxed{5}",
+        r"\n</think>\boxed{}",
+        r"a</think>b</think>\boxed{5}",
     ],
     "boxed": ["5", r"\boxed{}", r"\boxed{ }", r"<think>\boxed{5}</think>", r"\boxed{5"],
     "qa-tags": [
@@ -111,11 +128,11 @@ def test_a_function_that_gives_no_number_is_told_by_row() -> None:
 @pytest.mark.parametrize(
     ("template", "expected"),
     [
-        ("boxd", "one of think-answer, think-boxed, boxed, qa-tags, a regular expression that "
-                 "starts with ^, or a function, got 'boxd'"),
+        ("boxd", f"one of {', '.join(formats.TEMPLATES)}, a regular expression that starts with ^, "
+                 "or a function, got 'boxd'"),
         ("^(", "a regular expression (missing ), unterminated subpattern at position 1), got '^('"),
-        (5, "one of think-answer, think-boxed, boxed, qa-tags, a regular expression that starts "
-            "with ^, or a function, got 5"),
+        (5, f"one of {', '.join(formats.TEMPLATES)}, a regular expression that starts with ^, "
+            "or a function, got 5"),
     ],
 )  # fmt: skip
 def test_an_unknown_template_is_refused(template: object, expected: str) -> None:

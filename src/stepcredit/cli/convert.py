@@ -126,7 +126,9 @@ def _write(source: str, output: str, rows: Iterator[dict[str, Any]]) -> None:
         sc.write_rollouts(output, _counted(source, rows, progress))
 
 
-def _counted(source: str, rows: Iterator[dict[str, Any]], progress: Any) -> Iterator[dict[str, Any]]:
+def _counted(
+    source: str, rows: Iterator[dict[str, Any]], progress: Any
+) -> Iterator[dict[str, Any]]:
     number = 0
     for number, row in enumerate(rows, start=1):
         if progress is not None:

@@ -85,7 +85,7 @@ def _follows(role: str, before: str) -> bool:
 
 
 FAMILIES = (
-    ChatMarks("ChatML", r"<\|im_start\|>(?P<role>\w+)[^\n]*\n?", r"<\|im_end\|>"),
+    ChatMarks("ChatML", r"<\|im_start\|>(?P<role>\w+)(?: name=[^\n]*)?\n", r"<\|im_end\|>"),
     ChatMarks(
         "Llama 3",
         r"<\|start_header_id\|>(?P<role>\w+)<\|end_header_id\|>\n*",
@@ -98,7 +98,7 @@ FAMILIES = (
     ChatMarks(
         "harmony",
         r"<\|start\|>(?P<role>\w+)(?:(?!<\|message\|>|<\|start\|>)[\s\S])*?(?:<\|message\|>|\Z)",
-        r"<\|end\|>|<\|call\|>|<\|return\|>",
+        r"<\|end\|>|<\|call\|>|<\|return\|>|<\|eot\|>",
     ),
     ChatMarks(
         "Cohere",

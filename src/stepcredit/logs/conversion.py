@@ -54,6 +54,7 @@ class LogConversion:
         self._reader = RowReader(tokenizer)
         self._numbers: Counter[str] = Counter()
         self._sizes: Counter[str] = Counter()
+        self._reward_names: frozenset[str | None] = frozenset()
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """Rows of rollouts in the log's order; groups are labelled `STEP/NUMBER`.
@@ -80,6 +81,7 @@ class LogConversion:
     def _rows_of_file(self, file: str) -> Iterator[dict[str, Any]]:
         logged = list(self._logged(file))
         names = _names_of_rewards(logged, self.context.columns, file)
+        self._reward_names = frozenset(names)
         labels = self._labels(logged)
         rewards = [self._rewards(each, names) for each in logged]
         usable = self._usable(logged, labels, rewards)
@@ -217,8 +219,9 @@ class LogConversion:
     def _extras(self, each: LoggedResponse) -> dict[str, Any]:
         """The logged columns, without numbers that JSON can't hold."""
         found = extra_columns(each.rewards, ())
-        for name in [name for name, value in found.items() if value is None]:
-            del found[name]
+        for name, value in list(found.items()):
+            if value is None or (name in self._reward_names and value != value):
+                del found[name]
         for name, value in found.items():
             if not _is_writable(value):
                 found[name] = _writable(value)

@@ -19,11 +19,10 @@ from typer.testing import CliRunner
 import stepcredit as sc
 from stepcredit.cli import app
 from stepcredit.data.files.parquet import as_lines
-from stepcredit.engines.logged_rows import RewardColumns
-from stepcredit.engines.trl.completion_logs import read_completion_logs
-from stepcredit.engines.verl.generation_dumps import read_verl_dumps
 from stepcredit.errors import FileError, RowError, SettingError
 from stepcredit.lab.model import build_model
+from stepcredit.logs.logged_response import RewardColumns
+from stepcredit.logs.read_log import read_completion_logs, read_verl_dumps
 
 PROMPTS = ["1+2=", "3+4=", "5+6=", "7+8="]
 TEMPLATE = "{% for turn in messages %}{{ turn['content'] }}{% endfor %}"
@@ -98,17 +97,20 @@ def test_plain_completions_that_trl_logged(logged: Any, tmp_path: Path) -> None:
     ]
     out = tmp_path / "out.jsonl"
     code, _, err = run("convert", "trl-completions", folder, "-o", out)
-    assert (code, err) == (0, "")
+    third = folder / "completions_00003.parquet"
+    line = f"{third}:1: text: is empty: a response needs at least one token; left out (1 row)"
+    assert (code, err.splitlines()[0]) == (0, f"warning: {line}")
+    assert err.splitlines()[1:] == ["warning: groups that lost responses: 3/0 (3 of 4 left)"]
     rows = list(sc.read_rows(out))
-    expected = [pair for generation in seen for pair in generation]
-    assert len(rows) == len(expected) == 16
+    expected = [pair for generation in seen for pair in generation if pair[1]]
+    assert len(rows) == len(expected) == 15
     for row, (prompt, completion) in zip(rows, expected, strict=True):
         assert (row["prompt"], row["text"]) == (prompt, completion)
         assert row["outcome"] == row["logged_length"] == len(completion)
         assert "".join(row["tokens"]) == completion
-    assert [row["group"] for row in rows] == [
-        f"{step}/{number}" for step in (1, 3) for number in (0, 1) for _ in range(4)
-    ]
+    groups = [f"{step}/{number}" for step in (1, 3) for number in (0, 1) for _ in range(4)]
+    groups.remove("3/0")
+    assert [row["group"] for row in rows] == groups
     use(out)
 
 
@@ -224,7 +226,6 @@ def test_groups_follow_the_prompt_or_the_size_told(tmp_path: Path) -> None:
     assert str(raised.value) == f"{path}:5: {reason}"
 
 
-NAN = float("nan")
 MESSAGES = "expected a text, or messages of role and content"
 
 
@@ -232,10 +233,6 @@ MESSAGES = "expected a text, or messages of role and content"
     ("rows", "reason"),
     [
         ([{"step": 1, "prompt": "a", "right": 1.0}], "1: completion: missing"),
-        (
-            [entry("a", "x", 1.0), entry("a", "y", NAN)],
-            "2: outcome: unknown, but known for others of its group",
-        ),
         ([entry([{"role": "user"}], "x", 1.0)], f"1: prompt: {MESSAGES}"),
         ([entry("a", [5], 1.0)], f"1: completion: {MESSAGES}"),
         ([entry("a", "x", 1.0, fine="b")], "1: fine: expected a number, got 'b'"),
@@ -306,12 +303,13 @@ def test_what_verl_dumps(tmp_path: Path) -> None:
     ]
     first = sampled("a_b", 1)
     assert {name: rows[1][name] for name in ("prompt", "text", "answer", "outcome", "uid")} == {
-        "prompt": first["input"],
+        "prompt": "a_b: 2+3?",
         "text": first["output"],
         "answer": "5",
         "outcome": 0.0,
         "uid": "a_b_1_0",
     }
+    assert rows[1]["input"] == first["input"]
     assert (rows[1]["acc"], rows[1]["logged_length"], rows[1]["score"]) == (False, 2, 0.0)
     assert "".join(rows[1]["tokens"]) == first["output"]
     use(out)
@@ -344,13 +342,15 @@ def test_verl_without_names_of_samples(tmp_path: Path) -> None:
         ("{", "is not JSON: Expecting property name enclosed in double quotes at column 2"),
     ],
 )
-def test_what_is_no_dump_of_verl_is_refused(line: str, reason: str, tmp_path: Path) -> None:
-    path = tmp_path / "1.jsonl"
-    path.write_text(f'{{"input": "a", "output": "b", "score": 1, "step": 1}}\n{line}\n')
-    out = tmp_path / "out.jsonl"
-    ended = run("convert", "verl-rollouts", path, "-o", out)
-    assert ended == (1, "", f"{path}:2: {reason}\n")
-    assert not out.exists()
+def test_what_is_no_dump_of_verl_is_left_out_and_named(
+    line: str, reason: str, tmp_path: Path
+) -> None:
+    path, out = tmp_path / "1.jsonl", tmp_path / "out.jsonl"
+    good = '{"input": "a", "output": "b", "score": 1, "step": 1}\n'
+    path.write_text(f"{good}{line}\n{good}")
+    code, _, err = run("convert", "verl-rollouts", path, "-o", out)
+    assert (code, [row["group"] for row in sc.read_rows(out)]) == (0, ["1/0", "1/0"])
+    assert f"warning: {path}:2: {reason}; left out (1 row)\n" in err
 
 
 def test_a_reward_that_is_not_there(tmp_path: Path) -> None:
