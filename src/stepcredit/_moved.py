@@ -292,6 +292,8 @@ RENAMED = {
     "signals.checkpoints:label_of": "signals.models.checkpoints:model_label",
     "signals.checkpoints:within_memory": "signals.models.checkpoints:oom_as_signal_error",
     "signals.contexts:reading": "signals.models.contexts:reads_field",
+    "signals.equations:spelled_plainly": "signals.programs.plain_spelling:spelled_plainly",
+    "signals.equations:written_equations": "signals.programs.written_sums:written_equations",
     "signals.files:Laid": "signals.score_file:PreparedRow",
     "signals.prm.protocol:built": "prm.protocol:build_protocol",
     "signals.prm.reading:Reading": "prm.model_input:ModelInput",

@@ -14,14 +14,16 @@ from hypothesis import strategies as st
 from tests.work import assert_linear
 
 from stepcredit.errors import RolloutError, SettingError, SignalError
-from stepcredit.signals.programs import equations
-from stepcredit.signals.programs.checked import Program
-from stepcredit.signals.programs.equations import (
-    annotated_equations,
-    holds,
-    value_of,
-    written_equations,
+from stepcredit.signals.programs import (
+    equations,
+    plain_spelling,
+    remainders,
+    sum_edges,
+    written_sums,
 )
+from stepcredit.signals.programs.checked import Program
+from stepcredit.signals.programs.equations import annotated_equations, holds, value_of
+from stepcredit.signals.programs.written_sums import written_equations
 from stepcredit.signals.responses import Response
 from stepcredit.signals.signal_registry import signal
 from stepcredit.signals.splitting import Newline
@@ -155,7 +157,7 @@ WRITTEN: list[tuple[str, list[str]]] = [
     ("15 pages x 1/3 = 5", []),
     ("5 apples + 3 apples = 8 apples", []),
     ("7,5 = 3 + 4,5", []),
-    (r"279/99999 = 0.\overline{00279}", []),
+    (r"279/99999 = 0.\overline{00279}", ["279/99999 = ((000279-0)/99999)"]),
     ("3 + 4 ≠ 8, 3 + 4 != 8, 3 + 4 <= 8", []),
     ("48/2 = <<48/2=24>>24", ["48/2 = 24"]),
     ("", []),
@@ -181,6 +183,17 @@ ADVERSARIAL: dict[str, Callable[[int], str]] = {
     "sentences": lambda n: "1. " * (n // 3) + "= 3",
     "power": lambda n: "<<9**9**9=1>> <<1e999999999=1>> 9**9**9 = 1",
     "deep": lambda n: "-" * 290 + "5=5",
+    "texts": lambda n: r"\text{" * (n // 6),
+    "overlined": lambda n: "1." + "1" * n + r"\overline{3}" + "1 . " * (n // 4),
+    "spaced": lambda n: "1" + " " * n + ". 1",
+    "remainders": lambda n: "7 / 2 = 3 left over and 2 " * (n // 26),
+    "dots": lambda n: "1 ... " * (n // 6),
+    "stops": lambda n: "1+1=2. no. wait. " * (n // 17),
+    "negations": lambda n: "1+1=2 is really truly only " * (n // 27),
+    "shares": lambda n: "5% of " * (n // 6) + "7 = 1",
+    "halves": lambda n: "1/2 of " * (n // 7) + "7 = 1",
+    "bases": lambda n: "base " * (n // 5) + "1+1=2",
+    "begins": lambda n: r"\begin{a}{" * (n // 10),
 }
 
 
@@ -218,7 +231,8 @@ def test_the_work_grows_no_faster_than_the_text(
     made: Callable[[int], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read(made(LONG))
-    assert_linear(monkeypatch, lambda size: read(made(size)), (320, 640), equations)
+    modules = (equations, plain_spelling, remainders, sum_edges, written_sums)
+    assert_linear(monkeypatch, lambda size: read(made(size)), (160, 320), *modules)
 
 
 @st.composite
@@ -313,7 +327,7 @@ def test_steps_are_scored_by_their_equations() -> None:
     assert exact.scores(split) == [[0.0, 1.0, -1, 0.0, -1]]
     assert signal("arithmetic").scores(split) == [[0.5, 0.5, 0.5, 0.5, 0.0]]
     settings = {"neutral": -1, "exact": True}
-    assert exact.identity == {"signal": "equations", "reading": 1, **settings}
+    assert exact.identity == {"signal": "equations", "reading": 2, **settings}
 
 
 def test_a_callable_scores_what_it_is_given() -> None:

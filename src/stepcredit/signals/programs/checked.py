@@ -9,13 +9,9 @@ from typing import Any
 
 from stepcredit.errors import SignalError
 from stepcredit.settings.fields import check_fields, choice, declare, flag, number
-from stepcredit.signals.programs.equations import (
-    READING,
-    annotated_equations,
-    holds,
-    written_equations,
-)
+from stepcredit.signals.programs.equations import READING, annotated_equations, holds
 from stepcredit.signals.programs.functions import fingerprint_of_function, function_of, is_function
+from stepcredit.signals.programs.written_sums import written_equations
 from stepcredit.signals.responses import Response
 from stepcredit.signals.signal import Grain, IndexedScores, Signal
 from stepcredit.signals.signal_registry import register_signal
@@ -33,8 +29,8 @@ class _Checked(Signal):
 
     @staticmethod
     @abstractmethod
-    def equations(text: str) -> list[str]:
-        """The equations a step holds."""
+    def equations(text: str, following: str) -> list[str]:
+        """The equations a step holds, given the text of the step after it."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -46,10 +42,13 @@ class _Checked(Signal):
 
     def stream(self, responses: Sequence[Response]) -> Iterator[IndexedScores]:
         for index, response in enumerate(responses):
-            yield index, [self._score(step) for step in response.step_texts]
+            steps = response.step_texts
+            following = [*steps[1:], ""]
+            yield index, list(map(self._score, steps, following))
 
-    def _score(self, step: str) -> float:
-        verdicts = {holds(equation, exact=self.exact) for equation in self.equations(step)}
+    def _score(self, step: str, following: str) -> float:
+        found = self.equations(step, following)
+        verdicts = {holds(equation, exact=self.exact) for equation in found}
         if False in verdicts:
             return 0.0
         return 1.0 if True in verdicts else self.neutral
@@ -76,7 +75,9 @@ class Equations(_Checked):
     Source: the annotations of Cobbe et al. 2021 (GSM8K).
     """
 
-    equations = staticmethod(annotated_equations)
+    @staticmethod
+    def equations(text: str, following: str) -> list[str]:
+        return annotated_equations(text)
 
 
 @register_signal("arithmetic")
@@ -86,8 +87,10 @@ class Arithmetic(_Checked):
 
         s = 0 if a sum `3 × 4 = 12` of the step is wrong, 1 if all are right
 
-    Signs of LaTeX, currency, percent and thousands' commas are understood; an equation that
-    contains a letter is ignored. A step without a sum has the neutral score.
+    Signs of LaTeX, currency, percent, thousands' commas, remainders and full-width signs are
+    understood. A side counts only if nothing beside it may belong to it, and an equation only if
+    the text, as far as the end of the next step, does not doubt or refute it. A step without a sum
+    has the neutral score.
 
     Raises:
         SettingError: a field out of range.

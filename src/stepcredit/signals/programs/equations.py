@@ -1,45 +1,34 @@
-"""Find equations in running text and check them exactly, by a small grammar, without `eval`."""
+"""Check equations exactly, by a small grammar, without `eval`."""
 
 from __future__ import annotations
 
 import ast
 import operator
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from itertools import pairwise
 
-READING = 1
+from stepcredit.signals.programs.plain_spelling import spelled_plainly
+
+READING = 2
 """Increased when equations are read differently, so that cached scores are not used."""
 LONGEST = 300
 FLOAT = Fraction(1, 10**14)
 """How far a calculator that counts in floats may be off, as a share of the value."""
+LARGE = 100
+"""From here on a sum of decimals may be shown as the nearest whole number."""
 _OPERATIONS: dict[type[ast.operator], Callable[[Fraction, Fraction], Fraction]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
     ast.Div: operator.truediv,
 }
-_SPELLINGS = (
-    (re.compile(r"\\\\"), "\n"),
-    (re.compile(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}"), r"((\1)/(\2))"),
-    (re.compile(r"\\(?:times|cdot)(?![a-zA-Z])|[×·∙]"), "*"),
-    (re.compile(r"\\div(?![a-zA-Z])|÷"), "/"),
-    (re.compile("[−–]"), "-"),
-    (re.compile(r"\\[()\[\]]|\\(?=text|mathrm)"), " "),
-    (re.compile(r"\\?[$£€]|\\[,;:! ]|\\left|\\right|&(?==)"), ""),
-    (re.compile(r"(?<=\d),(?=\d{3}(?!\d))"), ""),
-    (re.compile(r"(?<=[\d)])[ \t]*\\?%"), "%"),
-    (re.compile(r"(?<=%)\s+of\s+(?=[\d(])"), "*"),
-    (re.compile(r"(?<=[\d)%])(?:[ \t]*[xX][ \t]*(?=\.?\d)|[ \t]+[xX][ \t]+(?=\())"), " * "),
-    (re.compile(r"(?<![\d)])(?<![\d)] )\*\*"), ""),
-)
 _CALCULATOR = re.compile(r"<<([^<>]*)>>")
-_BULLET = re.compile(r"^[ \t]*(?:[-*•]|\(?\d+\))[ \t]+(?=[\d(-])", re.MULTILINE)
-_RUN = re.compile(r"[-+*/()=.%\d \t]+")
-_SENTENCE = re.compile(r"\.(?!\d)")
-_OPERATION = re.compile(r"[\d)%]\s*[-+*/]")
-_OPEN_END = re.compile(r"(?:\^|(?<!\w)[b-zB-HJ-Z]|\b(?:times|mod)|\d\s+and)\Z")
+_REMAINDER = re.compile(r"\s*(\d+)\s*R\s*(\d+)?\s*", re.ASCII)
+_DIVISION = re.compile(r"[\s(]*(\d+)[\s)]*/[\s(]*(\d+)[\s)]*", re.ASCII)
+_GROUPED = re.compile(r"/\s+(\d+\s*/\s*\d+)(?![\d.])")
+_START = re.compile(r"\s*[\d.]+%?(?=\s*[-+*/])")
 _SUM = re.compile(r"[-+*/(). \t\d]*", re.ASCII)
 _PERCENT = re.compile(r"\s*[-+]?\s*[\d.]+%\s*")
 _SHOWN = re.compile(r"\s*[-+]?\s*\d*\.\d+\s*")
@@ -55,102 +44,87 @@ def annotated_equations(text: str) -> list[str]:
     return _CALCULATOR.findall(text)
 
 
-def written_equations(text: str) -> list[str]:
-    """Sums written out in running text, with LaTeX's signs, without GSM8K's annotations.
-
-    Returns:
-        Equations of at least one operation; an equation with a letter in it is none.
-
-    Example:
-        >>> written_equations("So 3 × 4 = 12 apples, and $5 + 1 = 7. But x = 3.")
-        ['3 * 4 = 12', '5 + 1 = 7']
-    """
-    plain = _BULLET.sub("", spelled_plainly(_CALCULATOR.sub("", text)))
-    found = []
-    for run in _RUN.finditer(plain):
-        if "=" not in run[0]:
-            continue
-        start, end = run.span()
-        before, after = plain[max(0, start - 9) : start], plain[end : end + 12]
-        parts = _SENTENCE.split(run[0].removesuffix("."))
-        for index, part in enumerate(parts):
-            is_first, is_last = index == 0, index == len(parts) - 1
-            sides = _sides(part, before if is_first else "", after if is_last else "")
-            if len(sides) > 1 and any(map(_OPERATION.search, sides)):
-                found.append(" = ".join(sides))
-    return found
-
-
-def _sides(part: str, before: str, after: str) -> list[str]:
-    """Sides of an equation, without a first or last side that is part of a longer expression."""
-    sides = part.split("=")
-    if _continues(before, sides[0]):
-        sides = sides[1:]
-    if sides and _is_continued(sides[-1], after):
-        sides = sides[:-1]
-    sides = [side.strip(" \t") for side in sides]
-    if sides:
-        sides[-1] = sides[-1].rstrip("-+*/( \t")
-        sides[0] = sides[0].removeprefix("(" * (sides[0].count("(") > sides[0].count(")")))
-        sides[-1] = sides[-1].removesuffix(")" * (sides[-1].count(")") > sides[-1].count("(")))
-    return [side for side in sides if side]
-
-
-def _continues(before: str, side: str) -> bool:
-    """Whether a side ends an expression that is no plain sum: `x + 3`, `2^2 + 1`, `f(3)`."""
-    glued = re.match(r"[-\d.(]", side) and re.search(r"[^\s:;|>\"'“‘]\Z", before)
-    operated = re.match(r"\s*(?:[+*/)]|-\s)", side) and re.search(r"\S\Z", before)
-    return bool(glued or operated or _OPEN_END.search(before))
-
-
-def _is_continued(side: str, after: str) -> bool:
-    """Whether the text after a side belongs to it: `7x`, `2^2`, `+ x`, `and 1/3`."""
-    glued = side[-1:] not in " \t" and re.match(r"[\w\\\[{!]|,\d", after)
-    operated = after and re.search(r"(?<!\*)[-+*/]\s*\Z", side)
-    return bool(glued or operated or re.match(r"\^|[xyz]\b|and \(?\d+/\d", after))
-
-
-def spelled_plainly(text: str) -> str:
-    r"""The text with signs, currency, thousands' commas and percent rewritten as in a plain sum.
-
-    Example:
-        >>> spelled_plainly(r"$1,200 \times 5% = \frac{120}{2}")
-        '1200 * 5% = ((120)/(2))'
-    """
-    for spelling, plain in _SPELLINGS:
-        text = spelling.sub(plain, text)
-    return text
-
-
 def holds(equation: str, *, exact: bool = False) -> bool | None:
     """Whether all sides of an equation are equal.
 
     Args:
-        equation: sides joined by `=`.
+        equation: sides joined by `=`. The last may be a quotient and a remainder, `4 R 3`, or `4 R`
+            for a quotient with any remainder.
         exact: whether a decimal must be the value itself; else it may be the value rounded or
             truncated to the places shown, as `10/3 = 3.33` and `2/3 = 0.66` are.
 
     Returns:
-        None where a side is no sum of numbers, or there is only one side. A percentage is also the
-        number before its sign, as in `100 - 20 = 80%`.
+        None where a side is no sum of numbers, or there is only one side, or a side goes on with
+        the value before it, as in `5 + 3 = 8 * 2 = 16`. A percentage is also the number before its
+        sign, as in `100 - 20 = 80%`.
 
     Example:
         >>> holds("10/3=3.33"), holds("10/3=3.33", exact=True), holds("2+2=5"), holds("x=1")
         (True, False, False, None)
+        >>> holds("27/6 = 4 R 3"), holds("27/6 = 4 R 2"), holds("5 + 3 = 8 * 2 = 16")
+        (True, False, None)
     """
     sides = spelled_plainly(equation).split("=")
+    *sides, last = sides
+    if remainder := _REMAINDER.fullmatch(last):
+        return _divides(sides, remainder, exact)
+    sides.append(last)
     values = [value for side in sides if (value := value_of(side)) is not None]
     if len(sides) < 2 or len(values) < len(sides):
         return None
-    steps = zip(pairwise(values), sides[1:], strict=True)
-    return all(_agree(left, right, side, exact) for (left, right), side in steps)
+    equal = [_equal(one, next_, exact) for one, next_ in pairwise(zip(values, sides, strict=True))]
+    if all(equal):
+        return True
+    return None if _is_running(sides, values) else False
 
 
-def _agree(value: Fraction, shown: Fraction, side: str, exact: bool) -> bool:
+def _equal(one: tuple[Fraction, str], next_: tuple[Fraction, str], exact: bool) -> bool:
+    """Whether two neighbouring sides agree, in any reading of `a / b/c` and of percent."""
+    (value, side), (shown, shown_side) = one, next_
+    if _agree(value, shown, shown_side, exact, has_decimals="." in side):
+        return True
+    if "%" in side + shown_side and value in (100 * shown, shown / 100):
+        return True
+    grouped = _GROUPED.sub(r"/(\1)", side)
+    other = value_of(grouped) if grouped != side else None
+    return other is not None and _agree(other, shown, shown_side, exact)
+
+
+def _is_running(sides: Sequence[str], values: Sequence[Fraction]) -> bool:
+    """Whether a side goes on with the value before it, and all others are equal to theirs."""
+    goes_on = False
+    for (before, _), (value, side) in pairwise(zip(values, sides, strict=True)):
+        if not _agree(before, value, side, exact=False):
+            start = _START.match(side)
+            if start is None or value_of(start[0]) != before:
+                return False
+            goes_on = True
+    return goes_on
+
+
+def _divides(sides: Sequence[str], remainder: re.Match[str], exact: bool) -> bool | None:
+    """Whether the division before a remainder, and what is equal to it, leaves that remainder."""
+    division = _DIVISION.fullmatch(sides[-1]) if sides else None
+    if division is None or int(division[2]) == 0:
+        return None
+    whole, rest = divmod(int(division[1]), int(division[2]))
+    stated = rest if remainder[2] is None else int(remainder[2])
+    before = holds("=".join(sides), exact=exact) if len(sides) > 1 else True
+    return before is not False and (whole, rest) == (int(remainder[1]), stated)
+
+
+def _agree(
+    value: Fraction, shown: Fraction, side: str, exact: bool, *, has_decimals: bool = False
+) -> bool:
     if _PERCENT.fullmatch(side):
         number = side.strip().removesuffix("%")
         return any(_agree(given, 100 * shown, number, exact) for given in (value, 100 * value))
-    return value == shown or (not exact and _is_shown(value, shown, side))
+    if value == shown:
+        return True
+    rounded = has_decimals and shown.denominator == 1 and abs(shown) >= LARGE
+    if not exact and rounded and abs(value - shown) <= Fraction(1, 2) and "." not in side:
+        return True
+    return not exact and _is_shown(value, shown, side)
 
 
 def _is_shown(value: Fraction, shown: Fraction, side: str) -> bool:
