@@ -222,7 +222,7 @@ def test_what_is_left_out_is_counted_and_named(convert: Convert, tmp_path: Path)
         ("3/1", "f", None),
     ]
     assert [line.removeprefix("warning: ") for line in ended.said] == [
-        f"{log}:2: text: is empty: a response needs at least one token; left out (2 rows)",
+        f"{log}:2: text: is empty: a response needs at least one token; left out (2 rows: 2, 9)",
         f"{log}:3: outcome: unknown, but known for others of its group; left out (1 row)",
         f"{log}:4: score: expected a number, got 'right'; left out (1 row)",
         f"{log}:8: score: inf is not a finite number; left out (1 row)",
@@ -432,6 +432,37 @@ def test_a_mark_that_may_be_a_tools_is_said_once(convert: Convert) -> None:
     ended = convert(rows, "--tool-marks", "<result>...</result>")
     assert ended.rows[0]["loss_mask"] == [1, 0, 1]
     assert convert(rows, "--tool-marks", "none").said == []
+
+
+def test_messages_and_golds_that_a_table_holds_as_text(convert: Convert) -> None:
+    rows = [
+        {
+            "step": 1,
+            "prompt": str(as_asked("3+4?")),
+            "completion": json.dumps(as_said(text)),
+            "right": score,
+            "advantage": 0.0,
+        }
+        for text, score in (("7", 1.0), ("8", 0.0))
+    ]
+    found = [(row["prompt"], row["text"]) for row in convert(rows).rows]
+    assert found == [("3+4?", "7"), ("3+4?", "8")]
+    for gold in ("{'target': ['Paris']}", '{"target": ["Paris"]}', {"ground_truth": "Paris"}):
+        (row,) = convert([verl("q", "a", 1.0, gts=gold)]).rows
+        assert row["answer"] in ("Paris", ["Paris"])
+    (row,) = convert([verl("q", "a", 1.0, gts="{2, 3}")]).rows
+    assert row["answer"] == "{2, 3}"
+
+
+def test_standard_input_needs_a_name(tmp_path: Path) -> None:
+    code, _, err = run("convert", "-", "-o", tmp_path / "out.jsonl")
+    assert (code, err) == (1, "--from: name the format of standard input\n")
+
+
+def test_a_tools_answer_without_a_mask_is_said(convert: Convert) -> None:
+    text = "a\nuser\n<tool_response>\n7\n</tool_response>\nassistant\nb"
+    ended = convert([row | {"response": text} for row in LOGS["slime-samples"][:1]])
+    assert "tool's answer by its marks, but without a loss_mask: it is trained" in ended.said[0]
 
 
 def test_what_is_no_log(convert: Convert, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from ast import literal_eval
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -29,17 +30,33 @@ def messages_in(value: Any, field: str) -> list[Message]:
         RolloutError: something else.
     """
     if isinstance(value, str):
-        value = _parsed_list(value)
+        value = messages_in_text(value)
     if isinstance(value, list) and value and all(map(_is_message, value)):
         return value
     raise RolloutError("expected a text, or messages of role and content", field=field)
 
 
-def _parsed_list(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
+def messages_in_text(text: str) -> list[Message] | None:
+    """Messages that a table holds as text: JSON, or what Python prints; None: it is another text.
+
+    Example:
+        >>> messages_in_text("[{'role': 'user', 'content': '2+3?'}]")
+        [{'role': 'user', 'content': '2+3?'}]
+        >>> messages_in_text("[2, 3]") is None
+        True
+    """
+    if not text.lstrip().startswith("[{"):
+        return None
+    found = value_in_text(text)
+    return found if isinstance(found, list) and all(map(_is_message, found)) else None
+
+
+def value_in_text(text: str) -> Any:
+    """The value of a text in JSON, or as Python prints it; None where it is neither."""
+    for read in (json.loads, literal_eval):
+        with suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+            return read(text)
+    return None
 
 
 def _is_message(turn: Any) -> bool:

@@ -20,8 +20,15 @@ from stepcredit.logs.reading_context import LogFormat, ReadingContext
 from stepcredit.logs.tool_marks import ToolMarks
 from stepcredit.signals.row_scores import RowReader
 
-NO_REWARDS = frozenset({"step", "advantage", "advantages", "gen_step", "global_step", "example_id"})
+NO_REWARDS = frozenset(
+    {"step", "gen_step", "global_step", "rollout_id", "advantage", "advantages", "index", "idx"}
+    | {"id", "example_id", "prompt_id", "group_id", "group_index", "doc_id"}
+)
 """Columns of numbers that are no rewards."""
+NO_OUTCOME = (
+    "the log has no column of numbers that may be a reward, so that outcomes are unknown; "
+    "--outcome COLUMN names one"
+)
 UNKNOWN_GROUPS = (
     "the log names no groups, so that responses to one prompt in a step are one group (%s); if a "
     "prompt was sampled more than once in a step, --group-size N cuts them"
@@ -82,6 +89,8 @@ class LogConversion:
         logged = list(self._logged(file))
         names = _names_of_rewards(logged, self.context.columns, file)
         self._reward_names = frozenset(names)
+        if logged and names[0] is None:
+            self.context.notes.add(NO_OUTCOME, file)
         labels = self._labels(logged)
         rewards = [self._rewards(each, names) for each in logged]
         usable = self._usable(logged, labels, rewards)

@@ -48,6 +48,8 @@ def name_of_log(path: str | Path) -> str:
     Raises:
         FileError: it is no log that is known; the message says what it looks like.
     """
+    if str(path) == "-":
+        raise SettingError("--from: name the format of standard input")
     for file in files_of_log(path, _PATTERNS):
         first = _first(file)
         if first is not None:

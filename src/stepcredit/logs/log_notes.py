@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 
 from stepcredit.data.rules import counted
@@ -26,14 +26,14 @@ class LogNotes:
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
         self._first: dict[str, str] = {}
-        self._left_out: Counter[str] = Counter()
+        self._left_out: defaultdict[str, list[str]] = defaultdict(list)
         self._faults: dict[str, RowError] = {}
         self._shrunk: dict[str, tuple[int, int]] = {}
 
     @property
     def rows_left_out(self) -> int:
         """Rows that were left out."""
-        return self._left_out.total()
+        return sum(map(len, self._left_out.values()))
 
     @property
     def first_fault(self) -> RowError | None:
@@ -54,7 +54,7 @@ class LogNotes:
     def leave_out(self, fault: RowError) -> None:
         """Note a row that is left out."""
         reason = ": ".join(filter(None, [fault.field, fault.reason]))
-        self._left_out[reason] += 1
+        self._left_out[reason].append(f"{fault.path}:{fault.line}")
         self._faults.setdefault(reason, fault)
 
     def shrink(self, group: str, left: int, size: int) -> None:
@@ -65,9 +65,8 @@ class LogNotes:
         """Every note, one line each."""
         for note, count in self._counts.items():
             yield f"{self._first[note]}: {note.replace('{n}', counted(count, 'response'))}"
-        for reason, count in self._left_out.items():
-            fault = self._faults[reason]
-            yield f"{fault.path}:{fault.line}: {reason}; left out ({counted(count, 'row')})"
+        for reason, places in self._left_out.items():
+            yield f"{places[0]}: {reason}; left out ({_rows(places)})"
         if self._shrunk:
             yield self._shrunk_line()
 
@@ -79,3 +78,18 @@ class LogNotes:
         more = len(self._shrunk) - len(named)
         rest = f" and {more} more" if more else ""
         return f"groups that lost responses: {', '.join(named)}{rest}"
+
+
+def _rows(places: list[str]) -> str:
+    """How many rows, and where the first of them are if they are in one file.
+
+    Example:
+        >>> _rows(["r.jsonl:2", "r.jsonl:7"]), _rows(["r.jsonl:2"])
+        ('2 rows: 2, 7', '1 row')
+    """
+    files = {place.rpartition(":")[0] for place in places}
+    if len(places) == 1 or len(files) > 1:
+        return counted(len(places), "row")
+    lines = [place.rpartition(":")[2] for place in places[:MOST_NAMED]]
+    more = ", ..." if len(places) > MOST_NAMED else ""
+    return f"{counted(len(places), 'row')}: {', '.join(lines)}{more}"

@@ -6,10 +6,14 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from stepcredit.data.rules import shown
 from stepcredit.errors import RowError
 
 Part = tuple[str, bool]
 """A piece of a response, and whether the policy wrote it."""
+
+
+_KINDS: dict[Any, str] = {str: "a string", list: "a list", dict: "an object"}
 
 
 class Record(NamedTuple):
@@ -18,6 +22,25 @@ class Record(NamedTuple):
     path: str
     line: int
     fields: dict[str, Any]
+
+    def needed(self, name: str, kind: type | tuple[type, ...] = object) -> Any:
+        """A field's value.
+
+        Args:
+            name: the field.
+            kind: what it has to be.
+
+        Raises:
+            RowError: it is absent or null, or something else.
+        """
+        value = self.fields.get(name)
+        if value is None:
+            raise self.fault("missing", name)
+        if not isinstance(value, kind):
+            kinds = kind if isinstance(kind, tuple) else (kind,)
+            named = " or ".join(_KINDS.get(each, each.__name__) for each in kinds)
+            raise self.fault(f"expected {named}, got {shown(value, as_json=True)}", name)
+        return value
 
     def fault(self, reason: str, field: str | None = None) -> RowError:
         """An error about this object."""

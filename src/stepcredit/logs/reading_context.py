@@ -8,7 +8,13 @@ from typing import Any
 
 from stepcredit.errors import RolloutError
 from stepcredit.logs.chat_marks import question_in
-from stepcredit.logs.conversation import Message, messages_in, parts_of, question_of_messages
+from stepcredit.logs.conversation import (
+    Message,
+    messages_in,
+    messages_in_text,
+    parts_of,
+    question_of_messages,
+)
 from stepcredit.logs.log_notes import LogNotes
 from stepcredit.logs.logged_response import LoggedResponse, Part, Record, RewardColumns
 from stepcredit.logs.tool_marks import ToolMarks
@@ -38,7 +44,7 @@ class ReadingContext:
         Raises:
             RowError: something else.
         """
-        if not isinstance(prompt, str):
+        if not isinstance(prompt, str) or messages_in_text(prompt) is not None:
             return question_of_messages(self.messages(prompt, record, name))
         found = question_in(prompt)
         if found.is_unknown:
@@ -61,16 +67,29 @@ class ReadingContext:
             raise record.fault(error.reason, error.field) from None
 
     def parts(self, value: Any, record: Record, name: str, prompt: Any = None) -> list[Part]:
-        """A response's parts: of a text by tool marks, of messages by their roles.
+        """A response's parts: of a text by tool marks, of messages by their roles too.
 
         Raises:
             RowError: neither a text nor messages.
         """
-        if isinstance(value, str):
+        if isinstance(value, str) and messages_in_text(value) is None:
             return self._marked_parts(value, record)
+        return [part for each in self.message_parts(value, record, name, prompt) for part in each]
+
+    def message_parts(
+        self, value: Any, record: Record, name: str, prompt: Any = None
+    ) -> list[list[Part]]:
+        """The parts of each message of a response.
+
+        Raises:
+            RowError: these are no messages.
+        """
         messages = self.messages(value, record, name)
-        before = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt or []
-        return parts_of(messages, before, self.tokenizer, lambda note: self.note(note, record))
+        before = prompt or []
+        if isinstance(prompt, str):
+            before = messages_in_text(prompt) or [{"role": "user", "content": prompt}]
+        parts = parts_of(messages, before, self.tokenizer, lambda note: self.note(note, record))
+        return [self._marked_parts(text, record) if own else [(text, own)] for text, own in parts]
 
     def _marked_parts(self, text: str, record: Record) -> list[Part]:
         parts = self.tool_marks.parts(text)

@@ -337,7 +337,7 @@ def test_verl_without_names_of_samples(tmp_path: Path) -> None:
     [
         ("[1]", "expected an object"),
         ('{"output": "a", "score": 1}', "input: missing"),
-        ('{"input": "a", "output": 5, "score": 1}', "output: expected a string"),
+        ('{"input": "a", "output": 5, "score": 1}', "output: expected a string, got 5"),
         ('{"input": "a", "output": "b", "score": "c"}', "score: expected a number, got 'c'"),
         ("{", "is not JSON: Expecting property name enclosed in double quotes at column 2"),
     ],

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 from stepcredit.logs.conversation import Message
@@ -22,7 +23,7 @@ def fits_messages(fields: Mapping[str, Any]) -> bool:
 def read_messages(record: Record, context: ReadingContext) -> Iterator[LoggedResponse]:
     """The conversation from the first of the assistant's messages on, as one response."""
     fields = record.fields
-    messages = context.messages(fields["messages"], record, "messages")
+    messages = context.messages(record.needed("messages"), record, "messages")
     first = next((at for at, turn in enumerate(messages) if turn["role"] == "assistant"), None)
     if first is None:
         raise record.fault("no message is the assistant's", "messages")
@@ -36,17 +37,18 @@ def read_messages(record: Record, context: ReadingContext) -> Iterator[LoggedRes
         for name, value in fields.items()
         if name not in ("messages", "step_labels", *GOLDS)
     }
+    parts = context.message_parts(response, record, "messages", prompt)
     yield LoggedResponse(
         record,
         key=repr(prompt) if prompt else repr(fields.get("question")),
-        parts=context.parts(response, record, "messages", prompt),
+        parts=[part for each in parts for part in each],
         prompt=_question(fields, prompt, record, context),
         asked=prompt,
         step=fields.get("step"),
         rewards=rest,
         default_outcome=next((name for name in SCORES if name in fields), None),
         row={} if gold is None else {"answer": gold},
-        step_labels=_labels(record, first),
+        step_labels=_labels(record, first, list(accumulate(map(len, parts)))),
     )
 
 
@@ -58,8 +60,14 @@ def _question(
     return str(fields.get("question") or "")
 
 
-def _labels(record: Record, first: int) -> dict[int, float] | None:
-    """Labels of messages, by the index of a message, as those of the response's parts."""
+def _labels(record: Record, first: int, ends: Sequence[int]) -> dict[int, float] | None:
+    """Labels of messages, by the index of a message, as those of the last part of each.
+
+    Args:
+        record: its `step_labels` count all messages.
+        first: the first message of the response.
+        ends: how many parts the messages of the response have up to each.
+    """
     labels = record.fields.get("step_labels")
     if labels is None:
         return None
@@ -72,11 +80,12 @@ def _labels(record: Record, first: int) -> dict[int, float] | None:
         place = f"step_labels.{name}"
         if label is None:
             continue
-        if not isinstance(label, int | float) or not name.isdecimal() or int(name) < first:
+        is_message = name.isdecimal() and first <= int(name) < first + len(ends)
+        if not isinstance(label, int | float) or not is_message:
             raise record.fault(
                 f"expected a number of a message of the assistant, got {label!r}", place
             )
-        found[int(name) - first] = float(label)
+        found[ends[int(name) - first] - 1] = float(label)
     return found
 
 

@@ -31,7 +31,7 @@ def first_filter(records: list[Record], context: ReadingContext) -> list[Record]
 def read_lm_eval(record: Record, context: ReadingContext) -> Iterator[LoggedResponse]:
     """The responses to a document, which are a group; metrics of one response are its rewards."""
     fields = record.fields
-    found = fields["resps"]
+    found = record.needed("resps", list)
     while isinstance(found, list) and len(found) == 1 and isinstance(found[0], list):
         found = found[0]
     if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
@@ -41,7 +41,7 @@ def read_lm_eval(record: Record, context: ReadingContext) -> Iterator[LoggedResp
     if len(found) > 1:
         context.note("{n} to a document with several: its metrics are of all, not of each", record)
         metrics = dict.fromkeys(metrics)
-    doc = fields["doc"] if isinstance(fields["doc"], dict) else {}
+    doc = fields["doc"] if isinstance(fields.get("doc"), dict) else {}
     question = next((doc[name] for name in _QUESTIONS if isinstance(doc.get(name), str)), None)
     asked = _asked(fields)
     for text in found:

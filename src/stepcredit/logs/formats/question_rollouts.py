@@ -34,6 +34,8 @@ def read_question_rollouts(record: Record, context: ReadingContext) -> Iterator[
     fields = record.fields
     found, gold = first_of(fields, LISTS), gold_in(first_of(fields, GOLDS))
     asked = first_of(fields, QUESTIONS)
+    if asked is None or not isinstance(found, list):
+        raise record.fault("missing", "question" if asked is None else "rollouts")
     prompt = context.question(asked, record, "question")
     rest = {name: value for name, value in fields.items() if not isinstance(value, list)}
     lists = {

@@ -19,7 +19,7 @@ def fits_qwen_eval(fields: Mapping[str, Any]) -> bool:
 
 def read_qwen_eval(record: Record, context: ReadingContext) -> Iterator[LoggedResponse]:
     """The responses to a question, which are a group."""
-    fields, codes = record.fields, record.fields["code"]
+    fields, codes, asked = record.fields, record.needed("code", list), record.needed("question")
     for name in _LISTS:
         values = fields.get(name)
         if isinstance(values, list) and len(values) != len(codes):
@@ -33,8 +33,8 @@ def read_qwen_eval(record: Record, context: ReadingContext) -> Iterator[LoggedRe
             record,
             key=record.line,
             parts=context.parts(text, record, "code"),
-            prompt=context.question(fields["question"], record, "question"),
-            asked=fields["question"],
+            prompt=context.question(asked, record, "question"),
+            asked=asked,
             rewards=own,
             default_outcome="score" if "score" in own else None,
             row={"idx": fields.get("idx")} | ({} if gold is None else {"answer": gold}),

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from stepcredit.logs.formats.verl_rollouts import gold_in
-from stepcredit.logs.logged_response import LoggedResponse, Record
+from stepcredit.logs.logged_response import LoggedResponse, Part, Record
 from stepcredit.logs.reading_context import LogFormat, ReadingContext
 
 _READ = ("prompt", "response", "tokens", "response_length", "loss_mask", "label")
@@ -19,22 +19,30 @@ def fits_slime(fields: Mapping[str, Any]) -> bool:
 
 def read_slime(record: Record, context: ReadingContext) -> Iterator[LoggedResponse]:
     """The response of a sample, with its token ids and mask; its group is `group_index`."""
-    fields = record.fields
-    text = fields["response"]
-    if not isinstance(text, str):
-        raise record.fault("missing" if text is None else "expected a string", "response")
+    fields, text, asked = record.fields, record.needed("response", str), record.needed("prompt")
     group, gold = fields.get("group_index"), gold_in(fields.get("label"))
     yield LoggedResponse(
         record,
-        key=repr(fields["prompt"]) if group is None else ("group", group),
-        parts=[(text, True)],
-        prompt=context.question(fields["prompt"], record),
+        key=repr(asked) if group is None else ("group", repr(group)),
+        parts=_parts(text, record, context),
+        prompt=context.question(asked, record),
         step=fields.get("rollout_id"),
         rewards={**{name: fields[name] for name in fields if name not in _READ}, **_reward(fields)},
         default_outcome="reward",
         row={**_tokens(record), **({} if gold is None else {"answer": gold})},
         has_id=group is not None,
     )
+
+
+def _parts(text: str, record: Record, context: ReadingContext) -> list[Part]:
+    """The response whole where it has token ids, whose mask is the log's."""
+    tokens = _tokens(record)
+    if not tokens:
+        return context.parts(text, record, "response")
+    if "loss_mask" not in tokens and not all(own for _, own in context.tool_marks.parts(text)):
+        what = "{n} with a tool's answer by its marks, but without a loss_mask: it is trained"
+        context.note(what, record)
+    return [(text, True)]
 
 
 def _reward(fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -24,6 +24,8 @@ def read_swift(record: Record, context: ReadingContext) -> Iterator[LoggedRespon
     """The responses of a generation; their groups are those of their prompts."""
     for index, fields in enumerate(rows_of_columns(record)):
         prompt = fields.get("prompt")
+        if prompt is None:
+            raise record.fault("missing", "prompt")
         try:
             parts = context.parts(fields.get("completion"), record, "completion", prompt)
         except RolloutError as error:
@@ -49,7 +51,7 @@ def rows_of_columns(record: Record) -> list[dict[str, Any]]:
     Raises:
         RowError: a list of another length than `completion`.
     """
-    count = len(record.fields["completion"])
+    count = len(record.needed("completion", list))
     for name, values in record.fields.items():
         if isinstance(values, list) and len(values) != count:
             raise record.fault(f"{len(values)} values, but {count} completions", name)

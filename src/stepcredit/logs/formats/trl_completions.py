@@ -67,19 +67,17 @@ def _check_sizes(keys: list[str], records: list[Record]) -> None:
 
 def read_trl(record: Record, context: ReadingContext) -> Iterator[LoggedResponse]:
     """The response of a row; its group is that of its prompt."""
-    fields = record.fields
-    for name in ("step", "prompt", "completion"):
-        if fields.get(name) is None:
-            raise record.fault("missing", name)
+    fields, step = record.fields, record.needed("step")
+    asked, said = record.needed("prompt"), record.needed("completion")
     columns = {name: fields[name] for name in fields if name not in ("prompt", "completion")}
-    parts = context.parts(fields["completion"], record, "completion", fields["prompt"])
+    parts = context.parts(said, record, "completion", asked)
     yield LoggedResponse(
         record,
-        key=repr(fields["prompt"]),
+        key=repr(asked),
         parts=parts,
-        prompt=context.question(fields["prompt"], record),
-        asked=fields["prompt"],
-        step=fields["step"],
+        prompt=context.question(asked, record),
+        asked=asked,
+        step=step,
         rewards=columns,
     )
 

@@ -20,18 +20,15 @@ def fits_verifiers(fields: Mapping[str, Any]) -> bool:
 
 def read_verifiers(record: Record, context: ReadingContext) -> Iterator[LoggedResponse]:
     """The response of a row; its group is that of its example."""
-    fields = record.fields
-    for name in ("prompt", "completion"):
-        if fields.get(name) is None:
-            raise record.fault("missing", name)
+    fields, asked, said = record.fields, record.needed("prompt"), record.needed("completion")
     example = next((fields[name] for name in _IDS if fields.get(name) is not None), None)
     row = {} if fields.get("answer") in (None, "") else {"answer": fields["answer"]}
     yield LoggedResponse(
         record,
-        key=(repr(fields.get("task")), repr(example), repr(fields["prompt"])),
-        parts=context.parts(fields["completion"], record, "completion", fields["prompt"]),
-        prompt=context.question(fields["prompt"], record),
-        asked=fields["prompt"],
+        key=(repr(fields.get("task")), repr(example), repr(asked)),
+        parts=context.parts(said, record, "completion", asked),
+        prompt=context.question(asked, record),
+        asked=asked,
         rewards={name: fields[name] for name in fields if name not in _READ},
         default_outcome="reward",
         row=row if example is None else {**row, "example_id": example},

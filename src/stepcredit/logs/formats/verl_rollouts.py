@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from stepcredit.logs.conversation import value_in_text
 from stepcredit.logs.logged_response import LoggedResponse, Record
 from stepcredit.logs.reading_context import LogFormat, ReadingContext
 
@@ -20,26 +21,22 @@ def fits_verl(fields: Mapping[str, Any]) -> bool:
 
 def read_verl(record: Record, context: ReadingContext) -> Iterator[LoggedResponse]:
     """The response of a row; its group is that of its uid, else of its input."""
-    fields = record.fields
-    for name in ("input", "output"):
-        if not isinstance(fields.get(name), str):
-            reason = "missing" if fields.get(name) is None else "expected a string"
-            raise record.fault(reason, name)
+    fields, asked, text = record.fields, record.needed("input", str), record.needed("output", str)
     score = fields.get("score")
     columns = {**fields, "score": score.get("score")} if isinstance(score, dict) else dict(fields)
     for name in ("input", "output", "gts"):
         columns.pop(name, None)
     row: dict[str, Any] = {} if fields.get("gts") is None else {"answer": gold_in(fields["gts"])}
-    question = context.question(fields["input"], record, "input")
-    if question != fields["input"]:
-        row["input"] = fields["input"]
+    question = context.question(asked, record, "input")
+    if question != asked:
+        row["input"] = asked
     uid = fields.get("uid")
     yield LoggedResponse(
         record,
-        key=("input", fields["input"]) if uid is None else ("uid", _sample(str(uid))),
-        parts=context.parts(fields["output"], record, "output"),
+        key=("input", asked) if uid is None else ("uid", _sample(str(uid))),
+        parts=context.parts(text, record, "output"),
         prompt=question,
-        asked=fields["input"],
+        asked=asked,
         step=fields.get("step", Path(record.path).stem),
         rewards=columns,
         default_outcome="score",
@@ -60,7 +57,11 @@ def gold_in(given: Any) -> Any:
     Example:
         >>> gold_in({"target": ["Paris"]}), gold_in("7")
         (['Paris'], '7')
+        >>> gold_in("{'target': ['Paris']}")
+        ['Paris']
     """
+    if isinstance(given, str) and given.startswith(("{'target'", '{"target"', "{'ground_truth'")):
+        given = value_in_text(given) or given
     while isinstance(given, dict):
         named = [given[name] for name in _GOLDS if given.get(name) is not None]
         if not named:
