@@ -25,7 +25,7 @@ SAID = {
     "groups": ("the log names no groups",),
     "question": ("chat template that is not known", "may be cut elsewhere"),
     "own": ("may stand before a tool's answer", "written as <tool_call> and <think>"),
-    "outcome": ("the log has no column of numbers",),
+    "outcome": ("the log has no column of numbers", "holds numbers as text"),
 }
 """By what is not as it is in truth: what has to be said, one of these."""
 

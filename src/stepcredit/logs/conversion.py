@@ -6,12 +6,14 @@ from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from math import isfinite
 from pathlib import Path
+from types import UnionType
 from typing import Any
 
 from stepcredit.data.files.file_tally import alone_in_groups
-from stepcredit.data.files.rows import FIELDS, check_row
+from stepcredit.data.files.rows import check_row
 from stepcredit.data.rules import PARTLY_UNKNOWN, fits_float32
 from stepcredit.errors import FileError, RolloutError, RowError, SettingError
+from stepcredit.logs.carried_columns import extra_columns, is_writable, writable
 from stepcredit.logs.log_files import files_of_log, records_of
 from stepcredit.logs.log_notes import LogNotes
 from stepcredit.logs.logged_response import LoggedResponse, Record, RewardColumns
@@ -87,10 +89,11 @@ class LogConversion:
 
     def _rows_of_file(self, file: str) -> Iterator[dict[str, Any]]:
         logged = list(self._logged(file))
-        names = _names_of_rewards(logged, self.context.columns, file)
+        outcome, format = _names_of_rewards(logged, self.context.columns, file)
+        if logged and outcome is None:
+            outcome = self._only_reward(logged, format, file)
+        names = outcome, format
         self._reward_names = frozenset(names)
-        if logged and names[0] is None:
-            self.context.notes.add(NO_OUTCOME, file)
         labels = self._labels(logged)
         rewards = [self._rewards(each, names) for each in logged]
         usable = self._usable(logged, labels, rewards)
@@ -105,6 +108,32 @@ class LogConversion:
             if left[label] < size:
                 self.context.notes.shrink(label, left[label], size)
         self._sizes = +self._sizes
+
+    def _only_reward(
+        self, logged: Sequence[LoggedResponse], format: str | None, file: str
+    ) -> str | None:
+        """The only column of numbers; None where there is none.
+
+        Raises:
+            SettingError: there are several.
+        """
+        numbers = _columns_of(int | float, logged) - {format}
+        if len(numbers) > 1:
+            found = ", ".join(sorted(numbers))
+            reason = f"name the column of the outcome reward: {file} has {found}"
+            raise SettingError(f"--outcome: {reason}")
+        outcome = next(iter(numbers), None)
+        if outcome is None:
+            self.context.notes.add(NO_OUTCOME, file)
+            return None
+        texts = _columns_of(str, logged)
+        others = sorted(
+            name for name in texts if all(_is_number(each.rewards.get(name)) for each in logged)
+        )
+        if others:
+            what = f"{outcome} is the outcome; {', '.join(others)} holds numbers as text"
+            self.context.notes.add(f"{what}; --outcome COLUMN names another", file)
+        return outcome
 
     def _logged(self, file: str) -> Iterator[LoggedResponse]:
         """The responses of a file; what can't be read is noted."""
@@ -150,7 +179,8 @@ class LogConversion:
         groups = [rows for rows in groups if not logged[rows[0]].has_id]
         sizes = sorted(set(map(len, groups)))
         scattered = any(rows[-1] - rows[0] >= len(rows) for rows in groups)
-        alone = len(groups) == 1 and sizes[0] >= 4
+        steps = Counter(str(logged[rows[0]].step) for rows in groups)
+        alone = any(len(rows) >= 4 and steps[str(logged[rows[0]].step)] == 1 for rows in groups)
         if groups and sizes[-1] > 1 and (len(sizes) > 1 or scattered or alone):
             place = f"{logged[groups[0][0]].record.path}:{logged[groups[0][0]].record.line}"
             spread = " to ".join(map(str, sizes[:1] + sizes[1:][-1:]))
@@ -232,8 +262,8 @@ class LogConversion:
             if value is None or (name in self._reward_names and value != value):
                 del found[name]
         for name, value in found.items():
-            if not _is_writable(value):
-                found[name] = _writable(value)
+            if not is_writable(value):
+                found[name] = writable(value)
                 what = f"{name}: {{n}} with a number that is not finite: written as null"
                 self.context.note(what, each.record)
         return found
@@ -315,8 +345,7 @@ def _names_of_rewards(
         if name is not None and name not in there:
             raise SettingError(f"{option} {name}: no such column in {file}: {_numeric(logged)}")
     default = next((each.default_outcome for each in logged if each.default_outcome), None)
-    outcome = columns.outcome or default or _only_reward(logged, columns.format, file)
-    return outcome, columns.format
+    return columns.outcome or default, columns.format
 
 
 def _numeric(logged: Sequence[LoggedResponse]) -> str:
@@ -329,48 +358,18 @@ def _numeric(logged: Sequence[LoggedResponse]) -> str:
     return f"numbers are {', '.join(names) or 'none at all'}"
 
 
-def _only_reward(logged: Sequence[LoggedResponse], format: str | None, file: str) -> str | None:
-    """The only column of numbers; None where there is none.
-
-    Raises:
-        SettingError: there are several.
-    """
-    numbers = {
+def _columns_of(kinds: type | UnionType, logged: Sequence[LoggedResponse]) -> set[str]:
+    """The columns that may be rewards and hold a value of these kinds."""
+    return {
         name
         for each in logged
         for name, value in each.rewards.items()
-        if name not in NO_REWARDS | {format}
-        and isinstance(value, int | float)
-        and not isinstance(value, bool)
+        if name not in NO_REWARDS and isinstance(value, kinds) and not isinstance(value, bool)
     }
-    if len(numbers) > 1:
-        found = ", ".join(sorted(numbers))
-        raise SettingError(f"--outcome: name the column of the outcome reward: {file} has {found}")
-    return next(iter(numbers), None)
 
 
-def extra_columns(fields: Mapping[str, Any], converted: Sequence[str]) -> dict[str, Any]:
-    """The other logged columns; `logged_NAME` where NAME has another meaning in the rollout format.
-
-    Example:
-        >>> extra_columns({"input": "?", "length": 5.0, "acc": 1}, ["input"])
-        {'logged_length': 5.0, 'acc': 1}
-    """
-    known = set(converted)
-    rest = {name: value for name, value in fields.items() if name not in known}
-    return {f"logged_{name}" if name in FIELDS else name: rest[name] for name in rest}
-
-
-def _is_writable(value: Any) -> bool:
-    if isinstance(value, dict | list):
-        return all(map(_is_writable, value.values() if isinstance(value, dict) else value))
-    return not isinstance(value, float) or isfinite(value)
-
-
-def _writable(value: Any) -> Any:
-    """The value with null in the place of NaN and Infinity."""
-    if isinstance(value, dict):
-        return {name: _writable(inner) for name, inner in value.items()}
-    if isinstance(value, list):
-        return list(map(_writable, value))
-    return value if _is_writable(value) else None
+def _is_number(text: Any) -> bool:
+    try:
+        return isfinite(float(text))
+    except (TypeError, ValueError):
+        return False

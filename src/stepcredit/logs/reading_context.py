@@ -45,7 +45,7 @@ class ReadingContext:
             RowError: something else.
         """
         if not isinstance(prompt, str) or messages_in_text(prompt) is not None:
-            return question_of_messages(self.messages(prompt, record, name))
+            prompt = question_of_messages(self.messages(prompt, record, name))
         found = question_in(prompt)
         if found.is_unknown:
             what = f"{name}: {{n}} to prompts that look like a chat template that is not known: "

@@ -20,7 +20,7 @@ from stepcredit.data.streams import Stream
 from stepcredit.engines.texts import question_of
 from stepcredit.engines.trl.generation import Generation
 from stepcredit.errors import EngineError
-from stepcredit.logs.conversion import extra_columns
+from stepcredit.logs.carried_columns import extra_columns
 
 Row = dict[str, Any]
 
