@@ -197,8 +197,9 @@ def test_a_format_that_no_response_has_is_warned_of(run: Run, tmp_path: Path) ->
     write(tmp_path / "in.jsonl", PREFILLED)
     options = ("--reward", "maths", "--reward", "format", "--set")
     ended = run("in.jsonl", "-o", "out.jsonl", *options, "template=think-boxed")
-    start = "warning: in.jsonl: format_ok is false for all of 2 responses, so that no score and "
-    end = "2 of them fit the template prefilled-think-boxed, for prompts that end with `<think>`\n"
+    start = "warning: in.jsonl: format_ok is false for all 2 responses, so that no score and "
+    end = "The template prefilled-think-boxed fits 2 of the responses; it is for prompts that end "
+    end += "with `<think>`\n"
     assert ended.code == 0
     assert ended.err.startswith(start)
     assert ended.err.endswith(end)
@@ -280,7 +281,7 @@ def test_a_stopped_run_goes_on_where_it_was(run: Run, tmp_path: Path) -> None:
     ended = run(*arguments)
     kept, warning = ended.err.splitlines()
     assert kept == f"stopping: kept by an earlier run: {first} of 4000 rows"
-    assert warning.startswith("warning: in.jsonl: format_ok is false for all of 4,000 responses, ")
+    assert warning.startswith("warning: in.jsonl: format_ok is false for all 4,000 responses, ")
     assert len(asked) == 4000
     assert [each["outcome"] for each in read(tmp_path / "out.jsonl")] == [
         float(len(row["text"]) % 2 == 0) for row in rows

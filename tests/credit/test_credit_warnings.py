@@ -62,10 +62,17 @@ def test_an_almost_constant_stream() -> None:
     steps = sc.Steps(ENDS, scores)
     line = warned(process=steps)["nearly-constant/process"]
     assert line.startswith("the stream 'process' is almost constant (a std of 0.00")
-    assert line.endswith("give it a smaller weight, or pass's min_std")
+    assert line.endswith("give it a smaller weight, or set pass's min_std")
     assert warned(sc.PASS(min_std={"process": 0.1}), process=steps) == {}
     assert warned(sc.PASS(operator="center"), process=steps) == {}
     assert warned(sc.GRPO(), process=steps) == {}
+
+
+@pytest.mark.parametrize("method", [sc.PURE(), sc.PASS(operator="center")])
+def test_an_almost_constant_stream_alone_is_not_said_to_be_divided(method: sc.Estimator) -> None:
+    rollouts = sc.Rollouts([0, 0], process=sc.Steps([[0], [0]], [[0.980], [0.987]]))
+    line = credit_warnings(rollouts, training_metrics(rollouts, method))["nearly-constant/process"]
+    assert "has 100% of the credit; a method that divides it by its std credits" in line
 
 
 @pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])

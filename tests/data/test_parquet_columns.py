@@ -184,6 +184,8 @@ def test_tables_without_rows_or_columns_hold_no_rollouts(tmp_path: Path) -> None
         (['{"x": 1}', '{"x": "1"}'], ":2: the rows fit no Parquet schema: x: "),
         (['{"x": true}', '{"x": 1}'], ":2: the rows fit no Parquet schema: x: "),
         (['{"x": 1.5}', '{"x": {"a": [1e400]}}'], ":2: x: holds a number too large for a column"),
+        (['{"x": "1e400"}', '{"x": [1E+0400]}'], ":2: x: holds a number too large for a column"),
+        (['{"x": 1' + "0" * 300 + ".5e99}"], ":1: x: holds a number too large for a column"),
         (['{"x": 1.5}', '{"x": -1e999}'], ":2: x: holds a number too large for a column"),
     ],
 )
@@ -200,7 +202,7 @@ def test_a_carried_value_that_parquet_would_change_is_refused(
 
 
 def test_not_finite_numbers_stay_in_carried_columns(tmp_path: Path) -> None:
-    row = '{"group": 1, "length": 1, "x": [NaN, Infinity, -0.0]}\n'
+    row = '{"group": 1, "length": 1, "x": [NaN, Infinity, -0.0], "y": "1e400"}\n'
     (tmp_path / "in.jsonl").write_text(row)
     shaped(tmp_path / "in.jsonl", tmp_path / "between.parquet")
     shaped(tmp_path / "between.parquet", tmp_path / "out.jsonl")

@@ -144,11 +144,18 @@ def test_objects_over_several_lines(convert: Convert, tmp_path: Path) -> None:
     assert [(row["prompt"], row["text"], row["outcome"]) for row in ended.rows] == SAMPLES
 
 
-def test_the_old_way_to_name_a_format_and_the_new_one(convert: Convert, tmp_path: Path) -> None:
+def test_the_old_way_to_name_a_format_and_the_new_one(
+    convert: Convert, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = write_as("jsonl", LOGS["verl-rollouts"], tmp_path)
     expected = convert(path).rows
     assert convert(path, "--from", "verl-rollouts").rows == expected
     out = tmp_path / "old.jsonl"
+    assert run("convert", "verl-rollouts", path, "-o", out)[0] == 0
+    assert list(sc.read_rows(out)) == expected
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "verl-rollouts").mkdir()
+    out.unlink()
     assert run("convert", "verl-rollouts", path, "-o", out)[0] == 0
     assert list(sc.read_rows(out)) == expected
     ended = convert(path, "--from", "verl")

@@ -93,8 +93,8 @@ def test_the_command_says_how_many(capsys: pytest.CaptureFixture[str]) -> None:
     say_left_out("prm", Counter({"unscored": 2, "cut": 1}))
     say_left_out("prm", Counter({"cut": 1}))
     assert capsys.readouterr().err.splitlines() == [
-        "prm: of the responses 2 have no score, 1 are scored up to a step before their last, which "
-        "stands for the rest: they are too long for the model, or empty",
-        "prm: of the responses 1 are scored up to a step before their last, which stands for the "
-        "rest: they are too long for the model, or empty",
+        "prm: responses too long for the model, or empty: 2 not scored, 1 scored only up to a step "
+        "before the last",
+        "prm: responses too long for the model, or empty: 1 scored only up to a step before the "
+        "last",
     ]

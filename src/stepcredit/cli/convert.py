@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -114,7 +113,7 @@ def format_and_source(sources: list[str], format_name: str | None) -> tuple[str 
     *before, source = sources
     if not before:
         return format_name, source
-    if len(before) == 1 and before[0] in (*LOG_FORMATS, GSM8K) and not Path(before[0]).exists():
+    if len(before) == 1 and before[0] in (*LOG_FORMATS, GSM8K):
         if format_name not in (None, before[0]):
             raise SettingError(f"--from {format_name}: {before[0]} is named too")
         return before[0], source

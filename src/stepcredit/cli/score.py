@@ -146,12 +146,9 @@ def say_left_out(name: str, counts: Mapping[str, int]) -> None:
     Example:
         >>> say_left_out("prm", {"unscored": 2, "cut": 1})
     """
-    meanings = {
-        "unscored": "have no score",
-        "cut": "are scored up to a step before their last, which stands for the rest",
-    }
+    meanings = {"unscored": "not scored", "cut": "scored only up to a step before the last"}
     parts = [f"{counts[kind]} {meaning}" for kind, meaning in meanings.items() if counts.get(kind)]
-    say(f"{name}: of the responses {', '.join(parts)}: they are too long for the model, or empty")
+    say(f"{name}: responses too long for the model, or empty: {', '.join(parts)}")
 
 
 def _scoring(signal: sc.Signal, reader: RowReader, stream: str, *, replace: bool) -> Scoring:

@@ -109,8 +109,8 @@ class FormatWatch:
             return ""
         if not self._fit_other:
             return all_gated(self._rows)
-        fit = f"{self._fit_other} of them fit the template {self._other}"
-        return f"{all_gated(self._rows)} {fit}, for prompts that end with `<think>`"
+        fit = f"The template {self._other} fits {self._fit_other} of the responses"
+        return f"{all_gated(self._rows)} {fit}; it is for prompts that end with `<think>`"
 
 
 def _check_kinds(rewards: Sequence[Reward]) -> None:

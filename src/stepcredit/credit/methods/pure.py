@@ -120,7 +120,8 @@ class PURE(Estimator):
         table = dense_stream(stream, rollouts)
         total, to_go, columns = self._returns(table, group)
         rivals = group.others(table.mask.any(1).to(torch.float64))
-        baseline = self._baseline(_Returns(total, to_go, table, group, rivals.clamp(min=1)))
+        returns = _Returns(total, to_go, table, group, rivals.clamp(min=1))
+        baseline = _BASELINES[self.baseline](returns, float(self.max_length or 1))
         baseline = torch.where(rivals[:, None] > 0, baseline, to_go)
         process = (to_go - baseline) * table.mask
         stages = {"score": table.values, **columns, "baseline": baseline, "outcome": outcome}
@@ -148,10 +149,6 @@ class PURE(Estimator):
         reward = reward * self.process_weight
         to_go = return_to_go(reward)
         return reward.sum(1), to_go, {name: reward, "return_to_go": to_go}
-
-    def _baseline(self, returns: _Returns) -> Values:
-        """What is subtracted from each slot's return, of a response that has rivals."""
-        return _BASELINES[self.baseline](returns, float(self.max_length or 1))
 
 
 @dataclass(frozen=True, eq=False)

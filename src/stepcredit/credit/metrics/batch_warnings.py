@@ -96,5 +96,5 @@ def _nearly_constant(name: str, stream: Stream, figures: Mapping[str, float]) ->
     if not 0 < variance**0.5 < NEARLY_CONSTANT * scale:
         return None
     line = f"the stream {name!r} is almost constant (a std of {variance**0.5:.2g} within groups)"
-    line += f" but has {share:.0%} of the credit, because it is divided by its std:"
-    return f"{line} give it a smaller weight, or pass's min_std"
+    line += f" but has {share:.0%} of the credit; a method that divides it by its std credits its"
+    return f"{line} smallest differences: give it a smaller weight, or set pass's min_std"

@@ -89,10 +89,10 @@ def all_gated(responses: int) -> str:
 
     Example:
         >>> all_gated(8)
-        'format_ok is false for all of 8 responses, so that no score and no outcome counts: does \
-the template of the format fit the prompts?'
+        'format_ok is false for all 8 responses, so that no score and no outcome counts: does the \
+template of the format fit the prompts?'
     """
-    what = f"format_ok is false for all of {counted(responses, 'response')}"
+    what = f"format_ok is false for all {counted(responses, 'response')}"
     return (
         f"{what}, so that no score and no outcome counts: does the template of the format fit "
         "the prompts?"

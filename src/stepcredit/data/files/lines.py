@@ -100,8 +100,8 @@ class Source:
         with file_errors(self.name):
             position = 0
             for number, raw in enumerate(self._raw_lines(), start=1):
-                if number % _REPORT_EVERY == 0:
-                    self._report()
+                if self._progress is not None and number % _REPORT_EVERY == 0:
+                    self._progress(self._raw.tell() / max(1, self._size))
                 raw = _stripped(raw, number)
                 if raw:
                     yield Line(position, number, raw)
@@ -116,10 +116,6 @@ class Source:
                 reason = self.limits.passed("line_bytes", f"a line of {len(raw)} bytes or more")
                 raise RowError(reason, path=self.name, line=number)
             yield raw
-
-    def _report(self) -> None:
-        if self._progress is not None:
-            self._progress(self._raw.tell() / max(1, self._size))
 
     def grouped_lines(self) -> Iterator[Line]:
         """All rows, with the rows of each group together, groups in order of first appearance.

@@ -268,7 +268,7 @@ def from_lines(lines: Callable[[], Iterable[bytes]], out: IO[bytes], name: str) 
         as_text, done = False, 0
         for batch in _batches(lines()):
             rows = list(map(parse, batch))
-            check_overflow(batch, rows, name, done)
+            check_overflow(batch, name, done)
             as_text = as_text or any(isinstance(row["group"], str) for row in rows)
             widened = WidenedColumns(schemas, as_text, name, limits)
             schemas = [widened.by(with_one_label_type(rows, as_text), done)]

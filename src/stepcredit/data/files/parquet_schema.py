@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_left
-from collections.abc import Callable
 from dataclasses import dataclass
 from math import isinf
 from typing import Any
@@ -15,6 +14,9 @@ from stepcredit.data.inputs import LOGPROBS
 from stepcredit.data.rules import shown
 from stepcredit.errors import FileError, RowError
 
+_ZEROS = bytes.maketrans(b"123456789E", b"000000000e")
+_LARGE = (b"0e000", b"0e+000", b"0" * 200)
+"""One of them is in every number too large for a 64-bit float, after `_ZEROS`."""
 _SCORES = ("step_scores", "token_scores", *(f"{name}_logprobs" for name in LOGPROBS))
 
 
@@ -73,19 +75,25 @@ class _TooLarge(str):
     """A number of JSON that is too large for a 64-bit float, as it is written."""
 
 
-def check_overflow(lines: list[bytes], rows: list[dict[str, Any]], name: str, before: int) -> None:
+def check_overflow(lines: list[bytes], name: str, before: int) -> None:
     """Refuse a number such as 1e400, of which a column would make Infinity.
 
     Infinity itself is kept, as in JSON.
 
+    Args:
+        lines: rows as JSON.
+        name: the output, for messages.
+        before: rows before them.
+
     Raises:
         RowError: names the output, the row and the column.
     """
-    for at, (line, row) in enumerate(zip(lines, rows, strict=True)):
-        if not any(_holds(value, _is_infinite) for value in row.values()):
+    for at, line in enumerate(lines):
+        zeros = line.translate(_ZEROS)
+        if not any(large in zeros for large in _LARGE):
             continue
         for column, value in json.loads(line, parse_float=_number_or_text).items():
-            if _holds(value, lambda leaf: isinstance(leaf, _TooLarge)):
+            if _holds_too_large(value):
                 reason = "holds a number too large for a column of a Parquet file"
                 raise RowError(reason, path=name, line=before + at + 1, field=column)
 
@@ -94,16 +102,10 @@ def _number_or_text(text: str) -> float | _TooLarge:
     return _TooLarge(text) if isinf(float(text)) else float(text)
 
 
-def _is_infinite(value: Any) -> bool:
-    return isinstance(value, float) and isinf(value)
-
-
-def _holds(value: Any, test: Callable[[Any], bool]) -> bool:
-    """Whether a value, or one inside it, passes a test."""
+def _holds_too_large(value: Any) -> bool:
     if isinstance(value, dict | list):
-        parts = value.values() if isinstance(value, dict) else value
-        return any(_holds(part, test) for part in parts)
-    return test(value)
+        return any(map(_holds_too_large, value.values() if isinstance(value, dict) else value))
+    return isinstance(value, _TooLarge)
 
 
 def check_carried(rows: list[dict[str, Any]], batch: Any, name: str, before: int) -> None:

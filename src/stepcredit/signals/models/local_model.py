@@ -46,7 +46,6 @@ class RunsModels(Signal):
         "auto", "where the model runs: auto, cpu, cuda, cuda:1, mps, ...", kw_only=True
     )
     dtype: str = choice("auto", DTYPES, "precision of the weights", kw_only=True)
-
     unscorable: str = unscorable_field()
 
     def __post_init__(self) -> None:
@@ -135,7 +134,7 @@ class LocalCausalModel(LocalModel):
 
     Args:
         model, tokenizer: as in `LocalModel`.
-        max_tokens_per_batch, device, dtype: as in `RunsModels`.
+        max_tokens_per_batch, device, dtype, unscorable: as in `RunsModels`.
     """
 
     @cached_property

@@ -123,9 +123,7 @@ class Client:
             raise Fault(f"no answer within {self.server.timeout:g} s") from None
         except Ended:
             raise
-        except (
-            Exception
-        ) as error:  # not only httpx's errors: for instance of a proxy's host and port
+        except Exception as error:  # not only httpx's errors: a proxy's host and port have others
             raise Fault("{}", _said(error)) from None
 
 

@@ -159,9 +159,7 @@ def compiled(source: str) -> Template:
             count = nodes.Output([call]).set_lineno(node.lineno)
             node.body.insert(0, count.set_environment(environment()))
         return environment().from_string(tree)
-    except (
-        Exception
-    ) as error:  # not only Jinja's errors: also numbers and nesting too large for Python
+    except Exception as error:  # not only Jinja's: numbers and nesting may be too much for Python
         line = getattr(error, "lineno", None)
         where = f"line {line} does not parse" if line else "does not parse"
         raise TemplateFailed(f"{where}: {_said(error)}") from None
