@@ -35,6 +35,10 @@ CASES: list[tuple[str, dict[str, Any], list[str]]] = [
     ("sentence", {}, ["C'est tout. ", "Était-ce vrai? ", "Да. ", "Нет. ", "ΟΚ. και"]),
     ("sentence", {}, ["So it is \\(4\\). ", "Then \\[x\\]. \\boxed{4}."]),
     ("sentence", {}, ["It grew... and grew."]),
+    ("sentence", {}, ["答案是七。", "3+4=7！", "对吗？", "「对。」", "因此结束。"]),
+    ("sentence", {}, ["共３．５元。 ", "５个是7元！！\n", "好"]),
+    ("sentence", {}, ["(３+４=7。)", "So 7. ", "「Yes」"]),
+    ("newline", {}, ["第一行，\n", "第二行\u2028", "第三行。\u3000\n\u3000", "第四行"]),
     ("tags", {}, ["<think>a\n\nb</think>\n", "<answer>5</answer>\n"]),
     ("tags", {}, ["<step>a</step>", "<step>b</step> ", "<step>cut"]),
     ("tags", {}, ["</step a><stepp>x</stepp>< /step>"]),
@@ -53,6 +57,9 @@ SPANNED: list[tuple[list[str], list[str], list[int]]] = [
     (["\n\n", "a", "\n\n", "\n\n", "b", ""], ["\n\na\n\n\n\n", "b"], [3, 5]),
     (["a\r\n\r\n", "b"], ["a\r\n\r\nb"], [1]),
     (["", ""], [""], [1]),
+    (["a", "\n", "\n", "b", "\n", "\n", "\n", "c"], ["a\n\n", "b\n\n\n", "c"], [2, 6, 7]),
+    (["a", ".", "\n", "\n", "b", "\n", "c"], ["a.\n\n", "b\nc"], [3, 6]),
+    (["\n", "\n", "a", "\n", "\n"], ["\n\na\n\n"], [4]),
 ]
 
 
@@ -226,3 +233,11 @@ def test_bad_settings_are_named(name: str, fields: dict[str, Any], line: str) ->
     with pytest.raises(SettingError) as raised:
         splitter(name, **fields)
     assert str(raised.value) == line
+
+
+def test_without_a_tokenizer_full_width_marks_end_words() -> None:
+    text = "答案是七。3+4=8，对吗？ 因此结束"
+    assert offsets.word_tokens(text) == ["答案是七。", "3+4=8，", "对吗？ ", "因此结束"]
+    assert offsets.word_tokens("。。a") == ["。。", "a"]
+    split = splitter("sentence").split(Response.of_text("?", text))
+    assert split.step_texts == ["答案是七。", "3+4=8，对吗？ ", "因此结束"]

@@ -16,19 +16,25 @@ from stepcredit.errors import RolloutError
 
 Spans = tuple[tuple[int, int], ...]
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
-_PIECE = re.compile(r"\A\s+|\S+\s*|\A\Z")
+_MARKS = "。！？｡；：，、"
+"""Full-width marks, which end a word although no space follows."""
+_PIECE = re.compile(
+    rf"""\A\s+|[^\s{_MARKS}]*[{_MARKS}]+["'”’」』）》】)\]]*\s*|[^\s{_MARKS}]+\s*|\A\Z"""
+)
 
 
 def word_tokens(text: str) -> list[str]:
     r"""Split a text into words when there is no tokenizer: each word with the space after it.
 
     Returns:
-        Matches of `\S+\s*`; leading space is a separate piece, and an empty text gives one
-        empty piece.
+        Words end with space or with a full-width mark such as `。`; leading space is a separate
+        piece, and an empty text gives one empty piece.
 
     Example:
         >>> word_tokens("2 + 2 = 4.\n\nDone.")
         ['2 ', '+ ', '2 ', '= ', '4.\n\n', 'Done.']
+        >>> word_tokens("3+4=7。结束。")
+        ['3+4=7。', '结束。']
     """
     return _PIECE.findall(text)
 

@@ -28,8 +28,11 @@ from stepcredit.signals.responses import Response
 
 Cls = TypeVar("Cls", bound="type[Splitter]")
 BLANK_LINE = r"\n[^\S\n]*\n\s*"
-NEWLINE = r"\n\s*"
-SENTENCE = r"""[.!?]["'”’)\]}$*]*\s+(?=["'“‘(\[$*\\]*(\w))|\n\s*"""
+NEWLINE = r"[\n\x85\u2028\u2029]\s*"
+SENTENCE = (
+    r"""[.!?]["'”’)\]}$*]*\s+(?=["'“‘「『（《【(\[$*\\]*(\w))|"""
+    rf"""[。！？｡]+["'”’」』）》】)\]}}$*]*\s*|{NEWLINE}"""
+)
 _INSIDE = "a step that ends inside a token: refuse it, or extend the step to that token's end"
 
 
@@ -175,6 +178,8 @@ class Newline(_Matches):
 class Sentence(_Matches):
     """Steps are sentences: `.`, `!` or `?`, then space, then a capital or a digit; or lines.
 
+    The full-width `。`, `！` and `？` end a sentence whatever follows.
+
     Example:
         >>> text = "It is 3.5 e.g. here. So 7! Done"
         >>> Sentence().split(Response.of_text("?", text)).step_texts
@@ -185,7 +190,12 @@ class Sentence(_Matches):
 
     def ends(self, response: Response) -> Iterable[int]:
         found = re.finditer(self.rule, response.text)
-        return (match.end() for match in found if "\n" in match[0] or not match[1].islower())
+        return (match.end() for match in found if _ends_sentence(match))
+
+
+def _ends_sentence(match: re.Match[str]) -> bool:
+    """Whether a mark ends a sentence: a full-width one does, others before no small letter."""
+    return "\n" in match[0] or match[1] is None or not match[1].islower()
 
 
 @register_splitter("regex")
@@ -235,17 +245,27 @@ class Tags(Splitter):
 class NewlineTokens(Splitter):
     """Steps end at the policy's tokens whose text ends in a blank line, as PURE splits.
 
+    A run of tokens that hold only newlines counts, for a tokenizer that keeps newlines apart.
+
     Example:
         >>> response = Response("?", "a.\\n\\nb\\n\\n", spans=((0, 1), (1, 4), (4, 5), (5, 7)))
         >>> NewlineTokens().split(response).step_ends
         [1, 3]
+        >>> apart = Response("?", "a\\n\\nb", spans=((0, 1), (1, 2), (2, 3), (3, 4)))
+        >>> NewlineTokens().split(apart).step_ends
+        [2, 3]
 
-    Source: PURE. Differs: a token of only space is not a step, but joins the step before it.
+    Source: PURE. Differs: a token of space alone is no step, but joins the one before; a blank line
+    may be written by several tokens.
     """
 
     def ends(self, response: Response) -> Iterable[int]:
-        text = response.text
-        return (end for start, end in response.spans if text[start:end].endswith("\n\n"))
+        run = ""
+        for start, end in response.spans:
+            piece = response.text[start:end]
+            run = run[-1:] + piece if piece.isspace() else ""
+            if piece.endswith("\n\n") or run.endswith("\n\n"):
+                yield end
 
 
 @register_splitter("turns")
