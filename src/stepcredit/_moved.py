@@ -308,7 +308,7 @@ RENAMED = {
     "signals.signal:gathered": "signals.signal:in_order",
     "signals.signal:joined": "signals.signal:concat",
     "signals.training.evaluating:Scored": "prm.judging.judged_files:Progress",
-    "signals.training.formats:Reading": "prm.labelled.label_formats:LabelOptions",
+    "signals.training.formats:Reading": "prm.labelled.label_fields:LabelOptions",
     "signals.training.judge:judge": "prm.judging.evaluation:judge_scores",
     "signals.training.reading:Read": "prm.labelled.labelled_file:LabelledFile",
     "signals.training.rows:described": "prm.labelled.labelled_rows:row_counts",

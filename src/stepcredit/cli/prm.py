@@ -236,7 +236,7 @@ def evaluate_prm_command(
 
 def _read(paths: list[str], format: str, bad: str, reading: dict[str, Any]) -> LabelledFile:
     """Read the labelled rows; print one line if some were skipped."""
-    from stepcredit.prm.labelled.label_formats import LabelOptions
+    from stepcredit.prm.labelled.label_fields import LabelOptions
     from stepcredit.prm.labelled.labelled_file import read_labelled
 
     try:

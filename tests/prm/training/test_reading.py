@@ -11,7 +11,7 @@ import pytest
 from tests.prm.training.labelled import write_rows
 
 from stepcredit.errors import FileError, RowError, SettingError
-from stepcredit.prm.labelled.label_formats import LabelOptions
+from stepcredit.prm.labelled.label_fields import LabelOptions
 from stepcredit.prm.labelled.labelled_file import read_labelled
 
 CIRCULAR = "data/prm/prm800k_train_p1_first400_4o_circular.jsonl"

@@ -4,47 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from stepcredit.errors import RolloutError
+from stepcredit.prm.labelled.label_fields import (
+    Labelled,
+    LabelOptions,
+    label_of_rating,
+    list_in,
+    object_in,
+    text_in,
+    texts_in,
+)
 from stepcredit.prm.labelled.labelled_rows import RIGHT, WRONG, question_key
-from stepcredit.settings.fields import check_fields, choice, flag
+from stepcredit.prm.labelled.rated_steps import openr, openr_tree, ratings, rlhflow
 
-NEUTRAL = {"right": RIGHT, "wrong": WRONG, "ignore": None}
-RATINGS = (-1, 0, 1, None)
 STEP_TAG, VERDICTS = "ки", {"+": RIGHT, "-": WRONG}
 FIRST_STEP = re.compile(r"\s*\bStep 1:")
-
-
-@dataclass(frozen=True)
-class LabelOptions:
-    """How labels are read where a format leaves a choice.
-
-    Args:
-        neutral: what PRM800K's rating 0 counts as ("not incorrect, but no progress").
-        alternatives: for PRM800K, also read each rated step that was not taken, as a separate row
-            in which only that step is labelled.
-        originals: for PRMBench, also read the unmodified solution (all steps right), once per
-            question.
-    """
-
-    neutral: str = choice("right", tuple(NEUTRAL), "what PRM800K's rating 0 counts as")
-    alternatives: bool = flag(False, "PRM800K: steps that were not taken, too")
-    originals: bool = flag(True, "PRMBench: the unmodified solutions, too")
-
-    def __post_init__(self) -> None:
-        check_fields(self)
-
-
-class Labelled(NamedTuple):
-    """A row of a file before it has a source; with `once`, only the first row of a key is kept."""
-
-    question: str
-    steps: list[str]
-    labels: list[int | None]
-    key: str
-    once: bool = False
 
 
 def prm800k(row: dict[str, Any], options: LabelOptions) -> Iterator[Labelled]:
@@ -54,8 +30,8 @@ def prm800k(row: dict[str, Any], options: LabelOptions) -> Iterator[Labelled]:
     completion, the labeler gave up there. Rating 1 is right, -1 wrong, null not labelled; `neutral`
     says how 0 is read.
     """
-    question = _text(_object(row, "question"), "problem", within="question")
-    steps = _list(_object(row, "label"), "steps", within="label")
+    question = text_in(object_in(row, "question"), "problem", within="question")
+    steps = list_in(object_in(row, "label"), "steps", within="label")
     key = question_key(question)
     taken: list[str] = []
     labels: list[int | None] = []
@@ -87,15 +63,11 @@ def _completions(step: Any, place: str, options: LabelOptions) -> list[tuple[str
     if step.get("completions") is None:
         return []
     found = []
-    for index, completion in enumerate(_list(step, "completions", place)):
+    for index, completion in enumerate(list_in(step, "completions", place)):
         inner = f"{place}.completions[{index}]"
-        text = _text(completion, "text", inner)
-        rating = completion.get("rating")
-        if rating not in RATINGS or isinstance(rating, bool | float):
-            reason = f"expected -1, 0, 1 or null, got {rating!r}"
-            raise RolloutError(reason, field=f"{inner}.rating")
-        label = {1: RIGHT, -1: WRONG, 0: NEUTRAL[options.neutral], None: None}[rating]
-        found.append((text, label))
+        text = text_in(completion, "text", inner)
+        rated = label_of_rating(completion.get("rating"), options, f"{inner}.rating")
+        found.append((text, rated))
     return found
 
 
@@ -115,13 +87,13 @@ def _chosen(step: dict[str, Any], place: str, offered: int, *, last: bool) -> in
 
 def _own(step: dict[str, Any], place: str) -> str:
     """The step that the labeler wrote."""
-    own = _object(step, "human_completion", place)
-    return _text(own, "text", within=f"{place}.human_completion")
+    own = object_in(step, "human_completion", place)
+    return text_in(own, "text", within=f"{place}.human_completion")
 
 
 def math_shepherd(row: dict[str, Any], options: LabelOptions) -> Iterator[Labelled]:
     """`input` has a tag after each step, and `label` the same text with + or - in its place."""
-    text, marked = _text(row, "input"), _text(row, "label")
+    text, marked = text_in(row, "input"), text_in(row, "label")
     *pieces, rest = text.split(STEP_TAG)
     if not pieces:
         raise RolloutError(f"holds no step tag {STEP_TAG}", field="input")
@@ -150,8 +122,8 @@ def prmbench(row: dict[str, Any], options: LabelOptions) -> Iterator[Labelled]:
     The question's other two fields are spelled differently in the files of one benchmark, so a
     split by them would put one problem into two parts.
     """
-    question, steps = _text(row, "modified_question"), _texts(row, "modified_process")
-    wrong = _list(row, "error_steps")
+    question, steps = text_in(row, "modified_question"), texts_in(row, "modified_process")
+    wrong = list_in(row, "error_steps")
     for number in wrong:
         if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= len(steps):
             reason = f"expected step numbers from 1 to {len(steps)}, got {number!r}"
@@ -159,18 +131,18 @@ def prmbench(row: dict[str, Any], options: LabelOptions) -> Iterator[Labelled]:
     if wrong and steps == row.get("original_process"):
         reason = "names wrong steps, but modified_process is original_process"
         raise RolloutError(reason, field="error_steps")
-    key = question_key(_text(row, "question" if "question" in row else "original_question"))
+    key = question_key(text_in(row, "question" if "question" in row else "original_question"))
     labels = [WRONG if number in wrong else RIGHT for number in range(1, len(steps) + 1)]
     yield Labelled(question, steps, list(labels), key)
     if options.originals:
-        right = _texts(row, "original_process")
-        question = _text(row, "original_question")
+        right = texts_in(row, "original_process")
+        question = text_in(row, "original_question")
         yield Labelled(question, right, [RIGHT] * len(right), key, once=True)
 
 
 def processbench(row: dict[str, Any], options: LabelOptions) -> Iterator[Labelled]:
     """`label` is the index of the first wrong step, -1 for none; later steps are not labelled."""
-    question, steps = _text(row, "problem"), _texts(row, "steps")
+    question, steps = text_in(row, "problem"), texts_in(row, "steps")
     first = row.get("label")
     if not isinstance(first, int) or isinstance(first, bool) or not -1 <= first < len(steps):
         reason = f"expected -1 or the index of one of {len(steps)} steps, got {first!r}"
@@ -183,7 +155,11 @@ def processbench(row: dict[str, Any], options: LabelOptions) -> Iterator[Labelle
 
 def stepwise(row: dict[str, Any], options: LabelOptions) -> Iterator[Labelled]:
     """TRL's: `prompt`, `completions` (the steps) and `labels`, true, false or null."""
-    question, steps, labels = _text(row, "prompt"), _texts(row, "completions"), _list(row, "labels")
+    question, steps, labels = (
+        text_in(row, "prompt"),
+        texts_in(row, "completions"),
+        list_in(row, "labels"),
+    )
     if len(labels) != len(steps):
         reason = f"expected one for each of {len(steps)} completions, got {len(labels)}"
         raise RolloutError(reason, field="labels")
@@ -201,14 +177,28 @@ FORMATS: dict[str, Format] = {
     "prmbench": prmbench,
     "processbench": processbench,
     "stepwise": stepwise,
+    "rlhflow": rlhflow,
+    "openr": openr,
+    "openr-tree": openr_tree,
+    "ratings": ratings,
 }
 FIELDS: dict[str, Sequence[str]] = {
+    "openr": ("question", "process", "label"),
+    "openr-tree": ("question", "reasoning_steps"),
     "prm800k": ("question", "label"),
     "math-shepherd": ("input", "label"),
     "prmbench": ("modified_question", "modified_process", "error_steps"),
     "processbench": ("problem", "steps", "label"),
     "stepwise": ("prompt", "completions", "labels"),
+    "rlhflow": ("conversations",),
+    "ratings": ("question", "steps"),
 }
+OTHERS: dict[str, Sequence[str]] = {
+    "messages with step labels": ("messages", "step_labels"),
+    "a conversation": ("messages",),
+    "a log of responses": ("response",),
+}
+"""What other files look like, by their fields; `stepcredit convert` reads them."""
 
 
 def recognized(row: dict[str, Any]) -> str:
@@ -224,38 +214,9 @@ def recognized(row: dict[str, Any]) -> str:
     for name, needed in FIELDS.items():
         if all(field in row for field in needed):
             return name
-    raise RolloutError(f"has the fields of no format: expected one of {', '.join(FORMATS)}")
-
-
-def _object(row: Any, field: str, within: str = "") -> dict[str, Any]:
-    value = row.get(field) if isinstance(row, dict) else None
-    if not isinstance(value, dict):
-        raise RolloutError(f"expected an object, got {value!r:.60}", field=_named(within, field))
-    return value
-
-
-def _list(row: Any, field: str, within: str = "") -> list[Any]:
-    value = row.get(field) if isinstance(row, dict) else None
-    if not isinstance(value, list):
-        raise RolloutError(f"expected a list, got {value!r:.60}", field=_named(within, field))
-    return value
-
-
-def _text(row: Any, field: str, within: str = "") -> str:
-    value = row.get(field) if isinstance(row, dict) else None
-    if not isinstance(value, str):
-        raise RolloutError(f"expected a string, got {value!r:.60}", field=_named(within, field))
-    return value
-
-
-def _texts(row: dict[str, Any], field: str) -> list[str]:
-    values = _list(row, field)
-    for index, value in enumerate(values):
-        if not isinstance(value, str):
-            reason = f"expected a string, got {value!r:.60}"
-            raise RolloutError(reason, field=f"{field}[{index}]")
-    return values
-
-
-def _named(within: str, field: str) -> str:
-    return f"{within}.{field}" if within else field
+    reason = f"has the fields of no format: expected one of {', '.join(FORMATS)}"
+    for kind, needed in OTHERS.items():
+        if all(field in row for field in needed):
+            reason += f"; this looks like {kind}, which `stepcredit convert` reads"
+            break
+    raise RolloutError(reason)

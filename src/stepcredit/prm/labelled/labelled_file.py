@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from stepcredit.data.files.jsonl import parse
+from stepcredit.data.files.json_items import json_items
 from stepcredit.data.files.lines import Source
 from stepcredit.errors import FileError, RolloutError, RowError, SettingError
-from stepcredit.prm.labelled.label_formats import FORMATS, Labelled, LabelOptions, recognized
+from stepcredit.prm.labelled.label_fields import Labelled, LabelOptions
+from stepcredit.prm.labelled.label_formats import FORMATS, recognized
 from stepcredit.prm.labelled.labelled_rows import LabelledRow
 
 BAD_ROWS = ("refuse", "skip")
@@ -28,10 +29,11 @@ def read_labelled(
     options: LabelOptions | None = None,
     bad: str = "refuse",
 ) -> LabelledFile:
-    """Step-labelled rows of PRM800K, Math-Shepherd, PRMBench, ProcessBench or TRL's stepwise form.
+    """Step-labelled rows of any of the published formats.
 
     Args:
-        paths: `.jsonl`, `.jsonl.gz` or `.parquet` files, or "-" for standard input.
+        paths: `.jsonl`, `.json` (a list, or objects over several lines), `.gz` or `.parquet` files,
+            or "-" for standard input.
         format: one of `label_formats.FORMATS`, or `auto`: each row's format by its fields.
         options: how labels are read where a format leaves a choice.
         bad: `refuse` a row that breaks a rule, or `skip` it.
@@ -52,7 +54,8 @@ def read_labelled(
         [(1,)]
 
     Source: the formats' cards: github.com/openai/prm800k; arXiv 2312.08935 (Math-Shepherd),
-    2501.03124 (PRMBench), 2412.06559 (ProcessBench); TRL's documentation.
+    2501.03124 (PRMBench), 2412.06559 (ProcessBench); TRL's documentation; github.com/RLHFlow/
+    RLHF-Reward-Modeling; github.com/openreasoner/openr (MATH-APS).
     """
     for given, known, field in ((format, ("auto", *FORMATS), "format"), (bad, BAD_ROWS, "bad")):
         if given not in known:
@@ -82,17 +85,19 @@ def _labelled(
 ) -> Iterator[tuple[Labelled, str]]:
     """Each row of a file, with its FILE:LINE; errors are added to `faults`."""
     with Source(path) as source:
-        for line in source.lines():
+        for number, row in json_items(source):
             try:
-                found = [_checked(one) for one in _of_row(parse(line.raw), format, options)]
+                found = [_checked(one) for one in _of_row(row, format, options)]
             except RolloutError as error:
-                faults.append(error.at_line(path, line.number))
+                faults.append(error.at_line(path, number))
                 continue
             for labelled in found:
-                yield labelled, f"{path}:{line.number}"
+                yield labelled, f"{path}:{number}"
 
 
 def _of_row(row: Any, format: str, options: LabelOptions) -> Iterator[Labelled]:
+    if isinstance(row, RolloutError):
+        raise row
     if not isinstance(row, dict):
         raise RolloutError(f"expected a JSON object, got {type(row).__name__}")
     return FORMATS[recognized(row) if format == "auto" else format](row, options)
