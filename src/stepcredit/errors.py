@@ -116,19 +116,21 @@ def _nested(outer: str | None, field: str | None) -> str | None:
 class RolloutError(StepCreditError, ValueError):
     """Raised for rollouts that break a rule of the format."""
 
-    def at_line(self, path: str, line: int, *, more: int = 0) -> RowError:
+    def at_line(self, path: str, line: int, *, more: int = 0, groups: int = 0) -> RowError:
         """The error of a row of a file: the same reason and field, at FILE:LINE.
 
         Args:
             path: the file, as the user named it.
             line: the row's line, from 1.
             more: how many more faults the file has.
+            groups: how many more groups have faults that were not counted row by row.
 
         Example:
             >>> print(RolloutError("is NaN", row=3, field="outcome").at_line("r.jsonl", 4))
             r.jsonl:4: outcome: is NaN
         """
-        error = RowError(self.reason, path=path, line=line, field=self.field, more=more)
+        counts = {"more": more, "groups": groups}
+        error = RowError(self.reason, path=path, line=line, field=self.field, **counts)
         return _with_cause_of(self, error)
 
 
@@ -141,21 +143,32 @@ class RowError(RolloutError):
         line: the row's line, from 1 (in a Parquet file: its row).
         field: name of the field at fault, if there is one.
         more: how many more faults the file has.
+        groups: how many more groups have faults that were not counted row by row.
 
     Example:
         >>> print(RowError("is NaN", path="r.jsonl", line=4, field="outcome", more=2))
         r.jsonl:4: outcome: is NaN (and 2 more faults)
+        >>> print(RowError("missing", path="r.jsonl", line=1, field="outcome", groups=3))
+        r.jsonl:1: outcome: missing (and 3 more groups)
     """
 
     def __init__(
-        self, reason: str, *, path: str, line: int, field: str | None = None, more: int = 0
+        self,
+        reason: str,
+        *,
+        path: str,
+        line: int,
+        field: str | None = None,
+        more: int = 0,
+        groups: int = 0,
     ) -> None:
         super().__init__(reason, row=line - 1, field=field, place=f"{path}:{line}")
-        self.path, self.line, self.more = path, line, more
+        self.path, self.line, self.more, self.groups = path, line, more, groups
 
     def __str__(self) -> str:
-        rest = f" (and {self.more} more fault{'s' * (self.more > 1)})" if self.more else ""
-        return super().__str__() + rest
+        counts = {"more fault": self.more, "more group": self.groups}
+        rest = [f"{n} {noun}{'s' * (n > 1)}" for noun, n in counts.items() if n]
+        return super().__str__() + (f" (and {', and '.join(rest)})" if rest else "")
 
 
 class SettingError(StepCreditError, ValueError):

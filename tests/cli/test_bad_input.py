@@ -75,7 +75,7 @@ METHODS = {
     ),
     "log-probs are missing": (
         ["--method", "opd"],
-        "in.jsonl:1: student_logprobs: missing: opd needs it (and 1 more fault)",
+        "in.jsonl:1: student_logprobs: missing: opd needs it (and 1 more group)",
     ),
 }  # fmt: skip
 
@@ -97,7 +97,7 @@ def test_a_missing_outcome_is_told_by_its_line(run: Run, tmp_path: Path) -> None
     content = GOOD + without % 2 + b"\n" + without % 3 + GOOD + without % 3
     (tmp_path / "in.jsonl").write_bytes(content)
     ended = run("shape", "in.jsonl", "-o", "out.jsonl", "--method", "grpo")
-    assert ended.err == "in.jsonl:2: outcome: missing: grpo needs it (and 1 more fault)\n"
+    assert ended.err == "in.jsonl:2: outcome: missing: grpo needs it (and 1 more group)\n"
     assert (ended.code, (tmp_path / "out.jsonl").exists()) == (1, False)
 
 

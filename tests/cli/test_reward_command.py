@@ -157,9 +157,9 @@ REFUSED = {
     "no module": (["--reward", "maths", "--import", "no_such_module"],
                   "--import no_such_module: No module named 'no_such_module'"),
     "no answers": (["--reward", "maths", "--answer", "gold"],
-                   "in.jsonl:1: gold: missing: the reward needs it (and 1 more fault)"),
+                   "in.jsonl:1: gold: missing: the reward needs it (and 1 more group)"),
     "no texts": (["--reward", "maths", "--text", "response"],
-                 "in.jsonl:1: response: missing: rewards read it (and 1 more fault)"),
+                 "in.jsonl:1: response: missing: rewards read it (and 1 more group)"),
 }  # fmt: skip
 
 

@@ -77,7 +77,7 @@ BAD: dict[str, tuple[dict[str, Any] | str, str]] = {
     ),
     "another mask": (
         {"group": 1, "text": "a b", "loss_mask": [1, 0, 0]},
-        "tokens: 2 values, but the response has 3 tokens",
+        "loss_mask: 3 values, but tokens has 2",
     ),
     "half the outcomes": (
         {"group": 0, "text": "a"},

@@ -11,7 +11,7 @@ from tests.prm.vocabularies import qwen
 
 from stepcredit.errors import SettingError
 from stepcredit.logs.chat_marks import question_in
-from stepcredit.logs.prompt_tokens import prompt_token_ids
+from stepcredit.logs.prompt_tokens import prompt_token_ids, question_by_template
 from stepcredit.logs.tool_marks import ToolMarks
 
 TEMPLATES = Path(trl.__file__).parent / "chat_templates"
@@ -128,6 +128,27 @@ def test_the_tokens_of_a_prompt_that_was_logged_without_special_tokens(template:
         assert prompt_token_ids(logged, tokenizer) == ids
         assert prompt_token_ids(logged.replace("Be brief.", "Be  brief.\n"), tokenizer) != ids
     assert prompt_token_ids("2+3?", tokenizer) is None
+
+
+OWN = (
+    "{% for turn in messages %}<extra_0>{{ turn['role'] }}: {{ turn['content'] }}~{% endfor %}"
+    "{% if add_generation_prompt %}<extra_0>bot: {% endif %}"
+)
+
+
+@pytest.mark.parametrize("conversation", CONVERSATIONS)
+def test_the_tokenizer_shows_the_question_of_a_template_that_is_not_known(
+    conversation: str,
+) -> None:
+    tokenizer = qwen()
+    tokenizer.chat_template = OWN
+    turns = CONVERSATIONS[conversation]
+    options = {"add_generation_prompt": True, "return_dict": True}
+    ids = tokenizer.apply_chat_template(turns, **options)["input_ids"]
+    for prompt in (tokenizer.decode(ids), tokenizer.decode(ids, skip_special_tokens=True)):
+        assert question_in(prompt).family is None
+        assert question_by_template(prompt, tokenizer) == QUESTION
+    assert question_by_template("2+3?", tokenizer) is None
 
 
 CALL = '<tool_call>\n{"name": "add"}\n</tool_call>'

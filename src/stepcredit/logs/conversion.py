@@ -276,12 +276,9 @@ class LogConversion:
         if ids is not None:
             return {"prompt_ids": ids}
         if each.asked != each.prompt:
-            what = (
-                "{n} to prompts whose tokens the tokenizer does not show: no prompt_ids, so that "
-            )
-            self.context.note(
-                what + "log-probs would be those behind the bare question", each.record
-            )
+            what = "{n} to prompts whose tokens the tokenizer does not show: without prompt_ids, "
+            what += "log-probs are those behind the bare question"
+            self.context.note(what, each.record)
         return {}
 
     def _tokens(self, each: LoggedResponse) -> dict[str, Any]:

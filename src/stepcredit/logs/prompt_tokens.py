@@ -1,4 +1,4 @@
-"""The token ids of a logged prompt, where the policy's tokenizer shows what they were."""
+"""What the policy's tokenizer shows of a logged prompt: its question and its token ids."""
 
 from __future__ import annotations
 
@@ -37,6 +37,43 @@ def prompt_token_ids(prompt: Any, tokenizer: Any) -> list[int] | None:
     if ids is None or tokenizer.decode(ids, skip_special_tokens=True) != prompt:
         return None
     return ids
+
+
+def question_by_template(prompt: str, tokenizer: Any) -> str | None:
+    """The question of a prompt in the tokenizer's chat template, whose marks may not be known.
+
+    Args:
+        prompt: a text, with the template's special tokens or without.
+        tokenizer: the policy's, of transformers.
+
+    Returns:
+        The text behind the last head of a user's turn; None where the prompt is in another form.
+    """
+    if not getattr(tokenizer, "chat_template", None):
+        return None
+    user, system = "\u2042asked\u2042", "\u2042told\u2042"
+    turns = [{"role": "system", "content": system}, {"role": "user", "content": user}]
+    shown = [_shown(each, tokenizer) for each in (turns, turns[1:])]
+    for texts in zip(*filter(None, shown), strict=True):
+        heads = [text.partition(user)[0].rpartition(system)[2] for text in texts]
+        closing = texts[-1].partition(user)[2]
+        body = prompt.removesuffix(closing)
+        for head in filter(str.strip, heads):
+            if closing.strip() and body != prompt and head in body:
+                return body.rpartition(head)[2].strip()
+    return None
+
+
+def _shown(messages: Sequence[Any], tokenizer: Any) -> tuple[str, str] | None:
+    """Messages in the template, with special tokens and without; None where it refuses them."""
+    try:
+        text = apply_chat_template(
+            tokenizer, list(messages), tokenize=False, add_generation_prompt=True
+        )
+    except SignalError:
+        return None
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return text, tokenizer.decode(ids, skip_special_tokens=True)
 
 
 def _role(role: str) -> str:

@@ -17,6 +17,7 @@ from stepcredit.logs.conversation import (
 )
 from stepcredit.logs.log_notes import LogNotes
 from stepcredit.logs.logged_response import LoggedResponse, Part, Record, RewardColumns
+from stepcredit.logs.prompt_tokens import question_by_template
 from stepcredit.logs.tool_marks import ToolMarks
 
 
@@ -47,6 +48,10 @@ class ReadingContext:
         if not isinstance(prompt, str) or messages_in_text(prompt) is not None:
             prompt = question_of_messages(self.messages(prompt, record, name))
         found = question_in(prompt)
+        if found.family is None and self.tokenizer is not None:
+            question = question_by_template(prompt, self.tokenizer)
+            if question is not None:
+                return question
         if found.is_unknown:
             what = f"{name}: {{n}} to prompts that look like a chat template that is not known: "
             self.note(what + "signals are asked the whole text", record)

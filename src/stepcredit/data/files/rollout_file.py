@@ -229,7 +229,7 @@ class RolloutFile:
     def _good(self, group: list[Row], faults: Faults) -> Iterator[list[Row]]:
         found = group_faults(group, self._source.limits)
         for line, error in found:
-            faults.add(line, error, breaks_row=True)
+            faults.add(line, error, breaks_row=True, of_group=True)
         if not found:
             self._tally.add_group(len(group))
             yield group
@@ -446,6 +446,6 @@ def _blame(
         try:
             step(group)
         except RolloutError as error:
-            faults.add(group.rows[error.row or 0].line, error)
+            faults.add(group.rows[error.row or 0].line, error, of_group=True)
     if faults.count == before:
         faults.add(batch.rows[0].line, failure)

@@ -16,7 +16,7 @@ from stepcredit.engines.build import check_stream_weights
 from stepcredit.engines.texts import decode_with_steps, trained_texts
 from stepcredit.engines.trl.distributed import GivenStreams
 from stepcredit.engines.trl.generation import Generation
-from stepcredit.errors import EngineError
+from stepcredit.errors import EngineError, StepCreditError
 from stepcredit.signals.signal import Signal
 from stepcredit.signals.splitting import Turns
 
@@ -102,13 +102,32 @@ def logprob_streams(given: Given, generation: Generation, estimator: sc.Estimato
 def scores_from(source: Source | Mapping[str, Source], generation: Generation) -> Any:
     """What a signal, a callable or each of several gives for a generation."""
     if isinstance(source, Mapping):
-        return {name: scores_from(each, generation) for name, each in source.items()}
+        return of_each_stream(source, lambda each: scores_from(each, generation))
     if isinstance(source, Signal) and source.cacheable:
         return source(generation.responses)
     if isinstance(source, Signal):  # it reads whole groups
         responses, own = generation.responses_of_all_processes
         return source(responses).take(own)
     return source(**generation.arguments())
+
+
+def of_each_stream(given: Mapping[str, Any], make: Callable[[Any], Any]) -> dict[str, Any]:
+    """What is made of each stream; an error names the stream.
+
+    Example:
+        >>> of_each_stream({"prm": [0.5], "judge": [float("nan")]}, lambda row: sc.Tokens([row]))
+        Traceback (most recent call last):
+        stepcredit.errors.RolloutError: row 0: judge.scores: nan is not a finite number
+    """
+    made = {}
+    for name, each in given.items():
+        try:
+            made[name] = make(each)
+        except StepCreditError as error:
+            if error.field == "process_signal":
+                raise error.at(field=f"process_signal.{name}") from error.__cause__
+            raise error.at(under=name) from error.__cause__
+    return made
 
 
 def policy_streams(
@@ -130,7 +149,8 @@ def policy_streams(
     """
     if isinstance(given, Mapping):
         names = sorted(given, key=lambda name: name != "process")  # as in a file of rollouts
-        return {name: _policy_stream(given[name], policy_tokens, lengths) for name in names}
+        ordered = {name: given[name] for name in names}
+        return of_each_stream(ordered, lambda each: _policy_stream(each, policy_tokens, lengths))
     return _policy_stream(given, policy_tokens, lengths)
 
 
