@@ -279,6 +279,7 @@ def test_marked_steps_count_on_a_token_signal() -> None:
         ({"texts": ["a"]}, "texts: 1 given, but 2 rollouts"),
         ({"truncated": [True]}, "truncated: 1 given, but 2 rollouts"),
         ({"cut": {"process": [True]}}, "cut.process: 1 given, but 2 rollouts"),
+        ({"cut": {"process": [0.5, 1.0]}}, "row 0: cut.process: 0.5 is not true or false"),
     ],
 )
 def test_what_does_not_fit_is_refused(options: dict[str, Any], reason: str) -> None:

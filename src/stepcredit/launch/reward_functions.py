@@ -18,7 +18,7 @@ Function = Callable[..., Sequence[float | None]]
 
 
 class NamedReward:
-    """A TRL reward function with a name; of stepcredit's rewards, None where there is no answer.
+    """A TRL reward function with a name; a reward of stepcredit gives None without a gold answer.
 
     Args:
         name: its name in the trainer and the logs.

@@ -129,7 +129,8 @@ def training_metrics(
     found = _of_streams(plain, rollouts, whole, right_above)
     found |= _of_scored(rollouts, cut or {})
     found |= _of_credit(estimator, rollouts, whole)
-    found["truncated_share"] = _truncated_share(truncated, rollouts)
+    if truncated is not None:
+        found["truncated_share"] = _share_of_flags(truncated, rollouts, "truncated")
     found |= _of_right(rollouts, right_above)
     found |= _of_lengths(rollouts, right_above)
     found |= _of_steps(rollouts, final, steps, contentless)
@@ -211,8 +212,7 @@ def _of_scored(rollouts: Rollouts, cut: Mapping[str, Sequence[bool]]) -> Known:
         for name, stream in rollouts.streams.items()
     }
     for name, rows in cut.items():
-        check_one_per_rollout(rows, rollouts.num_rollouts, f"cut.{name}")
-        found[f"cut_share/{name}"] = sum(map(bool, rows)) / rollouts.num_rollouts
+        found[f"cut_share/{name}"] = _share_of_flags(rows, rollouts, f"cut.{name}")
     return found
 
 
@@ -239,12 +239,10 @@ def _of_credit(estimator: Estimator, rollouts: Rollouts, whole: Advantages) -> K
     }
 
 
-def _truncated_share(truncated: Truncated | None, rollouts: Rollouts) -> float | None:
-    if truncated is None:
-        return None
-    check_one_per_rollout(truncated, rollouts.num_rollouts, "truncated")
-    flags = flags_of(truncated, rollouts.num_rollouts, torch.device("cpu"), "truncated")
-    return float(flags.to(torch.float64).mean())
+def _share_of_flags(flags: Truncated, rollouts: Rollouts, field: str) -> float:
+    check_one_per_rollout(flags, rollouts.num_rollouts, field)
+    known = flags_of(flags, rollouts.num_rollouts, torch.device("cpu"), field)
+    return float(known.to(torch.float64).mean())
 
 
 def _of_lengths(rollouts: Rollouts, right_above: float) -> Known:
