@@ -306,3 +306,4 @@ def test_the_shares_of_responses_without_scores() -> None:
     rollouts = sc.Rollouts([0, 0, 1, 1], process=steps, lengths=[2, 2, 2, 2])
     found = training_metrics(rollouts, sc.PASS(), cut={"process": [False, False, True, False]})
     assert (found["unscored_share/process"], found["cut_share/process"]) == (0.25, 0.25)
+    assert found["steps"] == pytest.approx(5 / 3)

@@ -141,12 +141,12 @@ def loop_lengths(rows: Rows, has_steps: bool) -> dict[str, float]:
         "_right": [(row["outcome"] or 0) > 0 for row in rows],
         "_wrong": [row["outcome"] is not None and row["outcome"] <= 0 for row in rows],
     }
-    return {
-        name + of: fmean(v for v, kept in zip(values, mask, strict=True) if kept)
+    known = {
+        name + of: [v for v, kept in zip(values, mask, strict=True) if kept and v > 0]
         for name, values in sizes.items()
         for of, mask in chosen.items()
-        if any(mask)
     }
+    return {name: fmean(values) for name, values in known.items() if values}
 
 
 def loop_texts(rows: Rows, steps: list[list[str]], estimator: sc.Estimator) -> dict[str, float]:

@@ -209,7 +209,7 @@ def _refuse_to_leave_scores(row: Mapping[str, Any], response: Response, stream: 
     """Refuse an unscored response whose row has scores of the stream, which would stay there."""
     for field in ("step_scores", "token_scores") if stream == "process" else ():
         if field in row:
-            reason = "would stay: the response could not be scored anew; remove the field first"
+            reason = "would stay: the response could not be scored now; remove the field first"
             raise RolloutError(reason, field=field, place=response.name)
 
 

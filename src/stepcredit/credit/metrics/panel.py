@@ -82,7 +82,7 @@ def training_metrics(
                                         with a known outcome
         right_above                     the number itself, so that a log says what "right" means
         length, length_right, _wrong    mean trained tokens: of all responses, right, wrong ones
-        steps, steps_right, _wrong      mean steps per response: the same
+        steps, steps_right, _wrong      mean steps per response whose steps are known: the same
         repeated_step_share             `repeated_steps`, of all steps
         contentless_step_share          `contentless_steps`, of all steps
         filler_gap                      `filler_gap` of steps that are either
@@ -253,7 +253,7 @@ def _of_lengths(rollouts: Rollouts, right_above: float) -> Known:
     if ends is not None:
         sizes["steps"] = ends.counts
     return {
-        name + of: mean_where(values, rows)
+        name + of: mean_where(values, rows & (values > 0))  # 0 steps: they are unknown
         for name, values in sizes.items()
         for of, rows in chosen.items()
     }
