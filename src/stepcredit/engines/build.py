@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 import stepcredit as sc
-from stepcredit.errors import EngineError, SettingError
+from stepcredit.errors import EngineError, MethodError, SettingError
 from stepcredit.settings.registry import Registry, hint
 from stepcredit.signals.signal_registry import SIGNALS
 
@@ -124,6 +124,36 @@ def build_signals(names: Any, fields: Any, setting: str) -> dict[str, sc.Signal]
         )
         for stream, name in names.items()
     }
+
+
+def check_known_streams(estimator: sc.Estimator, streams: Iterable[str], setting: str) -> None:
+    """Refuse weights that do not fit the process streams, and streams that the method can't read.
+
+    A weight of a stream that nothing gives would add nothing to any advantage, and still count in
+    the sum of weights by which gated responses learn their format.
+
+    Args:
+        estimator: the method.
+        streams: names of all process streams that the method will be given.
+        setting: the setting that holds the method's weights.
+
+    Raises:
+        EngineError: names the stream.
+
+    Example:
+        >>> check_known_streams(sc.PASS(weights={"prm": 1.0, "outcome": 1.0}), ["prm"], "weights")
+    """
+    names = list(streams)
+    check_stream_weights(estimator, names, setting)
+    allowed = {*names, "outcome", "format", *([] if names else ["process"])}
+    for name, weight in (estimator.reads.weights or {}).items():
+        if weight and name not in allowed:
+            there = ", ".join([*names, "outcome", "format"])
+            raise EngineError(f"no such stream: there are {there}", field=f"{setting}.{name}")
+    try:
+        estimator.check_streams(names)
+    except MethodError as error:
+        raise EngineError(error.reason, field="method") from error
 
 
 def check_stream_weights(estimator: sc.Estimator, streams: Iterable[str], setting: str) -> None:

@@ -19,7 +19,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, T
 from trl.trainer.grpo_config import GRPOConfig
 
 import stepcredit as sc
+from stepcredit.credit.metrics.batch_warnings import CreditWarning
 from stepcredit.engines.trl import StepCreditGRPOTrainer
+from stepcredit.engines.trl.checkpointing import CreditReport
 from stepcredit.lab.arithmetic import problems
 from stepcredit.lab.evaluate import HELD_OUT_SEED, Evaluation, evaluate
 from stepcredit.lab.lab_settings import LabSettings
@@ -137,6 +139,7 @@ def build_trainer(
         format_reward="format_reward",
     )
     trainer.remove_callback(PrinterCallback)
+    trainer.remove_callback(CreditReport)
     return trainer
 
 
@@ -270,4 +273,5 @@ def quiet() -> Iterator[None]:
     logging.getLogger("accelerate").setLevel(logging.ERROR)
     with quiet_transformers(), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
+        warnings.simplefilter("ignore", CreditWarning)
         yield

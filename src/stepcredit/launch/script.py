@@ -12,9 +12,10 @@ from typing import Any
 from accelerate import PartialState
 from datasets import Dataset
 from transformers import AutoTokenizer
-from transformers.trainer_utils import get_last_checkpoint
 from trl import ModelConfig, get_peft_config, get_quantization_config
 
+from stepcredit.engines.trl.checkpointing import last_checkpoint
+from stepcredit.engines.trl.generation_file import set_rollouts_aside
 from stepcredit.engines.trl.start_checks import check_enough_rows
 from stepcredit.engines.trl.trainer import StepCreditGRPOTrainer
 from stepcredit.errors import SettingError, StepCreditError, first_line
@@ -216,14 +217,27 @@ def checkpoint_of(training: Any) -> str | None:
         return None
     folder = Path(training.output_dir)
     if str(wanted).lower() in ("true", "auto"):
-        last = get_last_checkpoint(str(folder)) if folder.is_dir() else None
+        last, others = last_checkpoint(folder)
+        if others:
+            _say(f"resume_from_checkpoint: of another run, left out: {', '.join(others)}")
         if last is None and str(wanted).lower() == "true":
             reason = f"no checkpoint in {folder}"
             raise SettingError(reason, field="resume_from_checkpoint")
+        if last is None:
+            _set_aside(training.rollouts_dir)
         return last
     if not Path(wanted).is_dir():
         raise SettingError(f"no such folder: {wanted}", field="resume_from_checkpoint")
     return str(wanted)
+
+
+def _set_aside(folder: str | None) -> None:
+    """Move the rollouts of an attempt that left no checkpoint out of the way of the next one."""
+    if PartialState().is_main_process:
+        moved = set_rollouts_aside(folder)
+        if moved is not None:
+            _say(f"rollouts_dir: the files of an attempt without a checkpoint are in {moved}")
+    PartialState().wait_for_everyone()
 
 
 def train_and_save(trainer: StepCreditGRPOTrainer, recipe: Recipe, resume: str | None) -> None:

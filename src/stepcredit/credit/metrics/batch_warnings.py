@@ -65,7 +65,8 @@ def _all_gated(rollouts: Rollouts, figures: Mapping[str, float]) -> str | None:
     line += " its outcome or its steps"
     formats = rollouts.format[rollouts.has_format]
     if formats.numel() and float(formats.max()) <= 0 and float(formats.min()) < 0:
-        return f"{line}; the format reward is at most {float(formats.max()):g}: set format_gate"
+        most = float(formats.max()) + 0.0  # without the sign of -0.0
+        return f"{line}; the format reward is at most {most:g}: set format_gate"
     return f"{line}; look at the template of the format reward"
 
 

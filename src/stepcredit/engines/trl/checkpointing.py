@@ -14,13 +14,65 @@ from typing import Any
 
 import torch
 from torch.utils.data import Sampler
+from transformers import TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from trl.trainer.grpo_trainer import GRPOTrainer
 
+from stepcredit.engines.run_record import (
+    Record,
+    check_same_credit,
+    lines_of,
+    new_run,
+    read_run,
+    write_run,
+)
 from stepcredit.engines.trl.start_checks import check_enough_rows
 from stepcredit.errors import EngineError
 
 STATE = "stepcredit_state.pt"
+
+
+def last_checkpoint(folder: str | Path) -> tuple[str | None, list[str]]:
+    """The last checkpoint of the run that wrote into a folder last.
+
+    Args:
+        folder: a run's `output_dir`.
+
+    Returns:
+        Its path, or None; and the names of the checkpoints of other runs, which may have higher
+        steps. In a folder that names no run all checkpoints count.
+
+    Example:
+        >>> import tempfile
+        >>> last_checkpoint(tempfile.mkdtemp())
+        (None, [])
+    """
+    run, _ = read_run(folder)
+    there = sorted(checkpoints_in(folder), key=lambda path: int(path.name.rpartition("-")[2]))
+    own = [path for path in there if run is None or read_run(path)[0] == run]
+    return str(own[-1]) if own else None, [path.name for path in there if path not in own]
+
+
+def checkpoints_in(folder: str | Path) -> list[Path]:
+    """The folders of checkpoints in a run's folder."""
+    found = Path(folder).glob(f"{PREFIX_CHECKPOINT_DIR}-*")
+    return [path for path in found if path.is_dir() and path.name.rpartition("-")[2].isdecimal()]
+
+
+class CreditReport(TrainerCallback):  # type: ignore[misc]
+    """Prints what credit is made of when training starts; `remove_callback` silences it.
+
+    Args:
+        trainer: whose record is printed.
+    """
+
+    def __init__(self, trainer: Any) -> None:
+        self.trainer = trainer
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Print the record, on the first process."""
+        if state.is_world_process_zero:
+            print(*lines_of(self.trainer.credit_record), sep="\n", flush=True)
 
 
 def updates_per_generation(args: Any) -> int:
@@ -92,6 +144,23 @@ class ResumingGRPOTrainer(GRPOTrainer):
     _train_sampler: Any = None
     _waiting = False
     _restored: dict[str, Any] | None = None
+    _run = ""
+
+    @property
+    def credit_record(self) -> Record:
+        """What credit is made of; it is kept with checkpoints and must not change between them."""
+        return {}
+
+    def train(
+        self, resume_from_checkpoint: str | bool | None = None, *args: Any, **rest: Any
+    ) -> Any:
+        """TRL's training; `True` resumes from the last checkpoint of this folder's last run."""
+        if resume_from_checkpoint is True:
+            resume_from_checkpoint, _ = last_checkpoint(str(self.args.output_dir))
+            if resume_from_checkpoint is None:
+                reason = f"no checkpoint in {self.args.output_dir}"
+                raise EngineError(reason, field="resume_from_checkpoint")
+        return super().train(resume_from_checkpoint, *args, **rest)
 
     @property
     def is_between_generations(self) -> bool:
@@ -136,7 +205,29 @@ class ResumingGRPOTrainer(GRPOTrainer):
             torch.load(kept, weights_only=True) if kept is not None and kept.exists() else None
         )
         self._check_processes()
-        return done
+        self._begin_run(checkpoint)
+        return (epochs, 0) if checkpoint is not None and step >= max_steps else done
+
+    def _begin_run(self, checkpoint: Any) -> None:
+        """Name a new run, or take the checkpoint's name and refuse other credit than its own."""
+        folder, record = str(self.args.output_dir), self.credit_record
+        if checkpoint is None:
+            self._run = new_run()
+            self._check_other_runs()
+        else:
+            name, before = read_run(checkpoint)
+            self._run = name or new_run()
+            check_same_credit(before, record, "resume_from_checkpoint", str(checkpoint))
+        if self.args.should_save:
+            write_run(folder, self._run, record)
+
+    def _check_other_runs(self) -> None:
+        """Refuse a new run whose checkpoints would be deleted in favour of an earlier run's."""
+        others = [path.name for path in checkpoints_in(str(self.args.output_dir))]
+        if others and self.args.save_total_limit and self.args.save_strategy != "no":
+            reason = f"{self.args.output_dir} holds {max(others)} of an earlier run, and the lowest"
+            reason += " numbers are deleted first: name another output_dir"
+            raise EngineError(reason, field="save_total_limit")
 
     def _check_processes(self) -> None:
         """Refuse a checkpoint of another number of processes: samples and order would differ."""
@@ -168,6 +259,7 @@ class ResumingGRPOTrainer(GRPOTrainer):
             folder = folder / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
             folder.mkdir(parents=True, exist_ok=True)
             torch.save(unlogged, folder / STATE)
+            write_run(folder, self._run, self.credit_record)
         super()._save_checkpoint(model, trial)
 
     def _unlogged(self) -> dict[str, Any]:

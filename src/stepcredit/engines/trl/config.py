@@ -9,7 +9,6 @@ from typing import Any
 
 from trl.trainer.grpo_config import GRPOConfig
 
-import stepcredit as sc
 from stepcredit.credit.method_registry import METHODS
 from stepcredit.engines.build import (
     SPLITTER,
@@ -47,6 +46,7 @@ class StepCreditConfig(GRPOConfig):
         splitter_fields: its fields; unless they say so, a step within a token ends with the token.
         rollouts_dir: folder that gets one file of rollouts per generation, with signals and
             advantages.
+        right_above: as `StepCreditGRPOTrainer` takes it.
         estimator, estimator_fields: the old names of `method` and `fields`; they are read for this
             release, with a FutureWarning.
 
@@ -152,6 +152,13 @@ class StepCreditConfig(GRPOConfig):
             "advantages, as a file that the stepcredit commands read. None: they are not kept."
         },
     )
+    right_above: float = field(
+        default=0.0,
+        metadata={
+            "help": "The metrics call a response right where its outcome is above this, as in "
+            "agreement/* and length_right."
+        },
+    )
     estimator: str | None = field(
         default=None, metadata={"help": "The old name of method, for this release only."}
     )
@@ -189,6 +196,7 @@ class StepCreditConfig(GRPOConfig):
             "format_gate": self.format_gate,
             "splitter": self._splitter(),
             "rollouts_dir": self.rollouts_dir,
+            "right_above": self.right_above,
         }
 
     def _splitter(self) -> Splitter | None:
@@ -232,22 +240,3 @@ def new_name(name: str, given: Collection[str]) -> str:
         raise EngineError(f"it is the old name of {new}: give only {new}", field=name)
     warnings.warn(f"the setting {name} is now called {new}", FutureWarning, stacklevel=4)
     return new
-
-
-def credit_settings(config: Any, given: Mapping[str, Any]) -> dict[str, Any]:
-    """A trainer's credit settings: the given keywords, else the config's, else the defaults.
-
-    Args:
-        config: a `StepCreditConfig`; any other config sets nothing.
-        given: the trainer's keywords; None where one is not given.
-
-    Raises:
-        EngineError: `method` is given under its old name too.
-    """
-    known = {name: value for name, value in given.items() if value is not None}
-    known = {new_name(name, known): value for name, value in known.items()}
-    base = config.credit() if isinstance(config, StepCreditConfig) else dict.fromkeys(given)
-    chosen = {**base, **known}
-    if not isinstance(chosen["method"], sc.Estimator):
-        chosen["method"] = sc.estimator(chosen["method"] or METHOD)
-    return chosen

@@ -36,6 +36,7 @@ class RankData:
         truncated: whether the rollout was cut off at the length limit.
         texts, steps: the texts of the responses and of their steps, for metrics; `steps` may be
             None.
+        cut: by stream, which rollouts were scored only up to a step before the last.
     """
 
     lengths: list[int]
@@ -48,6 +49,7 @@ class RankData:
     truncated: list[bool] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
     steps: list[list[str]] | None = None
+    cut: Mapping[str, list[bool]] = field(default_factory=dict)
 
 
 def all_gather(data: RankData) -> RankData:
@@ -78,6 +80,7 @@ def concat_ranks(parts: Sequence[RankData]) -> RankData:
         process=_concat_streams([part.process for part in parts], "process_signal"),
         logprobs=_concat_streams([part.logprobs for part in parts], "logprobs"),
         step_ends=_concat_stream([part.step_ends for part in parts]),
+        cut={name: [flag for part in parts for flag in part.cut[name]] for name in parts[0].cut},
         **lists,
     )
 

@@ -23,6 +23,7 @@ from stepcredit.errors import EngineError
 from stepcredit.logs.carried_columns import extra_columns
 
 Row = dict[str, Any]
+PREFIX = "rollouts-"
 
 
 def check_folder(folder: str | Path | None) -> None:
@@ -43,6 +44,42 @@ def check_folder(folder: str | Path | None) -> None:
     except OSError as error:
         reason = f"rollouts can't be written to {folder}: {error.strerror}"
         raise EngineError(reason, field="rollouts_dir") from None
+
+
+def check_no_rollouts(folder: str | Path | None) -> None:
+    """Refuse a folder that holds the rollouts of an earlier run: a new run would overwrite them.
+
+    Args:
+        folder: `rollouts_dir`; None: rollouts are not kept.
+
+    Raises:
+        EngineError: names a file.
+    """
+    there = [] if folder is None else sorted(Path(folder).glob(f"{PREFIX}*.jsonl"))
+    if there:
+        reason = f"{there[0]} is of an earlier run: name another folder, or move its files"
+        raise EngineError(reason, field="rollouts_dir")
+
+
+def set_rollouts_aside(folder: str | Path | None) -> Path | None:
+    """Move the rollouts in a folder into a folder `earlier-NUMBER` within it.
+
+    Args:
+        folder: `rollouts_dir`; None: rollouts are not kept.
+
+    Returns:
+        The folder they are in now; None where there were none.
+    """
+    there = [] if folder is None else sorted(Path(folder).glob(f"{PREFIX}*.jsonl"))
+    if folder is None or not there:
+        return None
+    number = 1 + len(list(Path(folder).glob("earlier-*")))
+    target = Path(folder) / f"earlier-{number}"
+    with file_errors(str(target)):
+        target.mkdir()
+        for path in there:
+            path.rename(target / path.name)
+    return target
 
 
 def write_generation(
@@ -75,7 +112,7 @@ def write_generation(
     if PartialState().is_main_process:
         with file_errors(str(folder)):
             Path(folder).mkdir(parents=True, exist_ok=True)
-        write_rollouts(Path(folder) / f"rollouts-{label}.jsonl", rows)
+        write_rollouts(Path(folder) / f"{PREFIX}{label}.jsonl", rows)
 
 
 def rollout_rows(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,7 +12,8 @@ import stepcredit as sc
 from stepcredit.data.inputs import LOGPROBS, step_ends_stream
 from stepcredit.data.masking import step_ends_to_trained, stream_to_trained, turn_ends
 from stepcredit.data.streams import Stream
-from stepcredit.engines.build import check_stream_weights
+from stepcredit.engines.build import check_known_streams
+from stepcredit.engines.method_probe import check_shape
 from stepcredit.engines.texts import decode_with_steps, trained_texts
 from stepcredit.engines.trl.distributed import GivenStreams
 from stepcredit.engines.trl.generation import Generation
@@ -49,15 +50,75 @@ def check_sources(process_signal: Given, logprobs: Given) -> None:
 
 
 def check_weights(estimator: sc.Estimator, process_signal: Given) -> None:
-    """Refuse a signal whose stream gets no weight from a method that weighs streams by name.
+    """Refuse a method that gives no credit, and streams and weights that do not fit each other.
+
+    What a callable gives is known only with the first generation: see `check_given_streams`.
 
     Raises:
         EngineError: names the stream.
     """
-    if not isinstance(process_signal, Signal | Mapping):
-        return
-    streams = process_signal if isinstance(process_signal, Mapping) else ["process"]
-    check_stream_weights(estimator, streams, "fields.weights")
+    streams: Iterable[str] = [] if process_signal is None else ["process"]
+    if isinstance(process_signal, Mapping):
+        streams = process_signal
+    if process_signal is None or isinstance(process_signal, Signal | Mapping):
+        check_known_streams(estimator, streams, "fields.weights")
+    check_shape(estimator, streams, "method")
+
+
+def check_given_streams(
+    estimator: sc.Estimator, process_signal: Given, streams: GivenStreams
+) -> None:
+    """Refuse streams by name, from a callable, that do not fit the method's weights.
+
+    Args:
+        estimator: the method.
+        process_signal: the trainer's.
+        streams: what it gave.
+
+    Raises:
+        EngineError: names the stream.
+    """
+    if isinstance(streams, Mapping) and not isinstance(process_signal, Signal | Mapping):
+        check_known_streams(estimator, streams, "fields.weights")
+
+
+def unread_settings(
+    estimator: sc.Estimator, process_signal: Given, logprobs: Given, format_reward: str | None
+) -> Iterator[str]:
+    """What is computed for a method that does not read it, one line per setting.
+
+    Args:
+        estimator: the method.
+        process_signal, logprobs, format_reward: the trainer's.
+    """
+    reads, name = estimator.reads, estimator.name or type(estimator).__name__
+    if process_signal is not None and reads.process is None:
+        yield f"process_signal: {name} reads no process stream: it is for the metrics alone"
+    models = logprobs if isinstance(logprobs, Mapping) else {}
+    unread = [model for model in models if model not in reads.logprobs]
+    if unread or (logprobs is not None and not reads.logprobs):
+        yield f"logprobs: {name} does not read those of {', '.join(unread) or 'any model'}"
+    if format_reward is not None and not (reads.format or reads.gate):
+        yield f"format_reward: {name} reads no format reward: {format_reward} trains nothing"
+
+
+def cut_rows(given: Given, generation: Generation, streams: Any) -> dict[str, list[bool]]:
+    """Which completions each signal scored only up to a step before the last.
+
+    Args:
+        given: the trainer's `process_signal`.
+        generation: what was sampled.
+        streams: what the signals gave, over all tokens.
+    """
+    sources = given if isinstance(given, Mapping) else {"process": given}
+    by_name = streams if isinstance(streams, Mapping) else {"process": streams}
+    found = {}
+    for name, source in sources.items():
+        if isinstance(source, Signal) and source.may_leave_out and source.grain == "steps":
+            steps = [len(response.steps or ()) for response in generation.responses]
+            counts = by_name[name].counts.tolist()
+            found[name] = [0 < own < all_ for own, all_ in zip(counts, steps, strict=True)]
+    return found
 
 
 def process_streams(given: Given, generation: Generation) -> Any:
@@ -70,10 +131,16 @@ def process_streams(given: Given, generation: Generation) -> Any:
     Raises:
         EngineError: an answer that does not fit the completions.
     """
+    return streams_and_cut_rows(given, generation)[0]
+
+
+def streams_and_cut_rows(given: Given, generation: Generation) -> tuple[Any, dict[str, list[bool]]]:
+    """`process_streams`, and `cut_rows`."""
     if given is None:
-        return None
+        return None, {}
     scores = scores_from(given, generation)
-    return policy_streams(scores, generation.policy_tokens, generation.lengths)
+    streams = policy_streams(scores, generation.policy_tokens, generation.lengths)
+    return streams, cut_rows(given, generation, scores)
 
 
 def logprob_streams(given: Given, generation: Generation, estimator: sc.Estimator) -> Any:

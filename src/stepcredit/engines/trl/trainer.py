@@ -8,6 +8,7 @@ All knowledge of TRL is in this folder. The hooks, as read in TRL 1.16, are thre
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,13 +25,19 @@ except ImportError as error:  # pragma: no cover - needs an environment without 
     raise MissingExtra("needs the extra: pip install 'stepcredit[train]'", field="trl") from error
 
 import stepcredit as sc
+from stepcredit.credit.metrics.batch_warnings import CreditWarning, credit_warnings
 from stepcredit.credit.metrics.panel import training_metrics
 from stepcredit.engines.build import SPLITTER, SPLITTER_FIELDS, keeps_format
-from stepcredit.engines.trl.checkpointing import ResumingGRPOTrainer, check_saving
-from stepcredit.engines.trl.config import credit_settings
+from stepcredit.engines.run_record import Record, describe
+from stepcredit.engines.trl.checkpointing import CreditReport, ResumingGRPOTrainer, check_saving
 from stepcredit.engines.trl.distributed import RankData, all_gather
 from stepcredit.engines.trl.generation import Generation
-from stepcredit.engines.trl.generation_file import check_folder, write_generation
+from stepcredit.engines.trl.generation_file import (
+    check_folder,
+    check_no_rollouts,
+    write_generation,
+)
+from stepcredit.engines.trl.keywords import credit_settings
 from stepcredit.engines.trl.model_card import card_of, reward_figures
 from stepcredit.engines.trl.policy_logprobs import (
     as_lists,
@@ -40,14 +47,16 @@ from stepcredit.engines.trl.policy_logprobs import (
 )
 from stepcredit.engines.trl.signal_streams import (
     Given,
+    check_given_streams,
     check_sources,
     check_weights,
     logprob_streams,
     policy_token_texts,
-    process_streams,
     response_and_step_texts,
     step_ends_of,
+    streams_and_cut_rows,
     truncated_rows,
+    unread_settings,
 )
 from stepcredit.engines.trl.start_checks import (
     check_advantages,
@@ -67,12 +76,14 @@ class StepCreditGRPOTrainer(ResumingGRPOTrainer):
     If `args` is a `StepCreditConfig`, arguments left out here are taken from it.
 
     Args:
-        method: an estimator, or the name of a method; PASS where neither place names one.
-        process_signal: a `stepcredit.signals.Signal`; or a callable, called with the keywords
-            prompts, completions, completion_ids and inputs, that returns `sc.Steps`, `sc.Tokens`,
-            a list of (step_ends, step_scores) pairs, or {name: any of these}; or {name: a signal or
-            a callable}. Ends and token scores count all tokens of the completion, those of tools
-            included.
+        method: an estimator, or the name of a method; PASS where neither place names one. A name
+            has the config's `fields` if the config names the same method; so have the names of
+            signals and splitters.
+        process_signal: a `stepcredit.signals.Signal`, or its name; or a callable, called with the
+            keywords prompts, completions, completion_ids and inputs, that returns `sc.Steps`,
+            `sc.Tokens`, a list of (step_ends, step_scores) pairs, or {name: any of these}; or
+            {name: a signal, its name, or a callable}. Ends and token scores count all tokens of the
+            completion, those of tools included.
         outcome_reward: name of the reward function that is the outcome; without it, the outcome is
             the sum of all functions but `format_reward`.
         format_reward: name of the reward function that is the format reward.
@@ -83,10 +94,13 @@ class StepCreditGRPOTrainer(ResumingGRPOTrainer):
             "ref": a signal of tokens, or a callable}; or a callable that returns {the same:
             `sc.Tokens`}. Where they are needed and not given, the student's log-probs come from the
             policy, and those of base and ref from the trainer's reference model.
-        splitter: cuts completions into the steps that a `Signal` scores. Without it a step is a
-            paragraph, extended to the end of its last token, or with tools a turn of the policy.
+        splitter: cuts completions into the steps that a `Signal` scores; an object, or its name.
+            Without it a step is a paragraph, extended to the end of its last token, or with tools
+            a turn of the policy.
         rollouts_dir: folder that gets one file per generation in training, with the rollouts, their
             signals and advantages, which the `stepcredit` commands read.
+        right_above: the metrics call a response right where its outcome is above this; 0 if it is
+            not given.
         estimator: the old name of `method`, read for this release with a FutureWarning.
         args, kwargs: GRPOTrainer's own.
 
@@ -116,8 +130,9 @@ class StepCreditGRPOTrainer(ResumingGRPOTrainer):
         format_reward: str | None = None,
         format_gate: FormatGate = None,
         logprobs: Given = None,
-        splitter: Splitter | None = None,
+        splitter: Splitter | str | None = None,
         rollouts_dir: str | Path | None = None,
+        right_above: float | None = None,
         estimator: sc.Estimator | str | None = None,
         **kwargs: Any,
     ) -> None:
@@ -131,6 +146,7 @@ class StepCreditGRPOTrainer(ResumingGRPOTrainer):
             "logprobs": logprobs,
             "splitter": splitter,
             "rollouts_dir": rollouts_dir,
+            "right_above": right_above,
             "estimator": estimator,
         }
         self._set_credit(credit_settings(config, given))
@@ -151,6 +167,13 @@ class StepCreditGRPOTrainer(ResumingGRPOTrainer):
             raise EngineError(reason, field="format_gate")
         check_models(self, self._models)
         check_loss(self)
+        self._warned: set[str] = set()
+        unread = unread_settings(
+            self.estimator, self.process_signal, self.logprobs, self.format_reward
+        )
+        for line in unread:
+            self._warn({line: line})
+        self.add_callback(CreditReport(self))
 
     def _set_credit(self, chosen: dict[str, Any]) -> None:
         check_sources(chosen["process_signal"], chosen["logprobs"])
@@ -163,11 +186,43 @@ class StepCreditGRPOTrainer(ResumingGRPOTrainer):
         self.format_gate: FormatGate = chosen["format_gate"]
         self.splitter: Splitter | None = chosen["splitter"]
         self.rollouts_dir: str | Path | None = chosen["rollouts_dir"]
+        self.right_above = float(chosen["right_above"] or 0.0)
         self._last_generation = (-1, 0)
         self._name, self._paper = card_of(self.estimator)
         self._models = needed_models(self.estimator, self.process_signal, self.logprobs)
         self.credited: Generation | None = None
         self._sampled: Generation | None = None
+
+    @property
+    def credit_record(self) -> Record:
+        """What credit is made of, as it is printed at the start and kept with checkpoints."""
+        names = self.reward_func_names
+        others = [name for name in names if name != self.format_reward]
+        chosen = others if self.outcome_reward is None else [self.outcome_reward]
+        default: Any = Turns(inside="extend") if self.tools else SPLITTER
+        return describe(
+            self.estimator,
+            self.process_signal,
+            outcome=" + ".join(chosen) or "none",
+            format_reward=self.format_reward,
+            gate=self.format_gate,
+            splitter=self.splitter or default,
+            logprobs=self.logprobs,
+            untrained=[name for name in others if name not in chosen],
+            right_above=self.right_above,
+        )
+
+    def _check_other_runs(self) -> None:
+        super()._check_other_runs()
+        if self.accelerator.is_main_process:
+            check_no_rollouts(self.rollouts_dir)
+
+    def _warn(self, lines: Mapping[str, str]) -> None:
+        """Warn once per kind, on the first process."""
+        for kind, line in lines.items():
+            if kind not in self._warned and self.accelerator.is_main_process:
+                warnings.warn(line, CreditWarning, stacklevel=2)
+            self._warned.add(kind)
 
     def _calculate_rewards(
         self, inputs: Any, prompts: Any, completions: Any, completion_ids_list: Any
@@ -234,7 +289,8 @@ class StepCreditGRPOTrainer(ResumingGRPOTrainer):
         """What this process knows of its rollouts and the estimator or the metrics read."""
         gate = self.format_gate
         kept = gate(**generation.arguments()) if callable(gate) else None
-        process = process_streams(self.process_signal, generation)
+        process, cut = streams_and_cut_rows(self.process_signal, generation)
+        check_given_streams(self.estimator, self.process_signal, process)
         ends = step_ends_of(generation, self.estimator)
         texts, steps = response_and_step_texts(generation, process, ends)
         ending = [*self.eos_token_ids, self._tokenizer.pad_token_id]
@@ -249,6 +305,7 @@ class StepCreditGRPOTrainer(ResumingGRPOTrainer):
             truncated=truncated_rows(generation.completion_ids, ending),
             texts=texts,
             steps=steps,
+            cut=cut,
         )
 
     def _rollouts(self, data: RankData, rewards: Tensor) -> sc.Rollouts:
@@ -308,7 +365,10 @@ class StepCreditGRPOTrainer(ResumingGRPOTrainer):
             steps=data.steps,
             texts=data.texts,
             truncated=data.truncated,
+            right_above=self.right_above,
+            cut=data.cut,
         )
+        self._warn(credit_warnings(rollouts, figures, right_above=self.right_above))
         metrics = self._metrics[self._mode()]
         for name, value in figures.items():
             metrics[f"stepcredit/{name}"].append(value)
