@@ -55,28 +55,13 @@ class NamedReward:
         self, prompts: Sequence[Any], completions: Sequence[Any], **columns: Any
     ) -> list[float | None]:
         """One number per completion, None where there is no gold answer."""
-        count = len(completions)
-        answers = columns.get(self.answer or "")
-        known = [i for i in range(count) if answers is None or answers[i] is not None]
-        found: list[float | None] = [None] * count
-        if not known:
-            return found
-        picked = {name: _picked(value, known, count) for name, value in columns.items()}
-        inputs: dict[str, Any] = {"prompts": prompts, "completions": completions}
-        inputs = {name: [value[i] for i in known] for name, value in inputs.items()}
-        given: Any = self.function(**inputs, **picked)
+        inputs: dict[str, Any] = {"prompts": prompts, "completions": completions, **columns}
+        given: Any = self.function(**inputs)
         values = list(asyncio.run(given) if asyncio.iscoroutine(given) else given)
-        if len(values) != len(known):
-            reason = f"gave {len(values)} rewards for {len(known)} completions"
+        if len(values) != len(completions):
+            reason = f"gave {len(values)} rewards for {len(completions)} completions"
             raise SettingError(reason, field=f"rewards.{self.__name__}")
-        for row, value in zip(known, values, strict=True):
-            found[row] = value
-        return found
-
-
-def _picked(value: Any, rows: Sequence[int], count: int) -> Any:
-    is_column = isinstance(value, list | tuple) and len(value) == count
-    return [value[row] for row in rows] if is_column else value
+        return values
 
 
 def reward_functions(

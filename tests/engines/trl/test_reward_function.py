@@ -76,10 +76,12 @@ def test_trl_calls_them(form: str) -> None:
 
 
 def test_trl_is_told_the_row_at_fault() -> None:
-    rows = [*ROWS[:2], {"prompt": "7?", "answer": None, "level": 2}]
+    rows = [*ROWS[:2], {"prompt": "7?", "answer": "", "level": 2}]
     with pytest.raises(RolloutError) as caught:
         calculated([TRLReward("maths")], rows, TEXTS)
-    assert str(caught.value) == "row 2: answer: missing: the reward needs it"
+    assert str(caught.value) == (
+        "row 2: answer: expected a number, a string or a list of them, got ''"
+    )
 
 
 def test_trl_reward_functions_are_pickled() -> None:
@@ -104,3 +106,16 @@ def test_the_old_import_path_warns() -> None:
     with pytest.warns(DeprecationWarning, match=r"is now stepcredit\.engines\.trl"):
         from stepcredit.rewards import TRLReward as Old
     assert Old is TRLReward
+
+
+def test_a_gold_answer_of_none_is_an_unknown_outcome() -> None:
+    scored = TRLReward("exact")
+    given = {"prompts": ["?"] * 3, "completions": ["42", "42", "7"]}
+    assert scored(**given, answer=["42", None, "42"]) == [1.0, None, 0.0]
+    assert scored(**given, answer=[None] * 3) == [None] * 3
+    with pytest.raises(RolloutError, match=r"^row 0: answer: missing"):
+        scored(**given)
+    with pytest.raises(RolloutError, match=r"^row 2: answer: "):
+        scored(**given, answer=["42", None, object()])
+    layout = TRLReward("format", template="boxed")
+    assert layout(**given, answer=[None] * 3) == [0.0, 0.0, 0.0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from stepcredit.errors import RolloutError
 from stepcredit.rewards.base import Reward
 from stepcredit.rewards.reward_registry import reward
 
@@ -35,8 +36,8 @@ class TRLReward:
 
     def __call__(
         self, prompts: Sequence[Any], completions: Sequence[Any], **columns: Any
-    ) -> list[float]:
-        """One reward per completion.
+    ) -> list[float | None]:
+        """One reward per completion; None where the gold answer is null, so the outcome is unknown.
 
         Args:
             prompts: not used; TRL passes them by name.
@@ -55,9 +56,25 @@ class TRLReward:
         }
         facts = [{name: values[name][row] for name in values} for row in range(len(texts))]
         before = self.rule.tally.copy()
-        found = self.rule(texts, facts)
+        answer = getattr(self.rule, "answer", "")
+        known = [row for row in range(len(texts)) if values.get(answer, texts)[row] is not None]
+        found: list[float | None] = [None] * len(texts)
+        rewards = self._known_rewards(known, texts, facts)
+        for row, value in zip(known, rewards, strict=True):
+            found[row] = value
         self._log(columns.get("log_metric"), before, len(texts))
         return found
+
+    def _known_rewards(
+        self, rows: Sequence[int], texts: Sequence[str], facts: Sequence[dict[str, Any]]
+    ) -> list[float]:
+        """The rewards of some rows; an error names the completion's row."""
+        try:
+            return self.rule([texts[row] for row in rows], [facts[row] for row in rows])
+        except RolloutError as error:
+            if error.row is None:
+                raise
+            raise RolloutError(error.reason, row=rows[error.row], field=error.field) from error
 
     def _log(self, log: Callable[[str, float], None] | None, before: Any, count: int) -> None:
         if log is None or not count:
