@@ -126,7 +126,14 @@ def build_signals(names: Any, fields: Any, setting: str) -> dict[str, sc.Signal]
     }
 
 
-def check_known_streams(estimator: sc.Estimator, streams: Iterable[str], setting: str) -> None:
+def check_known_streams(
+    estimator: sc.Estimator,
+    streams: Iterable[str],
+    setting: str,
+    others: Iterable[str] = (),
+    *,
+    method: str = "method",
+) -> None:
     """Refuse weights that do not fit the process streams, and streams that the method can't read.
 
     A weight of a stream that nothing gives would add nothing to any advantage, and still count in
@@ -135,6 +142,8 @@ def check_known_streams(estimator: sc.Estimator, streams: Iterable[str], setting
     Args:
         estimator: the method.
         streams: names of all process streams that the method will be given.
+        others: names of streams that may have a weight too: ready-made advantages.
+        method: the setting that names the method.
         setting: the setting that holds the method's weights.
 
     Raises:
@@ -145,7 +154,7 @@ def check_known_streams(estimator: sc.Estimator, streams: Iterable[str], setting
     """
     names = list(streams)
     check_stream_weights(estimator, names, setting)
-    allowed = {*names, "outcome", "format", *([] if names else ["process"])}
+    allowed = {*names, *others, "outcome", "format", *([] if names else ["process"])}
     for name, weight in (estimator.reads.weights or {}).items():
         if weight and name not in allowed:
             there = ", ".join([*names, "outcome", "format"])
@@ -153,7 +162,7 @@ def check_known_streams(estimator: sc.Estimator, streams: Iterable[str], setting
     try:
         estimator.check_streams(names)
     except MethodError as error:
-        raise EngineError(error.reason, field="method") from error
+        raise EngineError(error.reason, field=method) from error
 
 
 def check_stream_weights(estimator: sc.Estimator, streams: Iterable[str], setting: str) -> None:

@@ -13,6 +13,7 @@ import stepcredit as sc
 from stepcredit.data.files.atomic import write_json
 from stepcredit.data.files.jsonl import file_errors
 from stepcredit.errors import EngineError
+from stepcredit.rewards.base import Reward
 from stepcredit.settings.fields import frozen
 from stepcredit.signals.served.served_signal import OPERATION
 from stepcredit.signals.signal import Signal
@@ -38,6 +39,7 @@ def describe(
     logprobs: Sources = None,
     untrained: Sequence[str] = (),
     right_above: float = 0.0,
+    complete: bool = True,
 ) -> Record:
     """A run's credit as JSON: the method, its streams and weights, and where each comes from.
 
@@ -51,6 +53,7 @@ def describe(
         logprobs: what gives log-probs, by model.
         untrained: rewards that are neither the outcome nor the format reward.
         right_above: the outcome above which the metrics call a response right.
+        complete: whether nothing else than `sources` can give a process stream.
 
     Example:
         >>> found = describe(sc.PASS(k=1.0), sc.signal("arithmetic"), outcome="accuracy",
@@ -80,6 +83,7 @@ def describe(
         "splitter": spelled(splitter),
         "untrained_rewards": list(untrained),
         "right_above": right_above,
+        "complete": complete,
     }
 
 
@@ -118,7 +122,7 @@ def spelled(value: Any) -> Any:
         return [spelled(inner) for inner in value]
     if isinstance(value, Path):
         return str(value)
-    if isinstance(value, Signal | Splitter) and is_dataclass(value):
+    if isinstance(value, Signal | Splitter | Reward) and is_dataclass(value):
         return {"name": value.name or type(value).__name__, **_set_fields(value)}
     if isinstance(value, Callable) and hasattr(value, "__qualname__"):  # type: ignore[arg-type]
         return f"{value.__module__}.{value.__qualname__}"
@@ -164,17 +168,18 @@ def lines_of(record: Record) -> list[str]:
         lines.append(f"  format: {format_['from']}{_use('format', format_['read'], record)}")
     if record["gate"] is not None:
         lines.append(f"  gate: a response keeps its format where the reward is {record['gate']}")
-    given = {*record["streams"], "outcome", *(["format"] if format_["from"] else [])}
-    absent = [name for name, weight in (record["weights"] or {}).items() if name not in given]
-    lines += [
-        f"  {name}: has a weight, but there is no such stream: it adds 0"
-        for name in absent
-        if record["weights"][name] and name != "format"
-    ]
+    lines += [f"  {name}: has a weight, but no such stream is given" for name in _absent(record)]
     if record["streams"] and record["splitter"] is not None:
         lines.append(f"  steps: {_source(record['splitter'])}")
     lines += [f"  {name}: trains nothing" for name in record["untrained_rewards"]]
     return lines
+
+
+def _absent(record: Record) -> list[str]:
+    """Process streams that have a weight, and that nothing gives."""
+    given = {*record["streams"], "outcome", "format"}
+    weights = record["weights"] if record["complete"] and record["weights"] else {}
+    return [name for name, weight in weights.items() if weight and name not in given]
 
 
 def _use(name: str, read: bool, record: Record) -> str:

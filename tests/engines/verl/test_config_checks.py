@@ -144,6 +144,31 @@ SAMPLED_AT = "actor_rollout_ref.rollout.temperature"
             "by its own advantage (cosine 0.126)",
         ),
         (
+            [
+                f"{OWN}.outcome_reward=maths",
+                "reward.custom_reward_function.path=mine.py",
+            ],
+            "algorithm.stepcredit.outcome_reward: reward.custom_reward_function.path=mine.py gives "
+            "an outcome too: remove one",
+        ),
+        (
+            [f"{OWN}.fields.weights.outcome=1", f"{OWN}.fields.weights.prm=2"],
+            "algorithm.stepcredit.fields.weights.prm: no such stream: there are outcome, format",
+        ),
+        (
+            [
+                f"{OWN}.process_signal=equations",
+                f"{OWN}.fields.weights.process=1",
+                f"{OWN}.fields.weights.prm=2",
+            ],
+            "algorithm.stepcredit.fields.weights.prm: no such stream: there are process, outcome, "
+            "format",
+        ),
+        (
+            [f"{OWN}.method=grpo-process"],
+            "algorithm.stepcredit.method: grpo-process needs a process stream",
+        ),
+        (
             [f"{OWN}.fields.k=-1"],
             "algorithm.stepcredit.fields.k: expected a number of at least 0, got -1",
         ),
@@ -160,6 +185,10 @@ def test_a_setting_that_loses_credit_or_counts_it_twice_is_refused(compose, over
     [
         [],
         ["algorithm.adv_estimator=gae"],
+        [  # the reward function may return further streams
+            f"{OWN}.fields.weights.prm=2",
+            "reward.custom_reward_function.path=mine.py",
+        ],
         ["algorithm.adv_estimator=gae", f"{OWN}.fields.chunks=sentences"],
         ["algorithm.adv_estimator=gae", f"{OWN}.fields.chunks=steps"],
         ["algorithm.adv_estimator=rloo", f"{OWN}.method=pass-min"],

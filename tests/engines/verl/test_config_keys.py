@@ -125,7 +125,8 @@ def test_log_probs_are_seen_through_signals_made_of_signals():
         (
             {"process_signal": {"process": "opd"}, "process_signal_fields": {"process": {"x": 1}}},
             "process_signal_fields.process.x: opd has no such field: expected tokenizer, "
-            "max_tokens_per_batch, device, dtype, temperature, clamp, per, teacher, student",
+            "max_tokens_per_batch, device, dtype, unscorable, temperature, clamp, per, teacher, "
+            "student",
         ),
         (
             {"process_signal": {"engine": "opd"}},
@@ -146,6 +147,7 @@ def test_log_probs_are_seen_through_signals_made_of_signals():
             "format_reward_fields: fields without a reward: set its name too",
         ),
         ({"format_gate": True}, "format_gate: expected a number or null, got True"),
+        ({"right_above": "0.5"}, "right_above: expected a number, got '0.5'"),
     ],
 )
 def test_a_refusal_is_one_line_that_begins_with_the_key(given, line):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -12,14 +12,16 @@ import torch
 from torch import Tensor
 
 import stepcredit as sc
+from stepcredit.credit.metrics.batch_warnings import credit_warnings
 from stepcredit.credit.metrics.panel import training_metrics
 from stepcredit.credit.metrics.signal_statistics import step_boundaries
 from stepcredit.data.masking import row_tokens_to_trained
 from stepcredit.data.streams import Stream
+from stepcredit.engines.build import check_stream_weights
 from stepcredit.engines.texts import decode_with_steps
 from stepcredit.engines.verl.batch import QueuedBatch, with_key
 from stepcredit.engines.verl.config_keys import CONFIG_KEY, ENGINE_STREAM, VerlSettings
-from stepcredit.engines.verl.extras import reported_streams
+from stepcredit.engines.verl.extras import CUT, has_scores_of, reported_streams
 from stepcredit.engines.verl.metric_names import safe_name
 from stepcredit.errors import EngineError, MethodError, RolloutError
 from stepcredit.signals.models.ratios import models_from_rows
@@ -36,12 +38,14 @@ class BatchCredit:
         tokenizer: the policy's, a fast one; needed by signals, chunks and metrics that read text.
         engine: verl's own advantages of each row, over all tokens. They are the stream "engine",
             which replaces the outcome. None: the method reads the outcome itself.
+        figures: the metrics of the batch, once they are computed.
     """
 
     batch: QueuedBatch
     settings: VerlSettings
     tokenizer: Any = None
     engine: Sequence[Tensor] | None = None
+    figures: dict[str, float] = field(default_factory=dict, compare=False)
 
     @cached_property
     def estimator(self) -> sc.Estimator:
@@ -113,15 +117,41 @@ class BatchCredit:
         texts, steps = decode_with_steps(self.tokenizer, trained_ids, ends)
         last = self.tokenizer.eos_token_id
         truncated = [len(row) >= longest and row[-1] != last for row in ids] if longest else None
-        metrics = training_metrics(
-            self.rollouts,
-            self.estimator,
-            advantages=self.advantages,
-            steps=steps,
-            texts=texts,
-            truncated=truncated,
+        self.figures.update(
+            training_metrics(
+                self.rollouts,
+                self.estimator,
+                advantages=self.advantages,
+                steps=steps,
+                texts=texts,
+                truncated=truncated,
+                right_above=self.settings.right_above,
+                cut=self._cut_rows(),
+            )
         )
-        return {f"stepcredit/{safe_name(name)}": value for name, value in metrics.items()}
+        return {f"stepcredit/{safe_name(name)}": value for name, value in self.figures.items()}
+
+    def warnings(self) -> dict[str, str]:
+        """What a person should know of the batch's credit, by kind, after `metrics`."""
+        return credit_warnings(self.rollouts, self.figures, right_above=self.settings.right_above)
+
+    def _cut_rows(self) -> dict[str, list[bool]]:
+        """Which responses each signal scored only up to a step before the last."""
+        extras = [row.get(CUT) or {} for row in self.batch.extras]
+        names = dict.fromkeys(name for row in extras for name in row)
+        found = {name: [bool(row.get(name)) for row in extras] for name in names}
+        for name, signal in self.settings.scored_in_trainer.items():
+            if signal.may_leave_out and signal.grain == "steps":
+                counts = self._scored_here[name].counts.tolist()
+                steps = [len(response.steps or ()) for response in self._responses]
+                found[name] = [0 < own < all_ for own, all_ in zip(counts, steps, strict=True)]
+        return found
+
+    @cached_property
+    def _scored_here(self) -> dict[str, Stream]:
+        """The streams of the signals that are scored in the trainer, over all tokens."""
+        signals = self.settings.scored_in_trainer.items()
+        return {name: signal(self._responses).to("cpu") for name, signal in signals}
 
     @cached_property
     def _responses(self) -> list[Response]:
@@ -132,14 +162,16 @@ class BatchCredit:
     def _streams(self) -> dict[str, Stream]:
         streams = reported_streams(self.batch.extras)
         for name in self.settings.scored_with_rewards:
-            if name not in streams:
+            scored = any(has_scores_of(row, name) for row in self.batch.extras)
+            if name not in streams and not scored:
                 reason = "no response has its scores: does another reward manager run?"
                 raise EngineError(reason, field=f"{CONFIG_KEY}.process_signal ({name})")
-        for name, signal in self.settings.scored_in_trainer.items():
+        for name, stream in self._scored_here.items():
             if name in streams:
                 reason = "the reward function returns a stream of this name too"
                 raise EngineError(reason, field=f"{CONFIG_KEY}.process_signal ({name})")
-            streams[name] = signal(self._responses).to("cpu")
+            streams[name] = stream
+        check_stream_weights(self.estimator, streams, f"{CONFIG_KEY}.fields.weights")
         if self.engine is not None:
             check_outcomes(self.batch)
             rows = [self.engine[row].double() for row in self.batch.members]

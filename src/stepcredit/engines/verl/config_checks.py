@@ -11,9 +11,16 @@ import verl
 from torch import Tensor
 
 import stepcredit as sc
+from stepcredit.engines.build import check_known_streams
 from stepcredit.engines.loss_probe import check_token_loss
+from stepcredit.engines.method_probe import check_shape
 from stepcredit.engines.verl.batch_credit import with_engine
-from stepcredit.engines.verl.config_keys import CONFIG_KEY, ENGINE_STREAM, VerlSettings
+from stepcredit.engines.verl.config_keys import (
+    CONFIG_KEY,
+    ENGINE_STREAM,
+    VerlSettings,
+    check_one_outcome,
+)
 from stepcredit.engines.versions import warn_outside
 from stepcredit.errors import EngineError
 from stepcredit.signals.models.ratios import log_ratios, models_from_rows
@@ -22,6 +29,8 @@ TESTED_VERSIONS = ("0.9.0", "0.10")
 HOOKS = {
     "_compute_advantage": ("self", "batch", "metrics"),
     "_next_train_batch": ("self", "num_prompts"),
+    "_load_checkpoint": ("self",),
+    "_save_checkpoint": ("self",),
 }
 QUEUE_FUNCTIONS = ("kv_batch_get", "kv_batch_put")
 UNSUPPORTED_ESTIMATORS = ("gdpo", "remax", "optimal_token_baseline", "tir_optimal_token_baseline")
@@ -61,6 +70,7 @@ def check_config(config: Any, settings: VerlSettings) -> None:
     Raises:
         EngineError: one line, beginning with the key.
     """
+    check_one_outcome(config, settings)
     for key, refused, reason in _refusals(config, settings):
         if refused:
             raise EngineError(f"{_at(config, key)!r} {reason}", field=key)
@@ -68,6 +78,22 @@ def check_config(config: Any, settings: VerlSettings) -> None:
         _check_model(config, model)
     if uses_engine(config):
         check_engine(settings.estimator, str(_at(config, "algorithm.adv_estimator")))
+    _check_streams(config, settings)
+
+
+def _check_streams(config: Any, settings: VerlSettings) -> None:
+    """Refuse weights of no stream, and a method that gives no credit.
+
+    A reward function of the user's, or another reward manager, may give further streams; they are
+    known only with the first batch.
+    """
+    streams, key = list(settings.signals), f"{CONFIG_KEY}.fields.weights"
+    ours = config.reward.reward_manager.name in (MANAGER, "naive")
+    if ours and _at(config, "reward.custom_reward_function.path") is None:
+        others = [ENGINE_STREAM] if uses_engine(config) else []
+        method = f"{CONFIG_KEY}.method"
+        check_known_streams(settings.estimator, streams, key, others, method=method)
+    check_shape(settings.estimator, streams, f"{CONFIG_KEY}.method")
 
 
 def uses_engine(config: Any) -> bool:

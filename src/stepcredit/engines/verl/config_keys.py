@@ -42,6 +42,7 @@ DEFAULTS: dict[str, Any] = {
     "format_reward": None,
     "format_reward_fields": None,
     "format_gate": None,
+    "right_above": 0.0,
 }
 Given = dict[str, Any]
 Thing = TypeVar("Thing")
@@ -59,6 +60,7 @@ class VerlSettings:
         format_reward: gives the format reward; None: the reward function may return one.
         format_gate: a response keeps the format if its format reward is at least this; None: if it
             is above 0.
+        right_above: the metrics call a response right where its outcome is above this.
     """
 
     estimator: sc.Estimator
@@ -67,6 +69,7 @@ class VerlSettings:
     outcome_reward: Reward | None
     format_reward: Reward | None
     format_gate: float | None
+    right_above: float = 0.0
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> VerlSettings:
@@ -97,6 +100,7 @@ class VerlSettings:
             outcome_reward=_reward("outcome_reward", given),
             format_reward=_reward("format_reward", given),
             format_gate=_gate(given["format_gate"]),
+            right_above=_right_above(given["right_above"]),
         )
 
     @property
@@ -164,6 +168,12 @@ def _reward(key: str, given: Given) -> Reward | None:
     return _build(key, fields_key, REWARDS, given)
 
 
+def _right_above(given: Any) -> float:
+    if isinstance(given, int | float) and not isinstance(given, bool):
+        return float(given)
+    raise _refused(f"expected a number, got {given!r}", "right_above")
+
+
 def _gate(given: Any) -> float | None:
     if given is None or (isinstance(given, int | float) and not isinstance(given, bool)):
         return given
@@ -179,3 +189,15 @@ def _build(key: str, fields_key: str, registry: Registry[Thing], given: Given) -
 
 def _refused(reason: str, key: str) -> EngineError:
     return EngineError(reason, field=f"{CONFIG_KEY}.{key}")
+
+
+def check_one_outcome(config: Mapping[str, Any], settings: VerlSettings) -> None:
+    """Refuse `outcome_reward` together with a custom reward function.
+
+    Raises:
+        EngineError: names the key.
+    """
+    path = (config["reward"].get("custom_reward_function") or {}).get("path")
+    if path is not None and settings.outcome_reward is not None:
+        reason = f"reward.custom_reward_function.path={path} gives an outcome too: remove one"
+        raise _refused(reason, "outcome_reward")

@@ -19,6 +19,9 @@ from stepcredit.signals.unscorable import scored_ends
 ERROR = "stepcredit_error"
 """Extra that holds a row's error. The trainer stops at it; verl would log it and drop the row."""
 
+CUT = "stepcredit_cut"
+"""Extra that says which streams scored a row only up to a step before the last."""
+
 Extras = Mapping[str, Any]
 
 
@@ -96,6 +99,9 @@ def score_extras(
     for name, signal in signals.items():
         own, of_steps = scores.get(name), signal.grain == "steps"
         scored = ends if own is None or ends is None else scored_ends(ends, len(own))
+        if signal.may_leave_out and of_steps:
+            is_cut = 0 < len(own or ()) < len(ends or ())
+            extras.setdefault(CUT, {})[name] = is_cut
         if name != "process":
             stream = {"scores": own, **({"ends": scored} if of_steps else {})}
             extras.setdefault("signals", {})[name] = None if own is None else stream
@@ -104,6 +110,18 @@ def score_extras(
         else:
             extras["token_scores"] = own
     return extras
+
+
+def has_scores_of(extras: Extras, stream: str) -> bool:
+    """Whether the reward loop scored a row for a stream, if only to find that it can't be scored.
+
+    Example:
+        >>> has_scores_of({"step_scores": []}, "process"), has_scores_of({}, "process")
+        (True, False)
+    """
+    if stream == "process" and not {"step_scores", "token_scores"}.isdisjoint(extras):
+        return True
+    return stream in (extras.get("signals") or {})
 
 
 def reported_streams(rows: Sequence[Extras]) -> dict[str, Stream]:

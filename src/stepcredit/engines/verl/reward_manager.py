@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
 from math import nan
 from typing import Any
 
@@ -19,7 +18,7 @@ from verl.experimental.reward_loop.reward_manager import register
 from verl.experimental.reward_loop.reward_manager.naive import NaiveRewardManager
 
 from stepcredit.engines.verl.async_batcher import AsyncBatcher
-from stepcredit.engines.verl.config_keys import CONFIG_KEY, VerlSettings
+from stepcredit.engines.verl.config_keys import VerlSettings, check_one_outcome
 from stepcredit.engines.verl.extras import (
     ERROR,
     averageable,
@@ -29,7 +28,7 @@ from stepcredit.engines.verl.extras import (
 )
 from stepcredit.engines.verl.reward_loop import RewardedRow, split_concurrency
 from stepcredit.engines.verl.score_function import as_compute_score
-from stepcredit.errors import EngineError, StepCreditError
+from stepcredit.errors import StepCreditError
 from stepcredit.signals.responses import Response
 
 logger = logging.getLogger(__name__)
@@ -74,7 +73,7 @@ class StepCreditRewardManager(NaiveRewardManager):
         self.settings = VerlSettings.of(config)
         outcome_reward = self.settings.outcome_reward
         if outcome_reward is not None:
-            check_one_outcome(config)
+            check_one_outcome(config, self.settings)
             compute_score = as_compute_score(outcome_reward)
         super().__init__(config, tokenizer, compute_score, **rest)
         self.signals = self.settings.scored_with_rewards
@@ -141,15 +140,3 @@ def _in_one_line(error: Exception, row: RewardedRow) -> str:
     ours = isinstance(error, StepCreditError)
     line = " ".join((str(error) if ours else f"{type(error).__name__}: {error}").split())
     return line if line.startswith("response ") else f"{row.name}: {line}"
-
-
-def check_one_outcome(config: Mapping[str, Any]) -> None:
-    """Refuse `outcome_reward` together with a custom reward function.
-
-    Raises:
-        EngineError: names the key.
-    """
-    path = (config["reward"].get("custom_reward_function") or {}).get("path")
-    if path is not None:
-        reason = f"reward.custom_reward_function.path={path} gives an outcome too: remove one"
-        raise EngineError(reason, field=f"{CONFIG_KEY}.outcome_reward")

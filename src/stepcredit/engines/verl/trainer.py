@@ -7,6 +7,9 @@ then overwrites it, by key, with the method's. verl's losses multiply the advant
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,6 +25,8 @@ try:
 except ImportError as error:
     raise MissingExtra("needs the extra: pip install 'stepcredit[verl]'", field="verl") from error
 
+from stepcredit.credit.metrics.batch_warnings import CreditWarning
+from stepcredit.engines.run_record import lines_of, write_run
 from stepcredit.engines.verl.batch import FIELDS, QueuedBatch, unbind_rows
 from stepcredit.engines.verl.batch_credit import BatchCredit
 from stepcredit.engines.verl.config_checks import (
@@ -35,6 +40,7 @@ from stepcredit.engines.verl.config_checks import (
 from stepcredit.engines.verl.config_keys import VerlSettings
 from stepcredit.engines.verl.extras import ERROR
 from stepcredit.engines.verl.reward_loop import TRAINING
+from stepcredit.engines.verl.run_folder import begin_run, record_of, unread_keys
 
 MODE = "stepcredit"
 
@@ -55,8 +61,11 @@ class StepCreditPPOTrainer(PPOTrainerSync):
             twice; it names the setting.
 
     Source: verl 0.9.1, verl/trainer/ppo/v1/trainer_base.py. Differs: only the advantages; the
-        returns that train a critic are verl's own.
+        returns that train a critic are verl's own. Checkpoints also hold what credit is made of.
     """
+
+    _warned: frozenset[str] = frozenset()
+    _run = ""
 
     def __init__(self, config: Any) -> None:
         self.credit_settings = checked_settings(config)
@@ -64,7 +73,28 @@ class StepCreditPPOTrainer(PPOTrainerSync):
         if is_default_manager(config):
             config.reward.reward_manager.name = MANAGER
         self.credited: BatchCredit | None = None
+        self.credit_record = record_of(config, self.credit_settings)
+        print(*lines_of(self.credit_record), sep="\n", flush=True)
+        self._warn({line: line for line in unread_keys(self.credit_settings)})
         super().__init__(config)
+
+    def _warn(self, lines: Mapping[str, str]) -> None:
+        """Warn once per kind."""
+        for kind, line in lines.items():
+            if kind not in self._warned:
+                warnings.warn(line, CreditWarning, stacklevel=2)
+        self._warned = self._warned.union(lines)
+
+    def _load_checkpoint(self) -> Any:
+        """Refuse a checkpoint of another run, or of other credit, before verl loads it."""
+        self._run = begin_run(self.config.trainer, self.credit_record)
+        return super()._load_checkpoint()
+
+    def _save_checkpoint(self) -> Any:
+        """Write what credit is made of into the checkpoint, before verl points to it."""
+        folder = Path(self.config.trainer.default_local_dir) / f"global_step_{self.global_steps}"
+        write_run(folder, self._run, self.credit_record)
+        return super()._save_checkpoint()
 
     def _next_train_batch(self, *args: Any, **kwargs: Any) -> Any:
         """The next prompts to train on, marked as such: steps are scored only in training."""
@@ -91,6 +121,7 @@ class StepCreditPPOTrainer(PPOTrainerSync):
         overwriting = TensorDict({"advantages": nested}, batch_size=len(kept))
         transfer_queue.kv_batch_put(**where, fields=overwriting)
         metrics.update(credit.metrics(self.config.data.max_response_length))
+        self._warn(credit.warnings())
         self.credited = credit
         return written
 
