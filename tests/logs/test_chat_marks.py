@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 import trl
 from tests.prm.vocabularies import qwen
+from tests.work import assert_linear
 
 from stepcredit.errors import SettingError
+from stepcredit.logs import chat_marks, tool_marks
 from stepcredit.logs.chat_marks import question_in
 from stepcredit.logs.prompt_tokens import prompt_token_ids, question_by_template
 from stepcredit.logs.tool_marks import ToolMarks
@@ -218,3 +220,19 @@ def test_marks_that_are_given() -> None:
         with pytest.raises(SettingError) as raised:
             ToolMarks([wrong])
         assert str(raised.value) == f"--tool-marks {wrong}: expected OPEN...CLOSE, or none"
+
+
+HOSTILE = {
+    "openings": "\ntool\nipython\n\n[TOOL_RESULTS]</search><information><|im_start|>tool\n",
+    "answers": "\nuser\n<tool_response></tool_response>",
+    "spaces": "</tool_call>   \n",
+    "heads": "user\n\nassistant\n\n<|start|>user<<SYS>>[INST]",
+    "line ends": "assistant   \n\n",
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_the_time_is_proportional_to_the_length(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    piece = HOSTILE[name]
+    assert_linear(monkeypatch, lambda n: ToolMarks().parts(piece * n), (40, 80), tool_marks)
+    assert_linear(monkeypatch, lambda n: question_in(piece * n), (40, 80), chat_marks)

@@ -177,6 +177,14 @@ def test_a_folder_of_steps(convert: Convert, tmp_path: Path) -> None:
     assert [row["group"] for row in ended.rows] == ["2/0", "2/0", "10/0", "10/0"]
 
 
+def test_a_folder_of_packed_logs(convert: Convert, tmp_path: Path) -> None:
+    folder = tmp_path / "dump"
+    folder.mkdir()
+    (folder / ".hidden.jsonl").write_text("{}")
+    write_as("jsonl.gz", LOGS["verl-rollouts"], folder)
+    assert len(convert(folder).rows) == 4
+
+
 def test_the_same_step_in_two_files_is_no_group(convert: Convert, tmp_path: Path) -> None:
     folder = tmp_path / "dump"
     folder.mkdir()

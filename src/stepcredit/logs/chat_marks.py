@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 USERS = frozenset({"user", "human"})
 ASSISTANTS = frozenset({"assistant", "model", "chatbot", "gpt", "ai"})
-PREFILL = r"(?:<think>\s*(?:</think>\s*)?)?"
+PREFILLS = frozenset({"", "<think>", "<think></think>"})
 """What a template may write of the answer itself."""
 
 
@@ -64,11 +64,11 @@ class ChatMarks:
 
     def _is_framed(self, text: str, heads: Sequence[tuple[str, re.Match[str]]]) -> bool:
         (_, first), (role, last) = heads[0], heads[-1]
-        rest = text[last.end() :]
+        rest = "".join(text[last.end() :].split())
         return (
             first.start() == len(text) - len(text.lstrip())
             and role in ASSISTANTS
-            and re.fullmatch(PREFILL + r"\s*", rest) is not None
+            and rest in PREFILLS
         )
 
     def _closed(self, text: str) -> str:
@@ -129,9 +129,8 @@ FAMILIES = (
 """The known families, those with distinct marks first."""
 _LOOKS_MARKED = re.compile(
     r"<\|[^|<>\s]{1,40}\|>|<｜[^｜<>]{1,40}｜>|\[/?INST\]|<\|turn>|<(?:start|end)_of_turn>"
-    r"|(?im:^(?:assistant|model|gpt)\s*:?\s*)\Z"
+    r"|(?im:^(?:assistant|model|gpt) ?:?\Z)"
 )
-_LLAMA_2_SYSTEM = re.compile(r"<<SYS>>[\s\S]*?<</SYS>>")
 _TOOL_ANSWER = re.compile(
     r"\s*(?:<tool_response>[\s\S]*</tool_response>|```tool_outputs?[\s\S]*)\s*"
 )
@@ -163,10 +162,16 @@ def question_in(prompt: str) -> Question:
     """
     family = family_of(prompt)
     if family is None:
-        return Question(prompt, is_unknown=_LOOKS_MARKED.search(prompt) is not None)
-    text = _LLAMA_2_SYSTEM.sub("", _asked(family, prompt)[-1]).strip()
+        return Question(prompt, is_unknown=_LOOKS_MARKED.search(prompt.rstrip()) is not None)
+    text = _without_system(_asked(family, prompt)[-1]).strip()
     doubtful = family.stripped and _has_more_heads(family, prompt)
     return Question(text, family.name, is_doubtful=doubtful)
+
+
+def _without_system(text: str) -> str:
+    """A user's turn of Llama 2 without the system's text at its beginning."""
+    opening, closed, rest = text.partition("<</SYS>>")
+    return rest if closed and opening.lstrip().startswith("<<SYS>>") else text
 
 
 def family_of(prompt: str) -> ChatMarks | None:

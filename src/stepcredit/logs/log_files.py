@@ -11,13 +11,17 @@ from stepcredit.data.files.lines import Source
 from stepcredit.errors import FileError, RolloutError, RowError
 from stepcredit.logs.logged_response import Record
 
+_OTHERS = ("*.jsonl", "*.jsonl.gz", "*.json", "*.parquet")
+"""The files of a folder that has none of a format's own."""
+
 
 def files_of_log(path: str | Path, patterns: tuple[str, ...]) -> list[str]:
     """The file itself, or the files in a folder, in the order in which they were written.
 
     Args:
         path: a file or a folder.
-        patterns: select the files of a folder; the first that any file has is used.
+        patterns: select the files of a folder; the first that any file has is used, else those of
+            JSON Lines, gzip, JSON and Parquet.
 
     Raises:
         FileError: the folder has no such file.
@@ -25,10 +29,10 @@ def files_of_log(path: str | Path, patterns: tuple[str, ...]) -> list[str]:
     place = Path(path)
     if not place.is_dir():
         return [str(path)]
-    for pattern in patterns:
-        found = sorted(place.glob(pattern), key=lambda each: (len(each.name), each.name))
+    for pattern in (*patterns, *_OTHERS):
+        found = [each for each in place.glob(pattern) if not each.name.startswith(".")]
         if found:
-            return list(map(str, found))
+            return list(map(str, sorted(found, key=lambda each: (len(each.name), each.name))))
     raise FileError(f"{path}: no {' or '.join(patterns)} in this folder")
 
 

@@ -9,29 +9,31 @@ from stepcredit.errors import SettingError
 from stepcredit.logs.logged_response import Part
 
 _ROLES = r"(?:user|tool|ipython|environment|observation)"
-_ANSWER = r"<tool_response>[\s\S]*?</tool_response>"
+_ANSWER_ENDS = r"</tool_response>\s*"
 KNOWN_MARKS = (
     # ChatML, with its marks and without: from the end of the policy's turn to its next one
-    r"\n?<\|im_start\|>" + _ROLES + r"\n[\s\S]*?(?:<\|im_start\|>assistant\n|\Z)",
-    rf"\n{_ROLES}\n(?:{_ANSWER}\s*)+(?:assistant\n|\Z)",
-    r"\n(?:tool|ipython|environment|observation)\n[\s\S]*?\nassistant\n",
+    (r"\n?<\|im_start\|>" + _ROLES + r"\n", r"<\|im_start\|>assistant\n|\Z"),
+    (rf"\n{_ROLES}\n(?=<tool_response>)", _ANSWER_ENDS + r"(?:assistant\n|\Z)"),
+    (r"\n(?:tool|ipython|environment|observation)\n", r"\nassistant\n"),
     # Llama 3, with its marks and without
-    r"<\|start_header_id\|>" + _ROLES + r"<\|end_header_id\|>[\s\S]*?"
-    r"(?:<\|start_header_id\|>assistant<\|end_header_id\|>\n*|\Z)",
-    r"ipython\n\n[\s\S]*?assistant\n\n",
+    (
+        r"<\|start_header_id\|>" + _ROLES + r"<\|end_header_id\|>",
+        r"<\|start_header_id\|>assistant<\|end_header_id\|>\n*|\Z",
+    ),
+    (r"ipython\n\n", r"assistant\n\n"),
     # Gemma
-    r"\n?<start_of_turn>user\n[\s\S]*?(?:<start_of_turn>model\n|\Z)",
+    (r"\n?<start_of_turn>user\n", r"<start_of_turn>model\n|\Z"),
     # Mistral, DeepSeek, GLM
-    r"\[TOOL_RESULTS\][\s\S]*?\[/TOOL_RESULTS\]",
-    r"<｜tool▁outputs▁begin｜>[\s\S]*?<｜tool▁outputs▁end｜>",
-    r"<\|observation\|>[\s\S]*?(?:<\|assistant\|>\n?|\Z)",
+    (r"\[TOOL_RESULTS\]", r"\[/TOOL_RESULTS\]"),
+    (r"<｜tool▁outputs▁begin｜>", r"<｜tool▁outputs▁end｜>"),
+    (r"<\|observation\|>", r"<\|assistant\|>\n?|\Z"),
     # harmony
-    r"<\|start\|>functions\.[\s\S]*?(?:<\|start\|>assistant|\Z)",
+    (r"<\|start\|>functions\.", r"<\|start\|>assistant|\Z"),
     # a call and its answer in one turn
-    r"(?<=</tool_call>)\s*" + _ANSWER + r"\s*",
-    r"(?<=</search>)\s*<information>[\s\S]*?</information>\s*",
+    (r"(?<=</tool_call>)\s*<tool_response>", _ANSWER_ENDS),
+    (r"(?<=</search>)\s*<information>", r"</information>\s*"),
 )
-"""Regular expressions of what templates and well-known agents put around a tool's answer."""
+"""What begins and what ends a tool's answer in templates and of well-known agents."""
 POSSIBLE_MARKS = (
     "<tool_response>",
     "<information>",
@@ -64,18 +66,38 @@ class ToolMarks:
     def __init__(self, given: Sequence[str] = ()) -> None:
         self.trusts_all = "none" in given
         own = [_pattern(pair) for pair in given if pair != "none"]
-        patterns = [] if self.trusts_all else [*KNOWN_MARKS, *own]
-        self._found = re.compile("|".join(f"(?:{each})" for each in patterns) or r"(?!)")
+        pairs = [] if self.trusts_all else [*KNOWN_MARKS, *own]
+        self._pairs = [(re.compile(opening), re.compile(closing)) for opening, closing in pairs]
 
     def parts(self, text: str) -> list[Part]:
         """The response in parts, each with whether the policy wrote it; together they are it."""
         parts: list[Part] = []
         at = 0
-        for match in self._found.finditer(text):
-            parts += [(text[at : match.start()], True), (match[0], False)]
-            at = match.end()
+        for start, end in self._spans(text):
+            if start >= at:
+                parts += [(text[at:start], True), (text[start:end], False)]
+                at = end
         parts.append((text[at:], True))
         return [(piece, own) for piece, own in parts if piece]
+
+    def _spans(self, text: str) -> list[tuple[int, int]]:
+        """Where each pair of marks stands in the text; spans of several pairs may overlap.
+
+        A pair is given up at its first opening mark without a closing one, so that the time is
+        proportional to the length of the text.
+        """
+        found = []
+        for opening, closing in self._pairs:
+            at = 0
+            while (first := opening.search(text, at)) is not None:
+                last = closing.search(text, first.end())
+                if last is None:
+                    break
+                found.append((first.start(), last.end()))
+                at = max(last.end(), first.end())
+                if at >= len(text):
+                    break
+        return sorted(found)
 
     def possible_mark(self, own: str) -> str | None:
         """A mark in the policy's own text that may stand before a tool's answer."""
@@ -84,8 +106,8 @@ class ToolMarks:
         return next((mark.strip() for mark in POSSIBLE_MARKS if mark in own), None)
 
 
-def _pattern(pair: str) -> str:
+def _pattern(pair: str) -> tuple[str, str]:
     opening, dots, closing = pair.partition("...")
     if not (opening and dots and closing):
         raise SettingError(f"--tool-marks {pair}: expected OPEN...CLOSE, or none")
-    return re.escape(opening) + r"[\s\S]*?" + re.escape(closing)
+    return re.escape(opening), re.escape(closing)
