@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -435,3 +436,51 @@ def test_a_full_standard_output_is_one_line() -> None:
             check=False,
         )
     assert (done.returncode, done.stderr) == (1, "standard output: no space left on device\n")
+
+
+ALONE = "every group has one response, so that there is nothing to compare it with"
+
+
+@pytest.mark.parametrize(("method", "warned"), [("grpo", True), ("pass", True), ("opd", False)])
+def test_groups_of_one_response_are_warned_of(
+    method: str, warned: bool, run: Run, tmp_path: Path
+) -> None:
+    probs = {"student_logprobs": [-1.0, -2.0], "teacher_logprobs": [-1.5, -1.0]}
+    rows = [{"group": at, "length": 2, "outcome": 1.0} | probs for at in range(3)]
+    write(tmp_path / "in.jsonl", rows)
+    ended = run("shape", "in.jsonl", "-o", "out.jsonl", "--method", method)
+    assert (ended.code, ALONE in ended.err) == (0, warned)
+    assert ALONE in run("validate", "in.jsonl").err
+    write(tmp_path / "in.jsonl", [*rows, rows[0]])
+    assert run("shape", "in.jsonl", "-o", "out.jsonl", "--method", method).err == ""
+    assert run("validate", "in.jsonl").err == ""
+
+
+@pytest.mark.parametrize(("method", "warned"), [("grpo", False), ("pass", True)])
+def test_a_file_without_a_response_in_the_format_is_warned_of(
+    method: str, warned: bool, run: Run, tmp_path: Path
+) -> None:
+    row = {"group": 1, "length": 2, "outcome": 1.0, "format": 0.0, "format_ok": False}
+    write(tmp_path / "in.jsonl", [row, row | {"outcome": 0.0}])
+    said = "warning: in.jsonl: format_ok is false for all of 2 responses, so that no score and no "
+    ended = run("shape", "in.jsonl", "-o", "out.jsonl", "--method", method)
+    assert (ended.code, ended.err.startswith(said)) == (0, warned)
+    assert run("validate", "in.jsonl").err.startswith(said)
+    write(tmp_path / "in.jsonl", [row, row | {"format_ok": True}])
+    assert run("shape", "in.jsonl", "-o", "out.jsonl", "--method", method).err == ""
+
+
+def test_tokens_of_a_tokenizer_are_painted(run: Run, tmp_path: Path) -> None:
+    from tests.prm.vocabularies import qwen
+
+    qwen().save_pretrained(tmp_path / "policy")
+    log = [
+        {"input": "3+4?", "output": f"So it is {at}.", "score": float(at), "uid": f"a_{at}_0"}
+        for at in range(2)
+    ]
+    write(tmp_path / "log.jsonl", log)
+    run("convert", "log.jsonl", "-o", "in.jsonl", "--tokenizer", "policy")
+    assert "token_ids" in read(tmp_path / "in.jsonl")[0]
+    shown = run("explain", "in.jsonl", "--group", "log/0", "--method", "grpo", "--color").out
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", shown)
+    assert plain.startswith("So it is 0.")
