@@ -149,7 +149,7 @@ REFUSED = {
     "format": (
         (*EVAL, "--format", "x"),
         "--format: expected one of auto, prm800k, math-shepherd, prmbench, processbench, "
-        "stepwise, got 'x'",
+        "stepwise, rlhflow, openr, openr-tree, ratings, got 'x'",
     ),
     "neutral": (
         (*EVAL, "--neutral", "x"),
@@ -159,6 +159,10 @@ REFUSED = {
     "signal": (
         ("prm", "eval", "rows.jsonl", "--signal", "arithmetics"),
         "--signal arithmetics: unknown signal 'arithmetics', did you mean 'arithmetic'?",
+    ),
+    "token ids": (
+        ("prm", "eval", "none.jsonl", "--signal", "logprobs", "--set", "model=m"),
+        "--signal logprobs: logprobs reads the policy's token ids, which labelled rows do not have",
     ),
     "file": (
         ("prm", "eval", "none.jsonl", "--signal", "arithmetic"),

@@ -211,10 +211,15 @@ def evaluate_prm_command(
     imports: Imports,
 ) -> None:
     """Judge any signal on labelled steps: F1 of the first error, AUC, calibration."""
+    from stepcredit.prm.judging.evaluation import check_judges_text
     from stepcredit.prm.judging.judged_files import evaluate_signal
 
     import_modules(imports)
     scorer = named_signal(signal, settings)
+    try:
+        check_judges_text(scorer)
+    except SettingError as error:
+        raise SettingError(error.reason, field=f"--signal {signal}") from None
     reading = {"neutral": neutral, "alternatives": alternatives, "originals": originals}
     read = _read(rows, format, bad_rows, reading)
     if validation is None:

@@ -87,6 +87,9 @@ def print_figures(figures: dict[str, Any], title: str) -> None:
     share = f"no signal: {_number(steps['wrong_share'])}"
     table.add_row("steps: ROC AUC", _number(steps["roc_auc"]), _interval(intervals["roc_auc"]))
     table.add_row("  average precision of wrong ones", _number(steps["average_precision"]), share)
+    bench = figures["prm_bench"]
+    parts = f"F1 right {_number(bench['f1_right'])}, wrong {_number(bench['f1_wrong'])}"
+    table.add_row("  PRMScore", _number(bench["prm_score"]), parts)
     counts = f"{data['steps']:,} steps, {data['wrong_steps']:,} wrong"
     table.add_row("calibration: ECE", _number(figures["calibration"]["ece"]), counts)
     table.add_row("  Brier", _number(figures["calibration"]["brier"]), "")

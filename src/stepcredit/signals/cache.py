@@ -69,6 +69,11 @@ class Cached(Signal):
         """As for the signal whose scores are kept."""
         return self.signal.identity
 
+    @property
+    def unknown_score(self) -> float | None:
+        """As for the signal whose scores are kept."""
+        return self.signal.unknown_score
+
     def content(self, response: Response) -> Any:
         """As for the signal whose scores are kept."""
         return self.signal.content(response)

@@ -82,6 +82,19 @@ class Signal(ABC):
         """
         return any(part.may_leave_out for part in self.parts)
 
+    @property
+    def reads_token_ids(self) -> bool:
+        """Whether it needs the policy's token ids, so that it can't score a text alone.
+
+        A signal that is made of others needs what one of them needs.
+        """
+        return any(part.reads_token_ids for part in self.parts)
+
+    @property
+    def unknown_score(self) -> float | None:
+        """The score of a step about which the signal says nothing; None where there is none."""
+        return None
+
     def walk(self) -> Iterator[Signal]:
         """This signal, then all that it is made of, at any depth."""
         yield self

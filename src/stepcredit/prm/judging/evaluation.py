@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from stepcredit.errors import SettingError, StepCreditError
+from stepcredit.prm.judging.prm_score import prm_score
 from stepcredit.prm.judging.step_metrics import (
     FirstErrors,
     LabelledScores,
@@ -33,6 +34,22 @@ POOLS: dict[str, Callable[[Sequence[float]], float]] = {
 RESAMPLES = 1000
 
 
+def check_judges_text(signal: Signal) -> None:
+    """Refuse a signal that can't score labelled rows, which hold text and no token ids.
+
+    Raises:
+        SettingError: the signal reads the policy's token ids.
+
+    Example:
+        >>> from stepcredit.signals.signal_registry import signal
+        >>> check_judges_text(signal("arithmetic"))
+    """
+    if signal.reads_token_ids:
+        names = [part.name for part in signal.walk() if part.reads_token_ids]
+        reason = f"{names[-1]} reads the policy's token ids, which labelled rows do not have"
+        raise SettingError(reason, field="signal")
+
+
 def step_scores(
     signal: Signal,
     rows: Sequence[LabelledRow],
@@ -49,13 +66,14 @@ def step_scores(
         progress: called with the number of rows scored so far.
 
     Raises:
-        SettingError: the pool is unknown.
+        SettingError: the pool is unknown, or the signal reads token ids.
         RolloutError, SignalError: as the signal raises them.
     """
     if pool not in POOLS:
         raise SettingError(f"expected one of {', '.join(POOLS)}, got {pool!r}", field="pool")
     if signal.may_leave_out:
         raise SettingError("each labelled step needs a score: 'refuse'", field="unscorable")
+    check_judges_text(signal)
     responses = [row.response for row in rows]
     scores = signal.scores(responses, progress)
     if signal.grain == "steps":
@@ -104,8 +122,8 @@ def judge_scores(
         resamples: draws of questions for the 95 % intervals of F1 and AUC; 0: no intervals.
 
     Returns:
-        `Judgement`, its figures in `data`, `first_error`, `steps` and `calibration`; None where a
-        figure is not defined (only right steps, scores that are no probabilities).
+        `Judgement`, its figures in `data`, `first_error`, `steps`, `prm_bench` and `calibration`;
+        None where a figure is not defined (only right steps, scores that are no probabilities).
 
     Raises:
         StepCreditError: no row has a label.
@@ -137,6 +155,7 @@ def judge_scores(
             "solutions_left_out": errors.left_out,
         },
         "steps": ranking(steps),
+        "prm_bench": prm_score(steps, threshold),
         "calibration": calibration(steps),
     }
 

@@ -9,7 +9,7 @@ from typing import Any
 from stepcredit.data.files.atomic import check_writable, write_json
 from stepcredit.data.files.jsonl import file_errors
 from stepcredit.errors import StepCreditError
-from stepcredit.prm.judging.evaluation import judge_scores, step_scores
+from stepcredit.prm.judging.evaluation import check_judges_text, judge_scores, step_scores
 from stepcredit.prm.judging.judgement_plots import plot_judgement
 from stepcredit.prm.judging.step_metrics import FirstErrors
 from stepcredit.prm.labelled.labelled_rows import LabelledRow, split_by_question
@@ -41,7 +41,8 @@ def evaluate_signal(
         signal: any signal; scores of tokens are pooled by step.
         rows: step-labelled rows, from `read_labelled`.
         threshold: a step that scores below it counts as an error; None: the threshold with the
-            best F1 on the validation questions, which are not judged.
+            best F1 on the validation questions, which are not judged. Steps about which the signal
+            says nothing (its `unknown_score`) never count as errors by that threshold.
         pool: as in `step_scores`.
         seed, test, validation: the split by question; with the values that `train_prm` had, the
             parts are the same.
@@ -53,6 +54,7 @@ def evaluate_signal(
         The figures of `judge_scores`.
 
     Raises:
+        SettingError: the signal reads token ids, which labelled rows don't have.
         StepCreditError: no question falls into a part that is needed.
         RolloutError, SignalError: as the signal raises them.
         MissingExtra: scikit-learn, scipy or matplotlib is not installed.
@@ -67,6 +69,7 @@ def evaluate_signal(
         1.0
     """
     check_seed(seed)
+    check_judges_text(signal)
     require("prm", "sklearn", "scipy")
     parts = split_by_question(rows, seed=seed, test=test, validation=validation)
     needed = {"test": parts.test} | ({"validation": parts.validation} if threshold is None else {})
@@ -87,7 +90,8 @@ def evaluate_signal(
     chosen_on = "given"
     if threshold is None:
         chosen_on = CHOSEN
-        threshold = FirstErrors.of(parts.validation, scores("validation")).best_threshold()
+        errors = FirstErrors.of(parts.validation, scores("validation"))
+        threshold = errors.best_threshold(signal.unknown_score)
     found = judge_scores(parts.test, scores("test"), threshold, chosen_on=chosen_on, seed=seed)
     if output is not None:
         folder = Path(output)

@@ -114,9 +114,27 @@ class FirstErrors:
         counts = np.searchsorted(low, thresholds) - np.searchsorted(high, thresholds)
         return counts / max(1, int(kind.sum()))
 
-    def best_threshold(self) -> float:
-        """The lowest threshold that gives the best F1 on these solutions."""
+    def best_threshold(self, unknown: float | None = None) -> float:
+        """The lowest threshold that gives the best F1 on these solutions.
+
+        Args:
+            unknown: the score of steps about which the signal says nothing. The threshold is then
+                at most this score, so that they don't count as errors, and above the lowest score,
+                if that is lower.
+
+        Example:
+            >>> rows = [LabelledRow("?", ("a", "b"), (1, 0), "r.jsonl:1", "?"),
+            ...         LabelledRow("?", ("a", "b"), (1, 1), "r.jsonl:2", "?")]
+            >>> errors = FirstErrors.of(rows, [[1.0, 0.5], [1.0, 1.0]])
+            >>> errors.best_threshold(), errors.best_threshold(0.5)
+            (0.75, 0.5)
+        """
         thresholds, f1 = self.curve()
+        if unknown is not None:
+            allowed = (thresholds <= unknown) & (thresholds > thresholds[0])
+            if not allowed.any():
+                return unknown
+            thresholds, f1 = thresholds[allowed], f1[allowed]
         return float(thresholds[f1.argmax()])
 
 

@@ -82,6 +82,11 @@ class AnswerProgress(LocalCausalModel):
     grain = "steps"
 
     @property
+    def reads_token_ids(self) -> bool:
+        """Whether `reads` is "ids"."""
+        return self.reads == "ids"
+
+    @property
     def identity(self) -> dict[str, Any]:
         """Model's and tokenizer's digests, the answer's frame, how tokens are read and reduced."""
         settings = {

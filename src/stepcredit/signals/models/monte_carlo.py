@@ -142,6 +142,11 @@ class MonteCarlo(LocalCausalModel):
     reward_fields = ("reward",)
     notice_field = "tell"
 
+    @property
+    def reads_token_ids(self) -> bool:
+        """Whether a model reads "ids"; a sampler reads text."""
+        return self.model is not None and self.reads == "ids"
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if (self.model is None) == (self.sampler is None):

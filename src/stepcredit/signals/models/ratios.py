@@ -82,6 +82,7 @@ class LogRatio(RunsModels):
     clamp: float | None = number(None, "tokens within [-clamp, clamp]", above=0, optional=True)
     per: Grain = choice("tokens", ("tokens", "steps"), "what is scored; steps: by their sum")
 
+    reads_token_ids = True
     models: ClassVar[tuple[str, ...]] = ()
     """Names of the fields that hold the models, in the order in which `combine` takes them."""
 

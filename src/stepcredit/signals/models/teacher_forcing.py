@@ -55,6 +55,7 @@ class LocalLogProbs(LocalCausalModel):
     policy: Any = declare(None, is_tokenizer, "the policy's tokenizer, to check against")
 
     grain = "tokens"
+    reads_token_ids = True
     needs_tokenizer: ClassVar[bool] = False
 
     @property

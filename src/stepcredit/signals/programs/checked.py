@@ -36,6 +36,11 @@ class _Checked(Signal):
         check_fields(self)
 
     @property
+    def unknown_score(self) -> float | None:
+        """The value of `neutral`."""
+        return self.neutral
+
+    @property
     def identity(self) -> dict[str, Any]:
         settings = {"neutral": self.neutral, "exact": self.exact}
         return {"signal": self.name, "reading": READING, **settings}

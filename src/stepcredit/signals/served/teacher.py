@@ -48,6 +48,7 @@ class ServedLogProbs(Served):
     """
 
     grain = "tokens"
+    reads_token_ids = True
     local_signal = "logprobs"
     api: str = choice("vllm", APIS, "the server's interface")
     temperature: float = number(1.0, "temperature of the log-probs: 1", above=0)
