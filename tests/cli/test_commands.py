@@ -462,7 +462,7 @@ def test_a_file_without_a_response_in_the_format_is_warned_of(
 ) -> None:
     row = {"group": 1, "length": 2, "outcome": 1.0, "format": 0.0, "format_ok": False}
     write(tmp_path / "in.jsonl", [row, row | {"outcome": 0.0}])
-    said = "warning: in.jsonl: format_ok is false for all of 2 responses, so that no score and no "
+    said = "warning: in.jsonl: format_ok is false for all 2 responses, so that no score and no "
     ended = run("shape", "in.jsonl", "-o", "out.jsonl", "--method", method)
     assert (ended.code, ended.err.startswith(said)) == (0, warned)
     assert run("validate", "in.jsonl").err.startswith(said)
