@@ -52,7 +52,8 @@ def test_a_large_share_of_the_format_names_it() -> None:
     assert share > 1 / 3
     assert line == (
         f"the format reward has {share:.0%} of the credit, where 25% of the responses broke their "
-        "format: give it a smaller weight, or set gate=False"
+        "format: with the gate, these learn it by the sum of all weights; set gate=False, or give "
+        "it a smaller weight"
     )
     assert warned(sc.PASS(weights=(1.0, 1.0, 0.01), gate=False), **given) == {}
 

@@ -75,7 +75,8 @@ def _format_share(figures: Mapping[str, float]) -> str | None:
     if share <= LARGE_SHARE or not 0 < gated < 1:
         return None
     line = f"the format reward has {share:.0%} of the credit, where {gated:.0%} of the responses"
-    return f"{line} broke their format: give it a smaller weight, or set gate=False"
+    line += " broke their format: with the gate, these learn it by the sum of all weights"
+    return f"{line}; set gate=False, or give it a smaller weight"
 
 
 def _right_above(rollouts: Rollouts, right_above: float) -> str | None:
