@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from stepcredit.rewards.extract import last_box
+from stepcredit.rewards.boxes import last_box
 from stepcredit.rewards.grader import GRADER
 from stepcredit.rewards.maths import grade
 from stepcredit.rewards.normalize import normalize_answer

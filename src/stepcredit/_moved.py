@@ -285,6 +285,7 @@ RENAMED = {
     "rewards.answers:letter_of": "rewards.answer_kinds:answer_letter",
     "rewards.answers:option_of": "rewards.answer_kinds:answer_option",
     "rewards.answers:words_of": "rewards.answer_kinds:answer_words",
+    "rewards.extract:last_box": "rewards.boxes:last_box",
     "rewards.spelling:spelled": "rewards.normalize:normalize_answer",
     "signals.causal:frozen_in_eval": "signals.models.causal:eval_mode",
     "signals.causal:is_model": "signals.models.checkpoints:is_model",

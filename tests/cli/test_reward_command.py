@@ -157,7 +157,7 @@ REFUSED = {
     "no module": (["--reward", "maths", "--import", "no_such_module"],
                   "--import no_such_module: No module named 'no_such_module'"),
     "no answers": (["--reward", "maths", "--answer", "gold"],
-                   "in.jsonl:1: gold: missing: the reward needs it (and 1 more group)"),
+                   "in.jsonl:1: gold: missing: the reward needs it (and 3 more faults)"),
     "no texts": (["--reward", "maths", "--text", "response"],
                  "in.jsonl:1: response: missing: rewards read it (and 1 more group)"),
 }  # fmt: skip
@@ -214,12 +214,16 @@ def test_a_format_that_no_response_has_is_warned_of(run: Run, tmp_path: Path) ->
     assert (ended.code, ended.err) == (0, "")
 
 
+OPTIONS = (
+    "1 of 3 gold answers are like this: --check-golds prints them, "
+    "--set unreadable=unknown leaves their outcomes unknown"
+)
 BAD_ROWS = {
     "no maths": (row("c", r"\boxed{1}", "t(0,4]"),
-                 "3: answer: math-verify can't read this gold answer: 't(0,4]'"),
+                 "3: answer: can't be read as maths: 't(0,4]'; " + OPTIONS),
     "no text": ({"group": "c", "length": 2, "answer": 1}, "3: text: missing: rewards read it"),
     "text is a number": (row("c", 7, 7), "3: text: expected a string, got 7"),
-    "no gold answer": (row("c", "7", None), "3: answer: missing: the reward needs it"),
+    "no gold answer": (row("c", "7", None), "3: answer: missing: the reward needs it; " + OPTIONS),
     "not finite": (row("c", "7", 7, outcome=float("nan")),
                    "3: outcome: NaN is not a finite number"),
     "half a group": (row("a", "7", 7, outcome=1),
@@ -288,3 +292,37 @@ def test_a_stopped_run_goes_on_where_it_was(run: Run, tmp_path: Path) -> None:
     ]
     assert {each["format_ok"] for each in read(tmp_path / "out.jsonl")} == {False}
     assert not (tmp_path / journal).exists()
+
+
+GOLDS = [
+    row("a", r"\boxed{4}", "4"),
+    row("b", r"\boxed{4}", "t(0,4]"),
+    row("b", r"\boxed{t(0,4]}", "t(0,4]"),
+    row("c", "Answer: 7", None),
+]
+
+
+def test_gold_answers_that_cannot_be_read_are_printed(run: Run, tmp_path: Path) -> None:
+    name = write(tmp_path / "in.jsonl", GOLDS)
+    ended = run(name, "--reward", "maths", "--check-golds")
+    assert (ended.code, ended.out, ended.err.splitlines()) == (1, "", [
+        "in.jsonl:2: answer: can't be read as maths: 't(0,4]'",
+        "in.jsonl:4: answer: missing: the reward needs it",
+        "gold answers that can't be read: 3 of 4 rows",
+    ])  # fmt: skip
+    good = write(tmp_path / "good.jsonl", GOLDS[:1])
+    ended = run(good, "--reward", "maths", "--check-golds")
+    assert (ended.code, ended.err) == (0, "gold answers that can't be read: 0 of 1 rows\n")
+    assert run(good, "--reward", "maths").err == "-o: needed, unless --check-golds is given\n"
+
+
+def test_outcomes_of_unreadable_gold_answers_are_left_unknown(run: Run, tmp_path: Path) -> None:
+    name = write(tmp_path / "in.jsonl", GOLDS)
+    refused = run(name, "-o", "out.jsonl", "--reward", "maths")
+    assert refused.code == 1
+    assert refused.err.startswith("in.jsonl:2: answer: can't be read as maths: 't(0,4]'; 3 of 4 ")
+    assert not (tmp_path / "out.jsonl").exists()
+    ended = run(name, "-o", "out.jsonl", "--reward", "maths", "--set", "unreadable=unknown")
+    assert ended.code == 0
+    assert ended.err == "maths: gold answer unreadable, outcome unknown: 3 of 4 rows\n"
+    assert [each["outcome"] for each in read(tmp_path / "out.jsonl")] == [1.0, None, None, None]

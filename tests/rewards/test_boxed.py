@@ -9,14 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.work import assert_linear
 
-from stepcredit.rewards import extract
-from stepcredit.rewards.extract import after_thinking, answer_of, last_box, last_line, last_tag
+from stepcredit.rewards import boxes, extract, thinking
+from stepcredit.rewards.boxes import last_box
+from stepcredit.rewards.extract import answer_of, last_line, last_tag
+from stepcredit.rewards.thinking import after_thinking
 
 CASES = {
     r"\boxed{5}": "5",
     r"\boxed{\frac{1}{2}}": r"\frac{1}{2}",
     r"\boxed{1} then \boxed{2}": "2",
-    r"\boxed{1} then \boxed{2": "1",
+    r"\boxed{1} then \boxed{2": None,
+    r"\boxed{1} then \boxed": None,
     r"\boxed{\boxed{3}}": r"\boxed{3}",
     r"\boxed{ \boxed{4}": "4",
     r"\boxed {6}": "6",
@@ -90,7 +93,7 @@ def test_the_work_grows_no_faster_than_a_hostile_text(
         after_thinking(text)
 
     read(made(100_000))
-    assert_linear(monkeypatch, lambda size: read(made(size)), (240, 480), extract)
+    assert_linear(monkeypatch, lambda size: read(made(size)), (240, 480), boxes, extract, thinking)
 
 
 def test_tags_lines_and_thinking() -> None:
@@ -105,3 +108,70 @@ def test_tags_lines_and_thinking() -> None:
     assert answer_of(r"<think>\boxed{5}</think> done", "boxed") is None
     assert answer_of(r"<think>\boxed{5}", "boxed") is None
     assert answer_of(" 5\n", "whole") == "5"
+
+
+JOINED = {
+    r"$n=\boxed{1}$ and $n=\boxed{-2}$": "1, -2",
+    r"\boxed{1}, \boxed{2} or \boxed{3}.": "1, 2, 3",
+    r"$\boxed{2}$, $\boxed{2}$": "2",
+    r"x = \boxed{1},\ny = \boxed{2}": "1, 2",
+    r"The smaller is \boxed{1} and the larger is \boxed{2}.": "1, 2",
+    r"\boxed{3}, so \boxed{4}": "4",
+    r"First \boxed{3}. Then \boxed{4} and \boxed{5}": "4, 5",
+    r"\boxed{6*7} = \boxed{42}": "42",
+    r"\boxed{1}\n\n\boxed{2}": "2",
+    r"\boxed{1} and \boxed{2": None,
+    r"\boxed{1} and \boxed{": None,
+    r"\boxed{41}, no, \boxed{42}": "42",
+}
+
+
+@pytest.mark.parametrize("text", JOINED)
+def test_boxes_that_are_one_answer(text: str) -> None:
+    assert boxed_answer(text.replace(r"\n", "\n")) == JOINED[text]
+
+
+THOUGHTS = {
+    "<|begin_of_thought|>5<|end_of_thought|>6": "6",
+    "<thinking>5</thinking>6": "6",
+    "[THINK]5[/THINK]6": "6",
+    "<THINK>5</THINK>6": "6",
+    "<|begin_of_thought|>5": "",
+    "<thinking>5": "",
+    "[THINK]5": "",
+    "4<think>5": "",
+    "<think>4</think>5<think>6": "",
+    "<|channel|>analysis<|message|>5": "",
+    "<|channel|>analysis<|message|>5<|end|><|start|>assistant<|channel|>final<|message|>6": "6",
+    "<|channel|>final<|message|>6<|return|>": "6",
+    "analysisWe try 5.assistantfinal6": "6",
+    "analysisWe try 5.": "",
+    "analysis of 5": "analysis of 5",
+    "think 5": "think 5",
+}
+
+
+@pytest.mark.parametrize("text", THOUGHTS)
+def test_thinking_in_every_mark(text: str) -> None:
+    assert after_thinking(text) == THOUGHTS[text]
+
+
+LINES = {
+    ("answer-line", "so\nAnswer: 34"): "34",
+    ("answer-line", "**Answer:** $34$"): "$34$",
+    ("answer-line", "Answer:\n34\n"): "34",
+    ("answer-line", "Answer: 3\nAnswer: 34."): "34",
+    ("answer-line", "the answer is 34"): None,
+    ("minerva", "Final Answer: The final answer is $34$. I hope it is correct."): "$34$",
+    ("minerva", "Answer: 34"): None,
+    ("any", r"Answer: 33, \boxed{34}"): "34",
+    ("any", r"Answer: 33, \boxed{34"): None,
+    ("any", "Final Answer: The final answer is 34. I hope it is correct."): "34",
+    ("any", "<think>Answer: 34</think>"): None,
+    ("boxed", "Answer: 34"): None,
+}
+
+
+@pytest.mark.parametrize(("read", "text"), LINES)
+def test_the_lines_that_hold_an_answer(read: str, text: str) -> None:
+    assert answer_of(text, read) == LINES[read, text]

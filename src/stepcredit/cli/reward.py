@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import fields
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,8 +14,7 @@ from stepcredit.cli.journal import journal_beside
 from stepcredit.cli.options import Imports, Input, import_modules, settings_of
 from stepcredit.cli.output import say
 from stepcredit.cli.progress import counting_bar, progress_bar
-from stepcredit.cli.shape import Output
-from stepcredit.errors import SettingError
+from stepcredit.errors import RowError, SettingError
 from stepcredit.rewards.reward_registry import REWARDS, reward_class
 
 if TYPE_CHECKING:
@@ -47,11 +48,26 @@ Answer = Annotated[
 Text = Annotated[str, typer.Option(metavar="FIELD", help="The field that holds the response.")]
 
 
+CheckGolds = Annotated[
+    bool,
+    typer.Option(
+        "--check-golds",
+        help="Print each gold answer that can't be read before the first response is graded; "
+        "without -o nothing is graded.",
+    ),
+]
+Output = Annotated[
+    str | None,
+    typer.Option("--output", "-o", metavar="OUT", help="File to write; - is standard output."),
+]
+
+
 def reward_command(
     source: Input,
-    output: Output,
     names: Names,
     *,
+    output: Output = None,
+    check_golds: CheckGolds = False,
     settings: Settings,
     answer: Answer = None,
     text: Text = "text",
@@ -59,8 +75,9 @@ def reward_command(
 ) -> None:
     """Write the rollouts with an outcome, or a format and its gate, in the same order.
 
-    All rows are checked before the first is graded. OUT may be the same file as IN; it is replaced
-    only once all rows are written. After a stop, the same command continues where it stopped.
+    All rows and their gold answers are checked before the first is graded. OUT may be the same file
+    as IN; it is replaced only once all rows are written. After a stop, the same command continues
+    where it stopped.
     """
     from stepcredit.rewards.reward_file import reward_file
 
@@ -69,9 +86,13 @@ def reward_command(
     if answer is not None:
         given["answer"] = answer
     rules = named_rewards(names, given)
+    if output is None and not check_golds:
+        raise SettingError("-o: needed, unless --check-golds is given")
+    faults: list[RowError] = []
     bars = progress_bar(source), counting_bar("grading")
     warnings: list[str] = []
-    with journal_beside(output, "graded") as journal, bars[0] as reading, bars[1] as graded:
+    beside = journal_beside(output, "graded") if output is not None else nullcontext()
+    with beside as journal, bars[0] as reading, bars[1] as graded:
         try:
             rows = reward_file(
                 source,
@@ -82,11 +103,23 @@ def reward_command(
                 progress=graded,
                 reading=reading,
                 warn=warnings.append,
+                unreadable=partial(_say_fault, faults) if check_golds else None,
             )
         except SettingError as error:
             raise error.at(field="--reward") from error.__cause__
+    if check_golds:
+        say(f"gold answers that can't be read: {len(faults)} of {rows} rows")
+    if output is None:
+        raise typer.Exit(1 if faults else 0)
     for line in [*tally_lines(rules, rows), *(f"warning: {line}" for line in warnings)]:
         say(line)
+
+
+def _say_fault(faults: list[RowError], error: RowError) -> None:
+    """Say each gold answer that can't be read once, at its first row."""
+    if error.reason not in {known.reason for known in faults}:
+        say(str(error))
+    faults.append(error)
 
 
 def named_rewards(names: Sequence[str], settings: dict[str, Any]) -> list[Reward]:

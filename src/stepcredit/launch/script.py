@@ -16,6 +16,7 @@ from trl import ModelConfig, get_peft_config, get_quantization_config
 
 from stepcredit.engines.trl.checkpointing import last_checkpoint
 from stepcredit.engines.trl.generation_file import set_rollouts_aside
+from stepcredit.engines.trl.reward_function import check_gold_answers
 from stepcredit.engines.trl.start_checks import check_enough_rows
 from stepcredit.engines.trl.trainer import StepCreditGRPOTrainer
 from stepcredit.errors import SettingError, StepCreditError, first_line
@@ -114,6 +115,7 @@ def trainer_of_recipe(recipe: Recipe) -> StepCreditGRPOTrainer:
     rows = _rows(recipe, tokenizer, "train")
     check_enough_rows(training, len(rows), "dataset_name")
     check_facts(functions, rows)
+    check_gold_answers(functions, rows)
     given = mapping_of(training.model_init_kwargs, "model_init_kwargs")
     training.model_init_kwargs = {
         "revision": model.model_revision,

@@ -2,9 +2,11 @@
 
 from stepcredit._moved import moved
 from stepcredit.rewards.base import Reward
-from stepcredit.rewards.extract import after_thinking, answer_of, last_box, last_tag
+from stepcredit.rewards.boxes import last_box
+from stepcredit.rewards.extract import answer_of, last_tag
 from stepcredit.rewards.maths import Verdict, grade
 from stepcredit.rewards.reward_registry import register_reward, reward, rewards
+from stepcredit.rewards.thinking import after_thinking
 
 __all__ = [
     "Reward",

@@ -11,9 +11,24 @@ LARGEST_EXPONENT = 10_000
 
 _SHORT_WORDS = frozenset({"yes", "no", "odd"})
 _WORDS = re.compile(r"[^\W\d_]+(?:[ '\-][^\W\d_]+)*")
-_MATHS_WORDS = re.compile(r"sqrt|frac|infinity|infty|a?(?:sin|cos|tan)|log", re.IGNORECASE)
+_MATHS_WORDS = re.compile(
+    r"(?:sqrt|frac|infinity|infty|a?(?:sin|cos|tan)|log)(?![a-z])", re.IGNORECASE
+)
+_NOTHING = re.compile(
+    r"\\emptyset|\\\{\s*\\\}|(?:the )?empty ?set|none"
+    r"|(?:there (?:is|are) )?no (?P<kind>real |integer |positive |natural |rational |complex )*"
+    r"(?:such )?(?:solutions?|roots?|answers?|(?:numbers?|integers?|values?)(?: exists?)?)"
+)
 _LETTER = re.compile(r"\(?([A-J])\)?\.?")
-_OPTION = re.compile(r"\(([A-J])\)|([A-J])[.:)](?=\s|$)|([A-J])$")
+_LETTERS = re.compile(r"\(?[A-J]\)?(?:\s*(?:,|;|and|&)?\s*(?:and\s*)?\(?[A-J]\)?)+")
+_OPTION = re.compile(
+    r"(?:(?:[Oo]ption|[Cc]hoice|[Aa]nswer)\s*:?\s*)?"
+    r"(?:\(([A-J])\)|([A-J])(?:[.:)](?=\s|$)|\s-\s)|([A-J])$)"
+)
+_NO_OPTION_TEXT = re.compile(
+    r"-[0-9]|\s*(?:[,;+*/^=<>_]|-\s+[0-9]|\\(?:ldots|times|cdot|pm)|(?:or|and|not|is)(?![a-zA-Z]))"
+)
+"""How no text of a choice begins: the letter before it is part of a calculation or a list."""
 _NUMERAL = re.compile(r"[0-9A-Z]+\s*_\s*\{?\s*([0-9]+)\s*\}?")
 _POWER = r"(?:\^|\*\*)[\s{(]*[-+]?"
 _EXPONENT = re.compile(rf"{_POWER}(\d+)(?:[\s}})]*{_POWER}(\d+))?")
@@ -62,12 +77,44 @@ def answer_option(answer: str) -> str | None:
     """
     if len(answer) > LONGEST:
         return None
-    plain = answer
+    plain = _without_wrappers(answer)
+    named = {a or b or c for a, b, c in _OPTION.findall(plain)}
+    first = _OPTION.match(plain)
+    is_option = first is not None and not _NO_OPTION_TEXT.match(plain, first.end())
+    return named.pop() if len(named) == 1 and is_option else None
+
+
+def answer_letters(answer: str) -> str | None:
+    r"""The letters of an answer that is several choices, in order; None for any other answer.
+
+    Example:
+        >>> answer_letters("A, B, D"), answer_letters(r"\text{D and A}"), answer_letters("A")
+        ('ABD', 'AD', None)
+    """
+    plain = _without_wrappers(answer)
+    letters = sorted(set(re.findall(r"[A-J]", plain))) if _LETTERS.fullmatch(plain) else []
+    return "".join(letters) if len(letters) > 1 else None
+
+
+def is_nothing(answer: str) -> str | None:
+    r"""What an answer says that nothing is: "" for the empty set, `real ` for no real solution.
+
+    Returns:
+        The kind of number that the text names; None if the answer is something else.
+
+    Example:
+        >>> is_nothing(r"\text{No real solutions}"), is_nothing(r"\emptyset"), is_nothing("0")
+        ('real ', '', None)
+    """
+    found = _NOTHING.fullmatch(" ".join(_without_wrappers(answer).lower().split()))
+    return None if found is None else found["kind"] or ""
+
+
+def _without_wrappers(answer: str) -> str:
+    plain = answer[: LONGEST + 1]
     while (inner := WRAPPED.sub(r"\1", plain)) != plain:
         plain = inner
-    plain = normalize_answer(plain)
-    named = {a or b or c for a, b, c in _OPTION.findall(plain)}
-    return named.pop() if len(named) == 1 and _OPTION.match(plain) else None
+    return normalize_answer(plain)
 
 
 def answer_base(answer: str) -> str | None:

@@ -38,8 +38,10 @@ class Reward(ABC):
         check_fields(self)
         object.__setattr__(self, "tally", Counter())
 
-    def __call__(self, texts: Sequence[str], facts: Sequence[Facts] | None = None) -> list[float]:
-        """One number per text, in order.
+    def __call__(
+        self, texts: Sequence[str], facts: Sequence[Facts] | None = None
+    ) -> list[float | None]:
+        """One number per text, in order; None for an outcome that is unknown.
 
         Args:
             texts: the responses' texts, without special tokens.
@@ -55,15 +57,41 @@ class Reward(ABC):
         for row, value in enumerate(texts):
             if not isinstance(value, str):
                 raise RolloutError(f"expected a string, got {value!r}", row=row, field="text")
-        return _checked(self.rewards(texts, known), len(texts), self.name)
+        return _checked(self.rewards(texts, known), len(texts), self)
 
     @abstractmethod
-    def rewards(self, texts: Sequence[str], facts: Sequence[Facts]) -> list[float]:
-        """One number per text, in order. There are as many facts as texts."""
+    def rewards(self, texts: Sequence[str], facts: Sequence[Facts]) -> Sequence[float | None]:
+        """One number per text, in order. There are as many facts as texts.
+
+        The outcome of a text may be None: unknown.
+        """
+
+    def unreadable_facts(self, facts: Sequence[Facts]) -> dict[int, RolloutError]:
+        """The rows whose facts this reward can't use, each with the reason.
+
+        It needs no responses, so files and trainers ask for it before they start.
+
+        Args:
+            facts: the known facts of each row, by name.
+        """
+        return {}
+
+    def refused_facts(self, facts: Sequence[Facts]) -> dict[int, RolloutError]:
+        """Those of `unreadable_facts` for which this reward would raise an error."""
+        return {}
+
+    def for_training(self) -> Reward:
+        """This reward as trainers call it in the middle of a run.
+
+        Where it would raise an error for a row's facts, its outcome is unknown instead.
+        """
+        return self
 
 
-def _checked(values: Any, texts: int, name: str) -> list[float]:
+def _checked(values: Any, texts: int, rule: Reward) -> list[float | None]:
     """The values that a reward's `rewards` returned, checked to be one finite number per text.
+
+    Outcomes may be None.
 
     Raises:
         RolloutError: the number of values is wrong, or a value is not a finite number.
@@ -72,12 +100,14 @@ def _checked(values: Any, texts: int, name: str) -> list[float]:
         found = values.tolist() if hasattr(values, "tolist") else list(values)
         count = len(found)
     except TypeError:
-        raise RolloutError(f"the reward {name} gives {values!r}, expected a list") from None
+        raise RolloutError(f"the reward {rule.name} gives {values!r}, expected a list") from None
     if count != texts:
-        raise RolloutError(f"the reward {name} gives {count} values for {texts} texts")
+        raise RolloutError(f"the reward {rule.name} gives {count} values for {texts} texts")
     for row, value in enumerate(found):
+        if value is None and rule.gives == "outcome":
+            continue
         if not (isinstance(value, Real) and isfinite(value)):
-            reason = f"the reward {name} gives {value!r}, expected a finite number"
+            reason = f"the reward {rule.name} gives {value!r}, expected a finite number"
             raise RolloutError(reason, row=row)
     return found
 

@@ -1,54 +1,21 @@
-"""Extracts the answer of a response: its last box, answer tag or `####` line."""
+"""Extracts the answer of a response: its last boxes, answer line, answer tag or `####` line."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 
-_PIECE = re.compile(
-    r"\\{1,2}(?:boxed|fbox|framebox)(?![a-zA-Z])\s*(?:\[[^\[\]]{0,40}\]\s*)?(?P<open>\{)?"
-    r"|\\.|[{}]",
-    re.DOTALL,
+from stepcredit._moved import renamed
+from stepcredit.rewards.boxes import boxed_answer, has_box
+from stepcredit.rewards.thinking import after_thinking
+
+_ANSWER_LINE = re.compile(
+    r"(?<![a-zA-Z])answer(?:[ \t]+is)?[ \t*_]*:[\s*_]*(?P<answer>[^\n]*)", re.IGNORECASE
 )
-_BARE = re.compile(r"[-+]?\d+(?:[.,/]\d+)*|\\[a-zA-Z]+(?:\{[^{}]*\})*|[^\W\d_]")
-
-
-def last_box(text: str) -> str | None:
-    r"""The content of the last balanced box: `\boxed{...}`, `\fbox{...}`, `\framebox{...}`.
-
-    Of nested boxes, it is the outer one. A box that is never closed does not count, but the boxes
-    inside it do. The content of `\boxed 5`, without braces, is the number, command or letter that
-    follows. The time is linear in the length of any text.
-
-    Args:
-        text: a response.
-
-    Returns:
-        The text between the braces, or None if there is no box.
-
-    Example:
-        >>> last_box(r"First \boxed{1}, so \boxed{\frac{1}{2}}."), last_box(r"\boxed 12.")
-        ('\\frac{1}{2}', '12')
-        >>> last_box(r"\boxed{7} and \boxed{8"), last_box("seven")
-        ('7', None)
-
-    Differs: math-verify reads several boxes as one set.
-    """
-    found: str | None = None
-    opened: list[int | None] = []
-    for piece in _PIECE.finditer(text):
-        token = piece.group()
-        if piece.group("open"):
-            opened.append(piece.end())
-        elif token == "{":
-            opened.append(None)
-        elif token == "}":
-            start = opened.pop() if opened else None
-            if start is not None:
-                found = text[start : piece.start()]
-        elif len(token) > 2 and (bare := _BARE.match(text, piece.end())):
-            found = bare.group()
-    return found
+_MINERVA = re.compile(r"[Tt]he final answer is:?\s*(?P<answer>[^\n]*)")
+_SPECIAL_TOKEN = re.compile(r"<\|[a-z_]{1,40}\|>|</s>")
+_HOPE = "I hope it is correct"
 
 
 def last_tag(text: str, tag: str = "answer") -> str | None:
@@ -91,25 +58,64 @@ def answer_of(response: str, read: str) -> str | None:
     return READERS[read](after_thinking(response))
 
 
-def after_thinking(text: str) -> str:
-    """The text after the last `</think>`; empty if a `<think>` is never closed.
-
-    A text without either tag is returned whole. If the prompt opens the tag, the response must
-    close it, or its thinking cannot be separated from its answer.
+def answer_line(text: str) -> str | None:
+    """The text of the last line `Answer: ...`; a box in it is the answer.
 
     Example:
-        >>> after_thinking("<think>5?</think>6"), after_thinking("<think>5"), after_thinking("5")
-        ('6', '', '5')
+        >>> answer_line("so\\nAnswer: 34\\n"), answer_line(r"**Final Answer:** $\\boxed{5}$")
+        ('34', '5')
     """
-    _, closed, rest = text.rpartition("</think>")
-    return rest if closed else text.partition("<think>")[0] if "<think>" in text else text
+    return _content(_last(_ANSWER_LINE, text))
+
+
+def final_line(text: str) -> str | None:
+    """The answer of Minerva's prompt: `The final answer is ... . I hope it is correct.`
+
+    Example:
+        >>> final_line("Final Answer: The final answer is $34$. I hope it is correct.")
+        '$34$'
+    """
+    return _content(_last(_MINERVA, text))
+
+
+def any_answer(text: str) -> str | None:
+    r"""The last box; in a text without one, Minerva's final line, or else the line `Answer: ...`.
+
+    Example:
+        >>> any_answer(r"Answer: 5, so \boxed{6}"), any_answer("Answer: 5"), any_answer("It is 5.")
+        ('6', '5', None)
+    """
+    if has_box(text):
+        return boxed_answer(text)
+    return final_line(text) or answer_line(text)
+
+
+def _last(pattern: re.Pattern[str], text: str) -> str | None:
+    found = [match["answer"].strip() for match in pattern.finditer(text)]
+    return found[-1] if found else None
+
+
+def _content(found: str | None) -> str | None:
+    """The box in a line, if there is one, or else what the line says that something is."""
+    if not found:
+        return None
+    if has_box(found):
+        return boxed_answer(found)
+    plain = _SPECIAL_TOKEN.split(found, maxsplit=1)[0].partition(_HOPE)[0]
+    return plain.rpartition(" is ")[2].strip(" *_").rstrip(".") or None
 
 
 READERS: dict[str, Callable[[str], str | None]] = {
-    "boxed": last_box,
+    "any": any_answer,
+    "boxed": boxed_answer,
+    "answer-line": answer_line,
+    "minerva": final_line,
     "answer-tag": last_tag,
     "hash": last_line,
     "whole": str.strip,
 }
-"""Where an answer may stand in a response: in the last box, in the last answer tag, behind the last
-`####`; or the response is the answer."""
+"""Where an answer may stand in a response: in its last boxes; in its last line `Answer: ...`; in
+`The final answer is ...`; in the first of these three that it has (any); in the last answer tag;
+behind the last `####`; or the response is the answer."""
+
+__getattr__ = partial(renamed, __name__)

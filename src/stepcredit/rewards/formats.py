@@ -9,8 +9,9 @@ from typing import Any, ClassVar, Literal
 
 from stepcredit.errors import RolloutError
 from stepcredit.rewards.base import Facts, Reward
-from stepcredit.rewards.extract import after_thinking, last_box
+from stepcredit.rewards.boxes import last_box
 from stepcredit.rewards.reward_registry import register_reward
+from stepcredit.rewards.thinking import after_thinking
 from stepcredit.settings.fields import declare, is_pattern, number
 
 Template = Callable[[str], float | bool]
@@ -124,7 +125,7 @@ class Format(Reward):
 
     def gate(self, texts: Sequence[str]) -> list[bool]:
         """Whether each text has a format for which its advantages count."""
-        return [reward >= self.passing for reward in self(texts)]
+        return [value is not None and value >= self.passing for value in self(texts)]
 
     def _rule(self) -> Template:
         if callable(self.template):

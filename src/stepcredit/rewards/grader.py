@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache, lru_cache
 from typing import Any
 
 from stepcredit.rewards.serving import BAD_GOLD, RIGHT, WRONG, Grader
+
+_SYMBOL = re.compile(r"(?<![\\a-zA-Z])(?:([Ee])(?=\s*_)|(I)(?![a-zA-Z]))")
+"""Letters that are symbols, but which the parser takes for constants."""
 
 
 class MathsGrader(Grader):
@@ -27,7 +32,7 @@ class MathsGrader(Grader):
 
     def verdict(self, answer: str, gold: str, /) -> str:
         """Whether an answer equals the gold answer; `BAD_GOLD` if the latter cannot be read."""
-        from math_verify import verify
+        from stepcredit.rewards.comparing import same_value
 
         expected = _gold(gold)
         if not expected:
@@ -35,8 +40,7 @@ class MathsGrader(Grader):
         found = parsed(answer)
         if not found or _misuses_infinity(found, expected):
             return WRONG
-        same = verify(expected, found, allow_set_relation_comp=True, timeout_seconds=None)
-        return RIGHT if same else WRONG
+        return RIGHT if same_value(expected[0], found[0]) else WRONG
 
 
 GRADER = MathsGrader()
@@ -82,13 +86,32 @@ def _is_computed_with(parent: Any) -> bool:
 
 
 def parsed(answer: str) -> list[Any]:
-    """The result of math-verify's parser for an answer: an empty list, or one expression."""
-    from math_verify import parse
+    """The expression that a normalized answer is; empty if it is none.
 
-    expressions: list[Any] = parse(
-        rf"\boxed{{{answer}}}", _config(), fallback_mode="no_fallback", parsing_timeout=None
+    Capital and small letters are different variables. Of a chain of equations that can't be read as
+    a whole, the last side is read.
+    """
+    from latex2sympy2_extended.math_normalization import normalize_latex
+    from math_verify.parser import get_last_eq
+
+    text = normalize_latex(_SYMBOL.sub(r"\\mathcal{\1\2}", answer), _rules())
+    for part in dict.fromkeys([text, get_last_eq(text)]):
+        with suppress(Exception):
+            found = _expression(part)
+            return [] if found is None else [found]
+    return []
+
+
+def _expression(text: str) -> Any:
+    from latex2sympy2_extended import latex2sympy
+    from latex2sympy2_extended.latex2sympy2 import ConversionConfig
+
+    return latex2sympy(
+        text,
+        is_real=True,
+        normalization_config=None,
+        conversion_config=ConversionConfig(lowercase_symbols=False),
     )
-    return expressions
 
 
 @lru_cache(maxsize=1024)
@@ -97,12 +120,10 @@ def _gold(gold: str) -> list[Any]:
 
 
 @cache
-def _config() -> list[Any]:
-    """math-verify's settings: one box, LaTeX only, and no units, which are removed before."""
+def _rules() -> Any:
+    """The normalization of math-verify, without units, which are removed before."""
     from latex2sympy2_extended import NormalizationConfig
-    from math_verify import LatexExtractionConfig
 
-    rules = NormalizationConfig(
-        basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="last"
+    return NormalizationConfig(
+        basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none"
     )
-    return [LatexExtractionConfig(boxed_match_priority=0, normalization_config=rules)]

@@ -11,9 +11,10 @@ from typing import NamedTuple
 
 from stepcredit.errors import RolloutError
 from stepcredit.rewards.base import Facts, Reward, needed_fact, optional_fact
-from stepcredit.rewards.extract import READERS, after_thinking, answer_of
+from stepcredit.rewards.extract import READERS, answer_of
 from stepcredit.rewards.reward_registry import register_reward
 from stepcredit.rewards.supporting_facts import gold_facts, named_facts
+from stepcredit.rewards.thinking import after_thinking
 from stepcredit.settings.fields import choice, text
 
 _ARTICLE = re.compile(r"\b(?:a|an|the)\b")

@@ -5,23 +5,32 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from hashlib import sha256
+from math import isnan, nan
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from stepcredit._moved import reads_old_keyword
 from stepcredit.data.files.batches import Batch
 from stepcredit.data.files.file_tally import all_gated
 from stepcredit.data.files.rollout_file import RolloutFile
 from stepcredit.data.files.score_store import ScoreStore
-from stepcredit.errors import RolloutError, SettingError
+from stepcredit.errors import RolloutError, RowError, SettingError
 from stepcredit.rewards.base import Reward
 from stepcredit.rewards.formats import TEMPLATES, Format
+
+
+class _Checked(NamedTuple):
+    """What the first pass over a file finds: its rows, and those whose facts can't be used."""
+
+    rows: int
+    unreadable: list[RowError]
+    refused: list[RowError]
 
 
 @reads_old_keyword("told", "progress")
 def reward_file(
     path: str | Path,
-    output: str | Path,
+    output: str | Path | None,
     rewards: Sequence[Reward],
     *,
     text: str = "text",
@@ -29,14 +38,17 @@ def reward_file(
     progress: Callable[[int, int], None] | None = None,
     reading: Callable[[float], None] | None = None,
     warn: Callable[[str], None] | None = None,
+    unreadable: Callable[[RowError], None] | None = None,
 ) -> int:
     """Write the rows of a file with their rewards: `outcome`, or `format` and `format_ok`.
 
-    All rows are checked before the first is graded. They need a text, but no tokens.
+    All rows are checked before the first is graded, with all gold answers. They need a text, but no
+    tokens.
 
     Args:
         path: a `.jsonl`, `.jsonl.gz` or `.parquet` file, or "-".
-        output: a path of the same kinds; it may be the same file.
+        output: a path of the same kinds; it may be the same file. None: nothing is graded or
+            written, only checked.
         rewards: at most one outcome reward and one format reward. The fields of a row are the
             facts.
         text: the field that holds the response's text.
@@ -45,24 +57,26 @@ def reward_file(
         progress: called with the number of rows graded and the number of all rows.
         reading: called with the fraction of the file that was read, while it is checked.
         warn: called with one line where all responses broke the format.
+        unreadable: called for each row whose facts can't be used, before the first is graded.
 
     Returns:
-        Number of rows written.
+        Number of rows.
 
     Raises:
         SettingError: two rewards write the same field.
-        RowError: the first fault in the file; the output file does not change then.
+        RowError: the first fault in the file, or the first gold answer that can't be read, if the
+            reward refuses those; the output file does not change then.
         FileError: a file cannot be read or written.
     """
     _check_kinds(rewards)
-
-    def count(rows: int, batch: Batch) -> int:
-        return rows + len(_texts(batch, text))
-
     watch = FormatWatch(rewards, text)
     with RolloutFile(path, reading, needs_tokens=False) as file, ExitStack() as opened:
-        rows, done = file.fold(int, count), 0
+        checked = _check_rows(file, rewards, text, unreadable)
+        if output is None:
+            return checked.rows
+        _refuse(checked)
         store = None if journal is None else opened.enter_context(ScoreStore(journal))
+        done = 0
 
         def compute(batch: Batch) -> list[Mapping[str, Any]]:
             nonlocal done
@@ -70,7 +84,7 @@ def reward_file(
             watch.add(batch, found)
             done += len(found)
             if progress:
-                progress(done, rows)
+                progress(done, checked.rows)
             return found
 
         written = file.annotate(output, compute)
@@ -113,6 +127,56 @@ class FormatWatch:
         return f"{all_gated(self._rows)} {fit}; it is for prompts that end with `<think>`"
 
 
+def _check_rows(
+    file: RolloutFile,
+    rewards: Sequence[Reward],
+    text: str,
+    unreadable: Callable[[RowError], None] | None,
+) -> _Checked:
+    """Check all rows, and name those whose facts can't be used."""
+
+    def step(state: _Checked, batch: Batch) -> _Checked:
+        facts = [row.fields for row in batch.rows]
+        unread: dict[int, RolloutError] = {}
+        refused: dict[int, RolloutError] = {}
+        for rule in rewards:
+            unread |= rule.unreadable_facts(facts) if unreadable else {}
+            refused |= rule.refused_facts(facts)
+        rows = state.rows + len(_texts(batch, text))
+        found = [_row_errors(file, batch, faults) for faults in (unread, refused)]
+        return _Checked(rows, state.unreadable + found[0], state.refused + found[1])
+
+    checked = file.fold(lambda: _Checked(0, [], []), step)
+    for error in sorted(checked.unreadable, key=lambda error: error.line):
+        if unreadable:
+            unreadable(error)
+    return checked
+
+
+def _row_errors(
+    file: RolloutFile, batch: Batch, faults: Mapping[int, RolloutError]
+) -> list[RowError]:
+    return [
+        RowError(error.reason, path=file.path, line=batch.rows[row].line, field=error.field)
+        for row, error in faults.items()
+    ]
+
+
+def _refuse(checked: _Checked) -> None:
+    """Refuse a file for its first gold answer that can't be read; the message names the options."""
+    if not checked.refused:
+        return
+    first, count = min(checked.refused, key=lambda error: error.line), len(checked.refused)
+    reason = first.reason
+    if count < checked.rows:
+        reason += (
+            f"; {count} of {checked.rows} gold answers are like this: --check-golds prints them, "
+            "--set unreadable=unknown leaves their outcomes unknown"
+        )
+    more = 0 if count < checked.rows else count - 1
+    raise RowError(reason, path=first.path, line=first.line, field=first.field, more=more)
+
+
 def _check_kinds(rewards: Sequence[Reward]) -> None:
     taken: dict[str, str] = {}
     for rule in rewards:
@@ -143,7 +207,7 @@ def _kept(
     new = [place for place, key in enumerate(keys) if key not in known]
     graded = _graded(Batch([batch.rows[place] for place in new]), rewards, text) if new else []
     for place, members in zip(new, graded, strict=True):
-        known[keys[place]] = [float(value) for value in members.values()]
+        known[keys[place]] = [nan if value is None else float(value) for value in members.values()]
         store.put(keys[place], known[keys[place]])
     if len(new) < len(keys):
         rewards[0].tally["kept by an earlier run"] += len(keys) - len(new)
@@ -158,7 +222,8 @@ def _members(rewards: Sequence[Reward], numbers: Sequence[float]) -> Mapping[str
     rest = iter(numbers)
     members: dict[str, Any] = {}
     for rule in rewards:
-        members[rule.gives] = next(rest)
+        value = next(rest)
+        members[rule.gives] = None if isnan(value) else value
         if rule.gives == "format":
             members["format_ok"] = bool(next(rest))
     return members
@@ -167,11 +232,12 @@ def _members(rewards: Sequence[Reward], numbers: Sequence[float]) -> Mapping[str
 def _graded(batch: Batch, rewards: Sequence[Reward], text: str) -> list[Mapping[str, Any]]:
     """Grade each row; its new fields."""
     texts, facts = _texts(batch, text), [row.fields for row in batch.rows]
-    columns: dict[str, Sequence[float]] = {}
+    columns: dict[str, Sequence[float | None]] = {}
     for rule in rewards:
         values = rule(texts, facts)
         if rule.gives == "outcome":
             columns["outcome"] = values
             continue
-        columns |= {"format": values, "format_ok": [value >= rule.passing for value in values]}
+        kept = [value is not None and value >= rule.passing for value in values]
+        columns |= {"format": values, "format_ok": kept}
     return [{name: values[at] for name, values in columns.items()} for at in range(len(texts))]

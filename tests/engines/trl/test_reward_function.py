@@ -10,8 +10,12 @@ from typing import Any
 import pytest
 import torch
 
-from stepcredit.engines.trl.reward_function import TRLReward, text_of_completion
-from stepcredit.errors import RolloutError
+from stepcredit.engines.trl.reward_function import (
+    TRLReward,
+    check_gold_answers,
+    text_of_completion,
+)
+from stepcredit.errors import EngineError, RolloutError
 
 
 def chat(content: Any) -> list[dict[str, Any]]:
@@ -75,13 +79,36 @@ def test_trl_calls_them(form: str) -> None:
     assert metrics == {"maths/timed_out": [0.0], "maths/no_answer": [pytest.approx(1 / 3)]}
 
 
-def test_trl_is_told_the_row_at_fault() -> None:
-    rows = [*ROWS[:2], {"prompt": "7?", "answer": "", "level": 2}]
-    with pytest.raises(RolloutError) as caught:
-        calculated([TRLReward("maths")], rows, TEXTS)
-    assert str(caught.value) == (
-        "row 2: answer: expected a number, a string or a list of them, got ''"
+@pytest.mark.parametrize(
+    ("gold", "reason"),
+    [("", "expected a number, a string or a list of them, got ''"), ("t(0,4]", "can't be read as maths: 't\\(0,4]'")],
+)
+def test_an_unreadable_gold_answer_does_not_end_a_run(gold: Any, reason: str) -> None:
+    rows = [*ROWS[:2], {"prompt": "7?", "answer": gold, "level": 2}]
+    with pytest.warns(UserWarning, match=rf"maths: answer: {reason}: the reward of this row"):
+        found, _, metrics = calculated([TRLReward("maths")], rows, TEXTS)
+    assert found[:2, 0].tolist() == [1.0, 0.0]
+    assert found[2, 0].isnan()
+    assert metrics["maths/gold_answer_unreadable_outcome_unknown"] == [pytest.approx(1 / 3)]
+
+
+def test_a_missing_column_is_an_error() -> None:
+    with pytest.raises(RolloutError, match="^row 0: gold: missing: the reward needs it"):
+        calculated([TRLReward("maths", answer="gold")], ROWS, TEXTS)
+
+
+def test_unreadable_gold_answers_are_refused_before_training() -> None:
+    datasets = pytest.importorskip("datasets")
+    rows = datasets.Dataset.from_list([{"answer": gold} for gold in ("1/2", None, "t(0,4]")])
+    line = (
+        "row 2: answer: can't be read as maths: 't(0,4]'; 1 of 2 gold answers are like this: "
+        'reward_fields.maths.unreadable="unknown" leaves their outcomes unknown'
     )
+    with pytest.raises(EngineError) as caught:
+        check_gold_answers([len, TRLReward("maths")], rows)
+    assert str(caught.value) == line
+    check_gold_answers([TRLReward("maths", unreadable="unknown")], rows)
+    check_gold_answers([TRLReward("maths")], rows.to_iterable_dataset())
 
 
 def test_trl_reward_functions_are_pickled() -> None:

@@ -8,8 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stepcredit.engines.verl.score_function import compute_score, compute_score_async
+from stepcredit.engines.verl.score_function import (
+    as_compute_score,
+    compute_score,
+    compute_score_async,
+)
 from stepcredit.errors import RolloutError
+from stepcredit.rewards import reward
 
 
 def as_verl_calls(**more: Any) -> dict[str, Any]:
@@ -67,6 +72,19 @@ def test_verl_is_told_the_data_source_at_fault() -> None:
         compute_score("gsm8k", r"\boxed{1}", None)
     expected = "data source gsm8k: answer: missing: the reward needs it"
     assert str(caught.value) == expected
+
+
+def test_an_unreadable_gold_answer_does_not_end_a_run(caplog: pytest.LogCaptureFixture) -> None:
+    call = as_verl_calls(ground_truth="t(0,4]")
+    assert [compute_score(**call) for _ in range(2)] == [0.0, 0.0]
+    assert caplog.text.count("the gold answer 't(0,4]' can't be read as maths") == 1
+    found = compute_score(**call, settings={"unreadable": "unknown"})
+    assert isinstance(found, dict)
+    assert (found["score"], found["outcome"]) == (0.0, None)
+    right = compute_score(**as_verl_calls(), settings={"unreadable": "unknown"})
+    assert right == {"score": 1.0, "acc": 1.0, "outcome": 1.0}
+    as_outcome = as_compute_score(reward("maths"))
+    assert as_outcome("math", r"\boxed{4}", "t(0,4]")["outcome"] is None
 
 
 @pytest.mark.parametrize("name", ["compute_score", "compute_score_async"])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from stepcredit.engines.gold_answers import refuse_unreadable
 from stepcredit.errors import RolloutError
 from stepcredit.rewards.base import Reward
 from stepcredit.rewards.reward_registry import reward
@@ -16,6 +18,10 @@ class TRLReward:
     The columns of the dataset are the facts, so the gold answer is the column that the reward's
     field `answer` names. What the reward counts, such as answers that timed out, is logged to the
     trainer's metrics as a share of the batch.
+
+    A reward that refuses gold answers it can't read does so at the start, in `check_gold_answers`,
+    which `StepCreditGRPOTrainer` calls. In the middle of a run such a completion's
+    reward is None, which TRL leaves out of its sums, with one warning.
 
     Args:
         rule: a reward, or the name of one.
@@ -33,11 +39,13 @@ class TRLReward:
     def __init__(self, rule: Reward | str, /, **settings: Any) -> None:
         self.rule = reward(rule, **settings) if isinstance(rule, str) else rule
         self.__name__ = self.rule.name
+        self._lenient = self.rule.for_training()
+        self._has_warned = False
 
     def __call__(
         self, prompts: Sequence[Any], completions: Sequence[Any], **columns: Any
     ) -> list[float | None]:
-        """One reward per completion; None where the gold answer is null, so the outcome is unknown.
+        """One reward per completion; None where the outcome is unknown.
 
         Args:
             prompts: not used; TRL passes them by name.
@@ -46,7 +54,8 @@ class TRLReward:
                 keywords that the trainer passes are not facts.
 
         Raises:
-            RolloutError: a fact is missing or can't be used; it names the completion's row.
+            RolloutError: a column is missing, or a fact that is no gold answer can't be used; it
+                names the completion's row.
         """
         texts = [text_of_completion(completion) for completion in completions]
         values = {
@@ -55,11 +64,13 @@ class TRLReward:
             if isinstance(column, list | tuple) and len(column) == len(texts)
         }
         facts = [{name: values[name][row] for name in values} for row in range(len(texts))]
-        before = self.rule.tally.copy()
+        before = self._lenient.tally.copy()
         answer = getattr(self.rule, "answer", "")
         known = [row for row in range(len(texts)) if values.get(answer, texts)[row] is not None]
         found: list[float | None] = [None] * len(texts)
         rewards = self._known_rewards(known, texts, facts)
+        if None in rewards:
+            self._warn(facts[known[rewards.index(None)]])
         for row, value in zip(known, rewards, strict=True):
             found[row] = value
         self._log(columns.get("log_metric"), before, len(texts))
@@ -67,20 +78,53 @@ class TRLReward:
 
     def _known_rewards(
         self, rows: Sequence[int], texts: Sequence[str], facts: Sequence[dict[str, Any]]
-    ) -> list[float]:
+    ) -> list[float | None]:
         """The rewards of some rows; an error names the completion's row."""
         try:
-            return self.rule([texts[row] for row in rows], [facts[row] for row in rows])
+            return self._lenient([texts[row] for row in rows], [facts[row] for row in rows])
         except RolloutError as error:
             if error.row is None:
                 raise
             raise RolloutError(error.reason, row=rows[error.row], field=error.field) from error
 
+    def _warn(self, facts: Mapping[str, Any]) -> None:
+        """Warn once of a row whose gold answer can't be read, unless the reward was set so."""
+        if self._lenient is not self.rule and not self._has_warned:
+            self._has_warned = True
+            warnings.warn(_warning(self.__name__, self.rule, facts), stacklevel=3)
+
     def _log(self, log: Callable[[str, float], None] | None, before: Any, count: int) -> None:
         if log is None or not count:
             return
-        for what, times in self.rule.tally.items():
-            log(f"{self.__name__}/{what.replace(' ', '_')}", (times - before[what]) / count)
+        for what, times in self._lenient.tally.items():
+            name = what.replace(",", "").replace(" ", "_")
+            log(f"{self.__name__}/{name}", (times - before[what]) / count)
+
+
+def _warning(name: str, rule: Reward, facts: Mapping[str, Any]) -> str:
+    faults = rule.unreadable_facts([facts])
+    reason = f"{faults[0].field}: {faults[0].reason}" if 0 in faults else "unknown"
+    return f"{name}: {reason}: the reward of this row, and of all like it, is None"
+
+
+def check_gold_answers(functions: Iterable[Any], rows: Any) -> None:
+    """Refuse a training set with gold answers that a reward can't read and does not leave unknown.
+
+    Args:
+        functions: the trainer's reward functions. Those that are no `TRLReward` are not asked.
+        rows: the training set; one that can be read only once is not checked.
+
+    Raises:
+        EngineError: the first such answer and how many there are; it names the setting with which
+            their outcomes are left unknown.
+    """
+    if not isinstance(getattr(rows, "column_names", None), list) or not hasattr(rows, "__len__"):
+        return
+    for function in functions:
+        inner = getattr(function, "function", function)
+        column = getattr(inner.rule, "answer", None) if isinstance(inner, TRLReward) else None
+        if column in rows.column_names:
+            refuse_unreadable(inner.rule, rows[column], f"reward_fields.{function.__name__}")
 
 
 def text_of_completion(completion: Any) -> str:

@@ -45,6 +45,7 @@ from stepcredit.engines.trl.policy_logprobs import (
     needed_models,
     policy_logprobs,
 )
+from stepcredit.engines.trl.reward_function import check_gold_answers
 from stepcredit.engines.trl.signal_streams import (
     Given,
     check_given_streams,
@@ -165,6 +166,7 @@ class StepCreditGRPOTrainer(ResumingGRPOTrainer):
         if isinstance(self.format_gate, int | float) and self.format_reward is None:
             reason = f"{self.format_gate:g} is a threshold of the format reward: name format_reward"
             raise EngineError(reason, field="format_gate")
+        check_gold_answers(self.reward_funcs, self.train_dataset)
         check_models(self, self._models)
         check_loss(self)
         self._warned: set[str] = set()

@@ -9,6 +9,7 @@ verl's config can name `compute_score` itself:
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from math import nan
@@ -18,6 +19,8 @@ from stepcredit.errors import RolloutError
 from stepcredit.rewards.base import Reward
 from stepcredit.rewards.reward_registry import reward as build_reward
 from stepcredit.settings.fields import Frozen, frozen
+
+logger = logging.getLogger(__name__)
 
 
 def compute_score(
@@ -29,8 +32,12 @@ def compute_score(
     reward: str = "maths",
     settings: Mapping[str, Any] | None = None,
     **rest: Any,
-) -> float:
+) -> float | dict[str, Any]:
     """A reward as verl's custom reward function. It may be called from any thread.
+
+    A gold answer that can't be read does not end the run. With the setting `unreadable=unknown`
+    every result is a dict as of `as_compute_score`, in which such an outcome is None. With the
+    default the score is 0, since verl takes numbers alone, and a warning names the answer once.
 
     Args:
         data_source: names the row in errors.
@@ -41,6 +48,9 @@ def compute_score(
         settings: the reward's fields.
         rest: further arguments of verl's; not used.
 
+    Returns:
+        The score; or a dict of score, acc and outcome.
+
     Raises:
         RolloutError: a gold answer or fact that is missing or can't be used.
 
@@ -50,13 +60,31 @@ def compute_score(
         1.0
     """
     rule = _cached_reward(reward, Frozen(frozen(settings or {})))
+    lenient = rule.for_training()
+    if lenient is rule and getattr(rule, "unreadable", None) == "unknown":
+        return as_compute_score(rule)(data_source, solution_str, ground_truth, extra_info)
     try:
-        return _score(rule, solution_str, ground_truth, extra_info)
+        if ground_truth is None:
+            return _score(rule, solution_str, ground_truth, extra_info) or 0.0
+        score = _score(lenient, solution_str, ground_truth, extra_info)
+        if score is None:
+            _warn_once(data_source, str(ground_truth))
+        return score or 0.0
     except RolloutError as error:
         raise error.at(place=f"data source {data_source}") from error.__cause__
 
 
-async def compute_score_async(*args: Any, **kwargs: Any) -> float:
+@lru_cache(maxsize=10_000)
+def _warn_once(data_source: str, gold: str) -> None:
+    logger.warning(
+        "data source %s: the gold answer %r can't be read as maths, so its score is 0; "
+        "reward_kwargs.settings.unreadable=unknown leaves its outcome unknown",
+        data_source,
+        gold[:80],
+    )
+
+
+async def compute_score_async(*args: Any, **kwargs: Any) -> float | dict[str, Any]:
     """`compute_score` for a caller that awaits it: the grading runs in another thread."""
     return await asyncio.to_thread(compute_score, *args, **kwargs)
 
@@ -64,7 +92,8 @@ async def compute_score_async(*args: Any, **kwargs: Any) -> float:
 def as_compute_score(rule: Reward) -> Callable[..., dict[str, Any]]:
     """The reward as a function that verl's reward managers call. Any thread may call it.
 
-    If the reward reads a gold answer and the row has none, the outcome is unknown. verl needs a
+    If the reward reads a gold answer and the row has none, or one that can't be read, the outcome
+    is unknown. verl needs a
     number and gets 0 as `score`. `acc` is NaN then: verl's validation would count None as wrong.
 
     Args:
@@ -78,18 +107,24 @@ def as_compute_score(rule: Reward) -> Callable[..., dict[str, Any]]:
         {'score': 0.0, 'acc': nan, 'outcome': None}
     """
 
+    lenient = rule.for_training()
+
     def score(
         data_source: str, solution_str: str, ground_truth: Any, extra_info: Any = None, **rest: Any
     ) -> dict[str, Any]:
         if ground_truth is None and hasattr(rule, "answer"):
             return {"score": 0.0, "acc": nan, "outcome": None}
-        outcome = _score(rule, solution_str, ground_truth, extra_info)
+        outcome = _score(lenient, solution_str, ground_truth, extra_info)
+        if outcome is None:
+            return {"score": 0.0, "acc": nan, "outcome": None}
         return {"score": outcome, "acc": outcome, "outcome": outcome}
 
     return score
 
 
-def _score(rule: Reward, text: str, gold: Any, extra_info: Mapping[str, Any] | None) -> float:
+def _score(
+    rule: Reward, text: str, gold: Any, extra_info: Mapping[str, Any] | None
+) -> float | None:
     """One response's reward; the gold answer is the fact that the reward's `answer` names."""
     facts = {**(extra_info or {}), getattr(rule, "answer", "answer"): gold}
     return rule([text], [facts])[0]

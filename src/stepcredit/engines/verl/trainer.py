@@ -27,6 +27,7 @@ except ImportError as error:
 
 from stepcredit.credit.metrics.batch_warnings import CreditWarning
 from stepcredit.engines.run_record import lines_of, write_run
+from stepcredit.engines.gold_answers import refuse_unreadable
 from stepcredit.engines.verl.batch import FIELDS, QueuedBatch, unbind_rows
 from stepcredit.engines.verl.batch_credit import BatchCredit
 from stepcredit.engines.verl.config_checks import (
@@ -37,10 +38,11 @@ from stepcredit.engines.verl.config_checks import (
     is_default_manager,
     uses_engine,
 )
-from stepcredit.engines.verl.config_keys import VerlSettings
+from stepcredit.engines.verl.config_keys import CONFIG_KEY, VerlSettings
 from stepcredit.engines.verl.extras import ERROR
 from stepcredit.engines.verl.reward_loop import TRAINING
 from stepcredit.engines.verl.run_folder import begin_run, record_of, unread_keys
+from stepcredit.rewards.base import Reward
 
 MODE = "stepcredit"
 
@@ -77,6 +79,11 @@ class StepCreditPPOTrainer(PPOTrainerSync):
         print(*lines_of(self.credit_record), sep="\n", flush=True)
         self._warn({line: line for line in unread_keys(self.credit_settings)})
         super().__init__(config)
+
+    def _init_dataloader(self) -> None:
+        """Load verl's data sets, and refuse gold answers that the outcome's reward refuses."""
+        super()._init_dataloader()
+        check_dataset_golds(self.credit_settings.outcome_reward, self.train_dataset)
 
     def _warn(self, lines: Mapping[str, str]) -> None:
         """Warn once per kind."""
@@ -124,6 +131,23 @@ class StepCreditPPOTrainer(PPOTrainerSync):
         self._warn(credit.warnings())
         self.credited = credit
         return written
+
+
+def check_dataset_golds(rule: Reward | None, dataset: Any) -> None:
+    """Refuse a data set with gold answers that the reward can't read and does not leave unknown.
+
+    Args:
+        rule: the reward of the outcome; None is not checked.
+        dataset: verl's; one without a table of its rows is not checked.
+
+    Raises:
+        EngineError: the first such answer, and the key with which such outcomes are left unknown.
+    """
+    table: Any = getattr(dataset, "dataframe", None)
+    if rule is None or "reward_model" not in getattr(table, "column_names", ()):
+        return
+    golds = [(each or {}).get("ground_truth") for each in table["reward_model"]]
+    refuse_unreadable(rule, golds, f"{CONFIG_KEY}.outcome_reward_fields")
 
 
 def stop_at_errors(batch: QueuedBatch) -> None:
