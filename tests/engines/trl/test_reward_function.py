@@ -81,7 +81,10 @@ def test_trl_calls_them(form: str) -> None:
 
 @pytest.mark.parametrize(
     ("gold", "reason"),
-    [("", "expected a number, a string or a list of them, got ''"), ("t(0,4]", "can't be read as maths: 't\\(0,4]'")],
+    [
+        ("", "expected a number, a string or a list of them, got ''"),
+        ("t(0,4]", r"can't be read as maths: 't\(0,4\]'"),
+    ],
 )
 def test_an_unreadable_gold_answer_does_not_end_a_run(gold: Any, reason: str) -> None:
     rows = [*ROWS[:2], {"prompt": "7?", "answer": gold, "level": 2}]
