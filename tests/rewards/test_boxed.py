@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.work import assert_linear
 
 from stepcredit.rewards import boxes, extract, thinking
-from stepcredit.rewards.boxes import last_box
+from stepcredit.rewards.boxes import boxed_answer, last_box
 from stepcredit.rewards.extract import answer_of, last_line, last_tag
 from stepcredit.rewards.thinking import after_thinking
 

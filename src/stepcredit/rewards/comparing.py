@@ -21,6 +21,7 @@ _PLACES = 6
 """Places to which a decimal must agree with a number that it rounds..."""
 _SHARE = sympy.Rational(1_000_001, 10**11)
 """...and the largest difference as a share of that number: five digits."""
+_MOST_COMPARED = 20
 _PERCENT = sympy.UnevaluatedExpr(sympy.Rational(1, 100))
 _PLAIN = (
     sympy.Add, sympy.Mul, sympy.Pow, sympy.Number, sympy.NumberSymbol, sympy.Symbol,
@@ -64,9 +65,9 @@ def same_value(gold: Any, answer: Any) -> bool:
     if isinstance(gold, sympy.Expr) and isinstance(answer, sympy.Expr):
         return _same_expression(gold, answer)
     if parts is not None and parts[0] == "set" and isinstance(answer, sympy.Expr):
-        return len(parts[1]) == 1 and same_value(parts[1][0], answer)
+        return bool(parts[1]) and all(same_value(part, answer) for part in parts[1])
     if others is not None and others[0] == "set" and isinstance(gold, sympy.Expr):
-        return len(others[1]) == 1 and same_value(gold, others[1][0])
+        return bool(others[1]) and all(same_value(gold, other) for other in others[1])
     if isinstance(gold, sympy.Eq) and isinstance(answer, sympy.Eq):
         return _same_equation(gold, answer)
     return _verified(gold, answer)
@@ -141,7 +142,12 @@ def _same_parts(golds: Sequence[Any], answers: Sequence[Any], *, ordered: bool) 
 
 
 def _distinct(parts: Sequence[Any]) -> list[Any]:
-    return list(dict.fromkeys(parts))
+    """The parts, of equal values the first; a long list is not searched for equal values."""
+    kept: list[Any] = []
+    for part in dict.fromkeys(parts):
+        if len(parts) > _MOST_COMPARED or not any(same_value(each, part) for each in kept):
+            kept.append(part)
+    return kept
 
 
 def _are_assignments(parts: Sequence[Any]) -> bool:

@@ -96,7 +96,7 @@ def test_an_unreadable_gold_answer_does_not_end_a_run(gold: Any, reason: str) ->
 
 
 def test_a_missing_column_is_an_error() -> None:
-    with pytest.raises(RolloutError, match="^row 0: gold: missing: the reward needs it"):
+    with pytest.raises(RolloutError, match=r"^row 0: gold: missing: the reward needs it"):
         calculated([TRLReward("maths", answer="gold")], ROWS, TEXTS)
 
 
