@@ -26,8 +26,8 @@ except ImportError as error:
     raise MissingExtra("needs the extra: pip install 'stepcredit[verl]'", field="verl") from error
 
 from stepcredit.credit.metrics.batch_warnings import CreditWarning
-from stepcredit.engines.run_record import lines_of, write_run
 from stepcredit.engines.gold_answers import refuse_unreadable
+from stepcredit.engines.run_record import lines_of, write_run
 from stepcredit.engines.verl.batch import FIELDS, QueuedBatch, unbind_rows
 from stepcredit.engines.verl.batch_credit import BatchCredit
 from stepcredit.engines.verl.config_checks import (
