@@ -245,6 +245,15 @@ def test_what_is_left_out_is_counted_and_named(convert: Convert, tmp_path: Path)
     ]
 
 
+def test_faults_of_many_kinds_are_not_listed_without_end(convert: Convert, tmp_path: Path) -> None:
+    rows = [verl("q", f"a{at}", f"grade {at}" if at else 1.0) for at in range(40)]
+    ended = convert(rows, "--group-size", "40")
+    assert len(ended.said) == 20 + 3
+    place = f"{tmp_path / 'log.jsonl'}:22"
+    assert ended.said[20] == f"warning: {place}: and 19 rows left out for 19 other reasons"
+    assert ended.said[21] == "warning: groups that lost responses: 3/0 (1 of 40 left)"
+
+
 def test_a_log_of_which_nothing_is_left_is_refused(convert: Convert, tmp_path: Path) -> None:
     ended = convert([verl("q", "", 1.0), verl("q", "", 0.0)])
     line = f"{tmp_path / 'log.jsonl'}:1: text: is empty: a response needs at least one token"
@@ -407,7 +416,7 @@ def test_the_tokenizers_template_renders_an_agents_turns(convert: Convert, tmp_p
         == tokenizer.apply_chat_template(as_asked("3+4?"), **options)["input_ids"]
     )
     ended = convert([row | {"completion": AGENT}], "--tokenizer", tmp_path / "policy")
-    assert "it leaves out '3 and 4'" in ended.said[0]
+    assert "it leaves out words of the policy" in ended.said[0]
     assert ended.rows[0]["text"].startswith("<think>\n3 and 4\n</think>")
 
 

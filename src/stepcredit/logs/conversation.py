@@ -218,7 +218,7 @@ def _check_words(turn: Message, text: str) -> None:
         words += [str(call["function"]["name"]), *(each for each in values if _is_word(each))]
     for each in words:
         if each not in text:
-            raise RolloutError(f"it leaves out {each!r:.40}")
+            raise RolloutError("it leaves out words of the policy")
 
 
 def _is_word(value: Any) -> bool:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from itertools import islice
 
 from stepcredit.data.rules import counted
 from stepcredit.errors import RowError
 
 MOST_NAMED = 5
+"""Groups, and lines of a file, that one line names."""
+MOST_LINES = 20
+"""Lines of one kind: a log of which every row is broken in a way of its own is not listed whole."""
 
 
 class LogNotes:
@@ -63,10 +67,14 @@ class LogNotes:
 
     def lines(self) -> Iterator[str]:
         """Every note, one line each."""
-        for note, count in self._counts.items():
+        for note, count in islice(self._counts.items(), MOST_LINES):
             yield f"{self._first[note]}: {note.replace('{n}', counted(count, 'response'))}"
-        for reason, places in self._left_out.items():
+        for reason, places in islice(self._left_out.items(), MOST_LINES):
             yield f"{places[0]}: {reason}; left out ({_rows(places)})"
+        rest = list(islice(self._left_out.values(), MOST_LINES, None))
+        if rest:
+            rows = counted(sum(map(len, rest)), "row")
+            yield f"{rest[0][0]}: and {rows} left out for {len(rest)} other reasons"
         if self._shrunk:
             yield self._shrunk_line()
 
