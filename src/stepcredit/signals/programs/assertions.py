@@ -34,6 +34,8 @@ _REFUTED = re.compile(
     r"inconsistent|a\s+contradiction)\b"
     r"|\b(?:isn't|isn’t|aren't|wasn't)\s+(?:\w+\s+)?(?:true|right|correct|possible|valid|equal|the|"
     r"satisfied|consistent)\b"
+    r"|\b(?:cannot|can't|can’t|can not)\s+(?:be|happen|hold|occur)\b"
+    r"|\bbut\s+(?:it|this|that)(?:'s|’s|\s+is)\s+not\b"
     r"|[:,(-]\s*not\s+(?:equal|true|correct|right|valid|possible)\b"
     r"|\b(?:does|do|did)(?:\s+not|n't|n’t)\s+(?:\w+\s+)?(?:hold|work|make sense|equal|match|"
     r"satisfy|agree|check|fit|help)\b"

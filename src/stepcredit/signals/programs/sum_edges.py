@@ -48,8 +48,11 @@ _NEXT_WORD = re.compile(r"(\\?)([^\W\d_]+)(?![\w{])")
 _PER = re.compile(rf"a (?:{'|'.join(sorted(PERIODS))})\b")
 _LEFT_MARKS = frozenset(',;:!?."“”‘’«»「『」》〉【】→⇒⟹∴∵≈≠≤≥<>•—&[\n✓✔✅')
 _RIGHT_MARKS = frozenset('.;:?)]}"“”’»」』】》→⇒⟹∴∵≈≠≤≥<>—,&\n✓✔✅#')
-_LEFT_IDEOGRAPHS = frozenset("的加减減乘除倍以余餘第负負根每和与與")
-_RIGHT_IDEOGRAPHS = frozenset("余餘又点點万萬亿億千百十几幾多成折的倍加减減乘除分")
+_LEFT_IDEOGRAPHS = re.compile("(?:[的加减減乘除倍余餘第负負根每和与與]|[乘除]以)\\Z")
+_RIGHT_IDEOGRAPHS = re.compile(
+    "[余餘又点點万萬亿億百十几幾多成折的倍加减減乘除分]|千(?![克米瓦卡])"
+)
+_AND_SO_ON = re.compile(r"…|\.\.|\\[lc]?dots")
 _IDEOGRAPH = re.compile("[\u3040-\u30ff\u3400-\u9fff]")
 _OPERATED = re.compile(r"[ \t]*(?:[+*/)]|-[ \t])")
 _HAS_OPERATION = re.compile(r"[\d)%][ \t]*[-+*/]")
@@ -83,7 +86,7 @@ def _stands_free(text: str, side: str, *, glued: bool) -> bool:
         return False
     last = text[-1]
     if _IDEOGRAPH.match(last):
-        return last not in _LEFT_IDEOGRAPHS
+        return not _LEFT_IDEOGRAPHS.search(text)
     if word := _WORD.search(text):
         named = _AMOUNT.search(text) is not None
         return not glued and (named or _may_stand_before(word, side))
@@ -170,7 +173,9 @@ def right_edge(side: str, after: str) -> bool:
     if side.rstrip().endswith("("):
         return bool(re.match(r"[A-Za-z]{2,}|" + _IDEOGRAPH.pattern, text))
     if _IDEOGRAPH.match(text):
-        return text[0] not in _RIGHT_IDEOGRAPHS
+        return not _RIGHT_IDEOGRAPHS.match(text)
+    if "." in side and _AND_SO_ON.match(text):
+        return True
     if text[0] in ",:" and glued:
         return not text[1:2].isdigit()
     if text[0] == "|":
