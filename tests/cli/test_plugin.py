@@ -44,10 +44,12 @@ def stepcredit(site: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 def test_installed_estimator_shapes_a_file(site: Path) -> None:
     rollouts = site / "rollouts.jsonl"
-    rollouts.write_text(json.dumps({"group": 0, "length": 2, "outcome": 0.5}) + "\n")
+    rows = [{"group": 0, "length": 2, "outcome": outcome} for outcome in (0.5, 1.0)]
+    rollouts.write_text("".join(json.dumps(row) + "\n" for row in rows))
     done = stepcredit(site, "shape", str(rollouts), "-o", "-", "--method", "twice")
     assert (done.returncode, done.stderr) == (0, "")
-    assert json.loads(done.stdout)["advantages"] == [1.0, 1.0]
+    shaped = [json.loads(line)["advantages"] for line in done.stdout.splitlines()]
+    assert shaped == [[1.0, 1.0], [2.0, 2.0]]
     assert "twice" in stepcredit(site, "methods").stdout
 
 
