@@ -59,6 +59,7 @@ def same_value(gold: Any, answer: Any) -> bool:
     gold, answer = _plain_assignment(gold), _plain_assignment(answer)
     if (matched := _same_assignment(gold, answer)) is not None:
         return matched
+    gold, answer = _as_set(gold, answer), _as_set(answer, gold)
     parts, others = _parts(gold), _parts(answer)
     if parts is not None and others is not None and parts[0] == others[0]:
         return _same_parts(parts[1], others[1], ordered=parts[0] != "set")
@@ -82,6 +83,19 @@ def _same_equation(gold: sympy.Eq, answer: sympy.Eq) -> bool:
     if difference or _same_expression(gold.lhs - gold.rhs, answer.rhs - answer.lhs):
         return True
     return _verified(gold, answer) and bool(sympy.solve(gold, gold.free_symbols))
+
+
+def _as_set(value: Any, other: Any) -> Any:
+    """The union of the sets that listed inequalities are, if the other answer is a set."""
+    is_list = isinstance(value, sympy.FiniteSet) and not isinstance(other, sympy.FiniteSet)
+    if not is_list or not isinstance(other, sympy.Set):
+        return value
+    parts = list(getattr(value, "_unsorted_args", value.args))
+    if not all(isinstance(part, sympy.core.relational.Relational) for part in parts):
+        return value
+    with suppress(Exception):
+        return sympy.Union(*(part.as_set() for part in parts))
+    return value
 
 
 def _verified(gold: Any, answer: Any) -> bool:
