@@ -9,13 +9,17 @@ from stepcredit.errors import EngineError
 from stepcredit.rewards.base import Reward
 
 
-def refuse_unreadable(rule: Reward, golds: Iterable[Any], place: str) -> None:
+def refuse_unreadable(
+    rule: Reward, golds: Iterable[Any], place: str, column: str | None = None
+) -> None:
     """Refuse a training set for the first gold answer that a reward refuses.
 
     Args:
         rule: the reward.
         golds: the gold answer of each row; None where a row has none, whose outcome is unknown.
         place: where the reward's fields are set, such as `outcome_reward_fields`.
+        column: where a row has its gold answer, for the error; None: in the field that the reward
+            names.
 
     Raises:
         EngineError: the answer, its row, how many there are, and the setting with which their
@@ -41,4 +45,4 @@ gold answers are like this: fields.unreadable="unknown" leaves their outcomes un
         f"{faults[first].reason}; {len(faults)} of {len(known)} gold answers are like this: "
         f'{place}.unreadable="unknown" leaves their outcomes unknown'
     )
-    raise EngineError(reason, row=list(known)[first], field=field)
+    raise EngineError(reason, row=list(known)[first], field=column or field)

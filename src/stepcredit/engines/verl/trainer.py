@@ -147,7 +147,8 @@ def check_dataset_golds(rule: Reward | None, dataset: Any) -> None:
     if rule is None or "reward_model" not in getattr(table, "column_names", ()):
         return
     golds = [(each or {}).get("ground_truth") for each in table["reward_model"]]
-    refuse_unreadable(rule, golds, f"{CONFIG_KEY}.outcome_reward_fields")
+    place, column = f"{CONFIG_KEY}.outcome_reward_fields", "reward_model.ground_truth"
+    refuse_unreadable(rule, golds, place, column)
 
 
 def stop_at_errors(batch: QueuedBatch) -> None:
