@@ -103,7 +103,9 @@ def _verified(gold: Any, answer: Any) -> bool:
 
 
 def _plain_assignment(value: Any) -> Any:
-    """The last side of a chain `x = .. = 5` as `x = 5`; `x \\in S` as S."""
+    """The last side of a chain `x = .. = 5` as `x = 5`; `-x = 5` as `x = -5`; `x \\in S` as S."""
+    if isinstance(value, sympy.Eq) and isinstance(-value.lhs, sympy.Symbol):
+        return sympy.Eq(-value.lhs, -value.rhs, evaluate=False)
     if not is_assignment_relation(value):
         return value
     name, last = take_first_relation(value).lhs, take_last_relation(value).rhs

@@ -10,8 +10,16 @@ from typing import Any
 
 from stepcredit.rewards.serving import BAD_GOLD, RIGHT, WRONG, Grader
 
-_SYMBOL = re.compile(r"(?<![\\a-zA-Z])(?:([Ee])(?=\s*_)|(I)(?![a-zA-Z]))")
-"""Letters that are symbols, but which the parser takes for constants."""
+_SYMBOL = re.compile(
+    r"(?<![\\a-zA-Z])(?:[Ee](?=\s*_)|I(?![a-zA-Z]))"
+    r"|\\gamma(?![a-zA-Z])|\\Gamma(?![a-zA-Z])(?!\s*\()"
+)
+"""Letters that are symbols, but which the parser takes for constants or functions."""
+_PRIMED = re.compile(
+    r"(?<![\\a-zA-Z])(?P<name>[a-zA-Z])(?:(?P<marks>'+)|\s*\^\s*(?:\\prime(?![a-zA-Z])"
+    r"|\{\s*(?P<words>(?:\\prime\s*)+)\}))"
+)
+"""A letter with primes, which the parser leaves out."""
 
 
 class MathsGrader(Grader):
@@ -35,7 +43,7 @@ class MathsGrader(Grader):
         from stepcredit.rewards.comparing import same_value
 
         expected = _gold(gold)
-        if not expected:
+        if not expected or _computes_with_infinity(expected):
             return BAD_GOLD
         found = parsed(answer)
         if not found or _misuses_infinity(found, expected):
@@ -54,14 +62,16 @@ def _misuses_infinity(answer: list[Any], gold: list[Any]) -> bool:
     """
     import sympy
 
-    held, known = (
-        [pair for part in parts for pair in _infinities(part, None)] for parts in (answer, gold)
+    known = [pair for part in gold for pair in _infinities(part, None)]
+    held = [parent for part in answer for _, parent in _infinities(part, None)]
+    return _computes_with_infinity(answer) or (
+        not known and any(not isinstance(parent, sympy.Interval) for parent in held)
     )
-    if any(_is_computed_with(parent) for _, parent in known):
-        return False  # the gold answer is misread: only the same misreading equals it
-    if any(_is_computed_with(parent) for _, parent in held):
-        return True
-    return not known and any(not isinstance(parent, sympy.Interval) for _, parent in held)
+
+
+def _computes_with_infinity(parts: list[Any]) -> bool:
+    """Whether an infinity is part of a calculation, whose value is then none or misread."""
+    return any(_is_computed_with(parent) for part in parts for _, parent in _infinities(part, None))
 
 
 def _infinities(part: Any, parent: Any) -> Iterator[tuple[Any, Any]]:
@@ -94,12 +104,36 @@ def parsed(answer: str) -> list[Any]:
     from latex2sympy2_extended.math_normalization import normalize_latex
     from math_verify.parser import get_last_eq
 
-    text = normalize_latex(_SYMBOL.sub(r"\\mathcal{\1\2}", answer), _rules())
+    named = _PRIMED.sub(_with_subscript, _SYMBOL.sub(r"\\mathcal{\g<0>}", answer))
+    text = normalize_latex(named, _rules())
     for part in dict.fromkeys([text, get_last_eq(text)]):
         with suppress(Exception):
             found = _expression(part)
-            return [] if found is None else [found]
+            return [] if found is None else [_with_rates(found)]
     return []
+
+
+def _with_subscript(primed: re.Match[str]) -> str:
+    """y' as a symbol with a subscript, another one for each number of primes."""
+    count = len(primed["marks"] or "") or (primed["words"] or r"\prime").count(r"\prime")
+    return f"{primed['name']}_{{{'prime' * count}}}"
+
+
+def _with_rates(value: Any) -> Any:
+    """The expression with a symbol for each derivative of unknown functions, such as dx/dt.
+
+    sympy would take x for a constant, and its derivative for zero.
+    """
+    import sympy
+
+    if not isinstance(value, sympy.Basic) or not value.has(sympy.Derivative):
+        return value
+    rates = {
+        rate: sympy.Symbol(str(rate), real=True)
+        for rate in value.atoms(sympy.Derivative)
+        if not set(rate.variables) & rate.expr.free_symbols
+    }
+    return value.xreplace(rates)
 
 
 def _expression(text: str) -> Any:
