@@ -100,6 +100,7 @@ def test_the_figures_of_a_reward_model_show_a_title_as_it_is(
         "data": {"steps": 70, "wrong_steps": 7},
         "intervals": {"f1": (0.1, 0.2), "roc_auc": None},
         "calibration": {"ece": 0.111, "brier": 0.222},
+        "prm_bench": {"prm_score": 0.333, "f1_right": 0.444, "f1_wrong": None},
     }
     print_figures(figures, "runs/[red]x\x1b[31m: judged on 7 questions")
     out = capsys.readouterr().out
