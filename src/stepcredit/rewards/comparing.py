@@ -56,6 +56,8 @@ def same_value(gold: Any, answer: Any) -> bool:
         >>> same_value(sympy.sqrt(1 / x), 1 / sympy.sqrt(x)), same_value(sympy.sqrt(x**2), x)
         (True, False)
     """
+    if _are_sets_of_two_names(gold, answer):
+        return False
     gold, answer = _plain_assignment(gold), _plain_assignment(answer)
     if (matched := _same_assignment(gold, answer)) is not None:
         return matched
@@ -112,6 +114,14 @@ def _plain_assignment(value: Any) -> Any:
     if isinstance(last, sympy.Set):
         return last
     return sympy.Eq(name, last, evaluate=False)
+
+
+def _are_sets_of_two_names(gold: Any, answer: Any) -> bool:
+    """Whether the two are `x \\in S` and `y \\in T`."""
+    both = (gold, answer)
+    if not all(isinstance(each, sympy.Eq) and isinstance(each.rhs, sympy.Set) for each in both):
+        return False
+    return str(gold.lhs) != str(answer.lhs)
 
 
 def _same_assignment(gold: Any, answer: Any) -> bool | None:
