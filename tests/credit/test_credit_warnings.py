@@ -8,6 +8,7 @@ import pytest
 
 import stepcredit as sc
 from stepcredit.credit.metrics import credit_warnings, training_metrics
+from stepcredit.errors import SettingError
 
 ENDS = [[0, 1], [0, 1], [0, 1], [0, 1]]
 CLEAR = [[0.9, 0.8], [0.2, 0.7], [0.1, 0.9], [0.6, 0.3]]
@@ -91,3 +92,10 @@ def test_outcomes_that_are_all_right_or_all_wrong() -> None:
         "all are wrong at right_above=1:" in warned(right_above=1.0, outcome=partial)["right-above"]
     )
     assert warned(right_above=0.5, outcome=partial) == {}
+
+
+@pytest.mark.parametrize("wrong", ["0.5", float("nan"), True, None])
+def test_right_above_is_a_finite_number(wrong: object) -> None:
+    rollouts = sc.Rollouts([0, 0], lengths=[1, 1], outcome=[1.0, 0.5])
+    with pytest.raises(SettingError, match=r"^right_above: expected a finite number, got "):
+        training_metrics(rollouts, sc.GRPO(), right_above=wrong)  # type: ignore[arg-type]

@@ -72,3 +72,32 @@ def test_what_is_refused(value: object, line: str) -> None:
     with pytest.raises(MethodError) as refused:
         sc.PASS(min_std=value)  # type: ignore[arg-type]
     assert str(refused.value) == line
+
+
+@pytest.mark.parametrize(
+    ("settings", "stream", "operator"),
+    [
+        ({"operator": "center", "min_std": 0.1}, "process", "center"),
+        ({"outcome_operator": "center", "min_std": {"outcome": 0.1}}, "outcome", "center"),
+        (
+            {"operator": {"process": "abs_max"}, "min_std": {"outcome": 0.1, "process": 0.1}},
+            "process",
+            "abs_max",
+        ),
+    ],
+)
+def test_a_limit_that_no_operator_reads_is_refused(
+    settings: dict[str, object], stream: str, operator: str
+) -> None:
+    with pytest.raises(MethodError) as caught:
+        sc.PASS(**settings)  # type: ignore[arg-type]
+    assert str(caught.value) == (
+        f"min_std: has no effect on {stream!r}, whose operator is {operator!r}: only "
+        "'masked_norm' divides by a std"
+    )
+
+
+def test_one_limit_for_all_streams_needs_one_stream_that_it_acts_on() -> None:
+    mixed = sc.PASS(operator={"process": "center"}, min_std=0.1)
+    assert mixed.min_std == 0.1
+    assert sc.PASS(operator="center", min_std={"process": 0.0}).operator == "center"

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import stepcredit as sc
 from stepcredit.errors import EngineError, MethodError, SettingError
+from stepcredit.settings.fields import checked_number
 from stepcredit.settings.registry import Registry, hint
 from stepcredit.signals.signal_registry import SIGNALS
 
@@ -29,6 +30,41 @@ def keeps_format(format_: float | None, gate: float | None) -> bool:
     if format_ is None:
         return True
     return format_ > 0 if gate is None else format_ >= gate
+
+
+def finite_setting(given: Any, setting: str) -> float:
+    """A setting of a trainer that must be a finite number.
+
+    Args:
+        given: its value.
+        setting: its name, for errors.
+
+    Raises:
+        EngineError: it is something else.
+
+    Example:
+        >>> finite_setting(1, "format_gate")
+        1.0
+    """
+    try:
+        return checked_number(given, setting)
+    except SettingError as error:
+        raise EngineError(error.reason, field=error.field) from None
+
+
+def streams_of_no_weight(estimator: sc.Estimator, streams: Iterable[str]) -> list[str]:
+    """The process streams whose weight is 0: they are scored for the metrics alone.
+
+    Args:
+        estimator: the method.
+        streams: names of the process streams.
+
+    Example:
+        >>> streams_of_no_weight(sc.PASS(weights={"prm": 0.0, "judge": 1.0}), ["prm", "judge"])
+        ['prm']
+    """
+    weights = estimator.reads.weights or {}
+    return [name for name in streams if weights.get(name) == 0]
 
 
 def fields_of(given: Any, setting: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -185,6 +186,8 @@ def _absent(record: Record) -> list[str]:
 def _use(name: str, read: bool, record: Record) -> str:
     if not read:
         return f" ({record['method']} does not read it: for the metrics alone)"
+    if name == "process" and not record["complete"] and name not in (record["weights"] or {name}):
+        return " (its streams are known with the first batch)"
     if record["weights"] is None:
         return ""
     weight = record["weights"].get(name)
@@ -225,7 +228,7 @@ def check_same_credit(before: Record | None, now: Record, setting: str, place: s
     """Refuse to resume a run under other settings of credit.
 
     Args:
-        before: the record of the checkpoint; None: it has none.
+        before: the record of the checkpoint; None: it has none, which is warned of.
         now: the record of the run.
         setting: the setting that names the checkpoint, for errors.
         place: the checkpoint.
@@ -233,6 +236,9 @@ def check_same_credit(before: Record | None, now: Record, setting: str, place: s
     Raises:
         EngineError: says what differs.
     """
+    if not before:
+        line = f"{place} does not say by what credit it was trained: nothing could be compared"
+        warnings.warn(f"{setting}: {line}", UserWarning, stacklevel=2)
     changed = differences(before or now, json.loads(json.dumps(now)))
     changed = [line for line in changed if not line.startswith("right_above")]
     if changed:

@@ -69,6 +69,28 @@ def is_number(
     return check
 
 
+def checked_number(value: Any, setting: str) -> float:
+    """A setting that must be a finite number.
+
+    Args:
+        value: its value.
+        setting: its name, for errors.
+
+    Raises:
+        SettingError: it is something else, such as a text or NaN.
+
+    Example:
+        >>> checked_number(1, "right_above")
+        1.0
+        >>> checked_number("0.5", "right_above")
+        Traceback (most recent call last):
+        stepcredit.errors.SettingError: right_above: expected a finite number, got '0.5'
+    """
+    if is_number()(value):
+        raise SettingError(f"expected a finite number, got {value!r}", field=setting)
+    return float(value)
+
+
 def is_whole(*, at_least: int = 0, optional: bool = False) -> Check:
     """A check for whole numbers."""
 

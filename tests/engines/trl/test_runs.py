@@ -47,6 +47,21 @@ def test_a_stale_checkpoint_of_an_earlier_run_is_not_the_last(make_trainer, tmp_
     assert read_run(tmp_path)[0] == read_run(tmp_path / "checkpoint-2")[0]
 
 
+def test_a_checkpoint_without_a_record_is_taken_with_a_warning(make_trainer, tmp_path):
+    make_trainer(args={**SAVING, "max_steps": 2}).train()
+    checkpoint = tmp_path / "checkpoint-2"
+    (checkpoint / FILE).unlink()
+    with pytest.warns(UserWarning, match="does not say by what credit it was trained"):
+        make_trainer(args={"max_steps": 2}).train(resume_from_checkpoint=str(checkpoint))
+
+
+def test_checkpoints_are_named_by_their_number(make_trainer, tmp_path):
+    for step in (9, 10):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+    with pytest.raises(EngineError, match=r"holds checkpoint-10 of an earlier run"):
+        make_trainer(args={**SAVING, "save_total_limit": 1}).train()
+
+
 def test_a_folder_of_stale_checkpoints_alone_has_none(make_trainer, tmp_path):
     make_trainer(args={**SAVING, "max_steps": 2}).train()
     make_trainer(args={"max_steps": 1}).train()

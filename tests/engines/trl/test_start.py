@@ -105,6 +105,18 @@ class Flat(sc.Estimator):
             {"process_signal": {"process": "sums"}},
             "process_signal.process: unknown signal 'sums'",
         ),
+        ({"right_above": "0.5"}, "right_above: expected a finite number, got '0.5'"),
+        ({"right_above": float("nan")}, "right_above: expected a finite number, got nan"),
+        ({"format_gate": float("nan")}, "format_gate: expected a finite number, got nan"),
+        (
+            {"format_reward": "accuracy"},
+            "format_reward: accuracy is the outcome_reward too, so it would count twice",
+        ),
+        ({"rollouts_dir": 7}, "rollouts_dir: expected a folder, got 7"),
+        (
+            {"process_signal": {"outcome": SUMS}},
+            "process_signal.outcome: this name is taken: a process stream needs another",
+        ),
         ({"format_gate": "0.5"}, "format_gate: expected a number, a callable or None, got '0.5'"),
         (
             {"method": sc.PASS(weights={**BY_NAME, "prm": 2.0})},
@@ -159,6 +171,19 @@ def test_streams_of_a_callable_are_checked_with_the_first_generation(make_traine
     assert trainer.state.global_step == 0
 
 
+def test_a_single_stream_of_a_callable_is_the_stream_process(make_trainer, capsys):
+    trainer = make_trainer(method=sc.PASS(weights={"prm": 1.0, "outcome": 1.0}))
+    with pytest.raises(EngineError) as caught:
+        trainer.train()
+    assert str(caught.value) == (
+        "fields.weights: the stream 'process' has no weight, the weights are prm: 1, outcome: 1"
+    )
+    assert trainer.state.global_step == 0
+    shown = capsys.readouterr().out
+    assert "in_threes (its streams are known with the first batch)" in shown
+    assert "no such stream is given" not in shown
+
+
 def told(make_trainer: Any, **changes: Any) -> list[str]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -173,6 +198,10 @@ def test_what_is_computed_for_nothing_is_told(make_trainer):
     ]
     teacher = {"teacher": lambda completion_ids, **_: None}
     assert told(make_trainer, logprobs=teacher) == ["logprobs: pass does not read those of teacher"]
+    unweighted = sc.PASS(weights={"process": 0.0, "outcome": 1.0})
+    assert told(make_trainer, method=unweighted, process_signal=SUMS) == [
+        "process_signal: the stream 'process' has weight 0: it is for the metrics alone"
+    ]
     assert told(make_trainer, method="rloo", process_signal=None) == [
         "format_reward: rloo reads no format reward: format_reward trains nothing"
     ]

@@ -323,3 +323,16 @@ def test_the_engines_weight_is_the_outcomes_unless_it_has_its_own():
         with_engine(sc.PASS(weights={"engine": 1.0, "outcome": 1.0}))
     reason = "counts the outcome twice: verl's own advantage holds it"
     assert str(caught.value) == f"algorithm.stepcredit.fields.weights: {reason}"
+
+
+def test_a_weight_of_a_stream_that_no_response_has_is_warned_of(made):
+    weights = {"process": 1.0, "judge": 1.0, "unused": 0.0, "outcome": 1.0}
+    queued = QueuedBatch.of(*made.queue(made.step_extras()))
+    credit = BatchCredit(queued, settings(fields={"weights": weights}))
+    found = {kind: line for kind, line in credit.warnings().items() if kind.startswith("absent/")}
+    assert list(found) == ["absent/judge"]
+    assert found["absent/judge"].startswith(
+        "algorithm.stepcredit.fields.weights.judge: no response of the batch has this stream"
+    )
+    bare = BatchCredit(QueuedBatch.of(*made.queue([{} for _ in made.UIDS])), settings())
+    assert not any(kind.startswith("absent/") for kind in bare.warnings())

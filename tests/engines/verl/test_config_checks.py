@@ -152,6 +152,11 @@ SAMPLED_AT = "actor_rollout_ref.rollout.temperature"
             "an outcome too: remove one",
         ),
         (
+            [f"{OWN}.outcome_reward=maths", f"{OWN}.format_reward=maths"],
+            "algorithm.stepcredit.format_reward: maths is the outcome_reward too, so it would "
+            "count twice",
+        ),
+        (
             [f"{OWN}.fields.weights.outcome=1", f"{OWN}.fields.weights.prm=2"],
             "algorithm.stepcredit.fields.weights.prm: no such stream: there are outcome, format",
         ),

@@ -146,8 +146,9 @@ def test_log_probs_are_seen_through_signals_made_of_signals():
             {"format_reward_fields": {"template": "boxed"}},
             "format_reward_fields: fields without a reward: set its name too",
         ),
-        ({"format_gate": True}, "format_gate: expected a number or null, got True"),
-        ({"right_above": "0.5"}, "right_above: expected a number, got '0.5'"),
+        ({"format_gate": True}, "format_gate: expected a finite number, got True"),
+        ({"right_above": "0.5"}, "right_above: expected a finite number, got '0.5'"),
+        ({"right_above": float("nan")}, "right_above: expected a finite number, got nan"),
     ],
 )
 def test_a_refusal_is_one_line_that_begins_with_the_key(given, line):

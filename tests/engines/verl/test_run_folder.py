@@ -95,7 +95,8 @@ def test_a_stale_checkpoint_is_refused(compose, place, tmp_path):
 
 def test_checkpoints_of_before_are_taken(compose, place, tmp_path):
     checkpoint(tmp_path, 8, None, {})
-    assert begin_run(place, record(compose))
+    with pytest.warns(UserWarning, match="does not say by what credit it was trained"):
+        assert begin_run(place, record(compose))
 
 
 def test_the_trainer_writes_the_record_into_its_checkpoints(compose, place, monkeypatch, tmp_path):
@@ -131,3 +132,14 @@ def test_what_a_method_does_not_read_is_told(compose):
         trainer._warn({"a": "one"})
     trainer._warn({"a": "one"})
     assert [str(each.message) for each in caught] == ["one"]
+
+
+def test_a_stream_of_weight_0_is_for_the_metrics_alone(compose):
+    config = compose(
+        f"{OWN}.process_signal=equations",
+        f"{OWN}.fields={{weights: {{process: 0.0, outcome: 1.0}}}}",
+    )
+    assert list(unread_keys(VerlSettings.of(config))) == [
+        "algorithm.stepcredit.process_signal: the stream 'process' has weight 0: it is for the "
+        "metrics alone"
+    ]

@@ -19,6 +19,7 @@ from stepcredit.credit.stages.fusion import (
     SCALARS,
     FusionTerms,
     ReadAt,
+    canonical_operators,
     canonical_weights,
     gated_mask,
     weighted_streams,
@@ -79,8 +80,9 @@ class PASS(Fused):
         clip: the last step: A is limited to [-clip, clip].
 
     Raises:
-        MethodError: a field out of range; no group has the stream named in `chunks_from`; the
-            weights are a triple and no process stream of the batch is named "process".
+        MethodError: a field out of range; `min_std` of streams that `masked_norm` does not
+            standardize; no group has the stream named in `chunks_from`; the weights are a triple
+            and no process stream of the batch is named "process".
 
     Example:
         >>> import stepcredit as sc
@@ -115,6 +117,16 @@ class PASS(Fused):
         lead, weights = self.chunks_from, canonical_weights(self.weights)
         if lead is not None and (lead not in weights or lead in SCALARS):
             raise MethodError(f"{lead!r} is no process stream with a weight", field="chunks_from")
+        self._check_min_std()
+
+    def _check_min_std(self) -> None:
+        """Refuse a limit that no stream's operator reads, or not that of the stream it names."""
+        limited = [name for name, least in self._least_stds.items() if least]
+        rules = canonical_operators(self.operator, self.outcome_operator, limited)
+        idle = [name for name in limited if rules[name] != "masked_norm"]
+        if idle and (isinstance(self.min_std, Mapping) or idle == limited):
+            reason = f"has no effect on {idle[0]!r}, whose operator is {rules[idle[0]]!r}: only"
+            raise MethodError(f"{reason} 'masked_norm' divides by a std", field="min_std")
 
     @property
     def _least_stds(self) -> Mapping[str, float]:

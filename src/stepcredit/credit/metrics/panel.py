@@ -45,6 +45,7 @@ from stepcredit.credit.metrics.text_statistics import (
 from stepcredit.data.advantages import Advantages
 from stepcredit.data.inputs import RolloutValues, flags_of
 from stepcredit.data.rollouts import Rollouts
+from stepcredit.settings.fields import checked_number
 
 Known = dict[str, float | None]
 Truncated = Sequence[bool] | Bool[Tensor, " rollout"]
@@ -110,6 +111,7 @@ def training_metrics(
     Raises:
         RolloutError: steps, texts or truncated have another number of rows than the rollouts.
         MethodError: a signal that the estimator needs is missing.
+        SettingError: `right_above` is no finite number.
 
     Example:
         >>> import stepcredit as sc
@@ -120,6 +122,7 @@ def training_metrics(
 
     Source: the last eight rows follow the panel of PURE (2504.15275).
     """
+    checked_number(right_above, "right_above")
     if rollouts.device.type == "mps":  # it has no float64
         rollouts, advantages = rollouts.to("cpu"), advantages and advantages.to("cpu")
     clip = estimator.clip

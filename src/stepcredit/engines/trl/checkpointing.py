@@ -48,15 +48,17 @@ def last_checkpoint(folder: str | Path) -> tuple[str | None, list[str]]:
         (None, [])
     """
     run, _ = read_run(folder)
-    there = sorted(checkpoints_in(folder), key=lambda path: int(path.name.rpartition("-")[2]))
+    there = checkpoints_in(folder)
     own = [path for path in there if run is None or read_run(path)[0] == run]
     return str(own[-1]) if own else None, [path.name for path in there if path not in own]
 
 
 def checkpoints_in(folder: str | Path) -> list[Path]:
-    """The folders of checkpoints in a run's folder."""
+    """The folders of checkpoints in a run's folder, by step."""
     found = Path(folder).glob(f"{PREFIX_CHECKPOINT_DIR}-*")
-    return [path for path in found if path.is_dir() and path.name.rpartition("-")[2].isdecimal()]
+    steps = {path: path.name.rpartition("-")[2] for path in found if path.is_dir()}
+    there = [path for path, step in steps.items() if step.isdecimal()]
+    return sorted(there, key=lambda path: int(steps[path]))
 
 
 class CreditReport(TrainerCallback):  # type: ignore[misc]
@@ -223,10 +225,10 @@ class ResumingGRPOTrainer(GRPOTrainer):
 
     def _check_other_runs(self) -> None:
         """Refuse a new run whose checkpoints would be deleted in favour of an earlier run's."""
-        others = [path.name for path in checkpoints_in(str(self.args.output_dir))]
+        others = checkpoints_in(str(self.args.output_dir))
         if others and self.args.save_total_limit and self.args.save_strategy != "no":
-            reason = f"{self.args.output_dir} holds {max(others)} of an earlier run, and the lowest"
-            reason += " numbers are deleted first: name another output_dir"
+            reason = f"{self.args.output_dir} holds {others[-1].name} of an earlier run, and the"
+            reason += " lowest numbers are deleted first: name another output_dir"
             raise EngineError(reason, field="save_total_limit")
 
     def _check_processes(self) -> None:

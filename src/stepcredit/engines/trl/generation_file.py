@@ -44,6 +44,8 @@ def check_folder(folder: str | Path | None) -> None:
     except OSError as error:
         reason = f"rollouts can't be written to {folder}: {error.strerror}"
         raise EngineError(reason, field="rollouts_dir") from None
+    except TypeError:
+        raise EngineError(f"expected a folder, got {folder!r}", field="rollouts_dir") from None
 
 
 def check_no_rollouts(folder: str | Path | None) -> None:

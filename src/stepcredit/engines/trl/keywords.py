@@ -8,7 +8,7 @@ from typing import Any
 
 import stepcredit as sc
 from stepcredit.credit.method_registry import METHODS
-from stepcredit.engines.build import SPLITTER_FIELDS, build_named, fields_of
+from stepcredit.engines.build import SPLITTER_FIELDS, build_named, fields_of, finite_setting
 from stepcredit.engines.trl.config import METHOD, StepCreditConfig, new_name
 from stepcredit.errors import EngineError
 from stepcredit.settings.registry import Registry
@@ -30,8 +30,9 @@ def credit_settings(config: Any, given: Mapping[str, Any]) -> dict[str, Any]:
         given: the trainer's keywords; None where one is not given.
 
     Raises:
-        EngineError: a keyword that is a class, or is neither an object of its kind nor a name; or
-            `method` is given under its old name too.
+        EngineError: a keyword that is a class, or is neither an object of its kind nor a name; a
+            threshold that is no finite number; one reward as outcome and format; or `method` is
+            given under its old name too.
     """
     known = {name: value for name, value in given.items() if value is not None}
     known = {new_name(name, known): value for name, value in known.items()}
@@ -51,6 +52,9 @@ def credit_settings(config: Any, given: Mapping[str, Any]) -> dict[str, Any]:
         if setting in known:
             chosen[setting] = _sources(setting, known[setting], own)
     _check_gate(chosen["format_gate"])
+    threshold = chosen["right_above"]
+    chosen["right_above"] = finite_setting(0 if threshold is None else threshold, "right_above")
+    _check_rewards(chosen["outcome_reward"], chosen["format_reward"])
     return chosen
 
 
@@ -113,3 +117,11 @@ def _check_gate(gate: Any) -> None:
     if gate is not None and not is_number and not callable(gate):
         reason = f"expected a number, a callable or None, got {gate!r}"
         raise EngineError(reason, field="format_gate")
+    if is_number:
+        finite_setting(gate, "format_gate")
+
+
+def _check_rewards(outcome: str | None, format_: str | None) -> None:
+    if outcome is not None and outcome == format_:
+        reason = f"{format_} is the outcome_reward too, so it would count twice"
+        raise EngineError(reason, field="format_reward")

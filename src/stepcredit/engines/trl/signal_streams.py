@@ -11,8 +11,9 @@ from torch import Tensor
 import stepcredit as sc
 from stepcredit.data.inputs import LOGPROBS, step_ends_stream
 from stepcredit.data.masking import step_ends_to_trained, stream_to_trained, turn_ends
+from stepcredit.data.rules import NAME_TAKEN, RESERVED_NAMES
 from stepcredit.data.streams import Stream
-from stepcredit.engines.build import check_known_streams
+from stepcredit.engines.build import check_known_streams, streams_of_no_weight
 from stepcredit.engines.method_probe import check_shape
 from stepcredit.engines.texts import decode_with_steps, trained_texts
 from stepcredit.engines.trl.distributed import GivenStreams
@@ -37,6 +38,9 @@ def check_sources(process_signal: Given, logprobs: Given) -> None:
             if not callable(source) and (source is not None or name):
                 reason = f"expected a Signal or a callable, got {type(source).__name__}"
                 raise EngineError(reason, field=f"{field}.{name}" if name else field)
+    for name in process_signal if isinstance(process_signal, Mapping) else ():
+        if name in RESERVED_NAMES:
+            raise EngineError(NAME_TAKEN, field=f"process_signal.{name}")
     models = ", ".join(LOGPROBS)
     if isinstance(logprobs, Signal):
         reason = f"expected {{model: signal}}, where the model is one of {models}; got one signal"
@@ -47,6 +51,11 @@ def check_sources(process_signal: Given, logprobs: Given) -> None:
         if isinstance(source, Signal) and source.grain != "tokens":
             reason = "it scores steps, but there must be one log-prob per token"
             raise EngineError(reason, field=f"logprobs.{name}")
+
+
+def has_named_streams(process_signal: Given) -> bool:
+    """Whether the names of all streams are known at the start; a callable may give any."""
+    return process_signal is None or isinstance(process_signal, Signal | Mapping)
 
 
 def check_weights(estimator: sc.Estimator, process_signal: Given) -> None:
@@ -60,7 +69,7 @@ def check_weights(estimator: sc.Estimator, process_signal: Given) -> None:
     streams: Iterable[str] = [] if process_signal is None else ["process"]
     if isinstance(process_signal, Mapping):
         streams = process_signal
-    if process_signal is None or isinstance(process_signal, Signal | Mapping):
+    if has_named_streams(process_signal):
         check_known_streams(estimator, streams, "fields.weights")
     check_shape(estimator, streams, "method")
 
@@ -68,18 +77,19 @@ def check_weights(estimator: sc.Estimator, process_signal: Given) -> None:
 def check_given_streams(
     estimator: sc.Estimator, process_signal: Given, streams: GivenStreams
 ) -> None:
-    """Refuse streams by name, from a callable, that do not fit the method's weights.
+    """Refuse streams from a callable that do not fit the method's weights.
 
     Args:
         estimator: the method.
         process_signal: the trainer's.
-        streams: what it gave.
+        streams: what it gave; a single one is the stream "process".
 
     Raises:
         EngineError: names the stream.
     """
-    if isinstance(streams, Mapping) and not isinstance(process_signal, Signal | Mapping):
-        check_known_streams(estimator, streams, "fields.weights")
+    if not has_named_streams(process_signal):
+        names = streams if isinstance(streams, Mapping) else ["process"]
+        check_known_streams(estimator, names, "fields.weights")
 
 
 def unread_settings(
@@ -94,6 +104,10 @@ def unread_settings(
     reads, name = estimator.reads, estimator.name or type(estimator).__name__
     if process_signal is not None and reads.process is None:
         yield f"process_signal: {name} reads no process stream: it is for the metrics alone"
+    named = process_signal if isinstance(process_signal, Mapping) else {"process": process_signal}
+    if process_signal is not None and has_named_streams(process_signal):
+        for stream in streams_of_no_weight(estimator, named):
+            yield f"process_signal: the stream {stream!r} has weight 0: it is for the metrics alone"
     models = logprobs if isinstance(logprobs, Mapping) else {}
     unread = [model for model in models if model not in reads.logprobs]
     if unread or (logprobs is not None and not reads.logprobs):

@@ -51,6 +51,7 @@ from stepcredit.engines.trl.signal_streams import (
     check_given_streams,
     check_sources,
     check_weights,
+    has_named_streams,
     logprob_streams,
     policy_token_texts,
     response_and_step_texts,
@@ -188,7 +189,7 @@ class StepCreditGRPOTrainer(ResumingGRPOTrainer):
         self.format_gate: FormatGate = chosen["format_gate"]
         self.splitter: Splitter | None = chosen["splitter"]
         self.rollouts_dir: str | Path | None = chosen["rollouts_dir"]
-        self.right_above = float(chosen["right_above"] or 0.0)
+        self.right_above: float = chosen["right_above"]
         self._last_generation = (-1, 0)
         self._name, self._paper = card_of(self.estimator)
         self._models = needed_models(self.estimator, self.process_signal, self.logprobs)
@@ -212,6 +213,7 @@ class StepCreditGRPOTrainer(ResumingGRPOTrainer):
             logprobs=self.logprobs,
             untrained=[name for name in others if name not in chosen],
             right_above=self.right_above,
+            complete=has_named_streams(self.process_signal),
         )
 
     def _check_other_runs(self) -> None:

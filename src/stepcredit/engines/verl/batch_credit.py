@@ -133,7 +133,27 @@ class BatchCredit:
 
     def warnings(self) -> dict[str, str]:
         """What a person should know of the batch's credit, by kind, after `metrics`."""
-        return credit_warnings(self.rollouts, self.figures, right_above=self.settings.right_above)
+        found = self._absent_streams()
+        return found | credit_warnings(
+            self.rollouts, self.figures, right_above=self.settings.right_above
+        )
+
+    def _absent_streams(self) -> dict[str, str]:
+        """Weights of streams that no response of the batch has, by kind.
+
+        The default weights name the stream "process"; a batch without any stream may lack it.
+        """
+        given = {*self.rollouts.streams, "outcome", "format"}
+        if not self.rollouts.streams:
+            given.add("process")
+        weights = self.estimator.reads.weights or {}
+        line = "no response of the batch has this stream; its weight only enlarges the sum by which"
+        line += " gated responses learn their format"
+        return {
+            f"absent/{name}": f"{CONFIG_KEY}.fields.weights.{name}: {line}"
+            for name, weight in weights.items()
+            if weight and name not in given
+        }
 
     def _cut_rows(self) -> dict[str, list[bool]]:
         """Which responses each signal scored only up to a step before the last."""

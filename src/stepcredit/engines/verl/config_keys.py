@@ -16,6 +16,7 @@ from stepcredit.engines.build import (
     build_signals,
     check_stream_weights,
     fields_of,
+    finite_setting,
     keeps_format,
 )
 from stepcredit.errors import EngineError
@@ -169,15 +170,11 @@ def _reward(key: str, given: Given) -> Reward | None:
 
 
 def _right_above(given: Any) -> float:
-    if isinstance(given, int | float) and not isinstance(given, bool):
-        return float(given)
-    raise _refused(f"expected a number, got {given!r}", "right_above")
+    return finite_setting(given, f"{CONFIG_KEY}.right_above")
 
 
 def _gate(given: Any) -> float | None:
-    if given is None or (isinstance(given, int | float) and not isinstance(given, bool)):
-        return given
-    raise _refused(f"expected a number or null, got {given!r}", "format_gate")
+    return None if given is None else finite_setting(given, f"{CONFIG_KEY}.format_gate")
 
 
 def _build(key: str, fields_key: str, registry: Registry[Thing], given: Given) -> Thing:
@@ -192,7 +189,7 @@ def _refused(reason: str, key: str) -> EngineError:
 
 
 def check_one_outcome(config: Mapping[str, Any], settings: VerlSettings) -> None:
-    """Refuse `outcome_reward` together with a custom reward function.
+    """Refuse `outcome_reward` with a custom reward function, or as the format reward too.
 
     Raises:
         EngineError: names the key.
@@ -201,3 +198,6 @@ def check_one_outcome(config: Mapping[str, Any], settings: VerlSettings) -> None
     if path is not None and settings.outcome_reward is not None:
         reason = f"reward.custom_reward_function.path={path} gives an outcome too: remove one"
         raise _refused(reason, "outcome_reward")
+    if settings.format_reward is not None and settings.format_reward == settings.outcome_reward:
+        reason = f"{settings.format_reward.name} is the outcome_reward too, so it would count twice"
+        raise _refused(reason, "format_reward")
