@@ -237,6 +237,8 @@ def test_what_is_left_out_is_counted_and_named(convert: Convert, tmp_path: Path)
         ("3/1", "f", None),
     ]
     assert [line.removeprefix("warning: ") for line in ended.said] == [
+        f"{log}:6: outcome: 2 responses with an unknown reward, as all of their group: "
+        "written as null",
         f"{log}:2: text: is empty: a response needs at least one token; left out (2 rows: 2, 9)",
         f"{log}:3: outcome: unknown, but known for others of its group; left out (1 row)",
         f"{log}:4: score: expected a number, got 'right'; left out (1 row)",
@@ -444,8 +446,10 @@ def test_other_fields_of_messages_are_said(convert: Convert) -> None:
 def test_a_users_turns_among_the_policys_are_said(convert: Convert) -> None:
     turns = as_asked("a?") + as_said("b") + as_asked("c?") + as_said("d")
     ended = convert([{"messages": turns, "reward": 1.0}])
-    assert ended.rows[0]["loss_mask"] == [1, 0, 1]
-    assert "with user messages among the assistant's" in ended.said[0]
+    assert ended.rows[0]["text"] == "b\nc?\nd"
+    assert ended.rows[0]["loss_mask"] == [1, 0, 0, 1]
+    assert any("with user messages among the assistant's" in line for line in ended.said)
+    assert any("joined with line breaks" in line for line in ended.said)
 
 
 def test_a_mark_that_may_be_a_tools_is_said_once(convert: Convert) -> None:

@@ -85,7 +85,8 @@ def test_a_list_of_golds_under_target(cases: Path, convert: Convert, tmp_path: P
 def test_a_reward_that_is_none_for_one_prompt(cases: Path, convert: Convert) -> None:
     source = cases / "trl_none_for_one_prompt"
     ended = convert(source, "--outcome", "maths", "--format", "format")
-    assert (ended.code, ended.said) == (0, [])
+    (said,) = ended.said
+    assert "2 responses with an unknown reward, as all of their group: written as null" in said
     assert [row["outcome"] for row in ended.rows] == [None, None, 1.0, 0.0]
     ended = convert(source)
     assert ended.code == 1

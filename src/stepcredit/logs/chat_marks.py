@@ -130,6 +130,7 @@ FAMILIES = (
 _LOOKS_MARKED = re.compile(
     r"<\|[^|<>\s]{1,40}\|>|<｜[^｜<>]{1,40}｜>|\[/?INST\]|<\|turn>|<(?:start|end)_of_turn>"
     r"|(?im:^(?:assistant|model|gpt) ?:?\Z)"
+    r"|(?:\bAssistant|### (?:Response|Assistant)):[^\n]{0,80}\s*(?:<think>)?\s*\Z"
 )
 _TOOL_ANSWER = re.compile(
     r"\s*(?:<tool_response>[\s\S]*</tool_response>|```tool_outputs?[\s\S]*)\s*"

@@ -20,6 +20,7 @@ _PLAIN = frozenset({"role", "content", "name", "tool_call_id", "tool_calls", "fu
 _PLAIN_FORM = (
     "{n} with tool calls or reasoning in fields of their own: written as <tool_call> and <think>"
 )
+_TURNS = "{n} with several messages: joined with line breaks, without the marks of a template"
 _TEMPLATE_FAILS = "{n}: the tokenizer's chat template can't render them turn by turn: %s"
 
 
@@ -98,7 +99,7 @@ def parts_of(
     """
     turns = [normal_message(turn, note) for turn in messages]
     owned = [turn["role"] == "assistant" for turn in turns]
-    if all(map(_is_plain, turns)):
+    if all(map(_is_plain, turns)) and len(turns) == 1:
         return [(turn["content"], own) for turn, own in zip(turns, owned, strict=True)]
     if getattr(tokenizer, "chat_template", None):
         try:
@@ -106,7 +107,7 @@ def parts_of(
             return list(_rendered(before, turns, tokenizer))
         except (SignalError, RolloutError) as error:
             note(_TEMPLATE_FAILS % error.reason)
-    note(_PLAIN_FORM)
+    note(_TURNS if all(map(_is_plain, turns)) else _PLAIN_FORM)
     return [(tagged_text(turn), own) for turn, own in zip(turns, owned, strict=True)]
 
 
@@ -137,6 +138,9 @@ def normal_message(turn: Message, note: Note) -> dict[str, Any]:
 
 
 def _call(call: Any) -> dict[str, Any]:
+    if isinstance(call, str):  # verifiers writes each call as JSON
+        read = value_in_text(call)
+        call = read if _is_object(read) else call
     function = call.get("function", call) if _is_object(call) else {"name": str(call)}
     arguments = function.get("arguments", function.get("parameters"))
     if isinstance(arguments, str):

@@ -20,6 +20,7 @@ from stepcredit.logs.logged_response import LoggedResponse, Record, RewardColumn
 from stepcredit.logs.prompt_tokens import prompt_token_ids
 from stepcredit.logs.reading_context import LogFormat, ReadingContext
 from stepcredit.logs.tool_marks import ToolMarks
+from stepcredit.signals.offsets import pieces_of_spans
 from stepcredit.signals.row_scores import RowReader
 
 NO_REWARDS = frozenset(
@@ -31,9 +32,11 @@ NO_OUTCOME = (
     "the log has no column of numbers that may be a reward, so that outcomes are unknown; "
     "--outcome COLUMN names one"
 )
+SMALLEST_OF_TWO = 4
+"""Responses of two groups of one prompt, each of which has something to compare."""
 UNKNOWN_GROUPS = (
-    "the log names no groups, so that responses to one prompt in a step are one group (%s); if a "
-    "prompt was sampled more than once in a step, --group-size N cuts them"
+    "the log names no groups, so that responses to one prompt in a step are one group (%s "
+    "responses); if a prompt was sampled more than once in a step, --group-size N cuts them"
 )
 
 
@@ -63,6 +66,8 @@ class LogConversion:
         self._reader = RowReader(tokenizer)
         self._numbers: Counter[str] = Counter()
         self._sizes: Counter[str] = Counter()
+        self._unnamed: Counter[int] = Counter()
+        self._is_scattered = False
         self._reward_names: frozenset[str | None] = frozenset()
 
     def rows(self) -> Iterator[dict[str, Any]]:
@@ -83,9 +88,18 @@ class LogConversion:
     def notes(self) -> list[str]:
         """What was left out or taken for granted in the rows so far, one line each."""
         found = list(self.context.notes.lines())
+        if self._may_hold_several():
+            sizes = sorted({min(self._unnamed), max(self._unnamed)})
+            found.append(f"{self.path}: {UNKNOWN_GROUPS % ' to '.join(map(str, sizes))}")
         if self._sizes and max(self._sizes.values()) == 1:
             found.append(f"{self.path}: {alone_in_groups()}")
         return found
+
+    def _may_hold_several(self) -> bool:
+        """Whether a group without an id may be two: of 4 or more, of other sizes, or scattered."""
+        largest = max(self._unnamed, default=0)
+        doubtful = largest >= SMALLEST_OF_TWO or len(self._unnamed) > 1 or self._is_scattered
+        return largest > 1 and doubtful
 
     def _rows_of_file(self, file: str) -> Iterator[dict[str, Any]]:
         logged = list(self._logged(file))
@@ -159,7 +173,10 @@ class LogConversion:
         for at, each in enumerate(logged):
             places[str(each.step), each.key].append(at)
         if size is None:
-            self._note_doubtful_groups(logged, list(places.values()))
+            for rows in places.values():
+                if not logged[rows[0]].has_id:
+                    self._unnamed[len(rows)] += 1
+                    self._is_scattered |= rows[-1] - rows[0] >= len(rows)
         labels = [""] * len(logged)
         for rows in places.values():
             first = logged[rows[0]]
@@ -171,20 +188,6 @@ class LogConversion:
                 for at in rows[start : start + (size or len(rows))]:
                     labels[at] = label
         return labels
-
-    def _note_doubtful_groups(
-        self, logged: Sequence[LoggedResponse], groups: Sequence[Sequence[int]]
-    ) -> None:
-        """Note groups without an id that may be two: of other sizes, scattered, or alone."""
-        groups = [rows for rows in groups if not logged[rows[0]].has_id]
-        sizes = sorted(set(map(len, groups)))
-        scattered = any(rows[-1] - rows[0] >= len(rows) for rows in groups)
-        steps = Counter(str(logged[rows[0]].step) for rows in groups)
-        alone = any(len(rows) >= 4 and steps[str(logged[rows[0]].step)] == 1 for rows in groups)
-        if groups and sizes[-1] > 1 and (len(sizes) > 1 or scattered or alone):
-            place = f"{logged[groups[0][0]].record.path}:{logged[groups[0][0]].record.line}"
-            spread = " to ".join(map(str, sizes[:1] + sizes[1:][-1:]))
-            self.context.notes.add(UNKNOWN_GROUPS % f"{spread} responses", place)
 
     def _next_label(self, first: LoggedResponse) -> str:
         """The next label of a step; numbers go on where a later file has the same step."""
@@ -238,9 +241,17 @@ class LogConversion:
             fault = _fault_of(each, label, own, known)
             if fault is None:
                 usable.add(id(each))
+                self._note_unknown(each, own)
             else:
                 self.context.notes.leave_out(fault)
         return usable
+
+    def _note_unknown(self, each: LoggedResponse, own: Mapping[str, Any]) -> None:
+        """Note a reward that is unknown for the whole group of a response."""
+        for name, value in own.items():
+            if value is None:
+                what = "{n} with an unknown reward, as all of their group: written as null"
+                self.context.note(f"{name}: {what}", each.record)
 
     def _row(
         self, each: LoggedResponse, label: str, own: Mapping[str, Any]
@@ -285,7 +296,7 @@ class LogConversion:
         """Text and tokens; the loss mask too, if tools wrote some of the tokens."""
         row: dict[str, Any] = {"text": "".join(text for text, _ in each.parts)}
         if "token_ids" in each.row:
-            return row
+            return row | self._token_texts({**row, **each.row})
         parts = [self._reader.with_tokens({"text": text}) for text, _ in each.parts]
         kinds = [kind for kind in ("tokens", "token_ids") if any(kind in part for part in parts)]
         row |= {kind: [token for part in parts for token in part[kind]] for kind in kinds}
@@ -296,6 +307,17 @@ class LogConversion:
             flags = zip(sizes, each.parts, strict=True)
             row["loss_mask"] = [int(own) for size, (_, own) in flags for _ in range(size)]
         return row | self._step_scores(each, sizes)
+
+    def _token_texts(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """The texts of logged token ids, where a tokenizer is given.
+
+        Raises:
+            RolloutError: the tokenizer makes another text of them.
+        """
+        if self.context.tokenizer is None:
+            return {}
+        response = self._reader.response(row)
+        return {"text": response.text, "tokens": pieces_of_spans(response.text, response.spans)}
 
     def _step_scores(self, each: LoggedResponse, sizes: Sequence[int]) -> dict[str, Any]:
         """Labels of the policy's turns as step scores; each step ends with its turn."""
@@ -317,6 +339,8 @@ def _fault_of(
     each: LoggedResponse, label: str, own: Mapping[str, Any], known: set[tuple[str, str]]
 ) -> RowError | None:
     """Why a response can't be used: it is empty, or a reward of it is no number or unknown."""
+    if each.fault is not None:
+        return each.fault
     if not each.own_text:
         return each.record.fault("is empty: a response needs at least one token", "text")
     for name, value in own.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ _PATTERNS = ("completions_*.parquet", "*.jsonl", "*.jsonl.gz", "*.json", "*.parq
 
 
 def name_of_log(path: str | Path) -> str:
-    """The name of a file's format, by the fields of its first object; of a folder's first file.
+    """The name of a file's format, by the fields of its first objects; of a folder's first file.
 
     Raises:
         FileError: it is no log that is known; the message says what it looks like.
@@ -51,12 +52,12 @@ def name_of_log(path: str | Path) -> str:
     if str(path) == "-":
         raise SettingError("--from: name the format of standard input")
     for file in files_of_log(path, _PATTERNS):
-        first = _first(file)
-        if first is not None:
-            found = _name(first.fields)
-            if found is None:
-                raise FileError(f"{path}: {_other_kind(first.fields, str(path))}")
+        firsts = _firsts(file)
+        found = next(filter(None, (_name(each.fields) for each in firsts)), None)
+        if found is not None:
             return found
+        if firsts:
+            raise FileError(f"{path}: {_other_kind(firsts[0].fields, str(path))}")
     raise FileError(f"{path}: there are no rollouts in it")
 
 
@@ -79,7 +80,7 @@ def kind_of_file(path: str | Path) -> str | None:
         None where it is a file of rollouts, or of no kind that is known.
     """
     with suppress(StepCreditError, OSError):
-        first = _first(str(path))
+        first = next(iter(_firsts(str(path))), None)
         if first is None or "group" in first.fields:
             return None
         name = _name(first.fields)
@@ -91,11 +92,11 @@ def kind_of_file(path: str | Path) -> str | None:
     return None
 
 
-def _first(file: str) -> Record | None:
-    """The first object of a file; None where it has none."""
+def _firsts(file: str) -> list[Record]:
+    """The first objects of a file: a list in the very first may be empty."""
     if file == "-":
-        return None
-    return next((each for each in records_of(file) if isinstance(each, Record)), None)
+        return []
+    return list(islice((each for each in records_of(file) if isinstance(each, Record)), 5))
 
 
 def _name(fields: Mapping[str, Any]) -> str | None:

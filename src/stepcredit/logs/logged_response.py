@@ -80,6 +80,7 @@ class LoggedResponse:
         row: further fields of the rollout, such as `answer`.
         has_id: whether `key` names the group, so that two groups of one prompt differ.
         step_labels: labels of the parts, by their index.
+        fault: why the response can't be used, where its group is known.
     """
 
     record: Record
@@ -93,6 +94,7 @@ class LoggedResponse:
     row: Mapping[str, Any] = field(default_factory=dict)
     has_id: bool = False
     step_labels: Mapping[int, float] | None = None
+    fault: RowError | None = None
 
     @property
     def own_text(self) -> str:

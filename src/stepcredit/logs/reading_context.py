@@ -74,9 +74,13 @@ class ReadingContext:
     def parts(self, value: Any, record: Record, name: str, prompt: Any = None) -> list[Part]:
         """A response's parts: of a text by tool marks, of messages by their roles too.
 
+        There are none where the response is null or an empty list.
+
         Raises:
             RowError: neither a text nor messages.
         """
+        if value is None or value == []:  # nothing was said
+            return []
         if isinstance(value, str) and messages_in_text(value) is None:
             return self._marked_parts(value, record)
         return [part for each in self.message_parts(value, record, name, prompt) for part in each]

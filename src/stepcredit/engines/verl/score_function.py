@@ -35,9 +35,10 @@ def compute_score(
 ) -> float | dict[str, Any]:
     """A reward as verl's custom reward function. It may be called from any thread.
 
-    A gold answer that can't be read does not end the run. With the setting `unreadable=unknown`
-    every result is a dict as of `as_compute_score`, in which such an outcome is None. With the
-    default the score is 0, since verl takes numbers alone, and a warning names the answer once.
+    A gold answer that is missing or can't be read does not end the run. With the setting
+    `unreadable=unknown` every result is a dict as of `as_compute_score`, in which such an outcome
+    is None. With the default the score is 0, since verl takes numbers alone, and a warning names
+    the answer once.
 
     Args:
         data_source: names the row in errors.
@@ -52,7 +53,7 @@ def compute_score(
         The score; or a dict of score, acc and outcome.
 
     Raises:
-        RolloutError: a gold answer or fact that is missing or can't be used.
+        RolloutError: a fact that is missing or can't be used.
 
     Example:
         >>> compute_score("gsm8k", "6 * 7 = 42\\n#### 42", "42", reward="exact",
@@ -64,24 +65,22 @@ def compute_score(
     if lenient is rule and getattr(rule, "unreadable", None) == "unknown":
         return as_compute_score(rule)(data_source, solution_str, ground_truth, extra_info)
     try:
-        if ground_truth is None:
-            return _score(rule, solution_str, ground_truth, extra_info) or 0.0
+        if ground_truth is None and hasattr(rule, "answer"):
+            _warn_once(data_source, "the gold answer of a row is missing")
+            return 0.0
         score = _score(lenient, solution_str, ground_truth, extra_info)
         if score is None:
-            _warn_once(data_source, str(ground_truth))
+            what = f"the gold answer {str(ground_truth)[:80]!r} can't be read as maths"
+            option = "reward_kwargs.settings.unreadable=unknown leaves its outcome unknown"
+            _warn_once(data_source, f"{what} ({option})")
         return score or 0.0
     except RolloutError as error:
         raise error.at(place=f"data source {data_source}") from error.__cause__
 
 
 @lru_cache(maxsize=10_000)
-def _warn_once(data_source: str, gold: str) -> None:
-    logger.warning(
-        "data source %s: the gold answer %r can't be read as maths, so its score is 0; "
-        "reward_kwargs.settings.unreadable=unknown leaves its outcome unknown",
-        data_source,
-        gold[:80],
-    )
+def _warn_once(data_source: str, why: str) -> None:
+    logger.warning("data source %s: %s, so its score is 0", data_source, why)
 
 
 async def compute_score_async(*args: Any, **kwargs: Any) -> float | dict[str, Any]:

@@ -48,7 +48,7 @@ def read_messages(record: Record, context: ReadingContext) -> Iterator[LoggedRes
         rewards=rest,
         default_outcome=next((name for name in SCORES if name in fields), None),
         row={} if gold is None else {"answer": gold},
-        step_labels=_labels(record, first, list(accumulate(map(len, parts)))),
+        step_labels=_labels(record, response, first, list(accumulate(map(len, parts)))),
     )
 
 
@@ -60,20 +60,28 @@ def _question(
     return str(fields.get("question") or "")
 
 
-def _labels(record: Record, first: int, ends: Sequence[int]) -> dict[int, float] | None:
+def _labels(
+    record: Record, response: Sequence[Message], first: int, ends: Sequence[int]
+) -> dict[int, float] | None:
     """Labels of messages, by the index of a message, as those of the last part of each.
 
     Args:
-        record: its `step_labels` count all messages.
+        record: its `step_labels` count all messages; in a list, those of the assistant.
+        response: the messages of the response.
         first: the first message of the response.
         ends: how many parts the messages of the response have up to each.
     """
     labels = record.fields.get("step_labels")
     if labels is None:
         return None
+    turns = [str(at) for at, turn in enumerate(response, first) if turn["role"] == "assistant"]
+    if isinstance(labels, list) and len(labels) == len(turns):
+        labels = dict(zip(turns, labels, strict=True))
     if not isinstance(labels, dict):
         raise record.fault(
-            "expected an object: the index of a message and its label", "step_labels"
+            "expected an object with the index of a message and its label, or a list with "
+            "a label per message of the assistant",
+            "step_labels",
         )
     found = {}
     for name, label in labels.items():

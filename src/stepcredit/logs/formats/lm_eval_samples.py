@@ -31,36 +31,63 @@ def first_filter(records: list[Record], context: ReadingContext) -> list[Record]
 def read_lm_eval(record: Record, context: ReadingContext) -> Iterator[LoggedResponse]:
     """The responses to a document, which are a group; metrics of one response are its rewards."""
     fields = record.fields
-    found = record.needed("resps", list)
-    while isinstance(found, list) and len(found) == 1 and isinstance(found[0], list):
-        found = found[0]
-    if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
-        reason = "expected texts: log-likelihoods of choices are no responses"
-        raise record.fault(reason, "resps")
+    requests = _requests(record)
+    count = sum(map(len, requests))
     metrics = {name: fields[name] for name in fields if name not in _READ}
-    if len(found) > 1:
+    if count > 1:
         context.note("{n} to a document with several: its metrics are of all, not of each", record)
         metrics = dict.fromkeys(metrics)
+    if len(requests) > 1:
+        context.note("{n} to a document with several requests: each is a group", record)
     doc = fields["doc"] if isinstance(fields.get("doc"), dict) else {}
     question = next((doc[name] for name in _QUESTIONS if isinstance(doc.get(name), str)), None)
-    asked = _asked(fields)
-    for text in found:
-        yield LoggedResponse(
-            record,
-            key=(repr(fields.get("doc_id")), repr(fields.get("doc_hash"))),
-            parts=context.parts(text, record, "resps"),
-            prompt=question or context.question(asked, record, "arguments"),
-            asked=asked,
-            rewards=metrics,
-            default_outcome="exact_match" if "exact_match" in metrics else None,
-            row={"doc_id": fields.get("doc_id"), **_answer(fields)},
-            has_id=True,
-        )
+    for number, texts in enumerate(requests):
+        asked = _asked(fields, number)
+        own = question if len(requests) == 1 else None
+        for text in texts:
+            yield LoggedResponse(
+                record,
+                key=(repr(fields.get("doc_id")), repr(fields.get("doc_hash")), number),
+                parts=context.parts(text, record, "resps"),
+                prompt=own or context.question(asked, record, "arguments"),
+                asked=asked,
+                rewards=metrics,
+                default_outcome="exact_match" if "exact_match" in metrics else None,
+                row={"doc_id": fields.get("doc_id"), **_answer(fields)},
+                has_id=True,
+            )
 
 
-def _asked(fields: Mapping[str, Any]) -> str:
-    """The text that the model was given."""
+def _requests(record: Record) -> list[list[str | None]]:
+    """The responses to each request of a document; null is an empty response.
+
+    Raises:
+        RowError: they are no texts.
+    """
+    found = record.needed("resps", list)
+    while len(found) == 1 and isinstance(found[0], list):
+        found = found[0]
+    requests = found if found and all(isinstance(each, list) for each in found) else [found]
+    if not all(each is None or isinstance(each, str) for texts in requests for each in texts):
+        reason = "expected texts: log-likelihoods of choices are no responses"
+        raise record.fault(reason, "resps")
+    if _is_choice(requests):
+        raise record.fault("log-likelihoods of choices are no responses", "resps")
+    return requests
+
+
+def _is_choice(requests: list[list[str | None]]) -> bool:
+    """Whether requests are pairs of a number and whether it is the greedy choice, as texts."""
+    return all(len(each) == 2 and each[1] in ("True", "False") for each in requests)
+
+
+def _asked(fields: Mapping[str, Any], number: int) -> str:
+    """The text that the model was given in a request."""
     given = fields.get("arguments")
+    if isinstance(given, dict):
+        given = list(given.values())
+    if isinstance(given, list) and number < len(given):
+        given = given[number]
     while isinstance(given, dict | list) and given:
         given = next(iter(given.values())) if isinstance(given, dict) else given[0]
     return given if isinstance(given, str) else ""

@@ -36,6 +36,8 @@ def read_question_rollouts(record: Record, context: ReadingContext) -> Iterator[
     asked = first_of(fields, QUESTIONS)
     if asked is None or not isinstance(found, list):
         raise record.fault("missing", "question" if asked is None else "rollouts")
+    if not found:
+        raise record.fault("holds no response", "rollouts")
     prompt = context.question(asked, record, "question")
     rest = {name: value for name, value in fields.items() if not isinstance(value, list)}
     lists = {
@@ -45,7 +47,7 @@ def read_question_rollouts(record: Record, context: ReadingContext) -> Iterator[
     }
     for index, item in enumerate(found):
         text = _text(item)
-        if text is None:
+        if text is None and not _is_empty(item):
             raise record.fault("expected a text, or an object with one", f"rollouts[{index}]")
         own = {name: item[name] for name in item if name not in TEXTS} if _is_object(item) else {}
         own |= {name.removesuffix("s"): values[index] for name, values in lists.items()}
@@ -64,6 +66,11 @@ def read_question_rollouts(record: Record, context: ReadingContext) -> Iterator[
 
 
 _OF_EACH = tuple(f"{name}s" for name in SCORES) + SCORES
+
+
+def _is_empty(item: Any) -> bool:
+    """Whether a response is null, or an object of which every text is null."""
+    return item is None or (_is_object(item) and any(name in item for name in TEXTS))
 
 
 def _is_object(item: Any) -> bool:

@@ -8,25 +8,28 @@ from typing import Any
 from stepcredit.logs.logged_response import LoggedResponse, Record
 from stepcredit.logs.reading_context import LogFormat, ReadingContext
 
+_QUESTIONS = frozenset({"question", "problem", "prompt"})
 _LISTS = ("code", "pred", "score", "report")
 
 
 def fits_qwen_eval(fields: Mapping[str, Any]) -> bool:
     """A question and a list of code with its predictions or scores."""
     lists = isinstance(fields.get("code"), list)
-    return lists and "question" in fields and bool({"pred", "score"} & fields.keys())
+    return lists and bool(_QUESTIONS & fields.keys()) and bool({"pred", "score"} & fields.keys())
 
 
 def read_qwen_eval(record: Record, context: ReadingContext) -> Iterator[LoggedResponse]:
     """The responses to a question, which are a group."""
-    fields, codes, asked = record.fields, record.needed("code", list), record.needed("question")
+    fields, codes = record.fields, record.needed("code", list)
+    name = next((each for each in ("problem", "prompt") if each in fields), "question")
+    asked = record.needed("question" if fields.get("question") is not None else name)
     for name in _LISTS:
         values = fields.get(name)
         if isinstance(values, list) and len(values) != len(codes):
             raise record.fault(f"{len(values)} values, but {len(codes)} of code", name)
     gold = next((fields[name] for name in ("gt", "answer") if fields.get(name) is not None), None)
     for index, text in enumerate(codes):
-        if not isinstance(text, str):
+        if text is not None and not isinstance(text, str):
             raise record.fault("expected a string", f"code[{index}]")
         own = {name: values[index] for name, values in fields.items() if _is_list(name, values)}
         yield LoggedResponse(

@@ -5,38 +5,73 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from stepcredit.logs.formats.verl_rollouts import gold_in
+from stepcredit.errors import RowError
+from stepcredit.logs.formats.verl_rollouts import gold_in, text_in
 from stepcredit.logs.logged_response import LoggedResponse, Part, Record
 from stepcredit.logs.reading_context import LogFormat, ReadingContext
 
+_FIELDS = frozenset({"prompt", "response", "response_length"})
 _READ = ("prompt", "response", "tokens", "response_length", "loss_mask", "label")
 
 
 def fits_slime(fields: Mapping[str, Any]) -> bool:
-    """A prompt, a response and the number of its tokens."""
-    return {"prompt", "response", "response_length"} <= fields.keys()
+    """A prompt, a response and the number of its tokens; or a dump with a list of such samples."""
+    samples = fields.get("samples")
+    if isinstance(samples, list) and samples and isinstance(samples[0], dict):
+        return samples[0].keys() >= _FIELDS
+    return fields.keys() >= _FIELDS
 
 
 def read_slime(record: Record, context: ReadingContext) -> Iterator[LoggedResponse]:
-    """The response of a sample, with its token ids and mask; its group is `group_index`."""
-    fields, text, asked = record.fields, record.needed("response", str), record.needed("prompt")
+    """The response of a sample, or those of a dump's `samples`.
+
+    They have token ids and a mask; the group is `group_index`.
+    """
+    samples = record.fields.get("samples")
+    if not isinstance(samples, list):
+        yield from _read_sample(record, context)
+        return
+    for at, sample in enumerate(samples):
+        if not isinstance(sample, dict):
+            raise record.fault("expected an object", f"samples[{at}]")
+        shared = {"rollout_id": record.fields.get("rollout_id")}
+        yield from _read_sample(Record(record.path, record.line, {**shared, **sample}), context)
+
+
+def _read_sample(record: Record, context: ReadingContext) -> Iterator[LoggedResponse]:
+    fields, text, asked = record.fields, text_in(record, "response"), record.needed("prompt")
+    if fields.get("status") == "aborted":
+        context.note("{n} with the status 'aborted': cut off by the trainer; trained here", record)
     group, gold = fields.get("group_index"), gold_in(fields.get("label"))
+    tokens, fault = _tokens_or_fault(record)
     yield LoggedResponse(
         record,
         key=repr(asked) if group is None else ("group", repr(group)),
-        parts=_parts(text, record, context),
+        parts=_parts(text, tokens, record, context),
         prompt=context.question(asked, record),
         step=fields.get("rollout_id"),
         rewards={**{name: fields[name] for name in fields if name not in _READ}, **_reward(fields)},
         default_outcome="reward",
-        row={**_tokens(record), **({} if gold is None else {"answer": gold})},
+        row={**tokens, **({} if gold is None else {"answer": gold})},
         has_id=group is not None,
+        fault=fault,
     )
 
 
-def _parts(text: str, record: Record, context: ReadingContext) -> list[Part]:
+def _tokens_or_fault(record: Record) -> tuple[dict[str, Any], RowError | None]:
+    """The token ids and mask of a sample, and why slime or this package does not train it."""
+    if record.fields.get("remove_sample") is True:
+        return {}, record.fault("slime does not train this response", "remove_sample")
+    try:
+        return _tokens(record), None
+    except RowError as error:
+        return {}, error
+
+
+def _parts(
+    text: str, tokens: Mapping[str, Any], record: Record, context: ReadingContext
+) -> list[Part]:
     """The response whole where it has token ids, whose mask is the log's."""
-    tokens = _tokens(record)
     if not tokens:
         return context.parts(text, record, "response")
     if "loss_mask" not in tokens and not all(own for _, own in context.tool_marks.parts(text)):

@@ -21,7 +21,7 @@ def fits_verl(fields: Mapping[str, Any]) -> bool:
 
 def read_verl(record: Record, context: ReadingContext) -> Iterator[LoggedResponse]:
     """The response of a row; its group is that of its uid, else of its input."""
-    fields, asked, text = record.fields, record.needed("input", str), record.needed("output", str)
+    fields, asked, text = record.fields, record.needed("input", str), text_in(record, "output")
     score = fields.get("score")
     columns = {**fields, "score": score.get("score")} if isinstance(score, dict) else dict(fields)
     for name in ("input", "output", "gts"):
@@ -43,6 +43,17 @@ def read_verl(record: Record, context: ReadingContext) -> Iterator[LoggedRespons
         row=row,
         has_id=uid is not None,
     )
+
+
+def text_in(record: Record, name: str) -> str:
+    """The text of a field, which is empty where it is null.
+
+    Raises:
+        RowError: the field is absent, or something else.
+    """
+    if name in record.fields and record.fields[name] is None:
+        return ""
+    return str(record.needed(name, str))
 
 
 def _sample(uid: str) -> str:
