@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from stepcredit.errors import RowError
-from stepcredit.logs.formats.verl_rollouts import gold_in, text_in
+from stepcredit.logs.formats.verl_rollouts import gold_in, response_text
 from stepcredit.logs.logged_response import LoggedResponse, Part, Record
 from stepcredit.logs.reading_context import LogFormat, ReadingContext
 
@@ -39,7 +39,7 @@ def read_slime(record: Record, context: ReadingContext) -> Iterator[LoggedRespon
 
 
 def _read_sample(record: Record, context: ReadingContext) -> Iterator[LoggedResponse]:
-    fields, text, asked = record.fields, text_in(record, "response"), record.needed("prompt")
+    fields, text, asked = record.fields, response_text(record, "response"), record.needed("prompt")
     if fields.get("status") == "aborted":
         context.note("{n} with the status 'aborted': cut off by the trainer; trained here", record)
     group, gold = fields.get("group_index"), gold_in(fields.get("label"))

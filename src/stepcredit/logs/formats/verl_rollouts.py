@@ -21,7 +21,11 @@ def fits_verl(fields: Mapping[str, Any]) -> bool:
 
 def read_verl(record: Record, context: ReadingContext) -> Iterator[LoggedResponse]:
     """The response of a row; its group is that of its uid, else of its input."""
-    fields, asked, text = record.fields, record.needed("input", str), text_in(record, "output")
+    fields, asked, text = (
+        record.fields,
+        record.needed("input", str),
+        response_text(record, "output"),
+    )
     score = fields.get("score")
     columns = {**fields, "score": score.get("score")} if isinstance(score, dict) else dict(fields)
     for name in ("input", "output", "gts"):
@@ -45,7 +49,7 @@ def read_verl(record: Record, context: ReadingContext) -> Iterator[LoggedRespons
     )
 
 
-def text_in(record: Record, name: str) -> str:
+def response_text(record: Record, name: str) -> str:
     """The text of a field, which is empty where it is null.
 
     Raises:
