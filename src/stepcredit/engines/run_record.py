@@ -153,6 +153,7 @@ def lines_of(record: Record) -> list[str]:
         >>> print(*lines_of(record)[1:], sep="\\n")
           outcome: accuracy (weight 1)
           format: none
+          process: has a weight, but no such stream is given
     """
     settings = ", ".join(f"{name}={value!r}" for name, value in record["fields"].items())
     lines = [f"credit by {record['method']}({settings})"]
