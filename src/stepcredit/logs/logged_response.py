@@ -42,6 +42,14 @@ class Record(NamedTuple):
             raise self.fault(f"expected {named}, got {shown(value, as_json=True)}", name)
         return value
 
+    def there(self, name: str) -> Any:
+        """A field's value, which may be null.
+
+        Raises:
+            RowError: it is absent.
+        """
+        return self.fields[name] if name in self.fields else self.needed(name)
+
     def fault(self, reason: str, field: str | None = None) -> RowError:
         """An error about this object."""
         return RowError(reason, path=self.path, line=self.line, field=field)

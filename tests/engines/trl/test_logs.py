@@ -100,7 +100,8 @@ def test_plain_completions_that_trl_logged(logged: Any, tmp_path: Path) -> None:
     third = folder / "completions_00003.parquet"
     line = f"{third}:1: text: is empty: a response needs at least one token; left out (1 row)"
     assert (code, err.splitlines()[0]) == (0, f"warning: {line}")
-    assert err.splitlines()[1:] == ["warning: groups that lost responses: 3/0 (3 of 4 left)"]
+    assert err.splitlines()[1] == "warning: groups that lost responses: 3/0 (3 of 4 left)"
+    assert "the log names no groups" in err.splitlines()[2]
     rows = list(sc.read_rows(out))
     expected = [pair for generation in seen for pair in generation if pair[1]]
     assert len(rows) == len(expected) == 15
@@ -126,7 +127,9 @@ def test_conversations_that_trl_logged(logged: Any, tmp_path: Path, task: Any) -
     assert (code, err) == (1, line)
     options = ("--outcome", "length", "--format", "digits", "--tokenizer", tmp_path / "policy")
     code, _, err = run("convert", "trl-completions", only, "-o", out, *options)
-    assert (code, err) == (0, "")
+    assert code == 0
+    assert "the log names no groups" in err
+    assert err.count("warning: ") == 1
     rows = list(sc.read_rows(out))
     assert len(rows) == len(seen[0]) == 8
     for row, (prompt, completion) in zip(rows, seen[0], strict=True):
@@ -160,10 +163,12 @@ def test_tool_turns_are_not_trained(tmp_path: Path) -> None:
         {"role": "assistant", "content": " So 5."},
     ]
     path = table(tmp_path / "completions_1.parquet", [entry("?", turns, 1.0)])
-    (row,) = read_completion_logs(path)
-    assert row["text"] == "Let me see. 5 apples So 5."
-    assert row["tokens"] == ["Let ", "me ", "see. ", "5 ", "apples", " ", "So ", "5."]
-    assert row["loss_mask"] == [1, 1, 1, 0, 0, 1, 1, 1]
+    with pytest.warns(UserWarning, match="line breaks|one response"):
+        (row,) = read_completion_logs(path)
+    told = "\n<tool_response>\n5 apples\n</tool_response>\n"
+    assert row["text"] == f"Let me see. {told} So 5."
+    pieces = zip(row["tokens"], row["loss_mask"], strict=True)
+    assert "".join(piece for piece, own in pieces if not own) == told
     assert (row["group"], row["outcome"], row["right"]) == ("1/0", 1.0, 1.0)
 
 

@@ -68,7 +68,7 @@ def _check_sizes(keys: list[str], records: list[Record]) -> None:
 def read_trl(record: Record, context: ReadingContext) -> Iterator[LoggedResponse]:
     """The response of a row; its group is that of its prompt."""
     fields, step = record.fields, record.needed("step")
-    asked, said = record.needed("prompt"), fields.get("completion")
+    asked, said = record.needed("prompt"), record.there("completion")
     columns = {name: fields[name] for name in fields if name not in ("prompt", "completion")}
     parts = context.parts(said, record, "completion", asked)
     yield LoggedResponse(

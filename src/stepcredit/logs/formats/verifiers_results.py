@@ -20,7 +20,7 @@ def fits_verifiers(fields: Mapping[str, Any]) -> bool:
 
 def read_verifiers(record: Record, context: ReadingContext) -> Iterator[LoggedResponse]:
     """The response of a row; its group is that of its example."""
-    fields, asked, said = record.fields, record.needed("prompt"), record.fields.get("completion")
+    fields, asked, said = record.fields, record.needed("prompt"), record.there("completion")
     example = next((fields[name] for name in _IDS if fields.get(name) is not None), None)
     row = {} if fields.get("answer") in (None, "") else {"answer": fields["answer"]}
     yield LoggedResponse(
