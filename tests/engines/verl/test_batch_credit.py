@@ -245,7 +245,11 @@ def test_a_method_of_log_probs_reads_the_policys_the_references_and_the_teachers
         ),
         (
             {"step_ends": [1, 5], "step_scores": [0.1, float("nan")]},
-            "response b7_0_0: scores: nan is not a finite number",
+            "response b7_0_0: process.scores: nan is not a finite number",
+        ),
+        (
+            {"signals": {"prm": {"scores": [0.5] * 6}, "judge": {"scores": [float("nan")] * 6}}},
+            "response b7_0_0: judge.scores: nan is not a finite number",
         ),
         (
             {"step_ends": [1, 5], "step_scores": [0.1, 0.2], "token_scores": [0.1] * 6},
@@ -265,7 +269,7 @@ def test_a_method_of_log_probs_reads_the_policys_the_references_and_the_teachers
         ),
         (
             {"step_ends": [5], "step_scores": [0.1, 0.2]},
-            "response b7_0_0: ends: 1 ends, but 2 scores",
+            "response b7_0_0: process.ends: 1 ends, but 2 scores",
         ),
     ],
 )

@@ -14,11 +14,12 @@ from stepcredit.data.masking import step_ends_to_trained, stream_to_trained, tur
 from stepcredit.data.rules import NAME_TAKEN, RESERVED_NAMES
 from stepcredit.data.streams import Stream
 from stepcredit.engines.build import check_known_streams, streams_of_no_weight
+from stepcredit.engines.each_stream import of_each_stream
 from stepcredit.engines.method_probe import check_shape
 from stepcredit.engines.texts import decode_with_steps, trained_texts
 from stepcredit.engines.trl.distributed import GivenStreams
 from stepcredit.engines.trl.generation import Generation
-from stepcredit.errors import EngineError, StepCreditError
+from stepcredit.errors import EngineError
 from stepcredit.signals.signal import Signal
 from stepcredit.signals.splitting import Turns
 
@@ -190,25 +191,6 @@ def scores_from(source: Source | Mapping[str, Source], generation: Generation) -
         responses, own = generation.responses_of_all_processes
         return source(responses).take(own)
     return source(**generation.arguments())
-
-
-def of_each_stream(given: Mapping[str, Any], make: Callable[[Any], Any]) -> dict[str, Any]:
-    """What is made of each stream; an error names the stream.
-
-    Example:
-        >>> of_each_stream({"prm": [0.5], "judge": [float("nan")]}, lambda row: sc.Tokens([row]))
-        Traceback (most recent call last):
-        stepcredit.errors.RolloutError: row 0: judge.scores: nan is not a finite number
-    """
-    made = {}
-    for name, each in given.items():
-        try:
-            made[name] = make(each)
-        except StepCreditError as error:
-            if error.field == "process_signal":
-                raise error.at(field=f"process_signal.{name}") from error.__cause__
-            raise error.at(under=name) from error.__cause__
-    return made
 
 
 def policy_streams(

@@ -18,6 +18,7 @@ from stepcredit.credit.metrics.signal_statistics import step_boundaries
 from stepcredit.data.masking import row_tokens_to_trained
 from stepcredit.data.streams import Stream
 from stepcredit.engines.build import check_stream_weights
+from stepcredit.engines.each_stream import of_each_stream
 from stepcredit.engines.texts import decode_with_steps
 from stepcredit.engines.verl.batch import QueuedBatch, with_key
 from stepcredit.engines.verl.config_keys import CONFIG_KEY, ENGINE_STREAM, VerlSettings
@@ -170,8 +171,8 @@ class BatchCredit:
     @cached_property
     def _scored_here(self) -> dict[str, Stream]:
         """The streams of the signals that are scored in the trainer, over all tokens."""
-        signals = self.settings.scored_in_trainer.items()
-        return {name: signal(self._responses).to("cpu") for name, signal in signals}
+        signals = self.settings.scored_in_trainer
+        return of_each_stream(signals, lambda signal: signal(self._responses).to("cpu"))
 
     @cached_property
     def _responses(self) -> list[Response]:

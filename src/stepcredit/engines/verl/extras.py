@@ -12,6 +12,7 @@ from typing import Any
 
 import stepcredit as sc
 from stepcredit.data.streams import Stream
+from stepcredit.engines.each_stream import of_each_stream
 from stepcredit.errors import EngineError, RolloutError
 from stepcredit.signals.signal import Signal
 from stepcredit.signals.unscorable import scored_ends
@@ -135,7 +136,7 @@ def reported_streams(rows: Sequence[Extras]) -> dict[str, Stream]:
         rows: each response's extras.
 
     Raises:
-        RolloutError: a row that breaks a rule, by its number.
+        RolloutError: a row that breaks a rule, by its number and its stream.
 
     Example:
         >>> streams = reported_streams([{"step_ends": [1, 4], "step_scores": [0.5, 1.0]}, {}])
@@ -143,8 +144,11 @@ def reported_streams(rows: Sequence[Extras]) -> dict[str, Stream]:
         ([2, 0], [1, 4])
     """
     given = [_reported(extras, row) for row, extras in enumerate(rows)]
-    names = dict.fromkeys(name for streams in given for name in streams)
-    return {name: _stream(name, [streams.get(name, {}) for streams in given]) for name in names}
+    rows_of: dict[str, list[Extras]] = {
+        name: [streams.get(name, {}) for streams in given]
+        for name in dict.fromkeys(name for streams in given for name in streams)
+    }
+    return of_each_stream(rows_of, _stream)
 
 
 def _reported(extras: Extras, row: int) -> dict[str, Extras]:
@@ -180,12 +184,12 @@ def _mapping(given: Any, name: str, row: int) -> dict[str, Any]:
     return dict(given or {})
 
 
-def _stream(name: str, rows: Sequence[Extras]) -> Stream:
+def _stream(rows: Sequence[Extras]) -> Stream:
     kinds = [_kind(stream) if stream else None for stream in rows]
     kind = next(kind for kind in kinds if kind is not None)
     for row, other in enumerate(kinds):
         if other not in (None, kind):
-            raise RolloutError(f"holds {other}, other responses {kind}", row=row, field=name)
+            raise RolloutError(f"holds {other}, other responses {kind}", row=row)
     values = [_values(stream) for stream in rows]
     if kind == "scores of steps":
         return sc.Steps([_as_list(stream.get("ends")) for stream in rows], values)
