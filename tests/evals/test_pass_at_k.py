@@ -48,7 +48,7 @@ def test_no_prompts_give_no_numbers() -> None:
         ([-1], 8, 1, "row 0: correct: expected 0 to 8, got -1"),
         ([1], 8, 9, "k: expected 1 to 8 samples, got 9"),
         ([1], 8, 0, "k: expected 1 to 8 samples, got 0"),
-        ([[1]], 8, 1, "correct: expected one count a prompt, got shape (1, 1)"),
+        ([[1]], 8, 1, "correct: expected one count per prompt, got shape (1, 1)"),
     ],
 )
 def test_refuses(correct: list[int], samples: int, k: int, line: str) -> None:
