@@ -133,7 +133,8 @@ def test_a_pipe_with_a_name_is_written_and_its_reader_may_go(
 def test_a_name_of_any_length_is_written_or_refused_first(
     command: str, letter: str, shell: Callable[..., Ended], tmp_path: Path
 ) -> None:
-    rows = [{"group": 1, "tokens": ["a"], "length": 1, "outcome": 1, "text": "a"}] * 2
+    text = "<think>a</think>\\boxed{1}"
+    rows = [{"group": 1, "tokens": [text], "length": 1, "outcome": 1, "text": text}] * 2
     write(tmp_path / "in.jsonl", rows)
     fits = letter * (249 // len(letter.encode())) + ".jsonl"
     assert shell(f"$CLI {command} in.jsonl -o {fits}") == Ended(0, "", "")
