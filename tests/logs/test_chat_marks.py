@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -56,7 +57,7 @@ CONVERSATIONS = {
 
 
 def rendered(template: str, conversation: str) -> str:
-    tokenizer = qwen()
+    tokenizer = deepcopy(qwen())
     tokenizer.chat_template = (TEMPLATES / f"{template}.jinja").read_text()
     turns = CONVERSATIONS[conversation]
     return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
@@ -117,7 +118,7 @@ def test_a_line_like_a_turns_head_is_said() -> None:
 
 @pytest.mark.parametrize("template", ["qwen2_5", "llama3_1"])
 def test_the_tokens_of_a_prompt_that_was_logged_without_special_tokens(template: str) -> None:
-    tokenizer = qwen()
+    tokenizer = deepcopy(qwen())
     tokenizer.chat_template = (TEMPLATES / f"{template}.jinja").read_text()
     turns = CONVERSATIONS["a system's"]
     options = {"add_generation_prompt": True, "return_dict": True}
@@ -142,7 +143,7 @@ OWN = (
 def test_the_tokenizer_shows_the_question_of_a_template_that_is_not_known(
     conversation: str,
 ) -> None:
-    tokenizer = qwen()
+    tokenizer = deepcopy(qwen())
     tokenizer.chat_template = OWN
     turns = CONVERSATIONS[conversation]
     options = {"add_generation_prompt": True, "return_dict": True}

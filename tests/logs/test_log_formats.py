@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -399,7 +400,7 @@ def test_the_tokenizers_template_renders_an_agents_turns(convert: Convert, tmp_p
     import trl
 
     folder = Path(trl.__file__).parent / "chat_templates"
-    tokenizer = qwen()
+    tokenizer = deepcopy(qwen())
     tokenizer.chat_template = (folder / "qwen2_5.jinja").read_text()
     tokenizer.save_pretrained(tmp_path / "policy")
     turns = [{**AGENT[0], "reasoning_content": None}, *AGENT[1:]]
