@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import stepcredit as sc
@@ -52,19 +52,25 @@ def finite_setting(given: Any, setting: str) -> float:
         raise EngineError(error.reason, field=error.field) from None
 
 
-def streams_of_no_weight(estimator: sc.Estimator, streams: Iterable[str]) -> list[str]:
-    """The process streams whose weight is 0: they are scored for the metrics alone.
+def unread_streams(estimator: sc.Estimator, streams: Iterable[str], setting: str) -> Iterator[str]:
+    """What to say of process signals that are scored for the metrics alone, one line each.
 
     Args:
         estimator: the method.
-        streams: names of the process streams.
+        streams: names of the process streams, as far as they are known.
+        setting: the setting that names the signals.
 
     Example:
-        >>> streams_of_no_weight(sc.PASS(weights={"prm": 0.0, "judge": 1.0}), ["prm", "judge"])
-        ['prm']
+        >>> method = sc.PASS(weights={"prm": 0.0, "judge": 1.0})
+        >>> print(*unread_streams(method, ["prm", "judge"], "process_signal"))
+        process_signal: the stream 'prm' has weight 0: it is for the metrics alone
     """
-    weights = estimator.reads.weights or {}
-    return [name for name in streams if weights.get(name) == 0]
+    reads, name = estimator.reads, estimator.name or type(estimator).__name__
+    if reads.process is None:
+        yield f"{setting}: {name} reads no process stream: it is for the metrics alone"
+    for stream in streams:
+        if (reads.weights or {}).get(stream) == 0:
+            yield f"{setting}: the stream {stream!r} has weight 0: it is for the metrics alone"
 
 
 def fields_of(given: Any, setting: str) -> dict[str, Any]:
@@ -190,15 +196,36 @@ def check_known_streams(
     """
     names = list(streams)
     check_stream_weights(estimator, names, setting)
-    allowed = {*names, *others, "outcome", "format", *([] if names else ["process"])}
-    for name, weight in (estimator.reads.weights or {}).items():
-        if weight and name not in allowed:
-            there = ", ".join([*names, "outcome", "format"])
-            raise EngineError(f"no such stream: there are {there}", field=f"{setting}.{name}")
+    for name in weights_of_no_stream(estimator, names, others):
+        there = ", ".join([*names, "outcome", "format"])
+        raise EngineError(f"no such stream: there are {there}", field=f"{setting}.{name}")
     try:
         estimator.check_streams(names)
     except MethodError as error:
         raise EngineError(error.reason, field=method) from error
+
+
+def weights_of_no_stream(
+    estimator: sc.Estimator, streams: Iterable[str], others: Iterable[str] = ()
+) -> list[str]:
+    """The names in the weights that no stream has.
+
+    The default weights name the stream "process", which may be absent where there is no stream.
+
+    Args:
+        estimator: the method.
+        streams: names of all process streams.
+        others: names of streams that may have a weight too: ready-made advantages.
+
+    Example:
+        >>> method = sc.PASS(weights={"prm": 1.0, "outcome": 1.0})
+        >>> weights_of_no_stream(method, ["prm"]), weights_of_no_stream(method, ["judge"])
+        ([], ['prm'])
+    """
+    names = set(streams) or {"process"}
+    allowed = names.union(others, ("outcome", "format"))
+    weights = estimator.reads.weights or {}
+    return [name for name, weight in weights.items() if weight and name not in allowed]
 
 
 def check_stream_weights(estimator: sc.Estimator, streams: Iterable[str], setting: str) -> None:

@@ -22,8 +22,8 @@ from stepcredit.signals.splitting import Splitter
 
 FILE = "stepcredit_run.json"
 """The file in a run's folder, and in each of its checkpoints."""
-NOT_COMPARED = {*OPERATION, "device", "max_tokens_per_batch", "workers", "packed"}
-"""Fields of signals that change where and how fast scores are computed, not the scores."""
+NOT_COMPARED = {*OPERATION, "device", "max_tokens_per_batch", "workers", "packed", "right_above"}
+"""Settings that change where and how fast scores are computed, or metrics; no advantage."""
 Record = dict[str, Any]
 Sources = Any
 """A signal, a callable, {name: either}, or None."""
@@ -241,7 +241,6 @@ def check_same_credit(before: Record | None, now: Record, setting: str, place: s
         line = f"{place} does not say by what credit it was trained: nothing could be compared"
         warnings.warn(f"{setting}: {line}", UserWarning, stacklevel=2)
     changed = differences(before or now, json.loads(json.dumps(now)))
-    changed = [line for line in changed if not line.startswith("right_above")]
     if changed:
         reason = f"{place} was trained with other credit: {'; '.join(changed)}"
         raise EngineError(

@@ -112,8 +112,8 @@ class LogConversion:
         rewards = [self._rewards(each, names) for each in logged]
         usable = self._usable(logged, labels, rewards)
         left: Counter[str] = Counter()
-        for each, label, own in zip(logged, labels, rewards, strict=True):
-            row = self._row(each, label, own) if id(each) in usable else None
+        for each, label, own, is_usable in zip(logged, labels, rewards, usable, strict=True):
+            row = self._row(each, label, own) if is_usable else None
             if row is not None:
                 left[label] += 1
                 yield row
@@ -228,19 +228,19 @@ class LogConversion:
         logged: Sequence[LoggedResponse],
         labels: Sequence[str],
         rewards: Sequence[Mapping[str, Any]],
-    ) -> set[int]:
-        """The ids of the responses that can be used; the others are noted."""
+    ) -> list[bool]:
+        """Which responses can be used; the others are noted."""
         known = {
             (label, name)
             for label, own in zip(labels, rewards, strict=True)
             for name, value in own.items()
             if isinstance(value, float)
         }
-        usable = set()
+        usable = []
         for each, label, own in zip(logged, labels, rewards, strict=True):
             fault = _fault_of(each, label, own, known)
+            usable.append(fault is None)
             if fault is None:
-                usable.add(id(each))
                 self._note_unknown(each, own)
             else:
                 self.context.notes.leave_out(fault)

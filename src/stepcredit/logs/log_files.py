@@ -11,8 +11,8 @@ from stepcredit.data.files.lines import Source
 from stepcredit.errors import FileError, RolloutError, RowError
 from stepcredit.logs.logged_response import Record
 
-_OTHERS = ("*.jsonl", "*.jsonl.gz", "*.json", "*.parquet")
-"""The files of a folder that has none of a format's own."""
+ANY_FILES = ("*.jsonl", "*.jsonl.gz", "*.json", "*.parquet")
+"""The files of a folder in which no file is a format's own."""
 
 
 def files_of_log(path: str | Path, patterns: tuple[str, ...]) -> list[str]:
@@ -29,7 +29,7 @@ def files_of_log(path: str | Path, patterns: tuple[str, ...]) -> list[str]:
     place = Path(path)
     if not place.is_dir():
         return [str(path)]
-    for pattern in (*patterns, *_OTHERS):
+    for pattern in (*patterns, *ANY_FILES):
         found = [each for each in place.glob(pattern) if not each.name.startswith(".")]
         if found:
             return list(map(str, sorted(found, key=lambda each: (len(each.name), each.name))))

@@ -18,7 +18,7 @@ from stepcredit.logs.formats.swift_completions import SWIFT
 from stepcredit.logs.formats.trl_completions import TRL
 from stepcredit.logs.formats.verifiers_results import VERIFIERS
 from stepcredit.logs.formats.verl_rollouts import VERL
-from stepcredit.logs.log_files import files_of_log, records_of
+from stepcredit.logs.log_files import ANY_FILES, files_of_log, records_of
 from stepcredit.logs.logged_response import Record
 from stepcredit.logs.reading_context import LogFormat
 from stepcredit.prm.labelled.label_formats import recognized
@@ -40,7 +40,7 @@ LOG_FORMATS: dict[str, LogFormat] = {
 """By name; the first that fits a row's fields is the row's."""
 GSM8K = "gsm8k-solutions"
 """A data set, read by `signals.programs.gsm8k`."""
-_PATTERNS = ("completions_*.parquet", "*.jsonl", "*.jsonl.gz", "*.json", "*.parquet")
+_PATTERNS = (*TRL.patterns, *ANY_FILES)
 
 
 def name_of_log(path: str | Path) -> str:
@@ -87,8 +87,7 @@ def kind_of_file(path: str | Path) -> str | None:
         if name is not None:
             what = f"looks like {name}"
             return f"{what}: `stepcredit convert {path} -o rollouts.jsonl` makes rollouts of it"
-        if _is_labelled(first.fields):
-            return _other_kind(first.fields, str(path))
+        return _labelled(first.fields, str(path))
     return None
 
 
@@ -111,19 +110,19 @@ def _is_gsm8k(fields: Mapping[str, Any]) -> bool:
     return "ground_truth" in fields and any("is_correct" in each for each in solved)
 
 
-def _is_labelled(fields: Mapping[str, Any]) -> bool:
+def _labelled(fields: Mapping[str, Any], path: str) -> str | None:
+    """What step-labelled rows look like; None where the fields are of no such format."""
     try:
-        recognized(dict(fields))
+        kind = recognized(dict(fields))
     except RolloutError:
-        return False
-    return True
+        return None
+    return f"looks like step-labelled rows ({kind}): `stepcredit prm eval {path}` reads them"
 
 
 def _other_kind(fields: Mapping[str, Any], path: str) -> str:
     if "group" in fields:
         return "is a file of rollouts already"
-    if _is_labelled(fields):
-        kind = recognized(dict(fields))
-        return f"looks like step-labelled rows ({kind}): `stepcredit prm eval {path}` reads them"
+    if (labelled := _labelled(fields, path)) is not None:
+        return labelled
     names = ", ".join(list(fields)[:8])
     return f"the fields of no log that is known: it has {names}; --from NAME names the format"

@@ -156,10 +156,7 @@ def _check_rows(
 def _row_errors(
     file: RolloutFile, batch: Batch, faults: Mapping[int, RolloutError]
 ) -> list[RowError]:
-    return [
-        RowError(error.reason, path=file.path, line=batch.rows[row].line, field=error.field)
-        for row, error in faults.items()
-    ]
+    return [error.at_line(file.path, batch.rows[row].line) for row, error in faults.items()]
 
 
 def _refuse(checked: _Checked) -> None:

@@ -13,9 +13,10 @@ from stepcredit.data.inputs import LOGPROBS, step_ends_stream
 from stepcredit.data.masking import step_ends_to_trained, stream_to_trained, turn_ends
 from stepcredit.data.rules import NAME_TAKEN, RESERVED_NAMES
 from stepcredit.data.streams import Stream
-from stepcredit.engines.build import check_known_streams, streams_of_no_weight
+from stepcredit.engines.build import check_known_streams, unread_streams
 from stepcredit.engines.each_stream import of_each_stream
 from stepcredit.engines.method_probe import check_shape
+from stepcredit.engines.run_record import by_stream
 from stepcredit.engines.texts import decode_with_steps, trained_texts
 from stepcredit.engines.trl.distributed import GivenStreams
 from stepcredit.engines.trl.generation import Generation
@@ -103,12 +104,9 @@ def unread_settings(
         process_signal, logprobs, format_reward: the trainer's.
     """
     reads, name = estimator.reads, estimator.name or type(estimator).__name__
-    if process_signal is not None and reads.process is None:
-        yield f"process_signal: {name} reads no process stream: it is for the metrics alone"
-    named = process_signal if isinstance(process_signal, Mapping) else {"process": process_signal}
-    if process_signal is not None and has_named_streams(process_signal):
-        for stream in streams_of_no_weight(estimator, named):
-            yield f"process_signal: the stream {stream!r} has weight 0: it is for the metrics alone"
+    if process_signal is not None:
+        known = by_stream(process_signal) if has_named_streams(process_signal) else ()
+        yield from unread_streams(estimator, known, "process_signal")
     models = logprobs if isinstance(logprobs, Mapping) else {}
     unread = [model for model in models if model not in reads.logprobs]
     if unread or (logprobs is not None and not reads.logprobs):

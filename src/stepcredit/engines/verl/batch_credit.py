@@ -17,7 +17,7 @@ from stepcredit.credit.metrics.panel import training_metrics
 from stepcredit.credit.metrics.signal_statistics import step_boundaries
 from stepcredit.data.masking import row_tokens_to_trained
 from stepcredit.data.streams import Stream
-from stepcredit.engines.build import check_stream_weights
+from stepcredit.engines.build import check_stream_weights, weights_of_no_stream
 from stepcredit.engines.each_stream import of_each_stream
 from stepcredit.engines.texts import decode_with_steps
 from stepcredit.engines.verl.batch import QueuedBatch, with_key
@@ -140,20 +140,12 @@ class BatchCredit:
         )
 
     def _absent_streams(self) -> dict[str, str]:
-        """Weights of streams that no response of the batch has, by kind.
-
-        The default weights name the stream "process"; a batch without any stream may lack it.
-        """
-        given = {*self.rollouts.streams, "outcome", "format"}
-        if not self.rollouts.streams:
-            given.add("process")
-        weights = self.estimator.reads.weights or {}
+        """Weights of streams that no response of the batch has, by kind."""
         line = "no response of the batch has this stream; its weight only enlarges the sum by which"
         line += " gated responses learn their format"
         return {
             f"absent/{name}": f"{CONFIG_KEY}.fields.weights.{name}: {line}"
-            for name, weight in weights.items()
-            if weight and name not in given
+            for name in weights_of_no_stream(self.estimator, self.rollouts.streams)
         }
 
     def _cut_rows(self) -> dict[str, list[bool]]:

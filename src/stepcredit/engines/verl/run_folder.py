@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from stepcredit.engines.build import streams_of_no_weight
+from stepcredit.engines.build import unread_streams
 from stepcredit.engines.run_record import (
     Record,
     check_same_credit,
@@ -53,12 +53,10 @@ def _named(reward: Any) -> str:
 def unread_keys(settings: VerlSettings) -> Iterator[str]:
     """What is computed for a method that does not read it, one line per key."""
     reads, name = settings.estimator.reads, settings.estimator.name
-    if settings.signals and reads.process is None:
-        key = f"{CONFIG_KEY}.process_signal"
-        yield f"{key}: {name} reads no process stream: it is for the metrics alone"
-    for stream in streams_of_no_weight(settings.estimator, settings.signals):
-        key = f"{CONFIG_KEY}.process_signal"
-        yield f"{key}: the stream {stream!r} has weight 0: it is for the metrics alone"
+    if settings.signals:
+        yield from unread_streams(
+            settings.estimator, settings.signals, f"{CONFIG_KEY}.process_signal"
+        )
     if settings.format_reward is not None and not (reads.format or reads.gate):
         yield f"{CONFIG_KEY}.format_reward: {name} reads no format reward: it trains nothing"
 

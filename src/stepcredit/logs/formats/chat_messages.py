@@ -7,8 +7,8 @@ from itertools import accumulate
 from typing import Any
 
 from stepcredit.logs.conversation import Message
-from stepcredit.logs.formats.question_rollouts import GOLDS, SCORES, first_of
-from stepcredit.logs.formats.verl_rollouts import gold_in
+from stepcredit.logs.formats.question_rollouts import GOLDS, SCORES
+from stepcredit.logs.logged_fields import first_of, gold_in
 from stepcredit.logs.logged_response import LoggedResponse, Record
 from stepcredit.logs.reading_context import LogFormat, ReadingContext
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from stepcredit.logs.formats.verl_rollouts import gold_in
+from stepcredit.logs.logged_fields import first_of, gold_in
 from stepcredit.logs.logged_response import LoggedResponse, Record
 from stepcredit.logs.reading_context import LogFormat, ReadingContext
 
@@ -22,11 +22,6 @@ def fits_question_rollouts(fields: Mapping[str, Any]) -> bool:
         return False
     found = first_of(fields, LISTS)
     return isinstance(found, list) and bool(found) and _text(found[0]) is not None
-
-
-def first_of(fields: Mapping[str, Any], names: tuple[str, ...]) -> Any:
-    """The value of the first of the names that the fields have; None if they have none."""
-    return next((fields[name] for name in names if fields.get(name) is not None), None)
 
 
 def read_question_rollouts(record: Record, context: ReadingContext) -> Iterator[LoggedResponse]:

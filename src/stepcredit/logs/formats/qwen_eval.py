@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from stepcredit.logs.logged_fields import first_of
 from stepcredit.logs.logged_response import LoggedResponse, Record
 from stepcredit.logs.reading_context import LogFormat, ReadingContext
 
@@ -27,7 +28,7 @@ def read_qwen_eval(record: Record, context: ReadingContext) -> Iterator[LoggedRe
         values = fields.get(name)
         if isinstance(values, list) and len(values) != len(codes):
             raise record.fault(f"{len(values)} values, but {len(codes)} of code", name)
-    gold = next((fields[name] for name in ("gt", "answer") if fields.get(name) is not None), None)
+    gold = first_of(fields, ("gt", "answer"))
     for index, text in enumerate(codes):
         if text is not None and not isinstance(text, str):
             raise record.fault("expected a string", f"code[{index}]")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from stepcredit.errors import RowError
-from stepcredit.logs.formats.verl_rollouts import gold_in, response_text
+from stepcredit.logs.logged_fields import gold_in, response_text
 from stepcredit.logs.logged_response import LoggedResponse, Part, Record
 from stepcredit.logs.reading_context import LogFormat, ReadingContext
 

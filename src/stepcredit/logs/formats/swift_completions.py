@@ -6,9 +6,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from stepcredit.errors import RolloutError
+from stepcredit.logs.logged_fields import first_of
 from stepcredit.logs.logged_response import LoggedResponse, Record
 from stepcredit.logs.reading_context import LogFormat, ReadingContext
 
+_IDS = ("prompt_id", "group_id")
 _STEPS = ("gen_step", "global_step", "step")
 
 
@@ -30,18 +32,17 @@ def read_swift(record: Record, context: ReadingContext) -> Iterator[LoggedRespon
             parts = context.parts(fields.get("completion"), record, "completion", prompt)
         except RolloutError as error:
             raise record.fault(error.reason, f"completion[{index}]") from None
-        step = next((fields[name] for name in _STEPS if fields.get(name) is not None), record.line)
-        ids = [fields[name] for name in ("prompt_id", "group_id") if fields.get(name) is not None]
+        step, own_id = first_of(fields, _STEPS), first_of(fields, _IDS)
         yield LoggedResponse(
             record,
-            key=(record.line, repr(ids[0] if ids else prompt)),
+            key=(record.line, repr(prompt if own_id is None else own_id)),
             parts=parts,
             prompt=context.question(prompt, record),
             asked=prompt,
-            step=step,
+            step=record.line if step is None else step,
             rewards={name: fields[name] for name in fields if name not in ("prompt", "completion")},
             row={"answer": fields["solution"]} if fields.get("solution") is not None else {},
-            has_id=bool(ids),
+            has_id=own_id is not None,
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from stepcredit.logs.logged_fields import first_of
 from stepcredit.logs.logged_response import LoggedResponse, Record
 from stepcredit.logs.reading_context import LogFormat, ReadingContext
 
@@ -21,7 +22,7 @@ def fits_verifiers(fields: Mapping[str, Any]) -> bool:
 def read_verifiers(record: Record, context: ReadingContext) -> Iterator[LoggedResponse]:
     """The response of a row; its group is that of its example."""
     fields, asked, said = record.fields, record.needed("prompt"), record.there("completion")
-    example = next((fields[name] for name in _IDS if fields.get(name) is not None), None)
+    example = first_of(fields, _IDS)
     row = {} if fields.get("answer") in (None, "") else {"answer": fields["answer"]}
     yield LoggedResponse(
         record,

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from stepcredit.logs.conversation import value_in_text
+from stepcredit.logs.logged_fields import gold_in, response_text
 from stepcredit.logs.logged_response import LoggedResponse, Record
 from stepcredit.logs.reading_context import LogFormat, ReadingContext
 
@@ -49,43 +49,12 @@ def read_verl(record: Record, context: ReadingContext) -> Iterator[LoggedRespons
     )
 
 
-def response_text(record: Record, name: str) -> str:
-    """The text of a field, which is empty where it is null.
-
-    Raises:
-        RowError: the field is absent, or something else.
-    """
-    if name in record.fields and record.fields[name] is None:
-        return ""
-    return str(record.needed(name, str))
-
-
 def _sample(uid: str) -> str:
     """SAMPLE of a uid `SAMPLE_ROLLOUT_OUTPUT`; another uid itself."""
     found = _SAMPLE.fullmatch(uid)
     return found[1] if found else uid
 
 
-def gold_in(given: Any) -> Any:
-    """A gold answer; of an object such as Search-R1's `{"target": [...]}`, what it holds.
-
-    Example:
-        >>> gold_in({"target": ["Paris"]}), gold_in("7")
-        (['Paris'], '7')
-        >>> gold_in("{'target': ['Paris']}")
-        ['Paris']
-    """
-    if isinstance(given, str) and given.startswith(("{'target'", '{"target"', "{'ground_truth'")):
-        given = value_in_text(given) or given
-    while isinstance(given, dict):
-        named = [given[name] for name in _GOLDS if given.get(name) is not None]
-        if not named:
-            break
-        given = named[0]
-    return given
-
-
-_GOLDS = ("target", "ground_truth", "answer", "gold")
 VERL = LogFormat(
     "verl-rollouts",
     "verl, into `trainer.rollout_data_dir`",

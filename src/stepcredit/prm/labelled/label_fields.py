@@ -10,6 +10,7 @@ from stepcredit.prm.labelled.labelled_rows import RIGHT, WRONG
 from stepcredit.settings.fields import check_fields, choice, flag
 
 NEUTRAL = {"right": RIGHT, "wrong": WRONG, "ignore": None}
+VERDICTS = {"+": RIGHT, "-": WRONG}
 RATINGS = (-1, 0, 1, None)
 
 

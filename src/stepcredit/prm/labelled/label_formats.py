@@ -8,6 +8,7 @@ from typing import Any
 
 from stepcredit.errors import RolloutError
 from stepcredit.prm.labelled.label_fields import (
+    VERDICTS,
     Labelled,
     LabelOptions,
     label_of_rating,
@@ -19,7 +20,7 @@ from stepcredit.prm.labelled.label_fields import (
 from stepcredit.prm.labelled.labelled_rows import RIGHT, WRONG, question_key
 from stepcredit.prm.labelled.rated_steps import openr, openr_tree, ratings, rlhflow
 
-STEP_TAG, VERDICTS = "ки", {"+": RIGHT, "-": WRONG}
+STEP_TAG = "ки"
 FIRST_STEP = re.compile(r"\s*\bStep 1:")
 
 

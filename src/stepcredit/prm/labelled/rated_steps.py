@@ -8,6 +8,7 @@ from typing import Any
 
 from stepcredit.errors import RolloutError
 from stepcredit.prm.labelled.label_fields import (
+    VERDICTS,
     Labelled,
     LabelOptions,
     label_of_rating,
@@ -17,7 +18,6 @@ from stepcredit.prm.labelled.label_fields import (
 )
 from stepcredit.prm.labelled.labelled_rows import RIGHT, WRONG, question_key
 
-SIGNS = {"+": RIGHT, "-": WRONG}
 OPENR_TAG = "\n\n\n\n\n"
 HALF = 0.5
 """A step of OpenR is right if more than half of the continuations after it are."""
@@ -59,9 +59,9 @@ def _said(turn: Any, role: str, place: str) -> str:
 
 
 def _sign(verdict: Any, field: str) -> int:
-    if verdict not in SIGNS:
+    if verdict not in VERDICTS:
         raise RolloutError(f"expected + or -, got {verdict!r:.60}", field=field)
-    return SIGNS[verdict]
+    return VERDICTS[verdict]
 
 
 def _question_and_step(turn: str) -> tuple[str, str]:

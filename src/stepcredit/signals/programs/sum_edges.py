@@ -55,7 +55,7 @@ _RIGHT_IDEOGRAPHS = re.compile(
 _AND_SO_ON = re.compile(r"…|\.\.|\\[lc]?dots")
 _IDEOGRAPH = re.compile("[\u3040-\u30ff\u3400-\u9fff]")
 _OPERATED = re.compile(r"[ \t]*(?:[+*/)]|-[ \t])")
-_HAS_OPERATION = re.compile(r"[\d)%][ \t]*[-+*/]")
+OPERATION = re.compile(r"[\d)%][ \t]*[-+*/]")
 _THOUSANDS = re.compile(r"[ \t]*\d{3}(?!\d)")
 
 
@@ -116,7 +116,7 @@ def _may_stand_before(word: re.Match[str], side: str) -> bool:
         return not _DIVIDED.search(word.string)
     if plain in OPERATORS or not _is_word(name):
         return False
-    if not _HAS_OPERATION.search(side):
+    if not OPERATION.search(side):
         return plain in ASSERTING
     return plain not in LABELS
 

@@ -9,6 +9,7 @@ from stepcredit.signals.programs.equations import value_of
 from stepcredit.signals.programs.plain_spelling import spelled_plainly
 from stepcredit.signals.programs.remainders import with_remainder
 from stepcredit.signals.programs.sum_edges import (
+    OPERATION,
     Reading,
     in_hundredths,
     is_rounded,
@@ -26,7 +27,6 @@ _RUN = re.compile(r"[-+*/()=.%\d \t]+")
 _FULL_STOP = re.compile(r"\.(?!\d)")
 _CLOCK = re.compile(r"(?<![\d.])0\d{3}(?![\d.])")
 """Times as `0930`, which no sum counts."""
-_OPERATION = re.compile(r"[\d)%][ \t]*[-+*/]")
 
 
 def written_equations(text: str, following: str = "") -> list[str]:
@@ -69,7 +69,7 @@ def _equations(run: re.Match[str], text: str) -> list[str]:
             continue
         beside = before if index == 0 else parts[index - 1] + "."
         sides = _sides(part, beside, after if index == len(parts) - 1 else "")
-        if len(sides) > 1 and any(map(_OPERATION.search, sides)):
+        if len(sides) > 1 and any(map(OPERATION.search, sides)):
             found.append(" = ".join(sides))
     return found
 
