@@ -1,0 +1,168 @@
+"""Whether another checkout computes the same: both run on the same inputs, bits are compared.
+
+    python benchmarks/same_results.py --beside PATH            1,000 random batches, bits equal
+    python benchmarks/same_results.py --beside PATH --ulp 1    float32 units of the group's largest
+
+`compared_results.py` says what is computed. Each checkout runs in a process of its own, with the
+inputs of this checkout. Arrays are compared with their types and shapes, texts and errors as they
+stand. The distance of two arrays is the largest |a - b|, in units of the last place (ulp, of
+float32) of the largest number in the group. The exit status is 1 where a result differs by more
+than `--ulp`; with 0, where any bit differs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pickle
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+Result = tuple[Any, np.ndarray | None]
+"""A value, an array or a text, and the group of each number of an array."""
+SHOWN = 10
+"""Differences that are printed."""
+
+
+@dataclass
+class Compared:
+    """The comparison of one part.
+
+    Args:
+        results: how many results were compared.
+        distances: {name of a result that differs: its distance in ulp}; infinite for a text, or
+            for arrays of different types, shapes or places of NaN.
+        lines: what differs, one line each.
+    """
+
+    results: int = 0
+    distances: dict[str, float] = field(default_factory=dict)
+    lines: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def largest(self) -> float:
+        """The largest distance."""
+        return max(self.distances.values(), default=0.0)
+
+
+def results_of(checkout: Path, batches: int, folder: Path) -> dict[str, dict[str, Result]]:
+    """What a checkout computes, in a process of its own."""
+    source, out = checkout.resolve() / "src", folder / "results.pickle"
+    settings = {
+        "PYTHONPATH": f"{source}{os.pathsep}{ROOT}",
+        "PYTHONHASHSEED": "0",
+        "OMP_NUM_THREADS": "1",
+        "HF_HUB_OFFLINE": "1",
+    }
+    command = [sys.executable, str(ROOT / "benchmarks" / "compared_results.py"), str(out)]
+    subprocess.run(
+        [*command, "--batches", str(batches)], env=os.environ | settings, cwd=folder, check=True
+    )
+    found = pickle.loads(out.read_bytes())
+    if not Path(found["package"]).is_relative_to(source):
+        raise SystemExit(f"{found['package']} was imported, not the package of {source}")
+    return found["results"]
+
+
+def compare(own: dict[str, Result], other: dict[str, Result]) -> Compared:
+    """The results of one part."""
+    compared = Compared(len(own.keys() | other.keys()))
+    for name in sorted(own.keys() | other.keys()):
+        if name not in own or name not in other:
+            where = "beside" if name in other else "here"
+            compared.distances[name], compared.lines[name] = np.inf, f"is {where} alone"
+        elif not is_same(own[name][0], other[name][0]):
+            compared.distances[name] = distance(own[name], other[name])
+            compared.lines[name] = f"here {short(own[name][0])}, beside {short(other[name][0])}"
+    return compared
+
+
+def is_same(one: Any, other: Any) -> bool:
+    """Whether two texts are equal, or two arrays in type, shape and every bit."""
+    if isinstance(one, str) or isinstance(other, str):
+        return isinstance(one, str) and isinstance(other, str) and one == other
+    return is_alike(one, other) and one.tobytes() == other.tobytes()
+
+
+def is_alike(one: Any, other: Any) -> bool:
+    """Whether both are arrays of the same type and shape."""
+    if isinstance(one, str) or isinstance(other, str):
+        return False
+    return one.dtype == other.dtype and one.shape == other.shape
+
+
+def distance(one: Result, other: Result) -> float:
+    """The largest |a - b| over the ulp of the largest |a| of the group; infinite as `Compared`."""
+    a, b = one[0], other[0]
+    if not is_alike(a, b) or a.dtype.kind != "f" or not np.array_equal(np.isnan(a), np.isnan(b)):
+        return np.inf
+    groups = np.zeros(a.size, np.int64) if one[1] is None else one[1]
+    a, b = (np.nan_to_num(table.ravel().astype(np.float64)) for table in (a, b))
+    largest = np.zeros(int(groups.max(initial=0)) + 1)
+    np.maximum.at(largest, groups, np.maximum(np.abs(a), np.abs(b)))
+    unit = np.spacing(np.minimum(largest, np.finfo(np.float32).max).astype(np.float32))
+    return float((np.abs(a - b) / unit[groups]).max(initial=0.0))
+
+
+def short(value: Any) -> str:
+    """A value on one line."""
+    text = value if isinstance(value, str) else f"{value.dtype}{value.shape} {value.ravel()[:6]}"
+    text = " ".join(text.split())
+    return text if len(text) <= 160 else f"{text[:157]}..."
+
+
+def report(by_part: dict[str, Compared], ulp: float) -> None:
+    """One row per part, and the first differences."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table()
+    for heading in ("", "compared", "differ", f"by more than {ulp:g} ulp", "largest, ulp"):
+        table.add_column(heading, justify="right" if heading else "left")
+    for part, found in by_part.items():
+        far = len(beyond(found, ulp))
+        row = (str(found.results), str(len(found.distances)), str(far), f"{found.largest:.3g}")
+        table.add_row(part, *row)
+    console = Console(soft_wrap=True, markup=False, highlight=False)
+    console.print(table)
+    lines = [f"{name}: {line}" for found in by_part.values() for name, line in found.lines.items()]
+    for line in lines[:SHOWN]:
+        console.print(line)
+    if len(lines) > SHOWN:
+        console.print(f"and {len(lines) - SHOWN} more")
+
+
+def beyond(found: Compared, ulp: float) -> list[str]:
+    """The results that differ by more than `ulp`; with 0, in any bit."""
+    return [name for name, far in found.distances.items() if ulp == 0 or far > ulp]
+
+
+def main() -> None:
+    """Run both checkouts, compare, report."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--beside", type=Path, required=True, help="the other checkout's folder")
+    parser.add_argument("--batches", type=int, default=1000, help="random batches (default 1000)")
+    parser.add_argument("--ulp", type=float, default=0, help="distance that is allowed (default 0)")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        own, other = (
+            results_of(checkout, options.batches, Path(folder))
+            for checkout in (ROOT, options.beside)
+        )
+    found = {part: compare(own[part], other[part]) for part in own}
+    report(found, options.ulp)
+    if any(beyond(part, options.ulp) for part in found.values()):
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()
