@@ -9,7 +9,13 @@ import torch
 from jaxtyping import Float32, Int, Shaped
 from torch import Tensor
 
-from stepcredit.data.forest import broadcast, is_right_padded, take_rows, to_dense
+from stepcredit.data.forest import (
+    broadcast,
+    is_right_padded,
+    take_rows,
+    to_dense,
+    true_counts,
+)
 from stepcredit.data.masking import tokens_to_response
 from stepcredit.data.packing import Rows, pack_numbers, trained_of, whole_number
 from stepcredit.data.rules import counted
@@ -103,7 +109,7 @@ class Advantages:
             raise RolloutError(f"{width}, but the mask has {shape[1]} tokens", field="width")
         if is_right_padded(trained, self.lengths):
             return self._right_padded(shape[1])
-        counts = trained.sum(1)
+        counts = true_counts(trained)
         if not torch.equal(counts, self.lengths):
             row = int((counts != self.lengths).nonzero()[0])
             had = f"{int(counts[row])} trained tokens"

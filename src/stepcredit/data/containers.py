@@ -101,10 +101,19 @@ def integers_of(values: Tensor | np.ndarray, field: str) -> Tensor:
     Raises:
         RolloutError: it holds floats or flags, which a conversion would truncate silently.
     """
+    return integer_tensor(values, field).to(torch.int64)
+
+
+def integer_tensor(values: Tensor | np.ndarray, field: str) -> Tensor:
+    """A tensor or array of integers as a tensor, of its own dtype where torch computes with that.
+
+    Raises:
+        RolloutError: it holds floats or flags.
+    """
     tensor = tensor_of(values, field)
     if tensor.numel() and (tensor.is_floating_point() or tensor.dtype == torch.bool):
         raise RolloutError(f"expected integers, got {_name(tensor.dtype)}", field=field)
-    return tensor.to(torch.int64)
+    return tensor
 
 
 def _unreadable(values: Tensor) -> str | None:

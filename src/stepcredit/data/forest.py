@@ -46,10 +46,10 @@ def previous_values(values: Packed, counts: Int[Tensor, " row"], first: float) -
         >>> previous_values(torch.tensor([1, 4, 2]), torch.tensor([2, 1]), -1).tolist()
         [-1, 1, -1]
     """
-    previous = torch.empty_like(values)
-    previous[1:] = values[:-1]
-    previous[offsets(counts)[:-1][counts > 0]] = first
-    return previous
+    previous = values.new_empty(values.numel() + 1)
+    previous[1:] = values
+    previous[offsets(counts)[:-1]] = first
+    return previous[:-1]
 
 
 def last_values(values: Packed, counts: Int[Tensor, " row"], empty: float) -> Packed:
@@ -59,10 +59,8 @@ def last_values(values: Packed, counts: Int[Tensor, " row"], empty: float) -> Pa
         >>> last_values(torch.tensor([1, 4, 2]), torch.tensor([2, 0, 1]), -1).tolist()
         [4, -1, 2]
     """
-    last = values.new_full(counts.shape, empty)
-    filled = counts > 0
-    last[filled] = values[(counts.cumsum(0) - 1)[filled]]
-    return last
+    with_empty = torch.cat([values.new_full((1,), empty), values])
+    return with_empty[torch.where(counts > 0, counts.cumsum(0), 0)]
 
 
 def slot_mask(counts: Int[Tensor, " row"], width: int) -> Bool[Tensor, "row slot"]:
@@ -150,7 +148,7 @@ def to_packed(dense: Dense, counts: Int[Tensor, " row"]) -> Packed:
         >>> to_packed(torch.tensor([[1, 9], [2, 3]]), torch.tensor([1, 2])).tolist()
         [1, 2, 3]
     """
-    return dense[slot_mask(counts, dense.shape[1])]
+    return masked_values(dense, slot_mask(counts, dense.shape[1]))
 
 
 def suffix_sum(dense: Float[Tensor, "row slot"]) -> Float[Tensor, "row slot"]:
@@ -296,7 +294,7 @@ def broadcast(
         >>> broadcast(torch.tensor([5.0, 7.0]), torch.tensor([2, 1])).tolist()
         [5.0, 5.0, 7.0]
     """
-    if values.device.type == "cpu":
+    if in_numpy(values):
         return torch.from_numpy(np.repeat(values.numpy(), sizes.numpy()))
     return torch.repeat_interleave(values, sizes, output_size=total)
 
@@ -313,6 +311,56 @@ def not_zero(mask: Shaped[Tensor, "row slot"]) -> Bool[Tensor, "row slot"]:
     return mask != 0
 
 
+def masked_values(values: Shaped[Tensor, "*shape"], mask: Bool[Tensor, "*shape"]) -> Packed:
+    """The values where the mask is True, in order (on a CPU NumPy is ten times faster than torch).
+
+    Example:
+        >>> masked_values(torch.tensor([[1, 2], [3, 4]]), torch.eye(2).bool()).tolist()
+        [1, 4]
+    """
+    if in_numpy(values):
+        return torch.from_numpy(values.numpy()[mask.numpy()])
+    return values[mask]
+
+
+def true_places(flags: Bool[Tensor, "*shape"]) -> Int[Tensor, " place"]:
+    """The places of True, counted through all dimensions; on another device it waits for it.
+
+    Example:
+        >>> true_places(torch.tensor([[True, False], [False, True]])).tolist()
+        [0, 3]
+    """
+    if in_numpy(flags):
+        return torch.from_numpy(np.flatnonzero(flags.numpy()))
+    return flags.flatten().nonzero().squeeze(1)
+
+
+def true_counts(flags: Bool[Tensor, "row slot"]) -> Int[Tensor, " row"]:
+    """How many slots of each row are True (sums of int32 are three times faster than of int64).
+
+    Example:
+        >>> true_counts(torch.tensor([[True, False], [True, True]])).tolist()
+        [1, 2]
+    """
+    return flags.sum(1, dtype=torch.int32).to(torch.int64)
+
+
+def run_starts(table: Shaped[Tensor, "row slot"]) -> Bool[Tensor, "row slot"]:
+    """True where a run of equal values begins: each row's first slot, and each change of value.
+
+    Example:
+        >>> run_starts(torch.tensor([[1, 1, 2]])).tolist()
+        [[True, False, True]]
+    """
+    starts = torch.ones(table.shape, dtype=torch.bool, device=table.device)
+    if in_numpy(table):
+        values = table.numpy()
+        np.not_equal(values[:, 1:], values[:, :-1], out=starts.numpy()[:, 1:])
+    else:
+        torch.ne(table[:, 1:], table[:, :-1], out=starts[:, 1:])
+    return starts
+
+
 def is_right_padded(mask: Bool[Tensor, "row slot"], counts: Int[Tensor, " row"]) -> bool:
     """Whether row i is True on exactly its first `counts[i]` slots, for every row.
 
@@ -323,7 +371,7 @@ def is_right_padded(mask: Bool[Tensor, "row slot"], counts: Int[Tensor, " row"])
         False
     """
     width = mask.shape[1]
-    if mask.device.type != "cpu":
+    if not in_numpy(mask):
         return torch.equal(mask, slot_mask(counts, width))
     flags = mask.numpy()
     if width == 0 or np.count_nonzero(flags) != int(counts.sum()):

@@ -23,7 +23,15 @@ import torch
 from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 
-from stepcredit.data.forest import previous_values, row_index, slot_mask, to_dense
+from stepcredit.data.forest import (
+    in_numpy,
+    masked_values,
+    previous_values,
+    row_index,
+    slot_mask,
+    to_dense,
+    true_counts,
+)
 from stepcredit.data.streams import Steps, Stream
 
 AnyStream = TypeVar("AnyStream", bound=Stream)
@@ -94,7 +102,7 @@ def tokens_to_trained(
     present = slot_mask(counts, trained.shape[1])
     kept = trained & present
     dense = to_dense(values, counts, width=trained.shape[1], mask=present)
-    return dense[kept], kept.sum(1)
+    return masked_values(dense, kept), true_counts(kept)
 
 
 def tokens_to_response(
@@ -111,7 +119,11 @@ def tokens_to_response(
         >>> tokens_to_response(torch.tensor([0.5, -1.0]), mask).tolist()
         [[0.5, 0.0, -1.0]]
     """
-    return values.new_zeros(trained.shape).masked_scatter_(trained, values)
+    table = values.new_zeros(trained.shape)
+    if in_numpy(values):
+        table.numpy()[trained.numpy()] = values.numpy()
+        return table
+    return table.masked_scatter_(trained, values)
 
 
 def ends_to_response(ends: Int[Tensor, " step"], trained: Bool[Tensor, " token"]) -> list[int]:

@@ -15,8 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stepcredit.data.containers import array_like, integers_of, is_numeric, tensor_of
-from stepcredit.data.forest import not_zero, slot_mask
+from stepcredit.data.containers import (
+    array_like,
+    integer_tensor,
+    integers_of,
+    is_numeric,
+    tensor_of,
+)
+from stepcredit.data.forest import not_zero, to_packed
 from stepcredit.data.rules import LARGEST, shown, why_not_float32
 from stepcredit.errors import RolloutError
 
@@ -73,6 +79,26 @@ def pack_numbers(
     values, counts = pack_rows(rows, counts, field, None)
     check_float32(values, counts, field)
     return values, counts
+
+
+def packed_numbers(values: Tensor, counts: Tensor, field: str) -> Tensor:
+    """Packed values as finite floats: integers become float64.
+
+    Args:
+        values: (sum of counts,).
+        counts: values per row, on the values' device.
+        field: name used in messages.
+
+    Raises:
+        RolloutError: a value that is not a finite number.
+
+    Example:
+        >>> packed_numbers(torch.tensor([1, 2]), torch.tensor([2]), "scores").tolist()
+        [1.0, 2.0]
+    """
+    numbers = _of_dtype(values, field, None)
+    check_float32(numbers, counts, field)
+    return numbers
 
 
 def items_of(values: Any, field: str, expected: str, row: int | None = None) -> list[Any]:
@@ -145,8 +171,8 @@ def grid_of(values: Any, field: str, dtype: torch.dtype | None = None) -> Tensor
     Args:
         values: the table.
         field: name used in messages.
-        dtype: torch.int64 for integers; None for numbers, which keep a tensor's dtype and are
-            float64 for lists.
+        dtype: torch.int64 for integers, None for numbers. A tensor keeps its dtype; lists become
+            int64 or float64.
 
     Raises:
         RolloutError: rows of different lengths, or values that are not numbers.
@@ -157,7 +183,7 @@ def grid_of(values: Any, field: str, dtype: torch.dtype | None = None) -> Tensor
     """
     values = array_like(values, field)
     if is_numeric(values):
-        return integers_of(values, field) if dtype == torch.int64 else tensor_of(values, field)
+        return integer_tensor(values, field) if dtype == torch.int64 else tensor_of(values, field)
     items = items_of(values, field, "a (rollout, token) table")
     packed, counts = _pack_list(items, field, dtype)
     wrong = (counts != counts[:1]).nonzero()
@@ -272,7 +298,10 @@ def check_float32(values: Tensor, counts: Tensor, field: str) -> None:
         RolloutError: names the first row with such a value.
     """
     largest = min(LARGEST, torch.finfo(values.dtype).max)
-    if values.numel() == 0 or bool((values.max() <= largest) & (values.min() >= -largest)):
+    if values.numel() == 0:
+        return
+    low, high = torch.aminmax(values)
+    if bool((high <= largest) & (low >= -largest)):
         return
     index = int((~(values.abs() <= largest)).nonzero()[0])
     value = float(values[index])
@@ -306,7 +335,7 @@ def _pack_padded(rows: Tensor, counts: Tensor, field: str) -> Tensor:
         raise RolloutError(f"{rows.shape[0]} rows, but {counts.numel()} counts", field=field)
     if counts.numel() and int(counts.max()) > rows.shape[1]:
         raise RolloutError(f"counts must be in 0..{rows.shape[1]}, the width", field=field)
-    return rows[slot_mask(counts, rows.shape[1])]
+    return to_packed(rows, counts)
 
 
 def _pack_list(rows: list[Any], field: str, dtype: torch.dtype | None) -> tuple[Tensor, Tensor]:

@@ -14,10 +14,11 @@ from torch import Tensor
 
 from stepcredit.data.batch_streams import BatchStreams
 from stepcredit.data.containers import array_like
-from stepcredit.data.forest import row_index
+from stepcredit.data.forest import masked_values, true_counts
 from stepcredit.data.inputs import Process, by_name, logprobs_field, named_streams, texts_of
 from stepcredit.data.masking import row_tokens_to_trained
-from stepcredit.data.packing import grid_of, items_of, pack_numbers, trained_of
+from stepcredit.data.packing import grid_of, items_of, packed_numbers, trained_of
+from stepcredit.data.step_ids import IdRuns, step_places, steps_left_out
 from stepcredit.data.streams import Steps, Stream, Tokens
 from stepcredit.errors import RolloutError
 
@@ -58,7 +59,7 @@ def read_padded(
     """
     trained = trained_of(mask)
     labels = _one_label_per_row(group, trained.shape[0])
-    lengths = trained.sum(1)
+    lengths = true_counts(trained)
     step_id = None if step_id is None else grid_of(step_id, "step_id", torch.int64)
     streams, ends, left_out = _process(trained, lengths, step_id, step_scores, token_scores)
     further = named_streams(process)
@@ -99,18 +100,37 @@ def _process(
     if step_scores is not None and (step_id is None or token_scores is not None):
         reason = "step_scores need step_id, and exclude token_scores"
         raise RolloutError(reason, field="step_scores")
-    ends, left_out = None, 0
     if step_id is not None and step_scores is not None:
-        stream, left_out = _steps(trained, lengths, step_id, step_scores)
+        scores = _score_table(step_scores, trained)
+        runs = _id_runs(step_id, trained, lengths)
+        stream, left_out = _step_stream(runs, lengths, scores)
         return {"process": stream}, _ends_alone(stream.ends, stream.counts), left_out
+    ends = None
     if step_id is not None:
-        at, counts, _ = _step_ends(trained, lengths, step_id, MOST_STEPS)
-        ends = _ends_alone(at, counts)
+        places = step_places(_id_runs(step_id, trained, lengths), lengths, MOST_STEPS)
+        ends = _ends_alone(places.ends, places.counts)
     if token_scores is None:
         return {}, ends, 0
-    values = _trained(token_scores, trained, "token_scores")
-    values, counts = pack_numbers(values, lengths, "token_scores")
-    return {"process": Tokens._of(values=values, counts=counts)}, ends, 0
+    return {"process": _token_stream(token_scores, trained, lengths, "token_scores")}, ends, 0
+
+
+def _id_runs(step_id: Tensor, trained: Tensor, lengths: Tensor) -> IdRuns:
+    _check_shape(step_id, trained, "step_id")
+    return IdRuns.of(step_id.to(trained.device), trained, lengths)
+
+
+def _token_stream(given: Any, trained: Tensor, lengths: Tensor, field: str) -> Tokens:
+    """The values of a (rollout, token) table at the trained tokens."""
+    table = grid_of(given, field)
+    _check_shape(table, trained, field)
+    values = masked_values(table.to(trained.device), trained)
+    return Tokens._of(values=packed_numbers(values, lengths, field), counts=lengths)
+
+
+def _check_shape(table: Tensor, trained: Tensor, field: str) -> None:
+    if table.shape != trained.shape:
+        reason = f"shape is {tuple(table.shape)}, the mask's is {tuple(trained.shape)}"
+        raise RolloutError(reason, field=field)
 
 
 def _ends_alone(ends: Tensor, counts: Tensor) -> Stream:
@@ -120,12 +140,10 @@ def _ends_alone(ends: Tensor, counts: Tensor) -> Stream:
 def _logprobs(
     given: Mapping[str, Tensor] | None, trained: Tensor, lengths: Tensor
 ) -> dict[str, Tokens]:
-    named = {}
-    for name, tensor in by_name(given, "logprobs", "log-probs by model").items():
-        field = logprobs_field(name)
-        values, counts = pack_numbers(_trained(tensor, trained, field), lengths, field)
-        named[name] = Tokens._of(values=values, counts=counts)
-    return named
+    return {
+        name: _token_stream(table, trained, lengths, logprobs_field(name))
+        for name, table in by_name(given, "logprobs", "log-probs by model").items()
+    }
 
 
 def _texts(tokens: Any, trained: Tensor) -> list[list[str]]:
@@ -145,85 +163,18 @@ def _texts(tokens: Any, trained: Tensor) -> list[list[str]]:
     ]
 
 
-def _trained(given: Any, trained: Tensor, field: str) -> Tensor:
-    values = grid_of(given, field)
-    if values.shape != trained.shape:
-        reason = f"shape is {tuple(values.shape)}, the mask's is {tuple(trained.shape)}"
-        raise RolloutError(reason, field=field)
-    return values.to(trained.device)[trained]
-
-
-def _steps(trained: Tensor, lengths: Tensor, step_id: Tensor, scores: Tensor) -> tuple[Steps, int]:
+def _step_stream(runs: IdRuns, lengths: Tensor, scores: Tensor) -> tuple[Steps, int]:
     """The steps that have a trained token, and the number of steps that have none."""
-    scores = grid_of(scores, "step_scores").to(trained.device)
+    places = step_places(runs, lengths, scores.shape[1])
+    values = packed_numbers(scores[places.rows, places.ids], places.counts, "step_scores")
+    stream = Steps._of(ends=places.ends, values=values, counts=places.counts)
+    return stream, steps_left_out(runs, places, scores.shape[1])
+
+
+def _score_table(step_scores: Any, trained: Tensor) -> Tensor:
+    scores = grid_of(step_scores, "step_scores").to(trained.device)
     if scores.ndim != 2 or scores.shape[0] != trained.shape[0]:
         expected = f"({trained.shape[0]}, steps)"
         reason = f"shape is {tuple(scores.shape)}, expected {expected}"
         raise RolloutError(reason, field="step_scores")
-    ends, counts, ids = _step_ends(trained, lengths, step_id, scores.shape[1])
-    rows = row_index(counts)
-    values, _ = pack_numbers(scores[rows, ids], counts, "step_scores")
-    kept = torch.zeros(scores.shape, dtype=torch.bool, device=scores.device)
-    kept[rows, ids] = True
-    left_out = _left_out(trained, step_id, kept)
-    return Steps._of(ends=ends, values=values, counts=counts), left_out
-
-
-def _left_out(trained: Tensor, step_id: Tensor, kept: Tensor) -> int:
-    """The number of steps that have tokens, but no trained one."""
-    step_id = step_id.to(trained.device)
-    off = (step_id >= 0) & ~trained
-    if not bool(off.any()):
-        return 0
-    off[:, 1:] &= step_id[:, 1:] != step_id[:, :-1]
-    rows = off.nonzero()[:, 0]
-    ids = step_id[off]
-    scored = ids < kept.shape[1]
-    lost = torch.zeros_like(kept)
-    lost[rows[scored], ids[scored]] = True
-    return int((lost & ~kept).sum())
-
-
-def _step_ends(
-    trained: Tensor, lengths: Tensor, step_id: Tensor, steps: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Last trained token of each step that has one, steps per rollout, and the steps' ids."""
-    ids = _trained(step_id, trained, "step_id")
-    rows = row_index(lengths)
-    _check_ids(ids, rows, steps)
-    starts = lengths.cumsum(0) - lengths
-    ids = _join(ids, rows)
-    last = torch.ones_like(ids, dtype=torch.bool)
-    last[:-1] = (ids[1:] != ids[:-1]) | (rows[1:] != rows[:-1])
-    at = (last & (ids >= 0)).nonzero().squeeze(1)
-    counts = torch.bincount(rows[at], minlength=lengths.numel())
-    return at - starts[rows[at]], counts, ids[at]
-
-
-def _check_ids(ids: Tensor, rows: Tensor, steps: int) -> None:
-    if ids.numel() and (int(ids.max()) >= steps or int(ids.min()) < -1):
-        index = int(((ids >= steps) | (ids < -1)).nonzero()[0])
-        reason = f"{int(ids[index])} is outside -1..{steps - 1}"
-        raise RolloutError(reason, row=int(rows[index]), field="step_id")
-
-
-def _join(ids: Tensor, rows: Tensor) -> Tensor:
-    """Give tokens outside all steps the id before them, or at a row's beginning the first id."""
-    span = int(ids.max()) + 2 if ids.numel() else 1
-    keyed = torch.where(ids >= 0, ids + rows * span, rows * span - 1)
-    filled = keyed.cummax(0).values - rows * span
-    on_step = ids >= 0
-    if bool((on_step & (filled != ids)).any()):
-        row = int(rows[(on_step & (filled != ids)).nonzero()[0, 0]])
-        raise RolloutError("step ids must not decrease", row=row, field="step_id")
-    if bool((filled < 0).any()):
-        filled = torch.where(filled < 0, _next_id(ids, rows), filled)
-    return filled
-
-
-def _next_id(ids: Tensor, rows: Tensor) -> Tensor:
-    """For each token, the id of the first token on a step from it on in its row; -1 if none."""
-    at = torch.where(ids >= 0, torch.arange(ids.numel(), device=ids.device), ids.numel())
-    nearest = at.flip(0).cummin(0).values.flip(0).clamp(max=ids.numel() - 1)
-    same_row = (rows[nearest] == rows) & (ids[nearest] >= 0)
-    return torch.where(same_row, ids[nearest], -1)
+    return scores
