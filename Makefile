@@ -5,7 +5,7 @@
 # make test-wheel   builds the package, installs it in an empty environment and tries it
 # make test-trl-next   the tests of TRL's engine on the newest TRL there is
 # make docs   the documentation's site, in site/; a broken link or an undocumented name fails
-# make bench   what shaping costs
+# make bench   what shaping costs; ARGS=--check fails where a bar is missed
 
 VENV ?= .venv
 VERL ?= .venv-verl
@@ -60,7 +60,7 @@ docs: $(VENV)/.dev
 	$(BIN)/python tools/check_docs.py site
 
 bench: $(VENV)/.dev
-	$(BIN)/python benchmarks/shaping.py
+	$(BIN)/python benchmarks/shaping.py $(ARGS)
 
 # torch first and alone: a resolver that chooses it for another package's sake may take a CUDA build
 $(VENV)/.python: constraints.txt
