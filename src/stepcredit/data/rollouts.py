@@ -19,7 +19,7 @@ from stepcredit.data.batch_streams import (
     response_mask,
     trained_lengths,
 )
-from stepcredit.data.forest import offsets, to_dense
+from stepcredit.data.forest import all_true, offsets, to_dense
 from stepcredit.data.inputs import (
     Process,
     RolloutValues,
@@ -129,7 +129,7 @@ class Rollouts:
             streams = given.on(given.device_beside(mask))
             flags = response_mask(mask, count, streams)
             size = flags.counts
-            if not bool(flags.values.all()):
+            if not all_true(flags.values):
                 trained = to_dense(flags.values, flags.counts)
                 streams, size = streams.to_trained(trained), trained.sum(1)
                 left_out += given.num_steps() - streams.num_steps()

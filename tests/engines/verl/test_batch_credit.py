@@ -110,6 +110,36 @@ def test_arrays_and_tensors_are_read_as_lists_are(made):
         torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-7)
 
 
+def test_token_scores_in_arrays_are_read_as_lists_are(made):
+    scores = [[0.3 * t * (row + 1) % 0.7 for t in range(len(m))] for row, m in enumerate(made.MASKS)]
+    scores[2] = None
+    arrays = [row and np.array(row) for row in scores]
+    arrays[1].flags.writeable = False  # as those that the queue decodes
+    arrays[3] = arrays[3].astype(np.float32)
+    scores[3] = arrays[3].tolist()
+    found, listed = (
+        BatchCredit(QueuedBatch.of(*made.queue([{"token_scores": row} for row in rows])), settings())
+        for rows in (arrays, scores)
+    )
+    assert torch.equal(
+        found.rollouts.streams["process"].values, listed.rollouts.streams["process"].values
+    )
+    for one, other in zip(found.rows(), listed.rows(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_an_error_in_an_array_names_the_response_as_one_in_a_list_does(made):
+    messages = []
+    for kind in (np.array, list):
+        rows = [[0.5] * len(mask) for mask in made.MASKS]
+        rows[4][1] = float("nan")
+        extras = [{"token_scores": kind(row)} for row in rows]
+        with pytest.raises(RolloutError) as caught:
+            BatchCredit(QueuedBatch.of(*made.queue(extras)), settings()).rows()
+        messages.append(str(caught.value))
+    assert messages == ["response a1_4_0: process.scores: nan is not a finite number"] * 2
+
+
 def test_format_and_the_gate_are_the_cores(made):
     formats = [1.0, 0.0, 0.5, 0.25, 1.0, 0.0]
     extras = [

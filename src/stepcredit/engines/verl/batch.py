@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from stepcredit.engines.texts import question_of
@@ -22,6 +23,8 @@ LOGPROBS = {"student": "old_log_probs", "base": "ref_log_prob", "ref": "ref_log_
 """The field that holds each model's log-probs, one per token of the response."""
 TEACHER = "teacher_logprobs"
 """The teacher's log-probs, over prompt and response; a token's is stored one position earlier."""
+DTYPES = {"response_mask": torch.bool, "rm_scores": torch.float64}
+"""Types that columns are changed to at once, which is faster than row by row."""
 FIELDS = (*REQUIRED, *OPTIONAL, *dict.fromkeys(LOGPROBS.values()), TEACHER)
 
 
@@ -58,7 +61,9 @@ class QueuedBatch:
         for name in REQUIRED:
             if name not in present:
                 raise EngineError("is not in the queue, but credit needs it", field=name)
-        columns = {name: unbind_rows(data[name]) for name in FIELDS if name in present}
+        columns = {
+            name: unbind_rows(data[name], DTYPES.get(name)) for name in FIELDS if name in present
+        }
         padding = [bool(tag.get("is_padding", False)) for tag in tags]
         batch = cls(list(keys), padding, columns)
         batch._check_sessions()
@@ -79,7 +84,7 @@ class QueuedBatch:
         """The rows that get credit."""
         masks = self.columns["response_mask"]
         rows = enumerate(zip(masks, self.padding, strict=True))
-        return [row for row, (mask, padding) in rows if not padding and bool(mask.any())]
+        return [row for row, (mask, padding) in rows if not padding and mask.numpy().any()]
 
     @cached_property
     def masks(self) -> list[Tensor]:
@@ -97,7 +102,7 @@ class QueuedBatch:
         outcomes = []
         for member, row in enumerate(self.member_column("rm_scores")):
             try:
-                outcomes.append(reported_outcome(self.extras[member], float(row.double().sum())))
+                outcomes.append(reported_outcome(self.extras[member], float(row.sum())))
             except RolloutError as error:
                 raise error.at(row=member) from error.__cause__
         return outcomes
@@ -166,7 +171,7 @@ class QueuedBatch:
                 name=self.name_of(member),
                 prompt_ids=tuple(self.columns["prompts"][row].tolist()),
                 facts={**with_outcome(self._facts(row), self.outcomes[member]), **facts},
-                own=tuple(self.columns["response_mask"][row].bool().tolist()),
+                own=tuple(self.columns["response_mask"][row].tolist()),
             )
             responses.append(splitter.split(response))
         return responses
@@ -179,17 +184,28 @@ class QueuedBatch:
         return self.columns[name][row] if name in self.columns else None
 
 
-def unbind_rows(column: Any) -> list[Any]:
+def unbind_rows(column: Any, dtype: torch.dtype | None = None) -> list[Any]:
     """A column of the queue as a list, one item per row, tensors on the CPU.
 
+    Args:
+        column: a tensor of any layout, an array or a list.
+        dtype: the type of the tensors; None: their own.
+
     Example:
-        >>> import torch
         >>> unbind_rows(torch.nested.nested_tensor([[1], [2, 3]], layout=torch.jagged))
         [tensor([1]), tensor([2, 3])]
     """
     if isinstance(column, Tensor):
-        return [row.cpu() for row in column.unbind()]
-    return column.tolist() if hasattr(column, "tolist") else list(column)
+        return list(_rows_of(column.to("cpu", dtype)))
+    rows = column.tolist() if hasattr(column, "tolist") else list(column)
+    return rows if dtype is None else [row.to("cpu", dtype) for row in rows]
+
+
+def _rows_of(column: Tensor) -> Sequence[Tensor]:
+    """The rows of a tensor; those of a jagged table in a tenth of the time of `unbind`."""
+    if column.layout == torch.jagged and column.ndim == 2 and column.is_contiguous():
+        return column.values().split(column.offsets().diff().tolist())
+    return column.unbind()
 
 
 def _response_part(row: Tensor, prompt: int, size: int) -> Tensor:
