@@ -12,7 +12,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from stepcredit.data.containers import array_like, integers_of, is_numeric, vector_of
-from stepcredit.data.forest import all_true, last_values, to_dense, to_packed
+from stepcredit.data.forest import all_true, last_values, to_dense, to_packed, true_counts
 from stepcredit.data.masking import row_tokens_to_trained, step_ends_to_trained, stream_to_trained
 from stepcredit.data.packing import items_of, mask_rows, pack_rows, trained_of
 from stepcredit.data.rules import NO_TRAINED_TOKEN, wrong_last_end
@@ -237,7 +237,7 @@ def _any_of_rows(
     """Whether any of a row's packed flags is set."""
     if all_true(flags):
         return counts > 0
-    return to_dense(flags, counts).any(1)
+    return true_counts(to_dense(flags, counts)) > 0
 
 
 def _without_padding(

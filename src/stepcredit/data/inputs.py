@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from operator import countOf
 from typing import Any, TypeVar
 
 import numpy as np
@@ -146,6 +147,8 @@ def rollout_values(given: Scalars | None, group: Tensor, groups: int, field: str
         values = torch.zeros(group.numel(), dtype=torch.float64, device=group.device)
         return RolloutValues(values, torch.zeros_like(values, dtype=torch.bool))
     given = missing_as_none(given)
+    if type(given) is list and countOf(map(type, given), float) == len(given):
+        given = np.array(given, dtype=np.float64)  # without a list per rollout
     given = _masked_as_none(given) if isinstance(given, np.ndarray) else array_like(given, field)
     if is_numeric(given):
         values = vector_of(given, field).to(device=group.device, dtype=torch.float64)

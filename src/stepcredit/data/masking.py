@@ -82,7 +82,7 @@ def _ends_to_trained(
     """Ends counted in trained tokens, steps per rollout, and which of the steps are kept."""
     rows = row_index(counts)
     last = ends.clamp(max=trained.shape[1] - 1)
-    changed = trained.long().cumsum(1)[rows, last] - 1
+    changed = trained.cumsum(1, dtype=torch.int32)[rows, last].long() - 1
     kept = changed > previous_values(changed, counts, -1)
     return changed[kept], torch.bincount(rows[kept], minlength=len(counts)), kept
 

@@ -19,7 +19,7 @@ from stepcredit.data.batch_streams import (
     response_mask,
     trained_lengths,
 )
-from stepcredit.data.forest import all_true, offsets, to_dense
+from stepcredit.data.forest import all_true, offsets, to_dense, true_counts
 from stepcredit.data.inputs import (
     Process,
     RolloutValues,
@@ -131,7 +131,7 @@ class Rollouts:
             size = flags.counts
             if not all_true(flags.values):
                 trained = to_dense(flags.values, flags.counts)
-                streams, size = streams.to_trained(trained), trained.sum(1)
+                streams, size = streams.to_trained(trained), true_counts(trained)
                 left_out += given.num_steps() - streams.num_steps()
             check_lengths(lengths, size)
         index = index.to(size.device)
