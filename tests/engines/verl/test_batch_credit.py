@@ -111,16 +111,15 @@ def test_arrays_and_tensors_are_read_as_lists_are(made):
 
 
 def test_token_scores_in_arrays_are_read_as_lists_are(made):
-    scores = [[0.3 * t * (row + 1) % 0.7 for t in range(len(m))] for row, m in enumerate(made.MASKS)]
+    sizes = enumerate(map(len, made.MASKS))
+    scores = [[0.3 * t * (row + 1) % 0.7 for t in range(size)] for row, size in sizes]
     scores[2] = None
     arrays = [row and np.array(row) for row in scores]
     arrays[1].flags.writeable = False  # as those that the queue decodes
     arrays[3] = arrays[3].astype(np.float32)
     scores[3] = arrays[3].tolist()
-    found, listed = (
-        BatchCredit(QueuedBatch.of(*made.queue([{"token_scores": row} for row in rows])), settings())
-        for rows in (arrays, scores)
-    )
+    queues = [made.queue([{"token_scores": row} for row in rows]) for rows in (arrays, scores)]
+    found, listed = (BatchCredit(QueuedBatch.of(*queue), settings()) for queue in queues)
     assert torch.equal(
         found.rollouts.streams["process"].values, listed.rollouts.streams["process"].values
     )
