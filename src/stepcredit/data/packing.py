@@ -390,7 +390,8 @@ def _pack_floats(lists: list[list[Any]]) -> Tensor | None:
     `struct` copies floats in a fifth of the time that `torch.tensor` needs.
     """
     packed = torch.empty(sum(map(len, lists)), dtype=torch.float64, device="cpu")
-    memory, start = packed.numpy(), 0
+    memory: Any = packed.numpy()
+    start = 0
     for values in lists:
         count = len(values)
         if countOf(map(type, values), float) != count:
