@@ -60,6 +60,8 @@ class IdRuns:
     def where(self, chosen: Bool[Tensor, " run"]) -> IdRuns:
         """The chosen runs."""
         at = true_places(chosen)
+        if at.numel() == chosen.numel():
+            return self
         held = (self.rows, self.ids, self.trained, self.before)
         return IdRuns(*(values.index_select(0, at) for values in held))
 
@@ -107,7 +109,7 @@ def step_places(runs: IdRuns, lengths: Int[Tensor, " rollout"], steps: int) -> S
     begins = torch.ones_like(runs.trained)
     begins[1:] = ~_same_row(runs) | (runs.ids[1:] != runs.ids[:-1])
     first = runs.where(begins)
-    ends = lengths[first.rows] - 1
+    ends = lengths.index_select(0, first.rows) - 1
     ends[:-1] = torch.where(_same_row(first), first.before[1:] - 1, ends[:-1])
     counts = group_sum(torch.ones_like(first.rows), first.rows, lengths.numel())
     return StepPlaces(first.rows, first.ids, ends, counts)
@@ -150,6 +152,8 @@ def steps_left_out(runs: IdRuns, places: StepPlaces, steps: int) -> int:
         1
     """
     off = runs.where(~runs.trained & (runs.ids >= 0) & (runs.ids < steps))
+    if not off.ids.numel():
+        return 0
     shape = (places.counts.numel(), steps)
     lost = torch.zeros(shape, dtype=torch.bool, device=runs.rows.device)
     lost[off.rows, off.ids] = True
