@@ -39,6 +39,8 @@ from stepcredit.engines.verl.config_keys import VerlSettings
 
 DTYPES = (None, torch.float32, torch.float64, torch.bfloat16)
 """None: from lists."""
+ADVANTAGES = re.compile(r'"advantages": ?\[([^]]+)\]')
+"""The advantages in a row that `shape` wrote."""
 LARGE = ((64, 2048), (37, 5001), (256, 1024), (8, 40000))
 """Responses and width of batches that are cut into several blocks."""
 
@@ -99,7 +101,7 @@ def method_results(case: Case, rng: Random) -> Named:
     padded = padded_rollouts(rows, layout)
     found = {
         "packed": of_tokens(method(packed), packed),
-        "padded": array(method(padded).padded(layout.mask)),
+        "padded": at_mask(method, padded, layout.mask),
     }
     if rng.random() < 0.25:
         found |= explained(method, packed) | metrics(method, packed)
@@ -112,6 +114,12 @@ def of_tokens(advantages: sc.Advantages, rollouts: sc.Rollouts) -> Result:
     """Packed advantages, each with its group."""
     groups = rollouts.group_index.repeat_interleave(rollouts.lengths)
     return array(advantages.packed(), groups)
+
+
+def at_mask(method: sc.Estimator, rollouts: sc.Rollouts, mask: Any) -> Result:
+    """The advantages at the padded positions of a mask, each with its group."""
+    table = method(rollouts).padded(mask)
+    return array(table, rollouts.group_index.repeat_interleave(table.shape[1]))
 
 
 def explained(method: sc.Estimator, rollouts: sc.Rollouts) -> Named:
@@ -213,7 +221,7 @@ def padded_results(given: Mapping[str, Any]) -> Named:
     found = dict(rollout_results(rollouts))
     for method in (sc.PASS(), sc.PURE()):
         found |= computed(
-            method.name, lambda method=method: {"": array(method(rollouts).padded(given["mask"]))}
+            method.name, lambda method=method: {"": at_mask(method, rollouts, given["mask"])}
         )
     return found
 
@@ -382,24 +390,27 @@ def large(rng: Random, rows: int, width: int) -> Named:
 
 
 def of_files(batches: int) -> Calls:
-    """`shape` of a quarter as many files, by several methods; most of the files are broken."""
+    """`shape` of files by several methods: of a quarter as many, and of all that are accepted."""
     methods = ("pass", "pure", "grpo", "pass-min", "gdpo")
-    for batch in range(batches // 4):
-        content, _ = changed_file(generator("rows", batch))
+    for batch in range(batches):
+        content, is_accepted = changed_file(generator("rows", batch))
         method = methods[batch % len(methods)]
-        yield f"shape {method}, file {batch}", lambda c=content, m=method: shaped(c, m)
+        if is_accepted or batch % 4 == 0:
+            yield f"shape {method}, file {batch}", lambda c=content, m=method: shaped(c, m)
 
 
 def shaped(content: bytes, method: str) -> Named:
-    """What the command prints and writes."""
+    """What the command prints and writes; the advantages apart from the rest of the file."""
     source, out = Path("in.jsonl"), Path("out.jsonl")
     source.write_bytes(content)
     out.unlink(missing_ok=True)
     run = CliRunner().invoke(app, ["shape", str(source), "-o", str(out), "--method", method])
     written = out.read_bytes().decode(errors="replace") if out.exists() else "nothing"
+    numbers = [float(text) for row in ADVANTAGES.findall(written) for text in row.split(",")]
     return {
         "printed": Result(f"{run.exit_code} {run.exception!r} {run.output}"),
-        "file": Result(written),
+        "advantages": Result(np.array(numbers, np.float64)),
+        "rest of the file": Result(ADVANTAGES.sub("", written)),
     }
 
 

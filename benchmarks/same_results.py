@@ -5,9 +5,9 @@
 
 `compared_results.py` says what is computed. Each checkout runs in a process of its own, with the
 inputs of this checkout. Arrays are compared with their types and shapes, texts and errors as they
-stand. The distance of two arrays is the largest |a - b|, in units of the last place (ulp, of
-float32) of the largest number in the group. The exit status is 1 where a result differs by more
-than `--ulp`; with 0, where any bit differs.
+stand. The distance of two arrays is the largest |a - b|, in float32's units of the last place (ulp)
+of the largest number in the group: 2^-23 times that number. The exit status is 1 where a result
+differs by more than `--ulp`; with 0, where any bit differs.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 Result = tuple[Any, np.ndarray | None]
 """A value, an array or a text, and the group of each number of an array."""
-SHOWN = 10
-"""Differences that are printed."""
+SHOWN = 5
+"""Differences of each part that are printed."""
 
 
 @dataclass
@@ -73,14 +73,15 @@ def results_of(checkout: Path, batches: int, folder: Path) -> dict[str, dict[str
 
 def compare(own: dict[str, Result], other: dict[str, Result]) -> Compared:
     """The results of one part."""
-    compared = Compared(len(own.keys() | other.keys()))
-    for name in sorted(own.keys() | other.keys()):
+    names = sorted(own.keys() | other.keys())
+    compared = Compared(len(names))
+    for name in names:
         if name not in own or name not in other:
             where = "beside" if name in other else "here"
             compared.distances[name], compared.lines[name] = np.inf, f"is {where} alone"
         elif not is_same(own[name][0], other[name][0]):
-            compared.distances[name] = distance(own[name], other[name])
-            compared.lines[name] = f"here {short(own[name][0])}, beside {short(other[name][0])}"
+            far, line = difference(own[name], other[name])
+            compared.distances[name], compared.lines[name] = far, line
     return compared
 
 
@@ -98,24 +99,32 @@ def is_alike(one: Any, other: Any) -> bool:
     return one.dtype == other.dtype and one.shape == other.shape
 
 
-def distance(one: Result, other: Result) -> float:
-    """The largest |a - b| over the ulp of the largest |a| of the group; infinite as `Compared`."""
+def difference(one: Result, other: Result) -> tuple[float, str]:
+    """The distance of two results, and where they differ most."""
     a, b = one[0], other[0]
     if not is_alike(a, b) or a.dtype.kind != "f" or not np.array_equal(np.isnan(a), np.isnan(b)):
-        return np.inf
-    groups = np.zeros(a.size, np.int64) if one[1] is None else one[1]
+        return np.inf, f"here {short(a)}, beside {short(b)}"
+    far = distances(a, b, one[1])
+    at = int(far.argmax())
+    values = f"here {a.ravel()[at]:.9g}, beside {b.ravel()[at]:.9g}"
+    return float(far[at]), f"{far[at]:.3g} ulp at {at} of {far.size}: {values}"
+
+
+def distances(a: np.ndarray, b: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
+    """Each |a - b| over 2^-23 of the largest |a| or |b| of the group."""
+    groups = np.zeros(a.size, np.int64) if groups is None else groups
     a, b = (np.nan_to_num(table.ravel().astype(np.float64)) for table in (a, b))
     largest = np.zeros(int(groups.max(initial=0)) + 1)
     np.maximum.at(largest, groups, np.maximum(np.abs(a), np.abs(b)))
-    unit = np.spacing(np.minimum(largest, np.finfo(np.float32).max).astype(np.float32))
-    return float((np.abs(a - b) / unit[groups]).max(initial=0.0))
+    unit = np.where(largest > 0, largest, 1.0) * 2.0**-23
+    return np.abs(a - b) / unit[groups]
 
 
 def short(value: Any) -> str:
     """A value on one line."""
     text = value if isinstance(value, str) else f"{value.dtype}{value.shape} {value.ravel()[:6]}"
     text = " ".join(text.split())
-    return text if len(text) <= 160 else f"{text[:157]}..."
+    return text if len(text) <= 120 else f"{text[:117]}..."
 
 
 def report(by_part: dict[str, Compared], ulp: float) -> None:
@@ -132,11 +141,9 @@ def report(by_part: dict[str, Compared], ulp: float) -> None:
         table.add_row(part, *row)
     console = Console(soft_wrap=True, markup=False, highlight=False)
     console.print(table)
-    lines = [f"{name}: {line}" for found in by_part.values() for name, line in found.lines.items()]
-    for line in lines[:SHOWN]:
-        console.print(line)
-    if len(lines) > SHOWN:
-        console.print(f"and {len(lines) - SHOWN} more")
+    for found in by_part.values():
+        for name, line in list(found.lines.items())[:SHOWN]:
+            console.print(f"{name}: {line}")
 
 
 def beyond(found: Compared, ulp: float) -> list[str]:

@@ -38,10 +38,11 @@ def test_a_checkout_gives_the_same_as_itself() -> None:
 def test_one_unit_of_the_largest_of_the_group_is_counted_as_one(same: Any) -> None:
     one = np.array([1.0, 0.001, 100.0], np.float32)
     other = one.copy()
-    other[1] += np.spacing(np.float32(1.0))
+    other[1] += np.float32(2.0**-23)
     groups = np.array([0, 0, 1])
     found = compared(same, one, other, groups)
     assert found.largest == pytest.approx(1.0, rel=1e-3)
+    assert "at 1 of 3" in found.lines["x"]
     assert (same.beyond(found, 0), same.beyond(found, 2)) == (["x"], [])
     moved = compared(same, one, np.array([1.0, 0.001, 200.0], np.float32), groups)
     assert same.beyond(moved, 2) == ["x"]
