@@ -26,6 +26,8 @@ _AS_ZEROS = bytes.maketrans(b"123456789", b"0" * 9)
 _LONG = b"0" * 19
 """A run of digits that may be an integer beyond 64 bits, of which orjson makes a float."""
 _FRACTION = b"." + _LONG
+_NO_MARKS = bytes(set(range(256)) - set(b'[{:"\\/bfnrtu'))
+"""All bytes but brackets, colons, quotes, and those of escapes: a backslash keeps what follows."""
 _OTHER_MARKS = {
     codecs.BOM_UTF32_LE: "UTF-32",
     codecs.BOM_UTF32_BE: "UTF-32",
@@ -49,10 +51,13 @@ def parse(raw: bytes) -> Any:
         {'outcome': nan}
     """
     value = _value(raw)
-    if raw.count(b"[") + raw.count(b"{") > DEEPEST and _levels(value) > DEEPEST:
+    marks, members = raw.translate(None, _NO_MARKS), _members(value)
+    if marks.count(b":") != members or marks.count(b"[") + marks.count(b"{") > DEEPEST:
+        marks = _outside_strings(marks)
+    if marks.count(b"[") + marks.count(b"{") > DEEPEST and _levels(value) > DEEPEST:
         raise RolloutError(TOO_DEEP)
-    if b":" in raw and (type(value) is not dict or raw.count(b":") != len(value)):
-        _refuse_repeated(raw, value)
+    if marks.count(b":") != members:
+        _refuse_repeated(raw)
     return value
 
 
@@ -109,10 +114,8 @@ def _levels(value: Any) -> int:
     return level
 
 
-def _refuse_repeated(raw: bytes, value: Any) -> None:
+def _refuse_repeated(raw: bytes) -> None:
     """Refuse an object with the same name twice."""
-    if type(value) is dict and _names_plainly_differ(raw, value):
-        return
 
     def refuse(members: list[tuple[str, Any]]) -> dict[str, Any]:
         kept = dict(members)
@@ -125,20 +128,29 @@ def _refuse_repeated(raw: bytes, value: Any) -> None:
     json.loads(raw, object_pairs_hook=refuse)
 
 
-def _names_plainly_differ(raw: bytes, value: Any) -> bool:
-    """Whether the number of colons outside strings is that of members, so that no name is repeated.
+def _outside_strings(marks: bytes) -> bytes:
+    """The marks without those in strings: a colon per member, a bracket per list and object."""
+    if b"\\" in marks:
+        marks = marks.replace(b"\\\\", b"").replace(b'\\"', b"")
+    return b"".join(marks.split(b'"')[::2])
 
-    It is False where objects lie in lists.
+
+def _members(value: Any) -> int:
+    """The members of all objects, each name counted once; at least those of the outermost.
+
+    Lists whose first item is neither a list nor an object are not searched, so that those of
+    numbers and texts cost nothing: the number may be too low, never too high.
     """
-    if b"\\" in raw:
-        raw = raw.replace(b"\\\\", b"").replace(b'\\"', b"")
-    colons = b"".join(raw.split(b'"')[::2]).count(b":")
-    objects, members = [value], 0
-    while objects:
-        inner = objects.pop()
-        members += len(inner)
-        objects += [part for part in inner.values() if type(part) is dict]
-    return colons == members
+    members, inner = 0, [value]
+    while inner:
+        part = inner.pop()
+        if type(part) is dict:
+            members += len(part)
+            part = list(part.values())
+        elif type(part) is not list or not part or type(part[0]) not in _NESTED:
+            continue
+        inner += [item for item in part if type(item) in _NESTED]
+    return members
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from stepcredit.handles import standard_input, temporary_file
 Progress = Callable[[float], None]
 Integers = np.ndarray[Any, np.dtype[np.int64]]
 _REPORT_EVERY = 512
+_BUFFER = 1 << 16
 
 
 class Line(NamedTuple):
@@ -71,7 +72,7 @@ class Source:
         self.limits = Limits.from_environment(on_disk)
         self._lines: IO[bytes] = self._raw
         if self.name.endswith(".gz"):
-            self._lines = io.BufferedReader(gzip.GzipFile(fileobj=self._raw), 1 << 16)
+            self._lines = io.BufferedReader(gzip.GzipFile(fileobj=self._raw), _BUFFER)
 
     def _open(self) -> IO[bytes]:
         if self.is_parquet:
@@ -80,7 +81,7 @@ class Source:
             return as_lines(self.name)
         if self.name == "-":
             return _spooled(standard_input())
-        raw = open(self.name, "rb")  # noqa: SIM115 - closed by __exit__
+        raw = open(self.name, "rb", _BUFFER)  # noqa: SIM115 - closed by __exit__
         return raw if raw.seekable() else _spooled(raw)
 
     def __enter__(self) -> Source:

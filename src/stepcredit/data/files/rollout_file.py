@@ -23,6 +23,7 @@ from stepcredit.data.files.batches import (
     group_faults,
     group_label,
 )
+from stepcredit.data.files.ended_groups import EndedGroups
 from stepcredit.data.files.faults import Faults
 from stepcredit.data.files.file_tally import FileTally
 from stepcredit.data.files.jsonl import file_errors, parse
@@ -30,7 +31,7 @@ from stepcredit.data.files.limits import weight
 from stepcredit.data.files.lines import Line, Progress, Source
 from stepcredit.data.files.results import by_row
 from stepcredit.data.files.rows import Row, check_row
-from stepcredit.data.files.splice import with_members
+from stepcredit.data.files.splice import add_members, with_members
 from stepcredit.data.files.spool import Spool
 from stepcredit.data.rollouts import Rollouts
 from stepcredit.errors import FileError, RolloutError, RowError
@@ -201,7 +202,7 @@ class RolloutFile:
 
     def _groups(self, faults: Faults) -> Iterator[list[Row]]:
         """Groups without a fault. Faults are collected: the file is refused when all are known."""
-        closed: set[str] = set()
+        ended = EndedGroups()
         group: list[Row] = []
         current: str | None = None
         size = 0
@@ -213,10 +214,10 @@ class RolloutFile:
             if label == current:
                 group.append(row)
                 continue
-            if label in closed:
+            if label in ended:
                 raise _GroupsNotContiguousError
             if group:
-                closed.add(group_label(group[0]))
+                ended.add(group_label(group[0]))
                 yield from self._good(group, faults)
             group, current = [row], label
         if group:
@@ -370,7 +371,8 @@ class RolloutFile:
         for row, members in zip(batch.rows, compute(batch), strict=True):
             piece = orjson.dumps(members, option=orjson.OPT_SERIALIZE_NUMPY)
             if row.position == written:
-                out.write(with_members(row.raw, piece) + b"\n")
+                replaced = [name for name in members if name in row.fields]
+                out.write(add_members(row.raw, replaced, piece) + b"\n")
                 written += 1
             else:
                 later.put(row.position, piece)

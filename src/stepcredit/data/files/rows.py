@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import islice
-from math import isfinite
+from math import hypot
 from operator import lt
 from typing import Any
 
@@ -326,9 +326,9 @@ def _integers(values: Any, name: str) -> list[int]:
 
 
 def _numbers(values: Any, name: str) -> list[float]:
-    """A list of numbers that float32 can hold. A sum is finite only if every term is."""
+    """A list of numbers that float32 can hold."""
     numbers = _list(values, name, NUMBERS, "numbers")
-    if numbers and not _all_finite(numbers):
+    if not (_plainly_fit(numbers) or all(map(fits_float32, numbers))):
         at = _first(numbers, lambda value: not fits_float32(value))
         value = numbers[at]
         reason = f"{shown(value, as_json=True)} at index {at} {why_not_float32(value)}"
@@ -336,12 +336,15 @@ def _numbers(values: Any, name: str) -> list[float]:
     return numbers
 
 
-def _all_finite(numbers: list[float]) -> bool:
+def _plainly_fit(numbers: list[float]) -> bool:
+    """Whether the root of the sum of squares, which no number exceeds, is far below the limit.
+
+    It is one pass in C: a sixth of the time of a minimum, a maximum and a sum.
+    """
     try:
-        total = isfinite(sum(numbers))
-    except OverflowError:
+        return hypot(*numbers) < LARGEST / 2
+    except OverflowError:  # an integer that no float holds
         return False
-    return total and min(numbers) >= -LARGEST and max(numbers) <= LARGEST
 
 
 def _first(values: Iterable[Any], test: Callable[[Any], bool]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from json.decoder import scanstring  # type: ignore[attr-defined]
 
 import orjson
@@ -22,9 +23,26 @@ def with_members(raw: bytes, members: bytes) -> bytes:
         >>> with_members(b'{"group": 1, "outcome": 0}', b'{"outcome":1.0,"format":1.0}')
         b'{"group": 1,"outcome":1.0,"format":1.0}'
     """
-    for name in orjson.loads(members):
-        if orjson.dumps(name) in raw or b"\\u" in raw or b"\\/" in raw:  # or spelled otherwise
-            raw = without_member(raw, name)
+    names = orjson.loads(members)
+    if b"\\u" in raw or b"\\/" in raw:  # a name may be spelled in several ways
+        return add_members(raw, names, members)
+    return add_members(raw, [name for name in names if orjson.dumps(name) in raw], members)
+
+
+def add_members(raw: bytes, replaced: Iterable[str], members: bytes) -> bytes:
+    """The same, where it is known which names the row may have already.
+
+    Args:
+        raw: a JSON object with at least one member.
+        replaced: names of members that the row may have already: they are left out.
+        members: a JSON object.
+
+    Example:
+        >>> add_members(b'{"group": 1, "outcome": 0}', ["outcome"], b'{"outcome":1.0}')
+        b'{"group": 1,"outcome":1.0}'
+    """
+    for name in replaced:
+        raw = without_member(raw, name)
     inside = members.strip()[1:-1]
     return b"%b,%b}" % (raw[:-1].rstrip(), inside) if inside else raw
 
