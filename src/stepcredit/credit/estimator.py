@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any, ClassVar
@@ -76,6 +76,18 @@ class Estimator(ABC):
         Args:
             rollouts: whole groups, the rows of each together.
         """
+
+    def credits(self, versions: Sequence[Rollouts]) -> list[Credit]:
+        """Credit of several versions of the same groups; metrics call it to leave streams out.
+
+        Versions differ only in the values of streams, outcome, format or log-probs; what two of
+        them share is the same object. A method may override it to compute once what they share. It
+        must return for each version what `credit` returns.
+
+        Args:
+            versions: at least one, each as for `credit`.
+        """
+        return [self.credit(version) for version in versions]
 
     @property
     def reads(self) -> Reads:
@@ -214,7 +226,15 @@ class Estimator(ABC):
 
     def _of_block(self, block: Rollouts) -> Advantages:
         """The advantages of a block; float64 and not clipped if a batch step follows."""
-        credit = Credit.checked(self.credit(block), block)
+        return self.advantages_of(self.credit(block), block)
+
+    def advantages_of(self, credit: Credit, block: Rollouts) -> Advantages:
+        """The credit of a block as advantages; float64 and not clipped if a batch step follows.
+
+        Raises:
+            MethodError: it is not the credit of this block.
+        """
+        credit = Credit.checked(credit, block)
         slots, table = credit.slots, credit.without_rounding_noise(Group.of(block))
         if self.batch_step is None:
             table = self.clipped(table).to(torch.float32)

@@ -8,6 +8,8 @@ functions are pure, run on the device of their tensors, and hold no state.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
@@ -276,6 +278,40 @@ def group_max(
         [4.0, 2.0]
     """
     return values.new_zeros(num_groups).scatter_reduce_(0, group, values, "amax")
+
+
+def reduce_rows(
+    values: Packed, counts: Int[Tensor, " row"], how: Literal["sum", "max", "min"]
+) -> Shaped[Tensor, " row"]:
+    """Sum, largest or smallest value of each row; 0 for a row without values.
+
+    Example:
+        >>> values, counts = torch.tensor([1.0, 2.0, -4.0]), torch.tensor([2, 0, 1])
+        >>> reduce_rows(values, counts, "sum").tolist(), reduce_rows(values, counts, "max").tolist()
+        ([3.0, 0.0, -4.0], [2.0, 0.0, -4.0])
+    """
+    reduced = values.new_zeros(counts.shape)
+    if not in_numpy(values):
+        name = how if how == "sum" else f"a{how}"
+        return reduced.scatter_reduce_(0, row_index(counts), values, name, include_self=False)
+    filled = counts > 0
+    starts = offsets(counts)[:-1][filled]
+    reduced[filled] = torch.from_numpy(_REDUCTIONS[how].reduceat(values.numpy(), starts.numpy()))
+    return reduced
+
+
+_REDUCTIONS = {"sum": np.add, "max": np.maximum, "min": np.minimum}
+
+
+def largest_of_rows(values: Packed, counts: Int[Tensor, " row"]) -> Shaped[Tensor, " row"]:
+    """Largest |value| of each row; 0 for a row without values.
+
+    Example:
+        >>> largest_of_rows(torch.tensor([1.0, 2.0, -4.0]), torch.tensor([2, 0, 1])).tolist()
+        [2.0, 0.0, 4.0]
+    """
+    high, low = reduce_rows(values, counts, "max"), reduce_rows(values, counts, "min")
+    return torch.maximum(high, -low)
 
 
 def take_rows(values: Packed, counts: Int[Tensor, " row"], rows: Int[Tensor, " taken"]) -> Packed:

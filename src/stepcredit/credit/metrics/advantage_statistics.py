@@ -8,61 +8,17 @@ import torch
 from jaxtyping import Bool, Float64, Int
 from torch import Tensor
 
-from stepcredit.credit.blocks import Blocks
 from stepcredit.credit.estimator import Estimator
+from stepcredit.credit.metrics.token_sums import TokenSums
 from stepcredit.credit.stages.groups import TOLERANCE
 from stepcredit.data.advantages import Advantages
-from stepcredit.data.forest import broadcast, group_sum, offsets
+from stepcredit.data.forest import group_max, group_sum, largest_of_rows, offsets, reduce_rows
 from stepcredit.data.rollouts import Rollouts
 
-Sizes = Int[Tensor, " value"] | None
 PerRow = Float64[Tensor, " rollout"]
 
 
-def token_std(values: Float64[Tensor, " value"], sizes: Sizes = None) -> float:
-    """Population std over tokens of values that each stand for `sizes` tokens (None: one).
-
-    Example:
-        >>> token_std(torch.tensor([1.0, 4.0]).double(), torch.tensor([2, 1]))
-        1.4142135623730951
-    """
-    if sizes is None:
-        return float(values.std(correction=0))
-    count = sizes.sum()
-    mean = (values * sizes).sum() / count
-    return float(((values - mean).square() * sizes).sum().div(count).sqrt())
-
-
-def token_mean(values: Float64[Tensor, " value"], sizes: Sizes = None) -> float:
-    """Mean over tokens of values that each stand for `sizes` tokens (None: one).
-
-    Example:
-        >>> token_mean(torch.tensor([1.0, 4.0]).double(), torch.tensor([2, 1]))
-        2.0
-    """
-    return float(values.mean() if sizes is None else (values * sizes).sum() / sizes.sum())
-
-
-def difference(first: Advantages, second: Advantages) -> tuple[Float64[Tensor, " value"], Sizes]:
-    """First minus second: per chunk if their chunks are the same, else per token.
-
-    Example:
-        >>> one = Advantages(torch.ones(1), None, torch.tensor([1]), torch.tensor([1]))
-        >>> difference(one, one)[0].tolist()
-        [0.0]
-    """
-    if _same_chunks(first, second):
-        return first.values.double().sub_(second.values), first.sizes
-    return first.packed().double().sub_(second.packed()), None
-
-
-def _same_chunks(first: Advantages, second: Advantages) -> bool:
-    if first.sizes is None or second.sizes is None:
-        return first.sizes is second.sizes
-    return torch.equal(first.sizes, second.sizes)
-
-
-def advantage_shares(whole: Advantages, without: Mapping[str, Advantages]) -> dict[str, float]:
+def advantage_shares(changes: Mapping[str, TokenSums]) -> dict[str, float]:
     """Each stream's share of |advantage|.
 
         share_n = mean |A - A without n| / (the same, added up over all streams)
@@ -72,8 +28,8 @@ def advantage_shares(whole: Advantages, without: Mapping[str, Advantages]) -> di
     change that the stream's absence makes.
 
     Args:
-        whole: the advantages, before clipping.
-        without: by stream, the advantages with that stream's values at 0.
+        changes: by stream, A - A without it: the advantages before clipping, minus those with that
+            stream's values at 0.
 
     Returns:
         {stream: share}, which add up to 1; empty if no stream changes any advantage.
@@ -82,11 +38,11 @@ def advantage_shares(whole: Advantages, without: Mapping[str, Advantages]) -> di
         >>> import stepcredit as sc
         >>> r = sc.Rollouts(group=[0, 0], lengths=[1, 1], outcome=[1.0, 0.0])
         >>> quiet = sc.Rollouts(group=[0, 0], lengths=[1, 1], outcome=[0.0, 0.0])
-        >>> advantage_shares(sc.GRPO()(r), {"outcome": sc.GRPO()(quiet)})
+        >>> change = TokenSums.of_change(sc.GRPO()(r), sc.GRPO()(quiet))
+        >>> advantage_shares({"outcome": change})
         {'outcome': 1.0}
     """
-    moved = {name: difference(whole, other) for name, other in without.items()}
-    size = {name: token_mean(values.abs(), sizes) for name, (values, sizes) in moved.items()}
+    size = {name: change.mean_size for name, change in changes.items()}
     total = sum(size.values())
     return {name: part / total for name, part in size.items()} if total > 0 else {}
 
@@ -102,14 +58,7 @@ def response_means(advantages: Advantages) -> PerRow:
     """
     values = advantages.values.to(torch.float64)
     totals = values if advantages.sizes is None else values * advantages.sizes
-    return _by_row(totals, advantages) / advantages.lengths
-
-
-def _by_row(values: Float64[Tensor, " value"], advantages: Advantages) -> PerRow:
-    """Sum of each response's values."""
-    rows = torch.arange(advantages.chunks.numel(), device=values.device)
-    row = broadcast(rows, advantages.chunks, total=values.numel())
-    return group_sum(values, row, rows.numel())
+    return reduce_rows(totals, advantages.chunks, "sum") / advantages.lengths
 
 
 def read_at(
@@ -196,11 +145,11 @@ def zero_group_share(advantages: Advantages, rollouts: Rollouts) -> float:
         >>> zero_group_share(sc.GRPO()(r), r)
         0.5
     """
-    taught = advantages.values != 0
+    values = advantages.values
     if advantages.sizes is not None:
-        taught &= advantages.sizes > 0
-    by_row = _by_row(taught.to(torch.float64), advantages)
-    by_group = group_sum(by_row, rollouts.group_index, rollouts.num_groups)
+        values = torch.where(advantages.sizes > 0, values, 0.0)
+    by_row = largest_of_rows(values, advantages.chunks)
+    by_group = group_max(by_row, rollouts.group_index, rollouts.num_groups)
     return float((by_group == 0).to(torch.float64).mean())
 
 
@@ -213,21 +162,7 @@ def beyond_share(advantages: Advantages, limit: float) -> float:
         0.5
     """
     beyond = advantages.values.to(torch.float64).abs() > limit
-    return token_mean(beyond.to(torch.float64), advantages.sizes)
-
-
-def chunk_counts(estimator: Estimator, rollouts: Rollouts) -> Int[Tensor, " rollout"]:
-    """Chunks of each response under an estimator: 1 for outcome methods, steps, runs, or tokens.
-
-    Example:
-        >>> import stepcredit as sc
-        >>> r = sc.Rollouts(group=[0, 0], process=sc.Steps([[0, 1], [1]], [[3.0, 1.0], [2.0]]))
-        >>> chunk_counts(sc.PASS(), r).tolist()
-        [2, 1]
-    """
-    blocks, method = Blocks.of(rollouts), estimator.for_batch(rollouts)
-    counts = [method.credit(block).last_slots.sum(1) for block in blocks]
-    return blocks.in_batch_order(torch.cat(counts))
+    return TokenSums.of(beyond.to(torch.float64), advantages.sizes).mean_size
 
 
 def gated_rows(estimator: Estimator, rollouts: Rollouts) -> Bool[Tensor, " rollout"]:

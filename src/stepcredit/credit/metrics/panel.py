@@ -15,13 +15,17 @@ from stepcredit.credit.estimator import Estimator
 from stepcredit.credit.metrics.advantage_statistics import (
     advantage_shares,
     beyond_share,
-    chunk_counts,
-    difference,
     gated_rows,
     length_correlation,
     path_density,
-    token_std,
     zero_group_share,
+)
+from stepcredit.credit.metrics.leave_one_out import (
+    EVERY_PROCESS,
+    LeaveOneOut,
+    Silence,
+    silence_of,
+    without_process,
 )
 from stepcredit.credit.metrics.signal_statistics import (
     agreements,
@@ -42,8 +46,10 @@ from stepcredit.credit.metrics.text_statistics import (
     reflection_words,
     repeated_steps,
 )
+from stepcredit.credit.metrics.token_sums import TokenSums
+from stepcredit.credit.stages.fusion import SCALARS
 from stepcredit.data.advantages import Advantages
-from stepcredit.data.inputs import RolloutValues, flags_of
+from stepcredit.data.inputs import flags_of
 from stepcredit.data.rollouts import Rollouts
 from stepcredit.settings.fields import checked_number
 
@@ -129,9 +135,13 @@ def training_metrics(
     plain = replace(estimator, clip=None)
     whole = plain(rollouts) if clip is not None or advantages is None else advantages
     final = whole if clip is None else replace(whole, values=whole.values.clamp(-clip, clip))
-    found = _of_streams(plain, rollouts, whole, right_above)
+    silence = silence_of(rollouts)
+    if len(rollouts.streams) > 1:
+        silence[EVERY_PROCESS] = _without_any_process(rollouts)
+    without = LeaveOneOut.of(plain, rollouts, silence)
+    found = _of_streams(rollouts, whole, without, right_above)
     found |= _of_scored(rollouts, cut or {})
-    found |= _of_credit(estimator, rollouts, whole)
+    found |= _of_credit(estimator, rollouts, whole, without.chunks)
     if truncated is not None:
         found["truncated_share"] = _share_of_flags(truncated, rollouts, "truncated")
     found |= _of_right(rollouts, right_above)
@@ -162,11 +172,11 @@ def stream_std(estimator: Estimator, rollouts: Rollouts) -> dict[str, float]:
         >>> {name: round(std, 3) for name, std in stream_std(sc.GRPO(), r).items()}
         {'advantage': 0.707, 'process': 0.0, 'outcome': 0.707, 'format': 0.0}
     """
-    whole = replace(estimator, clip=None)
-    silent = _silent_scalars(rollouts)
+    plain = replace(estimator, clip=None)
+    silence = {name: each for name, each in silence_of(rollouts).items() if name in SCALARS}
     if rollouts.streams:
-        silent["process"] = _silent_process(rollouts, *rollouts.streams)
-    return _stds(whole(rollouts), {name: whole(quiet) for name, quiet in silent.items()})
+        silence[EVERY_PROCESS] = _without_any_process(rollouts)
+    return _stds(plain(rollouts), LeaveOneOut.of(plain, rollouts, silence).changes)
 
 
 def clipped_share(estimator: Estimator, rollouts: Rollouts) -> float:
@@ -184,27 +194,19 @@ def clipped_share(estimator: Estimator, rollouts: Rollouts) -> float:
 
 
 def _of_streams(
-    plain: Estimator, rollouts: Rollouts, whole: Advantages, right_above: float
+    rollouts: Rollouts, whole: Advantages, without: LeaveOneOut, right_above: float
 ) -> Known:
     """Share, variance and agreement of each stream, and the stds."""
-    silent = {name: _silent_process(rollouts, name) for name in rollouts.streams}
-    scalars = _silent_scalars(rollouts)
-    silent |= scalars
-    if rollouts.logprobs:
-        quiet = {name: stream.zeroed() for name, stream in rollouts.logprobs.items()}
-        silent["logprobs"] = rollouts.replaced(logprobs=quiet)
-    without = {name: plain(quiet) for name, quiet in silent.items()}
+    each = {name: change for name, change in without.changes.items() if name != EVERY_PROCESS}
     by_stream = {
-        "share": advantage_shares(whole, without),
+        "share": advantage_shares(each),
         "variance": stream_variances(rollouts),
         "agreement": agreements(rollouts, right_above),
     }
-    parts = {name: without[name] for name in scalars}
-    if len(rollouts.streams) == 1:
-        parts["process"] = without[next(iter(rollouts.streams))]
-    elif rollouts.streams:
-        parts["process"] = plain(_silent_process(rollouts, *rollouts.streams))
     found: Known = {f"{kind}/{n}": v for kind, by in by_stream.items() for n, v in by.items()}
+    parts = dict(without.changes)
+    if len(rollouts.streams) == 1:
+        parts[EVERY_PROCESS] = parts[next(iter(rollouts.streams))]
     return found | {f"{name}_std": std for name, std in _stds(whole, parts).items()}
 
 
@@ -227,9 +229,10 @@ def _of_right(rollouts: Rollouts, right_above: float) -> Known:
     return {"right_share": share, "right_above": None if share is None else float(right_above)}
 
 
-def _of_credit(estimator: Estimator, rollouts: Rollouts, whole: Advantages) -> Known:
+def _of_credit(
+    estimator: Estimator, rollouts: Rollouts, whole: Advantages, chunks: Tensor
+) -> Known:
     """From `chunks_per_response` to `clipped_share`; `whole` is before clipping."""
-    chunks = chunk_counts(estimator, rollouts)
     clip = estimator.clip
     return {
         "chunks_per_response": float(chunks.to(torch.float64).mean()),
@@ -306,33 +309,16 @@ def _every_text(rollouts: Rollouts) -> list[list[str]] | None:
     return tokens if tokens is not None and all(tokens) else None
 
 
-def _stds(whole: Advantages, without: Mapping[str, Advantages]) -> dict[str, float]:
+def _without_any_process(rollouts: Rollouts) -> Silence:
+    """What sets all process streams to 0 at once."""
+    return partial(without_process, names=[*rollouts.streams])
+
+
+def _stds(whole: Advantages, changes: Mapping[str, TokenSums]) -> dict[str, float]:
     """Std of the advantages and of the change that each part makes; 0 for an absent part."""
-    found = {"advantage": token_std(whole.values.to(torch.float64), whole.sizes)}
-    for name in ("process", "outcome", "format"):
-        moved = name in without
-        found[name] = token_std(*difference(whole, without[name])) if moved else 0.0
-    return found
-
-
-def _silent_process(rollouts: Rollouts, *names: str) -> Rollouts:
-    """The rollouts with some process streams at 0."""
-    quiet = {name: rollouts.streams[name].zeroed() for name in names}
-    return rollouts.replaced(streams=rollouts.streams | quiet)
-
-
-def _silent_scalars(rollouts: Rollouts) -> dict[str, Rollouts]:
-    """The rollouts with the outcome at 0, and with the format at 0, where there is one."""
-    found = {}
-    if bool(rollouts.has_outcome.any()):
-        found["outcome"] = rollouts.replaced(outcomes=_zero(rollouts.outcomes))
-    if bool(rollouts.has_format.any()):
-        found["format"] = rollouts.replaced(formats=_zero(rollouts.formats))
-    return found
-
-
-def _zero(scalar: RolloutValues) -> RolloutValues:
-    return RolloutValues(torch.zeros_like(scalar.values), scalar.known)
+    parts = {"process": changes.get(EVERY_PROCESS)} | {n: changes.get(n) for n in SCALARS}
+    stds = {name: 0.0 if change is None else change.std for name, change in parts.items()}
+    return {"advantage": TokenSums.of(whole.values, whole.sizes).std} | stds
 
 
 __getattr__ = partial(renamed, __name__)

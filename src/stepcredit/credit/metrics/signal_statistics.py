@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from stepcredit.credit.stages.groups import TOLERANCE
-from stepcredit.data.forest import group_max, group_sum, row_index
+from stepcredit.data.forest import broadcast, group_max, group_sum, largest_of_rows, reduce_rows
 from stepcredit.data.rollouts import Rollouts
 from stepcredit.data.streams import Steps, Stream
 
@@ -31,28 +31,43 @@ def step_boundaries(rollouts: Rollouts) -> Stream | None:
 
 
 def group_variance(
-    values: Float[Tensor, " value"], group: Int[Tensor, " value"], num_groups: int
+    values: Float[Tensor, " value"],
+    counts: Int[Tensor, " row"],
+    group: Int[Tensor, " row"],
+    num_groups: int,
 ) -> float | None:
     """Mean of the groups' population variances.
 
         mean over groups of at least two values of   mean (x - mean of the group's x)^2
+
+    Args:
+        values: packed rows of values.
+        counts: values per row.
+        group: the group of each row.
+        num_groups: how many groups there are.
 
     Returns:
         The mean, in the values' unit squared; a group of equal values (1e-9 of its largest) counts
         as exactly 0. None where no group has two values.
 
     Example:
-        >>> group_variance(torch.tensor([1.0, 3.0, 5.0]), torch.tensor([0, 0, 1]), 2)
+        >>> one, group = torch.ones(3).long(), torch.tensor([0, 0, 1])
+        >>> group_variance(torch.tensor([1.0, 3.0, 5.0]), one, group, 2)
         1.0
     """
+
+    def total(rows: Tensor) -> Tensor:
+        return group_sum(rows, group, num_groups)
+
+    def largest(table: Tensor) -> Tensor:
+        return group_max(largest_of_rows(table, counts), group, num_groups)
+
     values = values.to(torch.float64)
-    count = group_sum(torch.ones_like(values), group, num_groups)
-    mean = group_sum(values, group, num_groups) / count.clamp(min=1)
-    off = values - mean[group]
-    equal = group_max(off.abs(), group, num_groups) <= TOLERANCE * group_max(
-        values.abs(), group, num_groups
-    )
-    variance = group_sum(off.square(), group, num_groups) / count.clamp(min=1)
+    count = total(counts.to(torch.float64))
+    mean = total(reduce_rows(values, counts, "sum")) / count.clamp(min=1)
+    off = values - broadcast(mean[group], counts, total=values.numel())
+    equal = largest(off) <= TOLERANCE * largest(values)
+    variance = total(reduce_rows(off.square_(), counts, "sum")) / count.clamp(min=1)
     several = count > 1
     if not bool(several.any()):
         return None
@@ -76,12 +91,13 @@ def stream_variances(rollouts: Rollouts) -> dict[str, float]:
     """
     group = rollouts.group_index
     found = {
-        name: group_variance(stream.values, group[row_index(stream.counts)], rollouts.num_groups)
+        name: group_variance(stream.values, stream.counts, group, rollouts.num_groups)
         for name, stream in rollouts.streams.items()
     }
     for name, scalar in (("outcome", rollouts.outcomes), ("format", rollouts.formats)):
         known = scalar.known
-        found[name] = group_variance(scalar.values[known], group[known], rollouts.num_groups)
+        each = known[known].long()
+        found[name] = group_variance(scalar.values[known], each, group[known], rollouts.num_groups)
     return {name: value for name, value in found.items() if value is not None}
 
 
@@ -137,10 +153,9 @@ def agreements(rollouts: Rollouts, right_above: float = 0.0) -> dict[str, float]
 
 def _response_scores(stream: Stream) -> Float[Tensor, " rollout"]:
     """Mean score of each response in float32; 0 where the scores cancel up to rounding."""
-    rows, row = stream.counts.numel(), row_index(stream.counts)
     values = stream.values.to(torch.float64)
-    mean = group_sum(values, row, rows) / stream.counts.clamp(min=1)
-    noise = mean.abs() <= TOLERANCE * group_max(values.abs(), row, rows)
+    mean = reduce_rows(values, stream.counts, "sum") / stream.counts.clamp(min=1)
+    noise = mean.abs() <= TOLERANCE * largest_of_rows(values, stream.counts)
     return torch.where(noise, 0.0, mean).to(torch.float32)
 
 

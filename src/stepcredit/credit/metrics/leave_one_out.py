@@ -1,0 +1,152 @@
+"""What the absence of each stream changes in the advantages.
+
+The estimator runs once more for each stream, with that stream's values at 0. All versions of a
+block of groups are credited together, so that a method can share work between them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from stepcredit.credit.blocks import Blocks
+from stepcredit.credit.estimator import Estimator
+from stepcredit.credit.metrics.token_sums import TokenSums
+from stepcredit.credit.stages.process_streams import process_signals
+from stepcredit.data.inputs import RolloutValues
+from stepcredit.data.rollouts import Rollouts
+
+Silence = Callable[[Rollouts], Rollouts]
+"""Rollouts with the values of some streams at 0."""
+EVERY_PROCESS = "every process stream"
+"""The key under which all process streams are at 0 at once."""
+
+
+@dataclass(frozen=True, eq=False)
+class LeaveOneOut:
+    """The chunks of the advantages, and what the absence of streams changes.
+
+    Args:
+        chunks: chunks per rollout.
+        changes: by stream, the advantages minus those without the stream, over tokens.
+    """
+
+    chunks: Int[Tensor, " rollout"]
+    changes: Mapping[str, TokenSums]
+
+    @classmethod
+    def of(
+        cls, estimator: Estimator, rollouts: Rollouts, silence: Mapping[str, Silence]
+    ) -> LeaveOneOut:
+        """Run an estimator on the rollouts, and on each version of them.
+
+        Args:
+            estimator: one without a clip.
+            rollouts: whole groups.
+            silence: by stream, what sets its values to 0.
+
+        Raises:
+            MethodError, RolloutError: as for the estimator.
+        """
+        if rollouts.device.type == "mps":  # it has no float64
+            rollouts = rollouts.to("cpu")
+        versions = [rollouts, *(quiet(rollouts) for quiet in silence.values())]
+        if estimator.batch_step is not None or estimator.batch_scale is not None:
+            return cls(chunk_counts(estimator, rollouts), _of_whole(estimator, versions, silence))
+        for version in versions:
+            estimator.check(version)
+            estimator.check_streams(process_signals(version))
+        found = _of_blocks(estimator, rollouts, silence)
+        if not all(math.isfinite(change.total) for change in found.changes.values()):
+            _of_whole(estimator, versions, silence)  # it names the response that overflows
+        return found
+
+
+def _of_whole(
+    estimator: Estimator, versions: list[Rollouts], silence: Mapping[str, Silence]
+) -> dict[str, TokenSums]:
+    whole, *others = (estimator(version) for version in versions)
+    changes = (TokenSums.of_change(whole, other) for other in others)
+    return dict(zip(silence, changes, strict=True))
+
+
+def _of_blocks(
+    estimator: Estimator, rollouts: Rollouts, silence: Mapping[str, Silence]
+) -> LeaveOneOut:
+    """All versions block by block, for a method whose groups do not depend on one another."""
+    blocks, counts, changes = Blocks.of(rollouts), [], dict.fromkeys(silence, TokenSums())
+    for block in blocks:
+        versions = [block, *(quiet(block) for quiet in silence.values())]
+        credits = estimator.credits(versions)
+        counts.append(credits[0].last_slots.sum(1))
+        whole, *others = map(estimator.advantages_of, credits, versions)
+        for name, other in zip(silence, others, strict=True):
+            changes[name] += TokenSums.of_change(whole, other)
+    return LeaveOneOut(blocks.in_batch_order(torch.cat(counts)), changes)
+
+
+def chunk_counts(estimator: Estimator, rollouts: Rollouts) -> Int[Tensor, " rollout"]:
+    """Chunks of each response under an estimator: 1 for outcome methods, steps, runs, or tokens.
+
+    Example:
+        >>> import stepcredit as sc
+        >>> r = sc.Rollouts(group=[0, 0], process=sc.Steps([[0, 1], [1]], [[3.0, 1.0], [2.0]]))
+        >>> chunk_counts(sc.PASS(), r).tolist()
+        [2, 1]
+    """
+    blocks, method = Blocks.of(rollouts), estimator.for_batch(rollouts)
+    counts = [method.credit(block).last_slots.sum(1) for block in blocks]
+    return blocks.in_batch_order(torch.cat(counts))
+
+
+def silence_of(rollouts: Rollouts) -> dict[str, Silence]:
+    """For each stream that the rollouts hold, what sets it to 0; "logprobs" are one of them.
+
+    Example:
+        >>> r = Rollouts(group=[0, 0], lengths=[1, 1], outcome=[1.0, 0.0])
+        >>> found = silence_of(r)
+        >>> list(found), found["outcome"](r).outcome.tolist()
+        (['outcome'], [0.0, 0.0])
+    """
+    silence: dict[str, Silence] = {
+        name: partial(without_process, names=[name]) for name in rollouts.streams
+    }
+    if bool(rollouts.has_outcome.any()):
+        silence["outcome"] = without_outcome
+    if bool(rollouts.has_format.any()):
+        silence["format"] = without_format
+    if rollouts.logprobs:
+        silence["logprobs"] = without_logprobs
+    return silence
+
+
+def without_process(rollouts: Rollouts, names: list[str]) -> Rollouts:
+    """The rollouts with some process streams at 0."""
+    quiet = {name: rollouts.streams[name].zeroed() for name in names if name in rollouts.streams}
+    return rollouts.replaced(streams=rollouts.streams | quiet)
+
+
+def without_outcome(rollouts: Rollouts) -> Rollouts:
+    """The rollouts with the outcome at 0."""
+    return rollouts.replaced(outcomes=_zero(rollouts.outcomes))
+
+
+def without_format(rollouts: Rollouts) -> Rollouts:
+    """The rollouts with the format reward at 0."""
+    return rollouts.replaced(formats=_zero(rollouts.formats))
+
+
+def without_logprobs(rollouts: Rollouts) -> Rollouts:
+    """The rollouts with all log-probs at 0."""
+    quiet = {name: stream.zeroed() for name, stream in rollouts.logprobs.items()}
+    return rollouts.replaced(logprobs=quiet)
+
+
+def _zero(scalar: RolloutValues) -> RolloutValues:
+    return RolloutValues(torch.zeros_like(scalar.values), scalar.known)
