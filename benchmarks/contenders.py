@@ -119,7 +119,7 @@ def verl_functions(batch: Batch) -> Contenders:
     from verl.trainer.ppo import core_algos as verl
 
     reward = torch.zeros(batch.rows, batch.width, device=batch.device)
-    reward[torch.arange(batch.rows), batch.lengths - 1] = batch.outcome
+    reward.scatter_(1, batch.lengths[:, None] - 1, batch.outcome[:, None])
     values, index, mask = torch.rand_like(reward), batch.group.cpu().numpy(), batch.mask
     return {
         VECTORIZED: lambda: verl.compute_grpo_vectorized_outcome_advantage(reward, mask, index),

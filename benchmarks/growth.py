@@ -31,6 +31,8 @@ MOST = 4.5
 """The largest ratio per four times the tokens."""
 SIZES = ("8 per group", "64 per group", "512 per group", "one group", "groups of one")
 LONGER = "8 per group, longer responses"
+LEAST_MB = 4.0
+"""A smaller rise counts as this one: the allocator's own pages are of that size."""
 PATHS = tuple(
     name
     for name in c.NAMES
@@ -74,14 +76,14 @@ def times(rounds: int, *, smoke: bool) -> Figures:
 
 
 def memory(*, smoke: bool) -> Figures:
-    """Megabytes, at least 1; each path runs once uncounted before."""
+    """Megabytes, at least `LEAST_MB`; each path runs once uncounted before."""
     found: Figures = {}
     for shape in shapes(smoke=smoke):
         by_path: dict[str, list[float]] = {}
         for scale in SCALES:
             for name, run in runs_of(shape, scale, smoke=smoke).items():
                 run()
-                by_path.setdefault(name, []).append(max(1.0, peak_of(run)[0] / 2**20))
+                by_path.setdefault(name, []).append(max(LEAST_MB, peak_of(run)[0] / 2**20))
         found[shape] = by_path
     return found
 

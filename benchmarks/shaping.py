@@ -22,6 +22,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 import contenders as c
 import stepcredit as sc
 from batches import Batch
@@ -109,6 +111,8 @@ def options_of() -> argparse.Namespace:
     options = parser.parse_args()
     if (options.markdown or options.write) and (options.smoke or options.device != "cpu"):
         parser.error("the table of documents is that of all sizes on a CPU")
+    if options.device == "cuda" and not torch.cuda.is_available():
+        parser.error("torch finds no GPU")
     return options
 
 
