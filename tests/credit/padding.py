@@ -44,6 +44,11 @@ def _places(layout: str, width: int, length: int, rng: Random) -> list[int]:
 
 def padded_rollouts(rows: Rows, padded: Padded) -> sc.Rollouts:
     """The rows through `Rollouts.from_padded`; every slot off the mask holds garbage."""
+    return sc.Rollouts.from_padded(**padded_arguments(rows, padded))
+
+
+def padded_arguments(rows: Rows, padded: Padded) -> dict[str, Any]:
+    """The rows as the arguments of `Rollouts.from_padded`."""
     plain = [trained(row) for row in rows]
     packed = build(rows)
     stream = packed.streams.get("process")
@@ -54,16 +59,15 @@ def padded_rollouts(rows: Rows, padded: Padded) -> sc.Rollouts:
     elif stream is not None and all("process" in r.streams for r in plain):
         signals = {"token_scores": _table([r.streams["process"].scores for r in plain], padded)}
     further = {n: s for n, s in packed.streams.items() if n != "process" or not signals}
-    return sc.Rollouts.from_padded(
-        mask=padded.mask,
-        group=[row["group"] for row in rows],
-        outcome=[r.outcome for r in plain],
-        format=[r.format for r in plain],
-        format_ok=[r.format_ok for r in plain],
-        process=further,
-        logprobs={n: _table([r.logprobs[n] for r in plain], padded) for n in LOGPROBS},
-        **signals,
-    )
+    return signals | {
+        "mask": padded.mask,
+        "group": [row["group"] for row in rows],
+        "outcome": [r.outcome for r in plain],
+        "format": [r.format for r in plain],
+        "format_ok": [r.format_ok for r in plain],
+        "process": further,
+        "logprobs": {n: _table([r.logprobs[n] for r in plain], padded) for n in LOGPROBS},
+    }
 
 
 def _table(values: list[list[float]], padded: Padded) -> torch.Tensor:

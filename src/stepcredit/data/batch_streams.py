@@ -138,16 +138,19 @@ def check_fit(
         streams: what must fit.
         kind: which tokens `size` counts, for the message.
     """
-    for name, implied in streams.implied_lengths().items():
-        implied = implied.to(size.device)
-        bad = (implied != size) & (implied != 0)
-        if bool(bad.any()):
-            row = int(bad.nonzero()[0])
-            had, want = int(implied[row]), int(size[row])
-            reason = f"{had} values, but {want} {kind}"
-            if streams.has_step_ends(name):
-                reason = wrong_last_end(had - 1, want - 1)
-            raise RolloutError(reason, row=row, field=name)
+    lengths = streams.implied_lengths()
+    if not lengths:
+        return
+    implied = torch.stack([length.to(size.device) for length in lengths.values()])
+    bad = (implied != size) & (implied != 0)
+    if bool(bad.any()):
+        stream, row = bad.nonzero()[0].tolist()
+        name = list(lengths)[stream]
+        had, want = int(implied[stream, row]), int(size[row])
+        reason = f"{had} values, but {want} {kind}"
+        if streams.has_step_ends(name):
+            reason = wrong_last_end(had - 1, want - 1)
+        raise RolloutError(reason, row=row, field=name)
 
 
 def trained_lengths(

@@ -369,6 +369,20 @@ def masked_values(values: Shaped[Tensor, "*shape"], mask: Bool[Tensor, "*shape"]
     return values[mask]
 
 
+def place_values(values: Packed, mask: Bool[Tensor, "*shape"]) -> Shaped[Tensor, "*shape"]:
+    """The inverse of `masked_values`: the values in order where the mask is True, 0 elsewhere.
+
+    Example:
+        >>> place_values(torch.tensor([1, 4]), torch.eye(2).bool()).tolist()
+        [[1, 0], [0, 4]]
+    """
+    table = values.new_zeros(mask.shape)
+    if in_numpy(values):
+        table.numpy()[mask.numpy()] = values.numpy()
+        return table
+    return table.masked_scatter_(mask, values)
+
+
 def true_places(flags: Bool[Tensor, "*shape"]) -> Int[Tensor, " place"]:
     """The places of True, counted through all dimensions; on another device it waits for it.
 

@@ -1,6 +1,6 @@
 """The change between response tokens and trained tokens.
 
-`padded` reads a trainer's tables, whose step ids are per response token, by itself; every other
+`padded` and `step_ids` read a trainer's tables, whose step ids are per response token; every other
 module makes the change by these functions.
 
 A token of a response has two numbers. Its *response* number counts all tokens of the response:
@@ -24,8 +24,8 @@ from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 
 from stepcredit.data.forest import (
-    in_numpy,
     masked_values,
+    place_values,
     previous_values,
     row_index,
     slot_mask,
@@ -119,11 +119,7 @@ def tokens_to_response(
         >>> tokens_to_response(torch.tensor([0.5, -1.0]), mask).tolist()
         [[0.5, 0.0, -1.0]]
     """
-    table = values.new_zeros(trained.shape)
-    if in_numpy(values):
-        table.numpy()[trained.numpy()] = values.numpy()
-        return table
-    return table.masked_scatter_(trained, values)
+    return place_values(values, trained)
 
 
 def ends_to_response(ends: Int[Tensor, " step"], trained: Bool[Tensor, " token"]) -> list[int]:
