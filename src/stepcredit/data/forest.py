@@ -290,14 +290,16 @@ def reduce_rows(
         >>> reduce_rows(values, counts, "sum").tolist(), reduce_rows(values, counts, "max").tolist()
         ([3.0, 0.0, -4.0], [2.0, 0.0, -4.0])
     """
-    reduced = values.new_zeros(counts.shape)
     if not in_numpy(values):
-        name = how if how == "sum" else f"a{how}"
+        name, reduced = how if how == "sum" else f"a{how}", values.new_zeros(counts.shape)
         return reduced.scatter_reduce_(0, row_index(counts), values, name, include_self=False)
-    filled = counts > 0
-    starts = offsets(counts)[:-1][filled]
-    reduced[filled] = torch.from_numpy(_REDUCTIONS[how].reduceat(values.numpy(), starts.numpy()))
-    return reduced
+    sizes, source = counts.numpy(), values.numpy()
+    starts = sizes.cumsum() - sizes
+    if sizes.all():
+        return torch.from_numpy(_REDUCTIONS[how].reduceat(source, starts))
+    table = np.zeros(sizes.shape, source.dtype)
+    table[sizes > 0] = _REDUCTIONS[how].reduceat(source, starts[sizes > 0])
+    return torch.from_numpy(table)
 
 
 _REDUCTIONS = {"sum": np.add, "max": np.maximum, "min": np.minimum}

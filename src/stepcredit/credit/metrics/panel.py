@@ -132,7 +132,7 @@ def training_metrics(
     if rollouts.device.type == "mps":  # it has no float64
         rollouts, advantages = rollouts.to("cpu"), advantages and advantages.to("cpu")
     clip = estimator.clip
-    plain = replace(estimator, clip=None)
+    plain = estimator if clip is None else replace(estimator, clip=None)
     whole = plain(rollouts) if clip is not None or advantages is None else advantages
     final = whole if clip is None else replace(whole, values=whole.values.clamp(-clip, clip))
     silence = silence_of(rollouts)

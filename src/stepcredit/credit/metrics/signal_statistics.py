@@ -32,7 +32,7 @@ def step_boundaries(rollouts: Rollouts) -> Stream | None:
 
 def group_variance(
     values: Float[Tensor, " value"],
-    counts: Int[Tensor, " row"],
+    counts: Int[Tensor, " row"] | None,
     group: Int[Tensor, " row"],
     num_groups: int,
 ) -> float | None:
@@ -42,7 +42,7 @@ def group_variance(
 
     Args:
         values: packed rows of values.
-        counts: values per row.
+        counts: values per row; None: one.
         group: the group of each row.
         num_groups: how many groups there are.
 
@@ -51,23 +51,25 @@ def group_variance(
         as exactly 0. None where no group has two values.
 
     Example:
-        >>> one, group = torch.ones(3).long(), torch.tensor([0, 0, 1])
-        >>> group_variance(torch.tensor([1.0, 3.0, 5.0]), one, group, 2)
+        >>> group_variance(torch.tensor([1.0, 3.0, 5.0]), None, torch.tensor([0, 0, 1]), 2)
         1.0
     """
 
-    def total(rows: Tensor) -> Tensor:
+    def total(table: Tensor) -> Tensor:
+        rows = table if counts is None else reduce_rows(table, counts, "sum")
         return group_sum(rows, group, num_groups)
 
     def largest(table: Tensor) -> Tensor:
-        return group_max(largest_of_rows(table, counts), group, num_groups)
+        rows = table.abs() if counts is None else largest_of_rows(table, counts)
+        return group_max(rows, group, num_groups)
 
     values = values.to(torch.float64)
-    count = total(counts.to(torch.float64))
-    mean = total(reduce_rows(values, counts, "sum")) / count.clamp(min=1)
-    off = values - broadcast(mean[group], counts, total=values.numel())
+    size = torch.ones_like(group) if counts is None else counts
+    count = group_sum(size, group, num_groups)
+    mean = (total(values) / count.clamp(min=1))[group]
+    off = values - (mean if counts is None else broadcast(mean, counts, total=values.numel()))
     equal = largest(off) <= TOLERANCE * largest(values)
-    variance = total(reduce_rows(off.square_(), counts, "sum")) / count.clamp(min=1)
+    variance = total(off.square_()) / count.clamp(min=1)
     several = count > 1
     if not bool(several.any()):
         return None
@@ -96,8 +98,7 @@ def stream_variances(rollouts: Rollouts) -> dict[str, float]:
     }
     for name, scalar in (("outcome", rollouts.outcomes), ("format", rollouts.formats)):
         known = scalar.known
-        each = known[known].long()
-        found[name] = group_variance(scalar.values[known], each, group[known], rollouts.num_groups)
+        found[name] = group_variance(scalar.values[known], None, group[known], rollouts.num_groups)
     return {name: value for name, value in found.items() if value is not None}
 
 
