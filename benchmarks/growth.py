@@ -65,25 +65,30 @@ def shapes(*, smoke: bool) -> tuple[str, ...]:
 
 
 def times(rounds: int, *, smoke: bool) -> Figures:
-    """Milliseconds; the scales of a path take turns too."""
+    """Milliseconds; the scales of a path take turns."""
     found: Figures = {}
     for shape in shapes(smoke=smoke):
         runs = {scale: runs_of(shape, scale, smoke=smoke) for scale in SCALES}
-        turns = {f"{name}|{scale}": runs[scale][name] for name in runs[1] for scale in SCALES}
-        least = {name: each.least for name, each in race(turns, rounds).items()}
-        found[shape] = {name: [least[f"{name}|{scale}"] for scale in SCALES] for name in runs[1]}
+        found[shape] = {
+            name: [
+                each.least
+                for each in race({str(s): runs[s][name] for s in SCALES}, rounds).values()
+            ]
+            for name in runs[1]
+        }
     return found
 
 
 def memory(*, smoke: bool) -> Figures:
-    """Megabytes, at least `LEAST_MB`; each path runs once uncounted before."""
+    """Megabytes, at least `LEAST_MB`: the least of three runs, after one that does not count."""
     found: Figures = {}
     for shape in shapes(smoke=smoke):
         by_path: dict[str, list[float]] = {}
         for scale in SCALES:
             for name, run in runs_of(shape, scale, smoke=smoke).items():
                 run()
-                by_path.setdefault(name, []).append(max(LEAST_MB, peak_of(run)[0] / 2**20))
+                least = min(peak_of(run)[0] for _ in range(3)) / 2**20
+                by_path.setdefault(name, []).append(max(LEAST_MB, least))
         found[shape] = by_path
     return found
 
@@ -145,7 +150,7 @@ def main() -> None:
     )
     parser.add_argument("--check", action="store_true", help="exit status 1 where a bar is missed")
     parser.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
-    parser.add_argument("--rounds", type=int, default=3, help="counted rounds (default 3)")
+    parser.add_argument("--rounds", type=int, default=5, help="counted rounds (default 5)")
     parser.add_argument("--smoke", action="store_true", help="tiny batches, which try the script")
     parser.add_argument("--memory", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
