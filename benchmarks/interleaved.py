@@ -69,8 +69,9 @@ class Times:
 
     @property
     def spread(self) -> float:
-        """Lower quartile / minimum - 1."""
-        return self.figures[len(self.figures) // 4] / self.least - 1
+        """Lower quartile / minimum - 1; of few rounds the second lowest / minimum - 1."""
+        rank = min(max(1, len(self.figures) // 4), len(self.figures) - 1)
+        return self.figures[rank] / self.least - 1
 
 
 def race(contenders: Contenders, rounds: int, device: str = "cpu") -> dict[str, Times]:
