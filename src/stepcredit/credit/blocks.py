@@ -35,7 +35,8 @@ class Blocks:
             >>> Blocks.of(Rollouts(["a", "b", "a"], [1, 1, 1])).order.tolist()
             [0, 2, 1]
         """
-        rollouts = rollouts.replaced(response_mask=None)
+        if rollouts.response_mask is not None:
+            rollouts = rollouts.replaced(response_mask=None)
         order = rollouts.group_order
         return cls(rollouts if order is None else rollouts.take(order), order)
 

@@ -222,6 +222,8 @@ class Estimator(ABC):
             parts = [self._after_batch_step(part, total) for part in parts]
         advantages = _in_batch_order(parts, blocks)
         refuse_overflow(advantages.values, advantages.chunks)
+        if rollouts.response_mask is None:
+            return advantages
         return replace(advantages, response_mask=rollouts.response_mask)
 
     def _of_block(self, block: Rollouts) -> Advantages:

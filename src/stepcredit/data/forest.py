@@ -153,6 +153,28 @@ def all_true(flags: Bool[Tensor, "*shape"]) -> bool:
     return bool(flags.numpy().all() if in_numpy(flags) else flags.all())
 
 
+def zero_past_end_(
+    table: Dense, counts: Int[Tensor, " row"], mask: Bool[Tensor, "row slot"]
+) -> Dense:
+    """Write 0 past each row's end, into the table itself.
+
+    Args:
+        table: the table; its memory is changed.
+        counts: values per row.
+        mask: `slot_mask(counts, width)`, in any shape.
+
+    Example:
+        >>> counts = torch.tensor([1, 2])
+        >>> zero_past_end_(torch.ones(2, 2), counts, slot_mask(counts, 2)).tolist()
+        [[1.0, 0.0], [1.0, 1.0]]
+    """
+    if table.shape[1] <= ROW_COPY_ABOVE or not in_numpy(table):
+        return table.mul_(mask.view(table.shape))
+    for row, count in zip(table.numpy(), counts.tolist(), strict=True):
+        row[count:] = 0
+    return table
+
+
 def to_packed(dense: Dense, counts: Int[Tensor, " row"]) -> Packed:
     """The inverse of `to_dense`: the first `counts[i]` slots of every row, one after the other.
 

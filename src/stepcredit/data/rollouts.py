@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -196,6 +197,22 @@ class Rollouts:
         """True where the format reward is known."""
         return self.formats.known
 
+    @cached_property
+    def even_group_size(self) -> int | None:
+        """Rows per group, where all groups have equally many and stand in the order of their index.
+
+        Example:
+            >>> Rollouts(["a", "a", "b", "b"], [1, 1, 1, 1]).even_group_size
+            2
+            >>> Rollouts(["a", "a", "b"], [1, 1, 1]).even_group_size is None
+            True
+        """
+        size, rest = divmod(self.num_rollouts, self.num_groups)
+        if rest:
+            return None
+        each = torch.arange(self.num_groups, device=self.device)[:, None]
+        return size if bool((self.group_index.view(-1, size) == each).all()) else None
+
     @property
     def group_order(self) -> Int[Tensor, " rollout"] | None:
         """Row numbers that bring the rows of each group together; None: they are together.
@@ -205,7 +222,7 @@ class Rollouts:
             [0, 2, 1]
         """
         index = self.group_index
-        if not bool((index[1:] < index[:-1]).any()):
+        if self.even_group_size or not bool((index[1:] < index[:-1]).any()):
             return None
         return index.argsort(stable=True)
 
@@ -290,6 +307,11 @@ class Rollouts:
         """
         packed: list[Stream] = []
         self._each_stream(packed.append)
+        if all(stream.values.numel() <= budget for stream in packed) and all(
+            bool((stream.counts > 0).all()) for stream in self.streams.values()
+        ):
+            yield self
+            return
         sizes = [offsets(stream.counts).cpu().numpy() for stream in packed]
         starts = np.searchsorted(self.group_index.cpu().numpy(), np.arange(self.num_groups + 1))
         counted = sizes if self.response_mask is None else sizes[:-1]

@@ -14,7 +14,6 @@ from stepcredit.credit.slot_credit import Credit
 from stepcredit.credit.stages.fusion import (
     FusionTerms,
     Operators,
-    PerRollout,
     ReadAt,
     Weights,
     canonical_operators,
@@ -29,7 +28,8 @@ from stepcredit.credit.stages.fusion import (
     sum_tables,
     weights_in_form,
 )
-from stepcredit.credit.stages.groups import OPERATORS, Group, Values, standardize
+from stepcredit.credit.stages.groups import OPERATORS, Group, Standardized, Values, standardized
+from stepcredit.credit.stages.process_streams import DenseStream
 from stepcredit.data.rollouts import Rollouts
 from stepcredit.data.slots import every_token
 from stepcredit.errors import MethodError
@@ -110,14 +110,16 @@ class Fused(Estimator):
         given = {field: vars(self)[field] for field in self.by_stream}
         return {field: value for field, value in given.items() if isinstance(value, Mapping)}
 
-    def _standardize(self, values: Values, mask: Tensor, group: Group, stream: str) -> Values:
+    def _standardize(self, table: DenseStream, group: Group, stream: str) -> Standardized:
+        """N of a process stream."""
         rules = canonical_operators(self.operator, self.outcome_operator, [stream])
         least = self._least_stds.get(stream, 0.0)
-        return standardize(
-            values, mask, group, rules[stream], ddof=self.ddof, eps=self.eps, min_std=least
-        )
+        settings: dict[str, Any] = {"ddof": self.ddof, "eps": self.eps, "min_std": least}
+        values, mask, counts = table.values, table.mask, table.counts
+        return standardized(values, mask, group, rules[stream], counts=counts, **settings)
 
-    def _scalars(self, rollouts: Rollouts, group: Group) -> dict[str, PerRollout]:
+    def _scalars(self, rollouts: Rollouts, group: Group) -> dict[str, Standardized]:
+        """N of outcome and format."""
         both = {"outcome": rollouts.outcomes, "format": rollouts.formats}
         rules = canonical_operators(self.operator, self.outcome_operator, list(both))
         return standardize_scalars(
@@ -186,7 +188,7 @@ class Fused(Estimator):
         ignored = [name for name in present if name not in read]
         notes += [f"stream {name!r} has no weight: it is ignored" for name in ignored]
         gated = gated_mask(rollouts, self.gate)
-        silent = gated & (self._scalars(rollouts, Group.of(rollouts))["format"][:, 0] == 0)
+        silent = gated & (self._scalars(rollouts, Group.of(rollouts))["format"].values[:, 0] == 0)
         if bool(silent.any()):
             notes.append(
                 f"{int(silent.sum())} of {int(gated.sum())} gated responses learn nothing: "

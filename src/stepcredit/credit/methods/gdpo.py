@@ -90,7 +90,8 @@ class GDPO(Estimator):
         both = {"outcome": rollouts.outcomes, "format": rollouts.formats}
         eps = _TRAINERS_EPS[self.batch_norm] if self.eps is None else self.eps
         rules = dict.fromkeys(both, "masked_norm")
-        normed = standardize_scalars(both, group, rules, ddof=1, eps=eps)
+        every = standardize_scalars(both, group, rules, ddof=1, eps=eps)
+        normed = {name: z.values for name, z in every.items()}
         weights = _scalar_weights(self.weights)
         total = sum(
             (w * normed[n] for n, w in weights.items()), torch.zeros_like(normed["outcome"])

@@ -24,7 +24,7 @@ from stepcredit.credit.stages.fusion import (
     gated_mask,
     weighted_streams,
 )
-from stepcredit.credit.stages.groups import Group, Values, std_ratio, weighted_mean
+from stepcredit.credit.stages.groups import Group, Standardized, Values, std_ratio, weighted_mean
 from stepcredit.credit.stages.process_streams import DenseStream, dense_stream
 from stepcredit.credit.stages.returns import divide_length, residual, return_to_go
 from stepcredit.data.rollouts import Rollouts
@@ -176,18 +176,16 @@ class PASS(Fused):
         group, weights = Group.of(rollouts), canonical_weights(self.weights)
         streams = weighted_streams(rollouts, weights)
         tables = {name: dense_stream(stream, rollouts) for name, stream in streams.items()}
-        normed = {
-            name: self._standardize(table.values, table.mask, group, name)
-            for name, table in tables.items()
-        }
+        normed = {name: self._standardize(table, group, name) for name, table in tables.items()}
         chunks = self._chunks(rollouts, tables, normed, group)
         sources = {name: (normed[name], tables[name].slots) for name in normed}
         both = self._scalars(rollouts, group)
         terms = FusionTerms(sources, both, weights, gated_mask(rollouts, self.gate), group)
-        read = {name: chunks.read(*source, self.read) for name, source in sources.items()}
+        read = {name: chunks.read(z.values, at, self.read) for name, (z, at) in sources.items()}
 
         def streams_read() -> dict[str, Values]:
-            return {f"N({name})": value for name, value in {**read, **both}.items()}
+            scalars = {name: normed.values for name, normed in both.items()}
+            return {f"N({name})": value for name, value in {**read, **scalars}.items()}
 
         credit, factor = self._divide(terms, read, chunks, streams_read)
 
@@ -200,14 +198,15 @@ class PASS(Fused):
         self,
         rollouts: Rollouts,
         tables: dict[str, DenseStream],
-        normed: dict[str, Values],
+        normed: dict[str, Standardized],
         group: Group,
     ) -> Chunks:
         if not tables:
             return Chunks(whole_responses(rollouts.lengths))
         name = self.chunks_from if self.chunks_from in tables else next(iter(tables))
         table = tables[name]
-        lead = LeadStream(table.values, normed[name], table.mask, table.slots, group, rollouts)
+        z = normed[name].values
+        lead = LeadStream(table.values, z, table.mask, table.slots, group, rollouts)
         return chunker(self.chunks)(lead)
 
     def _divide(

@@ -18,7 +18,7 @@ from stepcredit.credit.stages.fusion import (
     gated_mask,
     weighted_streams,
 )
-from stepcredit.credit.stages.groups import Group, Mask, Values
+from stepcredit.credit.stages.groups import Group, Mask, Standardized, Values
 from stepcredit.credit.stages.process_streams import DenseStream, dense_stream
 from stepcredit.credit.stages.returns import min_form, return_to_go
 from stepcredit.data.rollouts import Rollouts
@@ -80,7 +80,7 @@ class PASSMin(Fused):
         """Standardize, soft minimum, return-to-go, standardize, fuse."""
         group, weights = Group.of(rollouts), canonical_weights(self.weights)
         both = self._scalars(rollouts, group)
-        last = self._after_the_steps(rollouts, both["outcome"])
+        last = self._after_the_steps(rollouts, both["outcome"].values)
         minima = {
             name: self._min_return(dense_stream(stream, rollouts), last, group, name)
             for name, stream in weighted_streams(rollouts, weights).items()
@@ -88,12 +88,12 @@ class PASSMin(Fused):
         returns = {name: (minimum.standardized, minimum.slots) for name, minimum in minima.items()}
         slots = next((m.slots for m in minima.values()), whole_responses(rollouts.lengths))
         terms = FusionTerms(returns, both, weights, gated_mask(rollouts, self.gate), group)
-        read = {name: slots.read(*source) for name, source in returns.items()}
+        read = {name: slots.read(z.values, at) for name, (z, at) in returns.items()}
         advantage = terms.fused_process(read, slots) + terms.fused_scalars()
 
         def stages() -> dict[str, Values]:
             columns = [minimum.columns(name, slots) for name, minimum in minima.items()]
-            columns.append({f"N({name})": value for name, value in both.items()})
+            columns.append({f"N({name})": normed.values for name, normed in both.items()})
             return {name: value for part in columns for name, value in part.items()}
 
         def chunks() -> ReadAt:
@@ -111,12 +111,12 @@ class PASSMin(Fused):
         self, table: DenseStream, last: tuple[Values, Mask], group: Group, stream: str
     ) -> _MinReturn:
         """N of the min-form return over a stream's steps, and what led there."""
-        normed = self._standardize(table.values, table.mask, group, stream)
+        normed = self._standardize(table, group, stream).values
         values, mask = torch.cat([normed, last[0]], 1), torch.cat([table.mask, last[1]], 1)
         soft = min_form(values, mask, group, self.temperature)
         width = normed.shape[1]
         to_go = return_to_go(soft)[:, :width] * table.mask
-        final = self._standardize(to_go, table.mask, group, stream)
+        final = self._standardize(replace(table, values=to_go), group, stream)
         return _MinReturn(table.slots, normed, soft[:, :width], soft[:, width:], to_go, final)
 
 
@@ -132,12 +132,12 @@ class _MinReturn:
     soft: Values
     last: Values
     to_go: Values
-    standardized: Values
+    standardized: Standardized
 
     def columns(self, stream: str, slots: Slots) -> dict[str, Values]:
         """The tables by name, as `explain` shows them, read at other slots."""
         tables = {"N": self.normed, "min": self.soft, "return": self.to_go}
-        tables["N(return)"] = self.standardized
+        tables["N(return)"] = self.standardized.values
         read = {f"{k}({stream})": slots.read(table, self.slots) for k, table in tables.items()}
         flat = {f"min({stream}), outcome": self.last} if self.last.shape[1] else {}
         return read | flat

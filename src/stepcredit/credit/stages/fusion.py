@@ -10,7 +10,14 @@ import torch
 from jaxtyping import Bool, Float64
 from torch import Tensor
 
-from stepcredit.credit.stages.groups import OPERATORS, Group, Values, standardize
+from stepcredit.credit.stages.groups import (
+    OPERATORS,
+    Group,
+    Standardized,
+    Values,
+    standardize,
+    standardized,
+)
 from stepcredit.credit.stages.process_streams import dense_stream, process_signals
 from stepcredit.data.inputs import RolloutValues
 from stepcredit.data.rollouts import Rollouts
@@ -172,8 +179,7 @@ def standardize_scalar(
         >>> standardize_scalar(r.outcomes, Group.of(r), "center", ddof=1, eps=0.0).tolist()
         [[0.5], [-0.5]]
     """
-    known = scalar.known[:, None]
-    values = scalar.values[:, None]
+    known, values = scalar.known[:, None], scalar.values[:, None]
     return standardize(values, known, group, operator, ddof=ddof, eps=eps, min_std=min_std)
 
 
@@ -185,7 +191,7 @@ def standardize_scalars(
     ddof: int,
     eps: float,
     min_std: Mapping[str, float] | None = None,
-) -> dict[str, PerRollout]:
+) -> dict[str, Standardized]:
     """N of several numbers per rollout, each standardized alone; one pass per operator.
 
     Args:
@@ -196,19 +202,16 @@ def standardize_scalars(
         eps: added to the std.
         min_std: the least std that each is divided by; others have no such limit.
     """
-    found: dict[str, PerRollout] = {}
+    found: dict[str, Standardized] = {}
     least = {name: (min_std or {}).get(name, 0.0) for name in scalars}
     for operator, limit in dict.fromkeys((rules[name], least[name]) for name in scalars):
         names = [name for name in scalars if (rules[name], least[name]) == (operator, limit)]
-        index = torch.cat([group.index + i * group.count for i in range(len(names))])
-        values = torch.cat([scalars[name].values for name in names])
-        known = torch.cat([scalars[name].known for name in names])
-        every = Group(index, group.count * len(names))
-        normed = standardize_scalar(
-            RolloutValues(values, known), every, operator, ddof=ddof, eps=eps, min_std=limit
-        )
-        found |= dict(zip(names, torch.chunk(normed, len(names)), strict=True))
-    return {name: found[name] for name in scalars}
+        values = torch.cat([scalars[name].values for name in names])[:, None]
+        known = torch.cat([scalars[name].known for name in names])[:, None]
+        every = group.repeated(len(names))
+        normed = standardized(values, known, every, operator, ddof=ddof, eps=eps, min_std=limit)
+        found |= dict(zip(names, normed.parts(len(names)), strict=True))
+    return found
 
 
 def gated_mask(rollouts: Rollouts, gate: bool) -> Bool[Tensor, " rollout"]:
@@ -254,6 +257,8 @@ def fuse_scalars(
     Source: PASS (2606.29296) section 5.2.
     """
     open_value = weights.get("outcome", 0.0) * outcome + weights.get("format", 0.0) * format
+    if not bool(gated.any()):
+        return open_value
     return torch.where(gated[:, None], sum(weights.values()) * format, open_value)
 
 
@@ -285,15 +290,17 @@ def fuse_process(
 
     Source: PASS (2606.29296) section 5.2. Differs: any number of process streams.
     """
-    kept = (~gated)[:, None].to(torch.float64)
-    parts = [_scaled(values, weights[name] * kept) for name, values in read.items()]
-    zero = torch.zeros((), dtype=torch.float64, device=kept.device).expand(slots.mask.shape)
-    return sum_tables(parts, zero)
+    zero = torch.zeros((), dtype=torch.float64, device=gated.device)
+    fused = sum_tables(
+        [_times(weights[name], values) for name, values in read.items()],
+        zero.expand(slots.mask.shape),
+    )
+    return torch.where(gated[:, None], zero, fused) if bool(gated.any()) else fused
 
 
-def _scaled(table: Values, factor: PerRollout) -> Values:
-    """The product; if all factors are 1 it is the table itself, which saves a pass over tokens."""
-    return table if bool((factor == 1).all()) else table * factor
+def _times(weight: float, table: Values) -> Values:
+    """The product; for weight 1 the table itself, which saves a pass over tokens."""
+    return table if weight == 1 else weight * table
 
 
 @dataclass(frozen=True, eq=False)
@@ -308,8 +315,8 @@ class FusionTerms:
         group: which rows form a group.
     """
 
-    process: Mapping[str, tuple[Values, Slots]]
-    scalars: Mapping[str, PerRollout]
+    process: Mapping[str, tuple[Standardized, Slots]]
+    scalars: Mapping[str, Standardized]
     weights: Mapping[str, float]
     gated: Bool[Tensor, " rollout"]
     group: Group
@@ -320,7 +327,7 @@ class FusionTerms:
 
     def fused_scalars(self) -> PerRollout:
         """`fuse_scalars` of outcome and format."""
-        outcome, format = self.scalars["outcome"], self.scalars["format"]
+        outcome, format = (self.scalars[name].values for name in SCALARS)
         return fuse_scalars(outcome, format, self.gated, self.weights)
 
 
@@ -329,12 +336,14 @@ def fused_scale(terms: FusionTerms) -> Float64[Tensor, " group"]:
 
     It counts gated responses and values that no chunk reads too; `entering_scale` does not.
     """
-    weights, group = terms.weights, terms.group
-    tables = {name: table for name, (table, _) in terms.process.items()} | dict(terms.scalars)
-    sizes = [abs(weights[name]) * group.largest(tables[name]) for name in weights if name in tables]
-    return sum_tables(
-        sizes, torch.zeros(group.count, dtype=torch.float64, device=group.index.device)
-    )
+    normed = {name: normed for name, (normed, _) in terms.process.items()} | dict(terms.scalars)
+    sizes = [
+        _times(abs(weight), normed[name].largest)
+        for name, weight in terms.weights.items()
+        if name in normed
+    ]
+    zero = torch.zeros(terms.group.count, dtype=torch.float64, device=terms.group.index.device)
+    return sum_tables(sizes, zero)
 
 
 def entering_scale(terms: FusionTerms, chunks: ReadAt) -> Float64[Tensor, " group"]:
@@ -345,9 +354,9 @@ def entering_scale(terms: FusionTerms, chunks: ReadAt) -> Float64[Tensor, " grou
     A gated advantage is a single product, so nothing can cancel in it.
     """
     sizes = {name: abs(weight) for name, weight in terms.weights.items()}
-    sources = {n: chunks.read(table.abs(), at) for n, (table, at) in terms.process.items()}
+    sources = {n: chunks.read(z.values.abs(), at) for n, (z, at) in terms.process.items()}
     read = fuse_process(sources, sizes, chunks.slots, terms.gated) * chunks.factor
-    flat = [sizes[name] * terms.scalars[name].abs() for name in SCALARS if name in sizes]
+    flat = [sizes[name] * terms.scalars[name].values.abs() for name in SCALARS if name in sizes]
     kept = (~terms.gated)[:, None]
     scalar = sum_tables(flat, torch.zeros_like(kept, dtype=torch.float64)) * kept
     return terms.group.largest(read) + terms.group.largest(scalar)

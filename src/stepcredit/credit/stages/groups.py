@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Bool, Float64, Int
 from torch import Tensor
 
-from stepcredit.data.forest import group_max, group_sum
+from stepcredit.data.forest import group_max, group_sum, zero_past_end_
 from stepcredit.data.rollouts import Rollouts
 from stepcredit.errors import MethodError
 
@@ -33,6 +33,8 @@ class Group:
     Args:
         index: the group of each row, from 0 to count - 1.
         count: how many groups there are.
+        size: rows of each group, where all groups have equally many and stand one after the other;
+            sums over groups are then sums over rows of another shape. None: not so, or not known.
 
     Example:
         >>> Group.of(Rollouts(["a", "b", "a"], [1, 1, 1])).index.tolist()
@@ -41,22 +43,63 @@ class Group:
 
     index: Int[Tensor, " rollout"]
     count: int
+    size: int | None = None
 
     @classmethod
     def of(cls, rollouts: Rollouts) -> Group:
         """The groups of the rollouts' rows."""
-        return cls(rollouts.group_index, rollouts.num_groups)
+        return cls(rollouts.group_index, rollouts.num_groups, rollouts.even_group_size)
+
+    def joined(self) -> Group:
+        """These groups where the rows of each stand side by side as one; `size` must be known.
+
+        Example:
+            >>> pairs = Group(torch.tensor([0, 0, 1, 1]), 2, size=2)
+            >>> pairs.joined().index.tolist()
+            [0, 1]
+        """
+        assert self.size is not None
+        return Group(self.index[:: self.size], self.count, 1)
+
+    def repeated(self, count: int) -> Group:
+        """The groups of a table that has these rows `count` times, one after the other.
+
+        Example:
+            >>> Group(torch.tensor([0, 0, 1]), 2).repeated(2).index.tolist()
+            [0, 0, 1, 2, 2, 3]
+        """
+        index = torch.cat([self.index + i * self.count for i in range(count)])
+        return Group(index, self.count * count, self.size)
 
     def sum(self, table: Values) -> Float64[Tensor, " group"]:
-        """Sum of a table's values by group; slots without a value must hold 0."""
-        rows = table[:, 0] if table.shape[1] == 1 else table.sum(1)
-        return group_sum(rows, self.index, self.count)
+        """Sum of a table's values by group; slots without a value must hold 0.
+
+        Example:
+            >>> pairs, x = Group(torch.tensor([0, 0]), 1, size=2), torch.ones(2, 3)
+            >>> pairs.sum(x).tolist() == Group(pairs.index, 1).sum(x).tolist() == [6.0]
+            True
+        """
+        if self.size is not None:
+            return table.reshape(self.count, -1).sum(1)
+        return group_sum(table.sum(1), self.index, self.count)
 
     def largest(self, table: Values) -> Float64[Tensor, " group"]:
         """Largest |value| by group; slots without a value must hold 0."""
-        narrow = table.shape[1] == 1
-        rows = table[:, 0].abs() if narrow else torch.maximum(table.amax(1), -table.amin(1))
-        return group_max(rows, self.index, self.count)
+        if self.size is not None:
+            return _largest_of_rows(table.reshape(self.count, -1))
+        return group_max(_largest_of_rows(table), self.index, self.count)
+
+    def norm(self, table: Values) -> Float64[Tensor, " group"]:
+        """Square root of the sum of squares by group; slots without a value must hold 0.
+
+        Example:
+            >>> Group(torch.tensor([0, 0]), 1, size=2).norm(torch.tensor([[3.0], [4.0]])).tolist()
+            [5.0]
+        """
+        if self.size is not None:
+            norm: Tensor = torch.linalg.vector_norm(table.reshape(self.count, -1), dim=1)
+            return norm
+        return group_sum(table.square().sum(1), self.index, self.count).sqrt()
 
     def others(self, values: Float64[Tensor, " rollout"]) -> Float64[Tensor, " rollout"]:
         """Sum over the other rows of each row's group; exactly 0 for a row alone in its group.
@@ -80,7 +123,31 @@ class Group:
 
     def to_rows(self, per_group: Float64[Tensor, " group"]) -> Float64[Tensor, "rollout 1"]:
         """One number per group, repeated for each of the group's rows."""
+        if self.size == 1:
+            return per_group.unsqueeze(1)
         return per_group.index_select(0, self.index).unsqueeze(1)
+
+
+def _largest_of_rows(table: Values) -> Float64[Tensor, " row"]:
+    return torch.maximum(table.amax(1), -table.amin(1))
+
+
+@dataclass(frozen=True, eq=False)
+class Standardized:
+    """N(x; S) of a table.
+
+    Args:
+        values: (rollout, slot), 0 where there is no value.
+        largest: the largest |N| of each group.
+    """
+
+    values: Values
+    largest: Float64[Tensor, " group"]
+
+    def parts(self, count: int) -> list[Standardized]:
+        """The parts of a table of `repeated` groups, which holds `count` tables of one size."""
+        tables = zip(self.values.chunk(count), self.largest.chunk(count), strict=True)
+        return [Standardized(*part) for part in tables]
 
 
 def standardize(
@@ -126,22 +193,62 @@ def standardize(
         papers do not state the std's ddof and eps; these are those of verl's GRPO. `min_std` is
         added here.
     """
+    normed = standardized(values, mask, group, operator, ddof=ddof, eps=eps, min_std=min_std)
+    return normed.values
+
+
+def standardized(
+    values: Values,
+    mask: Mask,
+    group: Group,
+    operator: str,
+    *,
+    ddof: int,
+    eps: float,
+    min_std: float = 0.0,
+    counts: Int[Tensor, " rollout"] | None = None,
+) -> Standardized:
+    """`standardize`, with the largest |N| of each group.
+
+    Args:
+        values, mask, group, operator, ddof, eps, min_std: as for `standardize`.
+        counts: values per row, where they are the row's first slots; it spares passes over `mask`.
+    """
+    if group.size is not None and group.size > 1:
+        flat = values.reshape(group.count, -1), mask.reshape(group.count, -1)
+        settings: dict[str, Any] = {"ddof": ddof, "eps": eps, "min_std": min_std, "counts": counts}
+        normed = standardized(*flat, group.joined(), operator, **settings)
+        return Standardized(normed.values.view(values.shape), normed.largest)
     rule = _RULES.get(operator)
     if rule is None:
         raise MethodError(f"unknown operator {operator!r}: expected {', '.join(OPERATORS)}")
     largest = group.largest(values)
     if operator == "abs_max":
         return _abs_max(values, largest, group)
-    count = group_sum(mask.sum(1), group.index, group.count).to(torch.float64)
-    deviation = (values - group.to_rows(group.sum(values) / count.clamp(min=1))).mul_(mask)
-    constant = group.largest(deviation) <= TOLERANCE * largest
+    deviation, count = _deviation(values, mask, counts, group)
+    spread = group.largest(deviation)
     scale = rule(deviation, count, group, _Divisor(ddof, eps, min_std))
-    return deviation.mul_(group.to_rows(torch.where(constant, 0.0, scale)))
+    scale = torch.where(spread <= TOLERANCE * largest, 0.0, scale)
+    return Standardized(deviation.mul_(group.to_rows(scale)), spread * scale)
 
 
-def _abs_max(values: Values, largest: Tensor, group: Group) -> Values:
+def _abs_max(values: Values, largest: Tensor, group: Group) -> Standardized:
     """Divided, not multiplied by 1/max: then scaling by a power of two changes no bit."""
-    return values / group.to_rows(torch.where(largest > 0, largest, 1.0))
+    unit = torch.where(largest > 0, largest, 1.0)
+    return Standardized(values / group.to_rows(unit), largest / unit)
+
+
+def _deviation(
+    values: Values, mask: Mask, counts: Tensor | None, group: Group
+) -> tuple[Values, Float64[Tensor, " group"]]:
+    """x - mean S, 0 off the mask, and how many values each group has."""
+    each = mask.sum(1) if counts is None else counts
+    count = group.sum(each[:, None]).to(torch.float64)
+    deviation = values - group.to_rows(group.sum(values) / count.clamp(min=1))
+    if counts is None:
+        return deviation.mul_(mask), count
+    zero_past_end_(deviation.view(len(counts), -1), counts, mask)
+    return deviation, count
 
 
 @dataclass(frozen=True)
@@ -154,8 +261,8 @@ class _Divisor:
 
 
 def _inverse_std(deviation: Values, count: Tensor, group: Group, divisor: _Divisor) -> Tensor:
-    variance = group.sum(deviation * deviation) / (count - divisor.ddof).clamp(min=1)
-    scale = variance.sqrt().clamp(min=divisor.min_std) + divisor.eps
+    std = group.norm(deviation) / (count - divisor.ddof).clamp_(min=1).sqrt_()
+    scale = std.clamp_(min=divisor.min_std).add_(divisor.eps)
     return torch.where(scale > 0, 1 / scale, 0.0)
 
 
@@ -237,4 +344,5 @@ def is_rounding(
         >>> is_rounding(torch.tensor([1e-10, 1e-10]), torch.tensor([1.0, torch.inf])).tolist()
         [True, False]
     """
-    return (size <= TOLERANCE * scale) & scale.isfinite()
+    small = size <= TOLERANCE * scale
+    return small.logical_and_(scale.isfinite()) if bool(small.any()) else small

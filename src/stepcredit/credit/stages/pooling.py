@@ -23,7 +23,8 @@ def no_scores(rollouts: Rollouts) -> DenseStream:
         [[0.0]]
     """
     slots = whole_responses(rollouts.lengths)
-    return DenseStream(torch.zeros_like(slots.mask, dtype=torch.float64), slots.mask, slots)
+    zero = torch.zeros_like(slots.mask, dtype=torch.float64)
+    return DenseStream(zero, slots.mask, slots, slots.counts)
 
 
 def weighted_sum(

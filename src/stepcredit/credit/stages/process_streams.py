@@ -6,6 +6,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Int
+from torch import Tensor
 
 from stepcredit.credit.stages.groups import Mask, Values
 from stepcredit.data.forest import slot_mask, to_dense
@@ -23,11 +25,13 @@ class DenseStream:
         values: (rollout, slot) float64, 0 off `mask`.
         mask: True where a slot has a score.
         slots: where the columns lie: the stream's steps, or every token.
+        counts: scores per rollout; they are in its first slots.
     """
 
     values: Values
     mask: Mask
     slots: Slots
+    counts: Int[Tensor, " rollout"]
 
 
 def dense_stream(stream: Stream, rollouts: Rollouts) -> DenseStream:
@@ -42,10 +46,10 @@ def dense_stream(stream: Stream, rollouts: Rollouts) -> DenseStream:
         [[0.5, 1.0], [0.25, 0.0]]
     """
     slots = slots_of(stream, rollouts.lengths)
-    everywhere = torch.equal(stream.counts, slots.counts)
+    everywhere = slots.counts is stream.counts or torch.equal(stream.counts, slots.counts)
     mask = slots.mask if everywhere else slot_mask(stream.counts, slots.width)
     values = to_dense(stream.values, stream.counts, width=slots.width, mask=mask)
-    return DenseStream(values.to(torch.float64), mask, slots)
+    return DenseStream(values.to(torch.float64), mask, slots, stream.counts)
 
 
 def process_signals(rollouts: Rollouts) -> dict[str, Stream]:
