@@ -26,7 +26,7 @@ from stepcredit.credit.stages.groups import (
 )
 from stepcredit.data.forest import slot_mask, to_dense
 from stepcredit.data.inputs import RolloutValues
-from stepcredit.data.slots import PAST_END, Slots, slots_of
+from stepcredit.data.slots import Slots, slots_of
 
 ULP = 2.0**-23
 few = examples(25)
@@ -115,7 +115,7 @@ def _scalars(table: Table, gate: bool) -> torch.Tensor:
 def _process(table: Table) -> torch.Tensor:
     counts = table.mask.sum(1)
     columns = torch.arange(table.mask.shape[1]).expand(table.mask.shape)
-    slots = Slots(counts, counts, torch.where(table.mask, columns, PAST_END))
+    slots = Slots(counts, counts, columns.minimum(counts[:, None] - 1))
     z = _standardized(table, "masked_norm")
     gated = table.values[:, 0] > 0
     return streams.fuse_process({"process": z}, {"process": 2.0}, slots, gated)

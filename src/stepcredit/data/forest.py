@@ -72,6 +72,9 @@ def slot_mask(counts: Int[Tensor, " row"], width: int) -> Bool[Tensor, "row slot
         >>> slot_mask(torch.tensor([2, 0]), 3).tolist()
         [[True, True, False], [False, False, False]]
     """
+    if in_numpy(counts):
+        filled = counts.numpy().astype(np.int32)[:, None]
+        return torch.from_numpy(np.arange(width, dtype=np.int32) < filled)
     slots = torch.arange(width, dtype=torch.int32, device=counts.device)
     return slots < counts.to(torch.int32)[:, None]
 
@@ -91,8 +94,9 @@ def to_dense(
     counts: Int[Tensor, " row"],
     *,
     width: int | None = None,
-    fill: float = 0,
+    fill: float | Shaped[Tensor, "row 1"] = 0,
     mask: Bool[Tensor, "row slot"] | None = None,
+    dtype: torch.dtype | None = None,
 ) -> Dense:
     """Packed rows as one row x slot table, `fill` past each row's end.
 
@@ -100,21 +104,31 @@ def to_dense(
         values: packed values.
         counts: values per row.
         width: columns of the table; None: the largest count.
-        fill: what stands past each row's end.
+        fill: what stands past each row's end: one value, or one per row.
         mask: `slot_mask(counts, width)`, if it has been computed already.
+        dtype: of the table; None: that of the values.
 
     Example:
         >>> to_dense(torch.tensor([1, 2, 3]), torch.tensor([1, 2]), fill=9).tolist()
         [[1, 9], [2, 3]]
     """
     width = width_of(counts) if width is None else width
-    rows = counts.numel()
+    rows, dtype = counts.numel(), dtype or values.dtype
     if values.numel() == rows * width:
-        return values.view(rows, width)
-    if values.numel() > ROW_COPY_ABOVE * rows and fill == 0 and in_numpy(values):
-        return stack_rows(values, counts, width)
-    dense = values.new_full((rows, width), fill)
-    return dense.masked_scatter_(slot_mask(counts, width) if mask is None else mask, values)
+        return values.view(rows, width).to(dtype)
+    dense = values.new_empty((rows, width), dtype=dtype)
+    in_memory = in_numpy(values) and in_numpy(dense)
+    if isinstance(fill, Tensor):
+        dense.copy_(fill)
+    elif in_memory and values.numel() > ROW_COPY_ABOVE * rows:
+        return fill_rows_(dense, values, counts, fill)
+    else:
+        dense.fill_(fill)
+    mask = slot_mask(counts, width) if mask is None else mask
+    if not in_memory:
+        return dense.masked_scatter_(mask, values.to(dtype))
+    dense.numpy()[mask.numpy()] = values.numpy()
+    return dense
 
 
 def in_numpy(values: Tensor) -> bool:
@@ -127,20 +141,20 @@ def in_numpy(values: Tensor) -> bool:
     return values.device.type == "cpu" and values.dtype != torch.bfloat16
 
 
-def stack_rows(values: Packed, counts: Int[Tensor, " row"], width: int) -> Dense:
-    """`to_dense` for long rows, by one copy per row; 0 past each row's end.
+def fill_rows_(table: Dense, values: Packed, counts: Int[Tensor, " row"], fill: float) -> Dense:
+    """Write packed rows into a table, and `fill` past each row's end, by one copy per row.
 
     Example:
-        >>> stack_rows(torch.tensor([1, 2, 3]), torch.tensor([1, 2]), 3).tolist()
-        [[1, 0, 0], [2, 3, 0]]
+        >>> values, counts = torch.tensor([1, 2, 3]), torch.tensor([1, 2])
+        >>> fill_rows_(torch.empty(2, 3), values, counts, 0.0).tolist()
+        [[1.0, 0.0, 0.0], [2.0, 3.0, 0.0]]
     """
     source, start = values.numpy(), 0
-    table = np.empty((counts.numel(), width), dtype=source.dtype)
-    for row, count in zip(table, counts.tolist(), strict=True):
+    for row, count in zip(table.numpy(), counts.tolist(), strict=True):
         row[:count] = source[start : start + count]
-        row[count:] = 0
+        row[count:] = fill
         start += count
-    return torch.from_numpy(table)
+    return table
 
 
 def all_true(flags: Bool[Tensor, "*shape"]) -> bool:
@@ -168,10 +182,14 @@ def zero_past_end_(
         >>> zero_past_end_(torch.ones(2, 2), counts, slot_mask(counts, 2)).tolist()
         [[1.0, 0.0], [1.0, 1.0]]
     """
-    if table.shape[1] <= ROW_COPY_ABOVE or not in_numpy(table):
+    if not in_numpy(table):
         return table.mul_(mask.view(table.shape))
-    for row, count in zip(table.numpy(), counts.tolist(), strict=True):
-        row[count:] = 0
+    if table.shape[1] > ROW_COPY_ABOVE:
+        for row, count in zip(table.numpy(), counts.tolist(), strict=True):
+            row[count:] = 0
+    else:
+        held = table.numpy()
+        np.multiply(held, mask.view(table.shape).numpy(), out=held)
     return table
 
 

@@ -12,8 +12,6 @@ from torch import Tensor
 from stepcredit.data.forest import slot_mask, to_dense, width_of
 from stepcredit.data.streams import Steps, Stream
 
-PAST_END = torch.iinfo(torch.int64).max
-
 
 @dataclass(frozen=True, eq=False)
 class Slots:
@@ -22,7 +20,8 @@ class Slots:
     Args:
         counts: slots per response.
         lengths: trained tokens per response.
-        ends: (rollout, slot) index of each slot's last token; None: every token is a slot.
+        ends: (rollout, slot) index of each slot's last token, and the response's last token beyond
+            its last slot; None: every token is a slot.
         mask: True where a response has a slot; made from `counts` if it is left out.
     """
 
@@ -41,11 +40,10 @@ class Slots:
         return width_of(self.counts) if self.ends is None else self.ends.shape[1]
 
     def last(self) -> Int[Tensor, "rollout slot"]:
-        """Index of each slot's last token, `PAST_END` beyond the response's last slot."""
+        """Index of each slot's last token; without a meaning beyond the response's last slot."""
         if self.ends is not None:
             return self.ends
-        every = torch.arange(self.width, device=self.counts.device).expand(len(self.counts), -1)
-        return torch.where(self.mask, every, PAST_END)
+        return torch.arange(self.width, device=self.counts.device).expand(len(self.counts), -1)
 
     @cached_property
     def sizes(self) -> Int[Tensor, "rollout slot"]:
@@ -58,7 +56,7 @@ class Slots:
         if self.ends is None:
             return self.mask.to(torch.int64)
         before = torch.nn.functional.pad(self.ends[:, :-1], (1, 0), value=-1)
-        return torch.where(self.mask, self.ends - before, 0)
+        return self.ends - before
 
     def end_slots(self) -> Bool[Tensor, "rollout slot"]:
         """True on each response's last slot."""
@@ -116,12 +114,12 @@ def step_slots(
     ends: Int[Tensor, " slot"], counts: Int[Tensor, " rollout"], lengths: Int[Tensor, " rollout"]
 ) -> Slots:
     """Slots from packed step ends; a rollout without any is one slot."""
-    mask = slot_mask(counts, width_of(counts))
-    table = to_dense(ends, counts, fill=PAST_END, mask=mask)
-    if bool(mask[:, 0].all()):
+    width = width_of(counts)
+    mask = slot_mask(counts, width)
+    table = to_dense(ends, counts, width=width, fill=lengths[:, None] - 1, mask=mask)
+    if bool((counts > 0).all()):
         return Slots(counts, lengths, table, mask)
-    first = torch.where(mask[:, 0], table[:, 0], lengths - 1)
-    return Slots(counts.clamp(min=1), lengths, torch.cat([first[:, None], table[:, 1:]], 1))
+    return Slots(counts.clamp(min=1), lengths, table)
 
 
 def every_token(lengths: Int[Tensor, " rollout"]) -> Slots:

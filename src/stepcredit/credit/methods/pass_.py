@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from stepcredit.credit.method_registry import register
 from stepcredit.credit.methods.fused import Fused
@@ -231,7 +232,7 @@ class PASS(Fused):
             chunks_left = return_to_go(slots.mask.to(torch.float64), ends, self.gamma)
         fused = self.scope == "fused"
         returns = torch.addcmul(undivided, scalars, chunks_left) if fused else undivided
-        ratio = torch.ones_like(scalars)
+        ratio: float | Tensor = 1.0
         if self.match_std or self.recenter:
             divided = divide_length(undivided, divisors)
             weight = slots.sizes * (~terms.gated)[:, None].to(torch.float64)

@@ -18,7 +18,7 @@ from stepcredit.credit.stages.chunks import Chunks, LeadStream
 from stepcredit.credit.stages.groups import TOLERANCE, Group, Mask, Values
 from stepcredit.credit.stages.segmentation import COSTS, Segments, segment_ends
 from stepcredit.data.forest import group_sum, slot_mask
-from stepcredit.data.slots import PAST_END, Slots, step_slots
+from stepcredit.data.slots import Slots, step_slots
 from stepcredit.errors import MethodError
 from stepcredit.settings.fields import is_number, is_one_of, is_pattern, is_whole
 
@@ -131,9 +131,8 @@ def windows(lead: LeadStream, size: int = 32) -> Chunks:
     counts = torch.where(lead.present, (lengths + size - 1) // size, 1)
     index = torch.arange(1, int(counts.max()) + 1, device=lengths.device)
     ends = torch.minimum(index * size, lengths[:, None]) - 1
-    last = index == counts[:, None]
-    ends = torch.where(last, lengths[:, None] - 1, ends)
-    return Chunks(Slots(counts, lengths, torch.where(index <= counts[:, None], ends, PAST_END)))
+    ends = torch.where(index < counts[:, None], ends, lengths[:, None] - 1)
+    return Chunks(Slots(counts, lengths, ends))
 
 
 @register_chunker("delimiters", needs="text", pattern=is_pattern)

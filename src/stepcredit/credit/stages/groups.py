@@ -262,8 +262,8 @@ class _Divisor:
 
 def _inverse_std(deviation: Values, count: Tensor, group: Group, divisor: _Divisor) -> Tensor:
     std = group.norm(deviation) / (count - divisor.ddof).clamp_(min=1).sqrt_()
-    scale = std.clamp_(min=divisor.min_std).add_(divisor.eps)
-    return torch.where(scale > 0, 1 / scale, 0.0)
+    scale = (std.clamp_(min=divisor.min_std) if divisor.min_std else std).add_(divisor.eps)
+    return torch.where(scale > 0, scale.reciprocal(), 0.0)
 
 
 def _one(deviation: Values, count: Tensor, group: Group, divisor: _Divisor) -> Tensor:

@@ -48,8 +48,10 @@ def dense_stream(stream: Stream, rollouts: Rollouts) -> DenseStream:
     slots = slots_of(stream, rollouts.lengths)
     everywhere = slots.counts is stream.counts or torch.equal(stream.counts, slots.counts)
     mask = slots.mask if everywhere else slot_mask(stream.counts, slots.width)
-    values = to_dense(stream.values, stream.counts, width=slots.width, mask=mask)
-    return DenseStream(values.to(torch.float64), mask, slots, stream.counts)
+    values = to_dense(
+        stream.values, stream.counts, width=slots.width, mask=mask, dtype=torch.float64
+    )
+    return DenseStream(values, mask, slots, stream.counts)
 
 
 def process_signals(rollouts: Rollouts) -> dict[str, Stream]:
