@@ -281,19 +281,36 @@ def segment_sum(
     return group_sum(dense.flatten(), (row + segment).flatten(), rows * width).view(rows, width)
 
 
-def countdown(
-    table: Float[Tensor, " n"], counts: Int[Tensor, " row"], width: int
-) -> Float[Tensor, "row slot"]:
-    """Row i is table[counts_i], table[counts_i - 1], ... down to table[1], then table[0].
+def falling(table: Float[Tensor, " n"], width: int) -> Float[Tensor, "n width"]:
+    """What `countdown` copies: row i of n is table[n-1-i], table[n-2-i], ... and then table[0].
 
-    Each row is one copy from the reversed table, without an index per value.
+    Its rows are views of one reversed table.
 
     Example:
-        >>> countdown(torch.tensor([0.0, 1.0, 4.0, 9.0]), torch.tensor([3, 1]), 3).tolist()
+        >>> falling(torch.tensor([0.0, 1.0, 4.0]), 2).tolist()
+        [[4.0, 1.0], [1.0, 0.0], [0.0, 0.0]]
+    """
+    reversed_ = torch.cat([table.flip(0), table[:1].expand(width)])
+    return reversed_.unfold(0, width, 1)[:-1]
+
+
+def countdown(
+    rows: Float[Tensor, "n width"], counts: Int[Tensor, " row"]
+) -> Float[Tensor, "row width"]:
+    """Row i is table[counts_i], table[counts_i - 1], ... down to table[1], then table[0].
+
+    Each row is one copy, without an index per value.
+
+    Args:
+        rows: `falling` of the table.
+        counts: where each row begins in the table.
+
+    Example:
+        >>> rows = falling(torch.tensor([0.0, 1.0, 4.0, 9.0]), 3)
+        >>> countdown(rows, torch.tensor([3, 1])).tolist()
         [[9.0, 4.0, 1.0], [1.0, 0.0, 0.0]]
     """
-    falling = torch.cat([table.flip(0), table[:1].expand(width)])
-    return falling.unfold(0, width, 1).index_select(0, table.numel() - 1 - counts)
+    return rows.index_select(0, len(rows) - 1 - counts)
 
 
 def group_sum(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from operator import countOf
 from typing import Any, TypeVar
 
@@ -21,6 +21,7 @@ from stepcredit.data.containers import (
     missing_as_none,
     vector_of,
 )
+from stepcredit.data.forest import all_true
 from stepcredit.data.packing import Rows, check_float32, items_of, pack_numbers, pack_rows
 from stepcredit.data.rules import NAME_TAKEN, PARTLY_UNKNOWN, RESERVED_NAMES, shown
 from stepcredit.data.streams import Stream, Tokens, check_increasing
@@ -38,6 +39,11 @@ class RolloutValues:
 
     values: Float[Tensor, " rollout"]
     known: Bool[Tensor, " rollout"]
+
+    @cached_property
+    def all_known(self) -> bool:
+        """Whether the number of every rollout is known."""
+        return all_true(self.known)
 
     def to(self, device: torch.device | str) -> RolloutValues:
         """The same values on another device."""
@@ -162,8 +168,10 @@ def rollout_values(given: Scalars | None, group: Tensor, groups: int, field: str
     if values.numel() != group.numel():
         raise RolloutError(f"{values.numel()} values, but {group.numel()} rollouts", field=field)
     check_float32(values, torch.ones_like(group), field)
-    _check_whole_groups(known, group, groups, field)
-    return RolloutValues(values, known)
+    checked = RolloutValues(values, known)
+    if not checked.all_known:
+        _check_whole_groups(known, group, groups, field)
+    return checked
 
 
 def _masked_as_none(given: np.ndarray) -> Any:
@@ -172,7 +180,7 @@ def _masked_as_none(given: np.ndarray) -> Any:
 
 
 def _check_whole_groups(known: Tensor, group: Tensor, groups: int, field: str) -> None:
-    if bool(known.all()) or not bool(known.any()):
+    if not bool(known.any()):
         return
     some = torch.zeros(groups, dtype=torch.bool, device=group.device)
     some[group[known]] = True

@@ -210,8 +210,8 @@ class Rollouts:
         size, rest = divmod(self.num_rollouts, self.num_groups)
         if rest:
             return None
-        each = torch.arange(self.num_groups, device=self.device)[:, None]
-        return size if bool((self.group_index.view(-1, size) == each).all()) else None
+        each = torch.arange(self.num_groups, device=self.device).unsqueeze(1)
+        return size if all_true(self.group_index.view(-1, size) == each) else None
 
     @property
     def group_order(self) -> Int[Tensor, " rollout"] | None:
@@ -308,7 +308,7 @@ class Rollouts:
         packed: list[Stream] = []
         self._each_stream(packed.append)
         if all(stream.values.numel() <= budget for stream in packed) and all(
-            bool((stream.counts > 0).all()) for stream in self.streams.values()
+            stream.scores_every_rollout for stream in self.streams.values()
         ):
             yield self
             return

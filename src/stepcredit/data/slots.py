@@ -117,7 +117,7 @@ def step_slots(
     width = width_of(counts)
     mask = slot_mask(counts, width)
     table = to_dense(ends, counts, width=width, fill=lengths[:, None] - 1, mask=mask)
-    if bool((counts > 0).all()):
+    if int(counts.min()) > 0:
         return Slots(counts, lengths, table, mask)
     return Slots(counts.clamp(min=1), lengths, table)
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar, Self
 
 import numpy as np
@@ -22,7 +23,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from stepcredit.data.forest import previous_values, take_rows
+from stepcredit.data.forest import all_true, previous_values, take_rows
 from stepcredit.data.packing import Rows, pack_numbers, pack_rows, row_numbers, row_of
 from stepcredit.data.rules import counted, wrong_end_order
 from stepcredit.errors import RolloutError
@@ -51,6 +52,11 @@ class Stream:
         size = f"{counted(self.values.numel(), 'value')} for "
         size += counted(self.counts.numel(), "response")
         return f"{type(self).__name__}({size}{value_range(self.values)})"
+
+    @cached_property
+    def scores_every_rollout(self) -> bool:
+        """Whether every rollout has a value."""
+        return all_true(self.counts > 0)
 
     @classmethod
     def _of(cls, **fields: Tensor) -> Self:

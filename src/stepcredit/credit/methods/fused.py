@@ -6,8 +6,6 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from torch import Tensor
-
 from stepcredit.credit.estimator import Estimator
 from stepcredit.credit.reads import Reads
 from stepcredit.credit.slot_credit import Credit
@@ -144,13 +142,11 @@ class Fused(Estimator):
         """
         scale = fused_scale(terms)
         sized = replace(credit, scale=scale, entering=lambda: entering_scale(terms, chunks()))
-        return self._with_ready(sized, rollouts, terms.weights, ~terms.gated)
+        return self._with_ready(sized, rollouts, terms)
 
-    def _with_ready(
-        self, credit: Credit, rollouts: Rollouts, weights: Mapping[str, float], kept: Tensor
-    ) -> Credit:
+    def _with_ready(self, credit: Credit, rollouts: Rollouts, terms: FusionTerms) -> Credit:
         """The credit plus the ready-made advantages, which are added per token and unchanged."""
-        tables = ready_advantages(rollouts, weights, kept)
+        tables = ready_advantages(rollouts, terms.weights, terms.gated)
         if not tables:
             return credit
         tokens, ready = every_token(rollouts.lengths), sum_tables(tables, tables[0])
@@ -162,7 +158,7 @@ class Fused(Estimator):
             read = {name: tokens.read(value.expand(shape), credit.slots) for name, value in chunked}
             return read | {"ready-made": ready}
 
-        group, fused = Group.of(rollouts), credit.entering
+        group, fused = terms.group, credit.entering
         assert credit.scale is not None
         assert fused is not None
         size = sum_tables([group.largest(table) for table in tables], credit.scale)

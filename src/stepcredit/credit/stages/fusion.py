@@ -141,12 +141,12 @@ def check_named_process(weights: Mapping[str, float], signals: Collection[str]) 
 
 
 def ready_advantages(
-    rollouts: Rollouts, weights: Mapping[str, float], kept: Bool[Tensor, " rollout"]
+    rollouts: Rollouts, weights: Mapping[str, float], gated: Bool[Tensor, " rollout"]
 ) -> list[Values]:
     """The weighted ready-made advantages per token, 0 for gated rollouts, one table per stream."""
     ready = {n: s for n, s in rollouts.streams.items() if isinstance(s, TokenAdvantages)}
     return [
-        dense_stream(ready[name], rollouts).values * (weights[name] * kept[:, None])
+        dense_stream(ready[name], rollouts).values * (weights[name] * ~gated[:, None])
         for name in weights
         if name in ready
     ]
@@ -206,8 +206,10 @@ def standardize_scalars(
     least = {name: (min_std or {}).get(name, 0.0) for name in scalars}
     for operator, limit in dict.fromkeys((rules[name], least[name]) for name in scalars):
         names = [name for name in scalars if (rules[name], least[name]) == (operator, limit)]
-        values = torch.cat([scalars[name].values for name in names])[:, None]
-        known = torch.cat([scalars[name].known for name in names])[:, None]
+        values = torch.cat([scalars[name].values for name in names]).unsqueeze(1)
+        known = None
+        if not all(scalars[name].all_known for name in names):
+            known = torch.cat([scalars[name].known for name in names]).unsqueeze(1)
         every = group.repeated(len(names))
         normed = standardized(values, known, every, operator, ddof=ddof, eps=eps, min_std=limit)
         found |= dict(zip(names, normed.parts(len(names)), strict=True))
@@ -256,7 +258,8 @@ def fuse_scalars(
 
     Source: PASS (2606.29296) section 5.2.
     """
-    open_value = weights.get("outcome", 0.0) * outcome + weights.get("format", 0.0) * format
+    open_value = _times(weights.get("outcome", 0.0), outcome)
+    open_value = open_value + _times(weights.get("format", 0.0), format)
     if not bool(gated.any()):
         return open_value
     return torch.where(gated[:, None], sum(weights.values()) * format, open_value)
@@ -290,12 +293,11 @@ def fuse_process(
 
     Source: PASS (2606.29296) section 5.2. Differs: any number of process streams.
     """
-    zero = torch.zeros((), dtype=torch.float64, device=gated.device)
-    fused = sum_tables(
-        [_times(weights[name], values) for name, values in read.items()],
-        zero.expand(slots.mask.shape),
-    )
-    return torch.where(gated[:, None], zero, fused) if bool(gated.any()) else fused
+    if not read:
+        return torch.zeros((), dtype=torch.float64, device=gated.device).expand(slots.mask.shape)
+    first, *more = (_times(weights[name], values) for name, values in read.items())
+    fused = sum(more, first)
+    return torch.where(gated[:, None], 0.0, fused) if bool(gated.any()) else fused
 
 
 def _times(weight: float, table: Values) -> Values:
@@ -342,8 +344,9 @@ def fused_scale(terms: FusionTerms) -> Float64[Tensor, " group"]:
         for name, weight in terms.weights.items()
         if name in normed
     ]
-    zero = torch.zeros(terms.group.count, dtype=torch.float64, device=terms.group.index.device)
-    return sum_tables(sizes, zero)
+    if not sizes:
+        return torch.zeros(terms.group.count, dtype=torch.float64, device=terms.gated.device)
+    return sum(sizes[1:], sizes[0])
 
 
 def entering_scale(terms: FusionTerms, chunks: ReadAt) -> Float64[Tensor, " group"]:

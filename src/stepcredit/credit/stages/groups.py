@@ -23,6 +23,7 @@ OPERATORS: tuple[str, ...] = get_args(Operator)
 Values = Float64[Tensor, "rollout slot"]
 Mask = Bool[Tensor, "rollout slot"]
 PerRow = Float64[Tensor, "rollout 1"]
+Count = Float64[Tensor, " group"] | float
 TOLERANCE = 1e-9
 
 
@@ -61,6 +62,10 @@ class Group:
         assert self.size is not None
         return Group(self.index[:: self.size], self.count, 1)
 
+    def side_by_side(self, table: Tensor) -> Tensor:
+        """A table of the rows as one of the `joined` groups."""
+        return table.reshape(self.count, -1)
+
     def repeated(self, count: int) -> Group:
         """The groups of a table that has these rows `count` times, one after the other.
 
@@ -80,13 +85,13 @@ class Group:
             True
         """
         if self.size is not None:
-            return table.reshape(self.count, -1).sum(1)
+            return self.side_by_side(table).sum(1)
         return group_sum(table.sum(1), self.index, self.count)
 
     def largest(self, table: Values) -> Float64[Tensor, " group"]:
         """Largest |value| by group; slots without a value must hold 0."""
         if self.size is not None:
-            return _largest_of_rows(table.reshape(self.count, -1))
+            return _largest_of_rows(self.side_by_side(table))
         return group_max(_largest_of_rows(table), self.index, self.count)
 
     def norm(self, table: Values) -> Float64[Tensor, " group"]:
@@ -97,7 +102,7 @@ class Group:
             [5.0]
         """
         if self.size is not None:
-            norm: Tensor = torch.linalg.vector_norm(table.reshape(self.count, -1), dim=1)
+            norm: Tensor = torch.linalg.vector_norm(self.side_by_side(table), dim=1)
             return norm
         return group_sum(table.square().sum(1), self.index, self.count).sqrt()
 
@@ -199,7 +204,7 @@ def standardize(
 
 def standardized(
     values: Values,
-    mask: Mask,
+    mask: Mask | None,
     group: Group,
     operator: str,
     *,
@@ -211,13 +216,15 @@ def standardized(
     """`standardize`, with the largest |N| of each group.
 
     Args:
-        values, mask, group, operator, ddof, eps, min_std: as for `standardize`.
+        values, group, operator, ddof, eps, min_std: as for `standardize`.
+        mask: as for `standardize`; None: every slot holds a value.
         counts: values per row, where they are the row's first slots; it spares passes over `mask`.
     """
     if group.size is not None and group.size > 1:
-        flat = values.reshape(group.count, -1), mask.reshape(group.count, -1)
+        flat = group.side_by_side(values)
+        flat_mask = None if mask is None else group.side_by_side(mask)
         settings: dict[str, Any] = {"ddof": ddof, "eps": eps, "min_std": min_std, "counts": counts}
-        normed = standardized(*flat, group.joined(), operator, **settings)
+        normed = standardized(flat, flat_mask, group.joined(), operator, **settings)
         return Standardized(normed.values.view(values.shape), normed.largest)
     rule = _RULES.get(operator)
     if rule is None:
@@ -239,16 +246,30 @@ def _abs_max(values: Values, largest: Tensor, group: Group) -> Standardized:
 
 
 def _deviation(
-    values: Values, mask: Mask, counts: Tensor | None, group: Group
-) -> tuple[Values, Float64[Tensor, " group"]]:
+    values: Values, mask: Mask | None, counts: Tensor | None, group: Group
+) -> tuple[Values, Count]:
     """x - mean S, 0 off the mask, and how many values each group has."""
-    each = mask.sum(1) if counts is None else counts
-    count = group.sum(each[:, None]).to(torch.float64)
-    deviation = values - group.to_rows(group.sum(values) / count.clamp(min=1))
-    if counts is None:
-        return deviation.mul_(mask), count
-    zero_past_end_(deviation.view(len(counts), -1), counts, mask)
+    count = _values_of_groups(values, mask, counts, group)
+    deviation = values - group.to_rows(group.sum(values) / _at_least_one(count))
+    if counts is not None and mask is not None:
+        zero_past_end_(deviation.view(len(counts), -1), counts, mask)
+    elif mask is not None:
+        deviation.mul_(mask)
     return deviation, count
+
+
+def _values_of_groups(
+    values: Values, mask: Mask | None, counts: Tensor | None, group: Group
+) -> Count:
+    if mask is None and group.size is not None:
+        return float(group.size * values.shape[1])
+    if counts is None:
+        counts = values.new_full((len(values),), values.shape[1]) if mask is None else mask.sum(1)
+    return group.sum(counts.unsqueeze(1)).to(torch.float64)
+
+
+def _at_least_one(count: Count) -> Count:
+    return count.clamp(min=1) if isinstance(count, Tensor) else max(count, 1.0)
 
 
 @dataclass(frozen=True)
@@ -260,22 +281,24 @@ class _Divisor:
     min_std: float
 
 
-def _inverse_std(deviation: Values, count: Tensor, group: Group, divisor: _Divisor) -> Tensor:
-    std = group.norm(deviation) / (count - divisor.ddof).clamp_(min=1).sqrt_()
+def _inverse_std(deviation: Values, count: Count, group: Group, divisor: _Divisor) -> Tensor:
+    std = group.norm(deviation) / _at_least_one(count - divisor.ddof) ** 0.5
     scale = (std.clamp_(min=divisor.min_std) if divisor.min_std else std).add_(divisor.eps)
+    if divisor.eps > 0:
+        return scale.reciprocal_()
     return torch.where(scale > 0, scale.reciprocal(), 0.0)
 
 
-def _one(deviation: Values, count: Tensor, group: Group, divisor: _Divisor) -> Tensor:
-    return torch.ones_like(count)
+def _one(deviation: Values, count: Count, group: Group, divisor: _Divisor) -> Tensor:
+    return deviation.new_ones(group.count)
 
 
-def _others(deviation: Values, count: Tensor, group: Group, divisor: _Divisor) -> Tensor:
+def _others(deviation: Values, count: Count, group: Group, divisor: _Divisor) -> Tensor:
     """x - mean of the others = n / (n - 1) (x - mean of all)."""
-    return count / (count - 1).clamp(min=1)
+    return deviation.new_ones(group.count) * (count / _at_least_one(count - 1))
 
 
-_RULES: dict[str, Callable[[Values, Tensor, Group, _Divisor], Tensor]] = {
+_RULES: dict[str, Callable[[Values, Count, Group, _Divisor], Tensor]] = {
     "masked_norm": _inverse_std,
     "center": _one,
     "leave_one_out": _others,

@@ -7,12 +7,14 @@ same on all slots of a chunk.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from stepcredit.credit.stages.groups import TOLERANCE, Group, Mask, Values
-from stepcredit.data.forest import countdown, discounted_suffix_sum, suffix_sum
+from stepcredit.data.forest import countdown, discounted_suffix_sum, falling, suffix_sum
 
 
 def return_to_go(values: Values, chunk_ends: Mask | None = None, gamma: float = 1.0) -> Values:
@@ -71,14 +73,28 @@ def residual(
 
     Source: PASS (2606.29296) Algorithm 3.
     """
-    whole = torch.arange(width + 1, dtype=torch.float64, device=counts.device)
-    powers = whole**k
-    powers[0] = 1.0
     if chunk_ends is None:
-        return countdown(whole, counts, width), countdown(powers, counts, width)
+        left, powers = _falling(width, k, counts.device)
+        return countdown(left, counts), countdown(powers, counts)
     passed = chunk_ends.cumsum(1)
     left = (passed[:, -1:] - passed).add_(chunk_ends)
+    powers = _whole_and_powers(width, k, counts.device)[1]
     return left.to(torch.float64), powers.index_select(0, left.flatten()).view(left.shape)
+
+
+def _whole_and_powers(width: int, k: float, device: torch.device) -> tuple[Tensor, Tensor]:
+    """0, 1, ... up to the width, and these to the k with 1 for the first."""
+    whole = torch.arange(width + 1, dtype=torch.float64, device=device)
+    powers = whole**k
+    powers[0] = 1.0
+    return whole, powers
+
+
+@lru_cache(maxsize=4)
+def _falling(width: int, k: float, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Both as `countdown` reads them; kept, since a trainer's batches have few widths."""
+    whole, powers = (falling(table, width) for table in _whole_and_powers(width, k, device))
+    return whole, powers
 
 
 def divide_length(returns: Values, divisors: Values) -> Values:
