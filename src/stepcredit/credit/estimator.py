@@ -238,12 +238,12 @@ class Estimator(ABC):
         """
         credit = Credit.checked(credit, block)
         slots, table = credit.slots, credit.without_rounding_noise(Group.of(block))
-        if self.batch_step is None:
-            table = self.clipped(table).to(torch.float32)
+        last = self.batch_step is None
+        table, dtype = (self.clipped(table), torch.float32) if last else (table, torch.float64)
         if slots.ends is None:
-            values = _pack_rows(table, slots.counts)
+            values = to_packed(table, slots.counts, dtype)
             return Advantages(values, None, slots.counts, block.lengths)
-        values = torch.nn.functional.pad(table, (0, 1)).flatten()
+        values = torch.nn.functional.pad(table.to(dtype), (0, 1)).flatten()
         sizes = torch.nn.functional.pad(slots.sizes, (0, 1)).flatten()
         chunks = torch.full_like(slots.counts, slots.width + 1)
         return Advantages(values, sizes, chunks, block.lengths)
@@ -323,13 +323,6 @@ class Estimator(ABC):
 def _in_batch_order(parts: list[Advantages], blocks: Blocks) -> Advantages:
     joined, back = Advantages.cat(parts), blocks.back
     return joined if back is None else joined.take(back)
-
-
-def _pack_rows(table: Tensor, counts: Tensor) -> Tensor:
-    """`to_packed` for long rows: on a CPU one copy per row is faster than a mask."""
-    if table.device.type != "cpu":
-        return to_packed(table, counts)
-    return torch.cat([row[:n] for row, n in zip(table, counts.tolist(), strict=True)])
 
 
 __getattr__ = partial(renamed, __name__)

@@ -193,14 +193,37 @@ def zero_past_end_(
     return table
 
 
-def to_packed(dense: Dense, counts: Int[Tensor, " row"]) -> Packed:
+def to_packed(
+    dense: Dense, counts: Int[Tensor, " row"], dtype: torch.dtype | None = None
+) -> Packed:
     """The inverse of `to_dense`: the first `counts[i]` slots of every row, one after the other.
+
+    Args:
+        dense: the table.
+        counts: values per row.
+        dtype: of the packed values; None: that of the table.
 
     Example:
         >>> to_packed(torch.tensor([[1, 9], [2, 3]]), torch.tensor([1, 2])).tolist()
         [1, 2, 3]
     """
-    return masked_values(dense, slot_mask(counts, dense.shape[1]))
+    dtype = dtype or dense.dtype
+    if in_numpy(dense) and dense.shape[1] > ROW_COPY_ABOVE:
+        return _copy_rows(dense, counts, dtype)
+    mask = slot_mask(counts, dense.shape[1])
+    if in_numpy(dense):
+        return torch.from_numpy(dense.numpy()[mask.numpy()]).to(dtype)
+    return dense[mask].to(dtype)
+
+
+def _copy_rows(dense: Dense, counts: Int[Tensor, " row"], dtype: torch.dtype) -> Packed:
+    """`to_packed` for long rows, by one copy per row."""
+    packed = torch.empty(int(counts.sum()), dtype=dtype)
+    rest = packed.numpy()
+    for row, count in zip(dense.numpy(), counts.tolist(), strict=True):
+        rest[:count] = row[:count]
+        rest = rest[count:]
+    return packed
 
 
 def suffix_sum(dense: Float[Tensor, "row slot"]) -> Float[Tensor, "row slot"]:
@@ -281,36 +304,35 @@ def segment_sum(
     return group_sum(dense.flatten(), (row + segment).flatten(), rows * width).view(rows, width)
 
 
-def falling(table: Float[Tensor, " n"], width: int) -> Float[Tensor, "n width"]:
-    """What `countdown` copies: row i of n is table[n-1-i], table[n-2-i], ... and then table[0].
-
-    Its rows are views of one reversed table.
+def falling(table: Float[Tensor, " n"]) -> Float[Tensor, " 2n"]:
+    """The table reversed, and then its first value again and again: what `countdown` copies from.
 
     Example:
-        >>> falling(torch.tensor([0.0, 1.0, 4.0]), 2).tolist()
-        [[4.0, 1.0], [1.0, 0.0], [0.0, 0.0]]
+        >>> falling(torch.tensor([0.0, 1.0, 4.0])).tolist()
+        [4.0, 1.0, 0.0, 0.0, 0.0, 0.0]
     """
-    reversed_ = torch.cat([table.flip(0), table[:1].expand(width)])
-    return reversed_.unfold(0, width, 1)[:-1]
+    return torch.cat([table.flip(0), table[:1].expand(len(table))])
 
 
 def countdown(
-    rows: Float[Tensor, "n width"], counts: Int[Tensor, " row"]
-) -> Float[Tensor, "row width"]:
+    falling: Float[Tensor, " 2n"], counts: Int[Tensor, " row"], width: int
+) -> Float[Tensor, "row slot"]:
     """Row i is table[counts_i], table[counts_i - 1], ... down to table[1], then table[0].
 
     Each row is one copy, without an index per value.
 
     Args:
-        rows: `falling` of the table.
-        counts: where each row begins in the table.
+        falling: made of the table by `falling`.
+        counts: where each row begins in the table; less than n.
+        width: columns; less than n.
 
     Example:
-        >>> rows = falling(torch.tensor([0.0, 1.0, 4.0, 9.0]), 3)
-        >>> countdown(rows, torch.tensor([3, 1])).tolist()
+        >>> squares = falling(torch.tensor([0.0, 1.0, 4.0, 9.0]))
+        >>> countdown(squares, torch.tensor([3, 1]), 3).tolist()
         [[9.0, 4.0, 1.0], [1.0, 0.0, 0.0]]
     """
-    return rows.index_select(0, len(rows) - 1 - counts)
+    first = len(falling) // 2 - 1
+    return falling.unfold(0, width, 1).index_select(0, first - counts)
 
 
 def group_sum(

@@ -17,7 +17,7 @@ from stepcredit.credit.stages.chunker_registry import register_chunker
 from stepcredit.credit.stages.chunks import Chunks, LeadStream
 from stepcredit.credit.stages.groups import TOLERANCE, Group, Mask, Values
 from stepcredit.credit.stages.segmentation import COSTS, Segments, segment_ends
-from stepcredit.data.forest import group_sum, slot_mask
+from stepcredit.data.forest import slot_mask
 from stepcredit.data.slots import Slots, step_slots
 from stepcredit.errors import MethodError
 from stepcredit.settings.fields import is_number, is_one_of, is_pattern, is_whole
@@ -176,8 +176,7 @@ def group_runs(lead: LeadStream, eta: float = ETA) -> Chunks:
     lengths = lead.slots.lengths
     slots = lead.token_slots
     z = slots.read(lead.standardized, lead.slots)
-    rows = torch.bincount(lead.group.index, minlength=lead.group.count)
-    mean = group_sum(z, lead.group.index, lead.group.count) / rows[:, None]
+    mean = lead.group.mean_row(z)
     jumps = _jumps(mean, mean.abs().amax(1, keepdim=True), eta)
     if bool(lead.present.all()) and _everywhere(jumps, lengths, lead.group):
         return Chunks(slots)

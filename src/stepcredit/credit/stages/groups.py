@@ -106,6 +106,19 @@ class Group:
             return norm
         return group_sum(table.square().sum(1), self.index, self.count).sqrt()
 
+    def mean_row(self, table: Values) -> Float64[Tensor, "group slot"]:
+        """The mean of each group's rows, slot by slot.
+
+        Example:
+            >>> pairs, x = Group(torch.tensor([0, 0]), 1, size=2), torch.tensor([[1.0], [3.0]])
+            >>> pairs.mean_row(x).tolist() == Group(pairs.index, 1).mean_row(x).tolist() == [[2.0]]
+            True
+        """
+        if self.size is not None:
+            return table.view(self.count, self.size, -1).sum(1) / self.size
+        rows = torch.bincount(self.index, minlength=self.count)
+        return group_sum(table, self.index, self.count) / rows[:, None]
+
     def others(self, values: Float64[Tensor, " rollout"]) -> Float64[Tensor, " rollout"]:
         """Sum over the other rows of each row's group; exactly 0 for a row alone in its group.
 

@@ -74,26 +74,27 @@ def residual(
     Source: PASS (2606.29296) Algorithm 3.
     """
     if chunk_ends is None:
-        left, powers = _falling(width, k, counts.device)
-        return countdown(left, counts), countdown(powers, counts)
+        falling = _falling(1 << width.bit_length(), k, counts.device)
+        left, powers = (countdown(table, counts, width) for table in falling)
+        return left, powers
     passed = chunk_ends.cumsum(1)
     left = (passed[:, -1:] - passed).add_(chunk_ends)
     powers = _whole_and_powers(width, k, counts.device)[1]
     return left.to(torch.float64), powers.index_select(0, left.flatten()).view(left.shape)
 
 
-def _whole_and_powers(width: int, k: float, device: torch.device) -> tuple[Tensor, Tensor]:
-    """0, 1, ... up to the width, and these to the k with 1 for the first."""
-    whole = torch.arange(width + 1, dtype=torch.float64, device=device)
+def _whole_and_powers(largest: int, k: float, device: torch.device) -> tuple[Tensor, Tensor]:
+    """0, 1, ... up to a number, and these to the k with 1 for the first."""
+    whole = torch.arange(largest + 1, dtype=torch.float64, device=device)
     powers = whole**k
     powers[0] = 1.0
     return whole, powers
 
 
-@lru_cache(maxsize=4)
-def _falling(width: int, k: float, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Both as `countdown` reads them; kept, since a trainer's batches have few widths."""
-    whole, powers = (falling(table, width) for table in _whole_and_powers(width, k, device))
+@lru_cache(maxsize=16)
+def _falling(largest: int, k: float, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Both as `countdown` reads them; kept, because a trainer's batches are of few sizes."""
+    whole, powers = (falling(table) for table in _whole_and_powers(largest, k, device))
     return whole, powers
 
 
