@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Bool, Float64, Int
@@ -34,8 +34,8 @@ class Group:
     Args:
         index: the group of each row, from 0 to count - 1.
         count: how many groups there are.
-        size: rows of each group, where all groups have equally many and stand one after the other;
-            sums over groups are then sums over rows of another shape. None: not so, or not known.
+        size: rows of each group, where all groups have equally many and stand one after the other:
+            a group is then one row of the table in another shape. None: not so, or not known.
 
     Example:
         >>> Group.of(Rollouts(["a", "b", "a"], [1, 1, 1])).index.tolist()
@@ -51,21 +51,6 @@ class Group:
         """The groups of the rollouts' rows."""
         return cls(rollouts.group_index, rollouts.num_groups, rollouts.even_group_size)
 
-    def joined(self) -> Group:
-        """These groups where the rows of each stand side by side as one; `size` must be known.
-
-        Example:
-            >>> pairs = Group(torch.tensor([0, 0, 1, 1]), 2, size=2)
-            >>> pairs.joined().index.tolist()
-            [0, 1]
-        """
-        assert self.size is not None
-        return Group(self.index[:: self.size], self.count, 1)
-
-    def side_by_side(self, table: Tensor) -> Tensor:
-        """A table of the rows as one of the `joined` groups."""
-        return table.reshape(self.count, -1)
-
     def repeated(self, count: int) -> Group:
         """The groups of a table that has these rows `count` times, one after the other.
 
@@ -77,34 +62,15 @@ class Group:
         return Group(index, self.count * count, self.size)
 
     def sum(self, table: Values) -> Float64[Tensor, " group"]:
-        """Sum of a table's values by group; slots without a value must hold 0.
-
-        Example:
-            >>> pairs, x = Group(torch.tensor([0, 0]), 1, size=2), torch.ones(2, 3)
-            >>> pairs.sum(x).tolist() == Group(pairs.index, 1).sum(x).tolist() == [6.0]
-            True
-        """
-        if self.size is not None:
-            return self.side_by_side(table).sum(1)
-        return group_sum(table.sum(1), self.index, self.count)
+        """Sum of a table's values by group; slots without a value must hold 0."""
+        rows = table[:, 0] if table.shape[1] == 1 else table.sum(1)
+        return group_sum(rows, self.index, self.count)
 
     def largest(self, table: Values) -> Float64[Tensor, " group"]:
         """Largest |value| by group; slots without a value must hold 0."""
         if self.size is not None:
-            return _largest_of_rows(self.side_by_side(table))
+            return _largest_of_rows(table.reshape(self.count, -1))
         return group_max(_largest_of_rows(table), self.index, self.count)
-
-    def norm(self, table: Values) -> Float64[Tensor, " group"]:
-        """Square root of the sum of squares by group; slots without a value must hold 0.
-
-        Example:
-            >>> Group(torch.tensor([0, 0]), 1, size=2).norm(torch.tensor([[3.0], [4.0]])).tolist()
-            [5.0]
-        """
-        if self.size is not None:
-            norm: Tensor = torch.linalg.vector_norm(self.side_by_side(table), dim=1)
-            return norm
-        return group_sum(table.square().sum(1), self.index, self.count).sqrt()
 
     def mean_row(self, table: Values) -> Float64[Tensor, "group slot"]:
         """The mean of each group's rows, slot by slot.
@@ -141,8 +107,6 @@ class Group:
 
     def to_rows(self, per_group: Float64[Tensor, " group"]) -> Float64[Tensor, "rollout 1"]:
         """One number per group, repeated for each of the group's rows."""
-        if self.size == 1:
-            return per_group.unsqueeze(1)
         return per_group.index_select(0, self.index).unsqueeze(1)
 
 
@@ -233,12 +197,6 @@ def standardized(
         mask: as for `standardize`; None: every slot holds a value.
         counts: values per row, where they are the row's first slots; it spares passes over `mask`.
     """
-    if group.size is not None and group.size > 1:
-        flat = group.side_by_side(values)
-        flat_mask = None if mask is None else group.side_by_side(mask)
-        settings: dict[str, Any] = {"ddof": ddof, "eps": eps, "min_std": min_std, "counts": counts}
-        normed = standardized(flat, flat_mask, group.joined(), operator, **settings)
-        return Standardized(normed.values.view(values.shape), normed.largest)
     rule = _RULES.get(operator)
     if rule is None:
         raise MethodError(f"unknown operator {operator!r}: expected {', '.join(OPERATORS)}")
@@ -265,7 +223,7 @@ def _deviation(
     count = _values_of_groups(values, mask, counts, group)
     deviation = values - group.to_rows(group.sum(values) / _at_least_one(count))
     if counts is not None and mask is not None:
-        zero_past_end_(deviation.view(len(counts), -1), counts, mask)
+        zero_past_end_(deviation, counts, mask)
     elif mask is not None:
         deviation.mul_(mask)
     return deviation, count
@@ -295,7 +253,8 @@ class _Divisor:
 
 
 def _inverse_std(deviation: Values, count: Count, group: Group, divisor: _Divisor) -> Tensor:
-    std = group.norm(deviation) / _at_least_one(count - divisor.ddof) ** 0.5
+    variance = group.sum(deviation * deviation) / _at_least_one(count - divisor.ddof)
+    std = variance.sqrt_()
     scale = (std.clamp_(min=divisor.min_std) if divisor.min_std else std).add_(divisor.eps)
     if divisor.eps > 0:
         return scale.reciprocal_()
