@@ -30,8 +30,9 @@ ROWS_PER_CPU_SECOND = {30: 20_000, 500: 5_000}
 SIZES = (10_000, 100_000, 1_000_000)
 MOST_GROWTH = 4.5
 """Most times the CPU time or the memory for 4 times the rows; 4 would be exactly linear."""
-MOST_GROWTH_CONTIGUOUS = 1.5
-"""The same for the memory for small contiguous groups, of which a few are held at a time."""
+MOST_GROWTH_CONTIGUOUS = 2.0
+"""The same for the memory for small contiguous groups: a few are held at a time, and of all those
+that have ended 8 bytes each."""
 WORDS = ("Step ", "the ", "sum ", "is\n", "$x$ ", "= ", "12: ", "\\frac{1}{2} ", '"so" ', "½ ")
 CHILD = """
 import json, resource, sys, time
