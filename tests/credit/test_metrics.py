@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
+from dataclasses import dataclass, replace
 from random import Random
 from statistics import fmean, pstdev
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.credit.padding import pad, padded_rollouts
@@ -17,6 +19,8 @@ from tests.credit.strategies import Rows, batches, build, examples, random_rows
 from tests.reference.metrics import expected, flat, names_of, silent
 
 import stepcredit as sc
+from stepcredit.credit.blocks import Blocks
+from stepcredit.credit.metrics.leave_one_out import silence_of
 from stepcredit.credit.metrics.panel import clipped_share, stream_std, training_metrics
 from stepcredit.credit.metrics.text_statistics import cut_steps
 from stepcredit.credit.theory.length_pressure import path_score
@@ -207,6 +211,44 @@ def test_no_name_holds_what_verl_reduces_by() -> None:
         assert not re.search("min|max|sum", name.lower()), name
     assert safe_name("share/gemini") == "share/gem-ini"
     assert safe_name("share/Subtotal") == "share/Subt-otal"
+
+
+SHARING = {
+    **ESTIMATORS,
+    "pass-matched": sc.PASS(match_std=True, recenter=True, gamma=0.9),
+    "pass-process": sc.PASS(scope="process", match_std=True, read="mean"),
+}
+
+
+@pytest.mark.parametrize("estimator", SHARING.values(), ids=SHARING.keys())
+@some
+@given(data=st.data())
+def test_versions_credited_together_have_the_credit_of_each_alone(
+    estimator: sc.Estimator, data: st.DataObject
+) -> None:
+    rollouts = build(sorted(drawn(data, estimator), key=lambda row: str(row["group"])))
+    silence = silence_of(rollouts)
+    for block in Blocks.of(rollouts):
+        versions = [block, *(quiet(block) for quiet in silence.values()), block]
+        together = estimator.credits(versions)
+        for version, found in zip(versions, together, strict=True):
+            alone = estimator.credit(version)
+            assert torch.equal(found.advantage, alone.advantage)
+            assert torch.equal(found.last_slots, alone.last_slots)
+            assert str(found.scale) == str(alone.scale)
+            assert [*found.stages()] == [*alone.stages()]
+
+
+def test_a_subclass_that_changes_the_credit_is_run_for_each_stream() -> None:
+    @dataclass(frozen=True)
+    class Doubled(sc.PASS):
+        def credit(self, rollouts: sc.Rollouts) -> sc.Credit:
+            credit = super().credit(rollouts)
+            return replace(credit, advantage=2 * credit.advantage)
+
+    rollouts = build(random_rows(Random(4), [4, 3], outcome="known"))
+    once, twice = (stream_std(estimator, rollouts) for estimator in (sc.PASS(), Doubled()))
+    assert twice == pytest.approx({name: 2 * std for name, std in once.items()}, rel=1e-6)
 
 
 @every

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -22,6 +22,7 @@ from stepcredit.credit.stages.fusion import (
     ReadAt,
     canonical_operators,
     canonical_weights,
+    fuse_process,
     gated_mask,
     weighted_streams,
 )
@@ -29,7 +30,7 @@ from stepcredit.credit.stages.groups import Group, Standardized, Values, std_rat
 from stepcredit.credit.stages.process_streams import DenseStream, dense_stream
 from stepcredit.credit.stages.returns import divide_length, residual, return_to_go
 from stepcredit.data.rollouts import Rollouts
-from stepcredit.data.slots import whole_responses
+from stepcredit.data.slots import Slots, whole_responses
 from stepcredit.data.streams import TokenAdvantages
 from stepcredit.errors import MethodError
 from stepcredit.settings.fields import choice, composed, flag, is_number, number, text
@@ -174,24 +175,50 @@ class PASS(Fused):
 
     def credit(self, rollouts: Rollouts) -> Credit:
         """Fusion, chunks, divided return-to-go."""
+        part, both = self._process_part(rollouts), self._scalars(rollouts, Group.of(rollouts))
+        return self._with_scalars(part, both, rollouts)
+
+    def credits(self, versions: Sequence[Rollouts]) -> list[Credit]:
+        """Credit of each version, from one process part per set of streams."""
+        if type(self).credit is not PASS.credit:  # a subclass changes the credit
+            return super().credits(versions)
+        groups = [Group.of(version) for version in versions]
+        streams = [tuple(version.streams.values()) for version in versions]
+        outcomes = [(version.outcomes, version.formats) for version in versions]
+        parts = _once_each(streams, self._process_part, versions)
+        scalars = _once_each(outcomes, self._scalars, versions, groups)
+        return list(map(self._with_scalars, parts, scalars, versions))
+
+    def _process_part(self, rollouts: Rollouts) -> _ProcessPart:
+        """What the process streams alone decide."""
         group, weights = Group.of(rollouts), canonical_weights(self.weights)
         streams = weighted_streams(rollouts, weights)
         tables = {name: dense_stream(stream, rollouts) for name, stream in streams.items()}
         normed = {name: self._standardize(table, group, name) for name, table in tables.items()}
         chunks = self._chunks(rollouts, tables, normed, group)
         sources = {name: (normed[name], tables[name].slots) for name in normed}
-        both = self._scalars(rollouts, group)
-        terms = FusionTerms(sources, both, weights, gated_mask(rollouts, self.gate), group)
         read = {name: chunks.read(z.values, at, self.read) for name, (z, at) in sources.items()}
+        gated = gated_mask(rollouts, self.gate)
+        fused = fuse_process(read, weights, chunks.slots, gated)
+        left, divisors = residual(
+            chunks.slots.counts, chunks.slots.width, self.k, chunks.chunk_ends
+        )
+        undivided = return_to_go(fused, chunks.chunk_ends, self.gamma)
+        if self.gamma != 1:
+            every = chunks.slots.mask.to(torch.float64)
+            left = return_to_go(every, chunks.chunk_ends, self.gamma)
+        return _ProcessPart(sources, chunks, read, gated, group, fused, undivided, left, divisors)
 
-        def streams_read() -> dict[str, Values]:
-            scalars = {name: normed.values for name, normed in both.items()}
-            return {f"N({name})": value for name, value in {**read, **scalars}.items()}
-
-        credit, factor = self._divide(terms, read, chunks, streams_read)
+    def _with_scalars(
+        self, part: _ProcessPart, both: Mapping[str, Standardized], rollouts: Rollouts
+    ) -> Credit:
+        """The credit of a process part, and of N of outcome and format."""
+        weights = canonical_weights(self.weights)
+        terms = FusionTerms(part.sources, both, weights, part.gated, part.group)
+        credit, factor = self._divide(part, terms)
 
         def read_at() -> ReadAt:
-            return ReadAt(chunks.slots, factor(), partial(chunks.read, how=self.read))
+            return ReadAt(part.chunks.slots, factor(), partial(part.chunks.read, how=self.read))
 
         return self._finished(credit, rollouts, terms, read_at)
 
@@ -211,46 +238,41 @@ class PASS(Fused):
         return chunker(self.chunks)(lead)
 
     def _divide(
-        self,
-        terms: FusionTerms,
-        read: Mapping[str, Values],
-        chunks: Chunks,
-        streams: Callable[[], dict[str, Values]],
+        self, part: _ProcessPart, terms: FusionTerms
     ) -> tuple[Credit, Callable[[], Values]]:
-        """Return-to-go and Divide-Length, of the process streams and of the scalars apart.
+        """Divide-Length, of the process streams and of the scalars apart.
 
-        Both steps are linear, so the advantage is the sum of the two parts.
+        Return-to-go and Divide-Length are linear, so the advantage is the sum of the two parts.
 
         Returns:
             The credit, and a function that gives each process value's factor in its own chunk.
         """
-        slots, ends = chunks.slots, chunks.chunk_ends
-        process, scalars = terms.fused_process(read, slots), terms.fused_scalars()
-        chunks_left, divisors = residual(slots.counts, slots.width, self.k, ends)
-        undivided = return_to_go(process, ends, self.gamma)
-        if self.gamma != 1:
-            chunks_left = return_to_go(slots.mask.to(torch.float64), ends, self.gamma)
+        slots, divisors, scalars = part.chunks.slots, part.divisors, terms.fused_scalars()
         fused = self.scope == "fused"
-        returns = torch.addcmul(undivided, scalars, chunks_left) if fused else undivided
+        returns = part.undivided
+        if fused:
+            returns = torch.addcmul(part.undivided, scalars, part.chunks_left)
         ratio: float | Tensor = 1.0
         if self.match_std or self.recenter:
-            divided = divide_length(undivided, divisors)
+            divided = divide_length(part.undivided, divisors)
             weight = slots.sizes * (~terms.gated)[:, None].to(torch.float64)
             if self.match_std:
-                ratio = std_ratio(undivided, divided, weight, terms.group)
+                ratio = std_ratio(part.undivided, divided, weight, terms.group)
             divided = self._recentered(divided * ratio, weight, terms.group)
             advantage = divided
             if fused:
-                advantage = divided + divide_length(scalars * chunks_left, divisors)
+                advantage = divided + divide_length(scalars * part.chunks_left, divisors)
         else:
             advantage = divide_length(returns, divisors)
         advantage = advantage if fused else advantage + scalars
 
         def stages() -> dict[str, Values]:
-            own = {"fused": process + scalars, "return_to_go": returns, "divisor": divisors}
-            return streams() | own
+            flat = {name: normed.values for name, normed in terms.scalars.items()}
+            read = {f"N({name})": value for name, value in {**part.read, **flat}.items()}
+            own = {"fused": part.fused + scalars, "return_to_go": returns, "divisor": divisors}
+            return read | own
 
-        credit = Credit(slots, advantage, stages, ends)
+        credit = Credit(slots, advantage, stages, part.chunks.chunk_ends)
         return credit, lambda: credit.last_slots * ratio / divisors
 
     def _recentered(self, process: Values, weight: Values, group: Group) -> Values:
@@ -259,3 +281,42 @@ class PASS(Fused):
             return process
         mean, _ = weighted_mean(process, weight, group)
         return torch.where(weight > 0, process - group.to_rows(mean), process)
+
+
+def _once_each(
+    keys: Sequence[tuple[object, ...]], make: Callable[..., Any], *arguments: Sequence[Any]
+) -> list[Any]:
+    """What is made of each set of arguments, once for those whose keys are the same objects."""
+    made: dict[tuple[int, ...], Any] = {}
+    for key, *given in zip(keys, *arguments, strict=True):
+        objects = tuple(map(id, key))
+        if objects not in made:
+            made[objects] = make(*given)
+    return [made[tuple(map(id, key))] for key in keys]
+
+
+@dataclass(frozen=True, eq=False)
+class _ProcessPart:
+    """What the process streams of a block decide, whatever its outcomes and format rewards are.
+
+    Args:
+        sources: N of each stream, and the slots of its columns.
+        chunks: the chunks that follow one of them.
+        read: N of each stream, read at the chunks.
+        gated: True for gated rollouts.
+        group: which rows form a group.
+        fused: the weighted sum of `read`.
+        undivided: its return-to-go.
+        chunks_left: what the sum of outcome and format is multiplied by: its return-to-go for 1.
+        divisors: what Divide-Length divides by.
+    """
+
+    sources: Mapping[str, tuple[Standardized, Slots]]
+    chunks: Chunks
+    read: Mapping[str, Values]
+    gated: Tensor
+    group: Group
+    fused: Values
+    undivided: Values
+    chunks_left: Values
+    divisors: Values
