@@ -17,6 +17,7 @@ from transformers import BertConfig, BertForTokenClassification
 
 from stepcredit.errors import SignalError
 from stepcredit.prm import HeadedModel, LocalPRM, local
+from stepcredit.signals.models.batching import MAX_PADDING
 from stepcredit.signals.responses import Response
 from stepcredit.signals.splitting import splitter
 
@@ -29,6 +30,7 @@ def watched(signal: LocalPRM) -> Iterator[list[torch.Size]]:
     shapes: list[torch.Size] = []
     scorer = signal.scorer
     model = scorer.body if isinstance(scorer, HeadedModel) else scorer.model
+    _ = scorer.needs_mask  # runs the model
 
     def note(_: Any, __: Any, given: dict[str, torch.Tensor]) -> None:
         shapes.append(given["input_ids"].shape)
@@ -75,6 +77,26 @@ def test_no_forward_is_over_the_bound(case: Case, bound: int, tmp_path: Path) ->
     assert max(rows * width for rows, width in shapes) <= bound
     assert sum(rows for rows, _ in shapes) == 30
     assert len(shapes) < 30
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.protocol)
+def test_no_forward_holds_much_padding(case: Case, tmp_path: Path) -> None:
+    """However many tokens a forward may have, a few long responses widen no batch of short ones."""
+    signal = case.signal(case.checkpoint(tmp_path), max_tokens_per_batch=100_000)
+    read, rows = signal.protocol_used.model_input, many(30)
+    with watched(signal) as shapes:
+        signal.scores(rows)
+    real = sum(len(read(signal.tokenizer_used, row).ids) for row in rows)
+    padding = sum(rows * width for rows, width in shapes) - real
+    assert 0 < padding <= MAX_PADDING * len(shapes)
+    assert 1 < len(shapes) < 10
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.protocol)
+def test_a_model_that_reads_from_left_to_right_gets_no_mask(case: Case, tmp_path: Path) -> None:
+    """Attention without a mask leaves out what comes later."""
+    scorer = case.signal(case.checkpoint(tmp_path)).scorer
+    assert not scorer.needs_mask
 
 
 def test_one_forward_whatever_the_number_of_steps(tmp_path: Path) -> None:
@@ -143,6 +165,7 @@ def test_a_classifier_that_looks_both_ways() -> None:
     )
     model = BertForTokenClassification(config)
     signal = LocalPRM(model, "token-classifier", tokenizer=tokenizer)
+    assert signal.scorer.needs_mask
     together = signal.scores(responses())
     assert together == [pytest.approx(signal.scores([row])[0], abs=1e-5) for row in responses()]
 

@@ -6,9 +6,12 @@ are probabilities near 0 or 1.
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 from torch import Tensor, nn
+
+from stepcredit.signals.models.batching import reads_left_to_right
 
 
 class TwoLayerHead(nn.Module):
@@ -109,6 +112,11 @@ class HeadedModel(nn.Module):
         """Number of token ids that the model knows."""
         return len(self.body.get_input_embeddings().weight)  # type: ignore[operator]
 
+    @cached_property
+    def needs_mask(self) -> bool:
+        """Whether the body would read padding on the right without a mask."""
+        return _needs_mask(self.body, self.num_tokens)
+
     def forward(self, ids: Tensor, mask: Tensor, rows: Tensor, positions: Tensor) -> Tensor:
         """The head's logits at (rows, positions).
 
@@ -121,7 +129,8 @@ class HeadedModel(nn.Module):
         Returns:
             (steps, classes), float32.
         """
-        output = self.body(input_ids=ids, attention_mask=mask, use_cache=False)
+        seen = mask if self.needs_mask else None
+        output = self.body(input_ids=ids, attention_mask=seen, use_cache=False)
         logits: Tensor = self.head(output.last_hidden_state[rows, positions].float())
         return logits
 
@@ -147,8 +156,24 @@ class Classifier(nn.Module):
         """Number of token ids that the model knows."""
         return len(self.model.get_input_embeddings().weight)  # type: ignore[operator]
 
+    @cached_property
+    def needs_mask(self) -> bool:
+        """Whether the model would read padding on the right without a mask."""
+        return _needs_mask(self.model, self.num_tokens)
+
     def forward(self, ids: Tensor, mask: Tensor, rows: Tensor, positions: Tensor) -> Tensor:
         """The classifier's logits at (rows, positions), as in `HeadedModel.forward`."""
-        output = self.model(input_ids=ids, attention_mask=mask)
+        output = self.model(input_ids=ids, attention_mask=mask if self.needs_mask else None)
         logits: Tensor = output.logits[rows, positions]
         return logits.float()
+
+
+def _needs_mask(model: nn.Module, num_tokens: int) -> bool:
+    """Whether a model's first output would change with tokens that come later."""
+    device = next(model.parameters()).device
+
+    def states(ids: Tensor) -> Tensor:
+        found: Tensor = model(input_ids=ids.to(device))[0]
+        return found
+
+    return not reads_left_to_right(states, num_tokens)

@@ -15,7 +15,7 @@ from stepcredit.prm.loading import Scorer, attach, load_scorer
 from stepcredit.prm.model_input import ModelInput, within_limit
 from stepcredit.prm.protocol import Protocol, build_protocol, is_protocol
 from stepcredit.settings.fields import choice, declare, is_mapping, text
-from stepcredit.signals.models.batching import length_batches, padded_ids
+from stepcredit.signals.models.batching import MAX_PADDING, length_batches, padded_ids
 from stepcredit.signals.models.checkpoints import (
     is_model,
     load_tokenizer,
@@ -147,7 +147,7 @@ class LocalPRM(LocalModel):
             inputs = {start + index: each for index, each in enumerate(read) if each is not None}
             yield from ((start + index, []) for index, each in enumerate(read) if each is None)
             rows, lengths = list(inputs), [len(model_input.ids) for model_input in inputs.values()]
-            for batch in length_batches(lengths, self.max_tokens_per_batch):
+            for batch in length_batches(lengths, self.max_tokens_per_batch, MAX_PADDING):
                 scores = self._score([inputs[rows[place]] for place in batch])
                 yield from zip([rows[place] for place in batch], scores, strict=True)
 

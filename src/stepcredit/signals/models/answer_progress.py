@@ -14,7 +14,7 @@ from torch import Tensor
 from stepcredit.errors import SignalError
 from stepcredit.settings.fields import choice, flag, text
 from stepcredit.signals.facts import text_fact
-from stepcredit.signals.models.batching import length_batches
+from stepcredit.signals.models.batching import MAX_PADDING, length_batches
 from stepcredit.signals.models.causal import CausalLM
 from stepcredit.signals.models.checkpoints import model_label
 from stepcredit.signals.models.contexts import content_of, reads_field, trunk_of
@@ -112,7 +112,7 @@ class AnswerProgress(LocalCausalModel):
                 yield index, self._scores(self._prefix_by_prefix(tree))
             return
         rows, lengths = list(trees), [tree.starts[-1] for tree in trees.values()]
-        for batch in length_batches(lengths, self.max_tokens_per_batch):
+        for batch in length_batches(lengths, self.max_tokens_per_batch, MAX_PADDING):
             found = packed_log_probs(self.causal, [trees[rows[place]] for place in batch])
             scores = map(self._scores, found)
             yield from zip([rows[place] for place in batch], scores, strict=True)
@@ -153,7 +153,7 @@ class AnswerProgress(LocalCausalModel):
         rows: dict[int, Tensor] = {}
         fed = (branch.fed for branch in tree.branches)
         lengths = list(map(add, tree.trunk.cuts, fed))
-        for batch in length_batches(lengths, self.max_tokens_per_batch):
+        for batch in length_batches(lengths, self.max_tokens_per_batch, MAX_PADDING):
             found = unpacked_log_probs(self.causal, tree, batch)
             rows |= dict(zip(batch, found, strict=True))
         return [rows[cut] for cut in range(len(lengths))]

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from math import inf
 
 import torch
 from torch import Tensor
 
+MAX_PADDING = 512
+"""The most padding in a batch that is scored, in tokens. A forward pass over it would take longer
+than one more forward pass does."""
 
-def length_batches(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
+
+def length_batches(
+    lengths: Sequence[int], max_tokens: int, max_padding: float = inf
+) -> list[list[int]]:
     """Indices in batches whose padded size stays within a bound, the longest first.
 
         len(batch) * max(lengths of batch) <= max_tokens
+        len(batch) * max(lengths of batch) - sum(lengths of batch) <= max_padding
 
     Args:
         lengths: tokens per sequence.
         max_tokens: the most tokens in a batch, padding included; a longer sequence is
             alone in its batch.
+        max_padding: the most padding in a batch, in tokens.
 
     Returns:
         Every index once.
@@ -24,13 +33,17 @@ def length_batches(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
     Example:
         >>> length_batches([3, 9, 4, 8], max_tokens=18)
         [[1, 3], [2, 0]]
+        >>> length_batches([3, 9, 4, 8], max_tokens=100, max_padding=2)
+        [[1, 3], [2, 0]]
     """
     batches: list[list[int]] = []
-    width = 0
+    width = padding = 0
     for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        if not batches or (len(batches[-1]) + 1) * width > max_tokens:
+        padding += width - lengths[index]
+        is_over = not batches or (len(batches[-1]) + 1) * width > max_tokens
+        if is_over or padding > max_padding:
             batches.append([])
-            width = lengths[index]
+            width, padding = lengths[index], 0
         batches[-1].append(index)
     return batches
 
@@ -81,3 +94,25 @@ def padded_ids(
         "input_ids": padded(rows, left=left).to(device),
         "attention_mask": mask.to(device),
     }
+
+
+def reads_left_to_right(states: Callable[[Tensor], Tensor], num_tokens: int) -> bool:
+    """Whether a model's states depend on no later token, tried on a few ids.
+
+    Such a model needs no mask for padding on the right. Without a mask, attention leaves out what
+    comes later, and long inputs take much less time.
+
+    Args:
+        states: the model, from ids (1, width) to states (1, width, ...), without a mask.
+        num_tokens: how many ids the model has.
+
+    Example:
+        >>> reads_left_to_right(lambda ids: ids.cumsum(1), num_tokens=9)
+        True
+        >>> reads_left_to_right(lambda ids: ids - ids.sum(1), num_tokens=9)
+        False
+    """
+    ids = torch.arange(4)[None] % num_tokens
+    changed = ids.clone()
+    changed[0, -1] = (ids[0, -1] + 1) % num_tokens
+    return torch.equal(states(ids)[:, :-1], states(changed)[:, :-1])

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from stepcredit.errors import RolloutError
 from stepcredit.requires import require
+from stepcredit.signals.models.batching import reads_left_to_right
 from stepcredit.signals.models.checkpoints import (
     load_tokenizer,
     load_whole,
@@ -84,7 +85,8 @@ class CausalLM:
         To save memory, logits are computed for these positions only, and in float32 in parts.
 
         Args:
-            inputs: arguments of the model's forward: `input_ids` (batch, width) and masks.
+            inputs: arguments of the model's forward: `input_ids` (batch, width), padded on the
+                right, and masks. A mask (batch, width) is left out where the model needs none.
             rows, columns: the positions, each one *before* its target.
             targets: token ids.
             temperature: divides the logits.
@@ -96,8 +98,23 @@ class CausalLM:
             SignalError: the memory is too small for the batch.
         """
         with oom_as_signal_error(*inputs["input_ids"].shape), eval_mode(self.model):
-            states, project = self._states(inputs, rows, columns)
+            states, project = self._states(self._needed(inputs), rows, columns)
             return _picked(states, project, targets, temperature)
+
+    def _needed(self, inputs: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """The inputs without a mask of padding on the right, if the model reads left to right."""
+        mask = inputs["attention_mask"]
+        if mask.dim() != 2 or not self._reads_left_to_right:
+            return inputs
+        return {name: value for name, value in inputs.items() if name != "attention_mask"}
+
+    @cached_property
+    def _reads_left_to_right(self) -> bool:
+        def logits(ids: Tensor) -> Tensor:
+            found: Tensor = self.model(input_ids=ids.to(self.model.device), use_cache=False).logits
+            return found
+
+        return reads_left_to_right(logits, self.num_tokens)
 
     def _states(
         self, inputs: Mapping[str, Tensor], rows: Tensor, columns: Tensor

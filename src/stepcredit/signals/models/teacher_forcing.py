@@ -11,7 +11,7 @@ import torch
 
 from stepcredit.settings.fields import declare, number
 from stepcredit.signals.facts import policy_ids
-from stepcredit.signals.models.batching import length_batches, padded_ids
+from stepcredit.signals.models.batching import MAX_PADDING, length_batches, padded_ids
 from stepcredit.signals.models.checkpoints import is_tokenizer, model_label
 from stepcredit.signals.models.local_model import LocalCausalModel
 from stepcredit.signals.models.vocabulary import Vocabulary, check_vocabulary
@@ -91,7 +91,7 @@ class LocalLogProbs(LocalCausalModel):
         known = [index for index, pair in enumerate(read) if pair is not None]
         pairs = [pair for pair in read if pair is not None]
         lengths = [len(prompt) + len(own) for prompt, own in pairs]
-        for batch in length_batches(lengths, self.max_tokens_per_batch):
+        for batch in length_batches(lengths, self.max_tokens_per_batch, MAX_PADDING):
             rows = [known[place] for place in batch]
             yield from zip(rows, self._batch([pairs[place] for place in batch]), strict=True)
 
