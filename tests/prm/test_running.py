@@ -119,6 +119,7 @@ def test_long_inputs_go_window_by_window(tmp_path: Path, monkeypatch: pytest.Mon
     signal = QWEN.signal(QWEN.checkpoint(tmp_path))
     whole = signal.scores(many(11))
     monkeypatch.setattr(local, "WINDOW", 4)
+    monkeypatch.setattr(local, "MAX_PADDING", 10_000)
     with watched(signal) as shapes:
         assert signal.scores(many(11)) == [pytest.approx(row, abs=2e-5) for row in whole]
     assert [rows for rows, _ in shapes] == [4, 4, 3]

@@ -8,7 +8,7 @@ from math import inf
 import torch
 from torch import Tensor
 
-MAX_PADDING = 512
+MAX_PADDING = 256
 """The most padding in a batch that is scored, in tokens. A forward pass over it would take longer
 than one more forward pass does."""
 
