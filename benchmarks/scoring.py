@@ -367,10 +367,10 @@ def print_tables(
     from rich.console import Console
     from rich.table import Table
 
-    speed = Table(title=f"CPU seconds, the smallest of {load.rounds} rounds", title_justify="left")
-    headings = "real tokens", "padded", "forwards", "signal", "bare", "speed", "rounds"
-    for heading in ("", *headings):
-        speed.add_column(heading, justify="right" if heading else "left", no_wrap=True)
+    title = f"CPU seconds, the smallest of {load.rounds} rounds"
+    speed = Table(title=title, title_justify="left", box=None)
+    for heading in ("", "tokens", "padded", "forwards", "signal", "bare", "speed", "rounds"):
+        speed.add_column(heading, justify="right" if heading else "left")
     for name, race in races.items():
         tokens = f"{race.real_tokens:,}", f"{race.padded_tokens:,}", f"{race.forwards}"
         times = f"{race.signal_seconds:.2f}", f"{race.bare_seconds:.2f}", f"{race.speed:.3f}"
