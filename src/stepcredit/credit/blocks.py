@@ -11,7 +11,7 @@ from torch import Tensor
 
 from stepcredit.data.rollouts import Rollouts
 
-SCORES_PER_BLOCK = 131_072
+SCORES_PER_BLOCK = 262_144
 """Scores per block, so that the float64 tables of a token signal fit in a core's cache."""
 
 

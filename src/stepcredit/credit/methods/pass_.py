@@ -249,9 +249,10 @@ class PASS(Fused):
         """
         slots, divisors, scalars = part.chunks.slots, part.divisors, terms.fused_scalars()
         fused = self.scope == "fused"
-        returns = part.undivided
-        if fused:
-            returns = torch.addcmul(part.undivided, scalars, part.chunks_left)
+
+        def returns() -> Values:
+            return torch.addcmul(part.undivided, scalars, part.chunks_left)
+
         ratio: float | Tensor = 1.0
         if self.match_std or self.recenter:
             divided = divide_length(part.undivided, divisors)
@@ -262,14 +263,18 @@ class PASS(Fused):
             advantage = divided
             if fused:
                 advantage = divided + divide_length(scalars * part.chunks_left, divisors)
+        elif fused:
+            whole = returns()
+            advantage = divide_length(whole, divisors, out=whole)
         else:
-            advantage = divide_length(returns, divisors)
+            advantage = divide_length(part.undivided, divisors)
         advantage = advantage if fused else advantage + scalars
 
         def stages() -> dict[str, Values]:
             flat = {name: normed.values for name, normed in terms.scalars.items()}
             read = {f"N({name})": value for name, value in {**part.read, **flat}.items()}
-            own = {"fused": part.fused + scalars, "return_to_go": returns, "divisor": divisors}
+            to_go = returns() if fused else part.undivided
+            own = {"fused": part.fused + scalars, "return_to_go": to_go, "divisor": divisors}
             return read | own
 
         credit = Credit(slots, advantage, stages, part.chunks.chunk_ends)

@@ -98,7 +98,7 @@ def _falling(largest: int, k: float, device: torch.device) -> tuple[Tensor, Tens
     return whole, powers
 
 
-def divide_length(returns: Values, divisors: Values) -> Values:
+def divide_length(returns: Values, divisors: Values, *, out: Values | None = None) -> Values:
     """Divide-Length: the return-to-go over a power of the chunks left.
 
         A_j = G_j / (K - j + 1)^k
@@ -106,6 +106,7 @@ def divide_length(returns: Values, divisors: Values) -> Values:
     Args:
         returns: G, from `return_to_go`.
         divisors: (K - j + 1)^k, from `residual`; k = 0 is the plain return, k = 1 the mean.
+        out: a table that takes the result, such as `returns` itself; None: a new one.
 
     Returns:
         (rollout, slot), 0 past a response's end.
@@ -117,7 +118,7 @@ def divide_length(returns: Values, divisors: Values) -> Values:
 
     Source: PASS (2606.29296) Eq. 7, Algorithm 3. Differs: any k >= 0, not only [0, 1].
     """
-    return returns / divisors
+    return torch.div(returns, divisors, out=out)
 
 
 def min_form(values: Values, mask: Mask, group: Group, temperature: float) -> Values:
