@@ -72,6 +72,9 @@ class Credit:
         """The advantages; 0 for a group whose terms cancel up to rounding."""
         if self.scale is None:
             return self.advantage
+        at_first = group.largest(self.advantage[:, :1])  # enough for nearly every group
+        if not bool(is_rounding(at_first, self.scale).any()):
+            return self.advantage
         largest = group.largest(self.advantage)
         noise = is_rounding(largest, self.scale)
         if not bool(noise.any()):

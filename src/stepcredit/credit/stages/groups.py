@@ -200,33 +200,31 @@ def standardized(
     rule = _RULES.get(operator)
     if rule is None:
         raise MethodError(f"unknown operator {operator!r}: expected {', '.join(OPERATORS)}")
-    largest = group.largest(values)
     if operator == "abs_max":
-        return _abs_max(values, largest, group)
-    deviation, count = _deviation(values, mask, counts, group)
+        return _abs_max(values, group)
+    count = _values_of_groups(values, mask, counts, group)
+    mean = group.sum(values) / _at_least_one(count)
+    deviation = _on_mask_(values - group.to_rows(mean), mask, counts)
     spread = group.largest(deviation)
+    # |mean| <= largest |x| <= |mean| + spread, and all three are one where the spread is this small
+    constant = spread <= TOLERANCE * mean.abs_().add_(spread)
     scale = rule(deviation, count, group, _Divisor(ddof, eps, min_std))
-    scale = torch.where(spread <= TOLERANCE * largest, 0.0, scale)
+    scale = torch.where(constant, 0.0, scale)
     return Standardized(deviation.mul_(group.to_rows(scale)), spread * scale)
 
 
-def _abs_max(values: Values, largest: Tensor, group: Group) -> Standardized:
+def _abs_max(values: Values, group: Group) -> Standardized:
     """Divided, not multiplied by 1/max: then scaling by a power of two changes no bit."""
+    largest = group.largest(values)
     unit = torch.where(largest > 0, largest, 1.0)
     return Standardized(values / group.to_rows(unit), largest / unit)
 
 
-def _deviation(
-    values: Values, mask: Mask | None, counts: Tensor | None, group: Group
-) -> tuple[Values, Count]:
-    """x - mean S, 0 off the mask, and how many values each group has."""
-    count = _values_of_groups(values, mask, counts, group)
-    deviation = values - group.to_rows(group.sum(values) / _at_least_one(count))
-    if counts is not None and mask is not None:
-        zero_past_end_(deviation, counts, mask)
-    elif mask is not None:
-        deviation.mul_(mask)
-    return deviation, count
+def _on_mask_(table: Values, mask: Mask | None, counts: Tensor | None) -> Values:
+    """The table itself, with 0 written off the mask."""
+    if mask is None:
+        return table
+    return table.mul_(mask) if counts is None else zero_past_end_(table, counts, mask)
 
 
 def _values_of_groups(
