@@ -243,10 +243,12 @@ class Estimator(ABC):
         if slots.ends is None:
             values = to_packed(table, slots.counts, dtype)
             return Advantages(values, None, slots.counts, block.lengths)
-        values = torch.nn.functional.pad(table.to(dtype), (0, 1)).flatten()
-        sizes = torch.nn.functional.pad(slots.sizes, (0, 1)).flatten()
+        values = table.new_zeros((len(table), slots.width + 1), dtype=dtype)
+        values[:, :-1] = table
         chunks = torch.full_like(slots.counts, slots.width + 1)
-        return Advantages(values, sizes, chunks, block.lengths)
+        return Advantages(
+            values.flatten(), slots.sizes_and_place().flatten(), chunks, block.lengths
+        )
 
     def _after_batch_step(self, part: Advantages, moments: Moments) -> Advantages:
         """The batch step's values, clipped; padding stays 0."""

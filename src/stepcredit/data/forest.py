@@ -61,8 +61,10 @@ def last_values(values: Packed, counts: Int[Tensor, " row"], empty: float) -> Pa
         >>> last_values(torch.tensor([1, 4, 2]), torch.tensor([2, 0, 1]), -1).tolist()
         [4, -1, 2]
     """
-    with_empty = torch.cat([values.new_full((1,), empty), values])
-    return with_empty[torch.where(counts > 0, counts.cumsum(0), 0)]
+    if not values.numel():
+        return values.new_full(counts.shape, empty)
+    last = (counts.cumsum(0) - 1).clamp_(min=0)
+    return torch.where(counts > 0, values[last], empty)
 
 
 def slot_mask(counts: Int[Tensor, " row"], width: int) -> Bool[Tensor, "row slot"]:

@@ -134,7 +134,8 @@ def _integer_groups(group: np.ndarray) -> tuple[list[str | int], Tensor]:
     if group.ndim != 1:
         raise RolloutError(f"shape is {group.shape}, expected (rollouts,)", field="group")
     if bool((group[1:] >= group[:-1]).all()):
-        new = np.append(True, group[1:] != group[:-1])[: group.size]
+        new = np.ones(group.size, dtype=bool)
+        np.not_equal(group[1:], group[:-1], out=new[1:])
         return group[new].tolist(), torch.from_numpy(new.cumsum() - 1)
     unique, first, inverse = np.unique(group, return_index=True, return_inverse=True)
     order = np.argsort(first, kind="stable")
@@ -167,7 +168,7 @@ def rollout_values(given: Scalars | None, group: Tensor, groups: int, field: str
         values[known] = packed.to(group.device)
     if values.numel() != group.numel():
         raise RolloutError(f"{values.numel()} values, but {group.numel()} rollouts", field=field)
-    check_float32(values, torch.ones_like(group), field)
+    check_float32(values, None, field)
     checked = RolloutValues(values, known)
     if not checked.all_known:
         _check_whole_groups(known, group, groups, field)

@@ -293,8 +293,13 @@ def row_of(index: int, counts: Tensor) -> int:
     return int(torch.searchsorted(counts.cumsum(0), index, right=True))
 
 
-def check_float32(values: Tensor, counts: Tensor, field: str) -> None:
+def check_float32(values: Tensor, counts: Tensor | None, field: str) -> None:
     """Refuse NaN, infinity, and numbers that float32 can't hold.
+
+    Args:
+        values: packed numbers.
+        counts: how many each row has; None: one each.
+        field: name used in messages.
 
     Raises:
         RolloutError: names the first row with such a value.
@@ -302,13 +307,14 @@ def check_float32(values: Tensor, counts: Tensor, field: str) -> None:
     largest = min(LARGEST, torch.finfo(values.dtype).max)
     if values.numel() == 0:
         return
-    low, high = torch.aminmax(values)
-    if bool((high <= largest) & (low >= -largest)):
+    low, high = torch.stack(torch.aminmax(values)).tolist()
+    if low >= -largest and high <= largest:
         return
     index = int((~(values.abs() <= largest)).nonzero()[0])
     value = float(values[index])
     reason = f"{value!r} {why_not_float32(value)}"
-    raise RolloutError(reason, row=row_of(index, counts), field=field)
+    row = index if counts is None else row_of(index, counts)
+    raise RolloutError(reason, row=row, field=field)
 
 
 def _of_dtype(values: Tensor, field: str, dtype: torch.dtype | None) -> Tensor:

@@ -55,8 +55,21 @@ class Slots:
         """
         if self.ends is None:
             return self.mask.to(torch.int64)
-        before = torch.nn.functional.pad(self.ends[:, :-1], (1, 0), value=-1)
-        return self.ends - before
+        return self.sizes_and_place()[:, :-1]
+
+    def sizes_and_place(self) -> Int[Tensor, "rollout slot+1"]:
+        """`sizes`, and a column of 0: `Advantages` keeps a place for padding there.
+
+        Example:
+            >>> steps = Slots(torch.tensor([2]), torch.tensor([5]), torch.tensor([[1, 4]]))
+            >>> steps.sizes_and_place().tolist()
+            [[2, 3, 0]]
+        """
+        assert self.ends is not None
+        sizes = self.ends.new_zeros((len(self.ends), self.width + 1))
+        torch.sub(self.ends[:, 1:], self.ends[:, :-1], out=sizes[:, 1:-1])
+        sizes[:, 0] = self.ends[:, 0] + 1
+        return sizes
 
     def end_slots(self) -> Bool[Tensor, "rollout slot"]:
         """True on each response's last slot."""

@@ -220,6 +220,8 @@ def check_increasing(
     """
     if ends.numel() == 0:
         return
+    if _increases(ends, counts):
+        return
     previous = previous_values(ends, counts, -1)
     bad = ends <= previous
     if bool(bad.any()):
@@ -228,3 +230,11 @@ def check_increasing(
         before = int(previous[index])
         reason = wrong_end_order(int(ends[index]), None if before == -1 else before)
         raise RolloutError(reason, row=row, field=field)
+
+
+def _increases(ends: Int[Tensor, " slot"], counts: Int[Tensor, " rollout"]) -> bool:
+    """Whether ends increase within each rollout, from 0 on."""
+    first = (counts.cumsum(0) - counts)[counts > 0]
+    rising = ends[1:] > ends[:-1]
+    rising[first[1:] - 1] = True
+    return all_true(rising) and int(ends[first].min()) >= 0
