@@ -37,15 +37,16 @@ def core(batch: Batch) -> Contenders:
     """The paths of tensors; every one of them gives (rows, width), but `from_padded` alone."""
     table, width = torch.rand(batch.rows, batch.width, device=batch.device), batch.width
     steps, tokens = batch.step_tables, {"token_scores": batch.token_scores}
+    pass_, pure = sc.PASS(), sc.PURE()  # a trainer makes its method once
     return {
         COPY: table.clone,
-        PADDED_STEPS: lambda: sc.PASS()(batch.padded(**steps)).padded(batch.mask),
-        PADDED_TOKENS: lambda: sc.PASS()(batch.padded(**tokens)).padded(batch.mask),
+        PADDED_STEPS: lambda: pass_(batch.padded(**steps)).padded(batch.mask),
+        PADDED_TOKENS: lambda: pass_(batch.padded(**tokens)).padded(batch.mask),
         READ_STEPS: lambda: batch.padded(**steps),
         READ_TOKENS: lambda: batch.padded(**tokens),
-        PASS_STEPS: lambda: sc.PASS()(batch.packed(batch.steps)).padded(width=width),
-        PASS_TOKENS: lambda: sc.PASS()(batch.packed(batch.tokens)).padded(width=width),
-        PURE_STEPS: lambda: sc.PURE()(batch.packed(batch.steps)).padded(width=width),
+        PASS_STEPS: lambda: pass_(batch.packed(batch.steps)).padded(width=width),
+        PASS_TOKENS: lambda: pass_(batch.packed(batch.tokens)).padded(width=width),
+        PURE_STEPS: lambda: pure(batch.packed(batch.steps)).padded(width=width),
     }
 
 
