@@ -176,6 +176,11 @@ def test_growth_is_measured_for_every_path_and_shape(scripts: Any) -> None:
             assert all(len(figures) == 3 and min(figures) > 0 for figures in by_path.values())
 
 
+def test_memory_may_step_where_a_batch_first_needs_two_blocks(scripts: Any) -> None:
+    figures = {"a": {"fine": [4.0, 8.0, 40.0], "bad": [4.0, 8.0, 100.0]}}
+    assert list(scripts("growth").missed({"MB": figures})) == ["bad, a: MB 4, 8, 100"]
+
+
 def test_growth_beyond_the_bar_is_named(scripts: Any) -> None:
     figures = {"one group": {"good": [1.0, 4.0, 16.0], "bad": [1.0, 4.0, 20.0]}}
     assert list(scripts("growth").missed({"ms": figures})) == ["bad, one group: ms 1, 4, 20"]
