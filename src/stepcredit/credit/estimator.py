@@ -246,9 +246,7 @@ class Estimator(ABC):
         values = table.new_zeros((len(table), slots.width + 1), dtype=dtype)
         values[:, :-1] = table
         chunks = torch.full_like(slots.counts, slots.width + 1)
-        return Advantages(
-            values.flatten(), slots.sizes_and_place().flatten(), chunks, block.lengths
-        )
+        return Advantages(values.flatten(), slots.sizes_and_place.flatten(), chunks, block.lengths)
 
     def _after_batch_step(self, part: Advantages, moments: Moments) -> Advantages:
         """The batch step's values, clipped; padding stays 0."""

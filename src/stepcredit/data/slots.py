@@ -55,14 +55,15 @@ class Slots:
         """
         if self.ends is None:
             return self.mask.to(torch.int64)
-        return self.sizes_and_place()[:, :-1]
+        return self.sizes_and_place[:, :-1]
 
+    @cached_property
     def sizes_and_place(self) -> Int[Tensor, "rollout slot+1"]:
         """`sizes`, and a column of 0: `Advantages` keeps a place for padding there.
 
         Example:
             >>> steps = Slots(torch.tensor([2]), torch.tensor([5]), torch.tensor([[1, 4]]))
-            >>> steps.sizes_and_place().tolist()
+            >>> steps.sizes_and_place.tolist()
             [[2, 3, 0]]
         """
         assert self.ends is not None

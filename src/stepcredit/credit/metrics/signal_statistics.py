@@ -97,8 +97,10 @@ def stream_variances(rollouts: Rollouts) -> dict[str, float]:
         for name, stream in rollouts.streams.items()
     }
     for name, scalar in (("outcome", rollouts.outcomes), ("format", rollouts.formats)):
-        known = scalar.known
-        found[name] = group_variance(scalar.values[known], None, group[known], rollouts.num_groups)
+        values, of = scalar.values, group
+        if not scalar.all_known:
+            values, of = values[scalar.known], group[scalar.known]
+        found[name] = group_variance(values, None, of, rollouts.num_groups)
     return {name: value for name, value in found.items() if value is not None}
 
 

@@ -11,10 +11,11 @@ import torch
 from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
-from stepcredit.credit.blocks import SCORES_PER_BLOCK
 from stepcredit.credit.stages.batch_norm import Moments
 from stepcredit.data.advantages import Advantages
 
+VALUES_PER_PIECE = 65_536
+"""Values that are summed at once on a CPU: their float64 tables fit in a core's cache."""
 Sizes = Int[Tensor, " value"] | None
 
 
@@ -79,7 +80,7 @@ class TokenSums:
     def _of_piece(cls, values: Float64[Tensor, " value"], sizes: Sizes) -> TokenSums:
         if sizes is not None:
             weight = sizes.double()
-            return cls(Moments.of(values, weight), float((values.abs() * weight).sum()))
+            return cls(Moments.of(values, weight), float(values.abs().mul_(weight).sum()))
         total, first = float(values.abs().sum()), float(values[0])
         off = values - first  # exactly 0 where all values are equal
         mean = float(off.mean())
@@ -89,7 +90,7 @@ class TokenSums:
 
 def _pieces(values: Tensor) -> tuple[Tensor, ...]:
     """Parts of the values that fit in a core's cache; all of them on another device than a CPU."""
-    size = SCORES_PER_BLOCK if values.device.type == "cpu" else max(1, values.numel())
+    size = VALUES_PER_PIECE if values.device.type == "cpu" else max(1, values.numel())
     return torch.split(values, size)
 
 
@@ -100,4 +101,6 @@ def _size_pieces(sizes: Sizes) -> Iterable[Sizes]:
 def _same_chunks(first: Advantages, second: Advantages) -> bool:
     if first.sizes is None or second.sizes is None:
         return first.sizes is second.sizes
+    if first.sizes.data_ptr() == second.sizes.data_ptr():
+        return first.sizes.shape == second.sizes.shape
     return torch.equal(first.sizes, second.sizes)

@@ -50,7 +50,7 @@ class Moments:
         if count == 0:
             return cls()
         mean = float((values * weight).sum()) / count
-        return cls(count, mean, float(((values - mean).square() * weight).sum()))
+        return cls(count, mean, float((values - mean).square_().mul_(weight).sum()))
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from stepcredit.credit.stages.chunks import Chunks, LeadStream
 from stepcredit.credit.stages.groups import TOLERANCE, Group, Mask, Values
 from stepcredit.credit.stages.segmentation import COSTS, Segments, segment_ends
 from stepcredit.data.forest import slot_mask
-from stepcredit.data.slots import Slots, step_slots
+from stepcredit.data.slots import Slots, step_slots, whole_responses
 from stepcredit.errors import MethodError
 from stepcredit.settings.fields import is_number, is_one_of, is_pattern, is_whole
 
@@ -178,6 +178,8 @@ def group_runs(lead: LeadStream, eta: float = ETA) -> Chunks:
     z = slots.read(lead.standardized, lead.slots)
     mean = lead.group.mean_row(z)
     jumps = _jumps(mean, mean.abs().amax(1, keepdim=True), eta)
+    if not bool(jumps.any()):
+        return Chunks(whole_responses(lengths))
     if bool(lead.present.all()) and _everywhere(jumps, lengths, lead.group):
         return Chunks(slots)
     return Chunks(slots, _close(jumps[lead.group.index] & lead.present[:, None], slots))
