@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import pytest
@@ -135,3 +136,13 @@ def test_match_std_rescales_nothing_where_a_std_is_0(
     rows = sc.Rollouts([0, 0], process=sc.Steps([[0, 1], [0]], scores))
     method = sc.PASS(weights=(1.0, 0.0, 0.0), operator="abs_max", k=k, match_std=True)
     assert method(rows).packed().tolist() == want
+
+
+def test_an_overflow_of_long_rows_is_our_error_even_where_warnings_are_errors() -> None:
+    scores = torch.cat([torch.full((300,), 3e38), torch.full((300,), -3e38)])
+    rollouts = sc.Rollouts([0, 0], [300, 300], sc.Tokens(scores, [300, 300]))
+    method = sc.PASS(k=0, chunks="tokens", operator="center", outcome_operator="center")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(RolloutError, match="not a finite number"):
+            method(rollouts)

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import stepcredit as sc
-from stepcredit.cli.options import FileEstimator, Imports, Input, import_modules, named_estimator
+from stepcredit.cli.options import (
+    FileEstimator,
+    Imports,
+    Input,
+    fewer_collections,
+    import_modules,
+    named_estimator,
+)
 from stepcredit.cli.output import say
 from stepcredit.cli.progress import progress_bar
 
@@ -30,7 +37,11 @@ def compare_command(source: Input, methods: Methods, imports: Imports) -> None:
         raise typer.BadParameter("name at least two methods", param_hint="METHOD")
     import_modules(imports)
     estimators = [named_estimator(method) for method in methods]
-    with progress_bar(source) as progress, sc.RolloutFile(source, progress) as file:
+    with (
+        fewer_collections(),
+        progress_bar(source) as progress,
+        sc.RolloutFile(source, progress) as file,
+    ):
         bound = [FileEstimator(estimator, file) for estimator in estimators]
         agreement = file.fold(
             lambda: Agreement(len(bound)), lambda a, b: _with(a, b, bound), lambda: _finish(bound)

@@ -15,6 +15,7 @@ from stepcredit.cli.options import (
     Input,
     Method,
     Settings,
+    fewer_collections,
     import_modules,
     named_estimator,
 )
@@ -74,7 +75,11 @@ def explain_command(
         raise SettingError(
             "--color: shows one rollout: name it with --rollout, not with --rollouts"
         )
-    with progress_bar(source) as progress, sc.RolloutFile(source, progress) as file:
+    with (
+        fewer_collections(),
+        progress_bar(source) as progress,
+        sc.RolloutFile(source, progress) as file,
+    ):
         bound = FileEstimator(estimator, file)
         rows = _rows_of(file, group, bound)
         if shown.first >= len(rows):

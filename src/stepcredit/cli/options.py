@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gc
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -16,10 +17,10 @@ from stepcredit.settings.modules import module_named
 MAX_BRACKETS = 100
 """The most lists and objects in the value of one `--set`, so that parsing cannot nest too deep."""
 COLLECT_AFTER = 50_000
-"""New lists and objects after which Python looks for reference cycles; its own number is 700.
+"""New lists and objects after which Python looks for reference cycles while it reads a file.
 
-Rows hold no cycles, and each search visits all of torch's objects: with Python's number, searching
-takes a quarter of the time of `shape` at 30 tokens per rollout.
+Rows hold no cycles, and each search visits all of torch's objects: with Python's own number,
+searching takes a quarter of the time of `shape` at 30 tokens per rollout.
 """
 INPUT_HELP = "Rollouts: .jsonl, .jsonl.gz or .parquet; - is standard input."
 Input = Annotated[str, typer.Argument(metavar="IN", help=INPUT_HELP, show_default=False)]
@@ -120,13 +121,33 @@ def named_estimator(method: str, settings: Iterable[str] = ()) -> sc.Estimator:
     return METHODS.build(method, settings_of(settings), at=f"--method {method}", under="--set")
 
 
+@contextmanager
+def fewer_collections() -> Iterator[None]:
+    """Look for reference cycles only after `COLLECT_AFTER` new objects; not more often than set.
+
+    Example:
+        >>> before = gc.get_threshold()
+        >>> with fewer_collections():
+        ...     gc.get_threshold()[0] >= before[0]
+        True
+        >>> gc.get_threshold() == before
+        True
+    """
+    before = gc.get_threshold()
+    if 0 < before[0] < COLLECT_AFTER:
+        gc.set_threshold(COLLECT_AFTER, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+
+
 class FileEstimator:
     """An estimator that treats a whole file as one batch.
 
     One part of the file may lack a stream that another part has, so `finish` checks the whole file.
     It runs on one thread: its blocks fit in one core's cache, and a second thread makes it slower
-    (5 to 12 times, at 500 scored tokens per rollout). Python searches for reference cycles less
-    often in it.
+    (5 to 12 times, at 500 scored tokens per rollout).
 
     Args:
         estimator: any estimator.
@@ -138,7 +159,6 @@ class FileEstimator:
         import torch
 
         torch.set_num_threads(1)
-        gc.set_threshold(COLLECT_AFTER)
         self.estimator = estimator
         self.signals: set[str] = set()
         self.moments = sc.Moments()

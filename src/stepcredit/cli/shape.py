@@ -13,6 +13,7 @@ from stepcredit.cli.options import (
     Input,
     Method,
     Settings,
+    fewer_collections,
     import_modules,
     named_estimator,
 )
@@ -40,7 +41,11 @@ def shape_command(
     """
     import_modules(imports)
     estimator = named_estimator(method, settings)
-    with progress_bar(source) as progress, sc.RolloutFile(source, progress) as file:
+    with (
+        fewer_collections(),
+        progress_bar(source) as progress,
+        sc.RolloutFile(source, progress) as file,
+    ):
         compute = FileEstimator(estimator, file)
         file.shape(output, compute, compute.finish)
         warnings = file.warnings() + warnings_for(estimator, file)

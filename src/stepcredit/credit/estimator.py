@@ -321,7 +321,7 @@ class Estimator(ABC):
 
 
 def _in_batch_order(parts: list[Advantages], blocks: Blocks) -> Advantages:
-    joined, back = Advantages.cat(parts), blocks.back
+    joined, back = parts[0] if len(parts) == 1 else Advantages.cat(parts), blocks.back
     return joined if back is None else joined.take(back)
 
 

@@ -152,8 +152,6 @@ class Advantages:
             >>> Advantages.cat([from_ragged([[1.0]]), from_ragged([[2.0, 3.0]])]).lengths.tolist()
             [1, 2]
         """
-        if len(parts) == 1:
-            return parts[0]
         if any(part.sizes is not None for part in parts):
             parts = [part._with_sizes() for part in parts]
         sizes = [part.sizes for part in parts if part.sizes is not None]

@@ -80,7 +80,7 @@ def tensor_of(values: Tensor | np.ndarray, field: str, row: int | None = None) -
         raise RolloutError(lack, row=row, field=field)
     if values.dtype in _WIDE_UNSIGNED:
         return _to_signed(values, field)
-    return values.detach()
+    return values.detach().resolve_neg()
 
 
 def vector_of(values: Tensor | np.ndarray, field: str) -> Tensor:

@@ -222,9 +222,10 @@ def _copy_rows(dense: Dense, counts: Int[Tensor, " row"], dtype: torch.dtype) ->
     """`to_packed` for long rows, by one copy per row."""
     packed = torch.empty(int(counts.sum()), dtype=dtype)
     rest = packed.numpy()
-    for row, count in zip(dense.numpy(), counts.tolist(), strict=True):
-        rest[:count] = row[:count]
-        rest = rest[count:]
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, as in torch
+        for row, count in zip(dense.numpy(), counts.tolist(), strict=True):
+            rest[:count] = row[:count]
+            rest = rest[count:]
     return packed
 
 

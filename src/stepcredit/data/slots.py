@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float64, Int
 from torch import Tensor
 
-from stepcredit.data.forest import slot_mask, to_dense, width_of
+from stepcredit.data.forest import slot_mask, to_dense, width_of, zero_past_end_
 from stepcredit.data.streams import Steps, Stream
 
 
@@ -20,8 +20,8 @@ class Slots:
     Args:
         counts: slots per response.
         lengths: trained tokens per response.
-        ends: (rollout, slot) index of each slot's last token, and the response's last token beyond
-            its last slot; None: every token is a slot.
+        ends: (rollout, slot) index of each slot's last token; entries beyond the response's last
+            slot must not be smaller than the last end. None: every token is a slot.
         mask: True where a response has a slot; made from `counts` if it is left out.
     """
 
@@ -70,6 +70,7 @@ class Slots:
         sizes = self.ends.new_zeros((len(self.ends), self.width + 1))
         torch.sub(self.ends[:, 1:], self.ends[:, :-1], out=sizes[:, 1:-1])
         sizes[:, 0] = self.ends[:, 0] + 1
+        zero_past_end_(sizes[:, :-1], self.counts, self.mask)
         return sizes
 
     def end_slots(self) -> Bool[Tensor, "rollout slot"]:

@@ -14,7 +14,7 @@ from stepcredit.credit.method_registry import register
 from stepcredit.credit.methods.fused import Fused
 from stepcredit.credit.reads import Reads
 from stepcredit.credit.slot_credit import Credit
-from stepcredit.credit.stages.chunker_registry import chunker, needs_of
+from stepcredit.credit.stages.chunker_registry import chunker, is_built_in, needs_of
 from stepcredit.credit.stages.chunks import READINGS, Chunker, Chunks, LeadStream
 from stepcredit.credit.stages.fusion import (
     SCALARS,
@@ -180,7 +180,7 @@ class PASS(Fused):
 
     def credits(self, versions: Sequence[Rollouts]) -> list[Credit]:
         """Credit of each version, from one process part per set of streams."""
-        if type(self).credit is not PASS.credit:  # a subclass changes the credit
+        if type(self).credit is not PASS.credit or not is_built_in(self.chunks):
             return super().credits(versions)
         groups = [Group.of(version) for version in versions]
         streams = [tuple(version.streams.values()) for version in versions]

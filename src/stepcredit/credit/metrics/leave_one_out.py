@@ -57,7 +57,8 @@ class LeaveOneOut:
         if rollouts.device.type == "mps":  # it has no float64
             rollouts = rollouts.to("cpu")
         versions = [rollouts, *(quiet(rollouts) for quiet in silence.values())]
-        if estimator.batch_step is not None or estimator.batch_scale is not None:
+        whole_batch = estimator.batch_step is not None or estimator.batch_scale is not None
+        if whole_batch or type(estimator).__call__ is not Estimator.__call__:
             return cls(chunk_counts(estimator, rollouts), _of_whole(estimator, versions, silence))
         for version in versions:
             estimator.check(version)

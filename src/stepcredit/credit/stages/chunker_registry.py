@@ -142,6 +142,16 @@ def chunker(rule: str | Mapping[str, Mapping[str, object]] | Chunker) -> Chunker
         raise MethodError(reason, field="chunks") from error
 
 
+def is_built_in(rule: str | Mapping[str, Mapping[str, object]] | Chunker) -> bool:
+    """Whether a chunker is one of ours: they read scores, step ends and texts, and nothing else.
+
+    Example:
+        >>> is_built_in("auto"), is_built_in(lambda lead: lead)
+        (True, False)
+    """
+    return type(chunker(rule)).__module__ == _HERE
+
+
 def needs_of(rule: Chunker | str | Mapping[str, Mapping[str, object]] | None) -> Needs | None:
     """What a chunker needs beside the leading stream.
 

@@ -226,7 +226,7 @@ def _has_values(values: Any) -> bool:
 def _packed(rows: Sequence[Any]) -> tuple[Any, list[int] | None]:
     """Rows of numbers as `Tokens` takes them: arrays of floats are joined, the rest are lists."""
     arrays = [row for row in rows if _has_values(row)]
-    if not all(type(row) is np.ndarray and row.dtype.kind == "f" for row in arrays):
+    if not all(type(row) is np.ndarray and row.dtype.char in "efd" for row in arrays):
         return [_as_list(row) for row in rows], None
     counts = [0 if row is None else len(row) for row in rows]
     return np.concatenate(arrays, dtype=np.float64), counts

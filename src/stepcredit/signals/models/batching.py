@@ -10,7 +10,7 @@ from torch import Tensor
 
 MAX_PADDING = 256
 """The most padding in a batch that is scored, in tokens. A forward pass over it would take longer
-than one more forward pass does."""
+than one more forward pass does (measured on a CPU, not on a GPU)."""
 
 
 def length_batches(
