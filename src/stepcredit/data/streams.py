@@ -38,6 +38,8 @@ class Stream:
 
     values: Float[Tensor, " slot"]
     counts: Int[Tensor, " rollout"]
+    is_zeroed: ClassVar[bool] = False
+    """Whether `zeroed` made it; then work on its values can be left out."""
     packed: ClassVar[tuple[str, ...]] = ("values",)
     kind: ClassVar[str] = "values"
     """What one value stands for, in the repr of rollouts: "steps", "tokens" or "advantages"."""
@@ -94,7 +96,9 @@ class Stream:
     def zeroed(self) -> Self:
         """The same stream with every value 0."""
         held = {name: getattr(self, name) for name in ("counts", *self.packed)}
-        return self._of(**{**held, "values": torch.zeros_like(self.values)})
+        quiet = self._of(**{**held, "values": torch.zeros_like(self.values)})
+        object.__setattr__(quiet, "is_zeroed", True)
+        return quiet
 
     def to(self, device: torch.device | str) -> Self:
         """The same stream on another device."""

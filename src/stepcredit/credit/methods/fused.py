@@ -109,7 +109,9 @@ class Fused(Estimator):
         return {field: value for field, value in given.items() if isinstance(value, Mapping)}
 
     def _standardize(self, table: DenseStream, group: Group, stream: str) -> Standardized:
-        """N of a process stream."""
+        """N of a process stream; that of zeros is the table itself."""
+        if table.is_zero:
+            return Standardized(table.values, table.values.new_zeros(group.count))
         rules = canonical_operators(self.operator, self.outcome_operator, [stream])
         least = self._least_stds.get(stream, 0.0)
         settings: dict[str, Any] = {"ddof": self.ddof, "eps": self.eps, "min_std": least}

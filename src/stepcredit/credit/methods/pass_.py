@@ -27,7 +27,7 @@ from stepcredit.credit.stages.fusion import (
     weighted_streams,
 )
 from stepcredit.credit.stages.groups import Group, Standardized, Values, std_ratio, weighted_mean
-from stepcredit.credit.stages.process_streams import DenseStream, dense_stream
+from stepcredit.credit.stages.process_streams import DenseStream, Layouts, dense_stream
 from stepcredit.credit.stages.returns import divide_length, residual, return_to_go
 from stepcredit.data.rollouts import Rollouts
 from stepcredit.data.slots import Slots, whole_responses
@@ -185,15 +185,15 @@ class PASS(Fused):
         groups = [Group.of(version) for version in versions]
         streams = [tuple(version.streams.values()) for version in versions]
         outcomes = [(version.outcomes, version.formats) for version in versions]
-        parts = _once_each(streams, self._process_part, versions)
+        parts = _once_each(streams, partial(self._process_part, layouts={}), versions)
         scalars = _once_each(outcomes, self._scalars, versions, groups)
         return list(map(self._with_scalars, parts, scalars, versions))
 
-    def _process_part(self, rollouts: Rollouts) -> _ProcessPart:
+    def _process_part(self, rollouts: Rollouts, layouts: Layouts | None = None) -> _ProcessPart:
         """What the process streams alone decide."""
         group, weights = Group.of(rollouts), canonical_weights(self.weights)
         streams = weighted_streams(rollouts, weights)
-        tables = {name: dense_stream(stream, rollouts) for name, stream in streams.items()}
+        tables = {name: dense_stream(s, rollouts, layouts) for name, s in streams.items()}
         normed = {name: self._standardize(table, group, name) for name, table in tables.items()}
         chunks = self._chunks(rollouts, tables, normed, group)
         sources = {name: (normed[name], tables[name].slots) for name in normed}
@@ -203,7 +203,9 @@ class PASS(Fused):
         left, divisors = residual(
             chunks.slots.counts, chunks.slots.width, self.k, chunks.chunk_ends
         )
-        undivided = return_to_go(fused, chunks.chunk_ends, self.gamma)
+        undivided = fused  # that of zeros
+        if not all(table.is_zero for table in tables.values()):
+            undivided = return_to_go(fused, chunks.chunk_ends, self.gamma)
         if self.gamma != 1:
             every = chunks.slots.mask.to(torch.float64)
             left = return_to_go(every, chunks.chunk_ends, self.gamma)

@@ -116,7 +116,7 @@ class PASSMin(Fused):
         soft = min_form(values, mask, group, self.temperature)
         width = normed.shape[1]
         to_go = return_to_go(soft)[:, :width] * table.mask
-        final = self._standardize(replace(table, values=to_go), group, stream)
+        final = self._standardize(replace(table, values=to_go, is_zero=False), group, stream)
         return _MinReturn(table.slots, normed, soft[:, :width], soft[:, width:], to_go, final)
 
 

@@ -12,7 +12,14 @@ from stepcredit.credit.estimator import Estimator
 from stepcredit.credit.metrics.token_sums import TokenSums
 from stepcredit.credit.stages.groups import TOLERANCE
 from stepcredit.data.advantages import Advantages
-from stepcredit.data.forest import group_max, group_sum, largest_of_rows, offsets, reduce_rows
+from stepcredit.data.forest import (
+    all_true,
+    group_max,
+    group_sum,
+    largest_of_rows,
+    offsets,
+    reduce_rows,
+)
 from stepcredit.data.rollouts import Rollouts
 
 PerRow = Float64[Tensor, " rollout"]
@@ -100,6 +107,9 @@ def path_density(advantages: Advantages) -> float:
 
     Source: PASS (2606.29296) section 5, the path score.
     """
+    first = offsets(advantages.chunks)[:-1]
+    if advantages.sizes is None or all_true(advantages.sizes[first] > 0):
+        return float(advantages.values[first].to(torch.float64).mean())
     rows = torch.arange(advantages.lengths.numel(), device=advantages.values.device)
     return float(read_at(advantages, rows, torch.zeros_like(rows)).mean())
 
@@ -147,7 +157,7 @@ def zero_group_share(advantages: Advantages, rollouts: Rollouts) -> float:
     """
     values = advantages.values
     if advantages.sizes is not None:
-        values = torch.where(advantages.sizes > 0, values, 0.0)
+        values = values * advantages.sizes  # 0 where a value stands for no token
     by_row = largest_of_rows(values, advantages.chunks)
     by_group = group_max(by_row, rollouts.group_index, rollouts.num_groups)
     return float((by_group == 0).to(torch.float64).mean())

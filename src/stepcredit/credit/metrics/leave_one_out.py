@@ -7,9 +7,10 @@ block of groups are credited together, so that a method can share work between t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import repeat
 
 import torch
 from jaxtyping import Int
@@ -18,7 +19,10 @@ from torch import Tensor
 from stepcredit.credit.blocks import Blocks
 from stepcredit.credit.estimator import Estimator
 from stepcredit.credit.metrics.token_sums import TokenSums
+from stepcredit.credit.slot_credit import Credit
 from stepcredit.credit.stages.process_streams import process_signals
+from stepcredit.data.advantages import Advantages
+from stepcredit.data.forest import true_counts
 from stepcredit.data.inputs import RolloutValues
 from stepcredit.data.rollouts import Rollouts
 
@@ -42,20 +46,25 @@ class LeaveOneOut:
 
     @classmethod
     def of(
-        cls, estimator: Estimator, rollouts: Rollouts, silence: Mapping[str, Silence]
+        cls,
+        estimator: Estimator,
+        rollouts: Rollouts,
+        whole: Advantages,
+        silence: Mapping[str, Silence],
     ) -> LeaveOneOut:
         """Run an estimator on the rollouts, and on each version of them.
 
         Args:
             estimator: one without a clip.
             rollouts: whole groups.
+            whole: the estimator's advantages of the rollouts.
             silence: by stream, what sets its values to 0.
 
         Raises:
             MethodError, RolloutError: as for the estimator.
         """
         if rollouts.device.type == "mps":  # it has no float64
-            rollouts = rollouts.to("cpu")
+            rollouts, whole = rollouts.to("cpu"), whole.to("cpu")
         versions = [rollouts, *(quiet(rollouts) for quiet in silence.values())]
         whole_batch = estimator.batch_step is not None or estimator.batch_scale is not None
         if whole_batch or type(estimator).__call__ is not Estimator.__call__:
@@ -63,7 +72,7 @@ class LeaveOneOut:
         for version in versions:
             estimator.check(version)
             estimator.check_streams(process_signals(version))
-        found = _of_blocks(estimator, rollouts, silence)
+        found = _of_blocks(estimator, rollouts, whole, silence)
         if not all(math.isfinite(change.total) for change in found.changes.values()):
             _of_whole(estimator, versions, silence)  # it names the response that overflows
         return found
@@ -78,18 +87,29 @@ def _of_whole(
 
 
 def _of_blocks(
-    estimator: Estimator, rollouts: Rollouts, silence: Mapping[str, Silence]
+    estimator: Estimator, rollouts: Rollouts, whole: Advantages, silence: Mapping[str, Silence]
 ) -> LeaveOneOut:
     """All versions block by block, for a method whose groups do not depend on one another."""
     blocks, counts, changes = Blocks.of(rollouts), [], dict.fromkeys(silence, TokenSums())
-    for block in blocks:
+    ordered = whole if blocks.order is None else whole.take(blocks.order)
+    sizes = [block.num_rollouts for block in blocks]
+    for block, own in zip(blocks, _cut(ordered, sizes), strict=True):
         versions = [block, *(quiet(block) for quiet in silence.values())]
         credits = estimator.credits(versions)
-        counts.append(credits[0].last_slots.sum(1))
-        whole, *others = map(estimator.advantages_of, credits, versions)
+        counts.append(_chunks_of(credits[0]))
+        others = map(estimator.advantages_of, credits[1:], versions[1:])
         for name, other in zip(silence, others, strict=True):
-            changes[name] += TokenSums.of_change(whole, other)
+            changes[name] += TokenSums.of_change(own, other)
     return LeaveOneOut(blocks.in_batch_order(torch.cat(counts)), changes)
+
+
+def _cut(whole: Advantages, rollouts: list[int]) -> Iterator[Advantages]:
+    """Consecutive parts of so many rollouts each: views, nothing is copied."""
+    chunks, lengths = torch.split(whole.chunks, rollouts), torch.split(whole.lengths, rollouts)
+    held = [int(part.sum()) for part in chunks]
+    values = torch.split(whole.values, held)
+    sizes = repeat(None) if whole.sizes is None else torch.split(whole.sizes, held)
+    return map(Advantages, values, sizes, chunks, lengths)
 
 
 def chunk_counts(estimator: Estimator, rollouts: Rollouts) -> Int[Tensor, " rollout"]:
@@ -102,8 +122,13 @@ def chunk_counts(estimator: Estimator, rollouts: Rollouts) -> Int[Tensor, " roll
         [2, 1]
     """
     blocks, method = Blocks.of(rollouts), estimator.for_batch(rollouts)
-    counts = [method.credit(block).last_slots.sum(1) for block in blocks]
+    counts = [_chunks_of(method.credit(block)) for block in blocks]
     return blocks.in_batch_order(torch.cat(counts))
+
+
+def _chunks_of(credit: Credit) -> Int[Tensor, " rollout"]:
+    ends = credit.chunk_ends
+    return credit.slots.counts if ends is None else true_counts(ends)
 
 
 def silence_of(rollouts: Rollouts) -> dict[str, Silence]:

@@ -138,7 +138,7 @@ def training_metrics(
     silence = silence_of(rollouts)
     if len(rollouts.streams) > 1:
         silence[EVERY_PROCESS] = _without_any_process(rollouts)
-    without = LeaveOneOut.of(plain, rollouts, silence)
+    without = LeaveOneOut.of(plain, rollouts, whole, silence)
     found = _of_streams(rollouts, whole, without, right_above)
     found |= _of_scored(rollouts, cut or {})
     found |= _of_credit(estimator, rollouts, whole, without.chunks)
@@ -176,7 +176,8 @@ def stream_std(estimator: Estimator, rollouts: Rollouts) -> dict[str, float]:
     silence = {name: each for name, each in silence_of(rollouts).items() if name in SCALARS}
     if rollouts.streams:
         silence[EVERY_PROCESS] = _without_any_process(rollouts)
-    return _stds(plain(rollouts), LeaveOneOut.of(plain, rollouts, silence).changes)
+    whole = plain(rollouts)
+    return _stds(whole, LeaveOneOut.of(plain, rollouts, whole, silence).changes)
 
 
 def clipped_share(estimator: Estimator, rollouts: Rollouts) -> float:

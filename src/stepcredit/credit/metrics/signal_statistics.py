@@ -59,21 +59,28 @@ def group_variance(
         rows = table if counts is None else reduce_rows(table, counts, "sum")
         return group_sum(rows, group, num_groups)
 
-    def largest(table: Tensor) -> Tensor:
-        rows = table.abs() if counts is None else largest_of_rows(table, counts)
-        return group_max(rows, group, num_groups)
-
+    low, high = _bounds_of_rows(values, counts)
     values = values.to(torch.float64)
     size = torch.ones_like(group) if counts is None else counts
     count = group_sum(size, group, num_groups)
     mean = (total(values) / count.clamp(min=1))[group]
     off = values - (mean if counts is None else broadcast(mean, counts, total=values.numel()))
-    equal = largest(off) <= TOLERANCE * largest(values)
+    apart = torch.maximum(high - mean, mean - low)  # the largest |off| of each row
+    apart = apart if counts is None else torch.where(counts > 0, apart, 0.0)
+    largest = group_max(torch.maximum(high, -low), group, num_groups)
+    equal = group_max(apart, group, num_groups) <= TOLERANCE * largest
     variance = total(off.square_()) / count.clamp(min=1)
     several = count > 1
     if not bool(several.any()):
         return None
     return float(torch.where(equal, 0.0, variance)[several].mean())
+
+
+def _bounds_of_rows(values: Tensor, counts: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The smallest and the largest value of each row in float64; 0 for a row without values."""
+    if counts is None:
+        return values.double(), values.double()
+    return reduce_rows(values, counts, "min").double(), reduce_rows(values, counts, "max").double()
 
 
 def stream_variances(rollouts: Rollouts) -> dict[str, float]:
@@ -111,7 +118,8 @@ def mean_where(values: Tensor, chosen: Bool[Tensor, " rollout"]) -> float | None
         >>> mean_where(torch.tensor([3, 8]), torch.tensor([True, False]))
         3.0
     """
-    return float(values[chosen].to(torch.float64).mean()) if bool(chosen.any()) else None
+    count = int(chosen.sum())
+    return float(torch.where(chosen, values, 0).sum(dtype=torch.float64)) / count if count else None
 
 
 def right_and_wrong(
@@ -158,7 +166,7 @@ def _response_scores(stream: Stream) -> Float[Tensor, " rollout"]:
     """Mean score of each response in float32; 0 where the scores cancel up to rounding."""
     values = stream.values.to(torch.float64)
     mean = reduce_rows(values, stream.counts, "sum") / stream.counts.clamp(min=1)
-    noise = mean.abs() <= TOLERANCE * largest_of_rows(values, stream.counts)
+    noise = mean.abs() <= TOLERANCE * largest_of_rows(stream.values, stream.counts).double()
     return torch.where(noise, 0.0, mean).to(torch.float32)
 
 

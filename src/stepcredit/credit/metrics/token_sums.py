@@ -78,14 +78,18 @@ class TokenSums:
 
     @classmethod
     def _of_piece(cls, values: Float64[Tensor, " value"], sizes: Sizes) -> TokenSums:
-        if sizes is not None:
-            weight = sizes.double()
-            return cls(Moments.of(values, weight), float(values.abs().mul_(weight).sum()))
-        total, first = float(values.abs().sum()), float(values[0])
+        weight = None if sizes is None else sizes.double()
+        count = values.numel() if weight is None else float(weight.sum())
+        if count == 0:
+            return cls()
+        sizes_of = values.abs()
+        total = float(sizes_of.sum() if weight is None else sizes_of.dot(weight))
+        first = float(values[0])
         off = values - first  # exactly 0 where all values are equal
-        mean = float(off.mean())
+        mean = float(off.sum() if weight is None else off.dot(weight)) / count
         off -= mean
-        return cls(Moments(values.numel(), first + mean, float(off.dot(off))), total)
+        squares = float(off.dot(off) if weight is None else off.square_().dot(weight))
+        return cls(Moments(count, first + mean, squares), total)
 
 
 def _pieces(values: Tensor) -> tuple[Tensor, ...]:

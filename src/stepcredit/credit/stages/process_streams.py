@@ -26,18 +26,30 @@ class DenseStream:
         mask: True where a slot has a score.
         slots: where the columns lie: the stream's steps, or every token.
         counts: scores per rollout; they are in its first slots.
+        is_zero: whether every value is known to be 0.
     """
 
     values: Values
     mask: Mask
     slots: Slots
     counts: Int[Tensor, " rollout"]
+    is_zero: bool = False
 
 
-def dense_stream(stream: Stream, rollouts: Rollouts) -> DenseStream:
+Layouts = dict[tuple[object, ...], Slots]
+"""Slots that are made already, by the tensors that they are made of."""
+
+
+def dense_stream(stream: Stream, rollouts: Rollouts, layouts: Layouts | None = None) -> DenseStream:
     """The stream as a table on its own slots: its steps, or every token.
 
     A rollout without the stream has one slot of steps, or its tokens, with the mask False.
+
+    Args:
+        stream: the stream.
+        rollouts: the rollouts.
+        layouts: where several versions of the rollouts keep the slots that they share; all versions
+            are alive as long as it is.
 
     Example:
         >>> from stepcredit.data.streams import Steps
@@ -45,13 +57,24 @@ def dense_stream(stream: Stream, rollouts: Rollouts) -> DenseStream:
         >>> dense_stream(r.streams["process"], r).values.tolist()
         [[0.5, 1.0], [0.25, 0.0]]
     """
-    slots = slots_of(stream, rollouts.lengths)
+    slots = _slots_once(stream, rollouts, {} if layouts is None else layouts)
     everywhere = slots.counts is stream.counts or torch.equal(stream.counts, slots.counts)
     mask = slots.mask if everywhere else slot_mask(stream.counts, slots.width)
+    if stream.is_zeroed:
+        values = torch.zeros(mask.shape, dtype=torch.float64, device=mask.device)
+        return DenseStream(values, mask, slots, stream.counts, is_zero=True)
     values = to_dense(
         stream.values, stream.counts, width=slots.width, mask=mask, dtype=torch.float64
     )
     return DenseStream(values, mask, slots, stream.counts)
+
+
+def _slots_once(stream: Stream, rollouts: Rollouts, layouts: Layouts) -> Slots:
+    places = [getattr(stream, name) for name in stream.packed if name != "values"]
+    key = (type(stream), *map(id, (rollouts.lengths, stream.counts, *places)))
+    if key not in layouts:
+        layouts[key] = slots_of(stream, rollouts.lengths)
+    return layouts[key]
 
 
 def process_signals(rollouts: Rollouts) -> dict[str, Stream]:
