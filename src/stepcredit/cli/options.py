@@ -146,8 +146,8 @@ class FileEstimator:
     """An estimator that treats a whole file as one batch.
 
     One part of the file may lack a stream that another part has, so `finish` checks the whole file.
-    It runs on one thread: its blocks fit in one core's cache, and a second thread makes it slower
-    (5 to 12 times, at 500 scored tokens per rollout).
+    It runs on one thread: its blocks are small, and a second thread makes it slower (5 to 12 times,
+    at 500 scored tokens per rollout).
 
     Args:
         estimator: any estimator.

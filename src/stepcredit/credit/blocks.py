@@ -1,4 +1,4 @@
-"""Batches cut into blocks of whole groups, each small enough for a CPU core's cache."""
+"""Batches cut into blocks of whole groups, so that a CPU's tables stay small."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from torch import Tensor
 from stepcredit.data.rollouts import Rollouts
 
 SCORES_PER_BLOCK = 262_144
-"""Scores per block, so that the float64 tables of a token signal fit in a core's cache."""
+"""Scores per block: each block costs its calls, and larger tables cost memory traffic. Of the sizes
+tried, from 65,536 to 524,288, the fastest for a token signal were 262,144 and 327,680."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,7 +3,8 @@
 Batches are stored *packed*: all values of all rows in one 1-D tensor, with `counts` values per row.
 They are summed *dense*: row x slot, zero past a row's end. A sum therefore never crosses from one
 response into the next, and large values in one response cannot lose precision in another. All
-functions are pure, run on the device of their tensors, and hold no state.
+functions run on the device of their tensors and hold no state; only those whose names end in `_`
+write into a tensor that they are given.
 """
 
 from __future__ import annotations
@@ -212,10 +213,7 @@ def to_packed(
     dtype = dtype or dense.dtype
     if in_numpy(dense) and dense.shape[1] > ROW_COPY_ABOVE:
         return _copy_rows(dense, counts, dtype)
-    mask = slot_mask(counts, dense.shape[1])
-    if in_numpy(dense):
-        return torch.from_numpy(dense.numpy()[mask.numpy()]).to(dtype)
-    return dense[mask].to(dtype)
+    return masked_values(dense, slot_mask(counts, dense.shape[1])).to(dtype)
 
 
 def _copy_rows(dense: Dense, counts: Int[Tensor, " row"], dtype: torch.dtype) -> Packed:
@@ -318,14 +316,14 @@ def falling(table: Float[Tensor, " n"]) -> Float[Tensor, " 2n"]:
 
 
 def countdown(
-    falling: Float[Tensor, " 2n"], counts: Int[Tensor, " row"], width: int
+    reversed_table: Float[Tensor, " 2n"], counts: Int[Tensor, " row"], width: int
 ) -> Float[Tensor, "row slot"]:
     """Row i is table[counts_i], table[counts_i - 1], ... down to table[1], then table[0].
 
     Each row is one copy, without an index per value.
 
     Args:
-        falling: made of the table by `falling`.
+        reversed_table: made of the table by `falling`.
         counts: where each row begins in the table; less than n.
         width: columns; less than n.
 
@@ -334,8 +332,8 @@ def countdown(
         >>> countdown(squares, torch.tensor([3, 1]), 3).tolist()
         [[9.0, 4.0, 1.0], [1.0, 0.0, 0.0]]
     """
-    first = len(falling) // 2 - 1
-    return falling.unfold(0, width, 1).index_select(0, first - counts)
+    first = len(reversed_table) // 2 - 1
+    return reversed_table.unfold(0, width, 1).index_select(0, first - counts)
 
 
 def group_sum(

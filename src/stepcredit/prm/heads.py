@@ -9,10 +9,10 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from stepcredit.signals.models.batching import reads_left_to_right
+from stepcredit.signals.models.causal import eval_mode
 
 
 class TwoLayerHead(nn.Module):
@@ -177,10 +177,5 @@ def _needs_mask(model: nn.Module, num_tokens: int) -> bool:
         found: Tensor = model(input_ids=ids.to(device))[0]
         return found
 
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            return not reads_left_to_right(states, num_tokens)
-    finally:
-        model.train(was_training)
+    with eval_mode(model):
+        return not reads_left_to_right(states, num_tokens)

@@ -74,8 +74,8 @@ def residual(
     Source: PASS (2606.29296) Algorithm 3.
     """
     if chunk_ends is None:
-        falling = _falling(1 << width.bit_length(), k, counts.device)
-        left, powers = (countdown(table, counts, width) for table in falling)
+        reversed_tables = _falling(1 << width.bit_length(), k, counts.device)
+        left, powers = (countdown(table, counts, width) for table in reversed_tables)
         return left, powers
     passed = chunk_ends.cumsum(1)
     left = (passed[:, -1:] - passed).add_(chunk_ends)
