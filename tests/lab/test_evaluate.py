@@ -30,6 +30,7 @@ def test_summary_of_known_answers() -> None:
     graded = [check("3+4*2-1=", text) for text in texts]
     found = summarize(graded, [len(text) for text in texts], samples_per_problem=2)
     assert found.answers == 6
+    assert found.correct == (1, 2, 0)
     assert found.pass_at_1.mean == pytest.approx(0.5)
     assert found.pass_at_8.mean == pytest.approx(2 / 3)
     assert found.length.mean == pytest.approx(np.mean([len(text) for text in texts]))

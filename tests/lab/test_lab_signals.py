@@ -110,3 +110,24 @@ def test_refuses() -> None:
     with pytest.raises(StepCreditError) as error:
         filler_minus_right([[1.0], [1.0]], [["right"], ["right", "filler"]])
     assert str(error.value) == "row 1: values: expected 2 values, one per step, got 1"
+
+
+def test_the_level_of_filler_and_the_share_of_flips_can_be_set(rollouts: list[Rollout]) -> None:
+    seen = by_kind(Simulated("noisy", seed=5, filler=0.3, flips=0.0), rollouts)
+    assert np.mean(seen["filler"]) == pytest.approx(0.3, abs=0.02)
+    assert np.mean(seen["right"]) == pytest.approx(0.85, abs=0.02)
+    half = by_kind(Simulated("noisy", seed=5, flips=0.5), rollouts)
+    assert np.mean(half["right"]) == pytest.approx((0.85 + 0.25) / 2, abs=0.03)
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ({"filler": 1.5}, "filler: expected a number from 0 to 1, got 1.5"),
+        ({"flips": -0.1}, "flips: expected a number from 0 to 1, got -0.1"),
+        ({"name": "exact", "flips": 0.2}, "signal exact: has no noise that could be set"),
+    ],
+)
+def test_settings_out_of_range_are_refused(settings: dict[str, float], line: str) -> None:
+    with pytest.raises(StepCreditError, match=line):
+        Simulated(**settings)

@@ -17,6 +17,7 @@ from rich.console import Console
 import stepcredit as sc
 from stepcredit.credit.rich_table import table_lines
 from stepcredit.data.files.atomic import write_json
+from stepcredit.lab.evaluate import Evaluation
 from stepcredit.lab.lab_settings import LabSettings
 from stepcredit.lab.report import Live, closing_figures, closing_table, live
 from stepcredit.lab.resume import mark, restore
@@ -145,9 +146,14 @@ def _start(
             f"warning: {line}", highlight=False, markup=False, style="yellow", soft_wrap=True
         )
     found = evaluate_policy(settings, model, tokenizer)
-    row = {"method": WARM_START, "update": 0, "evaluation": found.as_dict()}
-    folder.append("metrics", [row])
+    folder.append("metrics", [warm_start_row(found)])
     mark(folder, [])
+
+
+def warm_start_row(found: Evaluation) -> dict[str, Any]:
+    """The row of metrics that holds the evaluation of the warm start."""
+    figures = {"evaluation": found.as_dict(), "correct": found.correct}
+    return {"method": WARM_START, "update": 0, **figures}
 
 
 def _keep(settings: WarmStartSettings, path: Path, cache_dir: Path, shown: Live) -> None:

@@ -31,6 +31,7 @@ class Evaluation:
         step_accuracy: right steps divided by the operations in the prompt.
         format: fraction of answers that follow the template.
         answers: number of answers sampled.
+        correct: number of right answers to each problem.
     """
 
     pass_at_1: Interval
@@ -40,10 +41,15 @@ class Evaluation:
     step_accuracy: Interval
     format: Interval
     answers: int
+    correct: tuple[int, ...]
 
     def as_dict(self) -> dict[str, object]:
-        """The figures by name, ready for JSON: {"pass_at_1": {"mean", "low", "high"}, ...}."""
-        rows = {field.name: getattr(self, field.name) for field in fields(self)}
+        """The figures by name, ready for JSON: {"pass_at_1": {"mean", "low", "high"}, ...}.
+
+        The counts per problem are not among them.
+        """
+        names = [field.name for field in fields(self) if field.name != "correct"]
+        rows = {name: getattr(self, name) for name in names}
         return {n: v.as_dict() if isinstance(v, Interval) else v for n, v in rows.items()}
 
 
@@ -135,4 +141,5 @@ def summarize(
         step_accuracy=by_prompt([g.step_accuracy for g in graded]),
         format=by_prompt([g.format for g in graded]),
         answers=len(graded),
+        correct=tuple(correct.tolist()),
     )

@@ -42,6 +42,7 @@ class LabSettings:
         compare: a second method, trained from the same warm start and seed with the lab's
             defaults; None to train one method only.
         signal: name of the signal that scores the steps (see `Simulated`).
+        signal_fields: settings of the signal, such as the level of a filler line.
         seed: seed of the warm start, the problems, the sampling and the signal's noise.
         updates: number of generations of `prompts` x `group_size` completions; each generation is
             trained on once, in `minibatches` optimizer steps.
@@ -63,6 +64,7 @@ class LabSettings:
     fields: Mapping[str, Any] = field(default_factory=dict)
     compare: str | None = "grpo"
     signal: str = "noisy"
+    signal_fields: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
     updates: int = 120
     prompts: int = 12
@@ -97,9 +99,21 @@ class LabSettings:
             reason = f"{self.minibatches} do not divide {completions} completions"
             raise StepCreditError(reason, field="minibatches")
         check_seed(self.seed)
-        Simulated(self.signal)
+        self.simulated()
         for label, estimator in self.estimators():
             check_task_has(label, estimator)
+
+    def simulated(self) -> Simulated:
+        """The signal of the run.
+
+        Raises:
+            StepCreditError: it is unknown, or has no such setting.
+        """
+        unknown = sorted(set(self.signal_fields) - {"filler", "flips"})
+        if unknown:
+            reason = f"has no setting {unknown[0]!r}, only filler and flips"
+            raise StepCreditError(reason, field="signal_fields")
+        return Simulated(self.signal, self.seed, **self.signal_fields)
 
     def estimators(self) -> list[tuple[str, sc.Estimator]]:
         """(label, estimator) of each method, in training order; no two labels are equal."""

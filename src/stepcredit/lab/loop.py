@@ -28,7 +28,6 @@ from stepcredit.lab.lab_settings import LabSettings
 from stepcredit.lab.readers import Readers
 from stepcredit.lab.resume import mark
 from stepcredit.lab.runs import RunFolder
-from stepcredit.lab.simulated_prm import Simulated
 from stepcredit.lab.task import ArithmeticTask
 from stepcredit.signals.models.checkpoints import quiet_transformers
 
@@ -57,7 +56,7 @@ def evaluate_policy(settings: LabSettings, model: Any, tokenizer: Any) -> Evalua
 
 def task_of(settings: LabSettings, tokenizer: Any) -> ArithmeticTask:
     """The task with the run's signal."""
-    return ArithmeticTask(tokenizer, Simulated(settings.signal, settings.seed), settings.weights[2])
+    return ArithmeticTask(tokenizer, settings.simulated(), settings.weights[2])
 
 
 @dataclass(frozen=True)
@@ -222,7 +221,7 @@ class Recorder(TrainerCallback):
         if self._due(update, self.settings.evaluate_every):
             tokenizer = self.trainer.processing_class
             found = evaluate_policy(self.settings, self.trainer.model, tokenizer)
-            row["evaluation"] = found.as_dict()
+            row |= {"evaluation": found.as_dict(), "correct": found.correct}
         self.folder.append("metrics", [row])
         if update == 1 or self._due(update, self.settings.record_every):
             self.folder.append("rollouts", self.task.rows(batch, self.run.label, update))

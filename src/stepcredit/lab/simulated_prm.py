@@ -30,9 +30,11 @@ class Simulated:
             right step. `hackable`: filler 0.95, above it. `centred`: 2 s - 1 of `noisy`, in
             [-1, 1]. `negative`: log s of `noisy`, never above 0.
         seed: seed of the noise.
+        filler: level of a filler line, 0 to 1, in place of the signal's own; None: its own.
+        flips: share of steps, 0 to 1, whose levels of right and wrong are exchanged.
 
     Raises:
-        StepCreditError: the name is unknown.
+        StepCreditError: the name is unknown; a number is out of range; `exact` is given either.
 
     Example:
         >>> from stepcredit.lab.arithmetic import check
@@ -43,11 +45,18 @@ class Simulated:
 
     name: str = "noisy"
     seed: int = 0
+    filler: float | None = None
+    flips: float = FLIPS
 
     def __post_init__(self) -> None:
         if self.name not in SIGNALS:
             expected = ", ".join(SIGNALS)
             raise StepCreditError(f"expected one of {expected}, got {self.name!r}", field="signal")
+        for field, value in (("filler", self.filler), ("flips", self.flips)):
+            if value is not None and not 0 <= value <= 1:
+                raise StepCreditError(f"expected a number from 0 to 1, got {value}", field=field)
+        if self.name == "exact" and (self.filler is not None or self.flips != FLIPS):
+            raise StepCreditError("has no noise that could be set", field="signal exact")
 
     def scores(self, prompt: str, completion: str | Sequence[int], graded: Graded) -> list[float]:
         """One score per step; it depends on the arguments and the seed only.
@@ -64,14 +73,14 @@ class Simulated:
             return [_exact(kind) for kind in graded.kinds]
         text = completion if isinstance(completion, str) else " ".join(map(str, completion))
         generator = keyed_generator(self.seed, "signal", prompt, text)
-        flips = (generator.random(len(graded.kinds)) < FLIPS).tolist()
+        flips = (generator.random(len(graded.kinds)) < self.flips).tolist()
         blurs = (BLUR * generator.standard_normal(len(graded.kinds))).tolist()
         return [self._score(*step) for step in zip(graded.kinds, flips, blurs, strict=True)]
 
     def _score(self, kind: str, flip: bool, blur: float) -> float:
         """The score of one step."""
         if kind == "filler":
-            level = FILLER[self.name]
+            level = FILLER[self.name] if self.filler is None else self.filler
         else:
             level = RIGHT if (kind in ("right", "answer")) != flip else WRONG
         score = min(max(level + blur, LOWEST), HIGHEST)
