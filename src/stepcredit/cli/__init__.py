@@ -39,6 +39,10 @@ COMMANDS = {
             "compare:compare_command",
             "Show how far methods agree, and the rollouts on which they differ most.",
         ),
+        "oracles": (
+            "oracles:oracles_command",
+            "Measure methods against the exact advantages of small tasks, and decide claims.",
+        ),
         "convert": ("convert:convert_command", "Convert the logs of other tools to rollouts."),
     },
     "Lists": {

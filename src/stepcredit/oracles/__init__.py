@@ -1,0 +1,47 @@
+"""Exact oracles: small tasks whose true advantages are known, and every estimator beside them.
+
+`oracle_table` measures methods on every group that a policy can sample in six small tasks, with no
+sampling error. `decided_claims` decides claims about mechanisms. `stepcredit oracles` prints both.
+"""
+
+from stepcredit.oracles.claim import Claim
+from stepcredit.oracles.contestants import (
+    CONTESTANTS,
+    Contestant,
+    Figure,
+    OracleRow,
+    credit_of,
+    figures_of,
+    oracle_table,
+)
+from stepcredit.oracles.decision_process import Move, Trajectory, World
+from stepcredit.oracles.every_group import SignalledGroups, WorldGroups
+from stepcredit.oracles.gradient_validity import MeanGradient, Validity
+from stepcredit.oracles.identification import Identification, weighted_spearman
+from stepcredit.oracles.mechanisms import decided_claims
+from stepcredit.oracles.step_scores import SIGNALS, StepSignal
+from stepcredit.oracles.worlds import WORLDS
+
+__all__ = [
+    "CONTESTANTS",
+    "SIGNALS",
+    "WORLDS",
+    "Claim",
+    "Contestant",
+    "Figure",
+    "Identification",
+    "MeanGradient",
+    "Move",
+    "OracleRow",
+    "SignalledGroups",
+    "StepSignal",
+    "Trajectory",
+    "Validity",
+    "World",
+    "WorldGroups",
+    "credit_of",
+    "decided_claims",
+    "figures_of",
+    "oracle_table",
+    "weighted_spearman",
+]
