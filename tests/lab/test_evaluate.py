@@ -51,13 +51,13 @@ def test_repeats_whatever_the_global_generator_holds(policy: tuple[Any, Any]) ->
     model, tokenizer = policy
     held_out = problems(6, "held_out")
     torch.manual_seed(1)
-    first = evaluate(model, tokenizer, held_out, 4, seed=0, batch_size=8)
+    first = evaluate(model, tokenizer, held_out, 4, seed=0)
     torch.manual_seed(2)
     before = torch.get_rng_state()
-    second = evaluate(model, tokenizer, held_out, 4, seed=0, batch_size=8)
+    second = evaluate(model, tokenizer, held_out, 4, seed=0)
     assert torch.equal(torch.get_rng_state(), before)
     assert first == second
-    assert first != evaluate(model, tokenizer, held_out, 4, seed=1, batch_size=8)
+    assert first != evaluate(model, tokenizer, held_out, 4, seed=1)
 
 
 def test_leaves_mode_and_weights_as_they_were(policy: tuple[Any, Any]) -> None:

@@ -42,15 +42,15 @@ def test_stops_at_the_first_check_that_reaches_the_target(tmp_path: Path) -> Non
     seen = []
     small = ModelSettings(width=64, layers=2, heads=2, feed_forward=128)
     settings = WarmStartSettings(
-        model=small, learning_rate=4e-3, batch_size=32, target=0.06, check_from=10, check_every=15,
+        model=small, learning_rate=4e-3, batch_size=32, target=0.1, check_from=10, check_every=15,
         check_problems=32, max_steps=250,
     )  # fmt: skip
     folder = warm_start(settings, tmp_path, lambda step, most, found: seen.append((step, found)))
     figures = json.loads((folder / FIGURES).read_text())
-    assert figures["check"]["pass_at_1"]["mean"] >= 0.06
+    assert figures["check"]["pass_at_1"]["mean"] >= 0.1
     assert figures["steps"] == seen[-1][0] + 1
     checks = {id(found): found for _, found in seen if found is not None}.values()
-    assert all(found.pass_at_1.mean < 0.06 for found in checks)
+    assert all(found.pass_at_1.mean < 0.1 for found in checks)
     assert len(checks) >= 1, "the target was reached before anything was learned"
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder)

@@ -60,7 +60,6 @@ def evaluate(
     samples_per_problem: int = SAMPLES_PER_PROBLEM,
     seed: int = 0,
     max_new_tokens: int = MAX_NEW_TOKENS,
-    batch_size: int = 512,
 ) -> Evaluation:
     """Sample answers at temperature 1 and grade them exactly.
 
@@ -72,7 +71,6 @@ def evaluate(
         seed: seed of the sampling, keyed by (seed, "evaluate"); the random state of the training
             does not change.
         max_new_tokens: most tokens of an answer.
-        batch_size: most answers sampled at once; another batch size gives other random draws.
 
     Returns:
         `Evaluation`; the same numbers for the same weights and arguments.
@@ -85,25 +83,14 @@ def evaluate(
         >>> evaluate(build_model(tokenizer), tokenizer, held_out, samples_per_problem=2).answers
         4
     """
-    per_batch = max(1, batch_size // samples_per_problem)
-    lengths: list[int] = []
-    graded: list[Graded] = []
-    for start in range(0, len(problems), per_batch):
-        prompts = [problem.prompt for problem in problems[start : start + per_batch]]
-        completions = sample(
-            model,
-            tokenizer,
-            prompts,
-            samples_per_problem,
-            seed=seed,
-            purpose=f"evaluate {start}",
-            max_new_tokens=max_new_tokens,
-        )
-        lengths += [len(ids) for ids in completions]
-        repeated = [prompt for prompt in prompts for _ in range(samples_per_problem)]
-        graded += [
-            check_tokens(p, ids, tokenizer) for p, ids in zip(repeated, completions, strict=True)
-        ]
+    prompts = [problem.prompt for problem in problems]
+    completions = sample(
+        model, tokenizer, prompts, samples_per_problem, seed, "evaluate", max_new_tokens
+    )
+    repeated = [prompt for prompt in prompts for _ in range(samples_per_problem)]
+    rows = zip(repeated, completions, strict=True)
+    graded = [check_tokens(prompt, ids, tokenizer) for prompt, ids in rows]
+    lengths = [len(ids) for ids in completions]
     return summarize(graded, lengths, samples_per_problem)
 
 

@@ -28,6 +28,7 @@ from stepcredit.lab.lab_settings import LabSettings
 from stepcredit.lab.readers import Readers
 from stepcredit.lab.resume import mark
 from stepcredit.lab.runs import RunFolder
+from stepcredit.lab.sampling import rollouts
 from stepcredit.lab.task import ArithmeticTask
 from stepcredit.signals.models.checkpoints import quiet_transformers
 
@@ -136,6 +137,7 @@ def build_trainer(
         logprobs=readers,
         outcome_reward="accuracy" if can_weight_format(estimator) else "task_reward",
         format_reward="format_reward",
+        rollout_func=rollouts(settings.seed, settings.max_new_tokens),
     )
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(CreditReport)
@@ -273,4 +275,5 @@ def quiet() -> Iterator[None]:
     with quiet_transformers(), warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         warnings.simplefilter("ignore", CreditWarning)
+        warnings.filterwarnings("ignore", "You are using 'rollout_func'", UserWarning)
         yield
