@@ -11,6 +11,7 @@ from stepcredit.errors import StepCreditError
 from stepcredit.keys import keyed_generator
 from stepcredit.lab import arithmetic
 from stepcredit.lab.arithmetic import check, check_tokens, demonstration, problems, solve
+from stepcredit.lab.task import hash_split
 
 PROMPT = "3+4*2-1="
 SOLVED = "3+4=7\n7*2=4\n4-1=3\n<3>$"
@@ -26,11 +27,11 @@ def test_values_follow_left_to_right_modulo_ten() -> None:
 
 
 def test_splits_share_no_prompt_over_all_seeds() -> None:
-    seen: dict[str, set[str]] = {split: set() for split in arithmetic.SPLITS}
+    seen: dict[str, set[str]] = {split: set() for split in arithmetic.ARITHMETIC.splits}
     for split, prompts in seen.items():
         for seed in range(5):
             prompts |= {problem.prompt for problem in problems(400, split, seed)}
-        assert {arithmetic.split_of(prompt) for prompt in prompts} == {split}
+        assert {hash_split(prompt) for prompt in prompts} == {split}
     assert not seen["train"] & seen["held_out"]
     assert not seen["train"] & seen["check"]
     assert not seen["check"] & seen["held_out"]

@@ -115,9 +115,9 @@ def test_takes_the_check_before_where_the_target_is_overshot(
 
     shown = iter([0.36, 0.60])
 
-    def jumping(*args: object) -> object:
+    def jumping(*args: object, **options: object) -> object:
         value = Interval(next(shown), 0.0, 1.0)
-        return replace(evaluate(*args), pass_at_1=value)  # type: ignore[arg-type]
+        return replace(evaluate(*args, **options), pass_at_1=value)  # type: ignore[arg-type]
 
     monkeypatch.setattr(warmstart, "evaluate", jumping)
     band = replace(TINY, floor=0.35, target=0.40, ceiling=0.45)

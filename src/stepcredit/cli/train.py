@@ -1,9 +1,8 @@
-"""`stepcredit train`: a complete run on the built-in arithmetic task."""
+"""`stepcredit train`: a complete run on an embedded task."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,10 +21,24 @@ from stepcredit.errors import StepCreditError
 
 COMMAND_LINE = "COMMANDLINE"
 WITH_RESUME = ("resume", "cache_dir", "imports")
+OPTIONS = {"settings": "--set", "task_fields": "--task-set"}
 
 Compare = Annotated[str, typer.Option(help="A second method to train for comparison, or `none`.")]
+Task = Annotated[str, typer.Option(help="The task, arithmetic.")]
+TaskFields = Annotated[
+    list[str],
+    typer.Option(
+        "--task-set",
+        metavar="FIELD=VALUE",
+        help="An option of the task; VALUE is JSON, or a bare word. May be repeated.",
+        show_default=False,
+        default_factory=list,
+    ),
+]
+Size = Annotated[str, typer.Option(help="Size of the policy: small or medium.")]
 Signal = Annotated[
-    str, typer.Option(help="Step scores: exact, noisy, hackable, centred or negative.")
+    str | None,
+    typer.Option(help="Process scores: exact, noisy (default), hackable, centred or negative."),
 ]
 Seed = Annotated[int, typer.Option(help="Seed of the warm start, the problems and the noise.")]
 Updates = Annotated[int | None, typer.Option(help="Number of generations to train on.")]
@@ -44,7 +57,10 @@ def train_command(
     method: Method = "pass",
     settings: Settings,
     compare: Compare = "grpo",
-    signal: Signal = "noisy",
+    task: Task = "arithmetic",
+    task_fields: TaskFields,
+    model: Size = "small",
+    signal: Signal = None,
     seed: Seed = 0,
     updates: Updates = None,
     quick: Quick = False,
@@ -70,9 +86,11 @@ def train_command(
             method=method,
             fields=settings_of(settings),
             compare=None if compare == "none" else compare,
-            signal=signal,
+            task=task,
+            task_fields=settings_of(task_fields, "--task-set"),
+            model=model,
             seed=seed,
-            **({} if updates is None else {"updates": updates}),
+            **{n: v for n, v in (("signal", signal), ("updates", updates)) if v is not None},
         )
         from stepcredit.lab import comparison as lab
 
@@ -85,13 +103,7 @@ def train_command(
 def _settings(quick: bool, **given: Any) -> Any:
     from stepcredit.lab.lab_settings import LabSettings, quick_settings
 
-    if quick:
-        return quick_settings(**given)
-    settings = LabSettings(**given)
-    warm, teacher = (
-        replace(start, seed=settings.seed) for start in (settings.warm, settings.teacher)
-    )
-    return replace(settings, warm=warm, teacher=teacher)
+    return (quick_settings if quick else LabSettings)(**given)
 
 
 def _refuse_others(context: typer.Context) -> None:
@@ -99,5 +111,5 @@ def _refuse_others(context: typer.Context) -> None:
     for name in context.params:
         source = context.get_parameter_source(name)
         if source is not None and source.name == COMMAND_LINE and name not in WITH_RESUME:
-            option = "--set" if name == "settings" else f"--{name.replace('_', '-')}"
+            option = OPTIONS.get(name, f"--{name.replace('_', '-')}")
             raise StepCreditError("the run has its own settings; leave this out", field=option)

@@ -1,4 +1,4 @@
-"""The embedded task: chains of + - * modulo 10, worked left to right, one step per line.
+"""The embedded task "arithmetic": chains of + - * modulo 10, one step per line.
 
 A prompt such as `3+4*2-1=` is read left to right, without operator precedence. A completion has
 one line per step, with the value reached as its left operand, and then the answer in its template:
@@ -16,20 +16,27 @@ an exact checker can read every step.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from stepcredit.errors import StepCreditError
-from stepcredit.keys import digest64, keyed_generator
+from stepcredit.lab.grading import Graded, Problem, follows_template
+from stepcredit.lab.model import SIZES
+from stepcredit.lab.simulated_prm import SIGNALS, Simulated
+from stepcredit.lab.task import Task, hash_split
+from stepcredit.lab.task_registry import TASKS
 from stepcredit.lab.tokenizer import EOS, build_tokenizer, completion_text
+from stepcredit.lab.warm_settings import WarmStartSettings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
 __all__ = [
+    "ARITHMETIC",
+    "ArithmeticTask",
     "Graded",
     "Problem",
     "build_tokenizer",
@@ -40,7 +47,6 @@ __all__ = [
     "problems",
     "prompts",
     "solve",
-    "split_of",
 ]
 
 TASK_VERSION = 3
@@ -48,64 +54,12 @@ MAX_NEW_TOKENS = 56
 MAX_FILLERS = 6
 MIN_OPERATIONS, MAX_OPERATIONS = 3, 5
 OPERATORS = "+-*"
-SPLITS = ("train", "check", "held_out")
-KINDS = ("right", "wrong", "filler", "answer", "bad_answer", "malformed")
 
 _LINE = re.compile(r"[^\n$]*[\n$]|[^\n$]+")
 _STEP = re.compile(r"([0-9])([+*-])([0-9])=([0-9])\n")
 _FILLER = re.compile(r"k[0-9]\n")
 _ANSWER = re.compile(r"<([0-9])>\$")
 _PROMPT = re.compile(r"[0-9](?:[+*-][0-9])+=")
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One chain: its prompt, such as `3+4*2=`, and its answer, a digit."""
-
-    prompt: str
-    answer: int
-
-
-@dataclass(frozen=True)
-class Graded:
-    """The exact checker's result for one completion.
-
-    Args:
-        step_ends: index of each line's last token, increasing; the last is the last token.
-        kinds: one of `KINDS` per line. `right`: a correct computation of the chain's next
-            operation, on the value last written. `wrong`: any other line in the form of a step.
-            `filler`: `kX`. `answer`: an answer line that repeats the value last written; it may
-            come too early, because a kind judges a line by the lines before it, and only
-            `outcome` shows that steps are missing. `bad_answer`: any other line in the form of an
-            answer. `malformed`: a line outside the grammar, or one cut off by the token limit.
-        outcome: 1.0 if the completion ends with the true value in the template, else 0.0.
-        format: 1.0 if every line follows the grammar and the only answer line is last, else 0.0.
-        format_ok: `format` as a bool.
-        operations: number of operations in the chain.
-    """
-
-    step_ends: list[int]
-    kinds: list[str]
-    outcome: float
-    format: float
-    format_ok: bool
-    operations: int
-
-    @property
-    def fillers(self) -> int:
-        """Number of filler lines."""
-        return self.kinds.count("filler")
-
-    @property
-    def right_steps(self) -> int:
-        """Number of right steps."""
-        return self.kinds.count("right")
-
-    @property
-    def step_accuracy(self) -> float:
-        """Right steps divided by the chain's operations (or by the steps written, if more)."""
-        written = self.right_steps + self.kinds.count("wrong")
-        return self.right_steps / max(self.operations, written)
 
 
 def apply(left: int, operator: str, right: int) -> int:
@@ -176,26 +130,8 @@ def solve(prompt: str) -> list[int]:
     return values
 
 
-def split_of(prompt: str) -> str:
-    """The split of a prompt, chosen by a hash of its text: no prompt is in two splits.
-
-        BLAKE2b(prompt) mod 10:  0 held_out, 1 check, 2 to 9 train
-
-    Args:
-        prompt: any text.
-
-    Returns:
-        One of `SPLITS`. It depends on the text alone, never on a seed.
-
-    Example:
-        >>> split_of("3+4*2-1=")
-        'train'
-    """
-    return {0: "held_out", 1: "check"}.get(digest64(prompt) % 10, "train")
-
-
 def problems(n: int, split: str = "train", seed: int = 0) -> list[Problem]:
-    """Draw distinct problems of one split.
+    """Draw distinct problems of one split: `Task.problems` of this task.
 
     Args:
         n: number of problems, > 0.
@@ -210,26 +146,17 @@ def problems(n: int, split: str = "train", seed: int = 0) -> list[Problem]:
 
     Example:
         >>> problem = problems(1, "held_out", seed=0)[0]
-        >>> split_of(problem.prompt), problem.answer == solve(problem.prompt)[-1]
+        >>> hash_split(problem.prompt), problem.answer == solve(problem.prompt)[-1]
         ('held_out', True)
     """
-    if split not in SPLITS:
-        raise StepCreditError(f"expected one of {', '.join(SPLITS)}, got {split!r}", field="split")
-    if n <= 0:
-        raise StepCreditError(f"expected a positive number of problems, got {n}", field="n")
-    drawn: dict[str, None] = {}
-    for prompt in prompts(split, keyed_generator(seed, "problems", split)):
-        drawn[prompt] = None
-        if len(drawn) == n:
-            break
-    return [Problem(prompt, solve(prompt)[-1]) for prompt in drawn]
+    return ARITHMETIC.problems(n, split, seed)
 
 
 def prompts(split: str, generator: np.random.Generator) -> Iterator[str]:
     """Prompts of one split, without end; a prompt may be repeated.
 
     Args:
-        split: one of `SPLITS`.
+        split: one of the task's splits.
         generator: source of the random draws.
 
     Returns:
@@ -237,7 +164,7 @@ def prompts(split: str, generator: np.random.Generator) -> Iterator[str]:
 
     Example:
         >>> from stepcredit.keys import keyed_generator
-        >>> split_of(next(prompts("check", keyed_generator(0, "x"))))
+        >>> hash_split(next(prompts("check", keyed_generator(0, "x"))))
         'check'
     """
     while True:
@@ -246,7 +173,7 @@ def prompts(split: str, generator: np.random.Generator) -> Iterator[str]:
         operators = generator.integers(0, len(OPERATORS), operations).tolist()
         pairs = zip(operators, digits[1:], strict=True)
         prompt = f"{digits[0]}{''.join(f'{OPERATORS[o]}{d}' for o, d in pairs)}="
-        if split_of(prompt) == split:
+        if hash_split(prompt) == split:
             yield prompt
 
 
@@ -323,10 +250,7 @@ def check(prompt: str, completion: str) -> Graded:
         if written is not None:
             value, done = written, done + 1
     template = _ANSWER.fullmatch(completion[-4:])
-    well_formed = bool(kinds) and kinds[-1] in ("answer", "bad_answer")
-    well_formed = well_formed and not any(
-        kind in ("answer", "bad_answer", "malformed") for kind in kinds[:-1]
-    )
+    well_formed = follows_template(kinds)
     return Graded(
         step_ends=step_ends,
         kinds=kinds,
@@ -354,7 +278,7 @@ def _kind(line: str, value: int, pending: list[tuple[str, int]]) -> tuple[str, i
 def check_tokens(
     prompt: str, completion_ids: Sequence[int], tokenizer: PreTrainedTokenizerFast
 ) -> Graded:
-    """Grade the token ids of a completion, with `check` on one character per token.
+    """Grade the token ids of a completion: `Task.check_tokens` of this task.
 
     Args:
         prompt: such as `3+4*2=`.
@@ -372,4 +296,77 @@ def check_tokens(
         >>> check_tokens("3+4*2=", tokenizer("3+4=7\\n7*2=4\\n<4>$").input_ids, tokenizer).outcome
         1.0
     """
-    return check(prompt, completion_text(completion_ids, tokenizer))
+    return ARITHMETIC.check_tokens(prompt, completion_ids, tokenizer)
+
+
+TEACHER = WarmStartSettings(
+    filler=0.0,
+    early_stop=0.0,
+    floor=0.0,
+    target=0.8,
+    ceiling=1.0,
+    check_from=300,
+    check_every=25,
+    max_steps=3000,
+)
+
+
+@TASKS.register("arithmetic")
+@dataclass(frozen=True)
+class ArithmeticTask(Task):
+    """Chains of + - * modulo 10 of three to five operations."""
+
+    signals = SIGNALS
+    default_signal = "noisy"
+
+    @property
+    def cache_key(self) -> int | str:
+        """The task's version."""
+        return TASK_VERSION
+
+    @property
+    def max_new_tokens(self) -> int:
+        """Room for the longest chain with all its fillers."""
+        return MAX_NEW_TOKENS
+
+    def warm_start(self, seed: int, model: str = "small") -> WarmStartSettings:
+        """Supervised training to a pass@1 of about 0.43."""
+        return WarmStartSettings(seed=seed, model=SIZES[model])
+
+    def teacher(self, signal: str, seed: int) -> WarmStartSettings:
+        """One teacher for all signals, which was shown clean demonstrations only."""
+        return replace(TEACHER, seed=seed)
+
+    def build_tokenizer(self) -> PreTrainedTokenizerFast:
+        """One character per token."""
+        return build_tokenizer()
+
+    def prompts(self, split: str, generator: np.random.Generator) -> Iterator[str]:
+        """Chains of one split."""
+        return prompts(split, generator)
+
+    def problem(self, prompt: str) -> Problem:
+        """The chain and its value."""
+        return Problem(prompt, solve(prompt)[-1])
+
+    def demonstration(
+        self, prompt: str, generator: np.random.Generator, filler: float, early_stop: float
+    ) -> str:
+        """See the function `demonstration`."""
+        return demonstration(prompt, generator, filler, early_stop)
+
+    def check(self, prompt: str, completion: str) -> Graded:
+        """See the function `check`."""
+        return check(prompt, completion)
+
+    def signal(self, name: str, seed: int, fields: Mapping[str, Any] | None = None) -> Simulated:
+        """A simulated process reward model; its settings are `filler` and `flips`."""
+        self.check_signal(name)
+        unknown = sorted(set(fields or {}) - {"filler", "flips"})
+        if unknown:
+            reason = f"has no setting {unknown[0]!r}, only filler and flips"
+            raise StepCreditError(reason, field="signal_fields")
+        return Simulated(name, seed, **(fields or {}))
+
+
+ARITHMETIC = ArithmeticTask()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -17,10 +17,11 @@ from rich.console import Console
 import stepcredit as sc
 from stepcredit.credit.rich_table import table_lines
 from stepcredit.data.files.atomic import write_json
-from stepcredit.lab.evaluate import Evaluation
+from stepcredit.lab.evaluate import Evaluation, evaluation_columns
 from stepcredit.lab.lab_settings import LabSettings
 from stepcredit.lab.report import Live, closing_figures, closing_table, live
 from stepcredit.lab.resume import mark, restore
+from stepcredit.lab.rollout_grader import scores_by_step
 from stepcredit.lab.runs import RunFolder
 from stepcredit.lab.sampling import sample
 from stepcredit.lab.simulated_prm import filler_minus_right
@@ -150,10 +151,9 @@ def _start(
     mark(folder, [])
 
 
-def warm_start_row(found: Evaluation) -> dict[str, Any]:
-    """The row of metrics that holds the evaluation of the warm start."""
-    figures = {"evaluation": found.as_dict(), "correct": found.correct}
-    return {"method": WARM_START, "update": 0, **figures}
+def warm_start_row(found: Mapping[str, Evaluation]) -> dict[str, Any]:
+    """The row of metrics that holds the evaluations of the warm start."""
+    return {"method": WARM_START, "update": 0, **evaluation_columns(found)}
 
 
 def _keep(settings: WarmStartSettings, path: Path, cache_dir: Path, shown: Live) -> None:
@@ -177,26 +177,25 @@ def signal_warnings(settings: LabSettings, model: Any, tokenizer: Any) -> list[s
         No line, or one line with the gap between the scores and the gap between the method's
         advantages. No line for a method that does not read the signal.
     """
-    from stepcredit.lab.arithmetic import problems
-    from stepcredit.lab.loop import task_of
+    from stepcredit.lab.loop import grader
 
     label, estimator = settings.estimators()[0]
     if estimator.reads.process is None or estimator.reads.logprobs:
         return []
-    drawn = problems(PROBE_PROMPTS, "train", settings.seed)
+    drawn = settings.built_task().problems(PROBE_PROMPTS, "train", settings.seed)
     prompts = [p.prompt for p in drawn for _ in range(settings.group_size)]
     prompt_texts = [p.prompt for p in drawn]
     ids = sample(model, tokenizer, prompt_texts, settings.group_size, settings.seed, "signal probe")
-    task = task_of(settings, tokenizer)
+    task = grader(settings, tokenizer)
     graded = task.graded(prompts, ids)
-    ends, scores = map(list, zip(*task.process_signal(prompts, ids), strict=True))
-    kinds = [g.kinds for g in graded]
-    gap = filler_minus_right(scores, kinds)
+    process = task.process_signal(prompts, ids)
+    kinds, ends = [g.kinds for g in graded], [g.step_ends for g in graded]
+    gap = filler_minus_right(scores_by_step(process, ends), kinds)
     if gap is None or gap <= 0:
         return []
     rollouts = sc.Rollouts(
         group=prompts,
-        process=sc.Steps(ends, scores),
+        process=process,
         outcome=[g.outcome for g in graded],
         format=[g.format for g in graded],
         format_ok=[g.format_ok for g in graded],

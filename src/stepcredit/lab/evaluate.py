@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from stepcredit.evals import Interval, mean_interval, pass_at_k
-from stepcredit.lab.arithmetic import MAX_NEW_TOKENS, Graded, Problem, check_tokens
+from stepcredit.lab.arithmetic import ARITHMETIC, MAX_NEW_TOKENS
+from stepcredit.lab.grading import Graded, Problem
 from stepcredit.lab.sampling import sample
+from stepcredit.lab.task import Task
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -28,7 +30,7 @@ class Evaluation:
         pass_at_8: probability that at least one of 8 answers (or of all, if fewer) is right.
         length: tokens per answer.
         fillers: filler lines per answer.
-        step_accuracy: right steps divided by the operations in the prompt.
+        step_accuracy: right steps divided by the steps that the problem needs.
         format: fraction of answers that follow the template.
         answers: number of answers sampled.
         correct: number of right answers to each problem.
@@ -60,6 +62,7 @@ def evaluate(
     samples_per_problem: int = SAMPLES_PER_PROBLEM,
     seed: int = 0,
     max_new_tokens: int = MAX_NEW_TOKENS,
+    task: Task = ARITHMETIC,
 ) -> Evaluation:
     """Sample answers at temperature 1 and grade them exactly.
 
@@ -71,6 +74,7 @@ def evaluate(
         seed: seed of the sampling, keyed by (seed, "evaluate"); the random state of the training
             does not change.
         max_new_tokens: most tokens of an answer.
+        task: the task, which grades the answers.
 
     Returns:
         `Evaluation`; the same numbers for the same weights and arguments.
@@ -89,9 +93,26 @@ def evaluate(
     )
     repeated = [prompt for prompt in prompts for _ in range(samples_per_problem)]
     rows = zip(repeated, completions, strict=True)
-    graded = [check_tokens(prompt, ids, tokenizer) for prompt, ids in rows]
+    graded = [task.check_tokens(prompt, ids, tokenizer) for prompt, ids in rows]
     lengths = [len(ids) for ids in completions]
     return summarize(graded, lengths, samples_per_problem)
+
+
+def evaluation_columns(found: Mapping[str, Evaluation]) -> dict[str, Any]:
+    """Evaluations as columns of a row of metrics: the figures, and the right answers per problem.
+
+    Args:
+        found: evaluations by the label of their split.
+
+    Returns:
+        `evaluation` and `correct`, as mappings by label if there are several splits.
+    """
+    figures = {label: one.as_dict() for label, one in found.items()}
+    correct = {label: one.correct for label, one in found.items()}
+    if len(found) > 1:
+        return {"evaluation": figures, "correct": correct}
+    (label,) = found
+    return {"evaluation": figures[label], "correct": correct[label]}
 
 
 def summarize(

@@ -11,29 +11,34 @@ from typing import Any
 import stepcredit as sc
 from stepcredit.data.files.jsonl import file_errors
 from stepcredit.errors import FileError, MethodError, StepCreditError
-from stepcredit.lab.arithmetic import MAX_NEW_TOKENS
-from stepcredit.lab.model import ModelSettings
-from stepcredit.lab.simulated_prm import Simulated
-from stepcredit.lab.warmstart import WarmStartSettings
+from stepcredit.lab.model import SIZES, ModelSettings
+from stepcredit.lab.task import ProcessSignal, Task, task_named
+from stepcredit.lab.warm_settings import WarmStartSettings
 from stepcredit.settings.fields import check_seed
 
 MODELS = ("student", "teacher", "base", "prm", "ref")
 STREAMS = ("process", "outcome", "format")
-TEACHER = WarmStartSettings(
-    filler=0.0,
-    early_stop=0.0,
-    floor=0.0,
-    target=0.8,
-    ceiling=1.0,
-    check_from=300,
-    check_every=25,
-    max_steps=3000,
-)
+QUICK = {
+    "updates": 8,
+    "prompts": 8,
+    "evaluate_every": 4,
+    "checkpoint_every": 2,
+    "record_every": 4,
+    "evaluation_problems": 128,
+}
+
+
+def from_task() -> Any:
+    """A field of `LabSettings` whose default depends on the task."""
+    return field(default=None)
 
 
 @dataclass(frozen=True)
 class LabSettings:
-    """The settings of a run: the signal, the methods, and how the policy is trained.
+    """The settings of a run: the task, the signal, the methods, and how the policy is trained.
+
+    A default that depends on the task, such as its signal and its supervised starts, is filled in
+    when the record is made.
 
     Args:
         method: name of the method.
@@ -41,7 +46,7 @@ class LabSettings:
             the method.
         compare: a second method, trained from the same warm start and seed with the lab's
             defaults; None to train one method only.
-        signal: name of the signal that scores the steps (see `Simulated`).
+        signal: name of the task's signal that scores the steps or the tokens.
         signal_fields: settings of the signal, such as the level of a filler line.
         seed: seed of the warm start, the problems, the sampling and the signal's noise.
         updates: number of generations of `prompts` x `group_size` completions; each generation is
@@ -50,6 +55,7 @@ class LabSettings:
             optimizer steps.
         weights: weights of the process, outcome and format streams.
         clip: largest absolute value of an advantage.
+        max_new_tokens: most tokens of an answer.
         evaluate_every, checkpoint_every, record_every: updates between two evaluations, two
             checkpoints, and two batches of rollouts written.
         evaluation_problems, evaluation_samples: size of the fixed held-out set, and answers per
@@ -63,7 +69,7 @@ class LabSettings:
     method: str = "pass"
     fields: Mapping[str, Any] = field(default_factory=dict)
     compare: str | None = "grpo"
-    signal: str = "noisy"
+    signal: str = from_task()
     signal_fields: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
     updates: int = 120
@@ -79,17 +85,21 @@ class LabSettings:
     loss: str = "dapo"
     weights: tuple[float, float, float] = (1.0, 1.0, 0.3)
     clip: float = 5.0
-    max_new_tokens: int = MAX_NEW_TOKENS
+    max_new_tokens: int = from_task()
     evaluate_every: int = 20
     checkpoint_every: int = 5
     record_every: int = 20
     evaluation_problems: int = 256
     evaluation_samples: int = 8
     threads: int = 1
-    warm: WarmStartSettings = field(default_factory=WarmStartSettings)
-    teacher: WarmStartSettings = TEACHER
+    warm: WarmStartSettings = from_task()
+    teacher: WarmStartSettings = from_task()
+    task: str = "arithmetic"
+    task_fields: Mapping[str, Any] = field(default_factory=dict)
+    model: str = "small"
 
     def __post_init__(self) -> None:
+        self._fill_in()
         for name in ("updates", "prompts", "minibatches", "evaluate_every", "checkpoint_every"):
             if getattr(self, name) < 1:
                 reason = f"expected a positive number, got {getattr(self, name)}"
@@ -99,21 +109,39 @@ class LabSettings:
             reason = f"{self.minibatches} do not divide {completions} completions"
             raise StepCreditError(reason, field="minibatches")
         check_seed(self.seed)
-        self.simulated()
+        self.process_signal()
         for label, estimator in self.estimators():
             check_task_has(label, estimator)
 
-    def simulated(self) -> Simulated:
+    def _fill_in(self) -> None:
+        """Set the fields that were left to the task."""
+        if self.model not in SIZES:
+            reason = f"expected one of {', '.join(SIZES)}, got {self.model!r}"
+            raise StepCreditError(reason, field="model")
+        task = self.built_task()
+        signal = self.signal if self.signal is not None else task.default_signal
+        task.check_signal(signal)
+        found = {
+            "signal": signal,
+            "max_new_tokens": task.max_new_tokens,
+            "warm": task.warm_start(self.seed, self.model),
+            "teacher": task.teacher(signal, self.seed),
+        }
+        for name, value in found.items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
+
+    def built_task(self) -> Task:
+        """The task with its options."""
+        return task_named(self.task, self.task_fields)
+
+    def process_signal(self) -> ProcessSignal:
         """The signal of the run.
 
         Raises:
-            StepCreditError: it is unknown, or has no such setting.
+            StepCreditError: the task has no such signal, or the signal has no such setting.
         """
-        unknown = sorted(set(self.signal_fields) - {"filler", "flips"})
-        if unknown:
-            reason = f"has no setting {unknown[0]!r}, only filler and flips"
-            raise StepCreditError(reason, field="signal_fields")
-        return Simulated(self.signal, self.seed, **self.signal_fields)
+        return self.built_task().signal(self.signal, self.seed, self.signal_fields)
 
     def estimators(self) -> list[tuple[str, sc.Estimator]]:
         """(label, estimator) of each method, in training order; no two labels are equal."""
@@ -177,7 +205,7 @@ class LabSettings:
 
 
 def quick_settings(**changes: Any) -> LabSettings:
-    """Settings of a run of well under a minute: it does every stage, but learns little.
+    """Settings of a run of about a minute or less: it does every stage, but learns little.
 
     Args:
         changes: fields of `LabSettings`.
@@ -189,27 +217,13 @@ def quick_settings(**changes: Any) -> LabSettings:
         >>> quick_settings(seed=1).warm.seed
         1
     """
-    warm = WarmStartSettings(
-        seed=changes.get("seed", 0),
-        model=ModelSettings(width=64, layers=2, heads=2, feed_forward=128),
-        batch_size=64,
-        floor=0.0,
-        target=0.0,
-        ceiling=1.0,
-        check_from=160,
-        check_problems=64,
-    )
-    defaults = {
-        "updates": 8,
-        "prompts": 8,
-        "evaluate_every": 4,
-        "checkpoint_every": 2,
-        "record_every": 4,
-        "evaluation_problems": 128,
-        "warm": warm,
-        "teacher": replace(TEACHER, seed=warm.seed, model=warm.model, target=0.0, check_from=240),
-    }
-    return LabSettings(**{**defaults, **changes})
+    settings = LabSettings(**{**QUICK, **changes})
+    small = ModelSettings(width=64, layers=2, heads=2, feed_forward=128)
+    warm = replace(settings.warm, model=small, floor=0.0, target=0.0, ceiling=1.0)
+    warm = replace(warm, check_from=160, check_problems=64)
+    teacher = replace(settings.teacher, model=small, target=0.0, check_from=240)
+    starts = {"warm": warm, "teacher": teacher}
+    return replace(settings, **{**starts, **{n: v for n, v in changes.items() if n in starts}})
 
 
 def check_task_has(label: str, estimator: sc.Estimator) -> None:

@@ -22,14 +22,13 @@ import stepcredit as sc
 from stepcredit.credit.metrics.batch_warnings import CreditWarning
 from stepcredit.engines.trl import StepCreditGRPOTrainer
 from stepcredit.engines.trl.checkpointing import CreditReport
-from stepcredit.lab.arithmetic import problems
-from stepcredit.lab.evaluate import HELD_OUT_SEED, Evaluation, evaluate
+from stepcredit.lab.evaluate import HELD_OUT_SEED, Evaluation, evaluate, evaluation_columns
 from stepcredit.lab.lab_settings import LabSettings
 from stepcredit.lab.readers import Readers
 from stepcredit.lab.resume import mark
+from stepcredit.lab.rollout_grader import RolloutGrader
 from stepcredit.lab.runs import RunFolder
 from stepcredit.lab.sampling import rollouts
-from stepcredit.lab.task import ArithmeticTask
 from stepcredit.signals.models.checkpoints import quiet_transformers
 
 CLOCK_FIELDS = ("step_time", "epoch")
@@ -42,22 +41,30 @@ def load_policy(path: Path) -> tuple[Any, Any]:
     return model, AutoTokenizer.from_pretrained(path)
 
 
-def evaluate_policy(settings: LabSettings, model: Any, tokenizer: Any) -> Evaluation:
-    """Evaluate a policy, each time on the same problems and with the same random draws."""
-    held_out_problems = problems(settings.evaluation_problems, "held_out", HELD_OUT_SEED)
-    return evaluate(
-        model,
-        tokenizer,
-        held_out_problems,
-        settings.evaluation_samples,
-        settings.seed,
-        max_new_tokens=settings.max_new_tokens,
-    )
+def evaluate_policy(settings: LabSettings, model: Any, tokenizer: Any) -> dict[str, Evaluation]:
+    """Evaluate a policy on each of the task's splits, by the split's label.
+
+    It is done each time on the same problems and with the same random draws.
+    """
+    task = settings.built_task()
+    return {
+        label: evaluate(
+            model,
+            tokenizer,
+            task.problems(settings.evaluation_problems, split, HELD_OUT_SEED),
+            settings.evaluation_samples,
+            settings.seed,
+            max_new_tokens=settings.max_new_tokens,
+            task=task,
+        )
+        for label, split in task.evaluation_splits.items()
+    }
 
 
-def task_of(settings: LabSettings, tokenizer: Any) -> ArithmeticTask:
-    """The task with the run's signal."""
-    return ArithmeticTask(tokenizer, settings.simulated(), settings.weights[2])
+def grader(settings: LabSettings, tokenizer: Any) -> RolloutGrader:
+    """The grader of the run's task, with the run's signal."""
+    signal = settings.process_signal()
+    return RolloutGrader(settings.built_task(), tokenizer, signal, settings.weights[2])
 
 
 @dataclass(frozen=True)
@@ -95,7 +102,7 @@ def train_method(
     if stop.is_set():
         return False
     model, tokenizer = load_policy(folder.warm_start)
-    task = task_of(settings, tokenizer)
+    task = grader(settings, tokenizer)
     working = folder.working(run.label)
     readers = None
     if run.estimator.reads.logprobs:
@@ -116,7 +123,7 @@ def build_trainer(
     settings: LabSettings,
     model: Any,
     tokenizer: Any,
-    task: ArithmeticTask,
+    task: RolloutGrader,
     estimator: sc.Estimator,
     output_dir: Path,
     readers: Readers | None = None,
@@ -125,7 +132,9 @@ def build_trainer(
 
     For a method that cannot weight the format, the outcome is outcome + weight x format.
     """
-    drawn = problems(settings.updates * settings.prompts, "train", settings.seed)
+    drawn = settings.built_task().problems(
+        settings.updates * settings.prompts, "train", settings.seed
+    )
     trainer = StepCreditGRPOTrainer(
         model=model,
         reward_funcs=task.reward_functions(),
@@ -198,7 +207,7 @@ class Recorder(TrainerCallback):
         folder: RunFolder,
         run: Method,
         trainer: StepCreditGRPOTrainer,
-        task: ArithmeticTask,
+        task: RolloutGrader,
         watch: Watch,
         stop: threading.Event,
     ) -> None:
@@ -223,7 +232,7 @@ class Recorder(TrainerCallback):
         if self._due(update, self.settings.evaluate_every):
             tokenizer = self.trainer.processing_class
             found = evaluate_policy(self.settings, self.trainer.model, tokenizer)
-            row |= {"evaluation": found.as_dict(), "correct": found.correct}
+            row |= evaluation_columns(found)
         self.folder.append("metrics", [row])
         if update == 1 or self._due(update, self.settings.record_every):
             self.folder.append("rollouts", self.task.rows(batch, self.run.label, update))

@@ -1,4 +1,4 @@
-"""A small decoder for the embedded task."""
+"""A small decoder for the embedded tasks."""
 
 from __future__ import annotations
 
@@ -22,6 +22,12 @@ class ModelSettings:
     layers: int = 3
     heads: int = 3
     feed_forward: int = 256
+
+
+SIZES = {
+    "small": ModelSettings(),
+    "medium": ModelSettings(width=192, layers=4, heads=6, feed_forward=512),
+}
 
 
 def build_model(

@@ -1,14 +1,15 @@
-"""A simulated process reward model for the embedded task, from honest to hackable."""
+"""A simulated process reward model for the embedded tasks, from honest to hackable."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import stepcredit as sc
 from stepcredit.errors import StepCreditError
 from stepcredit.keys import keyed_generator
-from stepcredit.lab.arithmetic import Graded
+from stepcredit.lab.grading import Graded
 
 SIGNALS = ("exact", "noisy", "hackable", "centred", "negative")
 RIGHT, WRONG, BLUR, FLIPS = 0.85, 0.25, 0.1, 0.1
@@ -48,6 +49,8 @@ class Simulated:
     filler: float | None = None
     flips: float = FLIPS
 
+    models = ()
+
     def __post_init__(self) -> None:
         if self.name not in SIGNALS:
             expected = ", ".join(SIGNALS)
@@ -57,6 +60,18 @@ class Simulated:
                 raise StepCreditError(f"expected a number from 0 to 1, got {value}", field=field)
         if self.name == "exact" and (self.filler is not None or self.flips != FLIPS):
             raise StepCreditError("has no noise that could be set", field="signal exact")
+
+    def process(
+        self,
+        prompts: Sequence[str],
+        completion_ids: Sequence[Sequence[int]],
+        graded: Sequence[Graded],
+        logprobs: Mapping[str, sc.Tokens],
+    ) -> sc.Steps:
+        """The scores of each completion's steps; no log-probs are read."""
+        rows = zip(prompts, completion_ids, graded, strict=True)
+        scores = [self.scores(prompt, ids, g) for prompt, ids, g in rows]
+        return sc.Steps([g.step_ends for g in graded], scores)
 
     def scores(self, prompt: str, completion: str | Sequence[int], graded: Graded) -> list[float]:
         """One score per step; it depends on the arguments and the seed only.

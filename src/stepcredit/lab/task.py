@@ -1,105 +1,210 @@
-"""The embedded task for a trainer: reward functions, process signal, and rows to record."""
+"""What the lab needs of a task: problems, demonstrations, an exact checker, process signals."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
-import torch
 
-from stepcredit.data.streams import Stream
-from stepcredit.lab.arithmetic import Graded, check_tokens, completion_text
-from stepcredit.lab.simulated_prm import Simulated
+import stepcredit as sc
+from stepcredit.errors import StepCreditError
+from stepcredit.keys import digest64, keyed_generator
+from stepcredit.lab.grading import Graded, Problem
+from stepcredit.lab.task_registry import TASKS
+from stepcredit.lab.tokenizer import completion_text
+from stepcredit.lab.warm_settings import WarmStartSettings
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-    from stepcredit.engines.trl import Generation
+ProcessScores = sc.Steps | sc.Tokens
 
 
-class ArithmeticTask:
-    """Rewards and step scores of sampled completions; each completion is graded once.
+class ProcessSignal(Protocol):
+    """Scores the steps or the tokens of completions; one of a task's signals."""
 
-    Args:
-        tokenizer: the task's tokenizer.
-        signal: scores the steps.
-        format_weight: weight of the format in `task_reward`.
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models whose log-probs it reads: "student", "teacher", "base"; often none."""
+
+    def process(
+        self,
+        prompts: Sequence[str],
+        completion_ids: Sequence[Sequence[int]],
+        graded: Sequence[Graded],
+        logprobs: Mapping[str, sc.Tokens],
+    ) -> ProcessScores:
+        """The scores of completions, from the checker's results and the models' log-probs."""
+
+
+class Task(ABC):
+    """One embedded task. A subclass is a frozen dataclass; its fields are the task's options.
+
+    Class attributes:
+        name: name of the task, given by `TASKS.register`.
+        signals: names of its process signals.
+        default_signal: the one that is used if none is named.
+        splits: names of its splits, which share no prompt: "train"; "check", which decides when a
+            warm start stops; and those to evaluate on.
+        evaluation_splits: splits to evaluate on, by the label in reports; the first one is the
+            distribution that the policy is trained on.
     """
 
-    def __init__(
-        self, tokenizer: PreTrainedTokenizerFast, signal: Simulated, format_weight: float
-    ) -> None:
-        self.tokenizer, self.signal, self.format_weight = tokenizer, signal, format_weight
-        self._grade = lru_cache(maxsize=1024)(partial(check_tokens, tokenizer=tokenizer))
+    name: ClassVar[str]
+    signals: ClassVar[tuple[str, ...]]
+    default_signal: ClassVar[str]
+    splits: ClassVar[tuple[str, ...]] = ("train", "check", "held_out")
+    evaluation_splits: ClassVar[Mapping[str, str]] = {"held-out": "held_out"}
 
-    def graded(
-        self, prompts: Sequence[str], completion_ids: Sequence[Sequence[int]]
-    ) -> list[Graded]:
-        """The exact checker's result for each completion."""
-        pairs = zip(prompts, completion_ids, strict=True)
-        return [self._grade(prompt, tuple(ids)) for prompt, ids in pairs]
+    @property
+    @abstractmethod
+    def cache_key(self) -> int | str:
+        """What the cache of supervised starts knows the task and its options by."""
 
-    def reward_functions(self) -> list[Any]:
-        """TRL's rewards: `accuracy`, `format_reward`, and their weighted sum `task_reward`."""
+    @property
+    @abstractmethod
+    def max_new_tokens(self) -> int:
+        """The most tokens of an answer."""
 
-        def accuracy(prompts: Any, completion_ids: Any, **_: Any) -> list[float]:
-            return [g.outcome for g in self.graded(prompts, completion_ids)]
+    @abstractmethod
+    def warm_start(self, seed: int, model: str = "small") -> WarmStartSettings:
+        """The supervised training of the policy before RL; `model` is a name of `SIZES`."""
 
-        def format_reward(prompts: Any, completion_ids: Any, **_: Any) -> list[float]:
-            return [g.format for g in self.graded(prompts, completion_ids)]
+    @abstractmethod
+    def teacher(self, signal: str, seed: int) -> WarmStartSettings:
+        """The supervised training of the teacher that the signal and the methods read."""
 
-        def task_reward(prompts: Any, completion_ids: Any, **_: Any) -> list[float]:
-            graded = self.graded(prompts, completion_ids)
-            return [g.outcome + self.format_weight * g.format for g in graded]
+    @abstractmethod
+    def build_tokenizer(self) -> PreTrainedTokenizerFast:
+        """The task's tokenizer, with padding on the left."""
 
-        return [accuracy, format_reward, task_reward]
+    @abstractmethod
+    def prompts(self, split: str, generator: np.random.Generator) -> Iterator[str]:
+        """Prompts of one split, without end; a prompt may be repeated."""
 
-    def process_signal(
-        self, prompts: Any, completion_ids: Any, **_: Any
-    ) -> list[tuple[list[int], list[float]]]:
-        """(step_ends, step_scores) of each completion."""
-        graded = self.graded(prompts, completion_ids)
-        rows = zip(prompts, completion_ids, graded, strict=True)
-        return [(g.step_ends, self.signal.scores(prompt, ids, g)) for prompt, ids, g in rows]
+    @abstractmethod
+    def problem(self, prompt: str) -> Problem:
+        """The prompt and its answer."""
 
-    def figures(self, batch: Generation) -> dict[str, float]:
-        """Mean fillers and step accuracy of a batch of rollouts."""
-        graded = self.graded(batch.prompts, batch.completion_ids)
-        return {
-            "rollouts/fillers": float(np.mean([g.fillers for g in graded])),
-            "rollouts/step_accuracy": float(np.mean([g.step_accuracy for g in graded])),
-        }
+    @abstractmethod
+    def demonstration(
+        self, prompt: str, generator: np.random.Generator, filler: float, early_stop: float
+    ) -> str:
+        """A completion to imitate; the probabilities are those of its bad habits."""
 
-    def rows(self, batch: Generation, method: str, update: int) -> list[dict[str, Any]]:
-        """A batch in the ROLLOUTS format: one row per completion, with its advantages."""
-        rollouts = batch.rollouts
-        graded = self.graded(batch.prompts, batch.completion_ids)
-        scores = _by_rollout(rollouts.streams["process"])
-        probs = {f"{n}_logprobs": _by_rollout(s) for n, s in rollouts.logprobs.items()}
-        advantages = batch.advantages.cpu().numpy()
-        rows = []
-        for i, ids in enumerate(batch.completion_ids):
-            text = completion_text(ids, self.tokenizer)
-            row = {
-                "group": f"{method}-{update}-{int(rollouts.group_index[i])}",
-                "length": len(ids),
-                "prompt": batch.prompts[i],
-                "text": text,
-                "tokens": list(text),
-                "token_ids": ids,
-                "step_ends": graded[i].step_ends,
-                "step_scores": scores[i],
-                "outcome": float(rollouts.outcome[i]),
-                "format": float(rollouts.format[i]),
-                "format_ok": bool(rollouts.format_ok[i]),
-                "advantages": advantages[i, : len(ids)],
-            }
-            row |= {name: values[i] for name, values in probs.items()}
-            rows.append({**row, "method": method, "update": update, "kinds": graded[i].kinds})
-        return rows
+    @abstractmethod
+    def check(self, prompt: str, completion: str) -> Graded:
+        """Grade a completion exactly, line by line."""
+
+    @abstractmethod
+    def signal(
+        self, name: str, seed: int, fields: Mapping[str, Any] | None = None
+    ) -> ProcessSignal:
+        """A process signal by its name, with its settings.
+
+        Raises:
+            StepCreditError: the task has no such signal, or the signal has no such setting.
+        """
+
+    def problems(self, n: int, split: str = "train", seed: int = 0) -> list[Problem]:
+        """Draw distinct problems of one split.
+
+        Args:
+            n: number of problems, > 0.
+            split: one of `splits`.
+            seed: seed of the draw; the splits are disjoint for all seeds.
+
+        Returns:
+            n different problems; the first m of them are those drawn with n = m.
+
+        Raises:
+            StepCreditError: the split is unknown or n is not positive.
+        """
+        self.check_split(split)
+        if n <= 0:
+            raise StepCreditError(f"expected a positive number of problems, got {n}", field="n")
+        drawn: dict[str, None] = {}
+        for prompt in self.prompts(split, keyed_generator(seed, "problems", split)):
+            drawn[prompt] = None
+            if len(drawn) == n:
+                break
+        return [self.problem(prompt) for prompt in drawn]
+
+    def check_split(self, split: str) -> None:
+        """Refuse a split that the task does not have.
+
+        Raises:
+            StepCreditError: it names the splits.
+        """
+        if split not in self.splits:
+            expected = ", ".join(self.splits)
+            raise StepCreditError(f"expected one of {expected}, got {split!r}", field="split")
+
+    def check_signal(self, name: str) -> None:
+        """Refuse a signal that the task does not have.
+
+        Raises:
+            StepCreditError: it names the signals.
+        """
+        if name not in self.signals:
+            expected = ", ".join(self.signals)
+            raise StepCreditError(f"expected one of {expected}, got {name!r}", field="signal")
+
+    def check_tokens(
+        self, prompt: str, completion_ids: Sequence[int], tokenizer: PreTrainedTokenizerFast
+    ) -> Graded:
+        """Grade the token ids of a completion, with `check` on the text of its tokens.
+
+        Args:
+            prompt: a prompt of the task.
+            completion_ids: the trained tokens, with the end-of-sequence token and without padding.
+            tokenizer: the task's.
+
+        Returns:
+            `Graded`; the last of `step_ends` is `len(completion_ids) - 1`.
+
+        Raises:
+            StepCreditError: the prompt does not belong to this task.
+        """
+        return self.check(prompt, completion_text(completion_ids, tokenizer))
 
 
-def _by_rollout(stream: Stream) -> list[np.ndarray]:
-    return [values.numpy() for values in torch.split(stream.values, stream.counts.tolist())]
+def task_named(name: str, options: Mapping[str, Any] | None = None) -> Task:
+    """A task by its name, with its options.
+
+    Args:
+        name: one of `TASKS`.
+        options: the task's fields by name.
+
+    Raises:
+        SettingError: the task or the option is unknown, or a value is out of range.
+
+    Example:
+        >>> task_named("arithmetic").default_signal
+        'noisy'
+        >>> task_named("arithmatic")
+        Traceback (most recent call last):
+        stepcredit.errors.SettingError: task: unknown task 'arithmatic', did you mean 'arithmetic'?
+    """
+    task: Task = TASKS.build(name, options, at="task", under="task_fields")
+    return task
+
+
+def hash_split(prompt: str) -> str:
+    """The split of a prompt, chosen by a hash of its text: no prompt is in two splits.
+
+        BLAKE2b(prompt) mod 10:  0 held_out, 1 check, 2 to 9 train
+
+    Args:
+        prompt: any text.
+
+    Returns:
+        "train", "check" or "held_out". It depends on the text alone, never on a seed.
+
+    Example:
+        >>> hash_split("3+4*2-1=")
+        'train'
+    """
+    return {0: "held_out", 1: "check"}.get(digest64(prompt) % 10, "train")

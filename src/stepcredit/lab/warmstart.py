@@ -1,4 +1,4 @@
-"""The warm start: supervised training on worked chains, stopped at a target accuracy."""
+"""The warm start: supervised training on worked problems, stopped at a target accuracy."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -17,65 +17,19 @@ import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from stepcredit.errors import StepCreditError
-from stepcredit.keys import digest64, keyed_generator
-from stepcredit.lab.arithmetic import (
-    TASK_VERSION,
-    build_tokenizer,
-    demonstration,
-    problems,
-    prompts,
-)
+from stepcredit.keys import keyed_generator
 from stepcredit.lab.evaluate import Evaluation, evaluate
-from stepcredit.lab.model import ModelSettings, build_model
+from stepcredit.lab.model import build_model
+from stepcredit.lab.task import Task, task_named
+from stepcredit.lab.warm_settings import WarmStartSettings
 from stepcredit.signals.models.checkpoints import quiet_transformers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+__all__ = ["FIGURES", "Report", "WarmStartSettings", "warm_start"]
+
 FIGURES = "warm_start.json"
-
-
-@dataclass(frozen=True)
-class WarmStartSettings:
-    """The settings of a warm start; all of them are part of its cache key.
-
-    Args:
-        seed: seed of the weights, the demonstrations and the sampling of the checks.
-        model: the sizes of the decoder.
-        batch_size, learning_rate, warmup_steps: settings of the supervised steps (AdamW; the
-            learning rate is constant after the warm-up).
-        averaging: decay of the moving average of the weights. This average is checked and kept,
-            because the pass@1 of the weights varies by 0.1 between two steps.
-        filler, early_stop: probabilities in the demonstrations (see `demonstration`).
-        target: training stops at the first check whose pass@1 reaches this value.
-        ceiling, floor: if that check is above the ceiling, the check before it is used, and
-            training fails if that one is below the floor.
-        check_from, check_every: supervised steps before the first check, and between two checks.
-        check_problems, check_samples: problems of a check, and sampled answers per problem.
-        max_steps: training fails if the target is not reached within this number of steps.
-    """
-
-    seed: int = 0
-    model: ModelSettings = field(default_factory=ModelSettings)
-    batch_size: int = 64
-    learning_rate: float = 2e-3
-    warmup_steps: int = 20
-    averaging: float = 0.9
-    filler: float = 0.12
-    early_stop: float = 0.08
-    floor: float = 0.35
-    target: float = 0.43
-    ceiling: float = 0.45
-    check_from: int = 120
-    check_every: int = 5
-    check_problems: int = 256
-    check_samples: int = 2
-    max_steps: int = 600
-
-    def key(self) -> str:
-        """Hash of the settings and the task's version; it names the cache folder."""
-        text = json.dumps({"task": TASK_VERSION, **asdict(self)}, sort_keys=True)
-        return f"{digest64(text):016x}"
 
 
 Report = Callable[[int, int, Evaluation | None], None]
@@ -86,7 +40,7 @@ def warm_start(
     cache_dir: str | os.PathLike[str] = "cache/warmstart",
     report: Report | None = None,
 ) -> Path:
-    """A checkpoint that solves about two in five chains; it is trained once and cached.
+    """A checkpoint that solves about two in five problems; it is trained once and cached.
 
     Args:
         settings: the settings; `WarmStartSettings()` if absent.
@@ -111,8 +65,9 @@ def warm_start(
     if (folder / FIGURES).is_file():
         return folder
     started = time.perf_counter()
-    tokenizer = build_tokenizer()
-    model, step, found = _imitate(tokenizer, settings, report or (lambda *_: None))
+    task = task_named(settings.task, settings.task_fields)
+    tokenizer = task.build_tokenizer()
+    model, step, found = _imitate(task, tokenizer, settings, report or (lambda *_: None))
     figures = {
         "settings": asdict(settings),
         "steps": step,
@@ -124,7 +79,7 @@ def warm_start(
 
 
 def _imitate(
-    tokenizer: PreTrainedTokenizerFast, settings: WarmStartSettings, report: Report
+    task: Task, tokenizer: PreTrainedTokenizerFast, settings: WarmStartSettings, report: Report
 ) -> tuple[PreTrainedModel, int, Evaluation]:
     """Train until a check reaches the target."""
     model = build_model(tokenizer, settings.model, settings.seed).train()
@@ -132,21 +87,23 @@ def _imitate(
     averaged = cast("PreTrainedModel", average.module)
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate)
     generator = keyed_generator(settings.seed, "demonstrations")
-    source = prompts("train", generator)
-    checked = problems(settings.check_problems, "check")
+    source = task.prompts("train", generator)
+    checked = task.problems(settings.check_problems, "check")
     before: _Check | None = None
     for step in range(1, settings.max_steps + 1):
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * min(1.0, step / settings.warmup_steps)
         pairs = [
-            (prompt, demonstration(prompt, generator, settings.filler, settings.early_stop))
+            (prompt, task.demonstration(prompt, generator, settings.filler, settings.early_stop))
             for prompt in islice(source, settings.batch_size)
         ]
         _step(model, tokenizer, optimizer, pairs)
         average.update_parameters(model)
         if step >= settings.check_from and step % settings.check_every == 0:
             samples, seed = settings.check_samples, settings.seed
-            found = evaluate(averaged, tokenizer, checked, samples, seed)
+            found = evaluate(
+                averaged, tokenizer, checked, samples, seed, task.max_new_tokens, task=task
+            )
             if found.pass_at_1.mean >= settings.target:
                 return _in_band(averaged, _Check(step, found, {}), before, settings)
             weights = {name: value.clone() for name, value in averaged.state_dict().items()}
@@ -188,7 +145,8 @@ def _step(
     """One optimizer step on the cross entropy of the completions' tokens."""
     texts = [prompt + completion for prompt, completion in pairs]
     batch = tokenizer(texts, return_tensors="pt", padding=True, padding_side="right")
-    prompt_ends = torch.tensor([len(prompt) for prompt, _ in pairs])[:, None]
+    prompt_ids = tokenizer([prompt for prompt, _ in pairs]).input_ids
+    prompt_ends = torch.tensor([len(ids) for ids in prompt_ids])[:, None]
     positions = torch.arange(batch["input_ids"].shape[1])
     learned = (positions >= prompt_ends) & batch["attention_mask"].bool()
     labels = batch["input_ids"].masked_fill(~learned, -100)

@@ -15,10 +15,9 @@ from trl import GRPOConfig, GRPOTrainer
 
 import stepcredit as sc
 from stepcredit.engines.trl import StepCreditGRPOTrainer
-from stepcredit.lab.arithmetic import build_tokenizer, problems
+from stepcredit.lab.arithmetic import ARITHMETIC, build_tokenizer, problems
 from stepcredit.lab.model import ModelSettings, build_model
-from stepcredit.lab.simulated_prm import Simulated
-from stepcredit.lab.task import ArithmeticTask
+from stepcredit.lab.rollout_grader import RolloutGrader
 
 TINY = ModelSettings(width=16, layers=1, heads=1, feed_forward=16)
 FORMAT_WEIGHT = 0.3
@@ -44,7 +43,8 @@ def gradient(trainer: Any, inputs: dict[str, Any], **changes: Any) -> torch.Tens
 
 @pytest.fixture
 def task():
-    return ArithmeticTask(build_tokenizer(), Simulated("noisy"), FORMAT_WEIGHT)
+    signal = ARITHMETIC.signal("noisy", seed=0)
+    return RolloutGrader(ARITHMETIC, build_tokenizer(), signal, FORMAT_WEIGHT)
 
 
 @pytest.fixture

@@ -1,0 +1,134 @@
+"""An embedded task for a trainer: reward functions, process signal, and rows to record."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+import stepcredit as sc
+from stepcredit.data.streams import Stream
+from stepcredit.lab.grading import Graded
+from stepcredit.lab.task import ProcessScores, ProcessSignal, Task
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+    from stepcredit.engines.trl import Generation
+
+Logprobs = Callable[[Sequence[str], Sequence[Sequence[int]]], Mapping[str, sc.Tokens]]
+
+
+class RolloutGrader:
+    """Rewards and process scores of sampled completions; each completion is graded once.
+
+    Args:
+        task: the task.
+        tokenizer: the task's tokenizer.
+        signal: scores the steps or the tokens.
+        format_weight: weight of the format in `task_reward`.
+        logprobs: called with prompts and completion_ids; gives the log-probs that the signal reads.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        tokenizer: PreTrainedTokenizerFast,
+        signal: ProcessSignal,
+        format_weight: float,
+        logprobs: Logprobs | None = None,
+    ) -> None:
+        self.tokenizer, self.signal, self.format_weight = tokenizer, signal, format_weight
+        self.logprobs = logprobs
+        self._grade = lru_cache(maxsize=1024)(partial(task.check_tokens, tokenizer=tokenizer))
+
+    def graded(
+        self, prompts: Sequence[str], completion_ids: Sequence[Sequence[int]]
+    ) -> list[Graded]:
+        """The exact checker's result for each completion."""
+        pairs = zip(prompts, completion_ids, strict=True)
+        return [self._grade(prompt, tuple(ids)) for prompt, ids in pairs]
+
+    def reward_functions(self) -> list[Any]:
+        """TRL's rewards: `accuracy`, `format_reward`, and their weighted sum `task_reward`."""
+
+        def accuracy(prompts: Any, completion_ids: Any, **_: Any) -> list[float]:
+            return [g.outcome for g in self.graded(prompts, completion_ids)]
+
+        def format_reward(prompts: Any, completion_ids: Any, **_: Any) -> list[float]:
+            return [g.format for g in self.graded(prompts, completion_ids)]
+
+        def task_reward(prompts: Any, completion_ids: Any, **_: Any) -> list[float]:
+            graded = self.graded(prompts, completion_ids)
+            return [g.outcome + self.format_weight * g.format for g in graded]
+
+        return [accuracy, format_reward, task_reward]
+
+    def process_signal(self, prompts: Any, completion_ids: Any, **_: Any) -> ProcessScores:
+        """The signal's scores of each completion, of its steps or of its tokens."""
+        graded = self.graded(prompts, completion_ids)
+        logprobs = {} if self.logprobs is None else self.logprobs(prompts, completion_ids)
+        return self.signal.process(prompts, completion_ids, graded, logprobs)
+
+    def figures(self, batch: Generation) -> dict[str, float]:
+        """Mean fillers and step accuracy of a batch of rollouts."""
+        graded = self.graded(batch.prompts, batch.completion_ids)
+        return {
+            "rollouts/fillers": float(np.mean([g.fillers for g in graded])),
+            "rollouts/step_accuracy": float(np.mean([g.step_accuracy for g in graded])),
+        }
+
+    def rows(self, batch: Generation, method: str, update: int) -> list[dict[str, Any]]:
+        """A batch in the ROLLOUTS format: one row per completion, with its advantages."""
+        rollouts = batch.rollouts
+        graded = self.graded(batch.prompts, batch.completion_ids)
+        process = rollouts.streams["process"]
+        column = "step_scores" if isinstance(process, sc.Steps) else "token_scores"
+        scores = _by_rollout(process)
+        probs = {f"{n}_logprobs": _by_rollout(s) for n, s in rollouts.logprobs.items()}
+        advantages = batch.advantages.cpu().numpy()
+        rows = []
+        for i, ids in enumerate(batch.completion_ids):
+            tokens = self.tokenizer.convert_ids_to_tokens(ids)
+            row = {
+                "group": f"{method}-{update}-{int(rollouts.group_index[i])}",
+                "length": len(ids),
+                "prompt": batch.prompts[i],
+                "text": "".join(tokens),
+                "tokens": tokens,
+                "token_ids": ids,
+                "step_ends": graded[i].step_ends,
+                column: scores[i],
+                "outcome": float(rollouts.outcome[i]),
+                "format": float(rollouts.format[i]),
+                "format_ok": bool(rollouts.format_ok[i]),
+                "advantages": advantages[i, : len(ids)],
+            }
+            row |= {name: values[i] for name, values in probs.items()}
+            rows.append({**row, "method": method, "update": update, "kinds": graded[i].kinds})
+        return rows
+
+
+def scores_by_step(process: ProcessScores, ends: Sequence[Sequence[int]]) -> list[list[float]]:
+    """One score per step of each completion: a step's own score, or the sum of its tokens' scores.
+
+    Args:
+        process: scores of steps or of tokens.
+        ends: index of each step's last token.
+
+    Example:
+        >>> scores_by_step(sc.Tokens([[1.0, 2.0, 4.0]]), [[1, 2]])
+        [[3.0, 4.0]]
+    """
+    rows = _by_rollout(process)
+    if isinstance(process, sc.Steps):
+        return [row.tolist() for row in rows]
+    starts = [[0, *(end + 1 for end in row[:-1])] for row in ends]
+    return [np.add.reduceat(*row).tolist() for row in zip(rows, starts, strict=True)]
+
+
+def _by_rollout(stream: Stream) -> list[np.ndarray]:
+    return [values.numpy() for values in torch.split(stream.values, stream.counts.tolist())]
