@@ -65,6 +65,10 @@ COMMANDS = {
             "Train a small reasoner with step-level credit through TRL, on a laptop's CPU, "
             "in minutes.",
         ),
+        "study": (
+            "study:app",
+            "Run methods x signals x seeds into one store, and make the page of results from it.",
+        ),
         "prm": (
             "prm:app",
             "Train a process reward model on labelled steps; judge any signal on them.",

@@ -1,0 +1,123 @@
+"""`stepcredit study`: methods x signals x seeds, one store of results, one page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from stepcredit.cli.output import CommandApp, say
+from stepcredit.errors import StepCreditError
+
+if TYPE_CHECKING:
+    from stepcredit.study.study_cells import Preset
+
+Name = Annotated[
+    str, typer.Argument(metavar="NAME|CONFIG.yaml", help="A preset, or a file of your own.")
+]
+Store = Annotated[Path, typer.Option(help="The file of results.")]
+Tuned = Annotated[Path, typer.Option(help="The chosen settings, for presets that use them.")]
+CacheDir = Annotated[Path, typer.Option(help="Folder of the cached warm starts and teachers.")]
+Workers = Annotated[
+    int | None, typer.Option(min=1, help="Runs at the same time; default: one per core.")
+]
+Slice = Annotated[bool, typer.Option("--slice", help="Only the first seeds of each block.")]
+Budget = Annotated[
+    float | None, typer.Option(metavar="HOURS", help="Start no run that would end later.")
+]
+Retry = Annotated[bool, typer.Option("--retry-failed", help="Run again what failed before.")]
+STORE, TUNED = Path("evidence/study.sqlite"), Path("evidence/tuned.yaml")
+CACHE = Path("cache/warmstart")
+
+app = CommandApp(
+    name="study",
+    help="Run methods x signals x seeds into one store, and make the page of results from it.",
+    no_args_is_help=True,
+)
+
+
+@app.command("run")
+def study_run_command(
+    name: Name,
+    *,
+    store: Store = STORE,
+    tuned: Tuned = TUNED,
+    cache_dir: CacheDir = CACHE,
+    workers: Workers = None,
+    slice: Slice = False,
+    budget: Budget = None,
+    retry_failed: Retry = False,
+) -> None:
+    """Do the runs of a preset that the store does not have yet; Ctrl-C or a kill loses no other."""
+    from stepcredit.study.study_presets import find_preset
+
+    preset = find_preset(name, tuned)
+    chosen = preset.slice() if slice else preset
+    _run(preset, chosen, store, _options(workers, budget, retry_failed, cache_dir))
+
+
+@app.command("tune")
+def study_tune_command(
+    name: Annotated[str, typer.Argument(metavar="[NAME]", help="The tuning preset.")] = "tuning",
+    *,
+    store: Store = STORE,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The file to write.")] = TUNED,
+    cache_dir: CacheDir = CACHE,
+    workers: Workers = None,
+    budget: Budget = None,
+    retry_failed: Retry = False,
+) -> None:
+    """Run the tuning preset, choose each method's settings by its rule, and write them."""
+    from stepcredit.study.study_data import StudyData
+    from stepcredit.study.study_presets import find_preset
+    from stepcredit.study.study_store import StudyStore
+    from stepcredit.study.tuning import write_tuned
+
+    preset = find_preset(name)
+    if preset.role != "tuning":
+        raise StepCreditError("is no tuning preset", field=name)
+    _run(preset, preset, store, _options(workers, budget, retry_failed, cache_dir))
+    with StudyStore(store) as opened:
+        chosen = write_tuned(preset, StudyData(opened), output)
+    for task, methods in chosen.items():
+        for candidate in methods.values():
+            say(f"{task}: {candidate.arm.label}: pass@1 {candidate.mean:.3f}")
+    say(f"the settings are in {output}")
+
+
+@app.command("list")
+def study_list_command(*, store: Store = STORE, tuned: Tuned = TUNED) -> None:
+    """List the presets: runs, runs that are done, and hours that the others take on all cores."""
+    from rich.console import Console
+
+    from stepcredit.study.budget import study_table
+
+    Console().print(study_table(store, tuned))
+
+
+def _options(workers: int | None, budget: float | None, retry: bool, cache_dir: Path) -> Any:
+    from stepcredit.study.study_runner import RunOptions
+
+    return RunOptions(workers, budget, retry, cache_dir)
+
+
+def _run(preset: Preset, chosen: Preset, path: Path, options: Any) -> None:
+    """Run a preset or its slice, and say what became of the runs."""
+    from rich.console import Console
+
+    from stepcredit.requires import require
+    from stepcredit.study.study_runner import run_study
+    from stepcredit.study.study_store import StudyStore
+
+    require("study", "transformers", "trl", "datasets", "filelock", "yaml")
+    with StudyStore(path, create=True) as store:
+        store.plan(preset.name, preset.cells())
+        tally = run_study(preset.name, chosen.cells(), store, options, Console(stderr=True))
+    say(f"{preset.name}: {tally.there} of {tally.total} runs were done before, {tally.done} now")
+    if tally.waiting:
+        say(f"{tally.waiting} runs are left; the same command goes on with them")
+    for key, error in tally.failed.items():
+        say(f"run {key} failed: {error}")
+    if tally.failed:
+        raise typer.Exit(1)

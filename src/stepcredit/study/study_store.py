@@ -1,0 +1,238 @@
+"""The results of a study in one SQLite file, small enough to commit."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from stepcredit.errors import FileError
+from stepcredit.study.run_key import resolved_settings
+from stepcredit.study.single_run import CURVE, FIGURES, EvaluatedSplit, RunResult
+from stepcredit.study.study_cells import Cell
+
+STUDY_ID = 0x53435354
+"""SQLite's application id of these files."""
+STUDY_FORMAT = 1
+"""Version of the tables, from 1."""
+DIGITS = 4
+"""Digits kept behind the decimal point."""
+LONGEST_ERROR = 300
+_TABLES = f"""
+CREATE TABLE origin (
+  id INTEGER PRIMARY KEY, hardware TEXT, versions TEXT, git_commit TEXT,
+  UNIQUE (hardware, versions, git_commit)
+);
+CREATE TABLE run (
+  key TEXT PRIMARY KEY, task TEXT, method TEXT, signal TEXT, seed INTEGER, settings TEXT,
+  status TEXT, error TEXT, start TEXT, origin INTEGER REFERENCES origin,
+  cpu_seconds REAL, wall_seconds REAL, tokens INTEGER,
+  signal_calls INTEGER, teacher_calls INTEGER, monte_carlo_calls INTEGER
+) WITHOUT ROWID;
+CREATE TABLE part (
+  preset TEXT, position INTEGER, label TEXT, task TEXT, signal TEXT, seed INTEGER, key TEXT,
+  PRIMARY KEY (preset, position)
+) WITHOUT ROWID;
+CREATE TABLE curve (
+  key TEXT, "update" INTEGER, {", ".join(f"{name} REAL" for name in CURVE)},
+  PRIMARY KEY (key, "update")
+) WITHOUT ROWID;
+CREATE TABLE evaluation (
+  owner TEXT, position INTEGER, split TEXT, samples INTEGER, correct BLOB,
+  {", ".join(f"{name} REAL" for name in FIGURES)},
+  PRIMARY KEY (owner, position)
+) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where runs were made.
+
+    Args:
+        hardware: the processor and its number of cores.
+        versions: of Python and the libraries, in one line.
+        git_commit: the commit of the checkout, with "+" if files differed from it; "" outside one.
+    """
+
+    hardware: str
+    versions: str
+    git_commit: str
+
+
+class StudyStore:
+    """A file of runs by key, in which each finished run is written in one transaction.
+
+    A process that is killed at any time leaves the runs that were finished, whole.
+
+    Args:
+        path: the file.
+        create: whether a missing file is made.
+
+    Raises:
+        FileError: it does not exist, can't be opened, or has another format.
+
+    Example:
+        >>> import tempfile
+        >>> with StudyStore(Path(tempfile.mkdtemp()) / "study.sqlite", create=True) as store:
+        ...     store.statuses()
+        {}
+    """
+
+    def __init__(self, path: str | Path, *, create: bool = False) -> None:
+        self.path = Path(path)
+        if not create and not self.path.is_file():
+            raise FileError("no such file: no study was run yet", field=str(path))
+        with self._errors():
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._base = sqlite3.connect(self.path, timeout=60.0, isolation_level=None)
+            self._base.row_factory = sqlite3.Row
+            try:
+                self._prepare()
+            except BaseException:
+                self._base.close()
+                raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; all runs are in it already."""
+        self._base.close()
+
+    def plan(self, preset: str, cells: Sequence[Cell]) -> None:
+        """Write down which runs a preset consists of, in place of what was written before."""
+        rows = [(preset, i, c.label, c.task, c.signal, c.seed, c.key) for i, c in enumerate(cells)]
+        with self.transaction():
+            self._base.execute("DELETE FROM part WHERE preset = ?", (preset,))
+            self._base.executemany("INSERT INTO part VALUES (?,?,?,?,?,?,?)", rows)
+
+    def statuses(self) -> dict[str, str]:
+        """ "done" or "failed" of each run by key."""
+        return {row["key"]: row["status"] for row in self.rows("SELECT key, status FROM run")}
+
+    def forget_failures(self, keys: Iterable[str]) -> None:
+        """Delete the records of failed runs, so that they are tried again."""
+        with self.transaction():
+            self._base.executemany(
+                "DELETE FROM run WHERE key = ? AND status = 'failed'", [(key,) for key in keys]
+            )
+
+    def add(self, cell: Cell, result: RunResult, origin: Origin) -> bool:
+        """Write a finished run.
+
+        Returns:
+            Whether it was new; a run that is there already stays as it is.
+        """
+        with self.transaction():
+            costs = (
+                *(round(result.cpu_seconds, 1), round(result.wall_seconds, 1), result.tokens),
+                *(result.signal_calls, result.teacher_calls, result.monte_carlo_calls),
+            )
+            new = self._add_run(cell, "done", None, result.start, origin, costs)
+            if new:
+                self._add_curve(cell.key, result.curve)
+                for owner, found in ((result.start, result.before), (cell.key, result.after)):
+                    self._add_evaluations(owner, found)
+        return new
+
+    def fail(self, cell: Cell, error: str, origin: Origin) -> None:
+        """Write that a run failed, and why."""
+        with self.transaction():
+            line = " ".join(error.split())[:LONGEST_ERROR]
+            self._add_run(cell, "failed", line, None, origin, (None,) * 6)
+
+    def rows(self, query: str, values: Sequence[Any] = ()) -> list[sqlite3.Row]:
+        """The rows that an SQL query finds."""
+        with self._errors():
+            return self._base.execute(query, values).fetchall()
+
+    def _add_run(
+        self,
+        cell: Cell,
+        status: str,
+        error: str | None,
+        start: str | None,
+        origin: Origin,
+        costs: Sequence[float | None],
+    ) -> bool:
+        settings = json.dumps(resolved_settings(cell.settings), sort_keys=True, default=list)
+        names = (cell.key, cell.task, cell.settings.method, cell.settings.signal, cell.seed)
+        row = (*names, settings, status, error, start, self._origin_id(origin), *costs)
+        marks = ",".join("?" * len(row))
+        return self._base.execute(f"INSERT OR IGNORE INTO run VALUES ({marks})", row).rowcount == 1
+
+    def _origin_id(self, origin: Origin) -> int:
+        given = (origin.hardware, origin.versions, origin.git_commit)
+        insert = "INSERT OR IGNORE INTO origin (hardware, versions, git_commit) VALUES (?,?,?)"
+        self._base.execute(insert, given)
+        query = "SELECT id FROM origin WHERE (hardware, versions, git_commit) = (?,?,?)"
+        return int(self._base.execute(query, given).fetchone()[0])
+
+    def _add_curve(self, key: str, curve: Sequence[Mapping[str, float | None]]) -> None:
+        marks = ",".join("?" * (len(CURVE) + 2))
+        rows = [(key, row["update"], *_short(row, CURVE)) for row in curve]
+        self._base.executemany(f"INSERT INTO curve VALUES ({marks})", rows)
+
+    def _add_evaluations(self, owner: str, found: Sequence[EvaluatedSplit]) -> None:
+        marks = ",".join("?" * (len(FIGURES) + 5))
+        rows = [
+            (owner, i, f.split, f.samples, bytes(f.correct), *_short(f.figures, FIGURES))
+            for i, f in enumerate(found)
+        ]
+        self._base.executemany(f"INSERT OR IGNORE INTO evaluation VALUES ({marks})", rows)
+
+    def _prepare(self) -> None:
+        self._base.execute("PRAGMA synchronous = FULL")
+        with self.transaction():
+            mark, form, tables = self._marks()
+            if tables == 0 and (mark, form) == (0, 0):
+                for statement in _TABLES.split(";\n"):
+                    self._base.execute(statement)
+                self._base.execute(f"PRAGMA application_id = {STUDY_ID}")
+                self._base.execute(f"PRAGMA user_version = {STUDY_FORMAT}")
+            elif mark != STUDY_ID:
+                raise FileError("is not the store of a study", field=str(self.path))
+            elif form != STUDY_FORMAT:
+                reason = f"has format {form}, and this version reads format {STUDY_FORMAT} only"
+                raise FileError(reason, field=str(self.path))
+
+    def _marks(self) -> tuple[int, int, int]:
+        query = (
+            "SELECT application_id, user_version, (SELECT count(*) FROM sqlite_master) "
+            "FROM pragma_application_id, pragma_user_version"
+        )
+        return tuple(self._base.execute(query).fetchone())  # type: ignore[return-value]
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Inside the block, all is written, or nothing."""
+        with self._errors():
+            self._base.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+            except BaseException:
+                self._base.execute("ROLLBACK")
+                raise
+            self._base.execute("COMMIT")
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            if isinstance(error, FileError):
+                raise
+            raise FileError(" ".join(str(error).split()), field=str(self.path)) from error
+
+
+def _short(row: Mapping[str, float | None], names: Iterable[str]) -> list[float | None]:
+    """The named figures with `DIGITS` digits."""
+    return [None if row[name] is None else round(float(row[name] or 0.0), DIGITS) for name in names]
