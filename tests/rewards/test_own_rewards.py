@@ -59,8 +59,8 @@ BAD = {
     ),
     "no such place": (
         lambda: reward("exact", read="box"),
-        "read: expected one of any, boxed, answer-line, minerva, answer-tag, hash, whole, got "
-        "'box'",
+        "read: expected one of any, number, boxed, answer-line, minerva, answer-tag, hash, "
+        "whole, got 'box'",
     ),
 }
 

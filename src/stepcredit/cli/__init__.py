@@ -69,6 +69,10 @@ COMMANDS = {
             "study:app",
             "Run methods x signals x seeds into one store, and make the page of results from it.",
         ),
+        "eval": (
+            "eval:eval_command",
+            "Sample a model on benchmarks; print pass@k, majority votes, lengths, with intervals.",
+        ),
         "prm": (
             "prm:app",
             "Train a process reward model on labelled steps; judge any signal on them.",

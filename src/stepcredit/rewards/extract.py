@@ -16,6 +16,8 @@ _ANSWER_LINE = re.compile(
 _MINERVA = re.compile(r"[Tt]he final answer is:?\s*(?P<answer>[^\n]*)")
 _SPECIAL_TOKEN = re.compile(r"<\|[a-z_]{1,40}\|>|</s>")
 _HOPE = "I hope it is correct"
+_NUMBER = re.compile(r"(?<![0-9.,])-?\$?(?:[0-9][0-9,]*(?:\.[0-9]+)?|\.[0-9]+)")
+_WORD = re.compile(r"[a-zA-Z]{2}")
 
 
 def last_tag(text: str, tag: str = "answer") -> str | None:
@@ -90,6 +92,26 @@ def any_answer(text: str) -> str | None:
     return final_line(text) or answer_line(text)
 
 
+def any_or_number(text: str) -> str | None:
+    r"""`any_answer`, or the text after the last `####`, or else the last number of the text.
+
+    Of a line in words, the answer is its last number.
+
+    Example:
+        >>> any_or_number(r"2 boxes, so \boxed{6} in 2 days"), any_or_number("7 + 5 = 12\n#### 12.")
+        ('6', '12.')
+        >>> any_or_number("She makes $1,200 a day."), any_or_number("None.")
+        ('1,200', None)
+    """
+    if has_box(text):
+        return boxed_answer(text)
+    marked = any_answer(text) or last_line(text)
+    if marked and not _WORD.search(marked):
+        return marked
+    numbers = _NUMBER.findall(marked or text)
+    return numbers[-1].replace("$", "").rstrip(",") if numbers else marked
+
+
 def _last(pattern: re.Pattern[str], text: str) -> str | None:
     found = [match["answer"].strip() for match in pattern.finditer(text)]
     return found[-1] if found else None
@@ -107,6 +129,7 @@ def _content(found: str | None) -> str | None:
 
 READERS: dict[str, Callable[[str], str | None]] = {
     "any": any_answer,
+    "number": any_or_number,
     "boxed": boxed_answer,
     "answer-line": answer_line,
     "minerva": final_line,
@@ -115,7 +138,8 @@ READERS: dict[str, Callable[[str], str | None]] = {
     "whole": str.strip,
 }
 """Where an answer may stand in a response: in its last boxes; in its last line `Answer: ...`; in
-`The final answer is ...`; in the first of these three that it has (any); in the last answer tag;
-behind the last `####`; or the response is the answer."""
+`The final answer is ...`; in the first of these three that it has (any); the same, behind the last
+`####`, or else its last number (number); in the last answer tag; behind the last `####`; or the
+response is the answer."""
 
 __getattr__ = partial(renamed, __name__)

@@ -54,6 +54,14 @@ class CausalLM:
         config = self.model.config.get_text_config()
         return getattr(config, "max_position_embeddings", None)
 
+    @property
+    def text_ends(self) -> list[int]:
+        """Ids that end a text, by the model's generation settings and its tokenizer."""
+        of_model = self.model.generation_config.eos_token_id
+        listed = of_model if isinstance(of_model, list) else [of_model]
+        both = [*listed, self.tokenizer.eos_token_id]
+        return list(dict.fromkeys(end for end in both if end is not None))
+
     def check(self, response: Response, ids: Sequence[int], length: int) -> None:
         """Refuse what the model cannot read.
 

@@ -70,6 +70,7 @@ def complete(
     temperature: float,
     top_p: float,
     max_tokens_per_batch: int,
+    keep_end: bool = False,
 ) -> list[list[int]]:
     """One completion per prefix, up to the end of text or the limit.
 
@@ -78,29 +79,34 @@ def complete(
         prefixes: token ids.
         seeds: one per prefix; the same prefix with the same seed has the same completion.
         max_new_tokens: the most tokens of a completion.
-        temperature, top_p: settings of the draws.
+        temperature, top_p: settings of the draws; at temperature 0 the most likely token is taken.
         max_tokens_per_batch: the most tokens in a batch, tokens still to be sampled included.
+        keep_end: whether the token that ends the text belongs to the completion.
 
     Returns:
-        Token ids, end of text left out.
+        Token ids.
     """
     found: dict[int, list[int]] = {}
+    ends = causal.text_ends
     lengths = [len(prefix) + max_new_tokens for prefix in prefixes]
     for batch in length_batches(lengths, max_tokens_per_batch):
-        noise = KeyedNoise(
-            [seeds[index] for index in batch], temperature, top_p, causal.model.device
-        )
-        rows = _generate(causal, [prefixes[index] for index in batch], noise, max_new_tokens)
-        found.update(zip(batch, rows, strict=True))
+        own = [seeds[index] for index in batch]
+        noise = KeyedNoise(own, temperature, top_p, causal.model.device) if temperature else None
+        rows = _generate(causal, [prefixes[index] for index in batch], noise, max_new_tokens, ends)
+        kept = [_until(row, ends, keep_end=keep_end) for row in rows]
+        found.update(zip(batch, kept, strict=True))
     return [found[index] for index in range(len(prefixes))]
 
 
 def _generate(
-    causal: CausalLM, prefixes: Sequence[Sequence[int]], noise: KeyedNoise, max_new_tokens: int
+    causal: CausalLM,
+    prefixes: Sequence[Sequence[int]],
+    noise: KeyedNoise | None,
+    max_new_tokens: int,
+    ends: Sequence[int],
 ) -> list[list[int]]:
     from transformers import GenerationConfig, LogitsProcessorList
 
-    ends = _ends(causal)
     width = max(map(len, prefixes))
     config = GenerationConfig(
         max_new_tokens=max_new_tokens,
@@ -111,26 +117,20 @@ def _generate(
         top_k=50,
         repetition_penalty=1.0,
         no_repeat_ngram_size=0,
-        eos_token_id=ends or None,
+        eos_token_id=list(ends) or None,
         pad_token_id=ends[0] if ends else 0,
     )
     with oom_as_signal_error(len(prefixes), width + max_new_tokens), eval_mode(causal.model):
         sequences = causal.model.generate(
             **padded_ids(prefixes, causal.model.device, left=True),
             generation_config=config,
-            logits_processor=LogitsProcessorList([noise]),
+            logits_processor=LogitsProcessorList([noise] if noise else []),
         )
-    return [_until(row, ends) for row in sequences[:, width:].tolist()]
+    found: list[list[int]] = sequences[:, width:].tolist()
+    return found
 
 
-def _ends(causal: CausalLM) -> list[int]:
-    """Ids that end a text, by the model's generation settings and its tokenizer."""
-    of_model = causal.model.generation_config.eos_token_id
-    listed = of_model if isinstance(of_model, list) else [of_model]
-    both = [*listed, causal.tokenizer.eos_token_id]
-    return list(dict.fromkeys(end for end in both if end is not None))
-
-
-def _until(ids: list[int], ends: Sequence[int]) -> list[int]:
-    """The ids before the first that ends the text."""
-    return next((ids[:index] for index, token in enumerate(ids) if token in ends), ids)
+def _until(ids: list[int], ends: Sequence[int], *, keep_end: bool) -> list[int]:
+    """The ids before the first that ends the text, or with it."""
+    stops = (index + keep_end for index, token in enumerate(ids) if token in ends)
+    return ids[: next(stops, len(ids))]

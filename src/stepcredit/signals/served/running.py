@@ -1,4 +1,4 @@
-"""Score many responses concurrently, from code that is not asynchronous.
+"""Send the requests of many items concurrently, from code that is not asynchronous.
 
 The event loop runs in a separate thread, so the caller may run inside another event loop.
 """
@@ -7,76 +7,86 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from queue import SimpleQueue
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import anyio
 from anyio.from_thread import start_blocking_portal
 
 from stepcredit.errors import SignalError
-from stepcredit.signals.responses import Response
 from stepcredit.signals.served.client import Asking, Client
 from stepcredit.signals.served.failures import Refused
 from stepcredit.signals.served.server import Server
-from stepcredit.signals.signal import IndexedScores
+
+
+class Named(Protocol):
+    """An item with a name for errors, such as a response."""
+
+    @property
+    def name(self) -> str:
+        """The name."""
+
 
 Result = TypeVar("Result")
-Score = Callable[[Asking, Response], Awaitable[list[float]]]
+Item = TypeVar("Item", bound=Named)
 
 
-def stream(server: Server, responses: Sequence[Response], score: Score) -> Iterator[IndexedScores]:
-    """Yield the scores of each response as soon as they are complete.
+def stream(
+    server: Server,
+    items: Sequence[Item],
+    ask: Callable[[Asking, Item], Awaitable[Result]],
+    done: str = "scored",
+) -> Iterator[tuple[int, Result]]:
+    """Yield the result of each item as soon as it is complete.
 
     Closing the iterator cancels all running requests; when it returns, the connections are closed
     and the thread has ended.
 
     Args:
         server: the server's address, timeouts and retries.
-        responses: the responses, any number.
-        score: sends the requests that one response needs.
+        items: responses to score, or other items; any number.
+        ask: sends the requests that one item needs.
+        done: what is done with an item, for errors.
 
     Returns:
-        (index, scores) in the order of completion.
+        (index, result) in the order of completion.
 
     Raises:
-        SignalError: names the first response that could not be scored; the others are cancelled.
+        SignalError: names the first item that got no result; the others are cancelled.
     """
     client = Client(server)
-    done = SimpleQueue[IndexedScores | None]()
+    results = SimpleQueue[tuple[int, Result] | None]()
+
+    async def run() -> None:
+        waiting = iter(enumerate(items))
+
+        async def work() -> None:
+            for index, item in waiting:
+                results.put((index, await _answered(client, item, ask, done)))
+
+        async with client:
+            await together([work] * min(server.concurrency, len(items)))
+
     with start_blocking_portal() as portal:
-        scoring = portal.start_task_soon(_score_all, client, responses, score, done)
-        scoring.add_done_callback(lambda _: done.put(None))
-        while (scored := done.get()) is not None:
-            yield scored
-        scoring.result()
+        running = portal.start_task_soon(run)
+        running.add_done_callback(lambda _: results.put(None))
+        while (found := results.get()) is not None:
+            yield found
+        running.result()
 
 
-async def _score_all(
-    client: Client,
-    responses: Sequence[Response],
-    score: Score,
-    done: SimpleQueue[IndexedScores | None],
-) -> None:
-    waiting = iter(enumerate(responses))
-
-    async def work() -> None:
-        for index, response in waiting:
-            done.put((index, await _score(client, response, score)))
-
-    async with client:
-        await together([work] * min(client.server.concurrency, len(responses)))
-
-
-async def _score(client: Client, response: Response, score: Score) -> list[float]:
+async def _answered(
+    client: Client, item: Item, ask: Callable[[Asking, Item], Awaitable[Result]], done: str
+) -> Result:
     asking = Asking(client)
     try:
         with anyio.fail_after(client.server.deadline):
-            return await score(asking, response)
+            return await ask(asking, item)
     except Refused as refused:
         reason = asking.text(refused)
     except TimeoutError:
         last = f", last: {asking.last_fault}" if asking.last_fault else ""
-        reason = f"{client.server.url}: not scored within {client.server.deadline:g} s{last}"
-    raise SignalError(reason, place=response.name)  # without its cause, which may hold the key
+        reason = f"{client.server.url}: not {done} within {client.server.deadline:g} s{last}"
+    raise SignalError(reason, place=item.name)  # without its cause, which may hold the key
 
 
 async def together(calls: Sequence[Callable[[], Awaitable[Result]]]) -> list[Result]:
