@@ -56,7 +56,9 @@ def test_sums_pay_by_the_step() -> None:
     assert claim("_sums_pay_for_length").values == pytest.approx((3.0, -3.0, 0.0, 0.0), abs=1e-6)
     # per_step takes 0.5 / 6 per step from the short response, and 0.5 / 3 from the long one
     gap = (0.5 - 3 * 0.5 / 6) - (0.5 - 6 * 0.5 / 3)
-    assert claim("_per_step_baseline").values == pytest.approx((gap, 0.0), abs=1e-6)
+    found = claim("_baselines_per_step")
+    assert found.values == pytest.approx((gap, -gap, -gap, 0.0), abs=1e-6)
+    assert found.verdict == "held in part"
 
 
 def test_pooling_silences_narrow_scores_alone() -> None:

@@ -37,6 +37,9 @@ Worlds = Annotated[
         default_factory=list,
     ),
 ]
+GroupSize = Annotated[
+    int, typer.Option(min=2, max=6, help="Responses per group; 6 takes about two CPU minutes.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.", show_default=False)]
 
 
@@ -46,6 +49,7 @@ def oracles_command(
     settings: Settings,
     imports: Imports,
     worlds: Worlds,
+    group_size: GroupSize = 4,
     output: Output = None,
     as_json: AsJson = False,
 ) -> None:
@@ -57,7 +61,7 @@ def oracles_command(
     if as_json and output is not None:
         raise typer.BadParameter("goes without --output", param_hint="--json")
     import_modules(imports)
-    rows = _rows(method, settings, worlds)
+    rows = _rows(_contestants(method, settings), worlds, group_size)
     claims = [] if method or worlds else _claims(rows)
     if as_json:
         from stepcredit.oracles.oracle_report import as_plain_values
@@ -69,22 +73,17 @@ def oracles_command(
         _print(rows, claims)
 
 
-def _rows(method: str | None, settings: list[str], worlds: list[str]) -> list[OracleRow]:
-    from stepcredit.oracles import CONTESTANTS, WORLDS, Contestant, oracle_table
-    from stepcredit.settings.registry import hint
+def _contestants(method: str | None, settings: list[str]) -> list[Contestant]:
+    from stepcredit.oracles import CONTESTANTS, Contestant
 
-    if settings and method is None:
-        raise MethodError("needs --method", field="--set")
-    for world in worlds:
-        if world not in WORLDS:
-            raise MethodError(f"unknown task{hint(world, list(WORLDS))}", field=f"--world {world}")
-    contestants = list(CONTESTANTS)
-    if method is not None:
-        named_estimator(method, settings)
-        contestants = [Contestant(method, settings_of(settings))]
-        _refuse_unread(contestants[0])
-    with counting_bar("oracles") as progress:
-        return oracle_table(contestants, list(dict.fromkeys(worlds)) or WORLDS, progress)
+    if method is None:
+        if settings:
+            raise MethodError("needs --method", field="--set")
+        return list(CONTESTANTS)
+    named_estimator(method, settings)
+    contestant = Contestant(method, settings_of(settings))
+    _refuse_unread(contestant)
+    return [contestant]
 
 
 def _refuse_unread(contestant: Contestant) -> None:
@@ -92,6 +91,17 @@ def _refuse_unread(contestant: Contestant) -> None:
         contestant.estimator()
     except MethodError as error:
         raise error.at(under="--set") from None
+
+
+def _rows(contestants: list[Contestant], worlds: list[str], group_size: int) -> list[OracleRow]:
+    from stepcredit.oracles import WORLDS, oracle_table
+    from stepcredit.settings.registry import hint
+
+    for world in worlds:
+        if world not in WORLDS:
+            raise MethodError(f"unknown task{hint(world, list(WORLDS))}", field=f"--world {world}")
+    with counting_bar("oracles") as progress:
+        return oracle_table(contestants, dict.fromkeys(worlds or WORLDS), progress, group_size)
 
 
 def _claims(rows: list[OracleRow]) -> list[Claim]:

@@ -32,10 +32,24 @@ def _mean_gradient_on_filler(figure: TableFigures) -> Claim:
     )
     shown = ", ".join(f"{name} {value:.3f}" for name, value in zip(names, push, strict=True))
     return Claim(
-        "So a policy trained on a minimum has no incentive to write filler",
+        "A policy trained on a minimum has no incentive to write filler",
         "stepcredit, of pass-min",
         verdict_of(push[0] <= exact, in_part=push[0] < push[2]),
         f"growth of filler along the mean gradient, hackable signal: exact {exact:.3f}, {shown}",
+        (exact, *push),
+    )
+
+
+def _baseline_grows_filler(figure: TableFigures) -> Claim:
+    exact = figure(EXACT, "filler")
+    names = ("pure", "pure baseline=rollout", "pure form=future_min baseline=rollout")
+    push = [figure(name, "filler", "right") for name in names]
+    return Claim(
+        "PURE grows filler through its baseline per_token",
+        "stepcredit, of PURE",
+        verdict_of(push[1] <= exact, in_part=push[1] < push[0]),
+        f"growth of filler along the mean gradient, right signal: exact {exact:.3f}; baseline "
+        f"per_token {push[0]:.3f}, rollout {push[1]:.3f}; strict minimum and rollout {push[2]:.3f}",
         (exact, *push),
     )
 
@@ -71,7 +85,7 @@ def _exact_signal_suffices(figure: TableFigures) -> Claim:
     errors = [figure(name, "error", "right") for name in names]
     return Claim(
         "Exact values of steps as process signal give the exact gradient",
-        "implied by step-level methods",
+        "stepcredit",
         verdict_of(max(errors) < 1e-3, in_part=min(errors) < 1e-3),
         "relative error of the mean gradient, right signal: "
         + ", ".join(f"{name} {error:.3f}" for name, error in zip(names, errors, strict=True)),
@@ -84,7 +98,7 @@ def _divide_length(figure: TableFigures) -> Claim:
     shown = [f"{s} {a:.3f} to {b:.3f}" for s, (a, b) in zip(SIGNALS, pairs, strict=True)]
     return Claim(
         "Divide-Length brings the mean gradient nearer to the exact one",
-        "PASS (without it the paper loses most)",
+        "PASS",
         verdict_of(all(divided < plain for plain, divided in pairs)),
         f"relative error of the mean gradient from k = 0 to k = 0.7: {', '.join(shown)}",
         tuple(value for pair in pairs for value in pair),
@@ -126,6 +140,7 @@ def _variance_for_bias(figure: TableFigures) -> Claim:
 
 GRADIENT_CLAIMS: tuple[Callable[[TableFigures], Claim], ...] = (
     _mean_gradient_on_filler,
+    _baseline_grows_filler,
     _outcome_in_the_minimum,
     _leave_one_out_is_exact,
     _exact_signal_suffices,

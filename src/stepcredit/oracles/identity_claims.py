@@ -69,7 +69,7 @@ def _soft_minimum() -> Claim:
         for count in (1, 20)
     )
     return Claim(
-        "The same holds for PURE's soft minimum, T = 0.1",
+        "Filler can't raise PURE's soft minimum, T = 0.1",
         "PURE",
         verdict_of(max(one, twenty) <= 0),
         f"one filler raises the total by up to {one:.3f}, twenty by up to {twenty:.3f}",
@@ -181,16 +181,18 @@ def _longer_less_shorter(form: str, score: float, baseline: str = "rollout") -> 
     return long[0] - short[0]
 
 
-def _per_step_baseline() -> Claim:
-    gap = -_longer_less_shorter("softmin", 0.5, baseline="per_step")
-    even = -_longer_less_shorter("softmin", 0.5, baseline="rollout")
+def _baselines_per_step() -> Claim:
+    good, bad = (-_longer_less_shorter("softmin", score, "per_step") for score in (0.5, -0.5))
+    token = -_longer_less_shorter("softmin", -0.5, "per_token")
+    whole = abs(_longer_less_shorter("softmin", -0.5, "rollout"))
     return Claim(
         "The baseline per_step favours responses of few steps",
         "PURE's authors",
-        verdict_of(gap > 0),
-        f"first-step credit of three steps less that of six, all scores 0.5: {gap:.3f} "
-        f"(baseline=rollout: {abs(even):.3f})",
-        (gap, abs(even)),
+        verdict_of(min(good, bad) > 0, in_part=good > 0),
+        f"first-step credit of three steps less that of six, all scores equal: {good:+.3f} "
+        f"(scores 0.5), {bad:+.3f} (scores -0.5); per_token, the default, {token:+.3f} (scores "
+        f"-0.5); rollout {whole:.3f}",
+        (good, bad, token, whole),
     )
 
 
@@ -258,7 +260,7 @@ IDENTITY_CLAIMS: tuple[Callable[[], Claim], ...] = (
     _finite_best_length,
     _average_pays_good_filler,
     _sums_pay_for_length,
-    _per_step_baseline,
+    _baselines_per_step,
     _pooling_silences,
     _min_error_bound,
     _wrong_answer_paid,

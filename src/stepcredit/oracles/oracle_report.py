@@ -45,12 +45,13 @@ def shown_figure(figure: Figure, name: str) -> str:
 
     Example:
         >>> shown_figure(Figure(0.5, 0.125), "sign"), shown_figure(Figure(0.5), "filler")
-        ('0.50 ± 0.12', '+0.500')
+        ('0.50 ± 0.125', '+0.500')
     """
     form = COLUMNS[name][1]
-    shown = form.format(figure.mean + 0.0)
-    error = figure.standard_error
-    return f"{shown} ± {form.replace('+', '').format(error)}" if error else shown
+    shown = form.format(figure.mean)
+    if float(shown) == 0:  # no minus sign before a 0
+        shown = form.format(0.0)
+    return f"{shown} ± {figure.standard_error:.3f}" if figure.standard_error else shown
 
 
 def claim_cells(claims: Iterable[Claim]) -> list[list[str]]:
