@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
-from functools import cache
 from typing import Any
 
 import stepcredit as sc
@@ -51,10 +50,31 @@ def resolved_settings(settings: LabSettings) -> dict[str, Any]:
     """
     estimator = settings.estimator(settings.method, settings.fields)
     own = changed_fields(estimator, sc.estimator(settings.method))
-    given = changed_fields(settings, _defaults())
-    for name in ("method", "fields", "compare"):
+    task, fields, model = settings.task, settings.task_fields, settings.model
+    plain = LabSettings(compare=None, task=task, task_fields=fields, model=model)
+    given = changed_fields(settings, plain)
+    for name in ("method", "fields", "compare", *STARTS):
         given.pop(name, None)
-    return {"version": RUN_VERSION, "method": {"name": settings.method, **own}, "lab": given}
+    keys = {name: getattr(settings, name).key() for name in supervised_models(settings)}
+    method = {"name": settings.method, **own}
+    lab = {"task": task, "task_fields": plain_value(fields), "model": model, **given, **keys}
+    return {"version": RUN_VERSION, "method": method, "lab": lab}
+
+
+STARTS = ("warm", "teacher")
+"""The supervised trainings: `resolved_settings` holds the key of each one that a run reads."""
+
+
+def supervised_models(settings: LabSettings) -> tuple[str, ...]:
+    """Which of `STARTS` a run reads: the warm start always, the teacher if its log-probs are read.
+
+    Example:
+        >>> supervised_models(LabSettings(method="opd", compare=None))
+        ('warm', 'teacher')
+    """
+    reads = settings.estimator(settings.method, settings.fields).reads
+    signal = settings.process_signal().models if reads.process is not None else ()
+    return STARTS if reads.logprobs or signal else STARTS[:1]
 
 
 def changed_fields(record: Any, default: Any) -> dict[str, Any]:
@@ -89,8 +109,3 @@ def plain_value(value: Any) -> Any:
 def lab_fields() -> list[str]:
     """Names of the settings that the lab has."""
     return [field.name for field in fields(LabSettings)]
-
-
-@cache
-def _defaults() -> LabSettings:
-    return LabSettings(compare=None)

@@ -15,6 +15,7 @@ from typing import Any
 from stepcredit.keys import digest64
 from stepcredit.lab.lab_settings import LabSettings
 from stepcredit.lab.runs import RunFolder
+from stepcredit.study.run_key import supervised_models
 from stepcredit.study.study_cells import reads_signal
 
 CURVE_POINTS = 12
@@ -150,11 +151,9 @@ def _prepared(
     from stepcredit.lab.resume import mark
     from stepcredit.lab.warmstart import warm_start
 
-    estimator = settings.estimator(settings.method, settings.fields)
-    starts = {folder.warm_start: settings.warm}
-    if estimator.reads.logprobs:
-        starts[folder.teacher] = settings.teacher
-    for path, start in starts.items():
+    paths = {"warm": folder.warm_start, "teacher": folder.teacher}
+    for model in supervised_models(settings):
+        path, start = paths[model], getattr(settings, model)
         with one_builder(cache_dir, start.key()):
             shutil.copytree(warm_start(start, cache_dir), path)
     name = start_name(settings)
@@ -239,10 +238,9 @@ def _costs(settings: LabSettings, rows: Sequence[Mapping[str, Any]]) -> dict[str
     """Sampled tokens, and responses that were scored."""
     answers = settings.prompts * settings.group_size
     lengths = [row["completions/mean_length"] for row in rows if row["update"] > 0]
-    reads = settings.estimator(settings.method, settings.fields).reads
     responses = answers * len(lengths)
     return {
         "tokens": round(answers * sum(lengths)),
         "signal_calls": responses * reads_signal(settings),
-        "teacher_calls": responses * bool(reads.logprobs),
+        "teacher_calls": responses * ("teacher" in supervised_models(settings)),
     }

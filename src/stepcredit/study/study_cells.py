@@ -119,15 +119,16 @@ class Preset:
             check_seeds(block.seeds, self.role)
 
     def cells(self) -> list[Cell]:
-        """Every run; a later block's runs follow those of the blocks before it.
+        """Every run, seed by seed, and for each seed block by block.
 
         Raises:
             StepCreditError: the lab or a method has no such setting; names the preset and the arm.
         """
         try:
-            return [cell for block in self.blocks for cell in block.cells(self.name)]
+            cells = [cell for block in self.blocks for cell in block.cells(self.name)]
         except StepCreditError as error:
             raise error.at(place=f"preset {self.name}") from error.__cause__
+        return sorted(cells, key=lambda cell: cell.seed)
 
     def slice(self) -> Preset:
         """The same preset with the first `slice_seeds` seeds of each block."""

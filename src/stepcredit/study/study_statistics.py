@@ -1,0 +1,221 @@
+"""Statistics of a study: seeds and problems are both drawn, so both are resampled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from stepcredit.keys import keyed_generator
+
+RESAMPLES = 10_000
+LEVEL = 0.95
+RESAMPLED_AT_ONCE = 500
+Matrix = np.ndarray
+"""(seed, problem): one figure per run and problem."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure with its 95 % interval.
+
+    Args:
+        value: the figure.
+        low, high: ends of the interval.
+        n: number of runs, or of pairs of runs, behind it.
+    """
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+def crossed_mean(strata: Sequence[Matrix], resamples: int = RESAMPLES, seed: int = 0) -> Estimate:
+    """The mean over strata of their means, with a crossed, stratified bootstrap interval.
+
+        value = mean over strata of (mean over seeds and problems)
+
+    In each resample every stratum draws its seeds and its problems anew, with replacement and
+    independently of each other.
+
+    Args:
+        strata: for each stratum (a task) a (seed, problem) matrix; of a figure per run, it has one
+            column.
+        resamples: number of resamples.
+        seed: seed of the resampling.
+
+    Returns:
+        The percentile interval; NaN ends with fewer than two seeds in a stratum.
+
+    Example:
+        >>> found = crossed_mean([np.array([[0.0, 1.0], [1.0, 1.0]])])
+        >>> found.value, found.n
+        (0.75, 2)
+    """
+    runs = sum(len(matrix) for matrix in strata)
+    value = float(np.mean([matrix.mean() for matrix in strata]))
+    if min(len(matrix) for matrix in strata) < 2:
+        return Estimate(value, float("nan"), float("nan"), runs)
+    drawn = np.mean([_crossed_means(m, resamples, seed + i) for i, m in enumerate(strata)], axis=0)
+    return Estimate(value, *percentile_interval(drawn), runs)
+
+
+def _crossed_means(matrix: Matrix, resamples: int, seed: int) -> np.ndarray:
+    """The mean of each resample of seeds and problems."""
+    scores = resampled_scores(matrix, resamples, seed)
+    return scores.mean(axis=1)
+
+
+def resampled_scores(matrix: Matrix, resamples: int, seed: int) -> np.ndarray:
+    """The score of each drawn seed over the drawn problems.
+
+    Args:
+        matrix: (seed, problem).
+        resamples: number of resamples.
+        seed: seed of the resampling.
+
+    Returns:
+        (resample, seed): in each row the seeds are drawn with replacement, and the problems, which
+        are the same for all seeds of the row.
+    """
+    generator = keyed_generator(seed, "crossed bootstrap")
+    seeds, problems = matrix.shape
+    found = []
+    for start in range(0, resamples, RESAMPLED_AT_ONCE):
+        number = min(RESAMPLED_AT_ONCE, resamples - start)
+        weights = generator.multinomial(problems, np.full(problems, 1 / problems), number)
+        scores = weights @ matrix.T / problems
+        drawn = generator.integers(0, seeds, (number, seeds))
+        found.append(np.take_along_axis(scores, drawn, axis=1))
+    return np.concatenate(found)
+
+
+def percentile_interval(drawn: np.ndarray) -> tuple[float, float]:
+    """The ends of the central 95 % of resampled figures.
+
+    Example:
+        >>> [round(end, 6) for end in percentile_interval(np.arange(101.0))]
+        [2.5, 97.5]
+    """
+    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
+
+
+def interquartile_mean(scores: np.ndarray) -> float:
+    """The mean without the lowest and the highest quarter.
+
+    Args:
+        scores: one per run.
+
+    Example:
+        >>> interquartile_mean(np.array([0.0, 1.0, 2.0, 9.0]))
+        1.5
+    """
+    from scipy.stats import trim_mean
+
+    return float(trim_mean(scores, 0.25))
+
+
+def crossed_iqm(strata: Sequence[Matrix], resamples: int = RESAMPLES, seed: int = 0) -> Estimate:
+    """The interquartile mean over the runs of all strata, with its bootstrap interval.
+
+    Args:
+        strata: for each stratum a (seed, problem) matrix.
+        resamples: number of resamples.
+        seed: seed of the resampling.
+
+    Returns:
+        As `crossed_mean`; all runs of all strata are trimmed together, as rliable does.
+    """
+    from scipy.stats import trim_mean
+
+    scores = np.concatenate([matrix.mean(axis=1) for matrix in strata])
+    value = interquartile_mean(scores)
+    if min(len(matrix) for matrix in strata) < 2:
+        return Estimate(value, float("nan"), float("nan"), len(scores))
+    drawn = [resampled_scores(m, resamples, seed + i) for i, m in enumerate(strata)]
+    means = trim_mean(np.concatenate(drawn, axis=1), 0.25, axis=1)
+    return Estimate(value, *percentile_interval(means), len(scores))
+
+
+def probability_of_improvement(ours: np.ndarray, theirs: np.ndarray) -> float:
+    """The probability that a run of one arm ends above a run of another; a tie counts half.
+
+        P = mean over pairs of [x > y] + [x = y] / 2
+
+    Args:
+        ours, theirs: one score per run.
+
+    Example:
+        >>> probability_of_improvement(np.array([1.0, 2.0]), np.array([1.0, 0.0]))
+        0.875
+    """
+    from scipy.stats import mannwhitneyu
+
+    return float(mannwhitneyu(ours, theirs).statistic / (len(ours) * len(theirs)))
+
+
+def sign_flip_p(differences: np.ndarray, margin: float, resamples: int = RESAMPLES) -> float:
+    """One-sided p-value of "the paired difference is not above the margin".
+
+    Under that hypothesis the sign of each difference less the margin is as likely + as -.
+
+    Args:
+        differences: one per pair of runs.
+        margin: the margin.
+        resamples: sign patterns; all of them are taken if they are no more than this.
+
+    Example:
+        >>> sign_flip_p(np.array([0.1, 0.2, 0.3]), margin=0.0)
+        0.125
+    """
+    from scipy.stats import permutation_test
+
+    found = permutation_test(
+        (differences - margin,),
+        np.mean,
+        permutation_type="samples",
+        alternative="greater",
+        n_resamples=resamples,
+        rng=keyed_generator(0, "sign flips"),
+    )
+    return float(found.pvalue)
+
+
+def holm_adjusted(p_values: Sequence[float]) -> list[float]:
+    """p-values adjusted for their number by Holm's step-down method.
+
+    Example:
+        >>> [round(p, 3) for p in holm_adjusted([0.01, 0.04, 0.03])]
+        [0.03, 0.06, 0.06]
+    """
+    from statsmodels.stats.multitest import multipletests
+
+    return [float(p) for p in multipletests(list(p_values), method="holm")[1]] if p_values else []
+
+
+def rate_estimate(events: int, n: int) -> Estimate:
+    """A rate with its exact 95 % interval (Clopper-Pearson).
+
+    Example:
+        >>> rate_estimate(0, 10).low
+        0.0
+    """
+    from scipy.stats import binomtest
+
+    found = binomtest(events, n).proportion_ci(LEVEL, method="exact")
+    return Estimate(events / n, float(found.low), float(found.high), n)
+
+
+def rate_upper_bound(events: int, n: int) -> float:
+    """The one-sided 95 % upper bound of a rate: 1 - 0.05^(1/n), about 3/n, where nothing happened.
+
+    Example:
+        >>> round(rate_upper_bound(0, 30), 3)
+        0.095
+    """
+    from scipy.stats import binomtest
+
+    return float(binomtest(events, n, alternative="less").proportion_ci(LEVEL).high)
