@@ -10,8 +10,8 @@ MICRO_WARM = WarmStartSettings(
     floor=0.0,
     target=0.0,
     ceiling=1.0,
-    check_from=60,
-    check_every=60,
+    check_from=120,
+    check_every=120,
     check_problems=8,
     check_samples=1,
 )

@@ -60,9 +60,7 @@ class Decoder:
             StepCreditError: the model is not a Llama with one key head per query head.
         """
         config: Any = model.config
-        if config.model_type != "llama" or config.num_key_value_heads != config.num_attention_heads:
-            reason = f"expected a Llama with as many key heads as heads, got {config.model_type!r}"
-            raise StepCreditError(reason, field="model")
+        check_llama(config)
         inner: Any = model.model
         return cls(
             embedding=inner.embed_tokens.weight.detach(),
@@ -121,26 +119,43 @@ class Decoder:
         return linear(seen.transpose(1, 2).reshape(rows, tokens, width), layer.out)
 
 
-def _joined(layer: Any, config: Any) -> Layer:
-    """The projections of a layer of transformers' Llama, joined."""
-    attention, mlp = layer.self_attn, layer.mlp
-    size, heads = attention.head_dim, config.num_attention_heads
-    query = _in_pairs(attention.q_proj.weight, heads) * size**-0.5
-    qkv = torch.cat([query, _in_pairs(attention.k_proj.weight, heads), attention.v_proj.weight])
-    gate_up = torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight])
-    return Layer(
-        qkv=(qkv * layer.input_layernorm.weight).detach(),
-        out=attention.o_proj.weight.detach(),
-        gate_up=(gate_up * layer.post_attention_layernorm.weight).detach(),
-        down=mlp.down_proj.weight.detach(),
-    )
+def check_llama(config: Any) -> None:
+    """Refuse a model whose layers are not those of a Llama with one key head per query head.
 
-
-def _in_pairs(weight: Tensor, heads: int) -> Tensor:
-    """The rows of a projection with the two features that a rotation mixes side by side.
-
-    Llama mixes feature i of a head with feature i + half. The same order of queries and keys leaves
-    their products unchanged, and neighbours are the parts of one complex number.
+    Raises:
+        StepCreditError: names the architecture.
     """
-    halves = weight.unflatten(0, (heads, 2, -1))
-    return halves.transpose(1, 2).reshape(weight.shape)
+    if config.model_type != "llama" or config.num_key_value_heads != config.num_attention_heads:
+        reason = f"expected a Llama with as many key heads as heads, got {config.model_type!r}"
+        raise StepCreditError(reason, field="model")
+
+
+def joined_qkv(attention: Any, heads: int) -> Tensor:
+    """The weights of queries, keys and values in one, (3 x width, width), for `torch.polar` turns.
+
+    Llama rotates feature i of a head with feature i + half. Here the two are neighbours, the parts
+    of one complex number; the same order of queries and keys leaves their products unchanged.
+    """
+    query, key = (
+        weight.unflatten(0, (heads, 2, -1)).transpose(1, 2).flatten(0, 2)
+        for weight in (attention.q_proj.weight, attention.k_proj.weight)
+    )
+    return torch.cat([query, key, attention.v_proj.weight])
+
+
+def joined_gate_up(mlp: Any) -> Tensor:
+    """The weights of gate and up in one, (2 x inner width, width)."""
+    return torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight])
+
+
+def _joined(layer: Any, config: Any) -> Layer:
+    """The projections of a layer of transformers' Llama, with the norms' weights in them."""
+    attention = layer.self_attn
+    qkv = joined_qkv(attention, config.num_attention_heads).detach().clone()
+    qkv[: config.hidden_size] *= attention.head_dim**-0.5
+    return Layer(
+        qkv=qkv * layer.input_layernorm.weight.detach(),
+        out=attention.o_proj.weight.detach(),
+        gate_up=(joined_gate_up(layer.mlp) * layer.post_attention_layernorm.weight).detach(),
+        down=layer.mlp.down_proj.weight.detach(),
+    )

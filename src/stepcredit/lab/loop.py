@@ -24,6 +24,7 @@ from stepcredit.engines.trl import StepCreditGRPOTrainer
 from stepcredit.engines.trl.checkpointing import CreditReport
 from stepcredit.lab.evaluate import HELD_OUT_SEED, Evaluation, evaluate, evaluation_columns
 from stepcredit.lab.lab_settings import LabSettings
+from stepcredit.lab.packed import without_padding
 from stepcredit.lab.readers import Readers
 from stepcredit.lab.resume import mark
 from stepcredit.lab.rollout_grader import RolloutGrader
@@ -36,9 +37,9 @@ Watch = Callable[[str, dict[str, Any]], None]
 
 
 def load_policy(path: Path) -> tuple[Any, Any]:
-    """Load (model, tokenizer) from a checkpoint, in float32."""
+    """Load (model, tokenizer) from a checkpoint, in float32; the model leaves padding out."""
     model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
-    return model, AutoTokenizer.from_pretrained(path)
+    return without_padding(model), AutoTokenizer.from_pretrained(path)
 
 
 def evaluate_policy(settings: LabSettings, model: Any, tokenizer: Any) -> dict[str, Evaluation]:

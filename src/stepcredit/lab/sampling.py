@@ -16,10 +16,8 @@ from stepcredit.lab.decoder import HIDDEN, Decoder
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-ROWS_AT_ONCE = 128
+ROWS_AT_ONCE = 512
 """Completions decoded together: enough for large operations, few enough for the cache to fit."""
-KEEP = 0.75
-"""Finished rows leave the batch once the share of unfinished ones is below this."""
 
 
 def sample(
@@ -35,8 +33,8 @@ def sample(
     """Sample completions at temperature 1 from the whole vocabulary.
 
     Each completion has its own uniform numbers, drawn before the first token, so what is decoded
-    beside it changes nothing but the rounding of its probabilities. A prompt is read once for all
-    its samples.
+    beside it changes nothing but the rounding of its probabilities. What the samples of a prompt
+    have in common is decoded once.
 
     Args:
         model: the policy, a Llama; nothing of it changes.
@@ -107,12 +105,15 @@ def decode(
     uniform: np.ndarray,
     end: int,
 ) -> tuple[list[list[int]], list[list[float]]]:
-    """Decode one completion per row of uniform numbers, all at once.
+    """Decode one completion per row of uniform numbers.
+
+    Completions of a prompt are one text for the decoder while they are equal, and leave it once
+    they have ended.
 
     Args:
         decoder: of the policy.
         prompt_ids: token ids of each prompt.
-        prompt_of: which prompt each completion continues.
+        prompt_of: which prompt each completion continues; every prompt is continued.
         uniform: (completion, most tokens) in [0, 1): token t of a completion is the first whose
             cumulative probability exceeds number t.
         end: id of the end-of-sequence token.
@@ -120,59 +121,85 @@ def decode(
     Returns:
         The token ids of each completion, `end` included, and the log-prob of each token.
     """
-    rows, limit = uniform.shape
-    device = decoder.embedding.device
-    cache, hidden, logits = _read_prompts(decoder, prompt_ids, torch.tensor(prompt_of), limit)
-    draws = torch.from_numpy(uniform).to(device)
-    ids = torch.full((rows, limit), end, device=device)
-    logprobs = torch.zeros(rows, limit, dtype=torch.float64, device=device)
-    lengths = torch.full((rows,), limit, device=device)
-    row, going = torch.arange(rows, device=device), torch.ones(rows, dtype=torch.bool)
-    first = hidden.shape[-1] - limit
-    for step in range(limit):
-        token, logprob = _draw(logits, draws[row, step])
-        ids[row[going], step] = token[going]
-        logprobs[row[going], step] = logprob[going]
-        lengths[row[going & (token == end)]] = step + 1
-        going &= token != end
-        left = int(going.sum())
-        if left == 0 or step + 1 == limit:
+    ids, logprobs = np.full(uniform.shape, end), np.zeros(uniform.shape)
+    lengths = np.full(len(uniform), uniform.shape[1])
+    cache, hidden, logits = _read_prompts(decoder, prompt_ids, *uniform.shape)
+    row, text = np.arange(len(uniform)), np.array(prompt_of)
+    for step, at in enumerate(range(hidden.shape[-1] - uniform.shape[1], hidden.shape[-1])):
+        token, said = _draw(logits, text, uniform[row, step])
+        ids[row, step], logprobs[row, step] = token, said
+        going = token != end
+        lengths[row[~going]] = step + 1
+        row = row[going]
+        if len(row) == 0 or at + 1 == hidden.shape[-1]:
             break
-        if left < KEEP * len(row):
-            cache, hidden, token, row = cache[:, :, going], hidden[going], token[going], row[going]
-            going = going[going]
-        at = first + step
-        logits = decoder.logits(token[:, None], cache, at, hidden[:, :, : at + 1])
-    ends = lengths.tolist()
-    return (
-        [found[:n] for found, n in zip(ids.tolist(), ends, strict=True)],
-        [found[:n] for found, n in zip(logprobs.tolist(), ends, strict=True)],
-    )
+        parents, last, text = _distinct(text[going], token[going])
+        moved, source = (torch.from_numpy(part) for part in _moves(parents))
+        cache[:, :, moved, :, :at] = cache[:, :, source, :, :at]
+        hidden[moved] = hidden[source]
+        now, seen = cache[:, :, : len(last)], hidden[: len(last), :, : at + 1]
+        logits = decoder.logits(torch.from_numpy(last)[:, None].to(logits.device), now, at, seen)
+    return _cut(ids, lengths), _cut(logprobs, lengths)
 
 
 def _read_prompts(
-    decoder: Decoder, prompt_ids: Sequence[Sequence[int]], prompt_of: Tensor, limit: int
+    decoder: Decoder, prompt_ids: Sequence[Sequence[int]], rows: int, limit: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Read each prompt once; the completions' cache, what is hidden from them, and their logits."""
-    longest = max(map(len, prompt_ids))
+    """Read each prompt, padded on the left; the cache for `rows` texts, what they hide, logits."""
+    longest, device = max(map(len, prompt_ids)), decoder.embedding.device
     pads = torch.tensor([longest - len(ids) for ids in prompt_ids])
     ids = torch.tensor([[0] * (longest - len(ids)) + list(ids) for ids in prompt_ids])
     padding = torch.arange(longest) < pads[:, None]
     later = torch.ones(longest, longest, dtype=torch.bool).triu(1)
-    hidden = HIDDEN * (padding[:, None] | later).float()
-    device = decoder.embedding.device
-    read = decoder.cache(len(ids), longest)
-    logits = decoder.logits(ids.to(device), read, 0, hidden.to(device))
-    cache = decoder.cache(len(prompt_of), longest + limit)
-    cache[:, :, :, :, :longest] = read[:, :, prompt_of]
-    seen = torch.zeros(len(prompt_of), 1, longest + limit)
-    seen[:, 0, :longest] = HIDDEN * padding.float()[prompt_of]
-    return cache, seen.to(device), logits[prompt_of]
+    hidden = torch.zeros(rows, 1, longest + limit, device=device)
+    hidden[: len(ids), 0, :longest] = HIDDEN * padding.float().to(device)
+    cache = decoder.cache(rows, longest + limit)
+    sees = HIDDEN * (padding[:, None] | later).float()
+    logits = decoder.logits(ids.to(device), cache[:, :, : len(ids)], 0, sees.to(device))
+    return cache, hidden, logits
 
 
-def _draw(logits: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
-    """One token per row by the inverse of the cumulative distribution, and its log-prob."""
-    logprobs = logits.double().log_softmax(-1)
-    below = logprobs.exp().cumsum(-1)
-    token = (below <= (uniform * below[:, -1])[:, None]).sum(-1).clamp(max=logits.shape[-1] - 1)
-    return token, logprobs.gather(-1, token[:, None])[:, 0]
+def _draw(logits: Tensor, text: np.ndarray, uniform: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A token per completion, by its text's inverse cumulative distribution, and its log-prob."""
+    logprobs = logits.double().log_softmax(-1).cpu().numpy()
+    below = np.exp(logprobs).cumsum(-1)
+    reached = below[text] <= (uniform * below[text, -1])[:, None]
+    token = reached.sum(-1).clip(max=logits.shape[-1] - 1)
+    return token, logprobs[text, token]
+
+
+def _distinct(text: np.ndarray, token: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The texts after one more token, each once.
+
+    Args:
+        text, token: of each completion.
+
+    Returns:
+        By new text: the text that it continues, and its token; and the new text of each completion.
+        The new texts are in an order in which `_moves` moves few of them.
+    """
+    span = int(token.max()) + 1
+    keys, new_text = np.unique(text * span + token, return_inverse=True)
+    parents, last = keys // span, keys % span
+    stays = _stays(parents)
+    place = np.where(stays, parents, 0)
+    place[~stays] = np.setdiff1d(np.arange(len(keys)), parents[stays])
+    order = np.argsort(place)
+    return parents[order], last[order], place[new_text]
+
+
+def _stays(parents: np.ndarray) -> np.ndarray:
+    """Whether a new text keeps its parent's place: the first of its children, if there is room."""
+    first = np.append(True, parents[1:] != parents[:-1])
+    return first & (parents < len(parents))
+
+
+def _moves(parents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The places that need another place's keys and values, and that place; no place is both."""
+    moved = np.flatnonzero(parents != np.arange(len(parents)))
+    return moved, parents[moved]
+
+
+def _cut(table: np.ndarray, lengths: np.ndarray) -> list[Any]:
+    """The rows of a table as lists, each of its length."""
+    return [row[:n] for row, n in zip(table.tolist(), lengths.tolist(), strict=True)]

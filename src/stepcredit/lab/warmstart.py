@@ -82,7 +82,9 @@ def _imitate(
     task: Task, tokenizer: PreTrainedTokenizerFast, settings: WarmStartSettings, report: Report
 ) -> tuple[PreTrainedModel, int, Evaluation]:
     """Train until a check reaches the target."""
-    model = build_model(tokenizer, settings.model, settings.seed).train()
+    from stepcredit.lab.packed import without_padding
+
+    model = without_padding(build_model(tokenizer, settings.model, settings.seed)).train()
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.averaging))
     averaged = cast("PreTrainedModel", average.module)
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate)
