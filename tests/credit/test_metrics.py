@@ -86,7 +86,7 @@ def test_all_metrics_equal_loops(estimator: sc.Estimator, data: st.DataObject, s
 @given(data=st.data())
 def test_stds_equal_loops(estimator: sc.Estimator, data: st.DataObject) -> None:
     rows = drawn(data, estimator)
-    plain = type(estimator)(**{**vars(estimator), "clip": None})
+    plain = replace(estimator, clip=None)
     whole = flat(plain(build(rows)).ragged())
     process = rows
     for name in names_of(rows):

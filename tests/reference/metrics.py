@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
+from dataclasses import replace
 from statistics import fmean, pstdev
 from typing import Any
 
@@ -174,7 +175,7 @@ def loop_texts(rows: Rows, steps: list[list[str]], estimator: sc.Estimator) -> d
 def expected(
     rows: Rows, estimator: sc.Estimator, steps: list[list[str]] | None
 ) -> dict[str, float]:
-    plain = type(estimator)(**{**vars(estimator), "clip": None})
+    plain = replace(estimator, clip=None)
     found = loop_streams(rows, plain) | loop_credit(rows, estimator, plain)
     has_steps = any("process" in names_of([row]) and "step_ends" in row for row in rows)
     judged = [r["signals"]["judge"]["ends"] for r in rows if "judge" in r.get("signals", {})]

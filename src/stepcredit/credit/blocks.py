@@ -46,14 +46,21 @@ class Blocks:
         on_cpu = self.ordered.device.type == "cpu"
         return self.ordered.blocks(SCORES_PER_BLOCK if on_cpu else float("inf"))
 
+    def with_spans(self) -> Iterator[tuple[Rollouts, slice, slice]]:
+        """Each block, and which rows and groups of `ordered` it holds."""
+        row = group = 0
+        for block in self:
+            rows = slice(row, row + block.num_rollouts)
+            groups = slice(group, group + block.num_groups)
+            yield block, rows, groups
+            row, group = rows.stop, groups.stop
+
     def with_rows(self) -> Iterator[tuple[Rollouts, Int[Tensor, " rollout"]]]:
         """Each block, and the rows of the batch that it holds, on the CPU."""
         count = self.ordered.num_rollouts
-        rows = torch.arange(count, device="cpu") if self.order is None else self.order.cpu()
-        first = 0
-        for block in self:
-            yield block, rows[first : first + block.num_rollouts]
-            first += block.num_rollouts
+        order = torch.arange(count, device="cpu") if self.order is None else self.order.cpu()
+        for block, rows, _ in self.with_spans():
+            yield block, order[rows]
 
     @property
     def back(self) -> Int[Tensor, " rollout"] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any, ClassVar
@@ -216,7 +216,7 @@ class Estimator(ABC):
         if moments is None:
             self.check_streams(process_signals(rollouts))
         blocks = Blocks.of(rollouts)
-        parts = [self._of_block(block) for block in blocks]
+        parts = self._of_blocks(blocks)
         if self.batch_step is not None:
             total = self._moments(parts, blocks) if moments is None else moments
             parts = [self._after_batch_step(part, total) for part in parts]
@@ -226,9 +226,13 @@ class Estimator(ABC):
             return advantages
         return replace(advantages, response_mask=rollouts.response_mask)
 
-    def _of_block(self, block: Rollouts) -> Advantages:
-        """The advantages of a block; float64 and not clipped if a batch step follows."""
-        return self.advantages_of(self.credit(block), block)
+    def _of_blocks(self, blocks: Blocks) -> list[Advantages]:
+        """The advantages of each block; float64 and not clipped if a batch step follows."""
+        return [self.advantages_of(credit, block) for block, credit in self._credits_of(blocks)]
+
+    def _credits_of(self, blocks: Blocks) -> Iterator[tuple[Rollouts, Credit]]:
+        """Each block and its credit; a method may compute once what the blocks share."""
+        return ((block, self.credit(block)) for block in blocks)
 
     def advantages_of(self, credit: Credit, block: Rollouts) -> Advantages:
         """The credit of a block as advantages; float64 and not clipped if a batch step follows.
@@ -275,7 +279,7 @@ class Estimator(ABC):
             return Moments()
         self.check(rollouts)
         blocks = Blocks.of(rollouts)
-        return self._moments([self._of_block(block) for block in blocks], blocks)
+        return self._moments(self._of_blocks(blocks), blocks)
 
     def explain(self, rollouts: Rollouts, *, moments: Moments | None = None) -> Explanation:
         """Every stage of every chunk, as data and as a table.

@@ -138,19 +138,18 @@ def check_fit(
         streams: what must fit.
         kind: which tokens `size` counts, for the message.
     """
-    lengths = streams.implied_lengths()
-    if not lengths:
-        return
-    implied = torch.stack([length.to(size.device) for length in lengths.values()])
-    bad = (implied != size) & (implied != 0)
-    if bool(bad.any()):
-        stream, row = bad.nonzero()[0].tolist()
-        name = list(lengths)[stream]
-        had, want = int(implied[stream, row]), int(size[row])
-        reason = f"{had} values, but {want} {kind}"
-        if streams.has_step_ends(name):
-            reason = wrong_last_end(had - 1, want - 1)
-        raise RolloutError(reason, row=row, field=name)
+    for name, length in streams.implied_lengths().items():
+        implied = length.to(size.device)
+        if torch.equal(implied, size):
+            continue
+        bad = ((implied != size) & (implied != 0)).nonzero()
+        if bad.numel():
+            row = int(bad[0])
+            had, want = int(implied[row]), int(size[row])
+            reason = f"{had} values, but {want} {kind}"
+            if streams.has_step_ends(name):
+                reason = wrong_last_end(had - 1, want - 1)
+            raise RolloutError(reason, row=row, field=name)
 
 
 def trained_lengths(
@@ -161,7 +160,7 @@ def trained_lengths(
         size = _implied_size(count, streams)
     else:
         size = _given_lengths(given, count).to(streams.device)
-    if bool((size < 1).any()):
+    if int(size.min()) < 1:
         row = int((size < 1).nonzero()[0])
         raise RolloutError(NO_TRAINED_TOKEN, row=row, field="length")
     return size

@@ -65,7 +65,7 @@ def last_values(values: Packed, counts: Int[Tensor, " row"], empty: float) -> Pa
     if not values.numel():
         return values.new_full(counts.shape, empty)
     last = (counts.cumsum(0) - 1).clamp_(min=0)
-    return torch.where(counts > 0, values[last], empty)
+    return values.index_select(0, last).masked_fill_(counts == 0, empty)
 
 
 def slot_mask(counts: Int[Tensor, " row"], width: int) -> Bool[Tensor, "row slot"]:

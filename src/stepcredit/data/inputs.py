@@ -45,6 +45,11 @@ class RolloutValues:
         """Whether the number of every rollout is known."""
         return all_true(self.known)
 
+    @cached_property
+    def any_known(self) -> bool:
+        """Whether the number of any rollout is known."""
+        return bool(self.known.any())
+
     def to(self, device: torch.device | str) -> RolloutValues:
         """The same values on another device."""
         return RolloutValues(self.values.to(device), self.known.to(device))

@@ -162,8 +162,8 @@ class LabSettings:
             MethodError: the method is unknown, has no such field, or cannot take the lab's weights.
         """
         default = sc.estimator(method)
-        ours = vars(self._with_weights(replace(default, clip=self.clip)))
-        changed = {name: ours[name] for name, value in vars(default).items() if ours[name] != value}
+        ours = _plain(self._with_weights(replace(default, clip=self.clip)))
+        changed = {n: ours[n] for n, value in _plain(default).items() if ours[n] != value}
         return sc.estimator(method, **{**changed, **fields})
 
     def _with_weights(self, estimator: sc.Estimator) -> sc.Estimator:

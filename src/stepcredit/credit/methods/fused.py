@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, ClassVar
 
 from stepcredit.credit.estimator import Estimator
@@ -75,22 +76,26 @@ class Fused(Estimator):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        weights = canonical_weights(self.weights)
         for field, named in self._settings_by_stream.items():
             for name in named:
-                if name not in weights:
+                if name not in self._weights:
                     raise MethodError(f"{name!r} has no weight", field=field)
+
+    @cached_property
+    def _weights(self) -> Mapping[str, float]:
+        """The weight of each stream."""
+        return canonical_weights(self.weights)
 
     @property
     def reads(self) -> Reads:
         """The streams with a weight, ready-made advantages among them, and the format's gate."""
-        weighted = weighted_reads(canonical_weights(self.weights))
+        weighted = weighted_reads(self._weights)
         return replace(weighted, gate=self.gate, ready_made=True)
 
     @property
     def standardizes(self) -> bool:
         """Whether the operator of any stream divides by its std."""
-        names = list(canonical_weights(self.weights))
+        names = list(self._weights)
         rules = canonical_operators(self.operator, self.outcome_operator, names)
         return "masked_norm" in rules.values()
 
@@ -109,9 +114,9 @@ class Fused(Estimator):
         return {field: value for field, value in given.items() if isinstance(value, Mapping)}
 
     def _standardize(self, table: DenseStream, group: Group, stream: str) -> Standardized:
-        """N of a process stream; that of zeros is the table itself."""
+        """N of a process stream."""
         if table.is_zero:
-            return Standardized(table.values, table.values.new_zeros(group.count))
+            return Standardized.of_zeros(table.values, group)
         rules = canonical_operators(self.operator, self.outcome_operator, [stream])
         least = self._least_stds.get(stream, 0.0)
         settings: dict[str, Any] = {"ddof": self.ddof, "eps": self.eps, "min_std": least}
@@ -126,7 +131,7 @@ class Fused(Estimator):
             both, group, rules, ddof=self.ddof, eps=self.eps, min_std=self._least_stds
         )
 
-    @property
+    @cached_property
     def _least_stds(self) -> Mapping[str, float]:
         """The least std that each stream is divided by; a stream that is not named has no limit."""
         return {}
@@ -170,13 +175,13 @@ class Fused(Estimator):
 
     def check_streams(self, signals: Collection[str]) -> None:
         """A triple of weights needs a stream named "process" among those of the batch."""
-        check_named_process(canonical_weights(self.weights), signals)
+        check_named_process(self._weights, signals)
 
     def notes(self, rollouts: Rollouts) -> list[str]:
         """Streams that are weighted and absent or present and ignored, and gated responses whose
         advantage is 0.
         """
-        weights = canonical_weights(self.weights)
+        weights = self._weights
         present = [*rollouts.streams]
         present += ["outcome"] * bool(rollouts.has_outcome.any())
         present += ["format"] * bool(rollouts.has_format.any())

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from stepcredit.credit.blocks import Blocks
 from stepcredit.credit.method_registry import register
 from stepcredit.credit.methods.fused import Fused
 from stepcredit.credit.reads import Reads
@@ -21,7 +22,6 @@ from stepcredit.credit.stages.fusion import (
     FusionTerms,
     ReadAt,
     canonical_operators,
-    canonical_weights,
     fuse_process,
     gated_mask,
     weighted_streams,
@@ -116,8 +116,8 @@ class PASS(Fused):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        lead, weights = self.chunks_from, canonical_weights(self.weights)
-        if lead is not None and (lead not in weights or lead in SCALARS):
+        lead = self.chunks_from
+        if lead is not None and (lead not in self._weights or lead in SCALARS):
             raise MethodError(f"{lead!r} is no process stream with a weight", field="chunks_from")
         self._check_min_std()
 
@@ -130,11 +130,11 @@ class PASS(Fused):
             reason = f"has no effect on {idle[0]!r}, whose operator is {rules[idle[0]]!r}: only"
             raise MethodError(f"{reason} 'masked_norm' divides by a std", field="min_std")
 
-    @property
+    @cached_property
     def _least_stds(self) -> Mapping[str, float]:
         if isinstance(self.min_std, Mapping):
             return self.min_std
-        return dict.fromkeys(canonical_weights(self.weights), self.min_std)
+        return dict.fromkeys(self._weights, self.min_std)
 
     @property
     def reads(self) -> Reads:
@@ -178,6 +178,16 @@ class PASS(Fused):
         part, both = self._process_part(rollouts), self._scalars(rollouts, Group.of(rollouts))
         return self._with_scalars(part, both, rollouts)
 
+    def _credits_of(self, blocks: Blocks) -> Iterator[tuple[Rollouts, Credit]]:
+        """Each block and its credit; N of outcome and format is computed for all at once."""
+        if type(self).credit is not PASS.credit:
+            yield from super()._credits_of(blocks)
+            return
+        both = self._scalars(blocks.ordered, Group.of(blocks.ordered))
+        for block, rows, groups in blocks.with_spans():
+            own = {name: normed.cut(rows, groups) for name, normed in both.items()}
+            yield block, self._with_scalars(self._process_part(block), own, block)
+
     def credits(self, versions: Sequence[Rollouts]) -> list[Credit]:
         """Credit of each version, from one process part per set of streams."""
         if type(self).credit is not PASS.credit or not is_built_in(self.chunks):
@@ -191,7 +201,7 @@ class PASS(Fused):
 
     def _process_part(self, rollouts: Rollouts, layouts: Layouts | None = None) -> _ProcessPart:
         """What the process streams alone decide."""
-        group, weights = Group.of(rollouts), canonical_weights(self.weights)
+        group, weights = Group.of(rollouts), self._weights
         streams = weighted_streams(rollouts, weights)
         tables = {name: dense_stream(s, rollouts, layouts) for name, s in streams.items()}
         normed = {name: self._standardize(table, group, name) for name, table in tables.items()}
@@ -215,8 +225,7 @@ class PASS(Fused):
         self, part: _ProcessPart, both: Mapping[str, Standardized], rollouts: Rollouts
     ) -> Credit:
         """The credit of a process part, and of N of outcome and format."""
-        weights = canonical_weights(self.weights)
-        terms = FusionTerms(part.sources, both, weights, part.gated, part.group)
+        terms = FusionTerms(part.sources, both, self._weights, part.gated, part.group)
         credit, factor = self._divide(part, terms)
 
         def read_at() -> ReadAt:

@@ -14,7 +14,6 @@ from stepcredit.credit.stages.fusion import (
     FusionTerms,
     PerRollout,
     ReadAt,
-    canonical_weights,
     gated_mask,
     weighted_streams,
 )
@@ -78,7 +77,7 @@ class PASSMin(Fused):
 
     def credit(self, rollouts: Rollouts) -> Credit:
         """Standardize, soft minimum, return-to-go, standardize, fuse."""
-        group, weights = Group.of(rollouts), canonical_weights(self.weights)
+        group, weights = Group.of(rollouts), self._weights
         both = self._scalars(rollouts, group)
         last = self._after_the_steps(rollouts, both["outcome"].values)
         minima = {

@@ -194,6 +194,8 @@ def standardize_scalars(
 ) -> dict[str, Standardized]:
     """N of several numbers per rollout, each standardized alone; one pass per operator.
 
+    N of a number that no rollout has is 0.
+
     Args:
         scalars: by stream.
         group: which rows form a group.
@@ -204,8 +206,9 @@ def standardize_scalars(
     """
     found: dict[str, Standardized] = {}
     least = {name: (min_std or {}).get(name, 0.0) for name in scalars}
-    for operator, limit in dict.fromkeys((rules[name], least[name]) for name in scalars):
-        names = [name for name in scalars if (rules[name], least[name]) == (operator, limit)]
+    held = [name for name, scalar in scalars.items() if scalar.any_known]
+    for operator, limit in dict.fromkeys((rules[name], least[name]) for name in held):
+        names = [name for name in held if (rules[name], least[name]) == (operator, limit)]
         values = torch.cat([scalars[name].values for name in names]).unsqueeze(1)
         known = None
         if not all(scalars[name].all_known for name in names):
@@ -213,7 +216,10 @@ def standardize_scalars(
         every = group.repeated(len(names))
         normed = standardized(values, known, every, operator, ddof=ddof, eps=eps, min_std=limit)
         found |= dict(zip(names, normed.parts(len(names)), strict=True))
-    return found
+    return {
+        name: found.get(name) or Standardized.of_zeros(scalar.values.unsqueeze(1), group)
+        for name, scalar in scalars.items()
+    }
 
 
 def gated_mask(rollouts: Rollouts, gate: bool) -> Bool[Tensor, " rollout"]:

@@ -126,6 +126,15 @@ class Standardized:
     values: Values
     largest: Float64[Tensor, " group"]
 
+    @classmethod
+    def of_zeros(cls, zeros: Values, group: Group) -> Standardized:
+        """N of a table of zeros, which is the table itself."""
+        return cls(zeros, zeros.new_zeros(group.count))
+
+    def cut(self, rows: slice, groups: slice) -> Standardized:
+        """Consecutive groups of it: views, nothing is copied."""
+        return Standardized(self.values[rows], self.largest[groups])
+
     def parts(self, count: int) -> list[Standardized]:
         """The parts of a table of `repeated` groups, which holds `count` tables of one size."""
         tables = zip(self.values.chunk(count), self.largest.chunk(count), strict=True)
@@ -208,8 +217,7 @@ def standardized(
     spread = group.largest(deviation)
     # |mean| <= largest |x| <= |mean| + spread, and all three are one where the spread is this small
     constant = spread <= TOLERANCE * mean.abs_().add_(spread)
-    scale = rule(deviation, count, group, _Divisor(ddof, eps, min_std))
-    scale = torch.where(constant, 0.0, scale)
+    scale = rule(deviation, count, group, _Divisor(ddof, eps, min_std)).masked_fill_(constant, 0.0)
     return Standardized(deviation.mul_(group.to_rows(scale)), spread * scale)
 
 
