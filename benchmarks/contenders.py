@@ -106,10 +106,11 @@ def verl_rows(queue: tuple[dict[str, Any], list[str], list[Any]]) -> list[Tensor
 def metrics(batch: Batch) -> Contenders:
     """`training_metrics` as engines call it, with the advantages."""
     steps, tokens = batch.packed(batch.steps), batch.packed(batch.tokens)
-    of_steps, of_tokens = sc.PASS()(steps), sc.PASS()(tokens)
+    method = sc.PASS()  # a trainer makes its method once
+    of_steps, of_tokens = method(steps), method(tokens)
     return {
-        METRICS_STEPS: lambda: training_metrics(steps, sc.PASS(), advantages=of_steps),
-        METRICS_TOKENS: lambda: training_metrics(tokens, sc.PASS(), advantages=of_tokens),
+        METRICS_STEPS: lambda: training_metrics(steps, method, advantages=of_steps),
+        METRICS_TOKENS: lambda: training_metrics(tokens, method, advantages=of_tokens),
     }
 
 
