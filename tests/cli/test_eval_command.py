@@ -38,7 +38,7 @@ def mixed(body: dict[str, Any]) -> str:
     """Right or wrong by the seed; some answers are long, some have no box."""
     kind = body["seed"] % 5
     if kind == 0:
-        return "I do not know."
+        return "I do not know." if body["seed"] % 2 else ""
     text = solve(body)
     if kind == 1:
         return text.replace("boxed{", "boxed{1")
@@ -65,7 +65,8 @@ def test_every_figure_by_its_definition(
     assert figures["avg@4"] == pytest.approx(fmean(map(fmean, outcomes)))
     assert figures["maj@4"] == pytest.approx(fmean(map(by_hand, by_problem.values())))
     assert found["details"]["cut"] == fmean(row["text"].startswith("so so") for row in rows)
-    unanswered = fmean(row["text"] == "I do not know." for row in rows)
+    unanswered = fmean("box" not in row["text"] for row in rows)
+    assert {"", "I do not know."} < {row["text"] for row in rows}
     assert 0 < unanswered == found["details"]["no_answer"]
     assert figures["tokens"] == pytest.approx(fmean(len(row["text"].split()) + 1 for row in rows))
     assert 0 < figures["avg@4"] < 1
@@ -76,7 +77,7 @@ def by_hand(rows: list[dict[str, Any]]) -> float:
     """The majority vote over answers that are whole numbers."""
     counts: dict[str, list[float]] = {}
     for row in rows:
-        if row["text"] != "I do not know.":
+        if "box" in row["text"]:
             answer = row["text"].split("boxed{")[1].split("}")[0]
             counts.setdefault(answer, []).append(row["outcome"])
     most = max(map(len, counts.values()), default=0)

