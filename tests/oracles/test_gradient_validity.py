@@ -16,6 +16,7 @@ from stepcredit.oracles import (
     Validity,
     WorldGroups,
     credit_of,
+    useful_groups,
 )
 
 SIZE = 3
@@ -89,6 +90,34 @@ def test_pushes_are_derivatives_along_the_mean_gradient(kind: str) -> None:
 
     rise = (counted(1e-4) - counted(-1e-4)) / 2e-4
     assert getattr(Validity.of([found]), kind) == pytest.approx(rise, abs=1e-7)
+
+
+def test_useful_groups_are_where_both_mean_squared_errors_meet() -> None:
+    batch = batch_of("delayed", "hackable")
+    world = batch.parts[0].world
+    exact = world.gradient(world.q)
+    found = {
+        method: MeanGradient.of(batch.parts[0], credit_of(sc.estimator(method), batch))
+        for method in ("pass", "rloo")
+    }
+
+    def least_error(method: str, groups: float) -> float:
+        """The least E|exact - c g|^2 over c, by a search, for the mean of that many groups."""
+        g = found[method]
+        errors = [
+            float((exact - c * g.mean) @ (exact - c * g.mean)) + c * c * g.variance / groups
+            for c in np.linspace(0.0, 1.5, 150_001)
+        ]
+        return min(errors)
+
+    rival = Validity.of([found["rloo"]])
+    meet = useful_groups(Validity.of([found["pass"]]), rival.variance)
+    assert 0 < meet < math.inf
+    assert least_error("pass", meet) == pytest.approx(least_error("rloo", meet), rel=1e-4)
+    assert least_error("pass", meet / 2) < least_error("rloo", meet / 2)
+    assert least_error("pass", meet * 2) > least_error("rloo", meet * 2)
+    assert useful_groups(rival, rival.variance / 2) == 0
+    assert math.isinf(useful_groups(rival, rival.variance * 2))
 
 
 def test_no_gradient_has_no_direction() -> None:

@@ -16,7 +16,7 @@ from stepcredit.oracles.contestants import (
 )
 from stepcredit.oracles.decision_process import Move, Trajectory, World
 from stepcredit.oracles.every_group import SignalledGroups, WorldGroups
-from stepcredit.oracles.gradient_validity import MeanGradient, Validity
+from stepcredit.oracles.gradient_validity import MeanGradient, Validity, useful_groups
 from stepcredit.oracles.identification import Identification, weighted_spearman
 from stepcredit.oracles.mechanisms import decided_claims
 from stepcredit.oracles.step_scores import SIGNALS, StepSignal
@@ -43,5 +43,6 @@ __all__ = [
     "decided_claims",
     "figures_of",
     "oracle_table",
+    "useful_groups",
     "weighted_spearman",
 ]

@@ -17,7 +17,7 @@ from stepcredit.credit.stages.batch_norm import Moments
 from stepcredit.credit.stages.process_streams import process_signals
 from stepcredit.errors import MethodError
 from stepcredit.oracles.every_group import GROUP_SIZE, SignalledGroups, WorldGroups
-from stepcredit.oracles.gradient_validity import MeanGradient, Validity
+from stepcredit.oracles.gradient_validity import MeanGradient, Validity, useful_groups
 from stepcredit.oracles.identification import Identification
 from stepcredit.oracles.step_scores import SIGNALS
 from stepcredit.oracles.worlds import WORLDS
@@ -83,6 +83,7 @@ CONTESTANTS = (
     Contestant("pass", {"k": 1}),
     Contestant("pass", {"scope": "process"}),
     Contestant("pass", {"scope": "process", "k": 0}),
+    Contestant("pass", {"scope": "process", "match_std": True}),
     Contestant("pass", {"gamma": 0, "k": 0}),
     Contestant("pass-min"),
     Contestant("pass-min", {"outcome_in_min": 1}),
@@ -132,7 +133,8 @@ class OracleRow:
     Args:
         method: its label.
         signal: the signal's name.
-        figures: by name, those of `Identification` and of `Validity`.
+        figures: by name, those of `Identification` and of `Validity`, and "groups", of
+            `useful_groups` beside RLOO.
     """
 
     method: str
@@ -259,12 +261,22 @@ def _batch_moments(estimator: Estimator, batch: SignalledGroups) -> Moments:
 
 
 def figures_of(batch: SignalledGroups, credit: Credit) -> dict[str, float]:
-    """Identification and gradient validity of some credit, by name.
+    """Identification and gradient validity of some credit, by name, and `useful_groups`.
 
     Args:
         batch: every group of some worlds.
         credit: of each step of each rollout.
     """
     known = Identification.of(credit, batch.advantage, batch.chance)
-    gradients = [MeanGradient.of(part, values) for part, values in batch.by_part(credit)]
-    return asdict(known) | asdict(Validity.of(gradients))
+    validity, rival = _validity(batch, credit), _validity(batch, _leave_one_out(batch))
+    groups = useful_groups(validity, rival.variance)
+    return asdict(known) | asdict(validity) | {"groups": groups}
+
+
+def _validity(batch: SignalledGroups, credit: Credit) -> Validity:
+    return Validity.of([MeanGradient.of(part, values) for part, values in batch.by_part(credit)])
+
+
+def _leave_one_out(batch: SignalledGroups) -> Credit:
+    """The credit of RLOO, whose mean gradient is exact: the rival that reads no signal."""
+    return credit_of(Contestant("rloo").estimator(), batch)

@@ -105,6 +105,26 @@ def _divide_length(figure: TableFigures) -> Claim:
     )
 
 
+def _scale_confound(figure: TableFigures) -> Claim:
+    names = ("k=0", "match_std=True", "")
+    rows = [
+        [figure(f"pass scope=process {name}".strip(), "error", s) for name in names]
+        for s in SIGNALS
+    ]
+    shown = [f"{s} {a:.3f}, {b:.3f}, {c:.3f}" for s, (a, b, c) in zip(SIGNALS, rows, strict=True)]
+    return Claim(
+        "Divide-Length does this only by making the process part smaller",
+        "stepcredit, of PASS",
+        verdict_of(
+            all(matched >= plain for plain, matched, _ in rows),
+            in_part=all(divided < matched for _, matched, divided in rows),
+        ),
+        "relative error at k = 0, at k = 0.7 with the std of k = 0 (match_std), at k = 0.7: "
+        f"{'; '.join(shown)} (scope=process)",
+        tuple(value for row in rows for value in row),
+    )
+
+
 def _advantage_fusion(figure: TableFigures) -> Claim:
     names = ("pass k=0", "grpo-process pooling=union", "grpo-process", "pass", "grpo-process k=0.7")
     fused, union, summed, divided, shaped = errors = [
@@ -146,6 +166,7 @@ GRADIENT_CLAIMS: tuple[Callable[[TableFigures], Claim], ...] = (
     _exact_signal_suffices,
     _variance_for_bias,
     _divide_length,
+    _scale_confound,
     _advantage_fusion,
 )
 """A function for each claim; it reads the figures of the oracle table."""

@@ -22,6 +22,7 @@ COLUMNS = {
     "cosine": ("cosine", "{:.3f}"),
     "error": ("error", "{:.3f}"),
     "variance": ("variance", "{:.2f}"),
+    "groups": ("groups", "{:.1f}"),
     "filler": ("filler", "{:+.3f}"),
     "stop": ("stop", "{:+.3f}"),
 }
