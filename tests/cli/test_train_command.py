@@ -51,6 +51,19 @@ def test_the_default_is_pass_against_grpo_on_the_noisy_signal(asked):
     assert (settings.signal, settings.updates, settings.seed) == ("noisy", 120, 0)
 
 
+def test_a_task_comes_with_its_options_signal_and_sizes(asked):
+    arguments = ["--task", "multihop", "--signal", "g-opd-steps-mismatched", "--seed", "4"]
+    assert run(*arguments).exit_code == 0
+    settings = asked[0][1]
+    assert (settings.task, settings.warm.task, settings.teacher.task) == ("multihop",) * 3
+    assert settings.signal == "g-opd-steps-mismatched"
+    assert settings.seed == settings.warm.seed == settings.teacher.seed == 4
+    chosen = ["--task-set", "operations=6-10", "--model", "medium"]
+    assert run(*chosen).exit_code == 0
+    assert asked[1][1].task_fields == {"operations": "6-10"}
+    assert asked[1][1].warm.model.layers == 4
+
+
 def test_quick_is_small(asked):
     assert run("--quick", "--seed", "1").exit_code == 0
     assert asked[0][1].updates < 10
@@ -60,9 +73,10 @@ def test_quick_is_small(asked):
 def test_resume_takes_the_folder_and_no_settings(asked, tmp_path):
     assert run("--resume", str(tmp_path)).exit_code == 0
     assert asked[0][:2] == ("resume", tmp_path)
-    refused = run("--resume", str(tmp_path), "--set", "k=1")
-    assert refused.exit_code == 1
-    assert refused.stderr == "--set: the run has its own settings; leave this out\n"
+    for option, value in (("--set", "k=1"), ("--task-set", "operations=6-10")):
+        refused = run("--resume", str(tmp_path), option, value)
+        assert refused.exit_code == 1
+        assert refused.stderr == f"{option}: the run has its own settings; leave this out\n"
 
 
 @pytest.mark.parametrize(
@@ -70,6 +84,16 @@ def test_resume_takes_the_folder_and_no_settings(asked, tmp_path):
     [
         (["--set", "kk=1"], "--set kk: pass has no such field, did you mean 'k'?"),
         (["--set", "k=-1"], "--set k: expected a number of at least 0, got -1"),
+        (["--task", "multihops"], "task: unknown task 'multihops', did you mean 'multihop'?"),
+        (
+            ["--task-set", "operation=6-10"],
+            "task_fields.operation: arithmetic has no such field, did you mean 'operations'?",
+        ),
+        (["--model", "huge"], "model: expected one of small, medium, got 'huge'"),
+        (
+            ["--signal", "opd"],
+            "signal: expected one of exact, noisy, hackable, centred, negative, got 'opd'",
+        ),
         (["--updates", "0"], "updates: expected a positive number, got 0"),
         (["--seed", "-1"], "seed: expected a whole number from 0 to 4294967295, got -1"),
         (["--quick", "--seed", "-1"], "seed: expected a whole number from 0 to 4294967295, got -1"),

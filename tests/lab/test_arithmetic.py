@@ -11,6 +11,7 @@ from stepcredit.errors import StepCreditError
 from stepcredit.keys import keyed_generator
 from stepcredit.lab import arithmetic
 from stepcredit.lab.arithmetic import check, check_tokens, demonstration, problems, solve
+from stepcredit.lab.lab_settings import LabSettings
 from stepcredit.lab.task import hash_split
 
 PROMPT = "3+4*2-1="
@@ -154,3 +155,36 @@ def test_refuses(call, line: str) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(StepCreditError) as error:
         call()
     assert str(error.value) == line
+
+
+@pytest.mark.parametrize("operations", ["6-10", "11-20", "1-2"])
+def test_longer_chains_are_an_option(operations: str) -> None:
+    task = arithmetic.ArithmeticTask(operations)
+    fewest, most = map(int, operations.split("-"))
+    generator, tokenizer = keyed_generator(0, "test"), task.build_tokenizer()
+    counts = set()
+    for problem in task.problems(100, "held_out"):
+        text = task.demonstration(problem.prompt, generator, 0.12, 0.0)
+        graded = task.check(problem.prompt, text)
+        counts.add(graded.operations)
+        assert (graded.outcome, graded.right_steps) == (1.0, graded.operations)
+        assert len(text) <= task.max_new_tokens
+        assert len(problem.prompt) + task.max_new_tokens <= tokenizer.model_max_length
+    assert (min(counts), max(counts)) == (fewest, most)
+    assert task.cache_key != arithmetic.ARITHMETIC.cache_key
+
+
+@pytest.mark.parametrize("operations", ["5-3", "0-2", "3-21", "3", "", 4])
+def test_a_range_of_operations_that_cannot_be_is_refused(operations: object) -> None:
+    with pytest.raises(StepCreditError) as error:
+        LabSettings(task_fields={"operations": operations})
+    reason = f"expected a range from 1 to 20 such as 6-10, got {operations!r}"
+    assert str(error.value) == f"task_fields.operations: {reason}"
+
+
+def test_a_runs_supervised_starts_are_on_chains_of_its_length() -> None:
+    settings = LabSettings(task_fields={"operations": "6-10"}, model="medium")
+    assert settings.warm.task_fields == settings.teacher.task_fields == {"operations": "6-10"}
+    assert settings.warm.model.width == 192
+    assert settings.max_new_tokens == 86
+    assert settings.warm.key() != LabSettings(model="medium").warm.key()

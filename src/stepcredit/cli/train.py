@@ -24,7 +24,7 @@ WITH_RESUME = ("resume", "cache_dir", "imports")
 OPTIONS = {"settings": "--set", "task_fields": "--task-set"}
 
 Compare = Annotated[str, typer.Option(help="A second method to train for comparison, or `none`.")]
-Task = Annotated[str, typer.Option(help="The task, arithmetic.")]
+Task = Annotated[str, typer.Option(help="The task: arithmetic or multihop.")]
 TaskFields = Annotated[
     list[str],
     typer.Option(
@@ -38,7 +38,10 @@ TaskFields = Annotated[
 Size = Annotated[str, typer.Option(help="Size of the policy: small or medium.")]
 Signal = Annotated[
     str | None,
-    typer.Option(help="Process scores: exact, noisy (default), hackable, centred or negative."),
+    typer.Option(
+        help="Process scores. arithmetic: exact, noisy (default), hackable, centred or negative; "
+        "multihop: opd (default), g-opd, opd-steps or g-opd-steps, each also with -mismatched."
+    ),
 ]
 Seed = Annotated[int, typer.Option(help="Seed of the warm start, the problems and the noise.")]
 Updates = Annotated[int | None, typer.Option(help="Number of generations to train on.")]

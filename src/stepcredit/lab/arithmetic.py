@@ -22,13 +22,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stepcredit.errors import StepCreditError
+from stepcredit.errors import SettingError, StepCreditError
 from stepcredit.lab.grading import Graded, Problem, follows_template
 from stepcredit.lab.model import SIZES
 from stepcredit.lab.simulated_prm import SIGNALS, Simulated
 from stepcredit.lab.task import Task, hash_split
 from stepcredit.lab.task_registry import TASKS
-from stepcredit.lab.tokenizer import EOS, build_tokenizer, completion_text
+from stepcredit.lab.tokenizer import EOS, MAX_LENGTH, build_tokenizer, completion_text
 from stepcredit.lab.warm_settings import WarmStartSettings
 
 if TYPE_CHECKING:
@@ -50,9 +50,10 @@ __all__ = [
 ]
 
 TASK_VERSION = 3
-MAX_NEW_TOKENS = 56
 MAX_FILLERS = 6
-MIN_OPERATIONS, MAX_OPERATIONS = 3, 5
+OPERATIONS = "3-5"
+LONGEST_CHAIN = 20
+LONG_MAX_STEPS = 3000
 OPERATORS = "+-*"
 
 _LINE = re.compile(r"[^\n$]*[\n$]|[^\n$]+")
@@ -60,6 +61,7 @@ _STEP = re.compile(r"([0-9])([+*-])([0-9])=([0-9])\n")
 _FILLER = re.compile(r"k[0-9]\n")
 _ANSWER = re.compile(r"<([0-9])>\$")
 _PROMPT = re.compile(r"[0-9](?:[+*-][0-9])+=")
+_RANGE = re.compile(r"([0-9]{1,2})-([0-9]{1,2})")
 
 
 def apply(left: int, operator: str, right: int) -> int:
@@ -152,25 +154,29 @@ def problems(n: int, split: str = "train", seed: int = 0) -> list[Problem]:
     return ARITHMETIC.problems(n, split, seed)
 
 
-def prompts(split: str, generator: np.random.Generator) -> Iterator[str]:
+def prompts(
+    split: str, generator: np.random.Generator, operations: tuple[int, int] = (3, 5)
+) -> Iterator[str]:
     """Prompts of one split, without end; a prompt may be repeated.
 
     Args:
         split: one of the task's splits.
         generator: source of the random draws.
+        operations: the fewest and the most operations.
 
     Returns:
-        An endless iterator of prompts with 3, 4 or 5 operations, each equally often.
+        An endless iterator of prompts; each number of operations is equally frequent.
 
     Example:
         >>> from stepcredit.keys import keyed_generator
         >>> hash_split(next(prompts("check", keyed_generator(0, "x"))))
         'check'
     """
+    fewest, most = operations
     while True:
-        operations = int(generator.integers(MIN_OPERATIONS, MAX_OPERATIONS + 1))
-        digits = generator.integers(0, 10, operations + 1).tolist()
-        operators = generator.integers(0, len(OPERATORS), operations).tolist()
+        count = int(generator.integers(fewest, most + 1))
+        digits = generator.integers(0, 10, count + 1).tolist()
+        operators = generator.integers(0, len(OPERATORS), count).tolist()
         pairs = zip(operators, digits[1:], strict=True)
         prompt = f"{digits[0]}{''.join(f'{OPERATORS[o]}{d}' for o, d in pairs)}="
         if hash_split(prompt) == split:
@@ -311,39 +317,78 @@ TEACHER = WarmStartSettings(
 )
 
 
+def operation_range(text: str) -> tuple[int, int]:
+    """The fewest and the most operations of a chain.
+
+    Raises:
+        SettingError: the text is no range within 1 to 20.
+
+    Example:
+        >>> operation_range("6-10")
+        (6, 10)
+    """
+    matched = _RANGE.fullmatch(text) if isinstance(text, str) else None
+    fewest, most = map(int, matched.groups()) if matched else (0, 0)
+    if not 1 <= fewest <= most <= LONGEST_CHAIN:
+        reason = f"expected a range from 1 to {LONGEST_CHAIN} such as 6-10, got {text!r}"
+        raise SettingError(reason, field="operations")
+    return fewest, most
+
+
 @TASKS.register("arithmetic")
 @dataclass(frozen=True)
 class ArithmeticTask(Task):
-    """Chains of + - * modulo 10 of three to five operations."""
+    """Chains of + - * modulo 10.
+
+    Args:
+        operations: the fewest and the most operations of a chain, such as "6-10"; at most 20.
+
+    Raises:
+        SettingError: the range cannot be read.
+    """
+
+    operations: str = OPERATIONS
 
     signals = SIGNALS
     default_signal = "noisy"
 
+    def __post_init__(self) -> None:
+        operation_range(self.operations)
+
     @property
     def cache_key(self) -> int | str:
-        """The task's version."""
-        return TASK_VERSION
+        """The task's version, and the operations if they are not the usual ones."""
+        usual = self.operations == OPERATIONS
+        return TASK_VERSION if usual else f"arithmetic {TASK_VERSION}, {self.operations}"
 
     @property
     def max_new_tokens(self) -> int:
-        """Room for the longest chain with all its fillers."""
-        return MAX_NEW_TOKENS
+        """Room for the longest chain with all its fillers: 56 for 5 operations."""
+        return 6 * operation_range(self.operations)[1] + 3 * MAX_FILLERS + 8
 
     def warm_start(self, seed: int, model: str = "small") -> WarmStartSettings:
         """Supervised training to a pass@1 of about 0.43."""
-        return WarmStartSettings(seed=seed, model=SIZES[model])
+        return self._of_this(WarmStartSettings(seed=seed, model=SIZES[model]))
 
     def teacher(self, signal: str, seed: int) -> WarmStartSettings:
         """One teacher for all signals, which was shown clean demonstrations only."""
-        return replace(TEACHER, seed=seed)
+        return self._of_this(replace(TEACHER, seed=seed))
+
+    def _of_this(self, start: WarmStartSettings) -> WarmStartSettings:
+        """The supervised training on chains of this length; longer chains may take more steps."""
+        if self.operations == OPERATIONS:
+            return start
+        fields = {"operations": self.operations}
+        return replace(start, max_steps=LONG_MAX_STEPS, task_fields=fields)
 
     def build_tokenizer(self) -> PreTrainedTokenizerFast:
         """One character per token."""
-        return build_tokenizer()
+        longest_prompt = 2 * operation_range(self.operations)[1] + 2
+        return build_tokenizer(max(MAX_LENGTH, longest_prompt + self.max_new_tokens))
 
     def prompts(self, split: str, generator: np.random.Generator) -> Iterator[str]:
         """Chains of one split."""
-        return prompts(split, generator)
+        return prompts(split, generator, operation_range(self.operations))
 
     def problem(self, prompt: str) -> Problem:
         """The chain and its value."""
@@ -370,3 +415,4 @@ class ArithmeticTask(Task):
 
 
 ARITHMETIC = ArithmeticTask()
+MAX_NEW_TOKENS = ARITHMETIC.max_new_tokens

@@ -19,6 +19,7 @@ from stepcredit.credit.rich_table import table_lines
 from stepcredit.data.files.atomic import write_json
 from stepcredit.lab.evaluate import Evaluation, evaluation_columns
 from stepcredit.lab.lab_settings import LabSettings
+from stepcredit.lab.readers import Readers
 from stepcredit.lab.report import Live, closing_figures, closing_table, live
 from stepcredit.lab.resume import mark, restore
 from stepcredit.lab.rollout_grader import scores_by_step
@@ -134,15 +135,16 @@ def _start(
     settings: LabSettings, folder: RunFolder, cache_dir: Path, shown: Live, console: Console
 ) -> None:
     """Copy the warm start into the run folder, evaluate it, and warn about a faulty signal."""
-    from stepcredit.lab.loop import evaluate_policy, load_policy
+    from stepcredit.lab.loop import evaluate_policy, load_policy, load_readers
 
     _keep(settings.warm, folder.warm_start, cache_dir, shown)
-    if any(estimator.reads.logprobs for _, estimator in settings.estimators()):
+    if any(settings.models_read(estimator) for _, estimator in settings.estimators()):
         _keep(settings.teacher, folder.teacher, cache_dir, shown)
     if folder.rows("metrics"):
         return
     model, tokenizer = load_policy(folder.warm_start)
-    for line in signal_warnings(settings, model, tokenizer):
+    readers = load_readers(settings, folder, settings.estimators()[0][1], model, tokenizer)
+    for line in signal_warnings(settings, model, tokenizer, readers):
         console.print(
             f"warning: {line}", highlight=False, markup=False, style="yellow", soft_wrap=True
         )
@@ -166,12 +168,15 @@ def _keep(settings: WarmStartSettings, path: Path, cache_dir: Path, shown: Live)
     draft.replace(path)
 
 
-def signal_warnings(settings: LabSettings, model: Any, tokenizer: Any) -> list[str]:
+def signal_warnings(
+    settings: LabSettings, model: Any, tokenizer: Any, readers: Readers | None = None
+) -> list[str]:
     """A warning if the signal scores filler steps higher than right steps.
 
     Args:
         settings: the settings of the run.
         model, tokenizer: the warm start, whose answers are scored.
+        readers: the models that the signal reads.
 
     Returns:
         No line, or one line with the gap between the scores and the gap between the method's
@@ -186,7 +191,7 @@ def signal_warnings(settings: LabSettings, model: Any, tokenizer: Any) -> list[s
     prompts = [p.prompt for p in drawn for _ in range(settings.group_size)]
     prompt_texts = [p.prompt for p in drawn]
     ids = sample(model, tokenizer, prompt_texts, settings.group_size, settings.seed, "signal probe")
-    task = grader(settings, tokenizer)
+    task = grader(settings, tokenizer, readers)
     graded = task.graded(prompts, ids)
     process = task.process_signal(prompts, ids)
     kinds, ends = [g.kinds for g in graded], [g.step_ends for g in graded]

@@ -6,6 +6,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+from stepcredit.lab.evaluate import by_split
+
 PANELS = (
     ("pass_at_1", "pass@1"),
     ("length", "tokens per answer"),
@@ -27,18 +29,35 @@ def plot_curves(rows: list[dict[str, Any]], path: Path, title: str) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 6.4), layout="constrained", dpi=130)
-    FigureCanvasAgg(figure)
     curves = evaluations(rows)
-    axes = figure.subplots(2, 2).flatten()
-    for axis, (field, name) in zip(axes, PANELS, strict=True):
+    panels = panels_of(next(row["evaluation"] for row in rows if "evaluation" in row))
+    across = max(2, -(-len(panels) // 2))
+    figure = Figure(figsize=(5 * across, 6.4), layout="constrained", dpi=130)
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(2, across).flatten()
+    for axis, (split, field, name) in zip(axes, panels, strict=True):
         for (label, points), colour in zip(curves.items(), COLOURS, strict=False):
-            _draw(axis, label, points, field, colour)
+            own = [(update, by_split(found)[split]) for update, found in points]
+            _draw(axis, label, own, field, colour)
         _dress(axis, name)
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     figure.suptitle(title, x=0.01, ha="left", fontsize=12, color=INK, weight="bold")
     figure.savefig(path)
+
+
+def panels_of(evaluation: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """(split, figure, heading) of each panel: pass@1 on every split, the others on the first.
+
+    Example:
+        >>> panels_of({"2 hops": {}, "3 hops": {}})[1]
+        ('3 hops', 'pass_at_1', 'pass@1, 3 hops')
+    """
+    first, *others = by_split(evaluation)
+    (passed, heading), *rest = PANELS
+    panels = [(split, passed, heading) for split in (first, *others)]
+    panels += [(first, field, name) for field, name in rest]
+    return [(split, field, f"{name}, {split}" if split else name) for split, field, name in panels]
 
 
 def evaluations(rows: list[dict[str, Any]]) -> dict[str, list[tuple[int, dict[str, Any]]]]:

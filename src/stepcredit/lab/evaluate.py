@@ -115,6 +115,19 @@ def evaluation_columns(found: Mapping[str, Evaluation]) -> dict[str, Any]:
     return {"evaluation": figures[label], "correct": correct[label]}
 
 
+def by_split(evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    """The column `evaluation` of a row of metrics as figures by split.
+
+    Returns:
+        The first split is that of the training; its name is empty if it is the only one.
+
+    Example:
+        >>> by_split({"pass_at_1": 0.5}), by_split({"2 hops": {"pass_at_1": 0.5}})
+        ({'': {'pass_at_1': 0.5}}, {'2 hops': {'pass_at_1': 0.5}})
+    """
+    return {"": evaluation} if "pass_at_1" in evaluation else dict(evaluation)
+
+
 def summarize(
     graded: Sequence[Graded], lengths: Sequence[int], samples_per_problem: int
 ) -> Evaluation:

@@ -143,6 +143,11 @@ class LabSettings:
         """
         return self.built_task().signal(self.signal, self.seed, self.signal_fields)
 
+    def models_read(self, estimator: sc.Estimator) -> set[str]:
+        """The models whose log-probs the method reads, itself or through the signal."""
+        read = set(estimator.reads.logprobs)
+        return read if estimator.reads.process is None else read | {*self.process_signal().models}
+
     def estimators(self) -> list[tuple[str, sc.Estimator]]:
         """(label, estimator) of each method, in training order; no two labels are equal."""
         runs = [(self.method, self.estimator(self.method, self.fields))]

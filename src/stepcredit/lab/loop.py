@@ -62,10 +62,21 @@ def evaluate_policy(settings: LabSettings, model: Any, tokenizer: Any) -> dict[s
     }
 
 
-def grader(settings: LabSettings, tokenizer: Any) -> RolloutGrader:
-    """The grader of the run's task, with the run's signal."""
-    signal = settings.process_signal()
-    return RolloutGrader(settings.built_task(), tokenizer, signal, settings.weights[2])
+def grader(settings: LabSettings, tokenizer: Any, readers: Readers | None = None) -> RolloutGrader:
+    """The grader of the run's task, with the run's signal and the models that are read."""
+    task, signal = settings.built_task(), settings.process_signal()
+    return RolloutGrader(task, tokenizer, signal, settings.weights[2], readers)
+
+
+def load_readers(
+    settings: LabSettings, folder: RunFolder, estimator: sc.Estimator, policy: Any, tokenizer: Any
+) -> Readers | None:
+    """The models whose log-probs the method and its signal read; None if there are none."""
+    names = settings.models_read(estimator)
+    if not names:
+        return None
+    teacher, base = load_policy(folder.teacher)[0], load_policy(folder.warm_start)[0]
+    return Readers.of(names, policy, teacher, base, tokenizer)
 
 
 @dataclass(frozen=True)
@@ -103,13 +114,10 @@ def train_method(
     if stop.is_set():
         return False
     model, tokenizer = load_policy(folder.warm_start)
-    task = grader(settings, tokenizer)
+    readers = load_readers(settings, folder, run.estimator, model, tokenizer)
+    task = grader(settings, tokenizer, readers)
     working = folder.working(run.label)
-    readers = None
-    if run.estimator.reads.logprobs:
-        teacher, base = load_policy(folder.teacher)[0], load_policy(folder.warm_start)[0]
-        readers = Readers(model, teacher, base, tokenizer)
-    trainer = build_trainer(settings, model, tokenizer, task, run.estimator, working, readers)
+    trainer = build_trainer(settings, model, tokenizer, task, run.estimator, working)
     trainer.add_callback(Recorder(settings, folder, run, trainer, task, watch, stop))
     trainer.train(resume_from_checkpoint=None if run.checkpoint is None else str(run.checkpoint))
     if trainer.state.global_step < trainer.args.max_steps:
@@ -127,15 +135,16 @@ def build_trainer(
     task: RolloutGrader,
     estimator: sc.Estimator,
     output_dir: Path,
-    readers: Readers | None = None,
 ) -> StepCreditGRPOTrainer:
     """TRL's trainer on the task, with the estimator's advantages.
 
-    For a method that cannot weight the format, the outcome is outcome + weight x format.
+    For a method that cannot weight the format, the outcome is outcome + weight x format. A signal
+    that needs a teacher is left out if the method does not read it; others are still recorded.
     """
     drawn = settings.built_task().problems(
         settings.updates * settings.prompts, "train", settings.seed
     )
+    scored = estimator.reads.process is not None or not task.signal.models
     trainer = StepCreditGRPOTrainer(
         model=model,
         reward_funcs=task.reward_functions(),
@@ -143,8 +152,8 @@ def build_trainer(
         train_dataset=Dataset.from_list([{"prompt": p.prompt} for p in drawn]),
         processing_class=tokenizer,
         method=estimator,
-        process_signal=task.process_signal,
-        logprobs=readers,
+        process_signal=task.process_signal if scored else None,
+        logprobs=task.logprobs if estimator.reads.logprobs else None,
         outcome_reward="accuracy" if can_weight_format(estimator) else "task_reward",
         format_reward="format_reward",
         rollout_func=rollouts(settings.seed, settings.max_new_tokens),

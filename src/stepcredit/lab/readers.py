@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,30 +17,39 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Readers:
-    """The models that score the policy's completions, for methods that read log-probs.
+    """The models that score the policy's completions, for methods and signals that read log-probs.
 
     Args:
-        policy: the model that is trained, i.e. the student.
-        teacher: a stronger model, which is also the implicit process reward model.
-        base: the warm start, which is also the reference of the implicit process reward model.
+        models: the models by name. `student`: the model that is trained. `teacher`: a stronger
+            model; as `prm` it is the implicit process reward model. `base`: the warm start; as
+            `ref` it is the reference of the implicit process reward model.
         tokenizer: the task's tokenizer.
     """
 
-    policy: Any
-    teacher: Any
-    base: Any
+    models: Mapping[str, Any]
     tokenizer: PreTrainedTokenizerFast
+
+    @classmethod
+    def of(
+        cls,
+        names: Collection[str],
+        policy: Any,
+        teacher: Any,
+        base: Any,
+        tokenizer: PreTrainedTokenizerFast,
+    ) -> Readers:
+        """The models of the given names."""
+        models = {"student": policy, "teacher": teacher, "base": base, "prm": teacher, "ref": base}
+        return cls({name: model for name, model in models.items() if name in names}, tokenizer)
 
     def __call__(
         self, prompts: Sequence[str], completion_ids: Sequence[Sequence[int]], **_: Any
     ) -> dict[str, sc.Tokens]:
         """One log-prob per token of each completion, for each model."""
-        models = {"student": self.policy, "teacher": self.teacher, "base": self.base}
-        read = {
+        return {
             name: token_logprobs(model, self.tokenizer, prompts, completion_ids)
-            for name, model in models.items()
+            for name, model in self.models.items()
         }
-        return {**read, "prm": read["teacher"], "ref": read["base"]}
 
 
 def token_logprobs(

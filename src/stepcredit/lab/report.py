@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from stepcredit.credit.rich_table import literal
+from stepcredit.lab.evaluate import by_split
 
 EVALUATED = (
     ("pass@1", "pass_at_1", 3),
@@ -53,7 +54,8 @@ class Live:
     def update(self, label: str, row: dict[str, Any]) -> None:
         """Show one row of metrics."""
         if "evaluation" in row:
-            self.evaluated[label] = row["evaluation"]["pass_at_1"]["mean"]
+            found = next(iter(by_split(row["evaluation"]).values()))
+            self.evaluated[label] = found["pass_at_1"]["mean"]
         passed = self.evaluated.get(label, row["rewards/accuracy/mean"])
         length = row["completions/mean_length"]
         figures = f"reward {row['reward']:.3f}  pass@1 {passed:.3f}  length {length:.1f}"
@@ -97,7 +99,7 @@ def closing_figures(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         last = [row for row in own if "evaluation" in row][-1]
         figures = {"run": label, "update": last["update"], "evaluation": last["evaluation"]}
         if last["update"] > 0:
-            keys = [key for _, key, _ in CREDIT]
+            keys = [key for _, key, _ in CREDIT if key in own[0]]
             figures["credit"] = {key: sum(row[key] for row in own) / len(own) for key in keys}
         closing.append(figures)
     return closing
@@ -110,8 +112,13 @@ def closing_table(figures: list[dict[str, Any]]) -> Table:
     for row in figures:
         heading = row["run"] if row["update"] == 0 else f"{row['run']}, {row['update']} updates"
         table.add_column(literal(heading), justify="right")
-    for name, field, digits in EVALUATED:
-        table.add_row(name, *[_interval(row["evaluation"][field], digits) for row in figures])
+    first, *others = by_split(figures[0]["evaluation"])
+    shown = [(first, *line) for line in EVALUATED]
+    shown += [(split, *EVALUATED[0]) for split in others]
+    for split, name, field, digits in shown:
+        cells = [by_split(row["evaluation"])[split][field] for row in figures]
+        heading = f"{name}, {split}" if split else name
+        table.add_row(heading, *[_interval(cell, digits) for cell in cells])
     table.add_section()
     for name, field, digits in CREDIT:
         credits = [row.get("credit", {}) for row in figures]

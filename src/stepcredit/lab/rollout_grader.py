@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
@@ -12,14 +12,13 @@ import torch
 import stepcredit as sc
 from stepcredit.data.streams import Stream
 from stepcredit.lab.grading import Graded
+from stepcredit.lab.readers import Readers
 from stepcredit.lab.task import ProcessScores, ProcessSignal, Task
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
     from stepcredit.engines.trl import Generation
-
-Logprobs = Callable[[Sequence[str], Sequence[Sequence[int]]], Mapping[str, sc.Tokens]]
 
 
 class RolloutGrader:
@@ -30,7 +29,7 @@ class RolloutGrader:
         tokenizer: the task's tokenizer.
         signal: scores the steps or the tokens.
         format_weight: weight of the format in `task_reward`.
-        logprobs: called with prompts and completion_ids; gives the log-probs that the signal reads.
+        readers: gives the log-probs of completions that the signal or the method reads, by model.
     """
 
     def __init__(
@@ -39,10 +38,11 @@ class RolloutGrader:
         tokenizer: PreTrainedTokenizerFast,
         signal: ProcessSignal,
         format_weight: float,
-        logprobs: Logprobs | None = None,
+        readers: Readers | None = None,
     ) -> None:
         self.tokenizer, self.signal, self.format_weight = tokenizer, signal, format_weight
-        self.logprobs = logprobs
+        self.readers = readers
+        self.teacher_kl: float | None = None
         self._grade = lru_cache(maxsize=1024)(partial(task.check_tokens, tokenizer=tokenizer))
 
     def graded(
@@ -70,13 +70,26 @@ class RolloutGrader:
     def process_signal(self, prompts: Any, completion_ids: Any, **_: Any) -> ProcessScores:
         """The signal's scores of each completion, of its steps or of its tokens."""
         graded = self.graded(prompts, completion_ids)
-        logprobs = {} if self.logprobs is None else self.logprobs(prompts, completion_ids)
+        logprobs = self.logprobs(prompts, completion_ids) if self.signal.models else {}
         return self.signal.process(prompts, completion_ids, graded, logprobs)
 
+    def logprobs(self, prompts: Any, completion_ids: Any, **_: Any) -> dict[str, sc.Tokens]:
+        """The log-probs of each completion's tokens, by model; they give the newest `teacher_kl`.
+
+        The KL divergence from the teacher is estimated as the mean over the sampled tokens of
+        log p_student - log p_teacher.
+        """
+        assert self.readers is not None
+        found = self.readers(prompts, completion_ids)
+        if {"student", "teacher"} <= set(found):
+            self.teacher_kl = float((found["student"].values - found["teacher"].values).mean())
+        return found
+
     def figures(self, batch: Generation) -> dict[str, float]:
-        """Mean fillers and step accuracy of a batch of rollouts."""
+        """Mean fillers and step accuracy of a batch of rollouts, and its KL from the teacher."""
         graded = self.graded(batch.prompts, batch.completion_ids)
-        return {
+        kl = {} if self.teacher_kl is None else {"rollouts/teacher_kl": self.teacher_kl}
+        return kl | {
             "rollouts/fillers": float(np.mean([g.fillers for g in graded])),
             "rollouts/step_accuracy": float(np.mean([g.step_accuracy for g in graded])),
         }
@@ -85,9 +98,9 @@ class RolloutGrader:
         """A batch in the ROLLOUTS format: one row per completion, with its advantages."""
         rollouts = batch.rollouts
         graded = self.graded(batch.prompts, batch.completion_ids)
-        process = rollouts.streams["process"]
+        process = rollouts.streams.get("process")
         column = "step_scores" if isinstance(process, sc.Steps) else "token_scores"
-        scores = _by_rollout(process)
+        scores = None if process is None else _by_rollout(process)
         probs = {f"{n}_logprobs": _by_rollout(s) for n, s in rollouts.logprobs.items()}
         advantages = batch.advantages.cpu().numpy()
         rows = []
@@ -101,7 +114,7 @@ class RolloutGrader:
                 "tokens": tokens,
                 "token_ids": ids,
                 "step_ends": graded[i].step_ends,
-                column: scores[i],
+                **({} if scores is None else {column: scores[i]}),
                 "outcome": float(rollouts.outcome[i]),
                 "format": float(rollouts.format[i]),
                 "format_ok": bool(rollouts.format_ok[i]),

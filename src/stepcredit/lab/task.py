@@ -84,6 +84,10 @@ class Task(ABC):
     def prompts(self, split: str, generator: np.random.Generator) -> Iterator[str]:
         """Prompts of one split, without end; a prompt may be repeated."""
 
+    def demonstrated(self, generator: np.random.Generator) -> Iterator[str]:
+        """Prompts of the demonstrations, without end: by default those of the split "train"."""
+        return self.prompts("train", generator)
+
     @abstractmethod
     def problem(self, prompt: str) -> Problem:
         """The prompt and its answer."""

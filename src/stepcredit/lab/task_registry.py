@@ -7,7 +7,7 @@ from typing import Any
 from stepcredit.errors import SettingError
 from stepcredit.settings.registry import Registry
 
-OWN = {"arithmetic": "stepcredit.lab.arithmetic"}
+OWN = {"arithmetic": "stepcredit.lab.arithmetic", "multihop": "stepcredit.lab.multihop"}
 """Our own tasks and the modules that register them; a module loads with the first use."""
 
 TASKS: Registry[Any] = Registry("task", "stepcredit.tasks", SettingError, own=OWN)

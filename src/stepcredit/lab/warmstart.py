@@ -89,7 +89,7 @@ def _imitate(
     averaged = cast("PreTrainedModel", average.module)
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate)
     generator = keyed_generator(settings.seed, "demonstrations")
-    source = task.prompts("train", generator)
+    source = task.demonstrated(generator)
     checked = task.problems(settings.check_problems, "check")
     before: _Check | None = None
     for step in range(1, settings.max_steps + 1):
