@@ -145,6 +145,20 @@ def test_more_samples_and_more_tasks_are_added(
     assert [line.split()[0] for line in done.out.splitlines()[1::2]] == ["gsm8k", "math500"]
 
 
+def test_a_template_from_a_file_and_a_system_turn(
+    run: Run, asked: list[str], server: FakeServer, tmp_path: Path
+) -> None:
+    (tmp_path / "turn.txt").write_text("Please: {prompt} Use {braces}.")
+    done = run(*asked, "--template", "gsm8k=@turn.txt", "--system", "Think.", "--limit", "1")
+    assert done.code == 0, done.err
+    assert server.asked[0]["messages"] == [
+        {"role": "system", "content": "Think."},
+        {"role": "user", "content": "Please: 0 + 1? Use {braces}."},
+    ]
+    absent = run(*asked, "--template", "gsm8k=@none.txt")
+    assert (absent.code, absent.err) == (1, "none.txt: no such file or directory\n")
+
+
 def test_other_commands_read_the_file(run: Run, asked: list[str], server: FakeServer) -> None:
     server.answer = mixed
     assert run(*asked, "-n", "4").code == 0
