@@ -245,6 +245,7 @@ BAD = {
     "k above n": (["--k", "1,8", "-n", "4"], "--k 8: expected 1 to 4, the samples per problem"),
     "k no number": (["--k", "a"], "--k: expected whole numbers with commas, got 'a'"),
     "limit": (["--limit", "0"], "--limit: expected at least 1, got 0"),
+    "batch": (["--tokens-per-batch", "0"], "--tokens-per-batch: expected at least 1, got 0"),
     "temperature": (["--temperature", "-1"], "--temperature: expected a number of at least 0"),
     "all the same": (["-n", "2", "--temperature", "0"], "--samples: 2 at temperature 0 would"),
     "backend": (["--backend", "vlm"], "--backend vlm: expected one of transformers, vllm, server"),

@@ -16,6 +16,7 @@ from stepcredit.cli.options import Imports, import_modules, settings_of
 from stepcredit.cli.output import say
 from stepcredit.cli.progress import counting_bar
 from stepcredit.errors import SettingError
+from stepcredit.evals.eval_tasks import EVAL_TASKS
 
 if TYPE_CHECKING:
     from stepcredit.evals.evaluation_run import SampleCounts
@@ -43,7 +44,8 @@ def _repeated(name: str, help: str, metavar: str, panel: str | None = None) -> A
     )
 
 
-Tasks = Annotated[str, _option("Benchmarks, with commas between them.", "NAMES")]
+NAMES = ", ".join(EVAL_TASKS)
+Tasks = Annotated[str, _option(f"Benchmarks, with commas between them: {NAMES}.", "NAMES")]
 Output = Annotated[
     str | None,
     typer.Option("--output", "-o", metavar="OUT", help="The file of samples, a .jsonl file."),
@@ -309,8 +311,7 @@ def eval_problems(tasks: str, files: Sequence[str], limit: int | None) -> list[E
     unused = paths.keys() - {task.name for task in chosen}
     if unused:
         raise SettingError("is not among --tasks", field=f"--file {min(unused)}")
-    if limit is not None and limit < 1:
-        raise SettingError(f"expected at least 1, got {limit}", field="--limit")
+    _check_count(limit, "--limit")
     return [
         problem for task in chosen for problem in load_problems(task, paths.get(task.name), limit)
     ]
@@ -323,6 +324,7 @@ def build_sampler(place: ModelPlace, settings: SamplingSettings) -> Sampler:
         SettingError: names the option at fault.
         MissingExtra: a package that the backend needs is not installed.
     """
+    _check_count(place.tokens_per_batch, "--tokens-per-batch")
     model = _needed(place.model, "--model", "a folder, a name on the Hub, or on the server")
     if place.backend not in BACKENDS:
         expected = ", ".join(BACKENDS)
@@ -451,6 +453,11 @@ def _needed(value: str | None, option: str, what: str) -> str:
     if value is None:
         raise SettingError(f"needed: {what}", field=option)
     return value
+
+
+def _check_count(value: int | None, option: str) -> None:
+    if value is not None and value < 1:
+        raise SettingError(f"expected at least 1, got {value}", field=option)
 
 
 def _numbers(text: str | None) -> list[int]:
