@@ -5,6 +5,7 @@
 # make test-wheel   builds the package, installs it in an empty environment and tries it
 # make test-trl-next   the tests of TRL's engine on the newest TRL there is
 # make docs   the documentation's site, in site/; a broken link or an undocumented name fails
+# make evidence-quick   reruns a part of the study and checks that it agrees (under 15 minutes)
 # make bench   what shaping costs; ARGS=--check fails where a bar is missed
 
 VENV ?= .venv
@@ -19,10 +20,16 @@ export OMP_NUM_THREADS = 1
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: train test test-verl test-wheel test-trl-next lint types docs bench clean
+.PHONY: train evidence-quick test test-verl test-wheel test-trl-next lint types docs bench clean
 
 train: $(VENV)/.train
 	$(BIN)/stepcredit train $(ARGS)
+
+evidence-quick: $(VENV)/.study
+	rm -f runs/quick.sqlite
+	mkdir -p runs
+	$(BIN)/stepcredit study run quick --store runs/quick.sqlite
+	$(BIN)/stepcredit study check runs/quick.sqlite evidence/study.sqlite
 
 ifdef ROOM
 test: $(VENV)/.dev
@@ -72,9 +79,13 @@ $(VENV)/.train: $(VENV)/.python pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[train]"
 	touch $@
 
+$(VENV)/.study: $(VENV)/.python pyproject.toml
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[study]"
+	touch $@ $(VENV)/.train
+
 $(VENV)/.dev: $(VENV)/.python pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
-	touch $@ $(VENV)/.train
+	touch $@ $(VENV)/.train $(VENV)/.study
 
 # verl wants another transformers than the newest TRL, hence another environment
 $(VERL)/.ready: requirements-verl.txt constraints.txt pyproject.toml

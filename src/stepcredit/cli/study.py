@@ -28,7 +28,7 @@ Budget = Annotated[
 ]
 Retry = Annotated[bool, typer.Option("--retry-failed", help="Run again what failed before.")]
 STORE, TUNED = Path("evidence/study.sqlite"), Path("evidence/tuned.yaml")
-CACHE = Path("cache/warmstart")
+CLAIMS, CACHE = Path("evidence/claims.yaml"), Path("cache/warmstart")
 
 app = CommandApp(
     name="study",
@@ -94,6 +94,56 @@ def study_list_command(*, store: Store = STORE, tuned: Tuned = TUNED) -> None:
     from stepcredit.study.budget import study_table
 
     Console().print(study_table(store, tuned))
+
+
+@app.command("report")
+def study_report_command(
+    store: Annotated[Path, typer.Argument(metavar="STORE", help="The file of results.")] = STORE,
+    *,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The page, one HTML file.")
+    ] = None,
+    markdown: Annotated[Path | None, typer.Option(help="The page as Markdown.")] = None,
+    claims: Annotated[Path, typer.Option(help="The claims file.")] = CLAIMS,
+) -> None:
+    """Write the page: claims with their verdicts, tables, curves, forests, costs."""
+    from stepcredit.data.files.jsonl import file_errors
+    from stepcredit.requires import require
+    from stepcredit.study.claims import read_claims_file
+    from stepcredit.study.study_data import StudyData
+    from stepcredit.study.study_page import html_page, markdown_page
+    from stepcredit.study.study_store import StudyStore
+
+    require("study", "jinja2", "matplotlib", "scipy", "statsmodels")
+    written = read_claims_file(claims)
+    with StudyStore(store) as opened:
+        data = StudyData(opened)
+    pages = ((output, html_page), (markdown, markdown_page))
+    for path, page in pages:
+        if path is not None:
+            with file_errors(str(path)):
+                path.write_text(page(data, written))
+            say(f"written: {path}")
+    if output is None and markdown is None:
+        raise StepCreditError("name a file with --output or --markdown")
+
+
+@app.command("check")
+def study_check_command(
+    store: Annotated[Path, typer.Argument(metavar="STORE", help="The new results.")],
+    committed: Annotated[Path, typer.Argument(metavar="COMMITTED", help="The results before.")],
+) -> None:
+    """Check that new runs agree with those before within their intervals."""
+    from stepcredit.study.agreement_check import check_agreement
+    from stepcredit.study.study_data import StudyData
+    from stepcredit.study.study_store import StudyStore
+
+    with StudyStore(store) as mine, StudyStore(committed) as theirs:
+        checked = check_agreement(StudyData(mine), StudyData(theirs))
+    for line in checked.lines:
+        typer.echo(line)
+    if not checked.agrees:
+        raise StepCreditError("the new runs do not agree with those before", field=str(store))
 
 
 def _options(workers: int | None, budget: float | None, retry: bool, cache_dir: Path) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -11,7 +12,6 @@ from stepcredit.keys import keyed_generator
 
 RESAMPLES = 10_000
 LEVEL = 0.95
-RESAMPLED_AT_ONCE = 500
 Matrix = np.ndarray
 """(seed, problem): one figure per run and problem."""
 
@@ -80,16 +80,29 @@ def resampled_scores(matrix: Matrix, resamples: int, seed: int) -> np.ndarray:
         (resample, seed): in each row the seeds are drawn with replacement, and the problems, which
         are the same for all seeds of the row.
     """
-    generator = keyed_generator(seed, "crossed bootstrap")
     seeds, problems = matrix.shape
-    found = []
-    for start in range(0, resamples, RESAMPLED_AT_ONCE):
-        number = min(RESAMPLED_AT_ONCE, resamples - start)
-        weights = generator.multinomial(problems, np.full(problems, 1 / problems), number)
-        scores = weights @ matrix.T / problems
-        drawn = generator.integers(0, seeds, (number, seeds))
-        found.append(np.take_along_axis(scores, drawn, axis=1))
-    return np.concatenate(found)
+    scores = problem_weights(problems, resamples, seed) @ matrix.T
+    generator = keyed_generator(seed, "seeds")
+    drawn = generator.integers(0, seeds, (resamples, seeds))
+    return np.take_along_axis(scores, drawn, axis=1)
+
+
+@lru_cache(maxsize=8)
+def problem_weights(problems: int, resamples: int, seed: int) -> np.ndarray:
+    """How often each problem is drawn in each resample, divided by the number of problems.
+
+    Args:
+        problems: number of problems.
+        resamples: number of resamples.
+        seed: seed of the resampling; all matrices of one size share the draws, so that they are
+            compared on the same problems.
+
+    Returns:
+        (resample, problem).
+    """
+    generator = keyed_generator(seed, "problems")
+    drawn = generator.multinomial(problems, np.full(problems, 1 / problems), resamples)
+    return drawn / problems
 
 
 def percentile_interval(drawn: np.ndarray) -> tuple[float, float]:

@@ -1,0 +1,141 @@
+"""The page: every number from the store, and the committed page from the committed store."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("trl")
+
+from tests.study.fake_store import SAMPLES, fill_store
+
+from stepcredit.study.agreement_check import check_agreement
+from stepcredit.study.claim_verdicts import decide
+from stepcredit.study.claims import read_claims_file
+from stepcredit.study.study_data import StudyData
+from stepcredit.study.study_page import html_page, markdown_page
+from stepcredit.study.study_presets import find_preset
+from stepcredit.study.study_store import StudyStore
+from stepcredit.study.study_tables import cell_tables
+from stepcredit.study.tuning import candidates, choose, write_tuned
+
+ROOT = Path(__file__).resolve().parents[2]
+CLAIMS = read_claims_file(ROOT / "evidence" / "claims.yaml")
+STORE, PAGE = ROOT / "evidence" / "study.sqlite", ROOT / "docs" / "evidence.md"
+GAINS = {"pass": 0.12, "pass-min": 0.13, "pass:sum": 0.02, "reward-shaping": 0.12}
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory) -> Path:
+    """A store of invented runs of `main` and `own`, in which the sum form collapses."""
+    found = tmp_path_factory.mktemp("page") / "study.sqlite"
+    for name in ("main", "own"):
+        fill_store(found, find_preset(name, None), GAINS, collapse="pure-sum")
+    return found
+
+
+@pytest.fixture(scope="module")
+def data(path: Path) -> StudyData:
+    with StudyStore(path) as store:
+        return StudyData(store)
+
+
+def scores(path: Path, label: str, signal: str) -> dict[int, np.ndarray]:
+    """Each seed's share of right answers by problem, read without any code of the study."""
+    base = sqlite3.connect(path)
+    rows = base.execute(
+        "SELECT part.seed, evaluation.correct FROM part JOIN evaluation ON owner = part.key "
+        "WHERE preset = 'main' AND task = 'arithmetic' AND label = ? AND signal = ?",
+        (label, signal),
+    ).fetchall()
+    base.close()
+    return {seed: np.frombuffer(blob, np.uint8) / SAMPLES for seed, blob in rows}
+
+
+def test_tables_hold_the_figures_of_the_store(path: Path, data: StudyData) -> None:
+    table = next(t for t in cell_tables("main", data) if t.signal == "noisy")
+    reference = scores(path, "grpo", "noisy")
+    for row in table.rows:
+        own = scores(path, row.label, "noisy")
+        assert row.runs == len(own) == 10
+        means = np.array([own[seed].mean() for seed in sorted(own)])
+        assert row.pass_at_1.value == pytest.approx(means.mean())
+        assert row.iqm.value == pytest.approx(np.sort(means)[2:-2].mean())
+        assert row.pass_at_8.value == pytest.approx(np.mean([own[s] > 0 for s in own]))
+        assert row.collapsed == (10 if row.label == "pure-sum" else 0)
+        if row.difference is not None:
+            dots = [(own[s] - reference[s]).mean() for s in sorted(own)]
+            assert row.dots == pytest.approx(dots)
+            assert row.difference.low < row.difference.value < row.difference.high
+            assert row.difference.value == pytest.approx(np.mean(dots))
+
+
+def test_verdicts_of_invented_runs(data: StudyData) -> None:
+    found = {verdict.claim.id: verdict for verdict in decide(CLAIMS.claims, data)}
+    assert found["pass-over-grpo"].verdict == "held"
+    assert found["pass-over-grpo"].p is not None
+    assert found["pass-over-grpo"].p < 0.05
+    assert found["divide-length-prevents-collapse"].verdict == "held"
+    assert found["pass-over-reward-shaping"].verdict == "undecided"
+    assert found["sum-form-collapses"].verdict == "held"
+    assert found["own-never-collapses"].verdict == "held"
+    assert "0 of" in found["own-never-collapses"].note
+    assert found["k-is-robust"].verdict == "not run yet"
+
+
+def test_pages_hold_every_claim_and_every_arm(data: StudyData) -> None:
+    pages = {"html": html_page(data, CLAIMS), "md": markdown_page(data, CLAIMS)}
+    for text in pages.values():
+        assert all(f"{c.source}" in text.replace("&#39;", "'") for c in CLAIMS.claims)
+        assert all(word in text for word in ("pass:sum-matched", "not run yet", "10 of 10"))
+        assert "nan" not in text.lower().replace("nanosecond", "")
+    assert not re.search(r'(?:src|href)="(?!#)', pages["html"])
+    assert pages["html"].count("<svg") == 2 * 5
+    assert pages["md"] == markdown_page(data, CLAIMS)
+
+
+def test_runs_agree_with_themselves_and_not_with_others(
+    data: StudyData, path: Path, tmp_path: Path
+) -> None:
+    fill_store(tmp_path / "same.sqlite", find_preset("quick", None), GAINS)
+    fill_store(tmp_path / "other.sqlite", find_preset("quick", None), {"pass": 0.4})
+    with StudyStore(tmp_path / "same.sqlite") as store:
+        same = check_agreement(StudyData(store), data)
+    assert same.agrees
+    assert all("equal" in line for line in same.lines)
+    with StudyStore(tmp_path / "other.sqlite") as store:
+        other = check_agreement(StudyData(store), data)
+    assert not other.agrees
+    assert any("pass: does not agree" in line for line in other.lines)
+
+
+def test_tuning_picks_the_best_setting_that_never_collapsed(tmp_path: Path) -> None:
+    preset, path = find_preset("tuning"), tmp_path / "study.sqlite"
+    best = "pure [learning_rate=6e-05, process_weight=0.5]"
+    worst = "pure-sum [learning_rate=0.00012, process_weight=0.3]"
+    fill_store(path, preset, {best: 0.3, worst: 0.5}, collapse=worst)
+    with StudyStore(path) as store:
+        data = StudyData(store)
+    tried = candidates(preset, data)["arithmetic"]
+    assert {label: len(rows) for label, rows in tried.items()} == dict.fromkeys(tried, 6)
+    assert choose(tried["pure"]).arm.label == best
+    assert choose(tried["pure-sum"]).arm.label != worst
+    write_tuned(preset, data, tmp_path / "tuned.yaml")
+    cells = {c.label: c.settings for c in find_preset("main", tmp_path / "tuned.yaml").cells()}
+    assert cells["pure"].learning_rate == 6e-5
+    assert cells["pure"].fields["process_weight"] == 0.5
+
+
+def test_the_committed_page_is_that_of_the_committed_store(tmp_path: Path) -> None:
+    """Every number of the page is derived again; without a committed store, from an empty one."""
+    source = STORE if STORE.is_file() else tmp_path / "empty.sqlite"
+    with StudyStore(source, create=source != STORE) as store:
+        data = StudyData(store)
+    text = markdown_page(data, CLAIMS)
+    assert PAGE.read_text() == text
+    assert all(claim.id for claim in CLAIMS.claims)
+    assert text.count("**not run yet**") == len(CLAIMS.claims) or STORE.is_file()
