@@ -58,6 +58,8 @@ def scores(path: Path, label: str, signal: str) -> dict[int, np.ndarray]:
 
 def test_tables_hold_the_figures_of_the_store(path: Path, data: StudyData) -> None:
     table = next(t for t in cell_tables("main", data) if t.signal == "noisy")
+    hops = next(t for t in cell_tables("main", data) if t.task == "multihop")
+    assert [name for name, _ in hops.rows[0].splits] == ["3 hops", "4 hops"]
     reference = scores(path, "grpo", "noisy")
     for row in table.rows:
         own = scores(path, row.label, "noisy")
@@ -83,6 +85,7 @@ def test_verdicts_of_invented_runs(data: StudyData) -> None:
     assert found["pass-over-reward-shaping"].verdict == "undecided"
     assert found["sum-form-collapses"].verdict == "held"
     assert found["own-never-collapses"].verdict == "held"
+    assert found["pass-distillation-transfer"].verdict == "held"
     assert "0 of" in found["own-never-collapses"].note
     assert found["k-is-robust"].verdict == "not run yet"
 
@@ -94,7 +97,7 @@ def test_pages_hold_every_claim_and_every_arm(data: StudyData) -> None:
         assert all(word in text for word in ("pass:sum-matched", "not run yet", "10 of 10"))
         assert "nan" not in text.lower().replace("nanosecond", "")
     assert not re.search(r'(?:src|href)="(?!#)', pages["html"])
-    assert pages["html"].count("<svg") == 2 * 5
+    assert pages["html"].count("<svg") == 2 * 9
     assert pages["md"] == markdown_page(data, CLAIMS)
 
 

@@ -40,7 +40,8 @@ def test_presets_of_the_package_are_sound(name: str) -> None:
 
 
 def test_runs_of_one_preset_differ_and_shared_ones_are_shared() -> None:
-    main = {(c.label, c.signal, c.seed): c.key for c in find_preset("main", None).cells()}
+    found = find_preset("main", None).cells()
+    main = {(c.label, c.signal, c.seed): c.key for c in found if c.task == "arithmetic"}
     k = {(c.label, c.signal, c.seed): c.key for c in find_preset("k", None).cells()}
     assert main["pass", "noisy", 100] == k["pass", "noisy", 100]
     assert main["grpo", "noisy", 100] == main["grpo", "hackable", 100]
@@ -72,12 +73,20 @@ def test_the_key_reads_resolved_settings_only() -> None:
 def test_a_tuned_preset_takes_the_chosen_settings(tmp_path: Path) -> None:
     path = tmp_path / "tuned.yaml"
     chosen = {"pass": {"fields": {"k": 1.0}, "lab": {"learning_rate": 6e-5}}}
-    path.write_text(yaml.safe_dump({"chosen": {"arithmetic": chosen}}))
-    cells = {c.label: c.settings for c in find_preset("main", path).cells()}
+    path.write_text(yaml.safe_dump({"chosen": {"arithmetic": chosen, "multihop": {}}}))
+    found = find_preset("main", path).cells()
+    cells = {c.label: c.settings for c in found if c.task == "arithmetic"}
     assert cells["pass"].fields == {"k": 1.0}
     assert cells["pass:sum"].fields == {"k": 0.0}
     assert cells["pass"].learning_rate == cells["pass:sum"].learning_rate == 6e-5
     assert cells["pass-min"].learning_rate == cells["grpo"].learning_rate == 1.2e-4
+
+
+def test_on_the_multihop_task_pass_reads_tokens_and_the_others_steps() -> None:
+    cells = {c.label: c.settings for c in find_preset("main", None).cells() if c.signal == "g-opd"}
+    assert cells["pass"].signal == cells["pass:sum"].signal == "g-opd"
+    steps = ("pass:steps", "pure", "pure-sum", "pass-min", "grpo-process", "reward-shaping")
+    assert {cells[label].signal for label in steps} == {"g-opd-steps"}
 
 
 def test_the_order_of_the_study_names_every_preset() -> None:

@@ -181,7 +181,10 @@ def pair_difference(a: Run, b: Run, metric: str, split: str | None = None) -> np
         return np.array([a.costs["cpu_seconds"] / b.costs["cpu_seconds"] - 1])
     if metric in PER_PROBLEM:
         return problem_figures(a, metric, split) - problem_figures(b, metric, split)
-    ours, theirs = (run.figures("after", split)[metric] for run in (a, b))
+    figure = "length" if metric == "length_ratio" else metric
+    ours, theirs = (run.figures("after", split)[figure] for run in (a, b))
+    if metric == "length_ratio":
+        return np.array([ours / theirs - 1])
     return np.array([ours - theirs])
 
 

@@ -12,7 +12,7 @@ from stepcredit.study.single_run import FIGURES
 from stepcredit.study.study_presets import check_names, yaml_mapping
 
 KINDS = ("greater", "less", "tied", "never", "most")
-METRICS = (*FIGURES, "collapse", "cpu_ratio")
+METRICS = (*FIGURES, "collapse", "cpu_ratio", "length_ratio")
 MOST_PRIMARY = 12
 CLAIMS = Path("evidence/claims.yaml")
 
@@ -31,8 +31,8 @@ class StudyClaim:
         kind: "greater" or "less" than the margin; "tied": within it; "never": no run collapsed;
             "most": best or tied in more than half of the cells.
         margin: see `kind`, for `compare[0]` less `compare[1]`.
-        metric: a figure of an evaluation; "collapse", the rate; "cpu_ratio", CPU seconds divided by
-            those of the other arm, less 1.
+        metric: a figure of an evaluation; "collapse", the rate; "cpu_ratio" and "length_ratio", CPU
+            seconds or mean length divided by those of the other arm, less 1.
         task: the only task that counts; None: all.
         signals: the signals that count; None: all that both arms were run on.
         split: the split of the evaluation; None: the one that was trained on.

@@ -72,9 +72,8 @@ def supervised_models(settings: LabSettings) -> tuple[str, ...]:
         >>> supervised_models(LabSettings(method="opd", compare=None))
         ('warm', 'teacher')
     """
-    reads = settings.estimator(settings.method, settings.fields).reads
-    signal = settings.process_signal().models if reads.process is not None else ()
-    return STARTS if reads.logprobs or signal else STARTS[:1]
+    estimator = settings.estimator(settings.method, settings.fields)
+    return STARTS if settings.models_read(estimator) else STARTS[:1]
 
 
 def changed_fields(record: Any, default: Any) -> dict[str, Any]:
