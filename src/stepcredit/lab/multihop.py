@@ -38,7 +38,7 @@ from stepcredit.lab.warm_settings import WarmStartSettings
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-TASK_VERSION = "multihop 1"
+TASK_VERSION = "multihop 2"
 MAX_NEW_TOKENS = 48
 MAX_FILLERS = 6
 HOPS = {"train": 2, "check": 2, "held_out": 2, "held_out_3": 3, "held_out_4": 4}
@@ -115,9 +115,9 @@ def read_question(prompt: str) -> HopQuestion:
 def draw_prompt(hops: int, generator: np.random.Generator, size: int = FACTS) -> str:
     """A random question with the facts that it needs, and distractors up to `size` facts.
 
-    The distractors take turns: one has the subject of a hop and another relation, the next one the
-    relation of a hop and another subject. No two facts have the same subject and relation, so there
-    is one answer.
+    One distractor has the relation of a hop and another subject. The others take turns: the subject
+    of a hop and another relation; neither a subject nor a relation that is needed. No two facts
+    have the same subject and relation, so there is one answer.
 
     Args:
         hops: number of relations to follow, up to that of all relations.
@@ -131,11 +131,13 @@ def draw_prompt(hops: int, generator: np.random.Generator, size: int = FACTS) ->
     order = [RELATIONS[i] for i in generator.permutation(len(RELATIONS))]
     facts = {(people[i], order[i]): people[i + 1] for i in range(hops)}
     for place in range(size - hops):
-        i = place // 2 % hops
-        if place % 2:
-            _add_fact(facts, [n for n in NAMES if n != people[i]], order[i : i + 1], generator)
-        else:
-            _add_fact(facts, people[i : i + 1], [r for r in RELATIONS if r != order[i]], generator)
+        i = int(generator.integers(hops))
+        subjects, relations = people[i : i + 1], order[hops:]
+        if place % 2 == 0:
+            subjects = [name for name in NAMES if name not in people]
+        if place == 0:
+            relations = order[i : i + 1]
+        _add_fact(facts, subjects, relations, generator)
     texts = ["".join((*pair, reached)) for pair, reached in facts.items()]
     shuffled = "".join(texts[i] for i in generator.permutation(len(texts)))
     return f"{shuffled}.{people[0]}{''.join(order[:hops])}:"
@@ -179,9 +181,10 @@ POLICIES = {
 WARM_START = WarmStartSettings(
     task="multihop",
     learning_rate=4e-3,
-    check_from=250,
-    check_every=10,
+    check_from=150,
+    check_every=3,
     check_problems=128,
+    ceiling=0.5,
     max_steps=1500,
 )
 TEACHER = replace(
@@ -191,9 +194,9 @@ TEACHER = replace(
     filler=0.0,
     early_stop=0.0,
     floor=0.0,
-    target=0.9,
+    target=0.7,
     ceiling=1.0,
-    check_every=50,
+    check_every=25,
     max_steps=3000,
 )
 MISMATCHED_FILLER = 0.45
