@@ -12,11 +12,12 @@ from typer.testing import CliRunner
 
 pytest.importorskip("trl")
 
+import stepcredit as sc
 from stepcredit.cli.study import app
 from stepcredit.errors import StepCreditError
 from stepcredit.lab.lab_settings import LabSettings
 from stepcredit.study.budget import study_order
-from stepcredit.study.run_key import run_key
+from stepcredit.study.run_key import RUN_VERSION, run_key
 from stepcredit.study.study_cells import FIRST_TEST_SEED, TUNING_SEEDS
 from stepcredit.study.study_presets import find_preset, preset_names
 from stepcredit.study.study_store import StudyStore
@@ -68,6 +69,42 @@ def test_the_key_reads_resolved_settings_only() -> None:
     assert {run_key(settings) for settings in same} == {run_key(plain)}
     keys = [run_key(settings) for settings in [plain, *other]]
     assert len(set(keys)) == len(keys)
+
+
+def test_the_defaults_that_keys_leave_out_are_those_of_this_version() -> None:
+    """Keys hold what differs from these. Raise `RUN_VERSION` if one of them changes."""
+    plain, known = (
+        LabSettings(compare=None),
+        {
+            "method": "pass",
+            "signal": "noisy",
+            "signal_fields": {},
+            "updates": 120,
+            "prompts": 12,
+            "group_size": 8,
+            "minibatches": 2,
+            "learning_rate": 1.2e-4,
+            "schedule": "constant",
+            "beta1": 0.9,
+            "beta2": 0.95,
+            "clip_ratio": 0.2,
+            "max_grad_norm": 1.0,
+            "loss": "dapo",
+            "weights": (1.0, 1.0, 0.3),
+            "clip": 5.0,
+            "max_new_tokens": 56,
+            "evaluation_problems": 256,
+            "evaluation_samples": 8,
+            "threads": 1,
+        },
+    )
+    assert RUN_VERSION == 1
+    assert {name: getattr(plain, name) for name in known} == known
+    assert {name: sc.estimator("pass").__dict__[name] for name in ("k", "gamma", "scope")} == {
+        "k": 0.7,
+        "gamma": 1.0,
+        "scope": "fused",
+    }
 
 
 def test_a_tuned_preset_takes_the_chosen_settings(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ import pytest
 pytest.importorskip("trl")
 
 from filelock import FileLock
+from rich.console import Console
 from tests.study.micro_study import MICRO, MICRO_LAB, run_micro
 
 from stepcredit.errors import FileError
@@ -121,11 +122,14 @@ def test_a_failed_run_is_recorded_and_retried_on_demand(cache: Path, tmp_path: P
         "StepCreditError: pass@1 1.0: not reached in 1 supervised steps"
     ]
     assert run_micro(path, cache, preset).done == 0
+    (kept,) = cache.glob("*.failed")
+    assert kept.read_text() == "pass@1 1.0: not reached in 1 supervised steps"
     with StudyStore(path) as store:
         (run,) = StudyData(store).runs
         assert (run.status, run.error[:15]) == ("failed", "StepCreditError")
-        store.forget_failures([run.key])
-        assert store.statuses() == {}
+        options = RunOptions(workers=1, cache_dir=cache, retry_failed=True)
+        again = run_study("bad", preset.cells(), store, options, Console(stderr=True))
+    assert (again.there, again.done, len(again.failed)) == (0, 0, 1)
 
 
 def test_a_second_study_on_one_store_is_refused(tmp_path: Path) -> None:

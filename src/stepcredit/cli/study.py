@@ -163,7 +163,11 @@ def _run(preset: Preset, chosen: Preset, path: Path, options: Any) -> None:
     require("study", "transformers", "trl", "datasets", "filelock", "yaml")
     with StudyStore(path, create=True) as store:
         store.plan(preset.name, preset.cells())
-        tally = run_study(preset.name, chosen.cells(), store, options, Console(stderr=True))
+        try:
+            tally = run_study(preset.name, chosen.cells(), store, options, Console(stderr=True))
+        except KeyboardInterrupt:
+            say("interrupted: every finished run is in the store; the same command goes on")
+            raise
     say(f"{preset.name}: {tally.there} of {tally.total} runs were done before, {tally.done} now")
     if tally.waiting:
         say(f"{tally.waiting} runs are left; the same command goes on with them")

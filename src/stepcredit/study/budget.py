@@ -52,12 +52,12 @@ class PresetCost:
 
 
 def seconds_per_update(data: StudyData | None) -> dict[str, float]:
-    """Seconds per update of each task: measured in the store, else assumed."""
+    """CPU seconds per update of each task: measured in the store, else assumed."""
     found = dict(ASSUMED_SECONDS)
     runs = [] if data is None else data.finished
     for task in {run.task for run in runs}:
         own = [run for run in runs if run.task == task and run.curve]
-        rates = [run.costs["wall_seconds"] / (run.curve[-1]["update"] or 1) for run in own]
+        rates = [run.costs["cpu_seconds"] / (run.curve[-1]["update"] or 1) for run in own]
         found[task] = fmean(rates) if rates else found.get(task, 0.3)
     return found
 

@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from stepcredit.errors import StepCreditError
 from stepcredit.keys import digest64
 from stepcredit.lab.lab_settings import LabSettings
 from stepcredit.lab.runs import RunFolder
+from stepcredit.lab.warm_settings import WarmStartSettings
 from stepcredit.study.run_key import supervised_models
 from stepcredit.study.study_cells import reads_signal
 
@@ -149,13 +151,12 @@ def _prepared(
     from stepcredit.lab.comparison import WARM_START, warm_start_row
     from stepcredit.lab.loop import evaluate_policy, load_policy
     from stepcredit.lab.resume import mark
-    from stepcredit.lab.warmstart import warm_start
 
     paths = {"warm": folder.warm_start, "teacher": folder.teacher}
     for model in supervised_models(settings):
         path, start = paths[model], getattr(settings, model)
         with one_builder(cache_dir, start.key()):
-            shutil.copytree(warm_start(start, cache_dir), path)
+            shutil.copytree(_supervised(start, cache_dir), path)
     name = start_name(settings)
     record = cache_dir / f"evaluation-{name}.json"
     with one_builder(cache_dir, record.name):
@@ -168,6 +169,24 @@ def _prepared(
     assert row["method"] == WARM_START
     mark(folder, [])
     return name, evaluated_splits(row)
+
+
+FAILED_START = ".failed"
+"""Suffix of the file that says why a supervised training failed, beside the cached ones."""
+
+
+def _supervised(start: WarmStartSettings, cache_dir: Path) -> Path:
+    """The cached supervised training; one that failed is not tried again for every run."""
+    from stepcredit.lab.warmstart import warm_start
+
+    record = cache_dir / f"{start.key()}{FAILED_START}"
+    if record.is_file():
+        raise StepCreditError(record.read_text())
+    try:
+        return warm_start(start, cache_dir)
+    except StepCreditError as error:
+        record.write_text(str(error))
+        raise
 
 
 def start_name(settings: LabSettings) -> str:

@@ -19,13 +19,12 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from stepcredit.credit.rich_table import literal
 from stepcredit.errors import FileError
+from stepcredit.study.single_run import FAILED_START
 from stepcredit.study.study_cells import Cell
 from stepcredit.study.study_store import Origin, StudyStore
 from stepcredit.study.worker_pool import Job, Outcome, WorkerPool
 
 LIBRARIES = ("torch", "trl", "transformers", "stepcredit")
-FINISHED = 1_000_000
-"""Units of the progress bar that a run may have: its updates; the bar never counts beyond."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +99,8 @@ def _run_locked(
 ) -> StudyTally:
     if options.retry_failed:
         store.forget_failures([cell.key for cell in cells])
+        for record in options.cache_dir.glob(f"*{FAILED_START}"):
+            record.unlink()
     by_key = {cell.key: cell for cell in reversed(cells)}
     known = store.statuses()
     order = list(dict.fromkeys(cell.key for cell in cells))
