@@ -81,18 +81,17 @@ START: dict[str, Any] = {
 }
 
 
-def train(folder: Path, method: str, seed: int, steps: int, prompts: int) -> Path:
+def train(folder: Path, method: str, seed: int, steps: int, prompts: int, sums: int) -> Path:
     """One run; returns its folder."""
     run = folder / "runs" / f"{method}-{seed}"
     responses = 8 * prompts
     given: dict[str, object] = {
         "config": RECIPES / "smollm2/trl.yaml",
-        "method": method,
         "seed": seed,
         "max_steps": steps,
         "model_name_or_path": folder / "start",
         "dataset_name": folder / "data/sums.parquet",
-        "dataset_test_split": "train[2744:2872]",
+        "dataset_test_split": f"train[2744:{2744 + sums}]",
         "output_dir": run,
         "eval_steps": steps,
         "per_device_train_batch_size": responses // 2,
@@ -104,6 +103,8 @@ def train(folder: Path, method: str, seed: int, steps: int, prompts: int) -> Pat
         "bf16": "false",
         "log_completions": "false",
     }
+    if method != "pass":  # which the recipe names, with its fields
+        given["method"] = method
     flags = [part for name, value in given.items() for part in (f"--{name}", value)]
     once(run / ".done", [sys.executable, "-m", "stepcredit.launch", *flags])
     return run
@@ -124,13 +125,14 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=100, help="optimizer steps of each run")
     parser.add_argument("--seeds", type=int, default=3, help="paired seeds, from 100 on")
     parser.add_argument("--prompts", type=int, default=16, help="prompts per generation")
+    parser.add_argument("--sums", type=int, default=128, help="evaluated, two responses each")
     parser.add_argument("--sft-steps", type=int, default=100, help="of the supervised start")
     given = parser.parse_args()
     prepare(given.folder, given.sft_steps)
     print(f"{'method':10} {'seed':>5} {'before':>8} {'after':>8} {'s/step':>8}")
     for seed in range(100, 100 + given.seeds):
         for method in METHODS:
-            run = train(given.folder, method, seed, given.steps, given.prompts)
+            run = train(given.folder, method, seed, given.steps, given.prompts, given.sums)
             before, after, seconds = figures(run)
             print(f"{method:10} {seed:5} {before:8.3f} {after:8.3f} {seconds:8.1f}", flush=True)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,3 +32,23 @@ def test_plain_loop_runs(
     example.main(updates=2)
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("update")]
     assert len(lines) == 2
+
+
+def test_the_anchor_does_nothing_twice_and_reads_its_runs(tmp_path: Path) -> None:
+    spec = importlib.util.spec_from_file_location("anchor", ROOT / "examples/smollm2_anchor.py")
+    assert spec is not None
+    assert spec.loader is not None
+    anchor = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(anchor)
+    count = tmp_path / "count"
+    note = [sys.executable, "-c", f"open({str(count)!r}, 'a').write('x')"]
+    for _ in range(2):
+        anchor.once(tmp_path / "run" / ".done", note)
+    assert count.read_text() == "x"
+    with pytest.raises(SystemExit, match="the same command continues"):
+        anchor.once(tmp_path / "other" / ".done", [sys.executable, "-c", "raise SystemExit(3)"])
+    assert not (tmp_path / "other" / ".done").exists()
+    history = [{anchor.ACCURACY: 0.25}, {"step_time": 2.0}, {"step_time": 4.0}]
+    history.append({anchor.ACCURACY: 0.5})
+    (tmp_path / "run" / "trainer_state.json").write_text(json.dumps({"log_history": history}))
+    assert anchor.figures(tmp_path / "run") == (0.25, 0.5, 3.0)
