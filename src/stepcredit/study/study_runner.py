@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from statistics import fmean
+from tempfile import mkdtemp
 
 from filelock import FileLock, Timeout
 from rich.console import Console
@@ -167,6 +168,7 @@ class _Dispatch:
         self.store, self.options, self.tally, self.shown = store, options, tally, shown
         self.workers = options.workers or cores()
         self.pool = WorkerPool(self.workers, shown.update)
+        self.work_dir = Path(mkdtemp(prefix="stepcredit-study-"))
         self.origin = this_origin()
         self.cells: dict[str, Cell] = {}
         self.began, self.seconds, self.ends = time.monotonic(), [], 0  # type: ignore[var-annotated]
@@ -186,11 +188,7 @@ class _Dispatch:
         finally:
             self.tally.waiting = len(queue)
             self.pool.kill()
-            shutil.rmtree(self._work_dir, ignore_errors=True)
-
-    @property
-    def _work_dir(self) -> Path:
-        return self.options.cache_dir.parent / "study-runs"
+            shutil.rmtree(self.work_dir, ignore_errors=True)
 
     def _in_budget(self) -> bool:
         if self.options.budget_hours is None:
@@ -200,7 +198,7 @@ class _Dispatch:
 
     def _start(self, cell: Cell) -> None:
         self.cells[cell.key], self.started[cell.key] = cell, time.monotonic()
-        work_dir = self._work_dir / cell.key
+        work_dir = self.work_dir / cell.key
         self.pool.start(Job(cell.key, cell.settings, self.options.cache_dir, work_dir))
 
     def _end(self, outcome: Outcome) -> None:
