@@ -14,7 +14,7 @@ from stepcredit.study.study_presets import find_preset
 
 CLAIMS = Path(__file__).resolve().parents[2] / "evidence" / "claims.yaml"
 FILE = read_claims_file(CLAIMS)
-WAITING = {"no-prm", "answers"}
+WAITING = {"no-prm"}
 """Presets without runs yet."""
 
 

@@ -71,6 +71,34 @@ def test_the_key_reads_resolved_settings_only() -> None:
     assert len(set(keys)) == len(keys)
 
 
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({}, "8d6b62650c260531"),
+        ({"seed": 100}, "ade8a9940d815ac9"),
+        ({"method": "grpo"}, "86480258b06c4f8a"),
+        ({"method": "pass-min", "signal": "hackable", "updates": 240}, "75febc841f197eb8"),
+        ({"method": "pure", "learning_rate": 4e-5}, "e3ca1c7937be983a"),
+        ({"task_fields": {"operations": "6-10"}}, "b05331ccc42ad25f"),
+    ],
+)
+def test_a_new_setting_of_the_lab_changes_no_key(changes: dict, key: str) -> None:
+    """The stores of earlier versions hold these keys."""
+    assert run_key(LabSettings(compare=None, **changes)) == key
+
+
+def test_in_the_answers_preset_an_arm_with_all_outcomes_is_a_run_of_the_plain_settings() -> None:
+    cells = find_preset("answers", None).cells()
+    keys = {(cell.label, cell.signal): cell.key for cell in cells if cell.seed == 100}
+    assert {signal for label, signal in keys if label == "grpo"} == {"answered-10"}
+    main = [cell for cell in find_preset("main", None).cells() if cell.seed == 100]
+    noisy = {cell.label: cell.key for cell in main if cell.signal == "noisy"}
+    for label in ("grpo", "pure", "pass", "pass-min"):
+        assert keys[f"{label}:all", "answered-0"] == keys[f"{label}:all", "answered-10"]
+        assert keys[f"{label}:all", "answered-0"] == noisy[label]
+    assert len(set(keys.values())) == 4 + 4 + 3
+
+
 def test_the_defaults_that_keys_leave_out_are_those_of_this_version() -> None:
     """Keys hold what differs from these. Raise `RUN_VERSION` if one of them changes."""
     plain, known = (
@@ -96,6 +124,7 @@ def test_the_defaults_that_keys_leave_out_are_those_of_this_version() -> None:
             "evaluation_problems": 256,
             "evaluation_samples": 8,
             "threads": 1,
+            "answered": 1.0,
         },
     )
     assert RUN_VERSION == 1

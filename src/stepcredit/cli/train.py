@@ -45,6 +45,7 @@ Signal = Annotated[
 ]
 Seed = Annotated[int, typer.Option(help="Seed of the warm start, the problems and the noise.")]
 Updates = Annotated[int | None, typer.Option(help="Number of generations to train on.")]
+Answered = Annotated[float, typer.Option(help="Share of the prompts whose outcomes are known.")]
 Quick = Annotated[bool, typer.Option("--quick", help="A small run of less than a minute.")]
 Name = Annotated[str | None, typer.Option(help="Name of the run's folder in RUNS_DIR.")]
 RunsDir = Annotated[Path, typer.Option(help="Folder of the runs.")]
@@ -66,6 +67,7 @@ def train_command(
     signal: Signal = None,
     seed: Seed = 0,
     updates: Updates = None,
+    answered: Answered = 1.0,
     quick: Quick = False,
     name: Name = None,
     runs_dir: RunsDir = Path("runs"),
@@ -93,6 +95,7 @@ def train_command(
             task_fields=settings_of(task_fields, "--task-set"),
             model=model,
             seed=seed,
+            answered=answered,
             **{n: v for n, v in (("signal", signal), ("updates", updates)) if v is not None},
         )
         from stepcredit.lab import comparison as lab

@@ -11,6 +11,7 @@ from typing import Any
 import stepcredit as sc
 from stepcredit.data.files.jsonl import file_errors
 from stepcredit.errors import FileError, MethodError, StepCreditError
+from stepcredit.lab.answered import Answered
 from stepcredit.lab.model import SIZES, ModelSettings
 from stepcredit.lab.task import ProcessSignal, Task, task_named
 from stepcredit.lab.warm_settings import WarmStartSettings
@@ -64,6 +65,11 @@ class LabSettings:
         warm: the supervised training of the warm start.
         teacher: the supervised training of the teacher for methods that read log-probs; without
             such a method it is not trained.
+        task, task_fields: name of the task, and its options.
+        model: size of the policy, a name of `SIZES`.
+        answered: share of the prompts whose outcomes are known, by seed and prompt. The others keep
+            their process scores and format rewards. A method that requires outcomes is trained on
+            the known prompts of the run alone, again and again, so that it samples as many answers.
     """
 
     method: str = "pass"
@@ -97,6 +103,7 @@ class LabSettings:
     task: str = "arithmetic"
     task_fields: Mapping[str, Any] = field(default_factory=dict)
     model: str = "small"
+    answered: float = 1.0
 
     def __post_init__(self) -> None:
         self._fill_in()
@@ -112,6 +119,12 @@ class LabSettings:
         self.process_signal()
         for label, estimator in self.estimators():
             check_task_has(label, estimator)
+            self._check_outcomes(label, estimator)
+
+    def _check_outcomes(self, label: str, estimator: sc.Estimator) -> None:
+        """Refuse a method that requires outcomes where no prompt has one."""
+        if self.known_outcomes().share == 0 and estimator.reads.outcome == "required":
+            raise MethodError("needs outcomes, and answered=0 leaves none", field=label)
 
     def _fill_in(self) -> None:
         """Set the fields that were left to the task."""
@@ -142,6 +155,14 @@ class LabSettings:
             StepCreditError: the task has no such signal, or the signal has no such setting.
         """
         return self.built_task().signal(self.signal, self.seed, self.signal_fields)
+
+    def known_outcomes(self) -> Answered:
+        """Which prompts have a known outcome.
+
+        Raises:
+            StepCreditError: the share is out of range.
+        """
+        return Answered(self.answered, self.seed)
 
     def models_read(self, estimator: sc.Estimator) -> set[str]:
         """The models whose log-probs the method reads, itself or through the signal."""

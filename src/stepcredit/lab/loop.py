@@ -23,6 +23,7 @@ from stepcredit.credit.metrics.batch_warnings import CreditWarning
 from stepcredit.engines.trl import StepCreditGRPOTrainer
 from stepcredit.engines.trl.checkpointing import CreditReport
 from stepcredit.lab.evaluate import HELD_OUT_SEED, Evaluation, evaluate, evaluation_columns
+from stepcredit.lab.grading import Problem
 from stepcredit.lab.lab_settings import LabSettings
 from stepcredit.lab.packed import without_padding
 from stepcredit.lab.readers import Readers
@@ -65,7 +66,8 @@ def evaluate_policy(settings: LabSettings, model: Any, tokenizer: Any) -> dict[s
 def grader(settings: LabSettings, tokenizer: Any, readers: Readers | None = None) -> RolloutGrader:
     """The grader of the run's task, with the run's signal and the models that are read."""
     task, signal = settings.built_task(), settings.process_signal()
-    return RolloutGrader(task, tokenizer, signal, settings.weights[2], readers)
+    weight, known = settings.weights[2], settings.known_outcomes()
+    return RolloutGrader(task, tokenizer, signal, weight, readers, known)
 
 
 def load_readers(
@@ -141,9 +143,7 @@ def build_trainer(
     For a method that cannot weight the format, the outcome is outcome + weight x format. A signal
     that needs a teacher is left out if the method does not read it; others are still recorded.
     """
-    drawn = settings.built_task().problems(
-        settings.updates * settings.prompts, "train", settings.seed
-    )
+    drawn = training_problems(settings, estimator)
     scored = estimator.reads.process is not None or not task.signal.models
     trainer = StepCreditGRPOTrainer(
         model=model,
@@ -154,13 +154,37 @@ def build_trainer(
         method=estimator,
         process_signal=task.process_signal if scored else None,
         logprobs=task.logprobs if estimator.reads.logprobs else None,
-        outcome_reward="accuracy" if can_weight_format(estimator) else "task_reward",
+        outcome_reward=outcome_source(settings, estimator),
         format_reward="format_reward",
         rollout_func=rollouts(settings.seed, settings.max_new_tokens),
     )
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(CreditReport)
     return trainer
+
+
+def training_problems(settings: LabSettings, estimator: sc.Estimator) -> list[Problem]:
+    """The problems of a run in order: those with a known outcome alone for a method that needs it.
+
+    Raises:
+        StepCreditError: the method needs outcomes, and none of the problems has one.
+    """
+    number = settings.updates * settings.prompts
+    drawn = settings.built_task().problems(number, "train", settings.seed)
+    needs = estimator.reads.outcome == "required"
+    return settings.known_outcomes().known(drawn) if needs else drawn
+
+
+def outcome_source(settings: LabSettings, estimator: sc.Estimator) -> str:
+    """Name of the reward function that is the outcome.
+
+    Example:
+        >>> outcome_source(LabSettings(), sc.PASS()), outcome_source(LabSettings(), sc.GRPO())
+        ('accuracy', 'task_reward')
+    """
+    if not can_weight_format(estimator):
+        return "task_reward"
+    return "accuracy" if settings.answered == 1 else "known_accuracy"
 
 
 def can_weight_format(estimator: sc.Estimator) -> bool:

@@ -11,6 +11,7 @@ import torch
 
 import stepcredit as sc
 from stepcredit.data.streams import Stream
+from stepcredit.lab.answered import Answered
 from stepcredit.lab.grading import Graded
 from stepcredit.lab.readers import Readers
 from stepcredit.lab.task import ProcessScores, ProcessSignal, Task
@@ -30,6 +31,7 @@ class RolloutGrader:
         signal: scores the steps or the tokens.
         format_weight: weight of the format in `task_reward`.
         readers: gives the log-probs of completions that the signal or the method reads, by model.
+        answered: the prompts whose outcomes the method is given.
     """
 
     def __init__(
@@ -39,9 +41,10 @@ class RolloutGrader:
         signal: ProcessSignal,
         format_weight: float,
         readers: Readers | None = None,
+        answered: Answered | None = None,
     ) -> None:
         self.tokenizer, self.signal, self.format_weight = tokenizer, signal, format_weight
-        self.readers = readers
+        self.readers, self.answered = readers, answered or Answered()
         self.teacher_kl: float | None = None
         self._grade = lru_cache(maxsize=1024)(partial(task.check_tokens, tokenizer=tokenizer))
 
@@ -53,7 +56,12 @@ class RolloutGrader:
         return [self._grade(prompt, tuple(ids)) for prompt, ids in pairs]
 
     def reward_functions(self) -> list[Any]:
-        """TRL's rewards: `accuracy`, `format_reward`, and their weighted sum `task_reward`."""
+        """TRL's rewards: `accuracy`, `format_reward`, and their weighted sum `task_reward`.
+
+        If only some prompts are answered, there is also `known_accuracy`, which is None for the
+        others. `task_reward` is the format's part alone there, for all of a group. `accuracy` is
+        always the checker's.
+        """
 
         def accuracy(prompts: Any, completion_ids: Any, **_: Any) -> list[float]:
             return [g.outcome for g in self.graded(prompts, completion_ids)]
@@ -62,10 +70,16 @@ class RolloutGrader:
             return [g.format for g in self.graded(prompts, completion_ids)]
 
         def task_reward(prompts: Any, completion_ids: Any, **_: Any) -> list[float]:
-            graded = self.graded(prompts, completion_ids)
-            return [g.outcome + self.format_weight * g.format for g in graded]
+            known = known_accuracy(prompts, completion_ids)
+            rows = zip(known, self.graded(prompts, completion_ids), strict=True)
+            return [(outcome or 0.0) + self.format_weight * g.format for outcome, g in rows]
 
-        return [accuracy, format_reward, task_reward]
+        def known_accuracy(prompts: Any, completion_ids: Any, **_: Any) -> list[float | None]:
+            rows = zip(prompts, self.graded(prompts, completion_ids), strict=True)
+            return [g.outcome if self.answered(prompt) else None for prompt, g in rows]
+
+        rewards: list[Any] = [accuracy, format_reward, task_reward]
+        return rewards + [known_accuracy] * (self.answered.share < 1)
 
     def process_signal(self, prompts: Any, completion_ids: Any, **_: Any) -> ProcessScores:
         """The signal's scores of each completion, of its steps or of its tokens."""
@@ -115,7 +129,7 @@ class RolloutGrader:
                 "token_ids": ids,
                 "step_ends": graded[i].step_ends,
                 **({} if scores is None else {column: scores[i]}),
-                "outcome": float(rollouts.outcome[i]),
+                "outcome": float(rollouts.outcome[i]) if rollouts.has_outcome[i] else None,
                 "format": float(rollouts.format[i]),
                 "format_ok": bool(rollouts.format_ok[i]),
                 "advantages": advantages[i, : len(ids)],
