@@ -27,8 +27,8 @@ def first_seed(preset: str) -> list[Cell]:
     return [cell for cell in cells.values() if cell.seed == 100]
 
 
-def tiny_runs(preset: str, folder: Path) -> Runs:
-    """Every run of a preset's first seed with the settings of the micro study."""
+def tiny_runs(preset: str, folder: Path, labels: tuple[str, ...] = ()) -> Runs:
+    """The runs of a preset's first seed, or of some arms, with the settings of the micro study."""
     return {
         (cell.label, cell.signal): run_once(
             replace(cell.settings, **{**MICRO_LAB, "updates": 2, "prompts": 4, "seed": 1}),
@@ -37,19 +37,43 @@ def tiny_runs(preset: str, folder: Path) -> Runs:
             lambda _: None,
         )
         for cell in first_seed(preset)
+        if not labels or cell.label in labels
     }
 
 
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory) -> Runs:
     """The runs of the preset `answers`; seed 1 has an outcome for some of the eight prompts."""
-    return tiny_runs("answers", tmp_path_factory.mktemp("answers"))
+    labels = ("grpo", "pure", "pass", "pass-min")
+    return tiny_runs("answers", tmp_path_factory.mktemp("answers"), labels)
 
 
 def test_the_answers_preset_runs_without_outcomes(answers: Runs) -> None:
-    assert len(answers) == 11
+    assert len(answers) == 4 + 3
     for (label, signal), found in answers.items():
         assert found.signal_calls == (0 if label.startswith("grpo") else 2 * 4 * 4)
         assert all(0 <= row["pass_at_1"] <= 1 for row in found.curve), (label, signal)
         if signal == "answered-0" and label in ("pass", "pass-min"):
             assert found.curve[0]["outcome_std"] == 0
+
+
+def test_the_no_prm_preset_counts_the_answers_that_were_continued(tmp_path: Path) -> None:
+    found = tiny_runs("no-prm", tmp_path, ("pass", "grpo"))
+    calls = {place: run.monte_carlo_calls for place, run in found.items()}
+    continued = calls.pop(("pass", "monte-carlo"))
+    assert continued > 0
+    assert continued % 4 == 0
+    assert set(calls.values()) == {0}
+    assert {signal for label, signal in found if label == "pass"} == {
+        "monte-carlo",
+        "answer-progress",
+        "shared-prefix",
+    }
+
+
+def test_in_the_no_prm_preset_the_arms_on_the_prm_are_runs_of_main() -> None:
+    main = [cell for cell in find_preset("main", None).cells() if cell.seed == 100]
+    noisy = {cell.label: cell.key for cell in main if cell.signal == "noisy"}
+    for cell in find_preset("no-prm", None).cells():
+        if cell.seed == 100 and cell.label.endswith(":prm"):
+            assert cell.key == noisy[cell.label.removesuffix(":prm")]

@@ -39,7 +39,8 @@ Size = Annotated[str, typer.Option(help="Size of the policy: small or medium.")]
 Signal = Annotated[
     str | None,
     typer.Option(
-        help="Process scores. arithmetic: exact, noisy (default), hackable, centred or negative; "
+        help="Process scores. arithmetic: exact, noisy (default), hackable, centred or negative, "
+        "and made of outcomes: monte-carlo, answer-progress or shared-prefix; "
         "multihop: opd (default), g-opd, opd-steps or g-opd-steps, each also with -mismatched."
     ),
 ]

@@ -25,8 +25,9 @@ import numpy as np
 from stepcredit.errors import SettingError, StepCreditError
 from stepcredit.lab.grading import Graded, Problem, follows_template
 from stepcredit.lab.model import SIZES
+from stepcredit.lab.outcome_signals import OUTCOME_SIGNALS, OutcomeSignal
 from stepcredit.lab.simulated_prm import SIGNALS, Simulated
-from stepcredit.lab.task import Task, hash_split
+from stepcredit.lab.task import ProcessSignal, Task, hash_split
 from stepcredit.lab.task_registry import TASKS
 from stepcredit.lab.tokenizer import EOS, MAX_LENGTH, build_tokenizer, completion_text
 from stepcredit.lab.warm_settings import WarmStartSettings
@@ -349,7 +350,7 @@ class ArithmeticTask(Task):
 
     operations: str = OPERATIONS
 
-    signals = SIGNALS
+    signals = (*SIGNALS, *OUTCOME_SIGNALS)
     default_signal = "noisy"
 
     def __post_init__(self) -> None:
@@ -404,13 +405,22 @@ class ArithmeticTask(Task):
         """See the function `check`."""
         return check(prompt, completion)
 
-    def signal(self, name: str, seed: int, fields: Mapping[str, Any] | None = None) -> Simulated:
-        """A simulated process reward model; its settings are `filler` and `flips`."""
+    def signal(
+        self, name: str, seed: int, fields: Mapping[str, Any] | None = None
+    ) -> ProcessSignal:
+        """A simulated process reward model, or a signal that is made of outcomes.
+
+        The settings are `filler` and `flips` of the first; `n` of `monte-carlo`.
+        """
         self.check_signal(name)
-        unknown = sorted(set(fields or {}) - {"filler", "flips"})
+        of_outcomes = {"monte-carlo": ("n",)} | dict.fromkeys(OUTCOME_SIGNALS[1:], ())
+        known = of_outcomes.get(name, ("filler", "flips"))
+        unknown = sorted(set(fields or {}) - set(known))
         if unknown:
-            reason = f"has no setting {unknown[0]!r}, only filler and flips"
+            reason = f"has no setting {unknown[0]!r}, only {' and '.join(known) or 'its name'}"
             raise StepCreditError(reason, field="signal_fields")
+        if name in OUTCOME_SIGNALS:
+            return OutcomeSignal(name, self, seed, **(fields or {}))
         return Simulated(name, seed, **(fields or {}))
 
 

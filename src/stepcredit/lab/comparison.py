@@ -191,7 +191,7 @@ def signal_warnings(
     prompts = [p.prompt for p in drawn for _ in range(settings.group_size)]
     prompt_texts = [p.prompt for p in drawn]
     ids = sample(model, tokenizer, prompt_texts, settings.group_size, settings.seed, "signal probe")
-    task = grader(settings, tokenizer, readers)
+    task = grader(settings, model, tokenizer, readers)
     graded = task.graded(prompts, ids)
     process = task.process_signal(prompts, ids)
     kinds, ends = [g.kinds for g in graded], [g.step_ends for g in graded]

@@ -13,6 +13,7 @@ from stepcredit.data.files.jsonl import file_errors
 from stepcredit.errors import FileError, MethodError, StepCreditError
 from stepcredit.lab.answered import Answered
 from stepcredit.lab.model import SIZES, ModelSettings
+from stepcredit.lab.outcome_signals import OutcomeSignal
 from stepcredit.lab.task import ProcessSignal, Task, task_named
 from stepcredit.lab.warm_settings import WarmStartSettings
 from stepcredit.settings.fields import check_seed
@@ -116,10 +117,17 @@ class LabSettings:
             reason = f"{self.minibatches} do not divide {completions} completions"
             raise StepCreditError(reason, field="minibatches")
         check_seed(self.seed)
-        self.process_signal()
+        self._check_signal()
         for label, estimator in self.estimators():
             check_task_has(label, estimator)
             self._check_outcomes(label, estimator)
+
+    def _check_signal(self) -> None:
+        """Refuse a signal made of outcomes where some of them are unknown."""
+        known = self.known_outcomes()
+        if isinstance(self.process_signal(), OutcomeSignal) and known.share < 1:
+            reason = f"needs the outcome of every prompt, got answered={self.answered:g}"
+            raise StepCreditError(reason, field=f"signal {self.signal}")
 
     def _check_outcomes(self, label: str, estimator: sc.Estimator) -> None:
         """Refuse a method that requires outcomes where no prompt has one."""

@@ -25,12 +25,13 @@ from stepcredit.engines.trl.checkpointing import CreditReport
 from stepcredit.lab.evaluate import HELD_OUT_SEED, Evaluation, evaluate, evaluation_columns
 from stepcredit.lab.grading import Problem
 from stepcredit.lab.lab_settings import LabSettings
+from stepcredit.lab.outcome_signals import OutcomeSignal, Policy
 from stepcredit.lab.packed import without_padding
 from stepcredit.lab.readers import Readers
 from stepcredit.lab.resume import mark
 from stepcredit.lab.rollout_grader import RolloutGrader
 from stepcredit.lab.runs import RunFolder
-from stepcredit.lab.sampling import rollouts
+from stepcredit.lab.sampling import rollouts, sample
 from stepcredit.signals.models.checkpoints import quiet_transformers
 
 CLOCK_FIELDS = ("step_time", "epoch")
@@ -63,9 +64,13 @@ def evaluate_policy(settings: LabSettings, model: Any, tokenizer: Any) -> dict[s
     }
 
 
-def grader(settings: LabSettings, tokenizer: Any, readers: Readers | None = None) -> RolloutGrader:
+def grader(
+    settings: LabSettings, model: Any, tokenizer: Any, readers: Readers | None = None
+) -> RolloutGrader:
     """The grader of the run's task, with the run's signal and the models that are read."""
     task, signal = settings.built_task(), settings.process_signal()
+    if isinstance(signal, OutcomeSignal):
+        signal.policy = Policy(model, tokenizer, settings.max_new_tokens, sample)
     weight, known = settings.weights[2], settings.known_outcomes()
     return RolloutGrader(task, tokenizer, signal, weight, readers, known)
 
@@ -117,7 +122,7 @@ def train_method(
         return False
     model, tokenizer = load_policy(folder.warm_start)
     readers = load_readers(settings, folder, run.estimator, model, tokenizer)
-    task = grader(settings, tokenizer, readers)
+    task = grader(settings, model, tokenizer, readers)
     working = folder.working(run.label)
     trainer = build_trainer(settings, model, tokenizer, task, run.estimator, working)
     trainer.add_callback(Recorder(settings, folder, run, trainer, task, watch, stop))
@@ -141,10 +146,11 @@ def build_trainer(
     """TRL's trainer on the task, with the estimator's advantages.
 
     For a method that cannot weight the format, the outcome is outcome + weight x format. A signal
-    that needs a teacher is left out if the method does not read it; others are still recorded.
+    that runs a model is left out if the method does not read it; others are still recorded.
     """
     drawn = training_problems(settings, estimator)
-    scored = estimator.reads.process is not None or not task.signal.models
+    costly = isinstance(task.signal, OutcomeSignal) or bool(task.signal.models)
+    scored = estimator.reads.process is not None or not costly
     trainer = StepCreditGRPOTrainer(
         model=model,
         reward_funcs=task.reward_functions(),

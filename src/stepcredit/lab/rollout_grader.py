@@ -13,6 +13,7 @@ import stepcredit as sc
 from stepcredit.data.streams import Stream
 from stepcredit.lab.answered import Answered
 from stepcredit.lab.grading import Graded
+from stepcredit.lab.outcome_signals import OutcomeSignal
 from stepcredit.lab.readers import Readers
 from stepcredit.lab.task import ProcessScores, ProcessSignal, Task
 
@@ -100,13 +101,20 @@ class RolloutGrader:
         return found
 
     def figures(self, batch: Generation) -> dict[str, float]:
-        """Mean fillers and step accuracy of a batch of rollouts, and its KL from the teacher."""
+        """Mean fillers and step accuracy of a batch of rollouts, and its KL from the teacher.
+
+        With a signal made of outcomes, also the number of answers that it continued.
+        """
         graded = self.graded(batch.prompts, batch.completion_ids)
-        kl = {} if self.teacher_kl is None else {"rollouts/teacher_kl": self.teacher_kl}
-        return kl | {
+        found = {
             "rollouts/fillers": float(np.mean([g.fillers for g in graded])),
             "rollouts/step_accuracy": float(np.mean([g.step_accuracy for g in graded])),
         }
+        if isinstance(self.signal, OutcomeSignal):
+            found = {"rollouts/monte_carlo": float(self.signal.completions), **found}
+        return (
+            found if self.teacher_kl is None else {"rollouts/teacher_kl": self.teacher_kl, **found}
+        )
 
     def rows(self, batch: Generation, method: str, update: int) -> list[dict[str, Any]]:
         """A batch in the ROLLOUTS format: one row per completion, with its advantages."""

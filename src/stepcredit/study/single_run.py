@@ -262,4 +262,5 @@ def _costs(settings: LabSettings, rows: Sequence[Mapping[str, Any]]) -> dict[str
         "tokens": round(answers * sum(lengths)),
         "signal_calls": responses * reads_signal(settings),
         "teacher_calls": responses * ("teacher" in supervised_models(settings)),
+        "monte_carlo_calls": int(sum(row.get("rollouts/monte_carlo", 0) for row in rows)),
     }
