@@ -200,11 +200,21 @@ def test_a_signal_scores_tokens_or_steps(name: str) -> None:
 
 
 def test_the_mismatched_teacher_is_shown_more_filler_and_is_another_model() -> None:
-    benign = LabSettings(task="multihop", signal="opd").teacher
+    policy = LabSettings(task="multihop", signal="opd")
+    benign = policy.teacher
     mismatched = LabSettings(task="multihop", signal="opd-mismatched").teacher
-    assert benign.filler == 0 < 0.3 < mismatched.filler
+    assert benign.filler == policy.warm.filler
+    assert 3 * benign.filler < mismatched.filler
+    assert benign.early_stop == mismatched.early_stop == 0
+    assert benign.model.width > policy.warm.model.width
+    assert benign.model.layers > policy.warm.model.layers
     assert benign.key() != mismatched.key()
-    assert LabSettings(task="multihop", signal="g-opd-steps").teacher == benign
+
+
+def test_all_seeds_share_one_teacher() -> None:
+    first, second = (LabSettings(task="multihop", signal="g-opd-steps", seed=s) for s in (0, 3))
+    assert first.teacher == second.teacher
+    assert first.warm != second.warm
 
 
 @pytest.mark.parametrize(

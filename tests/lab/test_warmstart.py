@@ -127,3 +127,34 @@ def test_takes_the_check_before_where_the_target_is_overshot(
     monkeypatch.undo()
     two_steps = weights(warm_start(TINY, tmp_path))
     assert all(torch.equal(value, two_steps[name]) for name, value in weights(folder).items())
+
+
+def test_keys_from_before_muon_stay_valid() -> None:
+    assert WarmStartSettings().key() == "ae2b0681d2fc54af"
+    assert WarmStartSettings(matrix_learning_rate=1e-2).key() != WarmStartSettings().key()
+
+
+def test_muon_moves_a_matrix_by_an_orthogonal_update(tmp_path: Path) -> None:
+    """Its singular values are those of an orthogonal matrix, scaled to the size of Adam's."""
+    rate = 1e-2
+    once = replace(
+        TINY, matrix_learning_rate=rate, warmup_steps=1, averaging=0.0, check_from=1, check_every=1
+    )
+    folder = warm_start(once, tmp_path)
+    before = build_model(AutoTokenizer.from_pretrained(folder), once.model, once.seed).state_dict()
+    moved = {name: after - before[name] for name, after in weights(folder).items()}
+    matrices = [change for name, change in moved.items() if "_proj" in name]
+    assert len(matrices) == 7
+    for change in matrices:
+        wanted = rate * 0.2 * max(change.shape) ** 0.5
+        found = torch.linalg.svdvals(change)
+        assert 0.5 * wanted < found.median() < 1.5 * wanted
+        assert found.max() < 1.5 * wanted
+    largest = moved["model.embed_tokens.weight"].abs().max()
+    assert float(largest) == pytest.approx(once.learning_rate, rel=0.05)
+
+
+def test_muon_needs_a_torch_that_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(torch.optim, "Muon")
+    with pytest.raises(StepCreditError, match=r"^matrix_learning_rate: Muon needs torch 2\.9"):
+        warm_start(replace(TINY, matrix_learning_rate=1e-2), tmp_path)

@@ -155,6 +155,17 @@ def test_on_the_multihop_task_pass_reads_tokens_and_the_others_steps() -> None:
     assert {cells[label].signal for label in steps} == {"g-opd-steps"}
 
 
+def test_the_teacher_of_the_multihop_task_is_one_for_all_seeds() -> None:
+    cells = find_preset("main", None).cells()
+    own = {
+        task: [c.settings for c in cells if c.settings.task == task]
+        for task in ("arithmetic", "multihop")
+    }
+    assert {settings.teacher.seed for settings in own["multihop"]} == {0}
+    assert len({settings.warm.seed for settings in own["multihop"]}) >= 10
+    assert all(settings.teacher.seed == settings.seed for settings in own["arithmetic"])
+
+
 def test_the_order_of_the_study_names_every_preset() -> None:
     assert sorted(study_order()) == preset_names()
 

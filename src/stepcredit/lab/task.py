@@ -76,6 +76,10 @@ class Task(ABC):
     def teacher(self, signal: str, seed: int) -> WarmStartSettings:
         """The supervised training of the teacher that the signal and the methods read."""
 
+    def teacher_seed(self, seed: int) -> int:
+        """The seed of the teacher in a run with this seed: the same, or one for all runs."""
+        return seed
+
     @abstractmethod
     def build_tokenizer(self) -> PreTrainedTokenizerFast:
         """The task's tokenizer, with padding on the left."""

@@ -21,6 +21,8 @@ class WarmStartSettings:
         model: the sizes of the decoder.
         batch_size, learning_rate, warmup_steps: settings of the supervised steps (AdamW; the
             learning rate is constant after the warm-up).
+        matrix_learning_rate: learning rate of Muon for the matrices of the layers; the other
+            parameters keep AdamW. None: AdamW for all.
         averaging: decay of the moving average of the weights. This average is checked and kept,
             because the pass@1 of the weights varies by 0.1 between two steps.
         filler, early_stop: probabilities in the demonstrations (see `Task.demonstration`).
@@ -38,6 +40,7 @@ class WarmStartSettings:
     batch_size: int = 64
     learning_rate: float = 2e-3
     warmup_steps: int = 20
+    matrix_learning_rate: float | None = None
     averaging: float = 0.9
     filler: float = 0.12
     early_stop: float = 0.08
@@ -56,5 +59,7 @@ class WarmStartSettings:
         """Hash of the settings and the task's version; it names the cache folder."""
         task = TASKS.build(self.task, self.task_fields)
         others = {name: value for name, value in asdict(self).items() if name != "task_fields"}
+        if self.matrix_learning_rate is None:  # keys from before there was this setting stay valid
+            del others["matrix_learning_rate"]
         text = json.dumps({**others, "task": task.cache_key}, sort_keys=True)
         return f"{digest64(text):016x}"

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import torch
+from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from stepcredit.errors import StepCreditError
@@ -87,19 +88,17 @@ def _imitate(
     model = without_padding(build_model(tokenizer, settings.model, settings.seed)).train()
     average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.averaging))
     averaged = cast("PreTrainedModel", average.module)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate)
+    schedules = [_warmed_up(optimizer, settings) for optimizer in _optimizers(model, settings)]
     generator = keyed_generator(settings.seed, "demonstrations")
     source = task.demonstrated(generator)
     checked = task.problems(settings.check_problems, "check")
     before: _Check | None = None
     for step in range(1, settings.max_steps + 1):
-        for group in optimizer.param_groups:
-            group["lr"] = settings.learning_rate * min(1.0, step / settings.warmup_steps)
         pairs = [
             (prompt, task.demonstration(prompt, generator, settings.filler, settings.early_stop))
             for prompt in islice(source, settings.batch_size)
         ]
-        _step(model, tokenizer, optimizer, pairs)
+        _step(model, tokenizer, schedules, pairs)
         average.update_parameters(model)
         if step >= settings.check_from and step % settings.check_every == 0:
             samples, seed = settings.check_samples, settings.seed
@@ -113,6 +112,32 @@ def _imitate(
         report(step, settings.max_steps, before.found if before else None)
     reason = f"not reached in {settings.max_steps} supervised steps"
     raise StepCreditError(reason, field=f"pass@1 {settings.target}")
+
+
+def _optimizers(model: PreTrainedModel, settings: WarmStartSettings) -> list[torch.optim.Optimizer]:
+    """AdamW for all parameters, or Muon for the matrices of the layers and AdamW for the others."""
+    rate = settings.matrix_learning_rate
+    if rate is None:
+        return [torch.optim.AdamW(model.parameters(), lr=settings.learning_rate)]
+    matrices: list[torch.nn.Parameter] = []
+    others: list[torch.nn.Parameter] = []
+    for name, weights in model.named_parameters():
+        (matrices if ".layers." in name and weights.ndim == 2 else others).append(weights)
+    return [torch.optim.AdamW(others, lr=settings.learning_rate), _muon(matrices, rate)]
+
+
+def _warmed_up(optimizer: torch.optim.Optimizer, settings: WarmStartSettings) -> LambdaLR:
+    """The optimizer's learning rate, rising to its full value over the warm-up."""
+    return LambdaLR(optimizer, lambda done: min(1.0, (done + 1) / settings.warmup_steps))
+
+
+def _muon(matrices: list[torch.nn.Parameter], learning_rate: float) -> torch.optim.Optimizer:
+    """Muon, with updates of the size of AdamW's."""
+    if not hasattr(torch.optim, "Muon"):
+        raise StepCreditError("Muon needs torch 2.9 or newer", field="matrix_learning_rate")
+    return torch.optim.Muon(
+        matrices, lr=learning_rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"
+    )
 
 
 @dataclass(frozen=True)
@@ -141,7 +166,7 @@ def _in_band(
 def _step(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerFast,
-    optimizer: torch.optim.Optimizer,
+    schedules: list[LambdaLR],
     pairs: list[tuple[str, str]],
 ) -> None:
     """One optimizer step on the cross entropy of the completions' tokens."""
@@ -156,10 +181,12 @@ def _step(
     loss = torch.nn.functional.cross_entropy(
         logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100
     )
-    optimizer.zero_grad()
+    model.zero_grad()
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-    optimizer.step()
+    for schedule in schedules:
+        schedule.optimizer.step()
+        schedule.step()
 
 
 def _publish(

@@ -164,7 +164,7 @@ def cell_settings(task: str, given: Mapping[str, Any], arm: Arm, seed: int) -> L
         task: the lab's task.
         given: settings of the lab.
         arm: the arm; its settings of the lab come before those given.
-        seed: the seed, which is that of the warm start and of the teacher too.
+        seed: the seed, which is that of the warm start too; the task gives its teacher's.
 
     Raises:
         StepCreditError: there is no such setting; names the arm.
@@ -201,7 +201,8 @@ def reads_signal(settings: LabSettings) -> bool:
 
 def _for_study(settings: LabSettings, seed: int) -> LabSettings:
     """The settings with the seed, one evaluation at the end, and no checkpoints before it."""
-    warm, teacher = (replace(start, seed=seed) for start in (settings.warm, settings.teacher))
+    warm = replace(settings.warm, seed=seed)
+    teacher = replace(settings.teacher, seed=settings.built_task().teacher_seed(seed))
     last = settings.updates
     return replace(
         settings,
