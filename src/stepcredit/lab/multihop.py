@@ -202,7 +202,7 @@ TEACHER = replace(
     check_problems=256,
     max_steps=1000,
 )
-MISMATCHED_FILLER = 0.45
+MISMATCHED = replace(TEACHER, filler=0.45, target=0.6)
 
 
 @TASKS.register("multihop")
@@ -231,8 +231,8 @@ class MultihopTask(Task):
 
     def teacher(self, signal: str, seed: int) -> WarmStartSettings:
         """A larger decoder, shown no early stops; for `mismatched` signals, much more filler."""
-        filler = MISMATCHED_FILLER if signal.endswith("mismatched") else TEACHER.filler
-        return replace(TEACHER, seed=self.teacher_seed(seed), filler=filler)
+        shown = MISMATCHED if signal.endswith("mismatched") else TEACHER
+        return replace(shown, seed=self.teacher_seed(seed))
 
     def teacher_seed(self, seed: int) -> int:
         """One benign and one mismatched teacher for all runs: their seed never changes."""
