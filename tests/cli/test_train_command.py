@@ -93,14 +93,16 @@ def test_resume_takes_the_folder_and_no_settings(asked, tmp_path):
         (["--model", "huge"], "model: expected one of small, medium, got 'huge'"),
         (
             ["--signal", "opd"],
-            "signal: expected one of exact, noisy, hackable, centred, negative, got 'opd'",
+            "signal: expected one of exact, noisy, hackable, centred, negative, monte-carlo, "
+            "answer-progress, shared-prefix, got 'opd'",
         ),
         (["--updates", "0"], "updates: expected a positive number, got 0"),
         (["--seed", "-1"], "seed: expected a whole number from 0 to 4294967295, got -1"),
         (["--quick", "--seed", "-1"], "seed: expected a whole number from 0 to 4294967295, got -1"),
         (
             ["--signal", "loud"],
-            "signal: expected one of exact, noisy, hackable, centred, negative, got 'loud'",
+            "signal: expected one of exact, noisy, hackable, centred, negative, monte-carlo, "
+            "answer-progress, shared-prefix, got 'loud'",
         ),
     ],
 )

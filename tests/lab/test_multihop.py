@@ -226,7 +226,8 @@ def test_all_seeds_share_one_teacher() -> None:
         (lambda: LabSettings(task="multihop", signal="noisy"),
          f"signal: expected one of {', '.join(LOG_RATIOS)}, got 'noisy'"),
         (lambda: LabSettings(signal="opd"),
-         "signal: expected one of exact, noisy, hackable, centred, negative, got 'opd'"),
+         "signal: expected one of exact, noisy, hackable, centred, negative, monte-carlo, "
+         "answer-progress, shared-prefix, got 'opd'"),
         (lambda: LabSettings(task="multihop", signal_fields={"filler": 0.5}),
          "signal_fields: has no setting 'filler'"),
     ],

@@ -245,7 +245,8 @@ def test_resuming_what_is_no_run_is_refused(tmp_path):
         ({"minibatches": 5}, "minibatches: 5 do not divide 96 completions"),
         (
             {"signal": "loud"},
-            "signal: expected one of exact, noisy, hackable, centred, negative, got 'loud'",
+            "signal: expected one of exact, noisy, hackable, centred, negative, monte-carlo, "
+            "answer-progress, shared-prefix, got 'loud'",
         ),
     ],
 )
