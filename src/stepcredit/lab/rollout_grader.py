@@ -13,6 +13,7 @@ import stepcredit as sc
 from stepcredit.data.streams import Stream
 from stepcredit.lab.answered import Answered
 from stepcredit.lab.grading import Graded
+from stepcredit.lab.log_ratios import summed_over_steps
 from stepcredit.lab.outcome_signals import OutcomeSignal
 from stepcredit.lab.readers import Readers
 from stepcredit.lab.task import ProcessScores, ProcessSignal, Task
@@ -158,11 +159,9 @@ def scores_by_step(process: ProcessScores, ends: Sequence[Sequence[int]]) -> lis
         >>> scores_by_step(sc.Tokens([[1.0, 2.0, 4.0]]), [[1, 2]])
         [[3.0, 4.0]]
     """
-    rows = _by_rollout(process)
-    if isinstance(process, sc.Steps):
-        return [row.tolist() for row in rows]
-    starts = [[0, *(end + 1 for end in row[:-1])] for row in ends]
-    return [np.add.reduceat(*row).tolist() for row in zip(rows, starts, strict=True)]
+    if isinstance(process, sc.Tokens):
+        process = summed_over_steps(process.values, process.counts, ends)
+    return [row.tolist() for row in _by_rollout(process)]
 
 
 def _by_rollout(stream: Stream) -> list[np.ndarray]:
