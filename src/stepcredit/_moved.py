@@ -217,7 +217,7 @@ RENAMED = {
     "data.store:AT_ONCE": "data.files.score_store:KEYS_PER_QUERY",
     "data.store:FORM": "data.files.score_store:SCHEMA_VERSION",
     "data.store:MARK": "data.files.score_store:APPLICATION_ID",
-    "data.store:PATIENCE": "data.files.score_store:LOCK_TIMEOUT",
+    "data.store:PATIENCE": "data.files.sqlite_file:LOCK_TIMEOUT",
     "engines.logs:Columns": "logs.logged_response:RewardColumns",
     "engines.logs:Logged": "logs.logged_response:LoggedResponse",
     "engines.logs:carried": "logs.carried_columns:extra_columns",

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
+from stepcredit.data.files.sqlite_file import SQLiteFile
 from stepcredit.errors import FileError
 from stepcredit.study.run_key import resolved_settings
 from stepcredit.study.single_run import CURVE, FIGURES, EvaluatedSplit, RunResult
@@ -64,7 +65,7 @@ class Origin:
     git_commit: str
 
 
-class StudyStore:
+class StudyStore(SQLiteFile):
     """A file of runs by key, in which each finished run is written in one transaction.
 
     A process that is killed at any time leaves the runs that were finished, whole.
@@ -89,23 +90,8 @@ class StudyStore:
             raise FileError("no such file: no study was run yet", field=str(path))
         with self._errors():
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._base = sqlite3.connect(self.path, timeout=60.0, isolation_level=None)
-            self._base.row_factory = sqlite3.Row
-            try:
-                self._prepare()
-            except BaseException:
-                self._base.close()
-                raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the file; all runs are in it already."""
-        self._base.close()
+        super().__init__(path)
+        self._base.row_factory = sqlite3.Row
 
     def plan(self, preset: str, cells: Sequence[Cell]) -> None:
         """Write down which runs a preset consists of, in place of what was written before."""
@@ -204,13 +190,6 @@ class StudyStore:
                 reason = f"has format {form}, and this version reads format {STUDY_FORMAT} only"
                 raise FileError(reason, field=str(self.path))
 
-    def _marks(self) -> tuple[int, int, int]:
-        query = (
-            "SELECT application_id, user_version, (SELECT count(*) FROM sqlite_master) "
-            "FROM pragma_application_id, pragma_user_version"
-        )
-        return tuple(self._base.execute(query).fetchone())  # type: ignore[return-value]
-
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Inside the block, all is written, or nothing."""
@@ -225,14 +204,17 @@ class StudyStore:
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
+        """Inside the block, errors of SQLite and of the system name the file."""
         try:
-            yield
-        except (sqlite3.Error, OSError) as error:
-            if isinstance(error, FileError):
-                raise
+            with super()._errors():
+                yield
+        except FileError:
+            raise
+        except OSError as error:
             raise FileError(" ".join(str(error).split()), field=str(self.path)) from error
 
 
 def _short(row: Mapping[str, float | None], names: Iterable[str]) -> list[float | None]:
     """The named figures with `DIGITS` digits."""
-    return [None if row[name] is None else round(float(row[name] or 0.0), DIGITS) for name in names]
+    figures = (row[name] for name in names)
+    return [None if figure is None else round(float(figure), DIGITS) for figure in figures]

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 
+from stepcredit.data.files.sqlite_file import SQLiteFile
 from stepcredit.errors import FileError
 from stepcredit.handles import reason_of
 
@@ -18,19 +18,12 @@ APPLICATION_ID = 0x53436163
 """SQLite's application id of these files."""
 SCHEMA_VERSION = 1
 """Version of the table, from 1."""
-LOCK_TIMEOUT = 60.0
-"""Seconds to wait for another writer."""
 KEYS_PER_QUERY = 500
 """Keys that one query looks up."""
 _TABLE = "CREATE TABLE scores (key BLOB PRIMARY KEY, numbers BLOB, digest BLOB) WITHOUT ROWID"
 
-_MARKS = (
-    "SELECT application_id, user_version, (SELECT count(*) FROM sqlite_master) "
-    "FROM pragma_application_id, pragma_user_version"
-)
 
-
-class ScoreStore:
+class ScoreStore(SQLiteFile):
     """A file of scores by key. Many processes may write it, and any may be killed at any time.
 
     An entry is written in one SQLite transaction (write-ahead log) with a digest of its key and
@@ -51,26 +44,7 @@ class ScoreStore:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        with self._errors():
-            self._base = sqlite3.connect(
-                self.path, timeout=LOCK_TIMEOUT, isolation_level=None, check_same_thread=False
-            )
-            try:
-                self._prepare()
-            except BaseException:
-                self._base.close()
-                raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the file; all scores are in it already."""
-        self._base.close()
+        super().__init__(path, check_same_thread=False)
 
     def __len__(self) -> int:
         """Number of keys."""
@@ -128,18 +102,6 @@ class ScoreStore:
             self._base.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         self._base.execute("COMMIT")
 
-    def _marks(self) -> tuple[int, int, int]:
-        """Application id, version and number of tables, read in one query."""
-        found: tuple[int, int, int] = self._base.execute(_MARKS).fetchone()
-        return found
-
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            raise FileError(self._reason(error), field=str(self.path)) from error
-
     def _reason(self, error: sqlite3.Error) -> str:
         """SQLite's reason; where SQLite only knows that the file can't be opened, the system's."""
         code = getattr(error, "sqlite_errorcode", None)
@@ -150,7 +112,7 @@ class ScoreStore:
                 self.path.open("ab").close()
             except OSError as cause:
                 return reason_of(cause)
-        return " ".join(str(error).split())
+        return super()._reason(error)
 
 
 def remove_store(path: str | Path) -> None:
