@@ -55,9 +55,25 @@ def bootstrap_interval(
     if (x == x[0]).all():
         return Interval(mean, mean, mean)
     means = _resampled_means(x, draws, np.random.default_rng(seed))
+    return Interval(mean, *percentile_interval(means, confidence))
+
+
+def percentile_interval(
+    drawn: NDArray[np.float64], confidence: float = 0.95
+) -> tuple[float, float]:
+    """The ends of the central part of resampled figures.
+
+    Args:
+        drawn: the figure of each resample.
+        confidence: the part, in (0, 1).
+
+    Example:
+        >>> [round(end, 6) for end in percentile_interval(np.arange(101.0))]
+        [2.5, 97.5]
+    """
     tail = (1 - confidence) / 2
-    low, high = np.quantile(means, [tail, 1 - tail])
-    return Interval(mean, float(low), float(high))
+    low, high = np.quantile(drawn, [tail, 1 - tail])
+    return float(low), float(high)
 
 
 def _resampled_means(

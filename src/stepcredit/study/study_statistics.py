@@ -8,6 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from stepcredit.evals.bootstrap import percentile_interval
 from stepcredit.keys import keyed_generator
 
 RESAMPLES = 10_000
@@ -103,17 +104,6 @@ def problem_weights(problems: int, resamples: int, seed: int) -> np.ndarray:
     generator = keyed_generator(seed, "problems")
     drawn = generator.multinomial(problems, np.full(problems, 1 / problems), resamples)
     return drawn / problems
-
-
-def percentile_interval(drawn: np.ndarray) -> tuple[float, float]:
-    """The ends of the central 95 % of resampled figures.
-
-    Example:
-        >>> [round(end, 6) for end in percentile_interval(np.arange(101.0))]
-        [2.5, 97.5]
-    """
-    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(low), float(high)
 
 
 def interquartile_mean(scores: np.ndarray) -> float:
