@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float64
 
 from stepcredit.credit.stages.groups import Group, Mask, Values, is_rounding
+from stepcredit.data.forest import from_row_ends
 from stepcredit.data.rollouts import Rollouts
 from stepcredit.data.slots import Slots, whole_responses
 from stepcredit.errors import MethodError
@@ -28,6 +29,8 @@ class Credit:
             rounding noise beside it (at most 1e-9 of it), the group gets 0.
         entering: returns the size of the terms that the advantages depend on, where `scale` may
             count others too. It is called for a batch in which `scale` alone gives a group 0.
+        from_end: each row of `advantage` is counted from the response's last slot, and what stands
+            past its first slot has no meaning; `in_order` has the usual order.
     """
 
     slots: Slots
@@ -36,6 +39,7 @@ class Credit:
     chunk_ends: Mask | None = None
     scale: Float64[torch.Tensor, " group"] | None = None
     entering: Callable[[], Float64[torch.Tensor, " group"]] | None = None
+    from_end: bool = False
 
     @classmethod
     def flat(cls, rollouts: Rollouts, advantage: Values, **stages: Values) -> Credit:
@@ -68,14 +72,31 @@ class Credit:
         """True on the last slot of each chunk."""
         return self.slots.mask if self.chunk_ends is None else self.chunk_ends
 
+    def in_order(self) -> Credit:
+        """The same credit with the advantages in the order of the slots.
+
+        Example:
+            >>> from stepcredit.data.slots import every_token
+            >>> slots, turned = every_token(torch.tensor([2])), torch.tensor([[1.0, 2.0]]).double()
+            >>> Credit(slots, turned, from_end=True).in_order().advantage.tolist()
+            [[2.0, 1.0]]
+        """
+        if not self.from_end:
+            return self
+        table = from_row_ends(self.advantage, self.slots.counts)
+        return replace(self, advantage=table, from_end=False)
+
     def without_rounding_noise(self, group: Group) -> Values:
-        """The advantages; 0 for a group whose terms cancel up to rounding."""
+        """The advantages, in their order; 0 for a group whose terms cancel up to rounding."""
         if self.scale is None:
             return self.advantage
         at_first = group.largest(self.advantage[:, :1])  # enough for nearly every group
         if not bool(is_rounding(at_first, self.scale).any()):
             return self.advantage
-        largest = group.largest(self.advantage)
+        held = (
+            torch.where(self.slots.mask, self.advantage, 0.0) if self.from_end else self.advantage
+        )
+        largest = group.largest(held)
         noise = is_rounding(largest, self.scale)
         if not bool(noise.any()):
             return self.advantage

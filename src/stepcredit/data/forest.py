@@ -170,6 +170,16 @@ def all_true(flags: Bool[Tensor, "*shape"]) -> bool:
     return bool(flags.numpy().all() if in_numpy(flags) else flags.all())
 
 
+def any_true(flags: Bool[Tensor, "*shape"]) -> bool:
+    """Whether any flag is True (on a CPU NumPy stops at the first one).
+
+    Example:
+        >>> any_true(torch.tensor([False, True])), any_true(torch.tensor([[False], [False]]))
+        (True, False)
+    """
+    return bool(flags.numpy().any() if in_numpy(flags) else flags.any())
+
+
 def zero_past_end_(
     table: Dense, counts: Int[Tensor, " row"], mask: Bool[Tensor, "row slot"]
 ) -> Dense:
@@ -187,7 +197,7 @@ def zero_past_end_(
     """
     if not in_numpy(table):
         return table.mul_(mask.view(table.shape))
-    if table.shape[1] > ROW_COPY_ABOVE:
+    if copies_rows(table):
         for row, count in zip(table.numpy(), counts.tolist(), strict=True):
             row[count:] = 0
     else:
@@ -197,7 +207,11 @@ def zero_past_end_(
 
 
 def to_packed(
-    dense: Dense, counts: Int[Tensor, " row"], dtype: torch.dtype | None = None
+    dense: Dense,
+    counts: Int[Tensor, " row"],
+    dtype: torch.dtype | None = None,
+    *,
+    from_end: bool = False,
 ) -> Packed:
     """The inverse of `to_dense`: the first `counts[i]` slots of every row, one after the other.
 
@@ -205,26 +219,59 @@ def to_packed(
         dense: the table.
         counts: values per row.
         dtype: of the packed values; None: that of the table.
+        from_end: the table holds each row from its end, as `from_row_ends` gives it.
 
     Example:
-        >>> to_packed(torch.tensor([[1, 9], [2, 3]]), torch.tensor([1, 2])).tolist()
-        [1, 2, 3]
+        >>> table, counts = torch.tensor([[1, 9], [2, 3]]), torch.tensor([1, 2])
+        >>> to_packed(table, counts).tolist(), to_packed(table, counts, from_end=True).tolist()
+        ([1, 2, 3], [1, 3, 2])
     """
     dtype = dtype or dense.dtype
-    if in_numpy(dense) and dense.shape[1] > ROW_COPY_ABOVE:
-        return _copy_rows(dense, counts, dtype)
+    if copies_rows(dense):
+        return _copy_rows(dense, counts, dtype, from_end)
+    dense = from_row_ends(dense, counts) if from_end else dense
     return masked_values(dense, slot_mask(counts, dense.shape[1])).to(dtype)
 
 
-def _copy_rows(dense: Dense, counts: Int[Tensor, " row"], dtype: torch.dtype) -> Packed:
+def copies_rows(dense: Dense) -> bool:
+    """Whether one NumPy copy per row is the cheaper way: long rows in a CPU's memory.
+
+    Example:
+        >>> copies_rows(torch.ones(1, 1000)), copies_rows(torch.ones(1, 2))
+        (True, False)
+    """
+    return in_numpy(dense) and dense.shape[1] > ROW_COPY_ABOVE
+
+
+def _copy_rows(
+    dense: Dense, counts: Int[Tensor, " row"], dtype: torch.dtype, from_end: bool
+) -> Packed:
     """`to_packed` for long rows, by one copy per row."""
     packed = torch.empty(int(counts.sum()), dtype=dtype)
-    rest = packed.numpy()
+    rest, step = packed.numpy(), -1 if from_end else 1
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, as in torch
         for row, count in zip(dense.numpy(), counts.tolist(), strict=True):
-            rest[:count] = row[:count]
+            rest[:count] = row[:count][::step]
             rest = rest[count:]
     return packed
+
+
+def from_row_ends(dense: Dense, counts: Int[Tensor, " row"]) -> Dense:
+    """Each row's first `counts[i]` slots in reverse order, and 0 after them; its own inverse.
+
+    Example:
+        >>> from_row_ends(torch.tensor([[1, 2, 9], [3, 4, 5]]), torch.tensor([2, 3])).tolist()
+        [[2, 1, 0], [5, 4, 3]]
+    """
+    if copies_rows(dense):
+        turned = torch.empty_like(dense, memory_format=torch.contiguous_format)
+        rows = zip(turned.numpy(), dense.numpy(), counts.tolist(), strict=True)
+        for row, source, count in rows:
+            row[:count] = source[:count][::-1]
+            row[count:] = 0
+        return turned
+    slot = counts[:, None] - 1 - torch.arange(dense.shape[1], device=dense.device)
+    return torch.where(slot >= 0, dense.gather(1, slot.clamp(min=0)), 0)
 
 
 def suffix_sum(dense: Float[Tensor, "row slot"]) -> Float[Tensor, "row slot"]:

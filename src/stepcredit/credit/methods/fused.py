@@ -156,6 +156,7 @@ class Fused(Estimator):
         tables = ready_advantages(rollouts, terms.weights, terms.gated)
         if not tables:
             return credit
+        credit = credit.in_order()
         tokens, ready = every_token(rollouts.lengths), sum_tables(tables, tables[0])
         advantage = tokens.read(credit.advantage, credit.slots) + ready
 

@@ -8,6 +8,7 @@ from functools import cached_property, partial
 from typing import Any
 
 import torch
+from jaxtyping import Int64
 from torch import Tensor
 
 from stepcredit.credit.blocks import Blocks
@@ -28,7 +29,14 @@ from stepcredit.credit.stages.fusion import (
 )
 from stepcredit.credit.stages.groups import Group, Standardized, Values, std_ratio, weighted_mean
 from stepcredit.credit.stages.process_streams import DenseStream, Layouts, dense_stream
-from stepcredit.credit.stages.returns import divide_length, residual, return_to_go
+from stepcredit.credit.stages.returns import (
+    divide_length,
+    residual,
+    residual_from_end,
+    return_from_end,
+    return_to_go,
+)
+from stepcredit.data.forest import copies_rows, from_row_ends
 from stepcredit.data.rollouts import Rollouts
 from stepcredit.data.slots import Slots, whole_responses
 from stepcredit.data.streams import TokenAdvantages
@@ -210,16 +218,23 @@ class PASS(Fused):
         read = {name: chunks.read(z.values, at, self.read) for name, (z, at) in sources.items()}
         gated = gated_mask(rollouts, self.gate)
         fused = fuse_process(read, weights, chunks.slots, gated)
-        left, divisors = residual(
-            chunks.slots.counts, chunks.slots.width, self.k, chunks.chunk_ends
-        )
-        undivided = fused  # that of zeros
-        if not all(table.is_zero for table in tables.values()):
-            undivided = return_to_go(fused, chunks.chunk_ends, self.gamma)
+        is_zero = all(table.is_zero for table in tables.values())
+        returns = self._returns(fused, chunks, is_zero)
+        return _ProcessPart(sources, chunks, read, gated, group, fused, returns)
+
+    def _returns(self, fused: Values, chunks: Chunks, is_zero: bool) -> _Returns:
+        """The return-to-go of the fused process streams, and what Divide-Length needs."""
+        slots, ends = chunks.slots, chunks.chunk_ends
+        plain = ends is None and self.gamma == 1 and not (self.match_std or self.recenter)
+        if plain and copies_rows(fused):
+            undivided = fused if is_zero else return_from_end(fused, slots.counts)
+            left, divisors = residual_from_end(slots.width, self.k, fused.device)
+            return _Returns(undivided, left, divisors, slots.counts, from_end=True)
+        left, divisors = residual(slots.counts, slots.width, self.k, ends)
+        undivided = fused if is_zero else return_to_go(fused, ends, self.gamma)
         if self.gamma != 1:
-            every = chunks.slots.mask.to(torch.float64)
-            left = return_to_go(every, chunks.chunk_ends, self.gamma)
-        return _ProcessPart(sources, chunks, read, gated, group, fused, undivided, left, divisors)
+            left = return_to_go(slots.mask.to(torch.float64), ends, self.gamma)
+        return _Returns(undivided, left, divisors, slots.counts)
 
     def _with_scalars(
         self, part: _ProcessPart, both: Mapping[str, Standardized], rollouts: Rollouts
@@ -258,38 +273,39 @@ class PASS(Fused):
         Returns:
             The credit, and a function that gives each process value's factor in its own chunk.
         """
-        slots, divisors, scalars = part.chunks.slots, part.divisors, terms.fused_scalars()
-        fused = self.scope == "fused"
+        slots, returns, scalars = part.chunks.slots, part.returns, terms.fused_scalars()
+        undivided, divisors, fused = returns.undivided, returns.divisors, self.scope == "fused"
 
-        def returns() -> Values:
-            return torch.addcmul(part.undivided, scalars, part.chunks_left)
+        def whole() -> Values:
+            return torch.addcmul(undivided, scalars, returns.chunks_left)
 
         ratio: float | Tensor = 1.0
         if self.match_std or self.recenter:
-            divided = divide_length(part.undivided, divisors)
+            divided = divide_length(undivided, divisors)
             weight = slots.sizes * (~terms.gated)[:, None].to(torch.float64)
             if self.match_std:
-                ratio = std_ratio(part.undivided, divided, weight, terms.group)
+                ratio = std_ratio(undivided, divided, weight, terms.group)
             divided = self._recentered(divided * ratio, weight, terms.group)
             advantage = divided
             if fused:
-                advantage = divided + divide_length(scalars * part.chunks_left, divisors)
+                advantage = divided + divide_length(scalars * returns.chunks_left, divisors)
         elif fused:
-            whole = returns()
-            advantage = divide_length(whole, divisors, out=whole)
+            to_go = whole()
+            advantage = divide_length(to_go, divisors, out=to_go)
         else:
-            advantage = divide_length(part.undivided, divisors)
+            advantage = divide_length(undivided, divisors)
         advantage = advantage if fused else advantage + scalars
 
         def stages() -> dict[str, Values]:
             flat = {name: normed.values for name, normed in terms.scalars.items()}
             read = {f"N({name})": value for name, value in {**part.read, **flat}.items()}
-            to_go = returns() if fused else part.undivided
-            own = {"fused": part.fused + scalars, "return_to_go": to_go, "divisor": divisors}
-            return read | own
+            to_go = returns.in_order(whole() if fused else undivided)
+            own = {"fused": part.fused + scalars, "return_to_go": to_go}
+            return read | own | {"divisor": returns.in_order(divisors)}
 
-        credit = Credit(slots, advantage, stages, part.chunks.chunk_ends)
-        return credit, lambda: credit.last_slots * ratio / divisors
+        ends, from_end = part.chunks.chunk_ends, returns.from_end
+        credit = Credit(slots, advantage, stages, ends, from_end=from_end)
+        return credit, lambda: credit.last_slots * ratio / returns.in_order(divisors)
 
     def _recentered(self, process: Values, weight: Values, group: Group) -> Values:
         """With `recenter`: less its mean over the tokens of the group's ungated responses."""
@@ -322,9 +338,7 @@ class _ProcessPart:
         gated: True for gated rollouts.
         group: which rows form a group.
         fused: the weighted sum of `read`.
-        undivided: its return-to-go.
-        chunks_left: what the sum of outcome and format is multiplied by: its return-to-go for 1.
-        divisors: what Divide-Length divides by.
+        returns: its return-to-go, and what Divide-Length needs.
     """
 
     sources: Mapping[str, tuple[Standardized, Slots]]
@@ -333,6 +347,29 @@ class _ProcessPart:
     gated: Tensor
     group: Group
     fused: Values
+    returns: _Returns
+
+
+@dataclass(frozen=True, eq=False)
+class _Returns:
+    """The return-to-go of the fused process streams, and what Divide-Length needs.
+
+    Args:
+        undivided: the return-to-go, (rollout, slot).
+        chunks_left: what the sum of outcome and format is multiplied by: its return-to-go for 1.
+        divisors: what Divide-Length divides by.
+        counts: slots per response.
+        from_end: all three are counted from a response's last slot.
+    """
+
     undivided: Values
     chunks_left: Values
     divisors: Values
+    counts: Int64[Tensor, " rollout"]
+    from_end: bool = False
+
+    def in_order(self, table: Values) -> Values:
+        """A table of this order, or one row of it for all responses, in the order of the slots."""
+        if not self.from_end:
+            return table
+        return from_row_ends(table.expand(self.undivided.shape), self.counts)

@@ -64,7 +64,7 @@ def response_means(advantages: Advantages) -> PerRow:
         [2.0]
     """
     values = advantages.values.to(torch.float64)
-    totals = values if advantages.sizes is None else values * advantages.sizes
+    totals = values if advantages.sizes is None else values * advantages.sizes.double()
     return reduce_rows(totals, advantages.chunks, "sum") / advantages.lengths
 
 
@@ -157,7 +157,7 @@ def zero_group_share(advantages: Advantages, rollouts: Rollouts) -> float:
     """
     values = advantages.values
     if advantages.sizes is not None:
-        values = values * advantages.sizes  # 0 where a value stands for no token
+        values = values * advantages.sizes.float()  # 0 where a value stands for no token
     by_row = largest_of_rows(values, advantages.chunks)
     by_group = group_max(by_row, rollouts.group_index, rollouts.num_groups)
     return float((by_group == 0).to(torch.float64).mean())

@@ -29,7 +29,7 @@ from stepcredit.credit.metrics.leave_one_out import (
 )
 from stepcredit.credit.metrics.signal_statistics import (
     agreements,
-    mean_where,
+    means_where,
     right_and_wrong,
     step_boundaries,
     stream_variances,
@@ -226,7 +226,7 @@ def _of_right(rollouts: Rollouts, right_above: float) -> Known:
     """The share of right responses, and what "right" means; nothing where no outcome is known."""
     known = rollouts.has_outcome
     right, _ = right_and_wrong(rollouts, right_above)
-    share = mean_where(right, known)
+    (share,) = means_where(right, known[None])
     return {"right_share": share, "right_above": None if share is None else float(right_above)}
 
 
@@ -255,14 +255,18 @@ def _share_of_flags(flags: Truncated, rollouts: Rollouts, field: str) -> float:
 def _of_lengths(rollouts: Rollouts, right_above: float) -> Known:
     """Tokens and steps of all, right and wrong responses."""
     right, wrong = right_and_wrong(rollouts, right_above)
-    chosen = {"": torch.ones_like(right), "_right": right, "_wrong": wrong}
+    chosen = torch.stack([torch.ones_like(right), right, wrong])
     sizes, ends = {"length": rollouts.lengths}, step_boundaries(rollouts)
     if ends is not None:
         sizes["steps"] = ends.counts
-    return {
-        name + of: mean_where(values, rows & (values > 0))  # 0 steps: they are unknown
+    means = {
+        name: means_where(values, chosen & (values > 0))  # 0 steps: they are unknown
         for name, values in sizes.items()
-        for of, rows in chosen.items()
+    }
+    return {
+        name + of: mean
+        for name, found in means.items()
+        for of, mean in zip(("", "_right", "_wrong"), found, strict=True)
     }
 
 

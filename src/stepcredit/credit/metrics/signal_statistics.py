@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from stepcredit.credit.stages.groups import TOLERANCE
@@ -104,6 +104,8 @@ def stream_variances(rollouts: Rollouts) -> dict[str, float]:
         for name, stream in rollouts.streams.items()
     }
     for name, scalar in (("outcome", rollouts.outcomes), ("format", rollouts.formats)):
+        if not scalar.any_known:
+            continue
         values, of = scalar.values, group
         if not scalar.all_known:
             values, of = values[scalar.known], group[scalar.known]
@@ -111,15 +113,22 @@ def stream_variances(rollouts: Rollouts) -> dict[str, float]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def mean_where(values: Tensor, chosen: Bool[Tensor, " rollout"]) -> float | None:
-    """Mean of the chosen rollouts' values; None if none is chosen.
+def means_where(
+    values: Shaped[Tensor, " rollout"], chosen: Bool[Tensor, "choice rollout"]
+) -> list[float | None]:
+    """Mean of the chosen rollouts' values, for each choice; None if none is chosen.
+
+    Args:
+        values: numbers of any kind, all finite.
+        chosen: several choices of rollouts.
 
     Example:
-        >>> mean_where(torch.tensor([3, 8]), torch.tensor([True, False]))
-        3.0
+        >>> means_where(torch.tensor([3, 8]), torch.tensor([[True, False], [False, False]]))
+        [3.0, None]
     """
-    count = int(chosen.sum())
-    return float(torch.where(chosen, values, 0).sum(dtype=torch.float64)) / count if count else None
+    totals = (chosen * values).sum(1, dtype=torch.float64).tolist()
+    counts = chosen.sum(1).tolist()
+    return [total / count if count else None for total, count in zip(totals, counts, strict=True)]
 
 
 def right_and_wrong(

@@ -74,7 +74,9 @@ class TokenSums:
         else:
             values, others, sizes = first.packed(), second.packed(), None
         parts = zip(_pieces(values), _pieces(others), _size_pieces(sizes), strict=False)
-        return sum((cls._of_piece(a.double().sub_(b), size) for a, b, size in parts), cls())
+        return sum(
+            (cls._of_piece(a.double().sub_(b.double()), size) for a, b, size in parts), cls()
+        )
 
     @classmethod
     def _of_piece(cls, values: Float64[Tensor, " value"], sizes: Sizes) -> TokenSums:

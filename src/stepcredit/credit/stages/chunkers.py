@@ -17,7 +17,7 @@ from stepcredit.credit.stages.chunker_registry import register_chunker
 from stepcredit.credit.stages.chunks import Chunks, LeadStream
 from stepcredit.credit.stages.groups import TOLERANCE, Group, Mask, Values
 from stepcredit.credit.stages.segmentation import COSTS, Segments, segment_ends
-from stepcredit.data.forest import slot_mask
+from stepcredit.data.forest import all_true, any_true
 from stepcredit.data.slots import Slots, step_slots, whole_responses
 from stepcredit.errors import MethodError
 from stepcredit.settings.fields import is_number, is_one_of, is_pattern, is_whole
@@ -178,9 +178,9 @@ def group_runs(lead: LeadStream, eta: float = ETA) -> Chunks:
     z = slots.read(lead.standardized, lead.slots)
     mean = lead.group.mean_row(z)
     jumps = _jumps(mean, mean.abs().amax(1, keepdim=True), eta)
-    if not bool(jumps.any()):
+    if not any_true(jumps):
         return Chunks(whole_responses(lengths))
-    if bool(lead.present.all()) and _everywhere(jumps, lengths, lead.group):
+    if all_true(lead.present) and _everywhere(jumps, lengths, lead.group):
         return Chunks(slots)
     return Chunks(slots, _close(jumps[lead.group.index] & lead.present[:, None], slots))
 
@@ -188,14 +188,14 @@ def group_runs(lead: LeadStream, eta: float = ETA) -> Chunks:
 def _everywhere(jumps: Tensor, lengths: Tensor, group: Group) -> bool:
     """Whether every group jumps between all tokens of its longest response."""
     longest = lengths.new_zeros(group.count).scatter_reduce_(0, group.index, lengths, "amax")
-    inside = slot_mask(longest - 1, jumps.shape[1])
-    return not bool((inside & ~jumps).any())
+    places = torch.arange(jumps.shape[1], device=jumps.device)
+    return all_true(jumps | (places >= longest[:, None] - 1))
 
 
 def _jumps(values: Values, largest: Tensor, eta: float) -> Bool[Tensor, "rollout between"]:
     """Where neighbours differ by more than eta, and by more than rounding could make them."""
     least = (TOLERANCE * largest).clamp(min=eta)
-    return (values[:, 1:] - values[:, :-1]).abs() > least
+    return (values[:, 1:] - values[:, :-1]).abs_() > least
 
 
 def _ends(jumps: Bool[Tensor, "rollout between"], lead: LeadStream) -> Mask:

@@ -14,7 +14,13 @@ from jaxtyping import Float64, Int64
 from torch import Tensor
 
 from stepcredit.credit.stages.groups import TOLERANCE, Group, Mask, Values
-from stepcredit.data.forest import countdown, discounted_suffix_sum, falling, suffix_sum
+from stepcredit.data.forest import (
+    countdown,
+    discounted_suffix_sum,
+    falling,
+    from_row_ends,
+    suffix_sum,
+)
 
 
 def return_to_go(values: Values, chunk_ends: Mask | None = None, gamma: float = 1.0) -> Values:
@@ -91,11 +97,48 @@ def _whole_and_powers(largest: int, k: float, device: torch.device) -> tuple[Ten
     return whole, powers
 
 
+def return_from_end(values: Values, counts: Int64[Tensor, " rollout"]) -> Values:
+    """`return_to_go` where every slot is a chunk, each row counted from the response's end.
+
+        column c holds G_j of j = K - c
+
+    So the sum runs forward, and n_j is the same number in all rows, that of `residual_from_end`.
+
+    Args:
+        values: (rollout, slot).
+        counts: slots per response.
+
+    Returns:
+        (rollout, slot); past a response's first slot it has no meaning.
+
+    Example:
+        >>> x, counts = torch.tensor([[1.0, 2.0, 4.0], [3.0, 0.0, 0.0]]), torch.tensor([3, 1])
+        >>> from_row_ends(return_from_end(x, counts), counts).tolist()
+        [[7.0, 6.0, 4.0], [3.0, 0.0, 0.0]]
+    """
+    return from_row_ends(values, counts).cumsum_(1)
+
+
+def residual_from_end(width: int, k: float, device: torch.device) -> tuple[Values, Values]:
+    """`residual` where every slot is a chunk, from the response's end: n and n^k, (1, slot).
+
+    Example:
+        >>> n, power = residual_from_end(3, 2.0, torch.device("cpu"))
+        >>> n.tolist(), power.tolist()
+        ([[1.0, 2.0, 3.0]], [[1.0, 4.0, 9.0]])
+    """
+    whole, powers = _kept_powers(1 << width.bit_length(), k, device)
+    return whole[None, 1 : width + 1], powers[None, 1 : width + 1]
+
+
 @lru_cache(maxsize=16)
 def _falling(largest: int, k: float, device: torch.device) -> tuple[Tensor, Tensor]:
     """Both as `countdown` reads them; kept, because a trainer's batches are of few sizes."""
-    whole, powers = (falling(table) for table in _whole_and_powers(largest, k, device))
+    whole, powers = map(falling, _whole_and_powers(largest, k, device))
     return whole, powers
+
+
+_kept_powers = lru_cache(maxsize=16)(_whole_and_powers)
 
 
 def divide_length(returns: Values, divisors: Values, *, out: Values | None = None) -> Values:
