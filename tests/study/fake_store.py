@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,13 +17,20 @@ PROBLEMS, SAMPLES, START = 256, 8, 0.42
 ORIGIN = Origin("2 x test", "Python 3, torch 2", "abc")
 
 
-def fill_store(path: Path, preset: Preset, gains: Mapping[str, float], collapse: str = "") -> None:
+def fill_store(
+    path: Path,
+    preset: Preset,
+    gains: Mapping[str, float],
+    collapse: str = "",
+    cells: Sequence[Cell] | None = None,
+) -> None:
     """Write one invented run per cell; an arm's pass@1 ends `gains` above the warm start's.
 
-    Runs of the arm `collapse` end far below it, at 1.8 times its length.
+    Runs of the arm `collapse` end far below it, at 1.8 times its length. Without `cells` they are
+    all those of the preset.
     """
     with StudyStore(path, create=True) as store:
-        cells = preset.cells()
+        cells = preset.cells() if cells is None else cells
         store.plan(preset.name, cells)
         for cell in cells:
             store.add(

@@ -14,6 +14,7 @@ pytest.importorskip("trl")
 from tests.study.fake_store import SAMPLES, fill_store
 
 from stepcredit.study.agreement_check import check_agreement
+from stepcredit.study.budget import preset_costs
 from stepcredit.study.claim_verdicts import decide
 from stepcredit.study.claims import read_claims_file
 from stepcredit.study.study_data import StudyData
@@ -21,7 +22,13 @@ from stepcredit.study.study_page import html_page, markdown_page
 from stepcredit.study.study_presets import find_preset
 from stepcredit.study.study_store import StudyStore
 from stepcredit.study.study_tables import cell_tables
-from stepcredit.study.tuning import candidates, choose, write_tuned
+from stepcredit.study.tuning import (
+    both_rounds,
+    candidates,
+    choose,
+    first_round,
+    write_tuned,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 CLAIMS = read_claims_file(ROOT / "evidence" / "claims.yaml")
@@ -116,21 +123,37 @@ def test_runs_agree_with_themselves_and_not_with_others(
     assert any("pass: does not agree" in line for line in other.lines)
 
 
-def test_tuning_picks_the_best_setting_that_never_collapsed(tmp_path: Path) -> None:
+def test_tuning_runs_the_better_half_on_more_seeds_and_picks_one_that_never_collapsed(
+    tmp_path: Path,
+) -> None:
     preset, path = find_preset("tuning"), tmp_path / "study.sqlite"
     best = "pure [learning_rate=6e-05, process_weight=0.5]"
     worst = "pure-sum [learning_rate=0.00012, process_weight=0.3]"
-    fill_store(path, preset, {best: 0.3, worst: 0.5}, collapse=worst)
+    gains = {best: 0.3, worst: 0.5}
+    cells = first_round(preset)
+    assert {cell.seed for cell in cells} == {0}
+    fill_store(path, preset, gains, worst, cells)
+    with StudyStore(path) as store:
+        cells = both_rounds(preset, StudyData(store))
+    tuning = next(row for row in preset_costs(path, tmp_path / "none") if row.name == "tuning")
+    assert tuning.runs == len({cell.key for cell in cells})
+    labels = [{c.label for c in cells if (c.task, c.seed) == ("arithmetic", s)} for s in (0, 1)]
+    assert len(labels[0]) == 2 * len(labels[1])
+    assert best in labels[1]
+    assert worst not in labels[1]
+    fill_store(path, preset, gains, worst, cells)
     with StudyStore(path) as store:
         data = StudyData(store)
     tried = candidates(preset, data)["arithmetic"]
-    assert {label: len(rows) for label, rows in tried.items()} == dict.fromkeys(tried, 6)
+    for rows in tried.values():
+        assert sorted(one.seeds for one in rows) == [1, 1, 1, 3, 3, 3]
     assert choose(tried["pure"]).arm.label == best
-    assert choose(tried["pure-sum"]).arm.label != worst
+    assert choose(tried["pure-sum"]).seeds == 3
     write_tuned(preset, data, tmp_path / "tuned.yaml")
-    cells = {c.label: c.settings for c in find_preset("main", tmp_path / "tuned.yaml").cells()}
-    assert cells["pure"].learning_rate == 6e-5
-    assert cells["pure"].fields["process_weight"] == 0.5
+    cells = find_preset("main", tmp_path / "tuned.yaml").cells()
+    chosen = {cell.label: cell.settings for cell in cells}
+    assert chosen["pure"].learning_rate == 6e-5
+    assert chosen["pure"].fields["process_weight"] == 0.5
 
 
 def test_the_committed_page_is_that_of_the_committed_store(tmp_path: Path) -> None:

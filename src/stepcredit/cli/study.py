@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +12,7 @@ from stepcredit.cli.output import CommandApp, say
 from stepcredit.errors import StepCreditError
 
 if TYPE_CHECKING:
-    from stepcredit.study.study_cells import Preset
+    from stepcredit.study.study_cells import Cell
 
 Name = Annotated[
     str, typer.Argument(metavar="NAME|CONFIG.yaml", help="A preset, or a file of your own.")
@@ -54,7 +55,8 @@ def study_run_command(
 
     preset = find_preset(name, tuned)
     chosen = preset.slice() if slice else preset
-    _run(preset, chosen, store, _options(workers, budget, retry_failed, cache_dir))
+    options = _options(workers, budget, retry_failed, cache_dir)
+    _run(preset.name, preset.cells(), chosen.cells(), store, options)
 
 
 @app.command("tune")
@@ -68,18 +70,24 @@ def study_tune_command(
     budget: Budget = None,
     retry_failed: Retry = False,
 ) -> None:
-    """Run the tuning preset, choose each method's settings by its rule, and write them."""
+    """Run the tuning preset in two rounds, choose each method's settings, and write them."""
     from stepcredit.study.study_data import StudyData
     from stepcredit.study.study_presets import find_preset
     from stepcredit.study.study_store import StudyStore
-    from stepcredit.study.tuning import write_tuned
+    from stepcredit.study.tuning import both_rounds, first_round, write_tuned
+
+    def found() -> StudyData:
+        with StudyStore(store) as opened:
+            return StudyData(opened)
 
     preset = find_preset(name)
     if preset.role != "tuning":
         raise StepCreditError("is no tuning preset", field=name)
-    _run(preset, preset, store, _options(workers, budget, retry_failed, cache_dir))
-    with StudyStore(store) as opened:
-        chosen = write_tuned(preset, StudyData(opened), output)
+    options, cells = _options(workers, budget, retry_failed, cache_dir), first_round(preset)
+    _run(preset.name, cells, cells, store, options)
+    cells = both_rounds(preset, found())
+    _run(preset.name, cells, cells, store, options)
+    chosen = write_tuned(preset, found(), output)
     for task, methods in chosen.items():
         for candidate in methods.values():
             say(f"{task}: {candidate.arm.label}: pass@1 {candidate.mean:.3f}")
@@ -152,8 +160,10 @@ def _options(workers: int | None, budget: float | None, retry: bool, cache_dir: 
     return RunOptions(workers, budget, retry, cache_dir)
 
 
-def _run(preset: Preset, chosen: Preset, path: Path, options: Any) -> None:
-    """Run a preset or its slice, and say what became of the runs."""
+def _run(
+    name: str, planned: Sequence[Cell], chosen: Sequence[Cell], path: Path, options: Any
+) -> None:
+    """Do those of a preset's planned runs that were chosen, and say what became of them."""
     from rich.console import Console
 
     from stepcredit.requires import require
@@ -162,13 +172,13 @@ def _run(preset: Preset, chosen: Preset, path: Path, options: Any) -> None:
 
     require("study", "transformers", "trl", "datasets", "filelock", "yaml")
     with StudyStore(path, create=True) as store:
-        store.plan(preset.name, preset.cells())
+        store.plan(name, planned)
         try:
-            tally = run_study(preset.name, chosen.cells(), store, options, Console(stderr=True))
+            tally = run_study(name, chosen, store, options, Console(stderr=True))
         except KeyboardInterrupt:
             say("interrupted: every finished run is in the store; the same command goes on")
             raise
-    say(f"{preset.name}: {tally.there} of {tally.total} runs were done before, {tally.done} now")
+    say(f"{name}: {tally.there} of {tally.total} runs were done before, {tally.done} now")
     if tally.waiting:
         say(f"{tally.waiting} runs are left; the same command goes on with them")
     for key, error in tally.failed.items():

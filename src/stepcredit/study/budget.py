@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -17,6 +18,7 @@ from stepcredit.study.study_data import StudyData
 from stepcredit.study.study_presets import find_preset, preset_names
 from stepcredit.study.study_runner import cores
 from stepcredit.study.study_store import StudyStore
+from stepcredit.study.tuning import TUNING, both_rounds
 
 ASSUMED_SECONDS = {"arithmetic": 0.3, "multihop": 0.5}
 """CPU seconds per update of a run, where the store has no run of the task yet."""
@@ -70,8 +72,7 @@ def preset_costs(store: Path, tuned: Path) -> list[PresetCost]:
     for name in study_order():
         try:
             preset = find_preset(name, tuned if tuned.is_file() else None)
-            part = preset.slice() if name in SLICED else preset
-            fresh = [c for c in _once(part.cells()) if c.key not in counted]
+            fresh = [c for c in _once(_cells(preset, data)) if c.key not in counted]
         except StepCreditError as error:
             costs.append(PresetCost(name, "", 0, 0, 0.0, (str(error),)))
             continue
@@ -80,9 +81,17 @@ def preset_costs(store: Path, tuned: Path) -> list[PresetCost]:
     return costs
 
 
+def _cells(preset: Preset, data: StudyData | None) -> list[Cell]:
+    """What of a preset is to run: the slice of some; of tuning what its first round keeps."""
+    if preset.name == TUNING and data is not None:
+        with suppress(StepCreditError):  # the first round is not finished
+            return both_rounds(preset, data)
+    return (preset.slice() if preset.name in SLICED else preset).cells()
+
+
 def study_order() -> list[str]:
     """Names of the presets: tuning, those that are run in full, then the slices."""
-    first = ["tuning", "main", "own", "k", "ablation", "optimizer", "hacking"]
+    first = [TUNING, "main", "own", "k", "ablation", "optimizer", "hacking"]
     return first + [name for name in preset_names() if name not in first]
 
 

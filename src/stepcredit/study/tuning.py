@@ -1,9 +1,13 @@
-"""Chooses each method's settings on the tuning seeds, by one rule, and writes them to a file."""
+"""Chooses each method's settings on the tuning seeds, by one rule, and writes them to a file.
+
+Every setting is run on the first tuning seed. The better half of each method's settings there is
+run on the other seeds too (successive halving), and one of these is chosen.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -13,15 +17,17 @@ from stepcredit.data.files.jsonl import file_errors
 from stepcredit.errors import StepCreditError
 from stepcredit.study.collapse import has_collapsed
 from stepcredit.study.run_key import plain_value
-from stepcredit.study.study_cells import Arm, Preset
-from stepcredit.study.study_data import StudyData
+from stepcredit.study.study_cells import TUNING_SEEDS, Arm, Cell, Preset
+from stepcredit.study.study_data import Run, StudyData
 
 TUNING = "tuning"
 TIE = 0.005
 RULE = (
-    "For each task and method: of the settings under which no run on a tuning seed collapsed, the "
-    "one with the highest mean pass@1 over the tuning seeds on the first signal; of settings "
-    f"within {TIE} of it, the first one listed. If every setting collapsed somewhere, the one "
+    "For each task and method: every setting is run on the first tuning seed, and the better half "
+    "is kept, those without a collapse first, then by pass@1 on the first signal. The kept ones "
+    "are run on the other tuning seeds. Of them, among those under which no run collapsed, the one "
+    "with the highest mean pass@1 over the tuning seeds on the first signal is chosen; of settings "
+    f"within {TIE} of it, the first one listed. If every kept setting collapsed somewhere, the one "
     "with the highest mean."
 )
 
@@ -32,14 +38,14 @@ class Candidate:
 
     Args:
         arm: the method with the setting.
-        mean: mean pass@1 over the tuning seeds on the first signal.
-        runs: runs that it was tried in.
+        mean: mean pass@1 over the seeds it was run on, on the first signal.
+        seeds: how many seeds it was run on.
         collapsed: runs that collapsed.
     """
 
     arm: Arm
     mean: float
-    runs: int
+    seeds: int
     collapsed: int
 
 
@@ -53,8 +59,56 @@ def base_label(label: str) -> str:
     return label.partition(" [")[0]
 
 
-def candidates(preset: Preset, data: StudyData) -> dict[str, dict[str, list[Candidate]]]:
+def first_round(preset: Preset) -> list[Cell]:
+    """The runs of every setting on the first seed."""
+    cells = preset.cells()
+    return [cell for cell in cells if cell.seed == cells[0].seed]
+
+
+def both_rounds(preset: Preset, data: StudyData) -> list[Cell]:
+    """The first round, and the other seeds of the settings that it keeps.
+
+    Args:
+        preset: the tuning preset.
+        data: the finished first round.
+
+    Raises:
+        StepCreditError: a run of the first round is missing.
+    """
+    cells = preset.cells()
+    first = cells[0].seed
+    tried = candidates(preset, data, {first})
+    kept = {
+        (task, candidate.arm.label)
+        for task, methods in tried.items()
+        for rows in methods.values()
+        for candidate in better_half(rows)
+    }
+    return [cell for cell in cells if cell.seed == first or (cell.task, cell.label) in kept]
+
+
+def better_half(tried: Sequence[Candidate]) -> list[Candidate]:
+    """The better half of one method's settings, rounded up: what the second round runs.
+
+    Example:
+        >>> arms = [Arm("a", "pass"), Arm("b", "pass"), Arm("c", "pass")]
+        >>> rows = zip(arms, (0.5, 0.6, 0.7), (1, 1, 1), (0, 0, 1))
+        >>> [one.arm.label for one in better_half([Candidate(*row) for row in rows])]
+        ['b', 'a']
+    """
+    ranked = sorted(tried, key=lambda one: (one.collapsed > 0, -one.mean))
+    return ranked[: (len(tried) + 1) // 2]
+
+
+def candidates(
+    preset: Preset, data: StudyData, seeds: Collection[int] = TUNING_SEEDS
+) -> dict[str, dict[str, list[Candidate]]]:
     """Every setting that was tried, by task and method.
+
+    Args:
+        preset: the tuning preset.
+        data: its runs.
+        seeds: the seeds that are looked at.
 
     Raises:
         StepCreditError: a run of the preset is missing.
@@ -63,19 +117,20 @@ def candidates(preset: Preset, data: StudyData) -> dict[str, dict[str, list[Cand
     for task in dict.fromkeys(block.task for block in preset.blocks):
         arms = {arm.label: arm for b in preset.blocks if b.task == task for arm in b.arms}
         for arm in arms.values():
-            tried = _tried(preset.name, task, arm, data)
+            every = data.cell_runs(preset.name, task=task, label=arm.label)
+            tried = _tried(arm, task, [run for run in every if run.seed in seeds])
             found[task][base_label(arm.label)].append(tried)
     return found
 
 
-def _tried(preset: str, task: str, arm: Arm, data: StudyData) -> Candidate:
-    runs = data.cell_runs(preset, task=task, label=arm.label)
+def _tried(arm: Arm, task: str, runs: Sequence[Run]) -> Candidate:
     missing = [run for run in runs if run.after is None]
     if missing or not runs:
         reason = f"{len(missing)} of {len(runs)} runs are missing: run `stepcredit study tune`"
         raise StepCreditError(reason, field=f"{arm.label} on {task}")
     first = [run.pass_at_1 for run in runs if run.signal == runs[0].signal]
-    return Candidate(arm, fmean(first), len(runs), sum(map(has_collapsed, runs)))
+    seeds = len({run.seed for run in runs})
+    return Candidate(arm, fmean(first), seeds, sum(map(has_collapsed, runs)))
 
 
 def choose(tried: Sequence[Candidate]) -> Candidate:
@@ -90,7 +145,9 @@ def choose(tried: Sequence[Candidate]) -> Candidate:
         >>> choose([Candidate(*row) for row in zip(arms, means, (3, 3, 3), collapsed)]).arm.label
         'a'
     """
-    sound = [one for one in tried if one.collapsed == 0] or list(tried)
+    seeds = max(one.seeds for one in tried)
+    kept = [one for one in tried if one.seeds == seeds]
+    sound = [one for one in kept if one.collapsed == 0] or kept
     best = max(one.mean for one in sound)
     return next(one for one in sound if one.mean >= best - TIE)
 
@@ -132,5 +189,5 @@ def _settings(candidate: Candidate) -> dict[str, Any]:
 
 
 def _line(candidate: Candidate) -> dict[str, Any]:
-    figures = {"pass_at_1": round(candidate.mean, 4), "runs": candidate.runs}
+    figures = {"pass_at_1": round(candidate.mean, 4), "seeds": candidate.seeds}
     return {**_settings(candidate), **figures, "collapsed": candidate.collapsed}
