@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float64
@@ -29,8 +31,6 @@ class Credit:
             rounding noise beside it (at most 1e-9 of it), the group gets 0.
         entering: returns the size of the terms that the advantages depend on, where `scale` may
             count others too. It is called for a batch in which `scale` alone gives a group 0.
-        from_end: each row of `advantage` is counted from the response's last slot, and what stands
-            past its first slot has no meaning; `in_order` has the usual order.
     """
 
     slots: Slots
@@ -39,7 +39,9 @@ class Credit:
     chunk_ends: Mask | None = None
     scale: Float64[torch.Tensor, " group"] | None = None
     entering: Callable[[], Float64[torch.Tensor, " group"]] | None = None
-    from_end: bool = False
+
+    from_end: ClassVar[bool] = False
+    """Whether each row of `advantage` is counted from the response's last slot."""
 
     @classmethod
     def flat(cls, rollouts: Rollouts, advantage: Values, **stages: Values) -> Credit:
@@ -73,18 +75,8 @@ class Credit:
         return self.slots.mask if self.chunk_ends is None else self.chunk_ends
 
     def in_order(self) -> Credit:
-        """The same credit with the advantages in the order of the slots.
-
-        Example:
-            >>> from stepcredit.data.slots import every_token
-            >>> slots, turned = every_token(torch.tensor([2])), torch.tensor([[1.0, 2.0]]).double()
-            >>> Credit(slots, turned, from_end=True).in_order().advantage.tolist()
-            [[2.0, 1.0]]
-        """
-        if not self.from_end:
-            return self
-        table = from_row_ends(self.advantage, self.slots.counts)
-        return replace(self, advantage=table, from_end=False)
+        """The same credit with the advantages in the order of the slots."""
+        return self
 
     def without_rounding_noise(self, group: Group) -> Values:
         """The advantages, in their order; 0 for a group whose terms cancel up to rounding."""
@@ -103,3 +95,24 @@ class Credit:
         if self.entering is not None and bool((noise & (largest > 0)).any()):
             noise = is_rounding(largest, self.entering())
         return torch.where(group.to_rows(noise), 0.0, self.advantage)
+
+
+class CreditFromEnd(Credit):
+    """A credit each row of whose advantages is counted from the response's last slot.
+
+    What stands past a response's first slot has no meaning.
+
+    Example:
+        >>> from stepcredit.data.slots import every_token
+        >>> slots, turned = every_token(torch.tensor([2])), torch.tensor([[1.0, 2.0]]).double()
+        >>> CreditFromEnd(slots, turned).in_order().advantage.tolist()
+        [[2.0, 1.0]]
+    """
+
+    from_end = True
+
+    def in_order(self) -> Credit:
+        """The same credit with the advantages in the order of the slots."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        table = from_row_ends(self.advantage, self.slots.counts)
+        return Credit(**fields | {"advantage": table})

@@ -15,7 +15,7 @@ from stepcredit.credit.blocks import Blocks
 from stepcredit.credit.method_registry import register
 from stepcredit.credit.methods.fused import Fused
 from stepcredit.credit.reads import Reads
-from stepcredit.credit.slot_credit import Credit
+from stepcredit.credit.slot_credit import Credit, CreditFromEnd
 from stepcredit.credit.stages.chunker_registry import chunker, is_built_in, needs_of
 from stepcredit.credit.stages.chunks import READINGS, Chunker, Chunks, LeadStream
 from stepcredit.credit.stages.fusion import (
@@ -303,8 +303,8 @@ class PASS(Fused):
             own = {"fused": part.fused + scalars, "return_to_go": to_go}
             return read | own | {"divisor": returns.in_order(divisors)}
 
-        ends, from_end = part.chunks.chunk_ends, returns.from_end
-        credit = Credit(slots, advantage, stages, ends, from_end=from_end)
+        kind = CreditFromEnd if returns.from_end else Credit
+        credit = kind(slots, advantage, stages, part.chunks.chunk_ends)
         return credit, lambda: credit.last_slots * ratio / returns.in_order(divisors)
 
     def _recentered(self, process: Values, weight: Values, group: Group) -> Values:
