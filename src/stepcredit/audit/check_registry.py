@@ -1,0 +1,74 @@
+"""The checks of the audit, by name, and what each of them gets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from stepcredit.audit.finding import CheckResult
+from stepcredit.audit.logged_batch import LoggedBatch
+from stepcredit.credit.estimator import Estimator
+from stepcredit.data.advantages import Advantages
+from stepcredit.errors import StepCreditError
+
+
+@dataclass(frozen=True, eq=False)
+class AuditInput:
+    """What a check looks at.
+
+    Args:
+        batch: the logged responses.
+        methods: the methods that are compared, by name; only those that can run on the batch.
+        left_out: by name, the methods that can't, with the reason.
+    """
+
+    batch: LoggedBatch
+    methods: Mapping[str, Estimator]
+    left_out: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, batch: LoggedBatch, methods: Mapping[str, Estimator]) -> AuditInput:
+        """The input with those methods that run on the batch."""
+        found, left_out = dict[str, Estimator](), dict[str, str]()
+        for name, method in methods.items():
+            try:
+                method(batch.rollouts)
+            except StepCreditError as error:
+                left_out[name] = str(error)
+            else:
+                found[name] = method
+        return cls(batch, found, left_out)
+
+    @cached_property
+    def advantages(self) -> Mapping[str, Advantages]:
+        """The advantages of each method, computed once for all checks."""
+        return {name: method(self.batch.rollouts) for name, method in self.methods.items()}
+
+
+Check = Callable[[AuditInput], CheckResult]
+_CHECKS: dict[str, Check] = {}
+
+
+def register_check(name: str) -> Callable[[Check], Check]:
+    """Make a function a check of the audit, under a name; checks run in the order of their names'
+    registration.
+
+    Raises:
+        StepCreditError: the name is taken.
+    """
+
+    def added(check: Check) -> Check:
+        if name in _CHECKS:
+            raise StepCreditError(f"{name!r} is taken", field="name")
+        _CHECKS[name] = check
+        return check
+
+    return added
+
+
+def audit_checks() -> dict[str, Check]:
+    """All checks by name; those of the package are imported first."""
+    import stepcredit.audit.checks  # noqa: F401 - it registers them
+
+    return dict(_CHECKS)

@@ -1,0 +1,1 @@
+"""The package's checks, one file per theme; importing them registers them."""

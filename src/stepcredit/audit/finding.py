@@ -1,0 +1,101 @@
+"""What a check reports: figures, findings with their evidence, and what it could not look at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+Severity = Literal["fault", "warn", "note"]
+SEVERITIES: tuple[str, ...] = get_args(Severity)
+"""From the worst on. "fault": the data or the advantages are wrong. "warn": training may learn
+something else than is wanted. "note": worth knowing."""
+
+
+@dataclass(frozen=True)
+class AuditFigure:
+    """A number that a check measured.
+
+    Args:
+        name: what it is, in words; units stand in it.
+        value: the number; None where it has no value, such as a mean of nothing.
+        count: how many groups, responses, steps or tokens it was measured on.
+        of: what `count` counts: "groups", "responses", "steps" or "tokens".
+        low, high: its 95 % interval; None where it has none.
+        method, stream: the method or the stream that it belongs to; "" for neither.
+    """
+
+    name: str
+    value: float | None
+    count: int
+    of: str
+    low: float | None = None
+    high: float | None = None
+    method: str = ""
+    stream: str = ""
+
+
+@dataclass(frozen=True)
+class EvidencePlace:
+    """A response, or a step of it, that a finding points to.
+
+    Args:
+        row: the response's number in the batch, from 0.
+        step: the step's number in the response, from 0; None: the whole response.
+    """
+
+    row: int
+    step: int | None = None
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check found, in words, with its evidence and what to change.
+
+    Args:
+        check: name of the check.
+        severity: one of `SEVERITIES`.
+        sentence: what was found, one plain sentence.
+        evidence: the figures that it stands on.
+        advice: what to change, with the exact field or flag.
+        places: responses or steps that show it, the clearest first.
+    """
+
+    check: str
+    severity: Severity
+    sentence: str
+    evidence: tuple[AuditFigure, ...]
+    advice: str
+    places: tuple[EvidencePlace, ...] = ()
+
+
+@dataclass(frozen=True)
+class Unchecked:
+    """A check, or a part of one, that could not run.
+
+    Args:
+        check: name of the check.
+        field: what it lacks, by the file's name.
+        reason: one plain sentence.
+    """
+
+    check: str
+    field: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """All that a check reports.
+
+    Args:
+        figures: what it measured, in the order in which a reader wants them.
+        findings: what it found; none where all is well.
+        unchecked: what it could not look at.
+        series: data of its pictures by name: plain numbers, lists and mappings.
+    """
+
+    figures: tuple[AuditFigure, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    unchecked: tuple[Unchecked, ...] = ()
+    series: Mapping[str, Any] = field(default_factory=dict)
