@@ -59,6 +59,8 @@ class Finding:
         evidence: the figures that it stands on.
         advice: what to change, with the exact field or flag.
         places: responses or steps that show it, the clearest first.
+        share: how much of what was looked at it concerns, 0 to 1: findings of one severity are
+            ordered by it; None: not measured, such a finding stands behind the others.
     """
 
     check: str
@@ -67,6 +69,7 @@ class Finding:
     evidence: tuple[AuditFigure, ...]
     advice: str
     places: tuple[EvidencePlace, ...] = ()
+    share: float | None = None
 
 
 @dataclass(frozen=True)
