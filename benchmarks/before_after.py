@@ -26,8 +26,10 @@ from rich.table import Table
 import contenders as c
 from batches import Batch
 from interleaved import KEEP_MAPPED, race
-from speed_bars import MAIN
+from speed_bars import MAIN, Size
 
+SMOKE: Size = (32, 64)
+"""A small batch, which tries the script alone."""
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -36,11 +38,12 @@ class Checkout:
 
     Args:
         path: the checkout's root.
+        options: further options of its process.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *options: str) -> None:
         source = path.resolve() / "src"
-        command = [sys.executable, __file__, "--serve"]
+        command = [sys.executable, __file__, "--serve", *options]
         environment = os.environ | KEEP_MAPPED | {"PYTHONPATH": str(source)}
         self._process = subprocess.Popen(
             command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -65,11 +68,11 @@ class Checkout:
         return found
 
 
-def serve() -> None:
+def serve(size: Size) -> None:
     """Run what the lines of standard input name, and answer with the time of each."""
     import stepcredit
 
-    paths = usable(Batch(*MAIN))
+    paths = usable(Batch(*size))
     print(json.dumps({"package": stepcredit.__file__, "names": list(paths)}), flush=True)
     for line in sys.stdin:
         name = line.rstrip("\n")
@@ -95,9 +98,9 @@ def usable(batch: Batch) -> dict[str, Callable[[], Any]]:
     return found
 
 
-def report(before: dict[str, list[float]], after: dict[str, list[float]]) -> None:
-    """Minima of both, their ratio, and the times of this checkout over a copy."""
-    table = Table(title=f"{MAIN[0]} × {MAIN[1]}, milliseconds of CPU time, minima")
+def report(size: Size, before: dict[str, list[float]], after: dict[str, list[float]]) -> None:
+    """Minima of both, their ratio, and each one's times over those of its copy."""
+    table = Table(title=f"{size[0]} × {size[1]}, milliseconds of CPU time, minima")
     for heading in ("", "beside", "here", "here / beside", "beside × copy", "here × copy"):
         table.add_column(heading, justify="left" if not heading else "right")
     old_copy, new_copy = min(before[c.COPY]), min(after[c.COPY])
@@ -115,14 +118,17 @@ def main() -> None:
     )
     parser.add_argument("--beside", type=Path, help="root of the other checkout")
     parser.add_argument("--rounds", type=int, default=9, help="rounds (default 9)")
+    parser.add_argument("--smoke", action="store_true", help="a small batch")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    size = SMOKE if options.smoke else MAIN
     if options.serve:
-        serve()
+        serve(size)
         return
     if options.beside is None or not (options.beside / "src" / "stepcredit").is_dir():
         parser.error("--beside names the root of another checkout, which holds src/stepcredit")
-    old, new = Checkout(options.beside), Checkout(ROOT)
+    more = ["--smoke"] * options.smoke
+    old, new = Checkout(options.beside, *more), Checkout(ROOT, *more)
     names = [name for name in new.names if name in old.names]
     before: dict[str, list[float]] = {name: [] for name in names}
     after: dict[str, list[float]] = {name: [] for name in names}
@@ -130,7 +136,7 @@ def main() -> None:
         for name in names:
             before[name].append(old.least(name))
             after[name].append(new.least(name))
-    report(before, after)
+    report(size, before, after)
 
 
 if __name__ == "__main__":

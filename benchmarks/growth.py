@@ -8,7 +8,9 @@ Memory is judged from the smallest batch to the largest, 16 times the tokens: at
 step in which a batch first needs two blocks is larger, because the blocks' results are joined.
 
 Each path runs at 1, 4 and 16 times the tokens: more responses, in groups of several sizes, or
-longer responses. Times are the CPU times of `interleaved.py`. Memory is what resident memory rises
+longer responses. Times are the CPU times of `interleaved.py`. A path whose time is above the bar
+runs again, twice at most: minima over all rounds count, for a moment in which the machine is busy
+can spoil all rounds of one scale. Memory is what resident memory rises
 by at most, output included, in a second process whose freed memory goes back to the system.
 """
 
@@ -35,6 +37,8 @@ MOST = 4.5
 """The largest ratio per four times the tokens."""
 SIZES = ("8 per group", "64 per group", "512 per group", "one group", "groups of one")
 LONGER = "8 per group, longer responses"
+RACES = 3
+"""Races of a path whose time stays above the bar."""
 LEAST_MB = 4.0
 """A smaller rise counts as this one: the allocator's own pages are of that size."""
 PATHS = tuple(
@@ -74,13 +78,19 @@ def times(rounds: int, *, smoke: bool) -> Figures:
     for shape in shapes(smoke=smoke):
         runs = {scale: runs_of(shape, scale, smoke=smoke) for scale in SCALES}
         found[shape] = {
-            name: [
-                each.least
-                for each in race({str(s): runs[s][name] for s in SCALES}, rounds).values()
-            ]
-            for name in runs[1]
+            name: least_times({str(s): runs[s][name] for s in SCALES}, rounds) for name in runs[1]
         }
     return found
+
+
+def least_times(scales: c.Contenders, rounds: int) -> list[float]:
+    """The minima of a path at its scales; above the bar they are measured again."""
+    least = [float("inf")] * len(scales)
+    for _ in range(RACES):
+        least = [*map(min, least, (each.least for each in race(scales, rounds).values()))]
+        if judged("ms", least) <= MOST:
+            break
+    return least
 
 
 def memory(*, smoke: bool) -> Figures:

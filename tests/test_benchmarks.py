@@ -127,6 +127,20 @@ def test_the_script_starts_and_measures_memory() -> None:
     assert 0.9 < float(run.stdout) < 20
 
 
+def test_two_checkouts_take_turns() -> None:
+    command = [sys.executable, "benchmarks/before_after.py", "--smoke", "--rounds", "1"]
+    run = subprocess.run(
+        [*command, "--beside", str(ROOT)], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert "PASS packed in, steps" in run.stdout
+    assert "left out" not in run.stderr
+    refused = subprocess.run(
+        [*command, "--beside", str(ROOT / "tests")], cwd=ROOT, capture_output=True, text=True
+    )
+    assert refused.returncode == 2
+    assert "--beside names the root of another checkout" in refused.stderr
+
+
 def between(text: str, marks: tuple[str, str]) -> str:
     begin, end = marks
     assert (text.count(begin), text.count(end)) == (1, 1)
