@@ -176,6 +176,16 @@ def test_best_and_worst_padding_against_a_scan(worst: bool) -> None:
     assert seen == {False, True}
 
 
+def test_the_first_padding_that_pays_against_a_scan() -> None:
+    for total, chunks, filler, k in cases():
+        scores = scan(total, chunks, filler, k, most=20_000)
+        paying = np.flatnonzero(scores > scores[0] + 1e-12 * abs(scores[0]))
+        found = theory.paying_padding(total, chunks, filler, k)
+        expected = float(paying[0]) if len(paying) else math.inf
+        assert found == expected or found > 20_000, (total, chunks, filler, k)
+        assert found < math.inf or not len(paying), (total, chunks, filler, k)
+
+
 @given(st.floats(0.01, 10), st.integers(1, 30), st.floats(0.01, 3), st.floats(0, 0.99))
 def test_no_finite_best_length_below_one(
     total: float, chunks: int, filler: float, k: float

@@ -132,15 +132,40 @@ def length_correlation(advantages: Advantages, rollouts: Rollouts) -> float | No
         >>> round(length_correlation(sc.GRPO()(r), r), 6)
         1.0
     """
-    credit = _deviation(response_means(advantages), rollouts)
-    long = _deviation(rollouts.lengths.to(torch.float64), rollouts)
-    size = float(credit.square().sum().sqrt()) * float(long.square().sum().sqrt())
-    return None if size == 0 else max(-1.0, min(1.0, float((credit * long).sum()) / size))
+    group, long = rollouts.group_index, rollouts.lengths.to(torch.float64)
+    return group_correlation(response_means(advantages), long, group, rollouts.num_groups)
 
 
-def _deviation(values: PerRow, rollouts: Rollouts) -> PerRow:
+def group_correlation(
+    first: PerRow, second: PerRow, group: Int[Tensor, " rollout"], num_groups: int
+) -> float | None:
+    """Correlation, within groups, of two numbers per response.
+
+        x_i, y_i = the two numbers, each minus its group's mean
+        r = (sum of x y) / sqrt((sum of x^2) (sum of y^2)),  sums over all responses
+
+    Args:
+        first, second: one number per response.
+        group: the group of each response, from 0 to num_groups - 1.
+        num_groups: how many groups there are.
+
+    Returns:
+        r in [-1, 1]; None if either number is equal within every group.
+
+    Example:
+        >>> x, y = torch.tensor([1.0, 2.0, 9.0]).double(), torch.tensor([5.0, 3.0, 0.0]).double()
+        >>> round(group_correlation(x, y, torch.tensor([0, 0, 1]), 2), 6)
+        -1.0
+    """
+    x, y = (_deviation(values, group, num_groups) for values in (first, second))
+    size = float(x.square().sum().sqrt()) * float(y.square().sum().sqrt())
+    return None if size == 0 else max(-1.0, min(1.0, float((x * y).sum()) / size))
+
+
+def _deviation(values: PerRow, group: Int[Tensor, " rollout"], count: int) -> PerRow:
     """Values minus their group's mean; 0 where that is rounding (1e-9 of the largest value)."""
-    group, count = rollouts.group_index, rollouts.num_groups
+    if not values.numel():
+        return values
     size = group_sum(torch.ones_like(values), group, count)
     off = values - (group_sum(values, group, count) / size)[group]
     return torch.where(off.abs() <= TOLERANCE * values.abs().max(), 0.0, off)

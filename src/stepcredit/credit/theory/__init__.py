@@ -12,6 +12,7 @@ from stepcredit.credit.theory.length_pressure import (
     outcome_weight,
     path_score,
     path_score_limit,
+    paying_padding,
     turning_point,
     worst_padding,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "outcome_weight",
     "path_score",
     "path_score_limit",
+    "paying_padding",
     "softmin_bias",
     "softmin_bias_bound",
     "softmin_worst_scores",

@@ -8,10 +8,12 @@ redundant chunks of one value. All functions take plain numbers.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 
 from stepcredit.credit.theory.arguments import finite_number, not_negative, positive_whole
 
 _TIE = 1e-12  # path scores that differ by less than this share are equal
+_FARTHEST = 1 << 60  # padding that is searched; beyond it, one more chunk is lost in float64
 
 
 def path_score(
@@ -261,6 +263,48 @@ def worst_padding(total: float, chunks: int, filler: float, k: float) -> float:
     Source: S(-T, -eps) = -S(T, eps).
     """
     return best_padding(-finite_number(total, "total"), chunks, -finite_number(filler, "filler"), k)
+
+
+def paying_padding(total: float, chunks: int, filler: float, k: float) -> float:
+    """The fewest redundant chunks that raise the path score above that of the unpadded response.
+
+        min {m >= 1 : S(m) > S(0)}
+
+    From here on the claim that Divide-Length makes padding useless fails: a response stretched to
+    (K + m)/K times its chunks is paid more. At 0 < k < 1 it is finite for every eps > 0.
+
+    Args:
+        total: T, sum of the chunk values before padding; finite, any sign.
+        chunks: K, number of chunks before padding, at least 1.
+        filler: eps, value of one redundant chunk; finite, any sign.
+        k: Divide-Length's exponent, at least 0.
+
+    Returns: a whole number, at least 1; math.inf where no padding raises the score.
+
+    Raises: MethodError on a number out of range.
+
+    Example:
+        >>> [paying_padding(6.0, 6, filler=0.4, k=k) for k in (0.0, 0.7, 1.0)]
+        [1, 88, inf]
+
+    Source: this corrects the finite optimum claimed in PASS (arXiv 2606.29296).
+    """
+    score = path_score(total, chunks, k)
+    least = score + _TIE * abs(score)
+
+    def pays(padding: float) -> bool:
+        return path_score(total, chunks, k, filler=filler, padding=padding) > least
+
+    if pays(1):
+        return 1
+    if path_score_limit(total, filler, k) <= least:
+        return math.inf  # S falls at first, and turns at most once
+    high = 2
+    while not pays(high):
+        high *= 2
+        if high > _FARTHEST:
+            return math.inf
+    return bisect_left(range(high + 1), True, lo=high // 2, key=pays)
 
 
 def outcome_weight(residual_chunks: int, k: float) -> float:
