@@ -138,7 +138,7 @@ def check_row(fields: Any, *, position: int = 0, line: int = 1, needs_tokens: bo
     _read_process(row, fields, size)
     _read_signals(row, fields, size)
     if "advantages" in fields:
-        size.agree("advantages", len(_numbers(fields["advantages"], "advantages")))
+        _check_advantages(row, fields["advantages"], size)
     if needs_tokens or size.tokens is not None:
         row.length, row.is_listed = size.trained(fields), size.is_listed
     row.outcome = _scalar(fields, "outcome")
@@ -243,6 +243,13 @@ def _read_lists(row: Row, fields: dict[str, Any], size: _Size) -> None:
             values = _numbers(fields[key], key)
             size.agree(key, len(values))
             row.logprobs[name] = row_tokens_to_trained(values, row.mask)
+
+
+def _check_advantages(row: Row, values: Any, size: _Size) -> None:
+    """Advantages that a trainer or `shape` left: one per response token, or per trained token."""
+    count = len(_numbers(values, "advantages"))
+    if row.mask is None or count != sum(row.mask):
+        size.agree("advantages", count)
 
 
 def _read_process(row: Row, fields: dict[str, Any], size: _Size) -> None:
