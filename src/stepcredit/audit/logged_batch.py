@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import numpy as np
+from torch import Tensor
 
 from stepcredit.credit.metrics.signal_statistics import step_boundaries
 from stepcredit.credit.metrics.text_statistics import cut_steps
 from stepcredit.data.files.batches import Batch, kind_faults
 from stepcredit.data.files.rollout_file import RolloutFile
 from stepcredit.data.files.rows import Row, check_row
+from stepcredit.data.masking import row_steps_to_trained
 from stepcredit.data.rollouts import Rollouts
+from stepcredit.data.rules import counted
 from stepcredit.errors import FileError, RolloutError, RowError
-from stepcredit.logs.log_formats import kind_of_file
+from stepcredit.logs.log_formats import GSM8K, kind_of_file, labelled_format, name_of_log
+from stepcredit.logs.logged_response import RewardColumns
 from stepcredit.logs.read_log import read_log
+from stepcredit.prm.labelled.labelled_file import read_labelled
+from stepcredit.prm.labelled.labelled_rows import LabelledRow
+from stepcredit.signals.offsets import word_tokens
+from stepcredit.signals.programs.gsm8k import gsm8k_solutions
 
 STEP_LABELS = ("step_labels", "kinds")
 """Fields of the truth about steps, the first that a row has: one label per step."""
@@ -24,7 +36,8 @@ STEP_VALUES = "step_values"
 """Field of Monte-Carlo values: the chance of a right outcome before the first step, and after each
 step; one number more than steps."""
 RIGHT, WRONG, FILLER = "right", "wrong", "filler"
-_LABELS = {True: RIGHT, False: WRONG, -1: WRONG}  # 1 and 0 are True and False
+Item = TypeVar("Item", str, float)
+_Field = tuple[str, list[Item | None] | None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,24 +67,33 @@ class LoggedBatch:
         return cls._of_rows(list(_checked(rows, source)), source)
 
     @classmethod
-    def read(cls, path: str | Path, format: str | None = None) -> LoggedBatch:
-        """The batch of a file of rollouts, or of any log that `stepcredit convert` reads.
+    def read(
+        cls,
+        path: str | Path,
+        format: str | None = None,
+        columns: RewardColumns | None = None,
+        tokenizer: Any = None,
+    ) -> LoggedBatch:
+        """The batch of a file of rollouts, of a log that `stepcredit convert` reads, or of labels.
+
+        Step-labelled rows, such as PRMBench's, become responses with `step_labels`: words are their
+        tokens, and rows of one question are a group. They have no scores.
 
         Args:
             path: a file, or a log's folder.
             format: the log's format, a name of `stepcredit convert`; None: what it looks like.
+            columns: the reward columns of a log that has several.
+            tokenizer: the policy's, for a log without tokens; None: words are the tokens.
 
         Raises:
+            SettingError: a log whose outcome column must be named.
             FileError: the file can't be read, or holds no response.
             RowError: a row breaks a rule, or its streams are of another kind than the others'.
         """
-        is_log = format is not None or Path(path).is_dir() or kind_of_file(path) is not None
-        if is_log:
-            rows = list(_checked(read_log(path, format), str(path)))
-        else:
-            with RolloutFile(path) as file:
-                rows = list(file.rows())
-        return cls._of_rows(rows, str(path))
+        rows = _rollout_rows(path) if format is None else None
+        if rows is None:
+            rows = _checked(_log_rows(path, format, columns, tokenizer), str(path))
+        return cls._of_rows(list(rows), str(path))
 
     @classmethod
     def _of_rows(cls, rows: list[Row], source: str) -> LoggedBatch:
@@ -111,8 +133,9 @@ class LoggedBatch:
     def step_labels(self) -> list[list[str | None]] | None:
         """The truth about each step: "right", "wrong", "filler", another word, or None: unknown.
 
-        It is read from the first field of `STEP_LABELS` that a row has: words as they stand, and
-        True or 1 as right, False, 0 or -1 as wrong. None where no row has such a field, or the
+        It is read from the first field of `STEP_LABELS` that a row has: words as they stand, True
+        or 1 as right, False, 0 or -1 as wrong, and anything else as unknown. Labels of steps that
+        are not trained are left out with their steps. None where no row has such a field, or the
         steps' ends are unknown.
 
         Raises:
@@ -124,6 +147,8 @@ class LoggedBatch:
     def step_values(self) -> list[list[float | None]] | None:
         """Monte-Carlo values: before the first step, and after each; None where no row has them.
 
+        A value that is no finite number is None: unknown.
+
         Raises:
             RowError: a row has not one value more than steps.
         """
@@ -133,30 +158,83 @@ class LoggedBatch:
         """The line of a response in the file, from 1."""
         return self.rows[row].line
 
-    def _per_step(self, read: Any, more: int) -> Any:
+    def _per_step(
+        self, read: Callable[[Mapping[str, Any]], _Field[Item]], more: int
+    ) -> list[list[Item | None]] | None:
+        """One list per row, of one item per trained step and `more` before the first step."""
         found = [read(row.fields) for row in self.rows]
         counts = self.step_counts
         if counts is None or all(items is None for _, items in found):
             return None
-        table = []
+        table: list[list[Item | None]] = []
         for row, (name, items), count in zip(self.rows, found, counts, strict=True):
-            if items is None:
-                items = [None] * (count + more)
-            if len(items) != count + more:
-                reason = f"has {len(items)} values, expected {count + more} for {count} steps"
+            unknown: list[Item | None] = [None] * (count + more)
+            kept = unknown if items is None else _of_trained(row, items, more)
+            if len(kept) != count + more:
+                reason = f"has {len(kept)} values, expected {count + more} for {count} steps"
                 raise RolloutError(reason, field=name).at_line(self.source, row.line)
-            table.append(items)
+            table.append(kept)
         return table
 
 
-def _checked(rows: Any, source: str) -> Iterator[Row]:
+def _rollout_rows(path: str | Path) -> Iterator[Row] | None:
+    """The rows of a file of rollouts or of step-labelled rows; None: it is a log."""
+    if Path(path).is_dir():
+        return None
+    if labelled_format(path) is not None:
+        return _labelled_rows(path)
+    return _file_rows(path) if kind_of_file(path) is None else None
+
+
+def _file_rows(path: str | Path) -> Iterator[Row]:
+    with RolloutFile(path) as file:
+        yield from file.rows()
+
+
+def _log_rows(
+    path: str | Path, format: str | None, columns: RewardColumns | None, tokenizer: Any
+) -> Iterator[dict[str, Any]]:
+    name = format or name_of_log(path)
+    if name == GSM8K:
+        return gsm8k_solutions(path, tokenizer)
+    return read_log(path, name, columns, tokenizer)
+
+
+def _checked(rows: Iterable[Mapping[str, Any]], source: str) -> Iterator[Row]:
     for position, fields in enumerate(rows):
         try:
-            yield check_row(dict(fields), position=position, line=position + 1)
+            given = {name: _plain(value) for name, value in fields.items()}
+            yield check_row(given, position=position, line=position + 1)
         except RowError:
             raise
         except RolloutError as error:
             raise error.at_line(source, position + 1) from None
+
+
+def _plain(value: Any) -> Any:
+    """Lists in place of arrays and tensors."""
+    return value.tolist() if isinstance(value, np.ndarray | Tensor) else value
+
+
+def _labelled_rows(path: str | Path) -> Iterator[Row]:
+    labelled = read_labelled([path], bad="skip")
+    if labelled.faults:
+        count = counted(len(labelled.faults), "row")
+        warnings.warn(f"{count} left out, the first: {labelled.faults[0]}", stacklevel=2)
+    yield from map(_labelled_row, labelled.rows)
+
+
+def _labelled_row(row: LabelledRow) -> Row:
+    response = row.response
+    fields = {
+        "group": row.key,
+        "prompt": row.question,
+        "text": response.text,
+        "tokens": word_tokens(response.text),
+        "step_ends": list(response.step_ends),
+        STEP_LABELS[0]: list(row.labels),
+    }
+    return check_row(fields, line=int(row.source.rpartition(":")[2]))
 
 
 def _text(row: Row) -> str | None:
@@ -166,16 +244,42 @@ def _text(row: Row) -> str | None:
     return None if row.tokens is None else "".join(row.tokens)
 
 
-def _labels_of(fields: Mapping[str, Any]) -> tuple[str, list[str | None] | None]:
+def _of_trained(row: Row, items: list[Item | None], more: int) -> list[Item | None]:
+    """The items of the steps that have a trained token; as they stand where they can't be placed.
+
+    Step truth counts all steps of a response, and the batch's steps only those that are trained.
+    """
+    ends = row.fields.get("step_ends")
+    if row.mask is None or not isinstance(ends, list) or len(items) != len(ends) + more:
+        return items
+    return items[:more] + row_steps_to_trained(ends, items[more:], row.mask)[1]
+
+
+def _labels_of(fields: Mapping[str, Any]) -> _Field[str]:
     for name in STEP_LABELS:
         given = fields.get(name)
         if isinstance(given, list):
-            return name, [x if isinstance(x, str) or x is None else _LABELS.get(x) for x in given]
+            return name, [_label(x) for x in given]
     return STEP_LABELS[0], None
 
 
-def _values_of(fields: Mapping[str, Any]) -> tuple[str, list[float | None] | None]:
+def _label(given: Any) -> str | None:
+    """A word as it stands; True and 1 are right, False, 0 and -1 wrong; else None."""
+    if isinstance(given, str):
+        return given
+    if not isinstance(given, int | float):
+        return None
+    return RIGHT if given == 1 else WRONG if given in (0, -1) else None
+
+
+def _values_of(fields: Mapping[str, Any]) -> _Field[float]:
     given = fields.get(STEP_VALUES)
-    if not isinstance(given, list):
-        return STEP_VALUES, None
-    return STEP_VALUES, [float(x) if isinstance(x, int | float) else None for x in given]
+    return STEP_VALUES, [_number(x) for x in given] if isinstance(given, list) else None
+
+
+def _number(given: Any) -> float | None:
+    """A finite number; None for anything else."""
+    try:
+        return float(given) if isinstance(given, int | float) and isfinite(given) else None
+    except OverflowError:
+        return None

@@ -91,6 +91,23 @@ def kind_of_file(path: str | Path) -> str | None:
     return None
 
 
+def labelled_format(path: str | Path) -> str | None:
+    """The format of a file of step-labelled rows; None where it is a file of another kind.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "rows.jsonl"
+        >>> _ = path.write_text('{"prompt": "1+1?", "completions": ["2"], "labels": [true]}')
+        >>> labelled_format(path)
+        'stepwise'
+    """
+    with suppress(StepCreditError, OSError):
+        first = next(iter(_firsts(str(path))), None)
+        if first is not None and "group" not in first.fields and _name(first.fields) is None:
+            return recognized(dict(first.fields))
+    return None
+
+
 def _firsts(file: str) -> list[Record]:
     """The first objects of a file: a list in the very first may be empty."""
     if file == "-":
