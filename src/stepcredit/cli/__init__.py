@@ -39,6 +39,11 @@ COMMANDS = {
             "compare:compare_command",
             "Show how far methods agree, and the rollouts on which they differ most.",
         ),
+        "audit": (
+            "audit:audit_command",
+            "Show what a signal would teach: faults of the data, what each method pays, what is "
+            "gamed.",
+        ),
         "oracles": (
             "oracles:oracles_command",
             "Measure methods against the exact advantages of small tasks, and decide claims.",

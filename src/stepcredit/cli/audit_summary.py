@@ -1,0 +1,77 @@
+"""The audit's report on a terminal: the verdict, and what was not checked."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from stepcredit.audit.shown_figures import figure_sentence
+from stepcredit.credit.rich_table import literal
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from stepcredit.audit.audit_report import AuditReport
+    from stepcredit.audit.finding import Finding
+
+STYLES = {"fault": "bold red", "warn": "bold yellow", "note": "bold blue"}
+PLACES_SHOWN = 5
+EVIDENCE_SHOWN = 6
+"""Figures below a finding; the page and the JSON have all of them."""
+NARROWEST, WIDEST = 40, 100
+
+
+def summary_text(report: AuditReport) -> str:
+    """The report as text for a terminal, in colour where standard output is one.
+
+    Control characters of the data are escaped, so that none reaches the terminal.
+    """
+    from rich.console import Console
+
+    is_terminal = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    width = min(max(shutil.get_terminal_size().columns, NARROWEST), WIDEST)
+    system = "standard" if is_terminal else None
+    console = Console(width=width, color_system=system, force_terminal=is_terminal)  # type: ignore[arg-type]
+    with console.capture() as capture:
+        for line in _lines(report):
+            console.print(line, soft_wrap=False)
+    return "\n".join(line.rstrip() for line in capture.get().splitlines())
+
+
+def _lines(report: AuditReport) -> Iterator[Text]:
+    counts, batch = report.counts, report.given.batch
+    yield literal(
+        f"{batch.source}: {counts['responses']:,} responses in {counts['groups']:,} groups, "
+        f"{counts['tokens']:,} trained tokens"
+    )
+    names = ", ".join(report.given.methods) or "none can run on these rows"
+    yield literal(f"methods: {names}; checks: {len(report.results)}")
+    yield literal("")
+    if not report.findings:
+        yield literal("The checks that ran found nothing to change.")
+    for number, finding in enumerate(report.verdict, start=1):
+        yield from _finding_lines(number, finding, report)
+    more = len(report.findings) - len(report.verdict)
+    if more:
+        yield literal(f"{more} more findings are in the page (-o) and in the JSON (--json).")
+    if report.unchecked:
+        yield literal("Not checked:")
+    for item in report.unchecked:
+        yield literal(f"  {item.check}, for {item.field}: {item.reason}")
+
+
+def _finding_lines(number: int, finding: Finding, report: AuditReport) -> Iterator[Text]:
+    heading = literal(f"{number}. {finding.severity}")
+    heading.stylize(STYLES[finding.severity])
+    yield heading + literal(f"  {finding.sentence}")
+    for figure in finding.evidence[:EVIDENCE_SHOWN]:
+        yield literal(f"   - {figure_sentence(figure)}")
+    yield literal(f"   What to change: {finding.advice}")
+    lines = dict.fromkeys(report.given.batch.line(place.row) for place in finding.places)
+    if lines:
+        shown = ", ".join(str(line) for line in list(lines)[:PLACES_SHOWN])
+        yield literal(f"   See lines {shown} of the file.")
+    yield literal("")

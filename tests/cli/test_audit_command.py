@@ -1,0 +1,123 @@
+"""`stepcredit audit`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.cli.conftest import Run
+
+from stepcredit.audit.check_registry import AuditInput
+from stepcredit.audit.finding import (
+    AuditFigure,
+    CheckResult,
+    EvidencePlace,
+    Finding,
+    Unchecked,
+)
+
+ROWS = [
+    {"group": g, "outcome": float(i % 2), "step_ends": [1, 3], "step_scores": [0.1 * i, 0.5]}
+    for g in ("a", "b")
+    for i in range(3)
+]
+LOGS = Path(__file__).resolve().parents[3] / "shared" / "cases" / "formats"
+
+
+def planted(given: AuditInput) -> CheckResult:
+    """A warning whose texts hold what must not reach a terminal."""
+    figure = AuditFigure("mean \x1b[31madvantage", 0.25, 6, "responses", 0.1, 0.4, "pass")
+    places = (EvidencePlace(0, 1), EvidencePlace(4))
+    sentence = "Filler is paid [bold]more\x1b]0;x\x07\u202e."
+    found = Finding("planted", "warn", sentence, (figure,), "Set `--set k=1.0`.", places, 0.5)
+    lacks = Unchecked("planted", "step_labels", "No row says which steps are right.")
+    return CheckResult((figure,), (found,), (lacks,), {"methods": sorted(given.methods)})
+
+
+@pytest.fixture
+def rollouts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A file, and the planted check as the only one."""
+    monkeypatch.setattr("stepcredit.audit.audit_report.audit_checks", lambda: {"planted": planted})
+    path = tmp_path / "in.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    return str(path)
+
+
+def loaded(path: str) -> dict[str, Any]:
+    return dict(json.loads(Path(path).read_text()))
+
+
+def test_summary_page_and_json(run: Run, rollouts: str) -> None:
+    pytest.importorskip("jinja2")
+    pytest.importorskip("matplotlib")
+    ended = run("audit", rollouts, "-o", "page.html", "--json", "report.json")
+    assert (ended.code, ended.err) == (0, "")
+    words = " ".join(ended.out.split())
+    assert "6 responses in 2 groups, 24 trained tokens" in words
+    assert "methods: pass, pure, pass-min, grpo; checks: 1" in words
+    assert "1. warn Filler is paid [bold]more\\x1b]0;x\\x07\\u202e." in words
+    assert "advantage, pass: 0.25 (0.1 to 0.4), n = 6 responses" in words
+    assert "What to change: Set `--set k=1.0`. See lines 1, 5 of the file." in words
+    assert "planted, for step_labels: No row says which steps are right." in words
+    assert not {"\x1b", "\x07", "\u202e"} & set(ended.out)
+    assert loaded("report.json")["format"] == "stepcredit-audit"
+    assert Path("page.html").read_text().startswith("<!doctype html>")
+
+
+def test_methods_and_their_fields(run: Run, rollouts: str) -> None:
+    chosen = ("--method", "grpo", "--method", "pass", "--set", "k=0.5")
+    ended = run("audit", rollouts, *chosen, "--json", "report.json")
+    report = loaded("report.json")
+    assert ended.code == 0
+    assert list(report["methods"]) == ["grpo", "pass"]
+    assert "k=0.5" in report["methods"]["pass"]
+    assert report["checks"]["planted"]["series"] == {"methods": ["grpo", "pass"]}
+
+
+def test_json_on_standard_output_stands_alone(run: Run, rollouts: str) -> None:
+    ended = run("audit", rollouts, "--json", "-")
+    assert json.loads(ended.out)["verdict"] == [0]
+
+
+@pytest.mark.parametrize(("level", "code"), [("warn", 1), ("fault", 0)])
+def test_fail_on(run: Run, rollouts: str, level: str, code: int) -> None:
+    ended = run("audit", rollouts, "--fail-on", level)
+    assert (ended.code, ended.err) == (code, "")
+    assert "Filler is paid" in ended.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (("--fail-on", "note"), "--fail-on note: expected warn or fault"),
+        (("--method", "pas"), "--method pas: unknown method 'pas', did you mean 'pass'?"),
+        (("--method", "grpo", "--set", "k=1"), "--set k: none of grpo has such a field"),
+        (("--json", "no/such/folder.json"), "no/such/folder.json"),
+    ],
+)
+def test_refusals_are_one_line(
+    run: Run, rollouts: str, arguments: tuple[str, ...], line: str
+) -> None:
+    ended = run("audit", rollouts, *arguments)
+    assert ended.code == 1
+    assert ended.err.startswith(line)
+    assert ended.err.count("\n") == 1
+
+
+def test_an_empty_file_is_refused(run: Run, rollouts: str) -> None:
+    Path("empty.jsonl").write_text("")
+    ended = run("audit", "empty.jsonl")
+    assert ended.code == 1
+    assert ended.err.startswith("empty.jsonl: ")
+
+
+@pytest.mark.skipif(not LOGS.is_dir(), reason="there are no logs beside the checkout")
+def test_a_log_is_read_without_a_separate_step(run: Run, rollouts: str) -> None:
+    log = str(LOGS / "verl_ok.jsonl")
+    ended = run("audit", log, "--json", "report.json")
+    assert ended.code == 0
+    assert loaded("report.json")["counts"]["responses"] >= 1
+    ended = run("audit", log, "--from", "verl-rollouts", "--json", "named.json")
+    assert loaded("named.json")["counts"] == loaded("report.json")["counts"]
