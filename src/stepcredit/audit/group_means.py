@@ -1,0 +1,118 @@
+"""Means over steps or responses with intervals, in which the group is the sampled unit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stepcredit.evals.intervals import mean_interval
+
+Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class GroupMean:
+    """A mean over groups, with its interval.
+
+    Args:
+        mean: mean of the groups' means; None where nothing was chosen.
+        low, high: ends of the interval; None with fewer than two groups.
+        count: values that were chosen.
+        groups: groups that hold one.
+    """
+
+    mean: float | None
+    low: float | None
+    high: float | None
+    count: int
+    groups: int
+
+    def as_figure(self) -> dict[str, Any]:
+        """The fields `value`, `count`, `low` and `high` of an `AuditFigure`."""
+        return {"value": self.mean, "count": self.count, "low": self.low, "high": self.high}
+
+    @property
+    def is_above_zero(self) -> bool:
+        """Whether the whole interval is above 0."""
+        return self.low is not None and self.low > 0
+
+
+def group_mean(
+    values: Floats, chosen: Flags, group: Indices, confidence: float = 0.95
+) -> GroupMean:
+    """Mean of the chosen values, in which each group counts once.
+
+        m +- t s / sqrt(P),   m and s the mean and sample std of the P groups' means
+
+    Args:
+        values: one finite number per step or response.
+        chosen: which of them count.
+        group: the group of each, from 0.
+        confidence: the level of the interval, in (0, 1).
+
+    Returns:
+        `GroupMean`, without a mean where nothing is chosen, and without an interval where the
+        chosen ones are of one group.
+
+    Example:
+        >>> values, group = np.array([1.0, 3.0, 0.0, 9.0]), np.array([0, 0, 1, 1])
+        >>> found = group_mean(values, np.array([True, True, True, False]), group)
+        >>> found.mean, found.count, found.groups
+        (1.0, 3, 2)
+    """
+    means = _means_by_group(values, chosen, group)
+    return _over_groups(means[np.isfinite(means)], int(chosen.sum()), confidence)
+
+
+def group_gap(
+    values: Floats, chosen: Flags, others: Flags, group: Indices, confidence: float = 0.95
+) -> GroupMean:
+    """How far the chosen values lie above others of their own group, on average over groups.
+
+        d_g = mean of g's chosen values - mean of g's other values;  mean and interval of d_g
+
+    Groups that lack one of the two say nothing and are left out.
+
+    Args:
+        values: one finite number per step or response.
+        chosen: those that are compared.
+        others: those that they are compared with.
+        group: the group of each, from 0.
+        confidence: the level of the interval, in (0, 1).
+
+    Returns:
+        `GroupMean`; its count is the chosen values of the groups that have both. No mean where no
+        group has both, no interval where only one has.
+
+    Example:
+        >>> values, group = np.array([1.0, 3.0, 0.0, 9.0]), np.array([0, 0, 1, 1])
+        >>> chosen = np.array([True, False, True, False])
+        >>> group_gap(values, chosen, ~chosen, group).mean
+        -5.5
+    """
+    gaps = _means_by_group(values, chosen, group) - _means_by_group(values, others, group)
+    both = np.isfinite(gaps)
+    count = int((chosen & both[group]).sum()) if group.size else 0
+    return _over_groups(gaps[both], count, confidence)
+
+
+def _means_by_group(values: Floats, chosen: Flags, group: Indices) -> Floats:
+    """The chosen values' mean in each group; NaN where a group has none."""
+    groups = int(group.max()) + 1 if group.size else 0
+    counts = np.bincount(group[chosen], minlength=groups)
+    totals = np.bincount(group[chosen], weights=values[chosen], minlength=groups)
+    return np.divide(totals, counts, out=np.full(groups, np.nan), where=counts > 0)
+
+
+def _over_groups(means: Floats, count: int, confidence: float) -> GroupMean:
+    if not means.size:
+        return GroupMean(None, None, None, 0, 0)
+    found = mean_interval(means, confidence=confidence)
+    low, high = (end if isfinite(end) else None for end in (found.low, found.high))
+    return GroupMean(found.mean, low, high, count, means.size)
