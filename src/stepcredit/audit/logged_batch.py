@@ -141,7 +141,7 @@ class LoggedBatch:
         Raises:
             RowError: a row has another number of labels than of steps.
         """
-        return self._per_step(_labels_of, more=0)
+        return self._per_step(row_labels, more=0)
 
     @cached_property
     def step_values(self) -> list[list[float | None]] | None:
@@ -255,7 +255,19 @@ def _of_trained(row: Row, items: list[Item | None], more: int) -> list[Item | No
     return items[:more] + row_steps_to_trained(ends, items[more:], row.mask)[1]
 
 
-def _labels_of(fields: Mapping[str, Any]) -> _Field[str]:
+def row_labels(fields: Mapping[str, Any]) -> _Field[str]:
+    """The labels of a row's steps, and the name of the field that holds them.
+
+    Args:
+        fields: of a row.
+
+    Returns:
+        None in place of the labels where no field of `STEP_LABELS` has any.
+
+    Example:
+        >>> row_labels({"step_labels": [1, False, "filler", None]})
+        ('step_labels', ['right', 'wrong', 'filler', None])
+    """
     for name in STEP_LABELS:
         given = fields.get(name)
         if isinstance(given, list):

@@ -44,6 +44,10 @@ COMMANDS = {
             "Show what a signal would teach: faults of the data, what each method pays, what is "
             "gamed.",
         ),
+        "attack": (
+            "attack:attack_command",
+            "Edit responses, score them again, and show what each edit earns: what can be hacked.",
+        ),
         "oracles": (
             "oracles:oracles_command",
             "Measure methods against the exact advantages of small tasks, and decide claims.",

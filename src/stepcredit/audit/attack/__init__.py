@@ -1,0 +1,1 @@
+"""Attacks on a signal: edited responses, and what each edit earns."""
