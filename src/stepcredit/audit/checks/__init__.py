@@ -1,5 +1,5 @@
 """The package's checks, one file per theme; importing them registers them."""
 
-from stepcredit.audit.checks import payment
+from stepcredit.audit.checks import hack_detectors, payment
 
-__all__ = ["payment"]
+__all__ = ["hack_detectors", "payment"]

@@ -1,0 +1,315 @@
+"""Hack detectors: responses and steps of known bad patterns, and whether they are paid."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from stepcredit.audit.check_registry import AuditInput, register_check
+from stepcredit.audit.finding import (
+    AuditFigure,
+    CheckResult,
+    EvidencePlace,
+    Finding,
+    Severity,
+    Unchecked,
+)
+from stepcredit.audit.group_means import Flags, Floats, GroupMean, Indices, group_gap, group_mean
+from stepcredit.audit.response_patterns import (
+    best_of_group,
+    contentless_responses,
+    convincing_wrong,
+    one_step_responses,
+    truncated_responses,
+    unscored_responses,
+    unsolved_thinking,
+)
+from stepcredit.audit.step_kinds import PADDING, StepKinds
+from stepcredit.audit.step_scores import response_scores, scores_of_steps
+from stepcredit.credit.metrics.advantage_statistics import response_means
+from stepcredit.credit.metrics.leave_one_out import without_format
+from stepcredit.credit.metrics.signal_statistics import right_and_wrong
+
+NAME = "hack_detectors"
+FINDING_CONFIDENCE = 0.99
+"""Level of the intervals that findings stand on: many patterns and methods are looked at."""
+SMALLEST_GAP = 0.1
+"""A difference below this share of the values' std is no finding, however certain it is."""
+CONVINCING_SHARE = 0.25
+"""Share of the wrong responses that score like right ones from which their pay is a finding; some
+wrong responses look right to every signal."""
+FORMAT_ONLY_SHARE = 0.1
+"""Share of the wrong responses that only the format pays from which it is worth a note."""
+FEWEST = 3
+"""Responses of a pattern from which a share of them is a finding."""
+MOST_PLACES = 10
+
+
+@dataclass(frozen=True)
+class HackPattern:
+    """A pattern of responses.
+
+    Args:
+        words: the responses, in the plural, as a sentence's subject.
+        flags: which responses show it.
+        advice: what to change where they are paid.
+        least_share: share of the responses in `among` below which it is no finding.
+        among: the responses that the share is of; None: all.
+    """
+
+    words: str
+    flags: Flags
+    advice: str
+    least_share: float = 0.0
+    among: Flags | None = None
+
+    @property
+    def share(self) -> float:
+        """Share of the responses that show it; 0 of none."""
+        size = self.flags.size if self.among is None else int(self.among.sum())
+        return float(self.flags.sum()) / size if size else 0.0
+
+
+def hack_patterns(given: AuditInput) -> dict[str, HackPattern]:
+    """The patterns that the batch's fields allow to look for, by name.
+
+    Example:
+        >>> from stepcredit.audit.logged_batch import LoggedBatch
+        >>> rows = [{"group": 1, "length": 1, "text": text} for text in ("...", "5")]
+        >>> found = hack_patterns(AuditInput.of(LoggedBatch.of(rows), {}))
+        >>> {name: pattern.flags.tolist() for name, pattern in found.items()}
+        {'contentless': [True, False], 'unsolved': [False, False]}
+    """
+    found = _of_texts(given) | _of_steps(given) | _of_outcomes(given)
+    cut = truncated_responses([row.fields for row in given.batch.rows])
+    if cut is not None:
+        advice = "Grade a truncated response as wrong, or raise the token limit of sampling."
+        found["truncated"] = HackPattern("responses that were cut off", cut, advice)
+    return found
+
+
+def _of_texts(given: AuditInput) -> dict[str, HackPattern]:
+    texts = given.batch.texts
+    if all(text is None for text in texts):
+        return {}
+    gate = "Set `format_ok` to false for them, so that the format gate leaves only the format."
+    return {
+        "contentless": HackPattern("responses without content", contentless_responses(texts), gate),
+        "unsolved": HackPattern(
+            "responses that think and give no answer",
+            unsolved_thinking(texts),
+            "Grade a response without a final answer as wrong, and set its `format_ok` to false.",
+        ),
+    }
+
+
+def _of_steps(given: AuditInput) -> dict[str, HackPattern]:
+    found, batch = {}, given.batch
+    if batch.step_counts is not None:
+        found["one step"] = HackPattern(
+            "responses of one giant step",
+            one_step_responses(batch.step_counts),
+            "Cut steps by another rule (`stepcredit score --split sentence`), or use a method that "
+            "does not favour few steps (`--method pass`, k below 1).",
+        )
+    streams = batch.rollouts.streams
+    if streams:
+        counts = np.sum([stream.counts.numpy() for stream in streams.values()], axis=0)
+        found["no step"] = HackPattern(
+            "responses without any scored step",
+            unscored_responses(counts.tolist()),
+            "Give every response at least one step, or set `format_ok` to false for these.",
+        )
+    return found
+
+
+def _of_outcomes(given: AuditInput) -> dict[str, HackPattern]:
+    rollouts, scores = given.batch.rollouts, response_scores(given.batch.rollouts)
+    if not bool(rollouts.has_outcome.any()) or not scores:
+        return {}
+    right, wrong = (flags.numpy() for flags in right_and_wrong(rollouts))
+    values, known = next(iter(scores.values()))
+    flags = convincing_wrong(values, right & known, wrong & known, rollouts.group_index.numpy())
+    return {
+        "convincing": HackPattern(
+            "wrong responses that score like right ones",
+            flags,
+            "Give the outcome more weight, for example `--set weights='[0.3, 1, 1]'`, or let it "
+            "bound the steps' return (`--method pass-min`).",
+            least_share=CONVINCING_SHARE,
+            among=wrong & known,
+        )
+    }
+
+
+@register_check(NAME)
+def check_hack_detectors(given: AuditInput) -> CheckResult:
+    """Responses and steps of known bad patterns: how many, how they score, what they are paid."""
+    group = given.batch.rollouts.group_index.numpy()
+    pays = {name: response_means(a).numpy() for name, a in given.advantages.items()}
+    scores = response_scores(given.batch.rollouts)
+    figures, findings = list[AuditFigure](), list[Finding]()
+    for pattern in hack_patterns(given).values():
+        figures += _pattern_figures(pattern, pays, scores, group)
+        findings += _paid_pattern(pattern, pays, group)
+    kinds = StepKinds.of(given.batch)
+    for found in (_scored_padding(given, kinds), _format_only(given, pays)):
+        for figure, finding in found:
+            figures.append(figure)
+            findings += [finding] if finding else []
+    return CheckResult(tuple(figures), tuple(findings), tuple(_unchecked(given, kinds)))
+
+
+def _pattern_figures(
+    pattern: HackPattern,
+    pays: Mapping[str, Floats],
+    scores: Mapping[str, tuple[Floats, Flags]],
+    group: Indices,
+) -> Iterator[AuditFigure]:
+    of = pattern.flags.size if pattern.among is None else int(pattern.among.sum())
+    yield AuditFigure(f"share of {pattern.words}", pattern.share if of else None, of, "responses")
+    if not pattern.flags.any():
+        return
+    for name, (values, known) in scores.items():
+        gap = group_gap(values, pattern.flags & known, ~pattern.flags & known, group)
+        what = f"mean score of {pattern.words} minus that of the others of their group"
+        if gap.count:
+            yield AuditFigure(what, of="responses", stream=name, **gap.as_figure())
+    for method, values in pays.items():
+        yield _pay_figure(pattern, method, group_mean(values, pattern.flags, group))
+
+
+def _pay_figure(pattern: HackPattern, method: str, paid: GroupMean) -> AuditFigure:
+    what = f"mean advantage of {pattern.words}"
+    return AuditFigure(what, of="responses", method=method, **paid.as_figure())
+
+
+def _paid_pattern(
+    pattern: HackPattern, pays: Mapping[str, Floats], group: Indices
+) -> Iterator[Finding]:
+    """One finding for all methods that surely pay the pattern above 0."""
+    if not pattern.flags.any() or pattern.share < pattern.least_share:
+        return
+    means = {m: group_mean(v, pattern.flags, group, FINDING_CONFIDENCE) for m, v in pays.items()}
+    paid = {m: mean for m, mean in means.items() if _is_large(mean, pays[m])}
+    if paid:
+        worst = max(paid, key=lambda method: paid[method].mean or 0.0)
+        mean = paid[worst]
+        size = f"{mean.mean:+.2f} with {worst}, over {mean.count} responses in {mean.groups} groups"
+        sentence = f"With {', '.join(paid)}, {pattern.words} are paid above 0 ({size})."
+        evidence = [_pay_figure(pattern, method, found) for method, found in paid.items()]
+        places = _best_rows(pays[worst], pattern.flags)
+        yield _finding("warn", sentence, evidence, pattern.advice, places, pattern.share)
+        return
+    best = {m: pattern.flags & best_of_group(v, group) for m, v in pays.items()}
+    worst = max(best, key=lambda method: int(best[method].sum()), default="")
+    count = int(best[worst].sum()) if worst else 0
+    if count and pattern.words == "responses without content":
+        sentence = f"With {worst}, {count} of {int(pattern.flags.sum())} {pattern.words} have the "
+        sentence += "largest mean advantage of their group."
+        evidence = [_pay_figure(pattern, worst, means[worst])]
+        places = _best_rows(pays[worst], best[worst])
+        yield _finding("note", sentence, evidence, pattern.advice, places, pattern.share)
+
+
+def _is_large(mean: GroupMean, values: Floats) -> bool:
+    """Whether a mean is surely above 0, and not negligible beside the values' spread."""
+    return mean.is_above_zero and (mean.mean or 0.0) >= SMALLEST_GAP * float(values.std())
+
+
+def _finding(
+    severity: Severity,
+    sentence: str,
+    evidence: list[AuditFigure],
+    advice: str,
+    places: tuple[EvidencePlace, ...],
+    share: float | None,
+) -> Finding:
+    return Finding(NAME, severity, sentence, tuple(evidence), advice, places, share)
+
+
+def _best_rows(values: Floats, flags: Flags) -> tuple[EvidencePlace, ...]:
+    """The flagged responses with the largest values."""
+    rows = np.flatnonzero(flags)
+    best = rows[np.argsort(-values[rows], kind="stable")][:MOST_PLACES]
+    return tuple(EvidencePlace(int(row)) for row in best)
+
+
+def _scored_padding(
+    given: AuditInput, kinds: StepKinds | None
+) -> Iterator[tuple[AuditFigure, Finding | None]]:
+    """Whether a signal itself scores filler or repeated steps above right ones."""
+    if kinds is None:
+        return
+    for name, (values, known) in scores_of_steps(given.batch.rollouts, kinds.ends).items():
+        base = kinds.flags[kinds.baseline] & known
+        for kind in PADDING:
+            flags = kinds.flags.get(kind)
+            if flags is None or not (flags & known).any():
+                continue
+            chosen, others = flags & known, base & ~flags
+            what = f"score of {kind} steps minus that of {kinds.baseline} steps"
+            gap = group_gap(values, chosen, others, kinds.group)
+            figure = AuditFigure(what, of="steps", stream=name, **gap.as_figure())
+            sure = group_gap(values, chosen, others, kinds.group, FINDING_CONFIDENCE)
+            if not _is_large(sure, values[known]):
+                yield figure, None
+                continue
+            size = f"{sure.mean:+.2f}, over {sure.count} steps in {sure.groups} groups"
+            sentence = (
+                f"The signal {name} scores {kind} steps above {kinds.baseline} steps ({size})."
+            )
+            advice = (
+                f"Lower the score of {kind} steps in the signal; `stepcredit attack` shows what "
+            )
+            advice += "such a step earns, and `--method pass-min` or `--method pure` can't be "
+            advice += "raised by it."
+            steps = np.flatnonzero(chosen)
+            best = steps[np.argsort(-values[steps], kind="stable")][:MOST_PLACES]
+            places = tuple(EvidencePlace(int(kinds.row[at]), int(kinds.place[at])) for at in best)
+            yield figure, _finding("warn", sentence, [figure], advice, places, float(flags.mean()))
+
+
+def _format_only(
+    given: AuditInput, pays: Mapping[str, Floats]
+) -> Iterator[tuple[AuditFigure, Finding | None]]:
+    """Wrong responses whose mean advantage is above 0, and would not be without the format."""
+    rollouts = given.batch.rollouts
+    wrong = right_and_wrong(rollouts)[1].numpy()
+    if not wrong.any() or not bool(rollouts.has_format.any()):
+        return
+    quiet = without_format(rollouts)
+    for method, estimator in given.methods.items():
+        without = response_means(estimator(quiet)).numpy()
+        flags = wrong & (pays[method] > 0) & (without <= 0)
+        share = float(flags.sum() / wrong.sum())
+        what = "share of wrong responses with a positive advantage that only the format gives"
+        figure = AuditFigure(what, share, int(wrong.sum()), "responses", method=method)
+        if share < FORMAT_ONLY_SHARE or int(flags.sum()) < FEWEST:
+            yield figure, None
+            continue
+        sentence = f"With {method}, {share:.0%} of the wrong responses are paid for their format "
+        sentence += f"alone ({int(flags.sum())} of {int(wrong.sum())})."
+        advice = "Give the format less weight, for example `--set weights='[1, 1, 0.3]'`."
+        places = _best_rows(pays[method], flags)
+        yield figure, _finding("note", sentence, [figure], advice, places, share)
+
+
+def _unchecked(given: AuditInput, kinds: StepKinds | None) -> Iterator[Unchecked]:
+    batch = given.batch
+    if all(text is None for text in batch.texts):
+        reason = (
+            "Without texts, answers without content and thinking without an answer stay unseen."
+        )
+        yield Unchecked(NAME, "text", reason)
+    if kinds is None:
+        reason = "Without the ends of steps, giant steps and padding stay unseen."
+        yield Unchecked(NAME, "step_ends", reason)
+    if truncated_responses([row.fields for row in batch.rows]) is None:
+        reason = "Without a field that tells which responses were cut off, their pay stays unseen."
+        yield Unchecked(NAME, "truncated", reason)
+    if not bool(batch.rollouts.has_outcome.any()):
+        reason = "Without outcomes, wrong responses that are paid stay unseen."
+        yield Unchecked(NAME, "outcome", reason)

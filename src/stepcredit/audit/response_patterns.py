@@ -1,0 +1,138 @@
+"""Patterns of responses that are known from reward hacking, each found by a plain rule."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from stepcredit.audit.group_means import Flags, Floats, Indices
+from stepcredit.credit.metrics.text_statistics import is_contentless, reflection_words
+
+USUAL_STEPS = 3
+"""Steps of the median response from which a response of a single step stands out."""
+MARKED_SHARE = 0.5
+"""Where more texts than this hold a final answer's mark, a text without one has no answer."""
+_ANSWER_MARK = re.compile(r"\\boxed|####|<answer>|\banswer\b|(?m:^A:)", re.IGNORECASE)
+_THINK_END = "</think>"
+
+
+def contentless_responses(texts: Sequence[str | None]) -> Flags:
+    """Which responses hold no letter and no digit; a response without a known text does not count.
+
+    Example:
+        >>> contentless_responses(["x = 3", "...", None, ""]).tolist()
+        [False, True, False, True]
+    """
+    return np.array([text is not None and is_contentless(text) for text in texts], np.bool_)
+
+
+def one_step_responses(step_counts: Sequence[int]) -> Flags:
+    """Which responses are one giant step, where that is not how most responses are written.
+
+    A response of one step stands out if the median response has three steps or more.
+
+    Example:
+        >>> one_step_responses([1, 4, 5]).tolist(), one_step_responses([1, 1, 2]).tolist()
+        ([True, False, False], [False, False, False])
+    """
+    counts = np.asarray(step_counts)
+    usual = counts.size > 0 and float(np.median(counts)) >= USUAL_STEPS
+    return (counts == 1) & usual
+
+
+def unscored_responses(score_counts: Sequence[int]) -> Flags:
+    """Which responses have no score of a process signal that others have.
+
+    Example:
+        >>> unscored_responses([0, 2]).tolist(), unscored_responses([0, 0]).tolist()
+        ([True, False], [False, False])
+    """
+    counts = np.asarray(score_counts)
+    return (counts == 0) & bool(counts.any())
+
+
+def unsolved_thinking(texts: Sequence[str | None]) -> Flags:
+    """Which responses think and give no answer.
+
+    Either nothing but signs stands behind the thinking's end (`<think>` without an end, too), or
+    the text holds words of reflection, and no mark of a final answer where most texts have one:
+    `\\boxed`, `####`, `<answer>`, the word "answer", a line that begins with "A:".
+
+    Example:
+        >>> unsolved_thinking(["<think>2+3", "<think>5</think> 5", "<think>5</think>."]).tolist()
+        [True, False, True]
+        >>> unsolved_thinking(["wait, 2+3", "answer: 5", "wait, the answer is 5"]).tolist()
+        [True, False, False]
+    """
+    marked = [text is not None and bool(_ANSWER_MARK.search(text)) for text in texts]
+    expects_mark = sum(marked) > MARKED_SHARE * max(1, len(texts))
+    found = [
+        text is not None
+        and (_only_thinks(text) or (expects_mark and not mark and reflection_words([text]) > 0))
+        for text, mark in zip(texts, marked, strict=True)
+    ]
+    return np.array(found, np.bool_)
+
+
+def _only_thinks(text: str) -> bool:
+    if _THINK_END in text:
+        return is_contentless(text.rpartition(_THINK_END)[2])
+    return "<think>" in text
+
+
+def truncated_responses(rows: Sequence[Mapping[str, Any]]) -> Flags | None:
+    """Which responses the log calls cut off: `truncated` is true, or `finish_reason` is "length".
+
+    Returns:
+        One flag per row; None where no row has either field.
+
+    Example:
+        >>> truncated_responses([{"truncated": True}, {"finish_reason": "stop"}]).tolist()
+        [True, False]
+    """
+    if not any("truncated" in row or "finish_reason" in row for row in rows):
+        return None
+    cut = [row.get("truncated") is True or row.get("finish_reason") == "length" for row in rows]
+    return np.array(cut, np.bool_)
+
+
+def convincing_wrong(scores: Floats, right: Flags, wrong: Flags, group: Indices) -> Flags:
+    """Which wrong responses have at least the mean score of the right responses of their group.
+
+        wrong_i and s_i >= mean of s over the right responses of i's group
+
+    Args:
+        scores: one per response, such as its mean step score.
+        right, wrong: by the outcome; a response of unknown outcome is neither.
+        group: the group of each, from 0.
+
+    Returns:
+        One flag per response; none in a group without a right response.
+
+    Example:
+        >>> scores, right = np.array([0.8, 0.9, 0.1]), np.array([True, False, False])
+        >>> convincing_wrong(scores, right, ~right, np.zeros(3, int)).tolist()
+        [False, True, False]
+    """
+    groups = int(group.max()) + 1 if group.size else 0
+    counts = np.bincount(group[right], minlength=groups)
+    totals = np.bincount(group[right], weights=scores[right], minlength=groups)
+    mean = np.divide(totals, counts, out=np.full(groups, np.inf), where=counts > 0)
+    return wrong & (scores >= mean[group])
+
+
+def best_of_group(values: Floats, group: Indices) -> Flags:
+    """Which responses have the largest value of their group, and one that is above its smallest.
+
+    Example:
+        >>> best_of_group(np.array([1.0, 2.0, 3.0]), np.array([0, 0, 1])).tolist()
+        [False, True, False]
+    """
+    groups = int(group.max()) + 1 if group.size else 0
+    high, low = np.full(groups, -np.inf), np.full(groups, np.inf)
+    np.maximum.at(high, group, values)
+    np.minimum.at(low, group, values)
+    return (values == high[group]) & (high > low)[group]
