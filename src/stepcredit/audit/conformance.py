@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stepcredit.audit.check_registry import AuditInput
+from stepcredit.audit.checks.stored_lints import masked_credit
 from stepcredit.audit.conformance_faults import FAULTS, ConformanceFault
 from stepcredit.audit.finding import AuditFigure, CheckResult, EvidencePlace, Finding, Unchecked
 from stepcredit.audit.logged_batch import LoggedBatch
@@ -26,7 +27,7 @@ PLACES = 5
 
 
 @dataclass(frozen=True)
-class Explanation:
+class FaultExplanation:
     """A fault that explains some of the responses that differ.
 
     Args:
@@ -52,7 +53,7 @@ class MethodMatch:
 
     method: str
     agrees: Flags
-    explanations: tuple[Explanation, ...] = ()
+    explanations: tuple[FaultExplanation, ...] = ()
 
     @property
     def explained(self) -> float:
@@ -96,13 +97,13 @@ def conformance_of(batch: LoggedBatch, methods: Mapping[str, Estimator]) -> Chec
     if not methods:
         missing_method = Unchecked(CONFORMANCE, "--method", "No method was named to compare with.")
         return CheckResult(unchecked=(missing_method,))
-    masked, missing = _of_masked(batch, stored)
+    masked = masked_credit(batch, stored)
     left_out = [
         Unchecked(CONFORMANCE, name, f"The method {name!r} can't run on the batch: {reason}.")
         for name, reason in given.left_out.items()
     ]
     matches = [_match(name, given, stored) for name in given.methods]
-    found = [*masked]
+    found = [*masked.findings]
     if matches and not any(bool(match.agrees.all()) for match in matches):
         group = batch.rollouts.group_index.numpy()[stored.rows]
         found.insert(0, _fault_of(_explained(matches, given, stored, group), batch, stored))
@@ -116,7 +117,9 @@ def conformance_of(batch: LoggedBatch, methods: Mapping[str, Estimator]) -> Chec
         )
         for match in matches
     )
-    return CheckResult(figures, tuple(found), (*missing, *left_out), _series(stored, matches))
+    return CheckResult(
+        figures, tuple(found), (*masked.unchecked, *left_out), _series(stored, matches)
+    )
 
 
 def _series(
@@ -142,7 +145,7 @@ def _explained(
     return sorted(found, key=lambda match: match.order, reverse=True)
 
 
-def explanations_of(table: RowTable) -> tuple[Explanation, ...]:
+def explanations_of(table: RowTable) -> tuple[FaultExplanation, ...]:
     """The faults that explain some responses of a table, the best first.
 
     The better one explains more responses; among equals, the one with less freedom to fit.
@@ -153,7 +156,7 @@ def explanations_of(table: RowTable) -> tuple[Explanation, ...]:
     found = []
     for fault in FAULTS:
         each = [
-            Explanation(fault, what, float(table.explained(predicted).mean()))
+            FaultExplanation(fault, what, float(table.explained(predicted).mean()))
             for what, predicted in fault.guesses(table)
         ]
         if each and (best := max(each, key=lambda one: one.share)).share > 0:
@@ -179,7 +182,7 @@ def _fault_of(ranked: list[MethodMatch], batch: LoggedBatch, stored: StoredAdvan
         sentence = f"The stored advantages of {count} are not those of {among}, and no known fault"
         sentence += f" explains them. {first}"
         advice = "Name the method and its settings that the trainer ran: `--method` and `--set`."
-        return Finding(CONFORMANCE, "fault", sentence, (evidence,), advice, places)
+        return Finding(CONFORMANCE, "fault", sentence, (evidence,), advice, places, evidence.value)
     found = best.explanations[0]
     sentence = f"The stored advantages of {count} are not those of {best.method!r}: {found.what}."
     sentence += f" {first} {_sureness(ranked, len(rows))}"
@@ -190,8 +193,8 @@ def _fault_of(ranked: list[MethodMatch], batch: LoggedBatch, stored: StoredAdvan
         "responses",
         method=best.method,
     )
-    advice = found.fault.advice
-    return Finding(CONFORMANCE, "fault", sentence, (evidence, explained), advice, places)
+    figures, advice = (evidence, explained), found.fault.advice
+    return Finding(CONFORMANCE, "fault", sentence, figures, advice, places, evidence.value)
 
 
 def _sureness(ranked: list[MethodMatch], differing: int) -> str:
@@ -221,26 +224,3 @@ def _sureness(ranked: list[MethodMatch], differing: int) -> str:
         if alternatives
         else (f"{sentence}.")
     )
-
-
-def _of_masked(
-    batch: LoggedBatch, stored: StoredAdvantages
-) -> tuple[list[Finding], list[Unchecked]]:
-    """Advantages at tokens that are not trained."""
-    masked = int((~stored.trained).sum())
-    if not masked:
-        reason = "No response has a token that is not trained, so none can be credited by mistake."
-        return [], [Unchecked(CONFORMANCE, "loss_mask", reason)]
-    credited = stored.credited_masked()
-    count = int(credited.sum())
-    if not count:
-        return [], []
-    row = stored.row_of_token(int(credited.argmax()))
-    figure = AuditFigure(
-        "share of the tokens not trained that hold an advantage", count / masked, masked, "tokens"
-    )
-    sentence = f"{count} of {masked} tokens that are not trained hold an advantage; the first is in"
-    sentence += f" line {batch.line(row)} of {batch.source}."
-    advice = "Multiply the advantages by `loss_mask` before the loss."
-    places = (EvidencePlace(row),)
-    return [Finding(CONFORMANCE, "fault", sentence, (figure,), advice, places)], []

@@ -1,0 +1,86 @@
+"""Stored advantages at tokens that are not trained, and those that no method gives."""
+
+from __future__ import annotations
+
+from stepcredit.audit.check_registry import AuditInput, register_check
+from stepcredit.audit.checks.lints import first_places
+from stepcredit.audit.finding import AuditFigure, CheckResult, EvidencePlace, Finding, Unchecked
+from stepcredit.audit.logged_batch import LoggedBatch
+from stepcredit.audit.stored_advantages import STORED, StoredAdvantages
+from stepcredit.data.rules import counted
+
+MASKED, NO_METHOD = "masked tokens", "stored advantages"
+ALL_AGREE = 0.99
+"""Responses whose stored advantages are a method's; below, the method is another one."""
+
+
+@register_check(MASKED)
+def check_masked(data: AuditInput) -> CheckResult:
+    """Stored advantages at tokens that are not trained."""
+    stored = StoredAdvantages.of(data.batch)
+    if stored is None:
+        return _nothing_stored(MASKED)
+    return masked_credit(data.batch, stored)
+
+
+def masked_credit(batch: LoggedBatch, stored: StoredAdvantages) -> CheckResult:
+    """The share of tokens that are not trained and hold an advantage.
+
+    Args:
+        batch: the log.
+        stored: its advantages.
+
+    Returns:
+        A fault where there is such a token; unchecked where every token is trained.
+    """
+    masked = int((~stored.trained).sum())
+    if not masked:
+        reason = "Every token is trained, so none can be credited by mistake."
+        return CheckResult(unchecked=(Unchecked(MASKED, "loss_mask", reason),))
+    credited = stored.credited_masked()
+    count = int(credited.sum())
+    name = "share of the tokens not trained that hold an advantage"
+    figure = AuditFigure(name, count / masked, masked, "tokens")
+    if not count:
+        return CheckResult((figure,))
+    row = stored.row_of_token(int(credited.argmax()))
+    sentence = f"{count} of {masked} tokens that are not trained hold an advantage; the first is in"
+    sentence += f" line {batch.line(row)} of {batch.source}."
+    advice = "Multiply the advantages by `loss_mask` before the loss."
+    places = (EvidencePlace(row),)
+    finding = Finding(MASKED, "fault", sentence, (figure,), advice, places, count / masked)
+    return CheckResult((figure,), (finding,))
+
+
+@register_check(NO_METHOD)
+def check_stored(data: AuditInput) -> CheckResult:
+    """Stored advantages that none of the compared methods gives."""
+    stored = StoredAdvantages.of(data.batch)
+    if stored is None:
+        return _nothing_stored(NO_METHOD)
+    name = "share of responses whose stored advantages are the method's"
+    shares = {
+        method: float(stored.agreeing(stored.expected(advantages)).mean())
+        for method, advantages in data.advantages.items()
+    }
+    count = len(stored.rows)
+    figures = tuple(
+        AuditFigure(name, share, count, "responses", method=method)
+        for method, share in shares.items()
+    )
+    if not shares or max(shares.values()) >= ALL_AGREE:
+        return CheckResult(figures)
+    best = max(shares, key=lambda method: shares[method])
+    sentence = "The advantages in the file are those of none of the methods compared; the nearest, "
+    sentence += f"{best!r}, gives those of {shares[best]:.0%} of {counted(count, 'response')}."
+    advice = "`stepcredit audit --conformance` with the trainer's `--method` and `--set` names the "
+    advice += "fault, if it is a known one."
+    places = first_places(stored.rows[~stored.agreeing(stored.expected(data.advantages[best]))])
+    share = 1 - shares[best]
+    finding = Finding(NO_METHOD, "warn", sentence, figures, advice, places, share)
+    return CheckResult(figures, (finding,))
+
+
+def _nothing_stored(check: str) -> CheckResult:
+    reason = "No row holds the advantages that a trainer computed."
+    return CheckResult(unchecked=(Unchecked(check, STORED, reason),))
