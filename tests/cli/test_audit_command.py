@@ -29,7 +29,7 @@ LOGS = Path(__file__).resolve().parents[3] / "shared" / "cases" / "formats"
 def planted(given: AuditInput) -> CheckResult:
     """A warning whose texts hold what must not reach a terminal."""
     figure = AuditFigure("mean \x1b[31madvantage", 0.25, 6, "responses", 0.1, 0.4, "pass")
-    places = (EvidencePlace(0, 1), EvidencePlace(4))
+    places = tuple(EvidencePlace(i) for i in (0, 4) if i < len(given.batch.rows))
     sentence = "Filler is paid [bold]more\x1b]0;x\x07\u202e."
     found = Finding("planted", "warn", sentence, (figure,), "Set `--set k=1.0`.", places, 0.5)
     lacks = Unchecked("planted", "step_labels", "No row says which steps are right.")
@@ -121,3 +121,18 @@ def test_a_log_is_read_without_a_separate_step(run: Run, rollouts: str) -> None:
     assert loaded("report.json")["counts"]["responses"] >= 1
     ended = run("audit", log, "--from", "verl-rollouts", "--json", "named.json")
     assert loaded("named.json")["counts"] == loaded("report.json")["counts"]
+
+
+def test_conformance_compares_the_advantages_of_the_file(run: Run, rollouts: str) -> None:
+    rows = [
+        {"group": 0, "outcome": right, "advantages": [sign * 0.7071] * 3}
+        for right, sign in ((1.0, 1), (0.0, -1), (1.0, 1), (0.0, -1))
+    ]
+    Path("own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    ended = run("audit", "own.jsonl", "--conformance", "--json", "report.json")
+    report = loaded("report.json")
+    assert ended.code == 0
+    assert list(report["checks"]) == ["conformance"]
+    assert {"grpo", "rloo", "pass"} <= set(report["methods"])
+    ended = run("audit", "own.jsonl", "--conformance", "--method", "grpo", "--json", "one.json")
+    assert list(loaded("one.json")["methods"]) == ["grpo"]

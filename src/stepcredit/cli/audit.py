@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import fields
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +10,7 @@ import typer
 
 from stepcredit.cli.convert import From
 from stepcredit.cli.options import Imports, fewer_collections, import_modules, settings_of
+from stepcredit.cli.output import say
 from stepcredit.cli.progress import counting_bar
 from stepcredit.data.files.atomic import check_writable, replacing, write_json
 from stepcredit.errors import MethodError, SettingError
@@ -16,6 +18,7 @@ from stepcredit.requires import require
 
 if TYPE_CHECKING:
     from stepcredit.audit.audit_report import AuditReport
+    from stepcredit.audit.check_registry import Check
     from stepcredit.credit.estimator import Estimator
 
 DEFAULT_METHODS = ("pass", "pure", "pass-min", "grpo")
@@ -67,6 +70,15 @@ AuditSettings = Annotated[
         default_factory=list,
     ),
 ]
+Conformance = Annotated[
+    bool,
+    typer.Option(
+        "--conformance",
+        help="Only compare the advantages that the file holds with those of the methods, and name "
+        "the fault where they differ. Default methods: all.",
+        show_default=False,
+    ),
+]
 FailOn = Annotated[
     str | None,
     typer.Option(
@@ -86,6 +98,7 @@ def audit_command(
     settings: AuditSettings,
     format_name: From = None,
     fail_on: FailOn = None,
+    conformance: Conformance = False,
     imports: Imports,
 ) -> None:
     """Show what a signal would teach: faults of the data, what each method pays, what is gamed."""
@@ -94,9 +107,9 @@ def audit_command(
     if fail_on is not None and fail_on not in FAILING:
         raise SettingError(f"--fail-on {fail_on}: expected {' or '.join(FAILING)}")
     import_modules(imports)
-    chosen = audited_methods(methods, settings)
+    chosen = audited_methods(methods or _default_methods(conformance), settings)
     _check_outputs(output, json_file)
-    report = _report(source, format_name, chosen)
+    report = _report(source, format_name, chosen, conformance)
     if json_file is not None:
         write_json(json_file, report.as_json())
     if output is not None:
@@ -105,6 +118,12 @@ def audit_command(
         typer.echo(summary_text(report))
     if fail_on is not None and report.is_at_least(fail_on):
         raise typer.Exit(FAILED)
+
+
+def _default_methods(conformance: bool) -> list[str]:
+    from stepcredit.credit.method_registry import METHODS
+
+    return METHODS.names() if conformance else list(DEFAULT_METHODS)
 
 
 def audited_methods(names: list[str], settings: list[str]) -> dict[str, Estimator]:
@@ -116,7 +135,7 @@ def audited_methods(names: list[str], settings: list[str]) -> dict[str, Estimato
     from stepcredit.credit.method_registry import METHODS
 
     given, found, used = settings_of(settings), dict[str, "Estimator"](), set[str]()
-    for name in names or DEFAULT_METHODS:
+    for name in names:
         has = _fields_of(name)
         own = {field: value for field, value in given.items() if field in has}
         used |= own.keys()
@@ -137,16 +156,29 @@ def _fields_of(name: str) -> set[str]:
     return {field.name for field in fields(kind) if field.init}  # type: ignore[arg-type]
 
 
-def _report(source: str, format_name: str | None, methods: dict[str, Estimator]) -> AuditReport:
+def _report(
+    source: str, format_name: str | None, methods: dict[str, Estimator], conformance: bool
+) -> AuditReport:
     from stepcredit.audit.audit_report import audit
     from stepcredit.audit.logged_batch import LoggedBatch
 
-    with fewer_collections():
+    with fewer_collections(), warnings.catch_warnings(record=True) as notes:
+        warnings.simplefilter("always", UserWarning)
         batch = LoggedBatch.read(source, format_name)
         with counting_bar("checks") as show:
-            return audit(
-                batch, methods, progress=None if show is None else lambda _, i, n: show(i, n)
-            )
+            progress = None if show is None else lambda _, done, count: show(done, count)
+            checks = conformance_check(methods) if conformance else None
+            report = audit(batch, methods, checks=checks, progress=progress)
+    for note in dict.fromkeys(str(note.message) for note in notes):
+        say(f"warning: {note}")
+    return report
+
+
+def conformance_check(methods: dict[str, Estimator]) -> dict[str, Check]:
+    """The comparison of stored advantages with those of methods, as the only check."""
+    from stepcredit.audit.conformance import CONFORMANCE, conformance_of
+
+    return {CONFORMANCE: lambda given: conformance_of(given.batch, methods)}
 
 
 def _check_outputs(page: str | None, json_file: str | None) -> None:

@@ -1,0 +1,208 @@
+"""The audit's page in a real browser: nothing leaves, nothing of the data runs, all parts work.
+
+It needs `pip install playwright` and a Chromium of the system; with `axe-playwright-python` too,
+the page's accessibility is checked.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stepcredit.audit.audit_report import audit
+from stepcredit.audit.finding import (
+    AuditFigure,
+    CheckResult,
+    EvidencePlace,
+    Finding,
+    Unchecked,
+)
+from stepcredit.audit.logged_batch import LoggedBatch
+from stepcredit.credit.method_registry import METHODS
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+pytest.importorskip("jinja2")
+pytest.importorskip("matplotlib")
+BROWSER = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
+)
+pytestmark = pytest.mark.skipif(not BROWSER, reason="there is no Chromium on this machine")
+
+EVIL = (
+    "</script><script>window.hit=1</script><img src=x onerror='window.hit=2'>"
+    "<a href='javascript:window.hit=3'>x</a>\u202e\x1b[31m"
+)
+SIZES = {"desk": (1280, 900), "phone": (390, 844)}
+
+
+@pytest.fixture(scope="module")
+def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of 24 responses, whose texts try to run."""
+    from stepcredit.audit.audit_page import audit_page
+
+    rows: list[dict[str, Any]] = []
+    for i in range(24):
+        tokens = ["so ", "1 ", "\n", "then ", "2 ", EVIL if i == 5 else "\n", "end"]
+        scores = [0.1 * (i % 7), 0.2 * (i % 3), 0.5]
+        row = {"group": f"{EVIL if i // 4 == 1 else 'g'}{i // 4}", "outcome": float(i % 2)}
+        rows.append({**row, "tokens": tokens, "step_ends": [2, 5, 6], "step_scores": scores})
+        rows[-1]["prompt"] = EVIL
+    figure = AuditFigure(EVIL, 0.5, 24, "responses", 0.2, 0.8, "pass")
+    places = (EvidencePlace(5, 1), EvidencePlace(9))
+    found = [
+        Finding("planted", s, f"{s} {EVIL}", (figure,), EVIL, places) for s in ("fault", "note")
+    ]
+    result = CheckResult((figure,), tuple(found), (Unchecked("planted", EVIL, EVIL),))
+    methods = {name: METHODS.build(name) for name in ("pass", "pure", "pass-min", "grpo")}
+    report = audit(LoggedBatch.of(rows), methods, checks={"planted": lambda _: result})
+    path = tmp_path_factory.mktemp("page") / "audit.html"
+    path.write_text(audit_page(report))
+    return path
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as driver:
+        started = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def opened(browser: Any, page_file: Path) -> Iterator[Any]:
+    """The page, opened from disk; at the end nothing has failed, left, or run."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+    wrong: list[str] = []
+    page.on("console", lambda message: wrong.append(message.text))
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("request", lambda request: wrong.append(request.url) if _leaves(request.url) else None)
+    page.goto(page_file.as_uri())
+    yield page
+    assert wrong == []
+    assert page.evaluate("window.hit") is None
+    context.close()
+
+
+def _leaves(url: str) -> bool:
+    return not url.startswith(("file:", "data:"))
+
+
+def listed(page: Any) -> list[int]:
+    return [int(x.get_attribute("data-row")) for x in page.query_selector_all("#list button")]
+
+
+def test_texts_are_shown_as_text(opened: Any) -> None:
+    opened.evaluate("location.hash = '#r=5'")
+    opened.wait_for_selector("#detail h3:has-text('Line 6')")
+    shown = opened.text_content("#detail .tokens")
+    assert "<img src=x onerror='window.hit=2'>" in shown
+    assert "⟨U+202E⟩⟨U+001B⟩[31m" in shown
+    assert opened.query_selector_all("img, main script, [onerror]") == []
+    assert opened.query_selector_all("a[href^=javascript]") == []
+
+
+def test_a_link_of_a_finding_opens_the_response_at_its_step(opened: Any) -> None:
+    opened.click(".finding a[href='#r=5&s=1']")
+    opened.wait_for_selector("#detail h3:has-text('Line 6')")
+    assert "token 6 of 7, step 2 of 3" in opened.text_content("#inspector")
+    chosen = opened.query_selector_all("#detail .panel:first-child .chunk")
+    assert [x.get_attribute("data-token") for x in chosen] == ["3", "4", "5"]
+    assert opened.is_visible("#inspector")
+
+
+def test_hover_shows_every_stage_under_each_method(opened: Any) -> None:
+    opened.hover("#detail .panel:nth-child(2) [data-token='4']")
+    table = opened.text_content("#inspector")
+    for word in ("pass", "pure", "pass-min", "N(process)", "return_to_go", "advantage", "stream"):
+        assert word in table
+    assert len(opened.query_selector_all("#detail .panel")) == 3
+
+
+def test_filters_search_and_order(opened: Any) -> None:
+    data = json.loads(opened.text_content("#data"))
+    everything = {row["row"]: row for row in data["rows"]}
+    assert len(listed(opened)) == 24
+    opened.select_option("#outcome", "right")
+    assert set(listed(opened)) == {row for row in everything if row % 2}
+    opened.select_option("#outcome", "")
+    opened.select_option("#finding", "0")
+    assert set(listed(opened)) == {5, 9}
+    opened.select_option("#finding", "")
+    opened.select_option("#group", "g0")
+    assert set(listed(opened)) == {0, 1, 2, 3}
+    opened.select_option("#group", "")
+    opened.fill("#longest", "3")
+    assert listed(opened) == []
+    opened.fill("#longest", "")
+    opened.fill("#search", "onerror")
+    assert len(listed(opened)) == 24  # it is in every prompt
+    opened.fill("#search", "line 24")
+    assert listed(opened) == [23]
+    opened.fill("#search", "")
+    opened.select_option("#order", "best 0")
+    best = sorted(everything, key=lambda row: (-everything[row]["means"]["pass"], row))
+    assert listed(opened) == best
+    opened.select_option("#order", "flip")
+    assert listed(opened) == sorted(everything, key=lambda row: (-everything[row]["flip"], row))
+
+
+def test_colours_follow_the_chosen_layer(opened: Any) -> None:
+    opened.evaluate("location.hash = '#r=6'")
+    layer = opened.query_selector_all("#layer option")
+    names = {x.text_content(): x.get_attribute("value") for x in layer}
+    assert {"final advantage", "stream: process", "stage: return_to_go"} <= set(names)
+    opened.select_option("#layer", names["stream: process"])
+    assert len(opened.query_selector_all("#detail .panel")) == 1
+    colours = [
+        x.evaluate("x => x.style.backgroundColor")
+        for x in opened.query_selector_all("#detail [data-token]")
+    ]
+    assert colours[0] == colours[2] != colours[3] == colours[5]
+
+
+def test_keys_move_between_responses_and_tokens(opened: Any) -> None:
+    rows = listed(opened)
+    opened.keyboard.press("j")
+    assert opened.evaluate("location.hash") == f"#r={rows[1]}"
+    opened.keyboard.press("k")
+    assert opened.evaluate("location.hash") == f"#r={rows[0]}"
+    opened.focus("#detail .tokens")
+    opened.keyboard.press("ArrowRight")
+    opened.keyboard.press("ArrowRight")
+    assert opened.evaluate("location.hash") == f"#r={rows[0]}&t=1"
+    opened.keyboard.press("/")
+    opened.keyboard.type("jk")
+    assert opened.input_value("#search") == "jk"
+    opened.keyboard.press("Escape")
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_widths_and_themes(browser: Any, page_file: Path, size: str, scheme: str) -> None:
+    width, height = SIZES[size]
+    context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
+    page = context.new_page()
+    page.goto(page_file.as_uri() + "#r=5&s=1")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert paper == ("rgb(255, 255, 255)" if scheme == "light" else "rgb(20, 23, 27)")
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    violations = axe.Axe().run(page).response["violations"]
+    serious = [v["id"] for v in violations if v["impact"] in ("serious", "critical")]
+    context.close()
+    assert serious == []
+
+
+def test_the_page_without_scripts_keeps_its_findings(browser: Any, page_file: Path) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(page_file.as_uri())
+    assert len(page.query_selector_all(".finding")) == 2
+    assert page.is_visible("noscript p")
+    context.close()
