@@ -20,7 +20,7 @@ class AuditFigure:
         name: what it is, in words; units stand in it.
         value: the number; None where it has no value, such as a mean of nothing.
         count: how many groups, responses, steps or tokens it was measured on.
-        of: what `count` counts: "groups", "responses", "steps" or "tokens".
+        of: what `count` counts: "groups", "responses", "steps", "chunks" or "tokens".
         low, high: its 95 % interval; None where it has none.
         method, stream: the method or the stream that it belongs to; "" for neither.
     """

@@ -1,20 +1,24 @@
 """The package's checks, one file per theme; importing them registers them."""
 
 from stepcredit.audit.checks import (
+    contamination,
     hack_detectors,
     lints,
     payment,
     repeated_responses,
+    resolution,
     shifted_scores,
     signal_lints,
     stored_lints,
 )
 
 __all__ = [
+    "contamination",
     "hack_detectors",
     "lints",
     "payment",
     "repeated_responses",
+    "resolution",
     "shifted_scores",
     "signal_lints",
     "stored_lints",
