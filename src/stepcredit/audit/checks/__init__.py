@@ -5,10 +5,12 @@ from stepcredit.audit.checks import (
     hack_detectors,
     lints,
     payment,
+    q_alignment,
     repeated_responses,
     resolution,
     shifted_scores,
     signal_lints,
+    signal_quality,
     stored_lints,
 )
 
@@ -17,9 +19,11 @@ __all__ = [
     "hack_detectors",
     "lints",
     "payment",
+    "q_alignment",
     "repeated_responses",
     "resolution",
     "shifted_scores",
     "signal_lints",
+    "signal_quality",
     "stored_lints",
 ]

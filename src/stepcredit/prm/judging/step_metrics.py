@@ -258,27 +258,24 @@ def weighted_auc(steps: LabelledScores) -> Callable[[Numbers], float | None]:
     return auc
 
 
-def calibration(steps: LabelledScores) -> dict[str, Any]:
-    """How far scores are probabilities: of the steps with score p, a share p should be right.
+def reliability(steps: LabelledScores) -> dict[str, Any]:
+    """The share of right steps beside the mean score, bin by bin, and their mean distance.
 
         ECE = sum_b n_b / N |share right in b - mean score in b|,  b = 10 bins of equal width
-        Brier = mean (score - right)^2
 
     Returns:
-        `ece`, `brier`, and `bins`: each with `low`, `high`, `steps`, `mean_score`, `right_share`,
-        without empty bins. None and no bins if a score lies outside [0, 1].
+        `ece`, and `bins`: each with `low`, `high`, `steps`, `mean_score`, `right_share`, without
+        empty bins. None and no bins if a score lies outside [0, 1].
 
     Example:
         >>> rows = [LabelledRow("?", ("a", "b"), (1, 0), "r.jsonl:1", "?")]
-        >>> calibration(LabelledScores.of(rows, [[0.75, 0.75]]))["ece"]
+        >>> reliability(LabelledScores.of(rows, [[0.75, 0.75]]))["ece"]
         0.25
 
-    Source: Guo et al. 2017 (arXiv 1706.04599), Equation 3; scikit-learn's `brier_score_loss`.
+    Source: Guo et al. 2017 (arXiv 1706.04599), Equation 3.
     """
     if not steps.are_probabilities:
-        return {"ece": None, "brier": None, "bins": []}
-    from sklearn.metrics import brier_score_loss
-
+        return {"ece": None, "bins": []}
     place = np.minimum((steps.scores * BINS).astype(int), BINS - 1)
     bins = []
     for b in np.unique(place).tolist():
@@ -287,8 +284,32 @@ def calibration(steps: LabelledScores) -> dict[str, Any]:
         found = {"steps": int(inside.sum()), "mean_score": mean, "right_share": share}
         bins.append({"low": b / BINS, "high": (b + 1) / BINS, **found})
     ece = sum(b["steps"] * abs(b["right_share"] - b["mean_score"]) for b in bins)
+    return {"ece": ece / len(steps.scores), "bins": bins}
+
+
+def calibration(steps: LabelledScores) -> dict[str, Any]:
+    """How far scores are probabilities: of the steps with score p, a share p should be right.
+
+        Brier = mean (score - right)^2
+
+    Returns:
+        `ece` and `bins` of `reliability`, and `brier`. None and no bins if a score lies outside
+        [0, 1].
+
+    Example:
+        >>> rows = [LabelledRow("?", ("a", "b"), (1, 0), "r.jsonl:1", "?")]
+        >>> calibration(LabelledScores.of(rows, [[0.75, 0.75]]))["brier"]
+        0.3125
+
+    Source: scikit-learn's `brier_score_loss`.
+    """
+    found = reliability(steps)
+    if found["ece"] is None:
+        return {"ece": None, "brier": None, "bins": []}
+    from sklearn.metrics import brier_score_loss
+
     brier = brier_score_loss(steps.right, steps.scores, pos_label=True)
-    return {"ece": ece / len(steps.scores), "brier": float(brier), "bins": bins}
+    return {"ece": found["ece"], "brier": float(brier), "bins": found["bins"]}
 
 
 def question_intervals(

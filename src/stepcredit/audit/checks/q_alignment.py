@@ -1,0 +1,101 @@
+"""Q-alignment: whether signals and credit order steps as the changes of value do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from stepcredit.audit.check_registry import AuditInput, register_check
+from stepcredit.audit.finding import AuditFigure, CheckResult, EvidencePlace, Finding, Unchecked
+from stepcredit.audit.group_means import Floats
+from stepcredit.audit.step_credit import step_credit
+from stepcredit.audit.step_kinds import StepKinds
+from stepcredit.audit.step_scores import scores_of_steps
+from stepcredit.audit.value_alignment import SMALLEST_CHANGE, Alignment, ValueChanges, alignment
+
+NAME = "q_alignment"
+FINDING_CONFIDENCE = 0.99
+"""Level of the intervals that findings stand on: several methods and signals are looked at."""
+MOST_LEAKAGE = 1.2
+"""Size on steps that change nothing, beside all steps, above which they stand out; credit that
+follows the outcome alone has 1, because it is the same on all steps of a response."""
+MOST_PLACES = 10
+
+
+@register_check(NAME)
+def check_q_alignment(given: AuditInput) -> CheckResult:
+    """How far each signal and each method's credit agree with what steps change in the value."""
+    kinds, changes = StepKinds.of(given.batch), ValueChanges.of(given.batch)
+    if kinds is None or changes is None:
+        field = "step_ends" if kinds is None else "step_values"
+        reason = "Without values of states, or the truth about steps, alignment cannot be measured."
+        return CheckResult(unchecked=(Unchecked(NAME, field, reason),))
+    figures, findings = list[AuditFigure](), list[Finding]()
+    for method, stream, numbers in _numbers(given, kinds):
+        name = f"The credit of {method}" if method else f"The signal {stream}"
+        centred = bool(method)
+        found = alignment(numbers, changes.values, kinds.group, centred=centred)
+        own = _figures(found, changes.field, method, stream)
+        figures += own
+        sure = alignment(
+            numbers,
+            changes.values,
+            kinds.group,
+            centred=centred,
+            confidence=FINDING_CONFIDENCE,
+        )
+        findings += _findings(name, sure, own, numbers, changes.values, kinds)
+    return CheckResult(tuple(figures), tuple(findings))
+
+
+def _numbers(given: AuditInput, kinds: StepKinds) -> Iterator[tuple[str, str, Floats]]:
+    """(method, stream, one number per step): scores of signals, and then credit of methods."""
+    for stream, (scores, known) in scores_of_steps(given.batch.rollouts, kinds.ends).items():
+        yield "", stream, np.where(known, scores, np.nan)
+    for method, advantages in given.advantages.items():
+        yield method, "", step_credit(advantages, kinds.ends).numpy()
+
+
+def _figures(found: Alignment, field: str, method: str, stream: str) -> list[AuditFigure]:
+    named = {
+        f"rank correlation with what steps change ({field})": found.spearman,
+        f"share of steps with the sign of their change ({field})": found.sign_accuracy,
+        f"size on steps that change nothing, beside all steps ({field})": found.leakage,
+    }
+    return [
+        AuditFigure(name, of="steps", method=method, stream=stream, **mean.as_figure())
+        for name, mean in named.items()
+        if mean.count
+    ]
+
+
+def _findings(
+    name: str,
+    sure: Alignment,
+    evidence: list[AuditFigure],
+    numbers: Floats,
+    changes: Floats,
+    kinds: StepKinds,
+) -> Iterator[Finding]:
+    spearman, leak = sure.spearman, sure.leakage
+    if spearman.high is not None and spearman.high < 0:
+        sentence = f"{name} orders steps against what they change in the chance of a right outcome "
+        sentence += f"(rank correlation {spearman.mean:+.2f} in {spearman.groups} groups)."
+        advice = "Look whether scores are turned round, or shifted by a step (`step_ends`)."
+        places = _places(-numbers * np.sign(changes), kinds)
+        yield Finding(NAME, "warn", sentence, tuple(evidence), advice, places)
+    if leak.low is not None and leak.low > MOST_LEAKAGE:
+        sentence = f"{name} gives steps that change nothing more weight than others "
+        sentence += f"({leak.mean:.2f} times the mean size, {leak.groups} groups)."
+        advice = "Such steps add noise to training, or pay for padding: see the payment of filler, "
+        advice += "and lower this signal's scores there."
+        places = _places(np.where(np.abs(changes) <= SMALLEST_CHANGE, np.abs(numbers), -1), kinds)
+        yield Finding(NAME, "note", sentence, tuple(evidence), advice, places)
+
+
+def _places(values: Floats, kinds: StepKinds) -> tuple[EvidencePlace, ...]:
+    """The steps with the largest values."""
+    values = np.nan_to_num(values, nan=-np.inf)
+    best = np.argsort(-values, kind="stable")[:MOST_PLACES]
+    return tuple(EvidencePlace(int(kinds.row[at]), int(kinds.place[at])) for at in best)

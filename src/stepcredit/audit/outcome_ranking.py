@@ -1,0 +1,99 @@
+"""How well a response's scores, put into one number, tell right responses from wrong ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from stepcredit.audit.group_means import Flags, Floats
+from stepcredit.data.forest import reduce_rows
+from stepcredit.data.streams import Stream
+from stepcredit.prm.judging.step_metrics import LabelledScores, question_intervals, weighted_auc
+
+RESAMPLES = 500
+"""Draws of groups for an interval; the ends of a 95 % interval then rest on a dozen draws each."""
+
+
+def score_aggregates(stream: Stream) -> dict[str, Floats]:
+    """One number per response made of its scores: the smallest, the mean, and the product.
+
+    Args:
+        stream: scores of steps or tokens.
+
+    Returns:
+        {"minimum" | "mean" | "product": one number per response}, 0 for a response without scores.
+        No product where a score lies outside [0, 1]; one below 1e-300 or so is 0.
+
+    Example:
+        >>> import stepcredit as sc
+        >>> scores = score_aggregates(sc.Steps([[0, 1]], [[0.5, 0.5]]))
+        >>> {name: values.tolist() for name, values in scores.items()}
+        {'minimum': [0.5], 'mean': [0.5], 'product': [0.25]}
+    """
+    values, counts = stream.values.double(), stream.counts
+    found = {
+        "minimum": reduce_rows(values, counts, "min").numpy(),
+        "mean": (reduce_rows(values, counts, "sum") / counts.clamp(min=1)).numpy(),
+    }
+    if values.numel() and float(values.min()) >= 0 and float(values.max()) <= 1:
+        logs = reduce_rows(values.clamp(min=1e-30).log(), counts, "sum")
+        found["product"] = (logs.exp() * (counts > 0)).numpy()
+    return found
+
+
+def auc_with_interval(
+    cases: Mapping[str, LabelledScores],
+) -> dict[str, tuple[float | None, tuple[float, float] | None]]:
+    """The chance that a right case scores above a wrong one, with its 95 % interval.
+
+        AUC = share of pairs (right, wrong) in which the right one scores higher; equal: 1/2
+
+    The interval is the percentile bootstrap's over groups.
+
+    Args:
+        cases: scores of responses or steps by name, all of the same cases, with at least one case;
+            `question` is the group.
+
+    Returns:
+        {name: (AUC, interval)}; None where all cases are right or all are wrong, no interval with
+        fewer than two groups or where a draw of groups has one kind only.
+
+    Example:
+        >>> both = np.array([True, False])
+        >>> cases = {"mean": LabelledScores(np.array([0.9, 0.2]), both, np.array([0, 1]))}
+        >>> auc_with_interval(cases)["mean"]
+        (1.0, None)
+    """
+    first = next(iter(cases.values()))
+    if not first.both:
+        return dict.fromkeys(cases, (None, None))
+    areas = {name: weighted_auc(case) for name, case in cases.items()}
+
+    def figures(weights: Floats) -> dict[str, float | None]:
+        each = weights[first.question]
+        return {name: area(each) for name, area in areas.items()}
+
+    groups = int(first.question.max()) + 1
+    whole, rng = figures(np.ones(groups)), np.random.default_rng(0)
+    intervals = question_intervals(figures, groups, RESAMPLES, rng)
+    return {name: (whole[name], intervals[name]) for name in cases}
+
+
+def labelled_cases(
+    scores: Mapping[str, Floats], right: Flags, wrong: Flags, group: np.ndarray
+) -> dict[str, LabelledScores]:
+    """The cases that are known to be right or wrong, with groups numbered from 0 without a gap.
+
+    Example:
+        >>> flags = np.array([False, True])
+        >>> cases = labelled_cases({"s": np.array([0.1, 0.9])}, flags, ~flags, np.array([4, 7]))
+        >>> cases["s"].question.tolist()
+        [0, 1]
+    """
+    known = right | wrong
+    _, question = np.unique(group[known], return_inverse=True)
+    return {
+        name: LabelledScores(values[known], right[known], question)
+        for name, values in scores.items()
+    }
