@@ -60,7 +60,7 @@ def test_summary_page_and_json(run: Run, rollouts: str) -> None:
     assert "1. warn Filler is paid [bold]more\\x1b]0;x\\x07\\u202e." in words
     assert "advantage, pass: 0.25 (0.1 to 0.4), n = 6 responses" in words
     assert "What to change: Set `--set k=1.0`. See lines 1, 5 of the file." in words
-    assert "planted, for step_labels: No row says which steps are right." in words
+    assert "Planted (step_labels): No row says which steps are right." in words
     assert not {"\x1b", "\x07", "\u202e"} & set(ended.out)
     assert loaded("report.json")["format"] == "stepcredit-audit"
     assert Path("page.html").read_text().startswith("<!doctype html>")

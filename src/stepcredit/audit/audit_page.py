@@ -12,11 +12,12 @@ from stepcredit.audit.audit_report import AuditReport
 from stepcredit.audit.interval_plots import interval_plot
 from stepcredit.audit.page_rows import MOST_SHOWN, escaped_json, page_rows
 from stepcredit.audit.shown_figures import (
+    check_title,
     shown_interval,
-    shown_number,
     visible_text,
     visible_values,
 )
+from stepcredit.data.rules import counted
 
 TEMPLATES = Path(__file__).with_name("templates")
 PLACES_LINKED = 8
@@ -81,21 +82,10 @@ def _environment() -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": shown_number, "severity": SEVERITY_WORDS.__getitem__}
+    environment.filters |= {"counted": counted, "severity": SEVERITY_WORDS.__getitem__}
     environment.filters["interval"] = lambda f: shown_interval(f["value"], f["low"], f["high"])
     environment.filters["title"] = check_title
     return environment
-
-
-def check_title(name: str) -> str:
-    """A check's name as a heading.
-
-    Example:
-        >>> check_title("length_pressure")
-        'Length pressure'
-    """
-    words = name.replace("_", " ").replace("-", " ")
-    return words[:1].upper() + words[1:]
 
 
 def _cited_rows(

@@ -37,6 +37,17 @@ def shown_interval(value: float | None, low: float | None, high: float | None) -
     return f"{shown_number(value)} ({shown_number(low)} to {shown_number(high)})"
 
 
+def check_title(name: str) -> str:
+    """A check's name as a heading.
+
+    Example:
+        >>> check_title("length_pressure")
+        'Length pressure'
+    """
+    words = name.replace("_", " ").replace("-", " ")
+    return words[:1].upper() + words[1:]
+
+
 def figure_sentence(figure: AuditFigure) -> str:
     """A figure on one line: what it is, whose, its number with the interval, its count.
 

@@ -8,8 +8,9 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from stepcredit.audit.shown_figures import figure_sentence
+from stepcredit.audit.shown_figures import check_title, figure_sentence
 from stepcredit.credit.rich_table import literal
+from stepcredit.data.rules import counted
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -43,10 +44,8 @@ def summary_text(report: AuditReport) -> str:
 
 def _lines(report: AuditReport) -> Iterator[Text]:
     counts, batch = report.counts, report.given.batch
-    yield literal(
-        f"{batch.source}: {counts['responses']:,} responses in {counts['groups']:,} groups, "
-        f"{counts['tokens']:,} trained tokens"
-    )
+    size = f"{counted(counts['responses'], 'response')} in {counted(counts['groups'], 'group')}"
+    yield literal(f"{batch.source}: {size}, {counted(counts['tokens'], 'trained token')}")
     names = ", ".join(report.given.methods) or "none can run on these rows"
     yield literal(f"methods: {names}; checks: {len(report.results)}")
     yield literal("")
@@ -58,9 +57,9 @@ def _lines(report: AuditReport) -> Iterator[Text]:
     if more:
         yield literal(f"{more} more findings are in the page (-o) and in the JSON (--json).")
     if report.unchecked:
-        yield literal("Not checked:")
+        yield literal("Not checked, with what is lacking:")
     for item in report.unchecked:
-        yield literal(f"  {item.check}, for {item.field}: {item.reason}")
+        yield literal(f"  {check_title(item.check)} ({item.field}): {item.reason}")
 
 
 def _finding_lines(number: int, finding: Finding, report: AuditReport) -> Iterator[Text]:
