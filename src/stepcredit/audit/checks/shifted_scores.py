@@ -15,7 +15,7 @@ SHIFTED = "shifted scores"
 MARGIN = 0.15
 """How much higher the neighbour's correlation must be: steps near each other are alike anyway."""
 STANDARD_ERRORS = 4.0
-"""How many standard errors above the margin: several streams and both sides are tried per file."""
+"""How many standard errors it must be above 0: several streams and both sides are tried."""
 FEWEST_PAIRS = 30
 """With fewer pairs nothing is said."""
 LATER, EARLIER = "later", "earlier"
@@ -40,8 +40,8 @@ class NeighbourCorrelation:
     @property
     def looks_shifted(self) -> bool:
         """Whether the neighbour's scores clearly fit better."""
-        lead = self.neighbour - self.own - MARGIN
-        return self.pairs >= FEWEST_PAIRS and lead > STANDARD_ERRORS * self.error
+        lead = self.neighbour - self.own
+        return self.pairs >= FEWEST_PAIRS and lead > max(MARGIN, STANDARD_ERRORS * self.error)
 
 
 def neighbour_correlation(

@@ -43,7 +43,10 @@ def check_variance(data: AuditInput) -> CheckResult:
             "share of groups whose values are all equal", share, count, "groups", stream=name
         )
         figures.append(figure)
-        if share is not None and share > MANY_WITHOUT and count >= FEWEST_GROUPS:
+        is_format = name == "format"  # equal formats are what is wanted
+        if share is None or is_format or count < FEWEST_GROUPS:
+            continue
+        if share > MANY_WITHOUT:
             sentence = f"In {int(flat.sum())} of {counted(count, 'group')} all values of {name!r} "
             sentence += "are equal, so that it teaches nothing there."
             advice = (
