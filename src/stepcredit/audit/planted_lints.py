@@ -101,11 +101,12 @@ def _shifted(by: int) -> Plant:
 
 
 def _shifted_through(rng: np.random.Generator, rows: LogRows) -> None:
-    """Last scores that know the outcome, then one score on through the whole file."""
+    """Only last scores know the outcome; then each score stands one on, through the whole file."""
     flat = []
     for row in rows:
         del row["step_labels"]
-        row["step_scores"][-1] = 0.8 * row["outcome"] + 0.2 * rng.normal()
+        row["step_scores"] = rng.normal(size=len(row["step_scores"])).tolist()
+        row["step_scores"][-1] = 3 * row["outcome"] + 0.5 * rng.normal()
         flat += row["step_scores"]
     late = iter([flat[-1], *flat[:-1]])
     for row in rows:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from stepcredit.cli.audit_selftest import selftest_option
 from stepcredit.cli.convert import From
 from stepcredit.cli.options import Imports, fewer_collections, import_modules, settings_of
 from stepcredit.cli.output import say
@@ -79,6 +80,17 @@ Conformance = Annotated[
         show_default=False,
     ),
 ]
+SelfTest = Annotated[
+    bool,
+    typer.Option(
+        "--selftest",
+        help="Plant faults in generated logs, print which are found and how often clean logs are "
+        "accused, and end; IN is not needed.",
+        is_eager=True,
+        callback=selftest_option,
+        show_default=False,
+    ),
+]
 FailOn = Annotated[
     str | None,
     typer.Option(
@@ -99,6 +111,7 @@ def audit_command(
     format_name: From = None,
     fail_on: FailOn = None,
     conformance: Conformance = False,
+    selftest: SelfTest = False,
     imports: Imports,
 ) -> None:
     """Show what a signal would teach: faults of the data, what each method pays, what is gamed."""

@@ -14,7 +14,7 @@ from stepcredit.data.streams import Steps
 SHIFTED = "shifted scores"
 MARGIN = 0.15
 """How much higher the neighbour's correlation must be: steps near each other are alike anyway."""
-STANDARD_ERRORS = 4.0
+STANDARD_ERRORS = 3.5
 """How many standard errors it must be above 0: several streams and both sides are tried."""
 FEWEST_PAIRS = 30
 """With fewer pairs nothing is said."""
