@@ -3,7 +3,9 @@
 from stepcredit.audit.checks import (
     contamination,
     hack_detectors,
+    length_pressure_check,
     lints,
+    method_comparison,
     payment,
     q_alignment,
     repeated_responses,
@@ -17,7 +19,9 @@ from stepcredit.audit.checks import (
 __all__ = [
     "contamination",
     "hack_detectors",
+    "length_pressure_check",
     "lints",
+    "method_comparison",
     "payment",
     "q_alignment",
     "repeated_responses",

@@ -1,0 +1,242 @@
+"""The cumulative trap and length pressure: what one more step pays, whatever it says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from stepcredit.audit.check_registry import AuditInput, register_check
+from stepcredit.audit.finding import AuditFigure, CheckResult, EvidencePlace, Finding, Unchecked
+from stepcredit.audit.one_more_step import (
+    Floats,
+    StepLevels,
+    StepPressure,
+    break_even_scores,
+    step_pressure,
+)
+from stepcredit.audit.path_totals import break_even_values, path_totals, paying_stretches
+from stepcredit.audit.step_credit import evenly_spaced_groups, read_streams
+from stepcredit.credit.estimator import Estimator
+from stepcredit.credit.methods.pass_ import PASS
+from stepcredit.credit.metrics.advantage_statistics import group_correlation, length_correlation
+from stepcredit.credit.stages.process_streams import process_signals
+from stepcredit.data.forest import reduce_rows
+from stepcredit.data.rollouts import Rollouts
+from stepcredit.evals.intervals import mean_interval
+
+NAME = "length"
+EXPONENTS = (0.0, 0.7, 1.0)
+"""Values of k for which PASS is also measured: the plain return, the default, the strict mean."""
+TRAP = 0.25
+"""A change by one more typical step, in standard deviations of the responses' advantages, from
+which it is reported: four such steps move a response by one of them."""
+CORRELATED = 0.3
+"""A correlation with length, beyond that of the outcome, from which it is reported."""
+CERTAIN = 4.0
+"""A correlation must also be this many times 1/sqrt(n): then chance gives it once in 15,000."""
+CREDITED = 2_000_000
+"""Steps credited per method and k, over all turns of the groups: a larger file is measured on every
+n-th of its groups, as the counts say."""
+PLACES = 5
+"""Responses that a finding points to."""
+
+
+@register_check(NAME)
+def check_length_pressure(data: AuditInput) -> CheckResult:
+    """What one more step pays under each method and k, and how credit goes with length."""
+    figures, findings = _correlations(data)
+    rollouts = data.batch.rollouts
+    if not process_signals(rollouts):
+        reason = "The file has no process signal, so no step has a value of its own."
+        missing = Unchecked(NAME, "step_scores", reason)
+        return CheckResult(tuple(figures), tuple(findings), (missing,))
+    rows, levels = _measured_rows(rollouts), StepLevels.of(rollouts)
+    few = rollouts if rows.numel() == rollouts.num_rollouts else rollouts.take(rows)
+    series = dict[str, dict[str, list[float]]]()
+    for name, method in _variants(data.methods, few):
+        pressure = step_pressure(method, few, levels)
+        own = [*_of_step(pressure, levels, few, name), *_theory(method, few, name)]
+        figures += own
+        series[name] = {level: change.tolist() for level, change in pressure.changes.items()}
+        if name in data.methods:
+            findings += _trap(name, method, pressure, levels, own, rows.numpy())
+    unchecked = tuple(_without_texts(data.methods, few))
+    return CheckResult(tuple(figures), tuple(findings), unchecked, {"one_more_step": series})
+
+
+def _measured_rows(rollouts: Rollouts) -> torch.Tensor:
+    turns = int(rollouts.group_index.bincount().max())
+    return evenly_spaced_groups(rollouts, max(1, CREDITED // (3 * turns)))
+
+
+def _adds_up(method: Estimator, rollouts: Rollouts) -> bool:
+    """Whether a method reads a process signal that one more step can be given a value in."""
+    return bool(read_streams(method, rollouts)) and not method.reads.logprobs
+
+
+def _without_texts(methods: Mapping[str, Estimator], rollouts: Rollouts) -> Iterator[Unchecked]:
+    for name, method in methods.items():
+        if _adds_up(method, rollouts) and method.reads.text:
+            reason = f"The chunks of {name} follow texts, which one more step does not have."
+            yield Unchecked(NAME, "tokens", reason)
+
+
+def _variants(
+    methods: Mapping[str, Estimator], rollouts: Rollouts
+) -> Iterator[tuple[str, Estimator]]:
+    """The methods that can be measured, and PASS at other exponents."""
+    for name, method in methods.items():
+        if not _adds_up(method, rollouts) or method.reads.text:
+            continue
+        yield name, method
+        if isinstance(method, PASS):
+            for k in EXPONENTS:
+                if k != method.k:
+                    yield f"{name}, k = {k:g}", replace(method, k=k)
+
+
+def _of_step(
+    pressure: StepPressure, levels: StepLevels, rollouts: Rollouts, name: str
+) -> Iterator[AuditFigure]:
+    """The changes by one more step of each level, and the break-even score."""
+    count, groups = len(pressure.rows), rollouts.group_index.numpy()[pressure.rows].tolist()
+    if not count:
+        return
+    for level, values in levels.items():
+        scores = ", ".join(f"{value:.3g}" for value in values.values())
+        about = f"by one more step of the {level} score ({scores})"
+        change = pressure.changes[level]
+        interval = mean_interval(change, groups)
+        low, high = (interval.low, interval.high) if len(set(groups)) > 1 else (None, None)
+        yield AuditFigure(
+            f"change of a response's advantage {about}",
+            interval.mean,
+            count,
+            "responses",
+            low,
+            high,
+            method=name,
+        )
+        label = f"share of responses whose advantage rises {about}"
+        yield AuditFigure(label, float(np.mean(change > 0)), count, "responses", method=name)
+    streams = list(levels.typical)
+    if len(streams) == 1:
+        scores_found = break_even_scores(pressure, levels, streams[0])
+        label = "score of one more step at which a response's advantage stays the same (median)"
+        yield _median(label, scores_found, name, stream=streams[0])
+
+
+def _median(label: str, values: Floats, method: str, *, stream: str = "") -> AuditFigure:
+    """The median as a figure; None where it is infinite, or of nothing."""
+    median = float(np.median(values)) if values.size else float("inf")
+    value = median if np.isfinite(median) else None
+    return AuditFigure(label, value, values.size, "responses", method=method, stream=stream)
+
+
+def _theory(method: Estimator, rollouts: Rollouts, name: str) -> Iterator[AuditFigure]:
+    """Of PASS: the break-even value of a chunk, and the stretch from which padding pays."""
+    totals = path_totals(method, rollouts) if isinstance(method, PASS) else None
+    if totals is None or not isinstance(method, PASS):
+        return
+    label = "value of one more chunk at which the path score stays the same (median, theory)"
+    yield _median(label, break_even_values(totals, method.k), name)
+    paid = totals.values[totals.values > 0]
+    if paid.size:
+        filler = float(np.median(paid))
+        stretches = paying_stretches(totals, method.k, filler)
+        label = f"length, in times the response's own, from which chunks of value {filler:.3g} pay"
+        yield _median(f"{label} (median, theory)", stretches, name)
+
+
+def _trap(
+    name: str,
+    method: Estimator,
+    pressure: StepPressure,
+    levels: StepLevels,
+    evidence: Iterable[AuditFigure],
+    rows: np.ndarray,
+) -> Iterator[Finding]:
+    """A typical step that is paid, or fined, in nearly every response."""
+    change = pressure.changes["typical"]
+    mean = float(change.mean()) / pressure.spread if pressure.spread > 0 else 0.0
+    if abs(mean) < TRAP:
+        return
+    share = float(np.mean(change * mean > 0))
+    verb, wrong = ("raises", "padding pays") if mean > 0 else ("lowers", "stopping early pays")
+    scores = ", ".join(f"{value:.3g}" for value in levels.typical.values())
+    sentence = f"Under {name} one more step of the typical score ({scores}) {verb} the advantage of"
+    sentence += f" {share:.0%} of the responses, on average by {abs(mean):.2f} of its standard"
+    sentence += f" deviations: {wrong}."
+    order = np.argsort(-change * np.sign(mean), kind="stable")[:PLACES]
+    places = tuple(EvidencePlace(int(rows[pressure.rows[at]])) for at in order)
+    yield Finding(NAME, "warn", sentence, tuple(evidence), _advice(method), places, share=share)
+
+
+def _advice(method: Estimator) -> str:
+    if not isinstance(method, PASS):
+        advice = "Standardize the scores within the group before they are added up: use the method"
+        return f"{advice} `pass`, or `pass-min`, where no further step can raise the minimum."
+    changes = ["`--set operator=masked_norm`"] if method.operator != "masked_norm" else []
+    changes += ["`--set k=1.0`"] if method.k < 1 else []
+    return f"Set {' and '.join(changes)}." if changes else "Use the method `pass-min`."
+
+
+def _correlations(data: AuditInput) -> tuple[list[AuditFigure], list[Finding]]:
+    """Correlations with length, within groups, of outcome, signals and advantages."""
+    rollouts = data.batch.rollouts
+    outcome = _correlated(rollouts.outcome, rollouts.has_outcome, rollouts)
+    figures = [_figure("outcome", *outcome, stream="outcome")]
+    findings = []
+    for name, stream in process_signals(rollouts).items():
+        totals = reduce_rows(stream.values.to(torch.float64), stream.counts, "sum")
+        found = _correlated(totals / stream.counts.clamp(min=1), stream.counts > 0, rollouts)
+        figures.append(_figure("mean score", *found, stream=name))
+        if _beyond(*found, outcome[0]):
+            findings.append(_longer(f"The scores of {name!r}", *found, figures[0], figures[-1]))
+    for name, advantages in data.advantages.items():
+        found = length_correlation(advantages, rollouts), rollouts.num_rollouts
+        figures.append(_figure("mean advantage", *found, method=name))
+        if _beyond(*found, outcome[0]):
+            subject = f"The advantages of {name}"
+            findings.append(_longer(subject, *found, figures[0], figures[-1]))
+    return figures, findings
+
+
+def _correlated(
+    values: torch.Tensor, known: torch.Tensor, rollouts: Rollouts
+) -> tuple[float | None, int]:
+    """Correlation with length over the responses whose value is known, and how many they are."""
+    group, lengths = rollouts.group_index[known], rollouts.lengths[known].to(torch.float64)
+    found = group_correlation(values[known].to(torch.float64), lengths, group, rollouts.num_groups)
+    return found, int(known.sum())
+
+
+def _figure(
+    about: str, value: float | None, count: int, *, method: str = "", stream: str = ""
+) -> AuditFigure:
+    label = f"correlation of the {about} with the length, within groups"
+    return AuditFigure(label, value, count, "responses", method=method, stream=stream)
+
+
+def _beyond(value: float | None, count: int, outcome: float | None) -> bool:
+    """Whether a correlation is large, certain, and not what right answers' lengths give."""
+    if value is None:
+        return False
+    least = max(CORRELATED, CERTAIN / count**0.5)
+    return abs(value) >= least and abs(value - (outcome or 0.0)) >= least
+
+
+def _longer(
+    subject: str, value: float | None, count: int, outcome: AuditFigure, own: AuditFigure
+) -> Finding:
+    longer = "longer" if (value or 0) > 0 else "shorter"
+    sentence = f"{subject} are higher in {longer} responses of a group (correlation {value:.2f})"
+    sentence += ", beyond what the lengths of right answers explain."
+    advice = "Compare the best paid responses with short and long right ones; on PASS,"
+    advice += " `--set k=1.0` pays the mean of a response's chunks."
+    if own.stream:
+        advice = "Look at long and short responses of high scores before you train on this signal."
+    return Finding(NAME, "note", sentence, (outcome, own), advice)
