@@ -9,6 +9,7 @@ from importlib import import_module
 
 from stepcredit.audit.finding import CheckResult
 from stepcredit.audit.logged_batch import LoggedBatch
+from stepcredit.audit.step_kinds import StepKinds
 from stepcredit.credit.estimator import Estimator
 from stepcredit.data.advantages import Advantages
 from stepcredit.errors import StepCreditError
@@ -45,6 +46,11 @@ class AuditInput:
     def advantages(self) -> Mapping[str, Advantages]:
         """The advantages of each method, computed once for all checks."""
         return {name: method(self.batch.rollouts) for name, method in self.methods.items()}
+
+    @cached_property
+    def step_kinds(self) -> StepKinds | None:
+        """The steps by kind, found once for all checks; None where their ends are unknown."""
+        return StepKinds.of(self.batch)
 
 
 Check = Callable[[AuditInput], CheckResult]

@@ -11,8 +11,9 @@ from stepcredit.data.forest import reduce_rows
 from stepcredit.data.streams import Stream
 from stepcredit.prm.judging.step_metrics import LabelledScores, question_intervals, weighted_auc
 
-RESAMPLES = 500
-"""Draws of groups for an interval; the ends of a 95 % interval then rest on a dozen draws each."""
+RESAMPLES = 200
+"""Draws of groups for an interval: its ends then rest on five draws each, and a large log is done
+in seconds."""
 
 
 def score_aggregates(stream: Stream) -> dict[str, Floats]:

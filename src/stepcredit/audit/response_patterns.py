@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,7 +14,7 @@ USUAL_STEPS = 3
 """Steps of the median response from which a response of a single step stands out."""
 MARKED_SHARE = 0.5
 """Where more texts than this hold a final answer's mark, a text without one has no answer."""
-_ANSWER_MARK = re.compile(r"\\boxed|####|<answer>|\banswer\b|(?m:^A:)", re.IGNORECASE)
+_ANSWER_MARKS = ("\\boxed", "####", "answer", "\na:")
 _THINK_END = "</think>"
 
 
@@ -59,7 +58,7 @@ def unsolved_thinking(texts: Sequence[str | None]) -> Flags:
 
     Either nothing but signs stands behind the thinking's end (`<think>` without an end, too), or
     the text holds words of reflection, and no mark of a final answer where most texts have one:
-    `\\boxed`, `####`, `<answer>`, the word "answer", a line that begins with "A:".
+    `\\boxed`, `####`, the word "answer", a line that begins with "A:".
 
     Example:
         >>> unsolved_thinking(["<think>2+3", "<think>5</think> 5", "<think>5</think>."]).tolist()
@@ -67,7 +66,7 @@ def unsolved_thinking(texts: Sequence[str | None]) -> Flags:
         >>> unsolved_thinking(["wait, 2+3", "answer: 5", "wait, the answer is 5"]).tolist()
         [True, False, False]
     """
-    marked = [text is not None and bool(_ANSWER_MARK.search(text)) for text in texts]
+    marked = [text is not None and _has_answer_mark(text) for text in texts]
     expects_mark = sum(marked) > MARKED_SHARE * max(1, len(texts))
     found = [
         text is not None
@@ -75,6 +74,11 @@ def unsolved_thinking(texts: Sequence[str | None]) -> Flags:
         for text, mark in zip(texts, marked, strict=True)
     ]
     return np.array(found, np.bool_)
+
+
+def _has_answer_mark(text: str) -> bool:
+    lower = f"\n{text.lower()}"
+    return any(mark in lower for mark in _ANSWER_MARKS)
 
 
 def _only_thinks(text: str) -> bool:

@@ -154,7 +154,7 @@ def check_hack_detectors(given: AuditInput) -> CheckResult:
     for pattern in hack_patterns(given).values():
         figures += _pattern_figures(pattern, pays, scores, group)
         findings += _paid_pattern(pattern, pays, group)
-    kinds = StepKinds.of(given.batch)
+    kinds = given.step_kinds
     for found in (_scored_padding(given, kinds), _format_only(given, pays)):
         for figure, finding in found:
             figures.append(figure)

@@ -85,7 +85,7 @@ def padding_gaps(
 @register_check(NAME)
 def check_payment(given: AuditInput) -> CheckResult:
     """What each method pays for each kind of step; whether it pays for steps that add nothing."""
-    kinds = StepKinds.of(given.batch)
+    kinds = given.step_kinds
     if kinds is None:
         reason = "Without the ends of steps, what a step is paid cannot be measured."
         return CheckResult(unchecked=(Unchecked(NAME, "step_ends", reason),))

@@ -26,27 +26,37 @@ MOST_PLACES = 10
 @register_check(NAME)
 def check_q_alignment(given: AuditInput) -> CheckResult:
     """How far each signal and each method's credit agree with what steps change in the value."""
-    kinds, changes = StepKinds.of(given.batch), ValueChanges.of(given.batch)
+    kinds, changes = given.step_kinds, ValueChanges.of(given.batch)
     if kinds is None or changes is None:
         field = "step_ends" if kinds is None else "step_values"
         reason = "Without values of states, or the truth about steps, alignment cannot be measured."
         return CheckResult(unchecked=(Unchecked(NAME, field, reason),))
     figures, findings = list[AuditFigure](), list[Finding]()
     for method, stream, numbers in _numbers(given, kinds):
-        name = f"The credit of {method}" if method else f"The signal {stream}"
-        centred = bool(method)
-        found = alignment(numbers, changes.values, kinds.group, centred=centred)
+        found = alignment(numbers, changes.values, kinds.group, centred=bool(method))
         own = _figures(found, changes.field, method, stream)
         figures += own
-        sure = alignment(
-            numbers,
-            changes.values,
-            kinds.group,
-            centred=centred,
-            confidence=FINDING_CONFIDENCE,
-        )
-        findings += _findings(name, sure, own, numbers, changes.values, kinds)
+        if _is_suspect(found):
+            level = FINDING_CONFIDENCE
+            sure = alignment(
+                numbers, changes.values, kinds.group, centred=bool(method), confidence=level
+            )
+            name = f"The credit of {method}" if method else f"The signal {stream}"
+            findings += _findings(name, sure, own, numbers, changes.values, kinds)
     return CheckResult(tuple(figures), tuple(findings))
+
+
+def _is_suspect(found: Alignment) -> bool:
+    """Whether a 95 % interval is where a finding's wider one may be."""
+    return _is_reversed(found) or _is_leaky(found)
+
+
+def _is_reversed(found: Alignment) -> bool:
+    return found.spearman.high is not None and found.spearman.high < 0
+
+
+def _is_leaky(found: Alignment) -> bool:
+    return found.leakage.low is not None and found.leakage.low > MOST_LEAKAGE
 
 
 def _numbers(given: AuditInput, kinds: StepKinds) -> Iterator[tuple[str, str, Floats]]:
@@ -79,13 +89,13 @@ def _findings(
     kinds: StepKinds,
 ) -> Iterator[Finding]:
     spearman, leak = sure.spearman, sure.leakage
-    if spearman.high is not None and spearman.high < 0:
+    if _is_reversed(sure):
         sentence = f"{name} orders steps against what they change in the chance of a right outcome "
         sentence += f"(rank correlation {spearman.mean:+.2f} in {spearman.groups} groups)."
         advice = "Look whether scores are turned round, or shifted by a step (`step_ends`)."
         places = _places(-numbers * np.sign(changes), kinds)
         yield Finding(NAME, "warn", sentence, tuple(evidence), advice, places)
-    if leak.low is not None and leak.low > MOST_LEAKAGE:
+    if _is_leaky(sure):
         sentence = f"{name} gives steps that change nothing more weight than others "
         sentence += f"({leak.mean:.2f} times the mean size, {leak.groups} groups)."
         advice = "Such steps add noise to training, or pay for padding: see the payment of filler, "
