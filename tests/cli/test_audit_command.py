@@ -94,6 +94,7 @@ def test_fail_on(run: Run, rollouts: str, level: str, code: int) -> None:
         (("--fail-on", "note"), "--fail-on note: expected warn or fault"),
         (("--method", "pas"), "--method pas: unknown method 'pas', did you mean 'pass'?"),
         (("--method", "grpo", "--set", "k=1"), "--set k: none of grpo has such a field"),
+        (("--conformance", "--set", "k=1"), "--set: --conformance needs --method beside it"),
         (("--json", "no/such/folder.json"), "no/such/folder.json"),
     ],
 )

@@ -16,12 +16,16 @@ _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 def shown_number(value: float | None) -> str:
     """A number with three digits, or all digits before the point; `NO_VALUE` for None.
 
+    What is smaller than a millionth is rounding noise here, and shown as 0.00.
+
     Example:
-        >>> [shown_number(x) for x in (0.12345, -1.5, 12345.6, 3.0, 0.0, 1e-9, None)]
-        ['0.123', '-1.5', '12,346', '3', '0', '1e-09', 'no value']
+        >>> [shown_number(x) for x in (0.12345, -1.5, 12345.6, 3.0, 0.0, -1e-9, None)]
+        ['0.123', '-1.5', '12,346', '3', '0', '0.00', 'no value']
     """
     if value is None:
         return NO_VALUE
+    if 0 < abs(value) < 1e-6:
+        return "0.00"
     return f"{value:,.0f}" if 1000 <= abs(value) < 1e12 else f"{value:.3g}"
 
 

@@ -120,7 +120,7 @@ def audit_command(
     if fail_on is not None and fail_on not in FAILING:
         raise SettingError(f"--fail-on {fail_on}: expected {' or '.join(FAILING)}")
     import_modules(imports)
-    chosen = audited_methods(methods or _default_methods(conformance), settings)
+    chosen = audited_methods(methods or _default_methods(conformance, settings), settings)
     _check_outputs(output, json_file)
     report = _report(source, format_name, chosen, conformance)
     if json_file is not None:
@@ -133,9 +133,13 @@ def audit_command(
         raise typer.Exit(FAILED)
 
 
-def _default_methods(conformance: bool) -> list[str]:
+def _default_methods(conformance: bool, settings: list[str]) -> list[str]:
     from stepcredit.credit.method_registry import METHODS
 
+    if conformance and settings:
+        raise SettingError(
+            "--set: --conformance needs --method beside it, to say whose field it is"
+        )
     return METHODS.names() if conformance else list(DEFAULT_METHODS)
 
 
@@ -180,18 +184,18 @@ def _report(
         batch = LoggedBatch.read(source, format_name)
         with counting_bar("checks") as show:
             progress = None if show is None else lambda _, done, count: show(done, count)
-            checks = conformance_check(methods) if conformance else None
+            checks = conformance_check() if conformance else None
             report = audit(batch, methods, checks=checks, progress=progress)
     for note in dict.fromkeys(str(note.message) for note in notes):
         say(f"warning: {note}")
     return report
 
 
-def conformance_check(methods: dict[str, Estimator]) -> dict[str, Check]:
+def conformance_check() -> dict[str, Check]:
     """The comparison of stored advantages with those of methods, as the only check."""
     from stepcredit.audit.conformance import CONFORMANCE, conformance_of
 
-    return {CONFORMANCE: lambda given: conformance_of(given.batch, methods)}
+    return {CONFORMANCE: lambda given: conformance_of(given.batch, given.methods)}
 
 
 def _check_outputs(page: str | None, json_file: str | None) -> None:

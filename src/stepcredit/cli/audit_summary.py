@@ -55,7 +55,8 @@ def _lines(report: AuditReport) -> Iterator[Text]:
         yield from _finding_lines(number, finding, report)
     more = len(report.findings) - len(report.verdict)
     if more:
-        yield literal(f"{more} more findings are in the page (-o) and in the JSON (--json).")
+        others = f"{counted(more, 'more finding')} {'are' if more > 1 else 'is'}"
+        yield literal(f"{others} in the page (-o) and in the JSON (--json).")
     if report.unchecked:
         yield literal("Not checked, with what is lacking:")
     for item in report.unchecked:
