@@ -52,3 +52,23 @@ def test_the_anchor_does_nothing_twice_and_reads_its_runs(tmp_path: Path) -> Non
     history.append({anchor.ACCURACY: 0.5})
     (tmp_path / "run" / "trainer_state.json").write_text(json.dumps({"log_history": history}))
     assert anchor.figures(tmp_path / "run") == (0.25, 0.5, 3.0)
+
+
+def test_the_attack_on_the_lab_prints_verdicts_and_confusion_tables(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from stepcredit.lab.model import build_model
+    from stepcredit.lab.tokenizer import build_tokenizer
+
+    tokenizer = build_tokenizer()
+    tokenizer.save_pretrained(tmp_path)
+    build_model(tokenizer).save_pretrained(tmp_path)
+    spec = importlib.util.spec_from_file_location("attack_lab", ROOT / "examples/attack_lab.py")
+    assert spec is not None
+    assert spec.loader is not None
+    example = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(example)
+    example.main(str(tmp_path), prompts=2)
+    printed = capsys.readouterr().out
+    assert sum("; in training: " in line for line in printed.splitlines()) == 5 * 7
+    assert printed.count("17 cells of signal and method with known runs") == 3

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stepcredit.audit.attack.editable import AddedTexts, EditableSteps, NotEditable
-from stepcredit.audit.attack.edited_response import Cutter, editable, edited_response
+from stepcredit.audit.attack.edited_response import Cutter, editable, edited_response, token_ranges
 from stepcredit.audit.attack.edits import EDITS, Edit
 from stepcredit.keys import keyed_seed
 from stepcredit.signals.responses import Response
@@ -40,12 +40,16 @@ class EditedCopy:
         row: number of the original among the attacked responses.
         response: the edited response.
         step: number of the step at which the edit can be seen, before and after it.
+        before, after: that step's first token and the one behind its last, in the original and
+            here.
     """
 
     edit: Edit
     row: int
     response: Response
     step: int
+    before: tuple[int, int]
+    after: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -167,4 +171,7 @@ def _copy(
     if isinstance(after, NotEditable):
         return after
     made = edited_response(original, after, cutter, edit.name)
-    return made if isinstance(made, NotEditable) else EditedCopy(edit, row, made, after.at)
+    if isinstance(made, NotEditable):
+        return made
+    places = (token_ranges(response)[after.at] for response in (original, made))
+    return EditedCopy(edit, row, made, after.at, *places)

@@ -180,8 +180,8 @@ class _Scored:
     ) -> dict[str, float]:
         original = self.plan.rows[copy.row].response
         return _difference(
-            advantage_summary(before, original, copy.step),
-            advantage_summary(after, copy.response, copy.step),
+            advantage_summary(before, original, copy.before),
+            advantage_summary(after, copy.response, copy.after),
         )
 
     def earnings(

@@ -10,7 +10,6 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from stepcredit.audit.attack.edited_response import token_ranges
 from stepcredit.credit.estimator import Estimator
 from stepcredit.credit.stages.batch_norm import Moments
 from stepcredit.data.files.batches import Batch
@@ -203,25 +202,24 @@ class LoggedMethod:
 
 
 def advantage_summary(
-    values: NDArray[np.float64], response: Response, step: int
+    values: NDArray[np.float64], response: Response, tokens: tuple[int, int]
 ) -> dict[str, float | None]:
     """The sum and mean of a response's advantages, and the mean over the tokens of one step.
 
     Args:
         values: one per trained token.
-        response: split into steps.
-        step: number of the step.
+        response: the response.
+        tokens: the step's first token and the one behind its last, among all tokens.
 
     Returns:
         "total", "mean" and "at the edit"; the last is None where the step has no trained token.
 
     Example:
-        >>> from stepcredit.signals.splitting import Newline
-        >>> response = Newline().split(Response.of_text("?", "a b\\nc"))
-        >>> advantage_summary(np.array([1.0, 1.0, -2.0]), response, 1)
+        >>> response = Response.of_text("?", "a b\\nc")
+        >>> advantage_summary(np.array([1.0, 1.0, -2.0]), response, (2, 3))
         {'total': 0.0, 'mean': 0.0, 'at the edit': -2.0}
     """
-    start, stop = token_ranges(response)[step]
+    start, stop = tokens
     own = response.own or (True,) * response.num_tokens
     before = sum(own[:start])
     here = values[before : before + sum(own[start:stop])]

@@ -150,7 +150,11 @@ def edited_response(
         >>> edited_response(original, steps, Cutter(), "x").token_texts
         ['new\\n', 'a ', 'b\\n', 'c']
     """
-    parts = [_tokens(original, *step, cutter) for step in zip(*_pairs(edited), strict=True)]
+    known = _tokens_of_steps(original)
+    parts = [
+        _new_tokens(text, cutter) if source is None else known[source]
+        for text, source in zip(edited.steps, edited.sources, strict=True)
+    ]
     pieces = [piece for part in parts for piece in part.pieces]
     ids = [id for part in parts for id in part.ids or ()]
     text, ends = "".join(pieces), tuple(accumulate(len(part.pieces) for part in parts))
@@ -181,19 +185,24 @@ class _StepTokens:
     own: list[bool]
 
 
-def _pairs(edited: EditedSteps) -> tuple[tuple[str, ...], tuple[int | None, ...]]:
-    return edited.steps, edited.sources
+def _new_tokens(text: str, cutter: Cutter) -> _StepTokens:
+    """The tokens of new text, which the policy wrote."""
+    pieces, ids = cutter.pieces(text)
+    return _StepTokens(pieces, ids, [True] * len(pieces))
 
 
-def _tokens(response: Response, text: str, source: int | None, cutter: Cutter) -> _StepTokens:
-    """A step's tokens: those that it had, or new ones, which the policy wrote."""
-    if source is None:
-        pieces, ids = cutter.pieces(text)
-        return _StepTokens(pieces, ids, [True] * len(pieces))
-    start, stop = token_ranges(response)[source]
+def _tokens_of_steps(response: Response) -> list[_StepTokens]:
+    """The tokens that each step has."""
+    texts, ids = response.token_texts, response.token_ids
     own = response.own or (True,) * response.num_tokens
-    ids = None if response.token_ids is None else list(response.token_ids[start:stop])
-    return _StepTokens(response.token_texts[start:stop], ids, list(own[start:stop]))
+    return [
+        _StepTokens(
+            texts[start:stop],
+            None if ids is None else list(ids[start:stop]),
+            list(own[start:stop]),
+        )
+        for start, stop in token_ranges(response)
+    ]
 
 
 def _step_texts(response: Response) -> tuple[str, ...]:
@@ -217,4 +226,4 @@ def _split_there(
         split = response
     if split.steps is None or tuple(split.step_ends) != ends:
         return NotEditable("its tokens can't be cut into the edited steps")
-    return split
+    return replace(split, ends=ends)
