@@ -10,6 +10,7 @@ from importlib import import_module
 from stepcredit.audit.finding import CheckResult
 from stepcredit.audit.logged_batch import LoggedBatch
 from stepcredit.audit.step_kinds import StepKinds
+from stepcredit.audit.stored_advantages import StoredAdvantages
 from stepcredit.credit.estimator import Estimator
 from stepcredit.data.advantages import Advantages
 from stepcredit.errors import StepCreditError
@@ -41,6 +42,11 @@ class AuditInput:
             else:
                 found[name] = method
         return cls(batch, found, left_out)
+
+    @cached_property
+    def stored(self) -> StoredAdvantages | None:
+        """The advantages that the log holds; None: it holds none."""
+        return StoredAdvantages.of(self.batch)
 
     @cached_property
     def advantages(self) -> Mapping[str, Advantages]:

@@ -89,11 +89,11 @@ def conformance_of(batch: LoggedBatch, methods: Mapping[str, Estimator]) -> Chec
         >>> conformance_of(LoggedBatch.of(rows), {"grpo": sc.GRPO()}).findings[0].evidence[1].name
         'share of the differing responses that this explains: sign flipped'
     """
-    stored = StoredAdvantages.of(batch)
+    given = AuditInput.of(batch, methods)
+    stored = given.stored
     if stored is None:
         reason = "No row holds the trainer's advantages, so they can't be compared with a method's."
         return CheckResult(unchecked=(Unchecked(CONFORMANCE, STORED, reason),))
-    given = AuditInput.of(batch, methods)
     if not methods:
         missing_method = Unchecked(CONFORMANCE, "--method", "No method was named to compare with.")
         return CheckResult(unchecked=(missing_method,))

@@ -112,12 +112,14 @@ def whitened_again(table: RowTable) -> Iterator[Guess]:
 def normalized_twice(table: RowTable) -> Iterator[Guess]:
     """`(A - mean) / std` over the tokens of a group, or over its responses' means."""
     whole = table.whole
-    of_token = np.repeat(whole.group, whole.counts)
-    pools = (("tokens", whole.expected, of_token), ("responses", whole.row_means, whole.group))
+    at = whole.group[table.rows]
+    chosen = np.isin(whole.group, at)
+    tokens = whole.expected[np.repeat(chosen, whole.counts)]
+    of_token = np.repeat(whole.group[chosen], whole.counts[chosen])
+    pools = (("tokens", tokens, of_token), ("responses", whole.row_means, whole.group))
     for of, pool, group in pools:
         for ddof in (1, 0):
             mean, std = group_moments(pool, group, ddof)
-            at = whole.group[table.rows]
             quotient = (table.expected - mean[at, None]) / np.where(std > 0, std, 1.0)[at, None]
             yield f"the advantages are normalized a second time, over the {of} of a group", quotient
 

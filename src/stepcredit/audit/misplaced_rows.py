@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from stepcredit.audit.row_table import RowTable, WholeBatch
-from stepcredit.audit.stored_advantages import Counts, Flags, Floats, nearly_equal, scale_of
+from stepcredit.audit.stored_advantages import Counts, Flags, Floats, nearly_equal
 
 MOST_SOURCES = 30
 """Responses that are tried as the source of one response's advantages."""
@@ -18,7 +18,7 @@ def misplaced(table: RowTable) -> Iterator[tuple[str, Floats]]:
 
     The first advantages of those that differ must be the same numbers in another order.
     """
-    whole, scale = table.whole, scale_of(table.whole.stored)
+    whole, scale = table.whole, table.whole.scale
     changed = np.flatnonzero(whole.differs)
     firsts = whole.expected[whole.starts]
     stored = np.sort(whole.stored[whole.starts][changed])

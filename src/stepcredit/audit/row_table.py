@@ -48,6 +48,11 @@ class WholeBatch:
         return np.concatenate([[0], self.counts.cumsum()[:-1]]).astype(np.int64)
 
     @cached_property
+    def scale(self) -> float:
+        """The size of an ordinary stored advantage."""
+        return scale_of(self.stored)
+
+    @cached_property
     def row_means(self) -> Floats:
         """The mean advantage that the method gives to each response's tokens."""
         return np.asarray(np.add.reduceat(self.expected, self.starts) / self.counts)
@@ -108,7 +113,7 @@ class RowTable:
 
     def explained(self, predicted: Floats) -> Flags:
         """For each row, whether what a fault predicts is what the log holds, at trained tokens."""
-        equal = nearly_equal(self.stored, predicted, scale_of(self.whole.stored))
+        equal = nearly_equal(self.stored, predicted, self.whole.scale)
         return np.asarray((equal | ~self.trained).all(axis=1))
 
 

@@ -17,7 +17,7 @@ ALL_AGREE = 0.99
 @register_check(MASKED)
 def check_masked(data: AuditInput) -> CheckResult:
     """Stored advantages at tokens that are not trained."""
-    stored = StoredAdvantages.of(data.batch)
+    stored = data.stored
     if stored is None:
         return _nothing_stored(MASKED)
     return masked_credit(data.batch, stored)
@@ -55,7 +55,7 @@ def masked_credit(batch: LoggedBatch, stored: StoredAdvantages) -> CheckResult:
 @register_check(NO_METHOD)
 def check_stored(data: AuditInput) -> CheckResult:
     """Stored advantages that none of the compared methods gives."""
-    stored = StoredAdvantages.of(data.batch)
+    stored = data.stored
     if stored is None:
         return _nothing_stored(NO_METHOD)
     name = "share of responses whose stored advantages are the method's"
