@@ -52,6 +52,16 @@ def test_a_step_of_tokens_and_a_missing_signal() -> None:
     assert longer.streams["process"].counts.tolist() == [4, 1, 0]
 
 
+def test_ready_made_advantages_have_no_level() -> None:
+    streams = {"process": Tokens([[1.0], [2.0]]), "critic": sc.TokenAdvantages([[0.5], [0.1]])}
+    r = sc.Rollouts([0, 0], [1, 1], {**streams, "none": Tokens([[], []])}, outcome=[1.0, 0.0])
+    levels = StepLevels.of(r)
+    assert dict(levels.best) == {"process": 2.0}
+    longer = with_one_more_step(r, torch.tensor([True, False]), levels.best, 1)
+    assert longer.streams["critic"].values.tolist() == [0.5, 0.0, pytest.approx(0.1)]
+    assert longer.streams["none"].values.numel() == 0
+
+
 @pytest.mark.parametrize("scope", ["fused", "process"])
 def test_path_totals_are_the_stages_that_explain_shows(scope: str) -> None:
     rollouts = audited(clean_rows(groups=4)).batch.rollouts

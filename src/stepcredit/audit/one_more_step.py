@@ -16,6 +16,7 @@ from stepcredit.audit.step_credit import read_streams
 from stepcredit.credit.estimator import Estimator
 from stepcredit.credit.metrics.advantage_statistics import read_at
 from stepcredit.credit.metrics.signal_statistics import step_boundaries
+from stepcredit.credit.stages.process_streams import process_signals
 from stepcredit.data.advantages import Advantages
 from stepcredit.data.forest import broadcast, offsets, previous_values
 from stepcredit.data.rollouts import Rollouts
@@ -64,7 +65,7 @@ def with_one_more_step(
     streams: dict[str, Stream] = {}
     for name, stream in rollouts.streams.items():
         extra = more * (stream.counts > 0)
-        value = 0.0 if isinstance(stream, TokenAdvantages) else values[name]
+        value = 0.0 if isinstance(stream, TokenAdvantages) else values.get(name, 0.0)
         if isinstance(stream, Steps):
             ends = _appended(stream.ends, stream.counts, extra, lengths - 1)
             scores = _appended(stream.values, stream.counts, extra, value)
@@ -119,7 +120,7 @@ class StepLevels:
             >>> StepLevels.of(sc.Rollouts([0], process=steps)).typical
             {'process': 0.5}
         """
-        held = {n: s.values for n, s in rollouts.streams.items() if s.values.numel()}
+        held = {name: stream.values for name, stream in process_signals(rollouts).items()}
         return cls(
             {name: float(values.min()) for name, values in held.items()},
             {name: float(values.median()) for name, values in held.items()},

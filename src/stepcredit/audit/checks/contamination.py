@@ -19,8 +19,10 @@ from stepcredit.audit.check_registry import AuditInput, register_check
 from stepcredit.audit.finding import AuditFigure, CheckResult, EvidencePlace, Finding, Unchecked
 from stepcredit.audit.step_credit import evenly_spaced_groups, read_streams
 from stepcredit.credit.estimator import Estimator
+from stepcredit.credit.methods.adca import ADCA
 from stepcredit.credit.methods.grpo_process import ProcessGRPO
 from stepcredit.credit.methods.pass_ import PASS
+from stepcredit.credit.methods.pure import PURE
 from stepcredit.credit.stages.fusion import SCALARS
 from stepcredit.credit.stages.process_streams import process_signals
 from stepcredit.data.rollouts import Rollouts
@@ -181,26 +183,39 @@ def _method_result(name: str, method: Estimator, rollouts: Rollouts) -> CheckRes
     lost = order.value is not None and (order.high or order.value) < ORDER_LOST
     if small or lost:
         evidence = (*figures, order)
-        findings = (_drowned(name, method, process, order.value, evidence, found.order),)
+        parts = process if small else None, order.value if lost else None
+        findings = (_drowned(name, method, *parts, evidence, found.order),)
     return CheckResult((*figures, order), findings, series={name: dict(found.shares)})
 
 
 def _drowned(
     name: str,
     method: Estimator,
-    process: float,
+    process: float | None,
     order: float | None,
     evidence: tuple[AuditFigure, ...],
     agreement: OrderAgreement,
 ) -> Finding:
-    sentence = f"Under {name} the process signal has {process:.1%} of the advantages' variance"
+    """The finding; a figure that is not at fault is None."""
+    parts = []
+    if process is not None:
+        parts.append(f"the process signal has {process:.1%} of the advantages' variance")
     if order is not None:
-        sentence += ", and the order in which a response's steps are paid has a rank correlation"
-        sentence += f" of {order:.2f} with the order that it has without the outcome"
-    advice = "Give the process stream a larger weight with `--set weights=...`."
+        part = "the order in which a response's steps are paid is mostly the outcome's: with and"
+        parts.append(f"{part} without the outcome it has a rank correlation of {order:.2f}")
+    sentence = f"Under {name} {', and '.join(parts)}."
+    return Finding(NAME, "warn", sentence, evidence, _larger(method), _places(agreement))
+
+
+def _larger(method: Estimator) -> str:
+    """What gives the process signal a larger part."""
     if isinstance(method, PASS) and method.scope == "fused" and method.k < 1:
         advice = "The outcome is added once per chunk: set `--set scope=process`, which adds it"
-        advice += " once, or `--set k=1.0`."
-    elif isinstance(method, ProcessGRPO):
-        advice = "Standardize each stream apart: use the method `pass`."
-    return Finding(NAME, "warn", f"{sentence}.", evidence, advice, _places(agreement))
+        return f"{advice} once, or `--set k=1.0`."
+    if isinstance(method, ProcessGRPO):
+        return "Standardize each stream apart: use the method `pass`."
+    if isinstance(method, PURE):
+        return "Give the process signal a larger part with `--set process_weight=...`."
+    if isinstance(method, ADCA):
+        return "Give the process signal a larger part with `--set alpha=...`."
+    return "Give the process stream a larger weight with `--set weights=...`."
