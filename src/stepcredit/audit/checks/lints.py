@@ -83,15 +83,16 @@ def _alone(
 ) -> Finding:
     count = int((sizes == 1).sum())
     torn = torn_groups([row.fields.get("prompt") for row in batch.rows], index.tolist())
-    sentence = f"{count} of {counted(len(sizes), 'group')} hold one response only, so nothing can "
-    sentence += "be compared within them"
+    which = f"{count} of {len(sizes)}" if count < len(sizes) else f"All {count}"
+    which = "The only group holds" if len(sizes) == 1 else f"{which} groups hold"
+    sentence = f"{which} one response only, so nothing can be compared within a group"
     if torn:
         sentence += f"; {counted(torn, 'prompt')} stand in more than one group, so the log's groups"
         sentence += " were torn apart"
     advice = "Give all responses to one prompt the same `group`; a log of a trainer on several "
     advice += "processes must be put together first."
     rows = np.flatnonzero(sizes[index] == 1)
-    severity: Severity = "fault" if torn or count == len(sizes) else "warn"
+    severity: Severity = "fault" if torn else "warn"
     places = first_places(rows)
     return Finding(GROUPS, severity, f"{sentence}.", (figure,), advice, places, figure.value)
 

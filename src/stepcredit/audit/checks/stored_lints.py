@@ -71,13 +71,15 @@ def check_stored(data: AuditInput) -> CheckResult:
     if not shares or max(shares.values()) >= ALL_AGREE:
         return CheckResult(figures)
     best = max(shares, key=lambda method: shares[method])
-    sentence = "The advantages in the file are those of none of the methods compared; the nearest, "
-    sentence += f"{best!r}, gives those of {shares[best]:.0%} of {counted(count, 'response')}."
+    sentence = "The advantages in the file are those of none of the methods compared"
+    if shares[best]:
+        nearest = f"the nearest, {best!r}, gives those of {shares[best]:.0%}"
+        sentence += f"; {nearest} of {counted(count, 'response')}"
     advice = "`stepcredit audit --conformance` with the trainer's `--method` and `--set` names the "
     advice += "fault, if it is a known one."
     places = first_places(stored.rows[~stored.agreeing(stored.expected(data.advantages[best]))])
     share = 1 - shares[best]
-    finding = Finding(NO_METHOD, "warn", sentence, figures, advice, places, share)
+    finding = Finding(NO_METHOD, "warn", f"{sentence}.", figures, advice, places, share)
     return CheckResult(figures, (finding,))
 
 
