@@ -61,19 +61,16 @@ def agreement_of(advantages: Sequence[Advantages]) -> Agreement:
 @register_check(NAME)
 def check_methods(data: AuditInput) -> CheckResult:
     """How far the methods agree, in pairs, and which responses they rank most differently."""
-    unchecked = [
-        Unchecked(NAME, "--method", f"{name} can't run on this file: {reason}.")
-        for name, reason in data.left_out.items()
-    ]
     names = list(data.methods)
     if len(names) < 2:
         reason = "A comparison needs at least two methods that can run on this file."
-        return CheckResult(unchecked=(*unchecked, Unchecked(NAME, "--method", reason)))
+        return CheckResult(unchecked=(Unchecked(NAME, "--method", reason),))
     agreement = agreement_of([data.advantages[name] for name in names])
     figures = [*_of_pairs(agreement, names), *_of_methods(agreement, names)]
     least = _least_alike(agreement)
     findings = () if least is None else _different(agreement, names, least, figures)
-    return CheckResult(tuple(figures), findings, tuple(unchecked), _series(agreement, names, least))
+    series = _series(agreement, names, least)
+    return CheckResult(tuple(figures), findings, series=series)
 
 
 def _of_pairs(agreement: Agreement, names: Sequence[str]) -> Iterator[AuditFigure]:
