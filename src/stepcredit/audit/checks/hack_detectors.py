@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stepcredit.audit.check_registry import AuditInput, register_check
+from stepcredit.audit.example_places import best_rows, best_steps
 from stepcredit.audit.finding import (
     AuditFigure,
     CheckResult,
@@ -44,7 +45,6 @@ FORMAT_ONLY_SHARE = 0.1
 """Share of the wrong responses that only the format pays from which it is worth a note."""
 FEWEST = 3
 """Responses of a pattern from which a share of them is a finding."""
-MOST_PLACES = 10
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,7 @@ class HackPattern:
         advice: what to change where they are paid.
         least_share: share of the responses in `among` below which it is no finding.
         among: the responses that the share is of; None: all.
+        is_never_right: whether even one that is paid best of its group is worth a note.
     """
 
     words: str
@@ -64,6 +65,7 @@ class HackPattern:
     advice: str
     least_share: float = 0.0
     among: Flags | None = None
+    is_never_right: bool = False
 
     @property
     def share(self) -> float:
@@ -96,7 +98,9 @@ def _of_texts(given: AuditInput) -> dict[str, HackPattern]:
         return {}
     gate = "Set `format_ok` to false for them, so that the format gate leaves only the format."
     return {
-        "contentless": HackPattern("responses without content", contentless_responses(texts), gate),
+        "contentless": HackPattern(
+            "responses without content", contentless_responses(texts), gate, is_never_right=True
+        ),
         "unsolved": HackPattern(
             "responses that think and give no answer",
             unsolved_thinking(texts),
@@ -194,24 +198,35 @@ def _paid_pattern(
         return
     means = {m: group_mean(v, pattern.flags, group, FINDING_CONFIDENCE) for m, v in pays.items()}
     paid = {m: mean for m, mean in means.items() if _is_large(mean, pays[m])}
-    if paid:
-        worst = max(paid, key=lambda method: paid[method].mean or 0.0)
-        mean = paid[worst]
-        size = f"{mean.mean:+.2f} with {worst}, over {mean.count} responses in {mean.groups} groups"
-        sentence = f"With {', '.join(paid)}, {pattern.words} are paid above 0 ({size})."
-        evidence = [_pay_figure(pattern, method, found) for method, found in paid.items()]
-        places = _best_rows(pays[worst], pattern.flags)
-        yield _finding("warn", sentence, evidence, pattern.advice, places, pattern.share)
+    if not paid:
+        yield from _best_paid_pattern(pattern, pays, means, group)
         return
+    worst = max(paid, key=lambda method: paid[method].mean or 0.0)
+    mean = paid[worst]
+    size = f"{mean.mean:+.2f} with {worst}, over {mean.count:,} responses in {mean.groups:,} groups"
+    sentence = f"With {', '.join(paid)}, {pattern.words} are paid above 0 ({size})."
+    evidence = [_pay_figure(pattern, method, found) for method, found in paid.items()]
+    places = best_rows(pays[worst], pattern.flags)
+    yield _finding("warn", sentence, evidence, pattern.advice, places, pattern.share)
+
+
+def _best_paid_pattern(
+    pattern: HackPattern,
+    pays: Mapping[str, Floats],
+    means: Mapping[str, GroupMean],
+    group: Indices,
+) -> Iterator[Finding]:
+    """A note where responses of a pattern that is never right are the best of their group."""
     best = {m: pattern.flags & best_of_group(v, group) for m, v in pays.items()}
     worst = max(best, key=lambda method: int(best[method].sum()), default="")
-    count = int(best[worst].sum()) if worst else 0
-    if count and pattern.words == "responses without content":
-        sentence = f"With {worst}, {count} of {int(pattern.flags.sum())} {pattern.words} have the "
-        sentence += "largest mean advantage of their group."
-        evidence = [_pay_figure(pattern, worst, means[worst])]
-        places = _best_rows(pays[worst], best[worst])
-        yield _finding("note", sentence, evidence, pattern.advice, places, pattern.share)
+    if not pattern.is_never_right or not worst or not best[worst].any():
+        return
+    count, of = int(best[worst].sum()), int(pattern.flags.sum())
+    sentence = f"With {worst}, {count:,} of {of:,} {pattern.words} have the largest mean advantage "
+    sentence += "of their group."
+    places = best_rows(pays[worst], best[worst])
+    evidence = [_pay_figure(pattern, worst, means[worst])]
+    yield _finding("note", sentence, evidence, pattern.advice, places, pattern.share)
 
 
 def _is_large(mean: GroupMean, values: Floats) -> bool:
@@ -230,13 +245,6 @@ def _finding(
     return Finding(NAME, severity, sentence, tuple(evidence), advice, places, share)
 
 
-def _best_rows(values: Floats, flags: Flags) -> tuple[EvidencePlace, ...]:
-    """The flagged responses with the largest values."""
-    rows = np.flatnonzero(flags)
-    best = rows[np.argsort(-values[rows], kind="stable")][:MOST_PLACES]
-    return tuple(EvidencePlace(int(row)) for row in best)
-
-
 def _scored_padding(
     given: AuditInput, kinds: StepKinds | None
 ) -> Iterator[tuple[AuditFigure, Finding | None]]:
@@ -246,30 +254,33 @@ def _scored_padding(
     for name, (values, known) in scores_of_steps(given.batch.rollouts, kinds.ends).items():
         base = kinds.flags[kinds.baseline] & known
         for kind in PADDING:
-            flags = kinds.flags.get(kind)
-            if flags is None or not (flags & known).any():
+            chosen = kinds.flags.get(kind, np.zeros_like(known)) & known
+            others = base & ~chosen
+            if not chosen.any():
                 continue
-            chosen, others = flags & known, base & ~flags
             what = f"score of {kind} steps minus that of {kinds.baseline} steps"
             gap = group_gap(values, chosen, others, kinds.group)
             figure = AuditFigure(what, of="steps", stream=name, **gap.as_figure())
             sure = group_gap(values, chosen, others, kinds.group, FINDING_CONFIDENCE)
-            if not _is_large(sure, values[known]):
-                yield figure, None
-                continue
-            size = f"{sure.mean:+.2f}, over {sure.count} steps in {sure.groups} groups"
-            sentence = (
-                f"The signal {name} scores {kind} steps above {kinds.baseline} steps ({size})."
-            )
-            advice = (
-                f"Lower the score of {kind} steps in the signal; `stepcredit attack` shows what "
-            )
-            advice += "such a step earns, and `--method pass-min` or `--method pure` can't be "
-            advice += "raised by it."
-            steps = np.flatnonzero(chosen)
-            best = steps[np.argsort(-values[steps], kind="stable")][:MOST_PLACES]
-            places = tuple(EvidencePlace(int(kinds.row[at]), int(kinds.place[at])) for at in best)
-            yield figure, _finding("warn", sentence, [figure], advice, places, float(flags.mean()))
+            is_paid = _is_large(sure, values[known])
+            places = best_steps(values, chosen, kinds)
+            share = float(chosen.mean())
+            sentence = f"The signal {name} scores {kind} steps above {kinds.baseline} steps"
+            yield figure, _padding(kind, sentence, sure, figure, places, share) if is_paid else None
+
+
+def _padding(
+    kind: str,
+    start: str,
+    gap: GroupMean,
+    figure: AuditFigure,
+    places: tuple[EvidencePlace, ...],
+    share: float,
+) -> Finding:
+    size = f"{gap.mean:+.2f}, over {gap.count:,} steps in {gap.groups:,} groups"
+    advice = f"Lower the score of {kind} steps in the signal: `stepcredit attack` shows what such "
+    advice += "a step earns. A step can't raise a minimum (`--method pass-min`)."
+    return _finding("warn", f"{start} ({size}).", [figure], advice, places, share)
 
 
 def _format_only(
@@ -291,9 +302,9 @@ def _format_only(
             yield figure, None
             continue
         sentence = f"With {method}, {share:.0%} of the wrong responses are paid for their format "
-        sentence += f"alone ({int(flags.sum())} of {int(wrong.sum())})."
+        sentence += f"alone ({int(flags.sum()):,} of {int(wrong.sum()):,})."
         advice = "Give the format less weight, for example `--set weights='[1, 1, 0.3]'`."
-        places = _best_rows(pays[method], flags)
+        places = best_rows(pays[method], flags)
         yield figure, _finding("note", sentence, [figure], advice, places, share)
 
 

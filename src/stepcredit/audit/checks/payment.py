@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from stepcredit.audit.check_registry import AuditInput, register_check
-from stepcredit.audit.finding import AuditFigure, CheckResult, EvidencePlace, Finding, Unchecked
+from stepcredit.audit.example_places import best_steps
+from stepcredit.audit.finding import AuditFigure, CheckResult, Finding, Unchecked
 from stepcredit.audit.group_means import Floats, GroupMean, group_gap, group_mean
 from stepcredit.audit.logged_batch import RIGHT
 from stepcredit.audit.step_credit import step_credit
@@ -21,8 +20,6 @@ FINDING_CONFIDENCE = 0.99
 SMALLEST_PAY = 0.1
 """A difference below this share of the std of a method's advantages over steps is no finding: on
 many steps even differences that training can't feel are certain."""
-MOST_PLACES = 10
-"""Places that a finding shows: enough to see the pattern, few enough to read."""
 
 
 def payment_by_kind(
@@ -41,6 +38,7 @@ def payment_by_kind(
         {kind: `GroupMean`}; a kind without a step has no mean.
 
     Example:
+        >>> import numpy as np
         >>> from stepcredit.audit.logged_batch import LoggedBatch
         >>> row = {"group": 1, "tokens": ["a", "."], "step_ends": [0, 1]}
         >>> kinds = StepKinds.of(LoggedBatch.of([row]))
@@ -177,8 +175,8 @@ def _finding(
         AuditFigure(name, of="steps", method=method, **mean.as_figure())
         for method, mean in means.items()
     ]
-    mean, groups = means[worst], f"{means[worst].groups} groups"
-    size = f"{mean.mean:+.2f} with {worst}, over {mean.count} steps in {groups}"
+    mean, groups = means[worst], f"{means[worst].groups:,} groups"
+    size = f"{mean.mean:+.2f} with {worst}, over {mean.count:,} steps in {groups}"
     sentence = f"With {_listed(list(means))}, {kind} steps are paid {what} ({size})."
     return Finding(
         check=NAME,
@@ -186,7 +184,7 @@ def _finding(
         sentence=sentence,
         evidence=tuple(figures),
         advice=_advice(kind, safe),
-        places=_best_paid(credits[worst], kind, kinds),
+        places=best_steps(credits[worst], kinds.flags[kind], kinds),
         share=float(kinds.flags[kind].mean()),
     )
 
@@ -202,13 +200,6 @@ def _advice(kind: str, safe: list[str]) -> str:
     else:
         other = "take a method whose return such a step can't raise (`--method pass-min`)"
     return f"Lower the score that the signal gives to {kind} steps; else {other}, or {lower}."
-
-
-def _best_paid(credit: Floats, kind: str, kinds: StepKinds) -> tuple[EvidencePlace, ...]:
-    """The steps of a kind with the largest advantages."""
-    steps = np.flatnonzero(kinds.flags[kind])
-    best = steps[np.argsort(-credit[steps], kind="stable")][:MOST_PLACES]
-    return tuple(EvidencePlace(int(kinds.row[at]), int(kinds.place[at])) for at in best)
 
 
 def _unchecked(given: AuditInput, kinds: StepKinds) -> tuple[Unchecked, ...]:

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from stepcredit.audit.check_registry import AuditInput, register_check
-from stepcredit.audit.finding import AuditFigure, CheckResult, EvidencePlace, Finding, Unchecked
+from stepcredit.audit.example_places import best_steps
+from stepcredit.audit.finding import AuditFigure, CheckResult, Finding, Unchecked
 from stepcredit.audit.group_means import Floats
 from stepcredit.audit.step_credit import step_credit
 from stepcredit.audit.step_kinds import StepKinds
@@ -20,7 +21,6 @@ FINDING_CONFIDENCE = 0.99
 MOST_LEAKAGE = 1.2
 """Size on steps that change nothing, beside all steps, above which they stand out; credit that
 follows the outcome alone has 1, because it is the same on all steps of a response."""
-MOST_PLACES = 10
 
 
 @register_check(NAME)
@@ -91,21 +91,16 @@ def _findings(
     spearman, leak = sure.spearman, sure.leakage
     if _is_reversed(sure):
         sentence = f"{name} orders steps against what they change in the chance of a right outcome "
-        sentence += f"(rank correlation {spearman.mean:+.2f} in {spearman.groups} groups)."
+        sentence += f"(rank correlation {spearman.mean:+.2f} in {spearman.groups:,} groups)."
         advice = "Look whether scores are turned round, or shifted by a step (`step_ends`)."
-        places = _places(-numbers * np.sign(changes), kinds)
+        against = -numbers * np.sign(changes)
+        places = best_steps(against, np.isfinite(against), kinds)
         yield Finding(NAME, "warn", sentence, tuple(evidence), advice, places)
     if _is_leaky(sure):
         sentence = f"{name} gives steps that change nothing more weight than others "
-        sentence += f"({leak.mean:.2f} times the mean size, {leak.groups} groups)."
+        sentence += f"({leak.mean:.2f} times the mean size, {leak.groups:,} groups)."
         advice = "Such steps add noise to training, or pay for padding: see the payment of filler, "
         advice += "and lower this signal's scores there."
-        places = _places(np.where(np.abs(changes) <= SMALLEST_CHANGE, np.abs(numbers), -1), kinds)
+        still = (np.abs(changes) <= SMALLEST_CHANGE) & np.isfinite(numbers)
+        places = best_steps(np.abs(numbers), still, kinds)
         yield Finding(NAME, "note", sentence, tuple(evidence), advice, places)
-
-
-def _places(values: Floats, kinds: StepKinds) -> tuple[EvidencePlace, ...]:
-    """The steps with the largest values."""
-    values = np.nan_to_num(values, nan=-np.inf)
-    best = np.argsort(-values, kind="stable")[:MOST_PLACES]
-    return tuple(EvidencePlace(int(kinds.row[at]), int(kinds.place[at])) for at in best)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from stepcredit.audit.check_registry import AuditInput, register_check
+from stepcredit.audit.example_places import MOST_PLACES, best_rows
 from stepcredit.audit.finding import AuditFigure, CheckResult, EvidencePlace, Finding, Unchecked
 from stepcredit.audit.group_means import Floats
 from stepcredit.audit.logged_batch import RIGHT, WRONG, LoggedBatch
@@ -31,7 +32,6 @@ LARGE_ECE = 0.25
 """A mean distance between score and share of right steps from which scores are no probabilities."""
 FEWEST_STEPS = 200
 """Steps below which bins hold too few of them for a word about calibration."""
-MOST_PLACES = 10
 Auc = tuple[float | None, tuple[float, float] | None]
 
 
@@ -75,7 +75,7 @@ def _of_outcomes(batch: LoggedBatch) -> Iterator[CheckResult]:
             what = "share of pairs of one group in which the right response has the higher mean"
             figures.append(AuditFigure(what, pairs[name], count, "responses", stream=name))
         found = convincing_wrong(aggregates["mean"], right, wrong, rollouts.group_index.numpy())
-        places = _highest(aggregates["mean"], found)
+        places = best_rows(aggregates["mean"], found)
         finding = _ranking_finding(name, "responses", figures[: len(areas)], places)
         bins, errors = _calibrated(cases, "the outcome", name, "responses")
         yield CheckResult(tuple(figures + errors), finding, series=bins)
@@ -87,12 +87,6 @@ def _auc_figure(what: str, area: Auc, count: int, of: str, stream: str) -> Audit
     return AuditFigure(what, value, count, of, low, high, stream=stream)
 
 
-def _highest(values: Floats, flags: np.ndarray) -> tuple[EvidencePlace, ...]:
-    rows = np.flatnonzero(flags)
-    best = rows[np.argsort(-values[rows], kind="stable")][:MOST_PLACES]
-    return tuple(EvidencePlace(int(row)) for row in best)
-
-
 def _ranking_finding(
     stream: str, of: str, figures: list[AuditFigure], places: tuple[EvidencePlace, ...]
 ) -> tuple[Finding, ...]:
@@ -101,7 +95,7 @@ def _ranking_finding(
     if not highs or any(high is None for high in highs):
         return ()
     best = max(figures, key=lambda figure: figure.high or 0.0)
-    size = f"AUC at most {best.value:.2f} [{best.low:.2f}, {best.high:.2f}], {best.count} {of}"
+    size = f"AUC at most {best.value:.2f} [{best.low:.2f}, {best.high:.2f}], {best.count:,} {of}"
     if (best.high or 0.0) < 0.5:
         sentence = f"The signal {stream} ranks wrong {of} above right ones ({size})."
         advice = "Look whether its sign is turned round or its scores are of other rows; multiply "
@@ -191,7 +185,7 @@ def _calibration_finding(stream: str, errors: list[AuditFigure], count: int) -> 
     if not errors or count < FEWEST_STEPS or (errors[0].value or 0.0) < LARGE_ECE:
         return ()
     sentence = f"Scores of the signal {stream} are far from the share of right steps "
-    sentence += f"({errors[0].value:.2f} apart on average, {count} steps)."
+    sentence += f"({errors[0].value:.2f} apart on average, {count:,} steps)."
     advice = (
         "Group norms take away the scores' mean and scale; a method that does not (pure) reads "
     )
