@@ -26,6 +26,8 @@
     return Number(value.toPrecision(3)).toString();
   }
 
+  const counted = (count, noun) => `${count} ${noun}${count === 1 ? "" : "s"}`;
+
   // ---- values per token ----
 
   // The place in `ends` of the piece that holds a token; -1 past the last.
@@ -170,7 +172,7 @@
   }
 
   function listItem(row) {
-    const button = element("button", `line ${row.line} · group ${row.group} · ${outcomeOf(row)} · ${row.length} tokens`);
+    const button = element("button", `line ${row.line} · group ${row.group} · ${outcomeOf(row)} · ${counted(row.length, "token")}`);
     button.type = "button";
     button.dataset.row = row.row;
     const paid = explained.map((name) => `${name} ${shown(row.means[name])}`).join(" · ");
@@ -208,7 +210,7 @@
     }
     detail.append(element("h3", `Line ${row.line}, group ${row.group}`), facts(row));
     const named = data.findings.filter((finding) => finding.rows.includes(row.row)).map((finding) => finding.title);
-    if (named.length) detail.append(folded(`Named by ${named.length} finding${named.length > 1 ? "s" : ""}`, named.join("\n")));
+    if (named.length) detail.append(folded(`Named by ${counted(named.length, "finding")}`, named.join("\n")));
     if (row.prompt) detail.append(folded("The prompt", row.prompt));
     if (row.tokens === null && row.text) detail.append(folded("The text", row.text, true));
     const panels = element("div", null, "panels"), layer = chosenLayer(), methods = chosenMethods();
@@ -220,8 +222,8 @@
 
   function facts(row) {
     const outcome = row.outcome === null ? "outcome not known" : `outcome ${shown(row.outcome)}`;
-    const parts = [outcome, `${row.length} trained tokens`];
-    if (row.steps) parts.push(`${row.steps.length} steps`);
+    const parts = [outcome, counted(row.length, "trained token")];
+    if (row.steps) parts.push(counted(row.steps.length, "step"));
     if (!row.format_ok) parts.push("format not kept");
     const made = element("p", parts.join(", ") + ".", "facts");
     return made;
