@@ -114,6 +114,14 @@ def test_a_plain_sum_of_negative_scores_pays_stopping_early() -> None:
     assert repaired == ()
 
 
+def test_scores_far_below_minus_one_under_pure_are_found() -> None:
+    rows = clean_rows()
+    for row in rows:
+        row["step_scores"] = [40 * (x - 1.5) for x in row["step_scores"]]
+    found = check_length_pressure(audited(rows, mine=sc.PURE())).findings
+    assert [f for f in found if "padding pays" in f.sentence and "from -1 to 1" in f.advice]
+
+
 def test_pass_is_measured_at_other_exponents() -> None:
     result = check_length_pressure(audited(clean_rows(), mine=sc.PASS()))
     names = {figure.method for figure in result.figures} - {""}

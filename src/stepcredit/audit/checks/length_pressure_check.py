@@ -21,6 +21,7 @@ from stepcredit.audit.path_totals import break_even_values, path_totals, paying_
 from stepcredit.audit.step_credit import evenly_spaced_groups, read_streams
 from stepcredit.credit.estimator import Estimator
 from stepcredit.credit.methods.pass_ import PASS
+from stepcredit.credit.methods.pure import PURE
 from stepcredit.credit.metrics.advantage_statistics import group_correlation, length_correlation
 from stepcredit.credit.stages.process_streams import process_signals
 from stepcredit.data.forest import reduce_rows
@@ -176,6 +177,9 @@ def _trap(
 
 
 def _advice(method: Estimator) -> str:
+    if isinstance(method, PURE) and method.form != "sum":
+        advice = "Give `pure` scores from -1 to 1, p(good) - p(bad), for which its minimum is made"
+        return f"{advice}, or use the method `pass-min`, which standardizes them."
     if not isinstance(method, PASS):
         advice = "Standardize the scores within the group before they are added up: use the method"
         return f"{advice} `pass`, or `pass-min`, where no further step can raise the minimum."
