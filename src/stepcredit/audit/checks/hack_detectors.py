@@ -27,8 +27,8 @@ from stepcredit.audit.response_patterns import (
     unscored_responses,
     unsolved_thinking,
 )
+from stepcredit.audit.scored_steps import response_scores, scores_of_steps
 from stepcredit.audit.step_kinds import PADDING, StepKinds
-from stepcredit.audit.step_scores import response_scores, scores_of_steps
 from stepcredit.credit.metrics.advantage_statistics import response_means
 from stepcredit.credit.metrics.leave_one_out import without_format
 from stepcredit.credit.metrics.signal_statistics import right_and_wrong

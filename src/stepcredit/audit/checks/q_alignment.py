@@ -10,9 +10,9 @@ from stepcredit.audit.check_registry import AuditInput, register_check
 from stepcredit.audit.example_places import best_steps
 from stepcredit.audit.finding import AuditFigure, CheckResult, Finding, Unchecked
 from stepcredit.audit.group_means import Floats
+from stepcredit.audit.scored_steps import scores_of_steps
 from stepcredit.audit.step_credit import step_credit
 from stepcredit.audit.step_kinds import StepKinds
-from stepcredit.audit.step_scores import scores_of_steps
 from stepcredit.audit.value_alignment import SMALLEST_CHANGE, Alignment, ValueChanges, alignment
 
 NAME = "q_alignment"

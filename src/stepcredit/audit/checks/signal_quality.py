@@ -14,7 +14,7 @@ from stepcredit.audit.group_means import Floats
 from stepcredit.audit.logged_batch import RIGHT, WRONG, LoggedBatch
 from stepcredit.audit.outcome_ranking import auc_with_interval, labelled_cases, score_aggregates
 from stepcredit.audit.response_patterns import convincing_wrong
-from stepcredit.audit.step_scores import scores_of_steps
+from stepcredit.audit.scored_steps import scores_of_steps
 from stepcredit.credit.metrics.signal_statistics import (
     agreements,
     right_and_wrong,
