@@ -102,6 +102,24 @@ def test_a_repeated_step_that_is_paid_is_found_without_truth() -> None:
     assert [gap.field for gap in result.unchecked] == ["step_labels"]
 
 
+def test_repeated_steps_are_not_compared_with_first_steps() -> None:
+    """Under a return-to-go places differ, which says nothing of repetition."""
+    generator = np.random.default_rng(0)
+    rows = [
+        {
+            "group": at // 6,
+            "tokens": ["so "] * 4,
+            "step_ends": [0, 1, 2, 3],
+            "step_scores": generator.random(4).tolist(),
+            "outcome": float(at % 2),
+        }
+        for at in range(240)
+    ]
+    result = audited(rows)
+    assert not result.findings
+    assert not [f for f in result.figures if "repeated steps minus" in f.name]
+
+
 def test_the_embedded_task_ranks_what_collapses_before_training() -> None:
     """In training `hackable` filled up under the return-to-go, crept under pass, and under
     pass-min and pure it did not; on `noisy` nothing did."""

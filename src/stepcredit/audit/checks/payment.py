@@ -11,7 +11,7 @@ from stepcredit.audit.finding import AuditFigure, CheckResult, Finding, Unchecke
 from stepcredit.audit.group_means import Floats, GroupMean, group_gap, group_mean
 from stepcredit.audit.logged_batch import RIGHT
 from stepcredit.audit.step_credit import step_credit
-from stepcredit.audit.step_kinds import OTHER, PADDING, StepKinds
+from stepcredit.audit.step_kinds import FIRST, OTHER, PADDING, REPEATED, StepKinds
 
 NAME = "payment"
 FINDING_CONFIDENCE = 0.99
@@ -59,6 +59,8 @@ def padding_gaps(
         gap(kind) = mean over groups of (mean A of the group's such steps - of its right steps)
 
     Without truth about steps, the steps that are neither filler nor repeated stand for right ones.
+    A repeated step is never the first, and many methods pay by place, so it is not compared with
+    first steps.
     Above 0 the policy learns to pad. On the embedded task this figure told every collapse before
     training.
 
@@ -71,12 +73,12 @@ def padding_gaps(
         {"filler": ..., "repeated": ...}, without a mean where no group has both kinds.
     """
     base = kinds.flags[kinds.baseline]
+    others = {kind: base & ~kinds.flags[kind] for kind in PADDING if kind in kinds.flags}
+    if REPEATED in others:
+        others[REPEATED] = others[REPEATED] & ~kinds.flags[FIRST]
     return {
-        kind: group_gap(
-            credit, kinds.flags[kind], base & ~kinds.flags[kind], kinds.group, confidence
-        )
-        for kind in PADDING
-        if kind in kinds.flags
+        kind: group_gap(credit, kinds.flags[kind], rest, kinds.group, confidence)
+        for kind, rest in others.items()
     }
 
 
