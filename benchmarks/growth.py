@@ -78,15 +78,18 @@ def times(rounds: int, *, smoke: bool) -> Figures:
     for shape in shapes(smoke=smoke):
         runs = {scale: runs_of(shape, scale, smoke=smoke) for scale in SCALES}
         found[shape] = {
-            name: least_times({str(s): runs[s][name] for s in SCALES}, rounds) for name in runs[1]
+            name: least_times(
+                {str(s): runs[s][name] for s in SCALES}, rounds, 1 if smoke else RACES
+            )
+            for name in runs[1]
         }
     return found
 
 
-def least_times(scales: c.Contenders, rounds: int) -> list[float]:
-    """The minima of a path at its scales; above the bar they are measured again."""
+def least_times(scales: c.Contenders, rounds: int, races: int) -> list[float]:
+    """The minima of a path at its scales; above the bar it races again, `races` times in all."""
     least = [float("inf")] * len(scales)
-    for _ in range(RACES):
+    for _ in range(races):
         least = [*map(min, least, (each.least for each in race(scales, rounds).values()))]
         if judged("ms", least) <= MOST:
             break

@@ -46,7 +46,7 @@ COMMANDS = {
         ),
         "attack": (
             "attack:attack_command",
-            "Edit responses, score them again, and show what each edit earns: what can be hacked.",
+            "Edit the responses, score them again, and print what each edit earns.",
         ),
         "oracles": (
             "oracles:oracles_command",

@@ -13,7 +13,6 @@ from stepcredit.cli.convert import From
 from stepcredit.cli.options import Imports, fewer_collections, import_modules, settings_of
 from stepcredit.cli.output import say
 from stepcredit.cli.progress import counting_bar
-from stepcredit.data.files.atomic import check_writable, replacing, write_json
 from stepcredit.errors import MethodError, SettingError
 from stepcredit.requires import require
 
@@ -116,6 +115,7 @@ def audit_command(
 ) -> None:
     """Show what a signal would teach: faults of the data, what each method pays, what is gamed."""
     from stepcredit.cli.audit_summary import summary_text
+    from stepcredit.data.files.atomic import write_json
 
     if fail_on is not None and fail_on not in FAILING:
         raise SettingError(f"--fail-on {fail_on}: expected {' or '.join(FAILING)}")
@@ -200,6 +200,8 @@ def conformance_check() -> dict[str, Check]:
 
 def _check_outputs(page: str | None, json_file: str | None) -> None:
     """Refuse what can't be written before the work begins."""
+    from stepcredit.data.files.atomic import check_writable
+
     if page is not None:
         require("report", "jinja2", "matplotlib")
     for path in (page, json_file):
@@ -209,6 +211,7 @@ def _check_outputs(page: str | None, json_file: str | None) -> None:
 
 def _write_page(path: str, report: AuditReport) -> None:
     from stepcredit.audit.audit_page import audit_page
+    from stepcredit.data.files.atomic import replacing
 
     text = audit_page(report)
     with replacing(path) as out:
