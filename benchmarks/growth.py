@@ -10,8 +10,8 @@ step in which a batch first needs two blocks is larger, because the blocks' resu
 Each path runs at 1, 4 and 16 times the tokens: more responses, in groups of several sizes, or
 longer responses. Times are the CPU times of `interleaved.py`. A path whose time is above the bar
 runs again, twice at most: minima over all rounds count, for a moment in which the machine is busy
-can spoil all rounds of one scale. Memory is what resident memory rises
-by at most, output included, in a second process whose freed memory goes back to the system.
+can spoil all rounds of one scale. Memory is what resident memory rises by at most, output included,
+in a second process whose freed memory goes back to the system.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from stepcredit.credit.stages.fusion import weights_in_form
 from stepcredit.credit.stages.groups import Group
 from stepcredit.credit.stages.process_streams import process_signals
 from stepcredit.data.advantages import Advantages
-from stepcredit.data.forest import from_row_ends, to_packed
+from stepcredit.data.forest import to_packed
 from stepcredit.data.rollouts import Rollouts
 from stepcredit.errors import MethodError, RolloutError
 from stepcredit.settings.fields import check_fields, number, short_repr
@@ -241,13 +241,15 @@ class Estimator(ABC):
             MethodError: it is not the credit of this block.
         """
         credit = Credit.checked(credit, block)
-        slots, table = credit.slots, credit.without_rounding_noise(Group.of(block))
+        slots = credit.slots
+        if slots.ends is not None:
+            credit = credit.in_order()
+        table = credit.without_rounding_noise(Group.of(block))
         last = self.batch_step is None
         table, dtype = (self.clipped(table), torch.float32) if last else (table, torch.float64)
         if slots.ends is None:
             values = to_packed(table, slots.counts, dtype, from_end=credit.from_end)
             return Advantages(values, None, slots.counts, block.lengths)
-        table = from_row_ends(table, slots.counts) if credit.from_end else table
         values = table.new_empty((len(table), slots.width + 1), dtype=dtype)
         values[:, :-1], values[:, -1] = table, 0
         chunks = torch.full_like(slots.counts, slots.width + 1)

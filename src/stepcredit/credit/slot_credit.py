@@ -85,10 +85,7 @@ class Credit:
         at_first = group.largest(self.advantage[:, :1])  # enough for nearly every group
         if not bool(is_rounding(at_first, self.scale).any()):
             return self.advantage
-        held = (
-            torch.where(self.slots.mask, self.advantage, 0.0) if self.from_end else self.advantage
-        )
-        largest = group.largest(held)
+        largest = group.largest(self.in_order().advantage)
         noise = is_rounding(largest, self.scale)
         if not bool(noise.any()):
             return self.advantage
