@@ -123,7 +123,7 @@ def test_json_keeps_to_its_schema() -> None:
     check = found["checks"]["check 0"]
     assert check["figures"][1] | {} == {
         **{"name": "not a number", "value": None, "count": 0, "of": "steps"},
-        **{"low": None, "high": None, "method": "", "stream": ""},
+        **{"low": None, "high": None, "method": "", "stream": "", "worse": ""},
     }
     assert check["series"]["curve"]["y"] == [0.5, None]
     assert json.loads(json.dumps(found, allow_nan=False)) == found

@@ -167,6 +167,7 @@ def _finding_json(finding: Finding, batch: LoggedBatch) -> dict[str, Any]:
     return {
         "check": finding.check,
         "severity": finding.severity,
+        "topic": finding.topic,
         "sentence": finding.sentence,
         "share": _finite(finding.share),
         "evidence": _figures_json(finding.evidence),

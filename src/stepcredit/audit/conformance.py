@@ -114,6 +114,7 @@ def conformance_of(batch: LoggedBatch, methods: Mapping[str, Estimator]) -> Chec
             len(match.agrees),
             "responses",
             method=match.method,
+            worse="lower",
         )
         for match in matches
     )
@@ -182,7 +183,8 @@ def _fault_of(ranked: list[MethodMatch], batch: LoggedBatch, stored: StoredAdvan
         sentence = f"The stored advantages of {count} are not those of {among}, and no known fault"
         sentence += f" explains them. {first}"
         advice = "Name the method and its settings that the trainer ran: `--method` and `--set`."
-        return Finding(CONFORMANCE, "fault", sentence, (evidence,), advice, places, evidence.value)
+        topic, share = "stored advantages that no known fault explains", evidence.value
+        return Finding(CONFORMANCE, "fault", sentence, (evidence,), advice, places, share, topic)
     found = best.explanations[0]
     sentence = f"The stored advantages of {count} are not those of {best.method!r}: {found.what}."
     sentence += f" {first} {_sureness(ranked, len(rows))}"
@@ -193,8 +195,9 @@ def _fault_of(ranked: list[MethodMatch], batch: LoggedBatch, stored: StoredAdvan
         "responses",
         method=best.method,
     )
-    figures, advice = (evidence, explained), found.fault.advice
-    return Finding(CONFORMANCE, "fault", sentence, figures, advice, places, evidence.value)
+    figures, advice, share = (evidence, explained), found.fault.advice, evidence.value
+    topic = f"stored advantages: {found.fault.name}"
+    return Finding(CONFORMANCE, "fault", sentence, figures, advice, places, share, topic)
 
 
 def _sureness(ranked: list[MethodMatch], differing: int) -> str:

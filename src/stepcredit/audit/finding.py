@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 Severity = Literal["fault", "warn", "note"]
+Worse = Literal["", "higher", "lower"]
 SEVERITIES: tuple[str, ...] = get_args(Severity)
 """From the worst on. "fault": the data or the advantages are wrong. "warn": training may learn
 something else than is wanted. "note": worth knowing."""
@@ -23,6 +24,8 @@ class AuditFigure:
         of: what `count` counts: "groups", "responses", "steps", "chunks" or "tokens".
         low, high: its 95 % interval; None where it has none.
         method, stream: the method or the stream that it belongs to; "" for neither.
+        worse: "higher" where more of it is worse for training, "lower" where less is, "" where
+            neither is known. Figures with a direction are followed as curves over a run's steps.
     """
 
     name: str
@@ -33,6 +36,7 @@ class AuditFigure:
     high: float | None = None
     method: str = ""
     stream: str = ""
+    worse: Worse = ""
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,8 @@ class Finding:
         places: responses or steps that show it, the clearest first.
         share: how much of what was looked at it concerns, 0 to 1: findings of one severity are
             ordered by it; None: not measured, such a finding stands behind the others.
+        topic: what it is about in a few words without a number: the same in every file, so that the
+            finding is known again in another step of a run; "": only the same sentence is the same.
     """
 
     check: str
@@ -70,6 +76,17 @@ class Finding:
     advice: str
     places: tuple[EvidencePlace, ...] = ()
     share: float | None = None
+    topic: str = ""
+
+    @property
+    def title(self) -> str:
+        """Its topic; its sentence where it has none.
+
+        Example:
+            >>> Finding("lints", "note", "3 groups are cut.", (), "Look.", topic="cut groups").title
+            'cut groups'
+        """
+        return self.topic or self.sentence
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,7 @@ class LogConversion:
             SettingError: a column does not exist, or several might be the outcome.
         """
         for file in files_of_log(self.path, self.format.patterns):
-            yield from self._rows_of_file(file)
+            yield from self.rows_of_file(file)
         if not self._sizes:
             raise self.context.notes.first_fault or FileError(
                 f"{self.path}: there are no rollouts in it"
@@ -101,7 +101,14 @@ class LogConversion:
         doubtful = largest >= SMALLEST_OF_TWO or len(self._unnamed) > 1 or self._is_scattered
         return largest > 1 and doubtful
 
-    def _rows_of_file(self, file: str) -> Iterator[dict[str, Any]]:
+    def rows_of_file(self, file: str) -> Iterator[dict[str, Any]]:
+        """Rows of rollouts of one of the log's files; files are read in their order.
+
+        Raises:
+            FileError: the file can't be read.
+            RowError: the file holds rows of an evaluation.
+            SettingError: a column does not exist, or several might be the outcome.
+        """
         logged = list(self._logged(file))
         outcome, format = _names_of_rewards(logged, self.context.columns, file)
         if logged and outcome is None:

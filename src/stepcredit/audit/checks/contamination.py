@@ -16,7 +16,15 @@ from stepcredit.audit.channel_shares import (
     pooled_weights,
 )
 from stepcredit.audit.check_registry import AuditInput, register_check
-from stepcredit.audit.finding import AuditFigure, CheckResult, EvidencePlace, Finding, Unchecked
+from stepcredit.audit.finding import (
+    AuditFigure,
+    CheckResult,
+    EvidencePlace,
+    Finding,
+    Severity,
+    Unchecked,
+    Worse,
+)
 from stepcredit.audit.step_credit import evenly_spaced_groups, read_streams
 from stepcredit.credit.estimator import Estimator
 from stepcredit.credit.methods.adca import ADCA
@@ -126,13 +134,14 @@ def _order_figure(
     label: str, order: OrderAgreement, rollouts: Rollouts, *, method: str = "", stream: str = ""
 ) -> AuditFigure:
     """The mean correlation over responses, with its interval over groups."""
+    worse: Worse = "lower" if method else ""
     if not order.rows.size:
-        return AuditFigure(label, None, 0, "responses", method=method, stream=stream)
+        return AuditFigure(label, None, 0, "responses", method=method, stream=stream, worse=worse)
     groups = rollouts.group_index.numpy()[order.rows].tolist()
     interval = mean_interval(order.correlations, groups)
     low, high = (interval.low, interval.high) if len(set(groups)) > 1 else (None, None)
     return AuditFigure(
-        label, interval.mean, len(groups), "responses", low, high, method=method, stream=stream
+        label, interval.mean, len(groups), "responses", low, high, method, stream, worse
     )
 
 
@@ -161,9 +170,10 @@ def _pooled_finding(
     advice = "Standardize each stream apart: use the method `pass`, or give the process stream a"
     advice += f' larger weight, such as `--set \'weights={{"{name}":'
     advice += f' {weights.outcome / weights.process:.2g}, "outcome": 1}}\'`.'
-    return Finding(
-        NAME, "warn" if pooling else "note", sentence, tuple(figures), advice, _places(order)
-    )
+    severity: Severity = "warn" if pooling else "note"
+    topic = f"{name} drowned by the outcome where they are standardized together"
+    places = _places(order)
+    return Finding(NAME, severity, sentence, tuple(figures), advice, places, topic=topic)
 
 
 def _method_result(name: str, method: Estimator, rollouts: Rollouts) -> CheckResult:
@@ -204,7 +214,8 @@ def _drowned(
         part = "the order in which a response's steps are paid is mostly the outcome's: with and"
         parts.append(f"{part} without the outcome it has a rank correlation of {order:.2f}")
     sentence = f"Under {name} {', and '.join(parts)}."
-    return Finding(NAME, "warn", sentence, evidence, _larger(method), _places(agreement))
+    topic, places = f"process signal drowned under {name}", _places(agreement)
+    return Finding(NAME, "warn", sentence, evidence, _larger(method), places, topic=topic)
 
 
 def _larger(method: Estimator) -> str:

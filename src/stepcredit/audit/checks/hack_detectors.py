@@ -173,21 +173,22 @@ def _pattern_figures(
     group: Indices,
 ) -> Iterator[AuditFigure]:
     of = pattern.flags.size if pattern.among is None else int(pattern.among.sum())
-    yield AuditFigure(f"share of {pattern.words}", pattern.share if of else None, of, "responses")
+    name, share = f"share of {pattern.words}", pattern.share if of else None
+    yield AuditFigure(name, share, of, "responses", worse="higher")
     if not pattern.flags.any():
         return
     for name, (values, known) in scores.items():
         gap = group_gap(values, pattern.flags & known, ~pattern.flags & known, group)
         what = f"mean score of {pattern.words} minus that of the others of their group"
         if gap.count:
-            yield AuditFigure(what, of="responses", stream=name, **gap.as_figure())
+            yield AuditFigure(what, of="responses", stream=name, worse="higher", **gap.as_figure())
     for method, values in pays.items():
         yield _pay_figure(pattern, method, group_mean(values, pattern.flags, group))
 
 
 def _pay_figure(pattern: HackPattern, method: str, paid: GroupMean) -> AuditFigure:
     what = f"mean advantage of {pattern.words}"
-    return AuditFigure(what, of="responses", method=method, **paid.as_figure())
+    return AuditFigure(what, of="responses", method=method, worse="higher", **paid.as_figure())
 
 
 def _paid_pattern(
@@ -207,7 +208,8 @@ def _paid_pattern(
     sentence = f"With {', '.join(paid)}, {pattern.words} are paid above 0 ({size})."
     evidence = [_pay_figure(pattern, method, found) for method, found in paid.items()]
     places = best_rows(pays[worst], pattern.flags)
-    yield _finding("warn", sentence, evidence, pattern.advice, places, pattern.share)
+    topic = f"{pattern.words} paid above 0"
+    yield _finding("warn", topic, sentence, evidence, pattern.advice, places, pattern.share)
 
 
 def _best_paid_pattern(
@@ -226,7 +228,8 @@ def _best_paid_pattern(
     sentence += "of their group."
     places = best_rows(pays[worst], best[worst])
     evidence = [_pay_figure(pattern, worst, means[worst])]
-    yield _finding("note", sentence, evidence, pattern.advice, places, pattern.share)
+    topic = f"{pattern.words} paid best of their group"
+    yield _finding("note", topic, sentence, evidence, pattern.advice, places, pattern.share)
 
 
 def _is_large(mean: GroupMean, values: Floats) -> bool:
@@ -236,13 +239,14 @@ def _is_large(mean: GroupMean, values: Floats) -> bool:
 
 def _finding(
     severity: Severity,
+    topic: str,
     sentence: str,
     evidence: list[AuditFigure],
     advice: str,
     places: tuple[EvidencePlace, ...],
     share: float | None,
 ) -> Finding:
-    return Finding(NAME, severity, sentence, tuple(evidence), advice, places, share)
+    return Finding(NAME, severity, sentence, tuple(evidence), advice, places, share, topic)
 
 
 def _scored_padding(
@@ -260,18 +264,18 @@ def _scored_padding(
                 continue
             what = f"score of {kind} steps minus that of {kinds.baseline} steps"
             gap = group_gap(values, chosen, others, kinds.group)
-            figure = AuditFigure(what, of="steps", stream=name, **gap.as_figure())
+            figure = AuditFigure(what, of="steps", stream=name, worse="higher", **gap.as_figure())
             sure = group_gap(values, chosen, others, kinds.group, FINDING_CONFIDENCE)
             is_paid = _is_large(sure, values[known])
             places = best_steps(values, chosen, kinds)
             share = float(chosen.mean())
-            sentence = f"The signal {name} scores {kind} steps above {kinds.baseline} steps"
-            yield figure, _padding(kind, sentence, sure, figure, places, share) if is_paid else None
+            what = f"{name} scores {kind} steps above {kinds.baseline} steps"
+            yield figure, _padding(kind, what, sure, figure, places, share) if is_paid else None
 
 
 def _padding(
     kind: str,
-    start: str,
+    what: str,
     gap: GroupMean,
     figure: AuditFigure,
     places: tuple[EvidencePlace, ...],
@@ -280,7 +284,8 @@ def _padding(
     size = f"{gap.mean:+.2f}, over {gap.count:,} steps in {gap.groups:,} groups"
     advice = f"Lower the score of {kind} steps in the signal: `stepcredit attack` shows what such "
     advice += "a step earns. A step can't raise a minimum (`--method pass-min`)."
-    return _finding("warn", f"{start} ({size}).", [figure], advice, places, share)
+    sentence = f"The signal {what} ({size})."
+    return _finding("warn", what, sentence, [figure], advice, places, share)
 
 
 def _format_only(
@@ -297,15 +302,17 @@ def _format_only(
         flags = wrong & (pays[method] > 0) & (without <= 0)
         share = float(flags.sum() / wrong.sum())
         what = "share of wrong responses with a positive advantage that only the format gives"
-        figure = AuditFigure(what, share, int(wrong.sum()), "responses", method=method)
+        count = int(wrong.sum())
+        figure = AuditFigure(what, share, count, "responses", method=method, worse="higher")
         if share < FORMAT_ONLY_SHARE or int(flags.sum()) < FEWEST:
             yield figure, None
             continue
         sentence = f"With {method}, {share:.0%} of the wrong responses are paid for their format "
-        sentence += f"alone ({int(flags.sum()):,} of {int(wrong.sum()):,})."
+        sentence += f"alone ({int(flags.sum()):,} of {count:,})."
         advice = "Give the format less weight, for example `--set weights='[1, 1, 0.3]'`."
         places = best_rows(pays[method], flags)
-        yield figure, _finding("note", sentence, [figure], advice, places, share)
+        topic = f"wrong responses paid for their format alone with {method}"
+        yield figure, _finding("note", topic, sentence, [figure], advice, places, share)
 
 
 def _unchecked(given: AuditInput, kinds: StepKinds | None) -> Iterator[Unchecked]:

@@ -173,7 +173,8 @@ def _trap(
     sentence += f" deviations: {wrong}."
     order = np.argsort(-change * np.sign(mean), kind="stable")[:PLACES]
     places = tuple(EvidencePlace(int(rows[pressure.rows[at]])) for at in order)
-    yield Finding(NAME, "warn", sentence, tuple(evidence), _advice(method), places, share=share)
+    topic = f"one more typical step {verb} the advantage under {name}"
+    yield Finding(NAME, "warn", sentence, tuple(evidence), _advice(method), places, share, topic)
 
 
 def _advice(method: Estimator) -> str:
@@ -243,4 +244,5 @@ def _longer(
     advice += " `--set k=1.0` pays the mean of a response's chunks."
     if own.stream:
         advice = "Look at long and short responses of high scores before you train on this signal."
-    return Finding(NAME, "note", sentence, (outcome, own), advice)
+    topic = f"{subject} are higher in {longer} responses".removeprefix("The ")
+    return Finding(NAME, "note", sentence, (outcome, own), advice, topic=topic)

@@ -42,8 +42,8 @@ def check_groups(data: AuditInput) -> CheckResult:
     alone, usual = float((sizes == 1).mean()), usual_size(sizes.tolist())
     small = np.zeros_like(sizes, dtype=bool) if usual is None else (sizes < usual)
     figures = (
-        AuditFigure("share of groups with one response", alone, len(sizes), "groups"),
-        AuditFigure("share of incomplete groups", float(small.mean()), len(sizes), "groups"),
+        _share("share of groups with one response", alone, len(sizes), "groups"),
+        _share("share of incomplete groups", float(small.mean()), len(sizes), "groups"),
     )
     found = []
     if alone > MANY_ALONE:
@@ -51,6 +51,11 @@ def check_groups(data: AuditInput) -> CheckResult:
     if small.any() and usual is not None:
         found.append(_incomplete(usual, small, index, figures[1]))
     return CheckResult(figures, tuple(found))
+
+
+def _share(name: str, value: float, count: int, of: str) -> AuditFigure:
+    """The share of what has a fault."""
+    return AuditFigure(name, value, count, of, worse="higher")
 
 
 def usual_size(sizes: Sequence[int]) -> int | None:
@@ -93,8 +98,8 @@ def _alone(
     advice += "processes must be put together first."
     rows = np.flatnonzero(sizes[index] == 1)
     severity: Severity = "fault" if torn else "warn"
-    places = first_places(rows)
-    return Finding(GROUPS, severity, f"{sentence}.", (figure,), advice, places, figure.value)
+    places, topic = first_places(rows), "groups of one response"
+    return Finding(GROUPS, severity, f"{sentence}.", (figure,), advice, places, figure.value, topic)
 
 
 def _incomplete(usual: int, small: np.ndarray, index: np.ndarray, figure: AuditFigure) -> Finding:
@@ -106,8 +111,8 @@ def _incomplete(usual: int, small: np.ndarray, index: np.ndarray, figure: AuditF
     advice += "incomplete groups out, since their mean and std are those of the rest."
     severity: Severity = "note" if only_last else "warn"
     rows = np.flatnonzero(small[index])
-    places = first_places(rows)
-    return Finding(GROUPS, severity, sentence, (figure,), advice, places, figure.value)
+    places, topic = first_places(rows), "incomplete groups"
+    return Finding(GROUPS, severity, sentence, (figure,), advice, places, figure.value, topic)
 
 
 @register_check(OUTCOMES)
@@ -116,7 +121,7 @@ def check_known_outcomes(data: AuditInput) -> CheckResult:
     rollouts = data.batch.rollouts
     known, group = rollouts.has_outcome.numpy(), rollouts.group_index.numpy()
     share = float((~known).mean())
-    figure = AuditFigure("share of responses without an outcome", share, len(known), "responses")
+    figure = _share("share of responses without an outcome", share, len(known), "responses")
     partly = partly_known_groups(known, group)
     found = []
     if len(partly):
@@ -124,8 +129,8 @@ def check_known_outcomes(data: AuditInput) -> CheckResult:
         sentence += "unknown ones can't be compared."
         advice = "Give every response of a group its `outcome`, or null to all of them."
         rows = np.flatnonzero(np.isin(group, partly) & ~known)
-        places = first_places(rows)
-        found.append(Finding(OUTCOMES, "fault", sentence, (figure,), advice, places, share))
+        places, topic = first_places(rows), "groups whose outcomes are partly unknown"
+        found.append(Finding(OUTCOMES, "fault", sentence, (figure,), advice, places, share, topic))
     elif not known.any():
         reason = "No response has an outcome, so nothing is compared with it."
         return CheckResult((figure,), unchecked=(Unchecked(OUTCOMES, "outcome", reason),))
@@ -137,8 +142,8 @@ def check_known_outcomes(data: AuditInput) -> CheckResult:
         sentence += "from their steps and their format alone."
         advice = "If these prompts have answers, grade them: `stepcredit reward` writes `outcome`."
         rows = np.flatnonzero(~known)
-        places = first_places(rows)
-        found.append(Finding(OUTCOMES, "note", sentence, (figure,), advice, places, share))
+        places, topic = first_places(rows), "groups without an outcome"
+        found.append(Finding(OUTCOMES, "note", sentence, (figure,), advice, places, share, topic))
     return CheckResult((figure,), tuple(found))
 
 
@@ -162,9 +167,7 @@ def check_gate(data: AuditInput) -> CheckResult:
         return CheckResult(unchecked=(Unchecked(GATE, "format_ok", reason),))
     broken = ~batch.rollouts.format_ok.numpy()
     share = float(broken.mean())
-    figure = AuditFigure(
-        "share of responses that break the format", share, len(broken), "responses"
-    )
+    figure = _share("share of responses that break the format", share, len(broken), "responses")
     found = []
     if share > MOSTLY_GATED:
         of = "All" if share == 1 else f"{share:.0%} of the"
@@ -176,7 +179,10 @@ def check_gate(data: AuditInput) -> CheckResult:
         advice += "`PASS(gate=False)`, `--set gate=false`."
         places = first_places(np.flatnonzero(broken))
         severity: Severity = "fault" if share == 1 else "warn"
-        found.append(Finding(GATE, severity, f"{sentence}.", (figure,), advice, places, share))
+        topic = "format broken by nearly every response"
+        found.append(
+            Finding(GATE, severity, f"{sentence}.", (figure,), advice, places, share, topic)
+        )
     return CheckResult((figure,), tuple(found))
 
 

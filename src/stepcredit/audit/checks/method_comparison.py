@@ -123,7 +123,8 @@ def _different(
     advice = "Look at the responses named here before you choose between them with `--method`."
     places = tuple(EvidencePlace(row) for row, _ in agreement.apart(PLACES, among=pair))
     evidence = tuple(figure for figure in figures if figure.method == f"{first}, {second}")
-    return (Finding(NAME, "note", sentence, evidence, advice, places, share=1 - same),)
+    topic = "methods that teach different things"
+    return (Finding(NAME, "note", sentence, evidence, advice, places, 1 - same, topic),)
 
 
 def _series(

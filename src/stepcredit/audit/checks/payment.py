@@ -7,9 +7,9 @@ from typing import Any
 
 from stepcredit.audit.check_registry import AuditInput, register_check
 from stepcredit.audit.example_places import best_steps
-from stepcredit.audit.finding import AuditFigure, CheckResult, Finding, Unchecked
+from stepcredit.audit.finding import AuditFigure, CheckResult, Finding, Unchecked, Worse
 from stepcredit.audit.group_means import Floats, GroupMean, group_gap, group_mean
-from stepcredit.audit.logged_batch import RIGHT
+from stepcredit.audit.logged_batch import RIGHT, WRONG
 from stepcredit.audit.step_credit import step_credit
 from stepcredit.audit.step_kinds import FIRST, OTHER, PADDING, REPEATED, StepKinds
 
@@ -20,6 +20,8 @@ FINDING_CONFIDENCE = 0.99
 SMALLEST_PAY = 0.1
 """A difference below this share of the std of a method's advantages over steps is no finding: on
 many steps even differences that training can't feel are certain."""
+WORSE: dict[str, Worse] = {RIGHT: "lower", **dict.fromkeys((WRONG, *PADDING), "higher")}
+"""Kinds of steps of whose pay it is known which direction is worse."""
 
 
 def payment_by_kind(
@@ -114,11 +116,11 @@ def _figures(
     gaps: Mapping[str, GroupMean],
     kinds: StepKinds,
 ) -> list[AuditFigure]:
-    named = {_mean_name(kind): mean for kind, mean in payment.items()}
-    named |= {_gap_name(kind, kinds): gap for kind, gap in gaps.items()}
+    named = [(_mean_name(kind), WORSE.get(kind, ""), mean) for kind, mean in payment.items()]
+    named += [(_gap_name(kind, kinds), WORSE[kind], gap) for kind, gap in gaps.items()]
     return [
-        AuditFigure(name, of="steps", method=method, **mean.as_figure())
-        for name, mean in named.items()
+        AuditFigure(name, of="steps", method=method, worse=worse, **mean.as_figure())
+        for name, worse, mean in named
         if mean.count
     ]
 
@@ -146,11 +148,12 @@ def _findings(kind: str, credits: Mapping[str, Floats], kinds: StepKinds) -> lis
     found = []
     if above:
         more = f"more than {_words(kinds.baseline)}, so the policy learns to write them"
-        name = _gap_name(kind, kinds)
-        found.append(_finding(kind, name, above, more, credits, kinds, safe))
+        name, topic = _gap_name(kind, kinds), f"{kind} steps paid more than {kinds.baseline} steps"
+        found.append(_finding(topic, kind, name, above, more, credits, kinds, safe))
     if paid:
         more = "above 0 on average, so their number can creep up in training"
-        found.append(_finding(kind, _mean_name(kind), paid, more, credits, kinds, safe))
+        name, topic = _mean_name(kind), f"{kind} steps paid above 0"
+        found.append(_finding(topic, kind, name, paid, more, credits, kinds, safe))
     return found
 
 
@@ -164,6 +167,7 @@ def _words(baseline: str) -> str:
 
 
 def _finding(
+    topic: str,
     kind: str,
     name: str,
     means: Mapping[str, GroupMean],
@@ -174,7 +178,7 @@ def _finding(
 ) -> Finding:
     worst = max(means, key=lambda method: means[method].mean or 0.0)
     figures = [
-        AuditFigure(name, of="steps", method=method, **mean.as_figure())
+        AuditFigure(name, of="steps", method=method, worse=WORSE[kind], **mean.as_figure())
         for method, mean in means.items()
     ]
     mean, groups = means[worst], f"{means[worst].groups:,} groups"
@@ -188,6 +192,7 @@ def _finding(
         advice=_advice(kind, safe),
         places=best_steps(credits[worst], kinds.flags[kind], kinds),
         share=float(kinds.flags[kind].mean()),
+        topic=topic,
     )
 
 

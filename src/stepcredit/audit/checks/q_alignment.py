@@ -8,8 +8,8 @@ import numpy as np
 
 from stepcredit.audit.check_registry import AuditInput, register_check
 from stepcredit.audit.example_places import best_steps
-from stepcredit.audit.finding import AuditFigure, CheckResult, Finding, Unchecked
-from stepcredit.audit.group_means import Floats
+from stepcredit.audit.finding import AuditFigure, CheckResult, Finding, Unchecked, Worse
+from stepcredit.audit.group_means import Floats, GroupMean
 from stepcredit.audit.scored_steps import scores_of_steps
 from stepcredit.audit.step_credit import step_credit
 from stepcredit.audit.step_kinds import StepKinds
@@ -68,14 +68,14 @@ def _numbers(given: AuditInput, kinds: StepKinds) -> Iterator[tuple[str, str, Fl
 
 
 def _figures(found: Alignment, field: str, method: str, stream: str) -> list[AuditFigure]:
-    named = {
-        f"rank correlation with what steps change ({field})": found.spearman,
-        f"share of steps with the sign of their change ({field})": found.sign_accuracy,
-        f"size on steps that change nothing, beside all steps ({field})": found.leakage,
-    }
+    named: list[tuple[str, Worse, GroupMean]] = [
+        (f"rank correlation with what steps change ({field})", "lower", found.spearman),
+        (f"share of steps with the sign of their change ({field})", "lower", found.sign_accuracy),
+        (f"size on steps that change nothing, beside all steps ({field})", "higher", found.leakage),
+    ]
     return [
-        AuditFigure(name, of="steps", method=method, stream=stream, **mean.as_figure())
-        for name, mean in named.items()
+        AuditFigure(name, of="steps", method=method, stream=stream, worse=worse, **mean.as_figure())
+        for name, worse, mean in named
         if mean.count
     ]
 
@@ -95,7 +95,8 @@ def _findings(
         advice = "Look whether scores are turned round, or shifted by a step (`step_ends`)."
         against = -numbers * np.sign(changes)
         places = best_steps(against, np.isfinite(against), kinds)
-        yield Finding(NAME, "warn", sentence, tuple(evidence), advice, places)
+        topic = f"{name} orders steps against what they change".removeprefix("The ")
+        yield Finding(NAME, "warn", sentence, tuple(evidence), advice, places, topic=topic)
     if _is_leaky(sure):
         sentence = f"{name} gives steps that change nothing more weight than others "
         sentence += f"({leak.mean:.2f} times the mean size, {leak.groups:,} groups)."
@@ -103,4 +104,5 @@ def _findings(
         advice += "and lower this signal's scores there."
         still = (np.abs(changes) <= SMALLEST_CHANGE) & np.isfinite(numbers)
         places = best_steps(np.abs(numbers), still, kinds)
-        yield Finding(NAME, "note", sentence, tuple(evidence), advice, places)
+        topic = f"{name} is large on steps that change nothing".removeprefix("The ")
+        yield Finding(NAME, "note", sentence, tuple(evidence), advice, places, topic=topic)

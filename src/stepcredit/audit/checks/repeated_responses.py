@@ -40,6 +40,7 @@ def check_repeated(data: AuditInput) -> CheckResult:
             share,
             len(again),
             "responses",
+            worse="higher",
         ),
         AuditFigure("groups that repeat an earlier group", len(twice), len(set(of)), "groups"),
     )
@@ -50,8 +51,10 @@ def check_repeated(data: AuditInput) -> CheckResult:
     if share >= MANY_REPEATED:
         sentence = f"{share:.0%} of the responses are equal to an earlier one of their group."
         advice = "Raise the sampling temperature, or look whether the log holds rows twice."
-        places = first_places(rows)
-        found.append(Finding(REPEATED, "warn", sentence, (figures[0],), advice, places, share))
+        places, topic = first_places(rows), "many responses equal to another of their group"
+        found.append(
+            Finding(REPEATED, "warn", sentence, (figures[0],), advice, places, share, topic)
+        )
     return CheckResult(figures, tuple(found))
 
 
@@ -60,7 +63,8 @@ def _logged_twice(twice: list[int], group: list[int], figure: AuditFigure) -> Fi
     sentence += "log was read or written twice."
     advice = "Leave the repeated rows out, or the file that holds them again."
     rows = np.array([group.index(each) for each in twice[:PLACES]])
-    return Finding(REPEATED, "warn", sentence, (figure,), advice, first_places(rows))
+    places, topic = first_places(rows), "groups logged twice"
+    return Finding(REPEATED, "warn", sentence, (figure,), advice, places, topic=topic)
 
 
 def _with_enough_text(batch: LoggedBatch, rows: list[int], group: list[int]) -> set[int]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from stepcredit.audit.check_registry import AuditInput, register_check
 from stepcredit.audit.chunk_measures import Resolution, resolution_of
-from stepcredit.audit.finding import AuditFigure, CheckResult, Finding, Unchecked
+from stepcredit.audit.finding import AuditFigure, CheckResult, Finding, Unchecked, Worse
 from stepcredit.audit.step_credit import chunk_ends_of, read_streams
 from stepcredit.credit.estimator import Estimator
 from stepcredit.credit.methods.grpo_process import ProcessGRPO
@@ -49,31 +49,34 @@ def check_resolution(data: AuditInput) -> CheckResult:
 
 def _figures(found: Resolution, method: str, stream: str) -> Iterator[AuditFigure]:
     tokens, chunks, several = (found.tokens, "tokens"), (found.chunks, "chunks"), found.last.chunks
-    rows = [
-        ("chunks per response", found.chunks / found.responses, found.responses, "responses"),
-        ("tokens per chunk", found.tokens / found.chunks, *chunks),
-        ("share of chunks of one token", found.one_token_share, *chunks),
-        ("share of the signal's variance inside chunks", found.within_share, *tokens),
+    rows: list[tuple[str, float | None, int, str, Worse]] = [
+        ("chunks per response", found.chunks / found.responses, found.responses, "responses", ""),
+        ("tokens per chunk", found.tokens / found.chunks, *chunks, ""),
+        ("share of chunks of one token", found.one_token_share, *chunks, ""),
+        ("share of the signal's variance inside chunks", found.within_share, *tokens, "higher"),
         (
             "share of credit on chunks that begin where the signal did not change",
             found.unchanged_share,
             *tokens,
+            "higher",
         ),
         (
             "correlation of the signal at a chunk's last token with its mean over the chunk",
             found.last.correlation,
             several,
             "chunks",
+            "",
         ),
         (
             "share of chunks whose last token and mean have opposite signs",
             found.last.opposite,
             several,
             "chunks",
+            "",
         ),
     ]
-    for name, value, count, of in rows:
-        yield AuditFigure(name, value, count, of, method=method, stream=stream)
+    for name, value, count, of, worse in rows:
+        yield AuditFigure(name, value, count, of, method=method, stream=stream, worse=worse)
 
 
 def _findings(
@@ -106,7 +109,8 @@ def _single_tokens(
         advice = "Choose chunks of several tokens with `--set chunks=sign_runs`,"
         advice += ' `--set chunks=change_points`, or `--set \'chunks={"windows": {"size": 32}}\'`'
         advice += " with `--set read=mean`." if isinstance(method, PASS) else "."
-    return Finding(NAME, "warn", sentence, evidence, advice, share=found.one_token_share)
+    topic, share = f"chunks of one token, {of}", found.one_token_share
+    return Finding(NAME, "warn", sentence, evidence, advice, share=share, topic=topic)
 
 
 def _coarse(
@@ -117,17 +121,19 @@ def _coarse(
     if within is None or within <= MOST or found.last.chunks < FEW_CHUNKS:
         return None
     sentence = f"Inside the chunks of {of} lie {within:.0%} of the signal's variance"
+    topic = f"chunks inside which the signal differs, {of}"
     reads_last = not isinstance(method, PASS) or method.read == "last"
     if says is None or says >= LAST_SAYS or not reads_last:
         advice = "Choose finer chunks with `--set chunks=...`, where the signal's changes matter."
-        return Finding(NAME, "note", f"{sentence}.", evidence, advice, share=within)
+        sentence += "."
+        return Finding(NAME, "note", sentence, evidence, advice, share=within, topic=topic)
     sentence += ", and a chunk's last token, which alone is read, says little of it (correlation"
     sentence += f" {says:.2f} with the chunk's mean)."
     advice = "Choose finer chunks with `--set chunks=...`."
     if isinstance(method, PASS):
         advice = "Read the whole chunk with `--set read=mean`, or choose finer chunks with"
         advice += " `--set chunks=...`."
-    return Finding(NAME, "warn", sentence, evidence, advice, share=within)
+    return Finding(NAME, "warn", sentence, evidence, advice, share=within, topic=topic)
 
 
 def _unchanged(
@@ -144,4 +150,5 @@ def _unchanged(
     advice = "Use a signal whose scores differ."
     if isinstance(method, PASS | ProcessGRPO):
         advice = "Make one chunk of neighbours with equal scores: `--set chunks=runs`."
-    return Finding(NAME, "note", sentence, evidence, advice, share=share)
+    topic = f"chunks that begin where the signal did not change, {of}"
+    return Finding(NAME, "note", sentence, evidence, advice, share=share, topic=topic)

@@ -187,7 +187,8 @@ def _figure(name: str, what: str, side: str, fit: NeighbourCorrelation) -> Audit
     label = f"correlation with {what}, one step {side} less at the own place"
     lead, reach = fit.neighbour - fit.own, 1.96 * fit.error
     of = "steps" if "steps" in what else "responses"
-    return AuditFigure(label, lead, fit.pairs, of, lead - reach, lead + reach, stream=name)
+    low, high = lead - reach, lead + reach
+    return AuditFigure(label, lead, fit.pairs, of, low, high, stream=name, worse="higher")
 
 
 def _finding(
@@ -198,7 +199,8 @@ def _finding(
     sentence += f"{fit.own:.2f} at their own place ({fit.pairs} pairs)."
     advice = "Compare `step_ends` with the tokens at which the signal was read, for example the "
     advice += "first score of one response with the text of its first step."
-    return Finding(SHIFTED, "fault", sentence, (figure,), advice)
+    topic = f"{name} shifted by a step"
+    return Finding(SHIFTED, "fault", sentence, (figure,), advice, topic=topic)
 
 
 def _no_truth() -> Unchecked:

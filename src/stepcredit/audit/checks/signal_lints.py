@@ -9,7 +9,14 @@ import torch
 
 from stepcredit.audit.check_registry import AuditInput, register_check
 from stepcredit.audit.checks.lints import first_places
-from stepcredit.audit.finding import AuditFigure, CheckResult, Finding, Severity, Unchecked
+from stepcredit.audit.finding import (
+    AuditFigure,
+    CheckResult,
+    Finding,
+    Severity,
+    Unchecked,
+    Worse,
+)
 from stepcredit.credit.metrics.batch_warnings import NEARLY_CONSTANT
 from stepcredit.credit.metrics.signal_statistics import stream_variances
 from stepcredit.credit.stages.groups import TOLERANCE
@@ -39,11 +46,11 @@ def check_variance(data: AuditInput) -> CheckResult:
     for name, (flat, several) in flat_groups(rollouts).items():
         count = int(several.sum())
         share = float(flat.sum() / count) if count else None
-        figure = AuditFigure(
-            "share of groups whose values are all equal", share, count, "groups", stream=name
-        )
-        figures.append(figure)
         is_format = name == "format"  # equal formats are what is wanted
+        worse: Worse = "" if is_format else "higher"
+        what = "share of groups whose values are all equal"
+        figure = AuditFigure(what, share, count, "groups", stream=name, worse=worse)
+        figures.append(figure)
         if share is None or is_format or count < FEWEST_GROUPS:
             continue
         if share > MANY_WITHOUT:
@@ -56,7 +63,10 @@ def check_variance(data: AuditInput) -> CheckResult:
                 "per prompt." if name == "outcome" else "per prompt; or choose another signal."
             )
             places = first_places(np.flatnonzero(flat[group]))
-            found.append(Finding(VARIANCE, "warn", sentence, (figure,), advice, places, share))
+            topic = f"groups in which all values of {name} are equal"
+            found.append(
+                Finding(VARIANCE, "warn", sentence, (figure,), advice, places, share, topic)
+            )
     return CheckResult(tuple(figures), tuple(found))
 
 
@@ -168,14 +178,14 @@ def check_values(data: AuditInput) -> CheckResult:
         if values is None:
             continue
         end = max(values.at_low, values.at_high)
-        figure = AuditFigure(
-            "share of scores at one end of their range", end, values.count, "steps", stream=name
-        )
+        what = "share of scores at one end of their range"
+        figure = AuditFigure(what, end, values.count, "steps", stream=name, worse="higher")
         figures.append(figure)
         said = _of_values(name, values, variances.get(name, 0.0) ** 0.5)
         if said is not None and values.count >= FEWEST_SCORES:
             severity, sentence, advice = said
-            found.append(Finding(VALUES, severity, sentence, (figure,), advice))
+            topic = f"values of {name} that say little"
+            found.append(Finding(VALUES, severity, sentence, (figure,), advice, topic=topic))
     return CheckResult(tuple(figures), tuple(found))
 
 

@@ -73,7 +73,8 @@ def _of_outcomes(batch: LoggedBatch) -> Iterator[CheckResult]:
         ]
         if name in pairs:
             what = "share of pairs of one group in which the right response has the higher mean"
-            figures.append(AuditFigure(what, pairs[name], count, "responses", stream=name))
+            share = AuditFigure(what, pairs[name], count, "responses", stream=name, worse="lower")
+            figures.append(share)
         found = convincing_wrong(aggregates["mean"], right, wrong, rollouts.group_index.numpy())
         places = best_rows(aggregates["mean"], found)
         finding = _ranking_finding(name, "responses", figures[: len(areas)], places)
@@ -84,7 +85,7 @@ def _of_outcomes(batch: LoggedBatch) -> Iterator[CheckResult]:
 def _auc_figure(what: str, area: Auc, count: int, of: str, stream: str) -> AuditFigure:
     value, interval = area
     low, high = interval or (None, None)
-    return AuditFigure(what, value, count, of, low, high, stream=stream)
+    return AuditFigure(what, value, count, of, low, high, stream=stream, worse="lower")
 
 
 def _ranking_finding(
@@ -95,17 +96,18 @@ def _ranking_finding(
     if not highs or any(high is None for high in highs):
         return ()
     best = max(figures, key=lambda figure: figure.high or 0.0)
+    topic = f"{stream} does not tell right {of} from wrong ones"
     size = f"AUC at most {best.value:.2f} [{best.low:.2f}, {best.high:.2f}], {best.count:,} {of}"
     if (best.high or 0.0) < 0.5:
         sentence = f"The signal {stream} ranks wrong {of} above right ones ({size})."
         advice = "Look whether its sign is turned round or its scores are of other rows; multiply "
         advice += "it by -1 only if you know why."
-        return (Finding(NAME, "fault", sentence, tuple(figures), advice, places),)
+        return (Finding(NAME, "fault", sentence, tuple(figures), advice, places, topic=topic),)
     if (best.high or 0.0) < LITTLE_BETTER:
         sentence = f"The signal {stream} hardly tells right {of} from wrong ones ({size})."
         advice = "Take another signal (`stepcredit score --signal`), or give it less weight, for "
         advice += "example `--set weights='[0.3, 1, 1]'`."
-        return (Finding(NAME, "note", sentence, tuple(figures), advice, places),)
+        return (Finding(NAME, "note", sentence, tuple(figures), advice, places, topic=topic),)
     return ()
 
 
@@ -118,7 +120,10 @@ def _calibrated(
         found = reliability(case)
         if found["ece"] is not None:
             what = f"calibration error (ECE) of the step {kind} for {truth}"
-            figures.append(AuditFigure(what, found["ece"], len(case.right), of, stream=stream))
+            error = found["ece"]
+            figures.append(
+                AuditFigure(what, error, len(case.right), of, stream=stream, worse="higher")
+            )
             series[f"reliability of the step {kind} of {stream} for {truth}"] = found["bins"]
     return series, figures
 
@@ -190,7 +195,8 @@ def _calibration_finding(stream: str, errors: list[AuditFigure], count: int) -> 
         "Group norms take away the scores' mean and scale; a method that does not (pure) reads "
     )
     advice += "them as they stand, so calibrate the signal before you use it there."
-    return (Finding(NAME, "note", sentence, tuple(errors), advice),)
+    topic = f"{stream} is not calibrated"
+    return (Finding(NAME, "note", sentence, tuple(errors), advice, topic=topic),)
 
 
 def _first_error_figures(
@@ -209,6 +215,7 @@ def _first_error_figures(
             count,
             "responses",
             stream=stream,
+            worse="lower",
         ),
         AuditFigure("threshold that is best here", threshold, count, "responses", stream=stream),
     ]

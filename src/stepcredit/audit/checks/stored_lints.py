@@ -40,7 +40,7 @@ def masked_credit(batch: LoggedBatch, stored: StoredAdvantages) -> CheckResult:
     credited = stored.credited_masked()
     count = int(credited.sum())
     name = "share of the tokens not trained that hold an advantage"
-    figure = AuditFigure(name, count / masked, masked, "tokens")
+    figure = AuditFigure(name, count / masked, masked, "tokens", worse="higher")
     if not count:
         return CheckResult((figure,))
     row = stored.row_of_token(int(credited.argmax()))
@@ -48,7 +48,8 @@ def masked_credit(batch: LoggedBatch, stored: StoredAdvantages) -> CheckResult:
     sentence += f" line {batch.line(row)} of {batch.source}."
     advice = "Multiply the advantages by `loss_mask` before the loss."
     places = (EvidencePlace(row),)
-    finding = Finding(MASKED, "fault", sentence, (figure,), advice, places, count / masked)
+    topic = "advantages at tokens that are not trained"
+    finding = Finding(MASKED, "fault", sentence, (figure,), advice, places, count / masked, topic)
     return CheckResult((figure,), (finding,))
 
 
@@ -65,7 +66,7 @@ def check_stored(data: AuditInput) -> CheckResult:
     }
     count = len(stored.rows)
     figures = tuple(
-        AuditFigure(name, share, count, "responses", method=method)
+        AuditFigure(name, share, count, "responses", method=method, worse="lower")
         for method, share in shares.items()
     )
     if not shares or max(shares.values()) >= ALL_AGREE:
@@ -79,7 +80,8 @@ def check_stored(data: AuditInput) -> CheckResult:
     advice += "fault, if it is a known one."
     places = first_places(stored.rows[~stored.agreeing(stored.expected(data.advantages[best]))])
     share = 1 - shares[best]
-    finding = Finding(NO_METHOD, "warn", f"{sentence}.", figures, advice, places, share)
+    topic = "stored advantages of none of the methods"
+    finding = Finding(NO_METHOD, "warn", f"{sentence}.", figures, advice, places, share, topic)
     return CheckResult(figures, (finding,))
 
 
