@@ -124,16 +124,169 @@ def test_another_responses_advantages_are_misplaced() -> None:
     assert "of their group" in checked(rows, within).findings[0].sentence
 
 
-def test_a_return_that_begins_anew_after_a_tool() -> None:
+def outcomes_of(rows: Rows) -> list[float]:
+    """Each outcome less the mean of the others of its group of five."""
+    found = []
+    for at, row in enumerate(rows):
+        others = [rows[i]["outcome"] for i in range(at - at % 5, at - at % 5 + 5) if i != at]
+        found.append(row["outcome"] - sum(others) / 4)
+    return found
+
+
+def trained_sizes(row: dict[str, Any]) -> list[int]:
+    """Trained tokens of each step."""
+    starts = [0, *(end + 1 for end in row["step_ends"][:-1])]
+    return [
+        sum(row["loss_mask"][start : end + 1])
+        for start, end in zip(starts, row["step_ends"], strict=True)
+    ]
+
+
+def reset_sums(row: dict[str, Any], rewards: list[float], last: float = 0.0) -> list[float]:
+    """The trainer's loop `running = (running + reward) * mask`, of trained tokens.
+
+    Rewards stand at the last tokens of steps, `last` at the last token of the response.
+    """
+    mask = row["loss_mask"]
+    per_token = [0.0] * len(mask)
+    for end, reward in zip(row["step_ends"], rewards, strict=True):
+        per_token[end] = reward
+    per_token[-1] += last
+    running, sums = 0.0, []
+    for reward, trained in reversed(list(zip(per_token, mask, strict=True))):
+        running = (running + reward) * trained
+        if trained:
+            sums.append(running)
+    return sums[::-1]
+
+
+def pure_rewards(rows: Rows) -> list[list[float]]:
+    """PURE's `softmax(-s / 0.1) s`, less the others' sum per token for each of the step's."""
+    weighted = []
+    for row in rows:
+        s = np.array(row["step_scores"])
+        weights = np.exp(-(s - s.min()) / 0.1)
+        weighted.append(weights / weights.sum() * s)
+    found = []
+    for at, row in enumerate(rows):
+        others = [i for i in range(at - at % 5, at - at % 5 + 5) if i != at]
+        tokens = sum(sum(trained_sizes(rows[i])) for i in others)
+        per_token = sum(weighted[i].sum() for i in others) / tokens
+        found.append((weighted[at] - per_token * np.array(trained_sizes(row))).tolist())
+    return found
+
+
+def pass_values(rows: Rows) -> list[list[float]]:
+    """PASS's standardized scores plus the standardized outcome, per step."""
+    found = []
+    for first in range(0, len(rows), 5):
+        group = rows[first : first + 5]
+        s = np.concatenate([row["step_scores"] for row in group])
+        r = np.array([row["outcome"] for row in group])
+        for row in group:
+            z = (np.array(row["step_scores"]) - s.mean()) / (s.std(ddof=1) + 1e-6)
+            z += (row["outcome"] - r.mean()) / (r.std(ddof=1) + 1e-6)
+            found.append(z.tolist())
+    return found
+
+
+def per_step_tokens(row: dict[str, Any], values: list[float]) -> list[float]:
+    """A value per step on the step's trained tokens."""
+    sizes = trained_sizes(row)
+    return [x for value, size in zip(values, sizes, strict=True) for x in [value] * size]
+
+
+def reset_pass(rows: Rows) -> Values:
+    """The sums of PASS with the loop's fault, divided by the steps left to the power 0.7."""
+    found = []
+    for row, values in zip(rows, pass_values(rows), strict=True):
+        count = len(values)
+        left = per_step_tokens(row, [(count - at) ** 0.7 for at in range(count)])
+        sums = reset_sums(row, values)
+        found.append([total / power for total, power in zip(sums, left, strict=True)])
+    return found
+
+
+def reset_pure(rows: Rows, outcome_in_return: bool) -> Values:
+    """PURE with the loop's fault; its outcome is added at the end, or to all tokens."""
+    found = []
+    for row, rewards, own in zip(rows, pure_rewards(rows), outcomes_of(rows), strict=True):
+        sums = reset_sums(row, rewards, own if outcome_in_return else 0.0)
+        found.append(sums if outcome_in_return else [x + own for x in sums])
+    return found
+
+
+RESETS: dict[str, tuple[str, Callable[[Rows], Values], str]] = {
+    "pass": ("pass", reset_pass, "the return begins anew after each tool output. "),
+    "pure": (
+        "pure",
+        lambda rows: reset_pure(rows, False),
+        "the return begins anew after each tool output. ",
+    ),
+    "pure, outcome at the end": (
+        "pure",
+        lambda rows: reset_pure(rows, True),
+        "after each tool output, and the last turn alone holds the outcome. ",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", RESETS)
+def test_a_return_that_begins_anew_after_a_tool(case: str) -> None:
+    method, planted, words = RESETS[case]
     rows = sampled_rows(2, tools=True)
-    values = trained_advantages(rows, "grpo-process")
+    stored = planted(rows)
+    for methods in ((method,), METHODS):
+        result = checked(rows, stored, *methods)
+        assert named(result) == "reset at tool output"
+        assert f"'{method}': " in result.findings[0].sentence
+        assert words in result.findings[0].sentence
+        assert "This is sure" in result.findings[0].sentence
+    without = [{**row, "loss_mask": [1] * len(row["loss_mask"])} for row in rows]
+    clean = trained_advantages(without, method)
+    assert reset_of_clean(without, method) == [pytest.approx(row, abs=1e-5) for row in clean]
+
+
+def reset_of_clean(rows: Rows, method: str) -> Values:
+    """Without tool output the loop has no fault: it gives the method's own advantages."""
+    return reset_pass(rows) if method == "pass" else reset_pure(rows, False)
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        sc.PASSMin(),
+        sc.PURE(form="future_min", baseline="rollout"),
+        sc.PURE(whiten_batch=True),
+        sc.PASS(clip=0.5),
+        sc.PASS(match_std=True),
+    ],
+    ids=["pass-min", "future-min", "whitened", "clipped", "matched"],
+)
+def test_a_return_that_no_difference_undoes_is_not_named(method: sc.Estimator) -> None:
+    """What the sums' formula predicts is planted, and still no reset is claimed."""
+    rows = sampled_rows(2, tools=True)
     stored = []
-    for row, a in zip(rows, values, strict=True):
-        first_turn = row["step_ends"][0] + 1  # its tokens are trained, then two of the tool
-        stored.append([x - a[first_turn] for x in a[:first_turn]] + a[first_turn:])
-    result = checked(rows, stored)
+    for row, a in zip(rows, method(LoggedBatch.of(rows).rollouts).ragged(), strict=True):
+        values, first_turn = a.tolist(), row["step_ends"][0] + 1
+        later = values[first_turn]
+        stored.append([x - later for x in values[:first_turn]] + values[first_turn:])
+    held = [row | {"advantages": a} for row, a in zip(rows, stored, strict=True)]
+    (finding,) = conformance_of(LoggedBatch.of(held), {"mine": method}).findings
+    assert "begins anew" not in finding.sentence
+
+
+def test_a_turn_that_lost_its_advantages_is_named_under_any_method() -> None:
+    rows = sampled_rows(2, tools=True)
+    method = sc.PASSMin()
+    stored = []
+    for row, a in zip(rows, method(LoggedBatch.of(rows).rollouts).ragged(), strict=True):
+        first_turn = row["step_ends"][0] + 1
+        stored.append([0.0] * first_turn + a.tolist()[first_turn:])
+    held = [row | {"advantages": a} for row, a in zip(rows, stored, strict=True)]
+    result = conformance_of(LoggedBatch.of(held), {"pass-min": method})
     assert named(result) == "reset at tool output"
-    assert "This is sure" in result.findings[0].sentence
+    assert "only the last turn" in result.findings[0].sentence
 
 
 def test_tokens_that_are_not_trained() -> None:

@@ -7,13 +7,22 @@ import os
 import numpy as np
 import pytest
 
-from stepcredit.audit.generated_logs import SIGNALS, generated_log, with_advantages
+from stepcredit.audit.check_registry import AuditInput, audit_checks
+from stepcredit.audit.conformance import CONFORMANCE
+from stepcredit.audit.false_alarms import FalseAlarms, count_false_alarms, false_alarms
+from stepcredit.audit.generated_logs import (
+    SIGNALS,
+    fitting_methods,
+    generated_log,
+    with_advantages,
+)
 from stepcredit.audit.logged_batch import LoggedBatch
 from stepcredit.audit.planted_advantages import PLANTED_ADVANTAGES
 from stepcredit.audit.planted_faults import SelfTest, SelfTestRow, selftest_matrix
 from stepcredit.audit.planted_lints import PLANTED_LINTS
+from stepcredit.credit.method_registry import METHODS
 
-CLEAN_FILES = int(os.environ.get("STEPCREDIT_CLEAN_FILES", "50"))
+CLEAN_FILES = int(os.environ.get("STEPCREDIT_CLEAN_FILES", "12"))
 """Set to 1000 for the slow mode."""
 
 
@@ -27,19 +36,49 @@ def test_every_planted_fault_is_found_and_sized() -> None:
     ]
 
 
-def test_clean_logs_are_not_accused() -> None:
-    matrix = selftest_matrix(files=CLEAN_FILES, planted_files=1, seed=500)
-    assert (matrix.alarms, matrix.alarmed_files) == ({}, 0)
-    assert f"False alarms: 0 of {CLEAN_FILES} clean files." in matrix.text()
+def test_clean_logs_are_not_accused_by_any_check() -> None:
+    found = count_false_alarms(range(500, 500 + CLEAN_FILES))
+    assert found.by_check == dict.fromkeys((*audit_checks(), CONFORMANCE), 0)
+    assert (found.files, found.alarmed) == (CLEAN_FILES, 0)
+
+
+def test_a_planted_fault_is_no_clean_log() -> None:
+    rows = generated_log(np.random.default_rng(0))
+    for row in rows:
+        row["step_scores"] = [0.5] * len(row["step_scores"])
+    assert "values of the signal" in {finding.check for finding in false_alarms(rows)}
+
+
+@pytest.mark.parametrize(("name", "check"), [("pure", "length"), ("grpo-process", "contamination")])
+def test_scores_and_outcomes_that_do_not_fit_a_method_are_rightly_accused(
+    name: str, check: str
+) -> None:
+    """So clean logs are compared with the methods that fit them."""
+    accused = {True: [False], False: [False]}
+    for seed in range(24):
+        rows = generated_log(np.random.default_rng(seed))
+        given = AuditInput.of(LoggedBatch.of(rows), {name: METHODS.build(name, {})})
+        found = {each.severity for each in audit_checks()[check](given).findings}
+        accused[name in fitting_methods(rows)].append("warn" in found)
+    assert not any(accused[True])
+    assert sum(accused[False]) >= 3
+    assert len(accused[True]) >= 4
 
 
 def test_a_miss_and_an_alarm_are_told() -> None:
     rows = (SelfTestRow("a fault", "a check", 5, 4, 0.25, 0.5),)
-    matrix = SelfTest(rows, 10, 2, {"a check": 3})
+    matrix = SelfTest(rows, FalseAlarms(10, 2, {"a check": 2, "another": 0}))
     assert not matrix.finds_all
     assert "4 of 5" in matrix.text()
-    assert "2 of 10 clean files (a check 3)." in matrix.text()
-    assert SelfTest((), 0, 0, {}).finds_all
+    assert "False alarms, on 10 clean logs" in matrix.text()
+    # P(X <= 2) of 10 at 0.5069 and P(X = 0) at 0.2589 are 0.05
+    assert [line.split() for line in matrix.text().splitlines()[4:]] == [
+        ["a", "check", "2", "50.69%"],
+        ["another", "0", "25.89%"],
+        ["any", "check", "2", "50.69%"],
+    ]
+    assert SelfTest((), FalseAlarms(0, 0, {})).finds_all
+    assert "No clean log" in SelfTest((), FalseAlarms(0, 0, {})).text()
 
 
 def test_progress_counts_every_log() -> None:

@@ -81,7 +81,7 @@ def test_json_on_standard_output_stands_alone(run: Run, rollouts: str) -> None:
     assert json.loads(ended.out)["verdict"] == [0]
 
 
-@pytest.mark.parametrize(("level", "code"), [("warn", 1), ("fault", 0)])
+@pytest.mark.parametrize(("level", "code"), [("warn", 3), ("fault", 0)])
 def test_fail_on(run: Run, rollouts: str, level: str, code: int) -> None:
     ended = run("audit", rollouts, "--fail-on", level)
     assert (ended.code, ended.err) == (code, "")

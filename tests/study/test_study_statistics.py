@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from stepcredit.errors import StepCreditError
+from stepcredit.evals.intervals import rate_upper_bound
 from stepcredit.study.claim_verdicts import interval_verdict
 from stepcredit.study.study_statistics import (
     Estimate,
@@ -16,7 +17,6 @@ from stepcredit.study.study_statistics import (
     interquartile_mean,
     probability_of_improvement,
     rate_estimate,
-    rate_upper_bound,
     resampled_scores,
     sign_flip_p,
 )

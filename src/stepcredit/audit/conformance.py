@@ -9,9 +9,10 @@ import numpy as np
 
 from stepcredit.audit.check_registry import AuditInput
 from stepcredit.audit.checks.stored_lints import masked_credit
-from stepcredit.audit.conformance_faults import FAULTS, ConformanceFault
+from stepcredit.audit.conformance_faults import FAULTS, ConformanceFault, has_turns
 from stepcredit.audit.finding import AuditFigure, CheckResult, EvidencePlace, Finding, Unchecked
 from stepcredit.audit.logged_batch import LoggedBatch
+from stepcredit.audit.return_parts import ReturnParts
 from stepcredit.audit.row_table import RowTable
 from stepcredit.audit.stored_advantages import STORED, Flags, StoredAdvantages
 from stepcredit.credit.estimator import Estimator
@@ -142,6 +143,9 @@ def _explained(
     for match in matches:
         expected = stored.expected(given.advantages[match.method])
         table = RowTable.of_differing(stored, expected, match.agrees, group)
+        if has_turns(table.trained):
+            rows, method = stored.rows[table.rows], given.methods[match.method]
+            table = table.with_parts(ReturnParts.of(method, given.batch.rollouts, rows))
         found.append(MethodMatch(match.method, match.agrees, explanations_of(table)))
     return sorted(found, key=lambda match: match.order, reverse=True)
 

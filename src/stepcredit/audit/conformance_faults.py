@@ -155,22 +155,45 @@ def broadcast_from_one(table: RowTable) -> Iterator[Guess]:
 
 
 def reset_at_tool(table: RowTable) -> Iterator[Guess]:
-    """The return begins anew after tool output: `A_t` less the advantage at the next turn's start.
+    """The return begins anew after tool output.
 
-    Two variants: only the last turn, or only the first, keeps its advantages.
+        A'_t = (G_t - G_next) / d_t + c,   A_t = G_t / d_t + c
+
+    G_next is the return at the start of the next turn, 0 in the last one. c, which is added on all
+    tokens, may be left out of all turns but the last, where it is one more reward at the end. Only
+    advantages that are made so have these guesses (`ReturnParts`): a minimum of what follows, or a
+    norm of the returns, can't be undone by a difference.
+
+    Two more guesses: only the last turn, or only the first, keeps its advantages.
     """
     after = next_turn_start(table.trained)
     width = table.trained.shape[1]
-    if not (after[table.trained] < width).any():
+    if not has_turns(table.trained):
         return
-    value = np.take_along_axis(table.expected, np.minimum(after, width - 1), axis=1)
     is_last, is_first = after >= width, turn_number(table.trained) == 1
-    less = np.where(is_last, 0.0, value)
-    yield "the return begins anew after each tool output", table.expected - less
+    if table.parts is not None:
+        parts, at = table.parts, np.minimum(after, width - 1)
+        following = np.where(is_last, 0.0, np.take_along_axis(parts.returns, at, axis=1))
+        own = (parts.returns - following) / np.where(table.trained, parts.divisors, 1.0)
+        what = "the return begins anew after each tool output"
+        yield what, own + parts.rest
+        if parts.rest.any():
+            end = f"{what}, and the last turn alone holds the outcome"
+            yield end, own + np.where(is_last, parts.rest, 0.0)
     kept = (("last", is_last), ("first", is_first))
     for which, turn in kept:
         what = f"only the {which} turn of a response with tool output holds its advantages"
         yield what, np.where(turn, table.expected, 0.0)
+
+
+def has_turns(trained: Flags) -> bool:
+    """Whether a row has more than one turn, a run of trained tokens.
+
+    Example:
+        >>> has_turns(np.array([[True, False, True]])), has_turns(np.array([[True, True, False]]))
+        (True, False)
+    """
+    return bool((turn_number(trained) > 1).any())
 
 
 def turn_number(trained: Flags) -> Counts:

@@ -22,14 +22,17 @@ SIGNALS: dict[str, Scores] = {
 OUTCOMES: dict[str, tuple[float, float]] = {"0 or 1": (0.0, 1.0), "-1 or 1": (-1.0, 1.0)}
 """Kinds of outcomes: of a wrong and of a right response."""
 CREDITING = ("pass", "grpo", "pure", "grpo-process", "rloo")
-"""Methods whose advantages a generated log holds."""
+"""Methods whose advantages a generated log may hold."""
+COMPARED = (*CREDITING, "pass-min")
+"""Methods that are compared on a generated log, if they fit its scores and outcomes."""
 
 
 def generated_log(rng: np.random.Generator) -> LogRows:
     """A clean log: 10 to 24 groups of 4 to 9 responses, with one process signal and its outcomes.
 
     Signals, outcomes, sizes, tool output, labels of steps, formats and the method whose advantages
-    are stored are drawn. A right response has more right steps, and right steps higher scores.
+    are stored are drawn; the method fits the signal and the outcomes (`fitting_methods`). A right
+    response has more right steps, and right steps higher scores.
 
     Args:
         rng: draws everything.
@@ -57,7 +60,8 @@ def generated_log(rng: np.random.Generator) -> LogRows:
             row = _response(rng, is_right, scores, has_tools)
             row |= {"group": group, "prompt": f"question {group}", "outcome": values[is_right]}
             rows.append(row)
-    method = CREDITING[rng.integers(len(CREDITING))]
+    fitting = [name for name in CREDITING if name in fitting_methods(rows)]
+    method = fitting[rng.integers(len(fitting))]
     return with_advantages(rows, credited(rows, method))
 
 
@@ -81,6 +85,30 @@ def _response(
         mask[ends[0] + 1 : ends[0] + 1 + max(1, sizes[1] // 2)] = 0
         row["loss_mask"] = mask.tolist()
     return row
+
+
+def fitting_methods(rows: LogRows) -> tuple[str, ...]:
+    """The methods of `COMPARED` for which a generated log is as it should be.
+
+    PURE's baseline is the others' minimum per token, so that scores far below 0 pay for length.
+    GRPO on pooled streams adds scores and outcomes as they stand, so that outcomes of -1 and 1
+    drown scores from 0 to 1. Where the audit says this of such a log, it is right.
+
+    Args:
+        rows: a generated log.
+
+    Example:
+        >>> rows = [{"step_scores": [-8.0, -1.0], "outcome": 1.0}]
+        >>> fitting_methods(rows)
+        ('pass', 'grpo', 'grpo-process', 'rloo', 'pass-min')
+    """
+    scores = [score for row in rows for score in row["step_scores"]]
+    unfit = set[str]()
+    if min(scores) < -1:
+        unfit.add("pure")
+    if min(scores) >= 0 and any(row["outcome"] == -1 for row in rows):
+        unfit.add("grpo-process")
+    return tuple(name for name in COMPARED if name not in unfit)
 
 
 def credited(rows: LogRows, method: str) -> list[list[float]]:

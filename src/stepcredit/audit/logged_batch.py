@@ -177,7 +177,7 @@ class LoggedBatch:
         return table
 
 
-def _rollout_rows(path: str | Path) -> Iterator[Row] | None:
+def _rollout_rows(path: str | Path) -> Iterable[Row] | None:
     """The rows of a file of rollouts or of step-labelled rows; None: it is a log."""
     if Path(path).is_dir():
         return None
@@ -186,9 +186,9 @@ def _rollout_rows(path: str | Path) -> Iterator[Row] | None:
     return _file_rows(path) if kind_of_file(path) is None else None
 
 
-def _file_rows(path: str | Path) -> Iterator[Row]:
+def _file_rows(path: str | Path) -> list[Row]:
     with RolloutFile(path) as file:
-        yield from file.rows()
+        return file.held_rows()
 
 
 def _log_rows(

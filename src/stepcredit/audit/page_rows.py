@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from stepcredit.audit.audit_report import AuditReport
+from stepcredit.audit.explained_groups import explained_groups
 from stepcredit.audit.logged_batch import LoggedBatch
 from stepcredit.audit.shown_figures import visible_text
 from stepcredit.audit.shown_rows import (
@@ -175,18 +176,9 @@ def _step_ends(batch: LoggedBatch) -> list[list[int]] | None:
 def _explanations(
     methods: Mapping[str, Estimator], rollouts: Rollouts, chosen: list[int]
 ) -> dict[str, tuple[Explanation, list[int]]]:
-    """Each method's explanation of the chosen rows' groups, with the rows that it holds.
-
-    What a method takes from the whole batch (a scale, moments) is that of the whole batch.
-    """
-    group = rollouts.group_index
-    rows = torch.isin(group, group[torch.tensor(chosen)]).nonzero()[:, 0]
-    taken, found = rollouts.take(rows), {}
-    for name, method in list(methods.items())[:METHODS_EXPLAINED]:
-        bound = method if method.batch_scale is None else method.for_batch(rollouts)
-        explained = bound.explain(taken, moments=bound.moments(rollouts))
-        found[name] = explained, rows.tolist()
-    return found
+    """Each method's explanation of the chosen rows' groups, with the rows that it holds."""
+    first = list(methods.items())[:METHODS_EXPLAINED]
+    return {name: explained_groups(method, rollouts, chosen) for name, method in first}
 
 
 def _chunks(explained: Explanation, rows: list[int], row: int) -> dict[str, Any]:

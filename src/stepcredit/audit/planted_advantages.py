@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 
@@ -45,11 +46,19 @@ def _misplaced(rng: np.random.Generator, rows: LogRows, values: TrainedValues) -
 
 
 def _reset(rng: np.random.Generator, rows: LogRows, values: TrainedValues) -> TrainedValues:
-    """The return of the tokens before a tool's output ends there."""
+    """The trainer's loop `running = (running + reward) * mask`, which forgets what follows a tool.
+
+    The advantages must be sums over what follows, so that a reward is a difference of two of them.
+    """
     found = []
     for row, value in zip(rows, values, strict=True):
-        before = row["step_ends"][0] + 1 if "loss_mask" in row else 0
-        found.append([each - value[before] for each in value[:before]] + value[before:])
+        mask = row.get("loss_mask", [1] * len(value))
+        rewards = iter([*(a - b for a, b in pairwise(value)), value[-1]][::-1])
+        running, sums = 0.0, list[float]()
+        for trained in reversed(mask):
+            running = (running + (next(rewards) if trained else 0.0)) * trained
+            sums += [running] * trained
+        found.append(sums[::-1])
     return found
 
 
@@ -58,13 +67,15 @@ def _zeroed(rng: np.random.Generator, rows: LogRows, values: TrainedValues) -> T
     return [[0.0] * len(row) if drop else row for row, drop in zip(values, dropped, strict=True)]
 
 
+RESET = "reset at tool output"
+"""A fault of logs with tool output, on advantages that are sums."""
 PLANTED_ADVANTAGES: dict[str, PlantAdvantages] = {
     "sign flipped": _each(lambda row: -row),
     "scaled": _each(lambda row: 2.5 * row),
     "shifted by one token": _each(lambda row: np.concatenate([[0.0], row[:-1]])),
     "normalized twice": _twice,
     "whitened again": lambda rng, rows, values: _less_mean(values, values),
-    "reset at tool output": _reset,
+    RESET: _reset,
     "broadcast": _each(lambda row: np.full(len(row), row.mean())),
     "misplaced": _misplaced,
     "zeroed": _zeroed,

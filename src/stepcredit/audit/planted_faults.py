@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from copy import deepcopy
 from dataclasses import dataclass
 
@@ -11,22 +10,24 @@ import numpy as np
 
 from stepcredit.audit.check_registry import AuditInput, audit_checks
 from stepcredit.audit.conformance import CONFORMANCE, conformance_of
+from stepcredit.audit.false_alarms import FalseAlarms, count_false_alarms
 from stepcredit.audit.finding import CheckResult, Finding
 from stepcredit.audit.generated_logs import (
     CREDITING,
-    LogRows,
     credited,
     generated_log,
     with_advantages,
 )
 from stepcredit.audit.logged_batch import LoggedBatch
-from stepcredit.audit.planted_advantages import PLANTED_ADVANTAGES, PlantAdvantages
+from stepcredit.audit.planted_advantages import PLANTED_ADVANTAGES, RESET, PlantAdvantages
 from stepcredit.audit.planted_lints import PLANTED_LINTS, PlantedLint
 from stepcredit.credit.estimator import Estimator
 from stepcredit.credit.method_registry import METHODS
 
 STEP_METHODS = ("pass", "pure", "grpo-process")
 """Methods on whose advantages conformance faults are planted: theirs differ within a response."""
+SUMMING = ("pure", "grpo-process")
+"""Those of them whose advantages are sums over what follows."""
 Progress = Callable[[int, int], None]
 
 
@@ -57,20 +58,16 @@ class SelfTest:
 
     Args:
         rows: one per fault.
-        clean_files: generated logs without a fault.
-        alarmed_files: how many of them got a finding of severity "warn" or "fault".
-        alarms: findings on clean logs, by check.
+        clean: what the checks said of clean logs.
     """
 
     rows: tuple[SelfTestRow, ...]
-    clean_files: int
-    alarmed_files: int
-    alarms: Mapping[str, int]
+    clean: FalseAlarms
 
     @property
     def finds_all(self) -> bool:
         """Whether every planted fault was found in every file, and no clean file was accused."""
-        return not self.alarmed_files and all(row.found == row.files for row in self.rows)
+        return not self.clean.alarmed and all(row.found == row.files for row in self.rows)
 
     def text(self) -> str:
         """The matrix as lines of text, and the rate of false alarms."""
@@ -78,9 +75,7 @@ class SelfTest:
         cells = [head, *((_cells(row)) for row in self.rows)]
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         lines = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in cells]
-        rate = f"False alarms: {self.alarmed_files} of {self.clean_files} clean files"
-        which = ", ".join(f"{name} {count}" for name, count in self.alarms.items())
-        return "\n".join([*lines, "", f"{rate} ({which})." if which else f"{rate}."])
+        return "\n".join([*lines, "", self.clean.text()])
 
 
 def _cells(row: SelfTestRow) -> tuple[str, ...]:
@@ -95,7 +90,7 @@ def selftest_matrix(
 
     Args:
         files: clean logs on which false alarms are counted: findings of severity "warn" or "fault"
-            of the lints and of `conformance`.
+            of any check and of `conformance`.
         planted_files: logs per fault.
         seed: of the first log; the others have the numbers behind it.
         progress: called with how many logs are done, and how many there are.
@@ -113,27 +108,7 @@ def selftest_matrix(
     seeds = range(seed, seed + planted_files)
     rows = [_of_lint(planted, seeds, tick) for planted in PLANTED_LINTS]
     rows += [_of_advantages(name, plant, seeds, tick) for name, plant in PLANTED_ADVANTAGES.items()]
-    alarms, alarmed = Counter[str](), 0
-    for number in range(seed, seed + files):
-        found = false_alarms(generated_log(np.random.default_rng(number)))
-        alarms.update(finding.check for finding in found)
-        alarmed += bool(found)
-        tick()
-    return SelfTest(tuple(rows), files, alarmed, dict(alarms))
-
-
-def false_alarms(rows: LogRows) -> list[Finding]:
-    """What the lints and `conformance` say of rows, notes left out.
-
-    Args:
-        rows: rows of rollouts.
-    """
-    batch = LoggedBatch.of(rows, "generated")
-    given, checks = AuditInput.of(batch, _methods(CREDITING)), audit_checks()
-    results = [checks[name](given) for name in LINT_NAMES]
-    results.append(conformance_of(batch, _methods(CREDITING)))
-    found = [finding for result in results for finding in result.findings]
-    return [finding for finding in found if finding.severity != "note"]
+    return SelfTest(tuple(rows), count_false_alarms(range(seed, seed + files), tick))
 
 
 LINT_NAMES = tuple(dict.fromkeys(planted.check for planted in PLANTED_LINTS))
@@ -171,9 +146,10 @@ def _of_advantages(
     for seed in seeds:
         rng = np.random.default_rng(seed)
         rows = generated_log(rng)
-        while name == "reset at tool output" and "loss_mask" not in rows[0]:
+        while name == RESET and "loss_mask" not in rows[0]:
             rows = generated_log(rng)
-        method = STEP_METHODS[seed % len(STEP_METHODS)]
+        methods = SUMMING if name == RESET else STEP_METHODS
+        method = methods[seed % len(methods)]
         values = credited(rows, method)
         stored = plant(rng, rows, values)
         sizes.append(_changed(values, stored))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stepcredit.audit.return_parts import ReturnParts
 from stepcredit.audit.stored_advantages import (
     Counts,
     Flags,
@@ -69,6 +70,8 @@ class RowTable:
         trained: which tokens are trained.
         present: which tokens there are.
         whole: all compared responses.
+        parts: (row, token): what the method's advantages are made of; None: it was not looked at,
+            or they are no return.
     """
 
     rows: Counts
@@ -77,6 +80,7 @@ class RowTable:
     trained: Flags
     present: Flags
     whole: WholeBatch
+    parts: ReturnParts | None = None
 
     @classmethod
     def of_differing(
@@ -105,6 +109,13 @@ class RowTable:
         cells = (starts[rows, None] + np.arange(width))[present]
         a, b = (_as_table(each[cells], present) for each in (expected, stored.values))
         return cls(rows, a, b, _as_table(trained[cells], present), present, whole)
+
+    def with_parts(self, packed: ReturnParts | None) -> RowTable:
+        """The table with the parts of its rows' advantages, packed over their trained tokens."""
+        if packed is None:
+            return self
+        columns = (packed.returns, packed.divisors, packed.rest)
+        return replace(self, parts=ReturnParts(*(_as_table(x, self.trained) for x in columns)))
 
     @property
     def lengths(self) -> Counts:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from stepcredit.cli.output import printable
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -53,7 +55,7 @@ def print_attack(report: AttackReport, signal: str) -> None:
         lines += ["", f"change of the response's advantages under {method}"]
         lines += table_lines(_method_table(report, method))
     lines += ["", *_closing_lines(report)]
-    typer.echo("\n".join(lines))
+    typer.echo("\n".join(map(printable, lines)))
 
 
 def _score_table(report: AttackReport) -> Table:

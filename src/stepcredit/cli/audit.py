@@ -11,7 +11,7 @@ import typer
 from stepcredit.cli.audit_selftest import selftest_option
 from stepcredit.cli.convert import From
 from stepcredit.cli.options import Imports, fewer_collections, import_modules, settings_of
-from stepcredit.cli.output import say
+from stepcredit.cli.output import FOUND, say
 from stepcredit.cli.progress import counting_bar
 from stepcredit.errors import MethodError, SettingError
 from stepcredit.requires import require
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 DEFAULT_METHODS = ("pass", "pure", "pass-min", "grpo")
 """Methods that are compared where none is named: three that read a process signal, and GRPO."""
 FAILING = ("warn", "fault")
-FAILED = 1
-"""Exit code where a finding is as bad as `--fail-on` says."""
 
 Source = Annotated[
     str,
@@ -94,7 +92,8 @@ FailOn = Annotated[
     str | None,
     typer.Option(
         metavar="SEVERITY",
-        help="End with exit code 1 where there is such a finding, or a worse one: warn or fault.",
+        help="End with exit code 3 where there is such a finding, or a worse one: warn or fault. "
+        "A refused input ends with 1.",
         show_default=False,
     ),
 ]
@@ -130,7 +129,7 @@ def audit_command(
     if "-" not in (output, json_file):
         typer.echo(summary_text(report))
     if fail_on is not None and report.is_at_least(fail_on):
-        raise typer.Exit(FAILED)
+        raise typer.Exit(FOUND)
 
 
 def _default_methods(conformance: bool, settings: list[str]) -> list[str]:

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import typer
 
-from stepcredit.cli.output import errors_to_stderr
+from stepcredit.cli.output import FOUND, errors_to_stderr
 from stepcredit.cli.progress import counting_bar
 
 CLEAN_FILES = 50
 """Generated clean logs; `selftest_matrix(files=1000)` of Python takes minutes."""
-MISSED = 1
-"""Exit code where a fault was missed, or a clean log accused."""
 
 
 def selftest_option(wanted: bool) -> None:
     """Run the self-test and end the command, where `--selftest` is given.
 
     Raises:
-        Exit: with 0, or with 1 where a fault was missed or a clean log accused.
+        Exit: with 0, or with 3 where a fault was missed or a clean log accused.
     """
     if wanted:
         print_selftest()
@@ -29,7 +27,7 @@ def print_selftest() -> None:
     """Print the matrix of planted faults and the rate of false alarms.
 
     Raises:
-        Exit: with 1 where a fault was missed or a clean log accused.
+        Exit: with 3 where a fault was missed or a clean log accused.
     """
     from stepcredit.audit.planted_faults import selftest_matrix
 
@@ -37,4 +35,4 @@ def print_selftest() -> None:
         done = selftest_matrix(files=CLEAN_FILES, progress=show)
     typer.echo(done.text())
     if not done.finds_all:
-        raise typer.Exit(MISSED)
+        raise typer.Exit(FOUND)

@@ -18,7 +18,8 @@ from stepcredit.handles import reason_of
 
 Parameters = ParamSpec("Parameters")
 Command = TypeVar("Command", bound=Callable[..., Any])
-REFUSED, INTERNAL, INTERRUPTED, BROKEN_PIPE = 1, 70, 130, 141
+REFUSED, FOUND, INTERNAL, INTERRUPTED, BROKEN_PIPE = 1, 3, 70, 130, 141
+"""Exit codes. `FOUND`: a command did its work and found what it was asked to fail on."""
 TRACEBACK = "STEPCREDIT_TRACEBACK"
 """Environment variable: if it is set, the traceback of an unexpected error is printed too."""
 

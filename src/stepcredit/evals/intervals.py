@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,6 +70,26 @@ def mean_interval(
     return Interval(mean, mean - half, mean + half)
 
 
+def rate_upper_bound(events: int, n: int) -> float:
+    """The one-sided 95 % upper bound of a rate: 1 - 0.05^(1/n), about 3/n, where nothing happened.
+
+    Args:
+        events: how many of the cases show it.
+        n: independent cases, at least 1.
+
+    Raises:
+        MissingExtra: when scipy is not installed.
+
+    Example:
+        >>> round(rate_upper_bound(0, 30), 3)
+        0.095
+
+    Source: Clopper and Pearson 1934.
+    """
+    bound = _scipy_stats().binomtest(events, n, alternative="less").proportion_ci(0.95)
+    return float(bound.high)
+
+
 def _cluster_means(
     values: Sequence[float] | NDArray[np.float64], clusters: Sequence[Hashable] | None
 ) -> NDArray[np.float64]:
@@ -90,6 +111,10 @@ def _cluster_means(
 
 def _t_quantile(confidence: float, degrees: int) -> float:
     """Two-sided quantile of Student's t."""
+    return float(_scipy_stats().t.ppf(0.5 + confidence / 2, degrees))
+
+
+def _scipy_stats() -> Any:
     try:
         from scipy import stats
     except ImportError as error:
@@ -97,4 +122,4 @@ def _t_quantile(confidence: float, degrees: int) -> float:
             "not installed; it comes with the extra train: pip install 'stepcredit[train]'",
             field="scipy",
         ) from error
-    return float(stats.t.ppf(0.5 + confidence / 2, degrees))
+    return stats

@@ -36,6 +36,17 @@ def files_of_log(path: str | Path, patterns: tuple[str, ...]) -> list[str]:
     raise FileError(f"{path}: no {' or '.join(patterns)} in this folder")
 
 
+def is_read_again(path: str | Path) -> bool:
+    """Whether a path can be read twice: not standard input, a pipe or another device.
+
+    Example:
+        >>> is_read_again("-"), is_read_again("no/such/file.jsonl")
+        (False, True)
+    """
+    place = Path(path)
+    return str(path) != "-" and (place.is_file() or place.is_dir() or not place.exists())
+
+
 def records_of(path: str) -> Iterator[Record | RowError]:
     """The objects of a file in order; in the place of a broken one, what is wrong with it.
 

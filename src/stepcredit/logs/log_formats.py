@@ -18,7 +18,7 @@ from stepcredit.logs.formats.swift_completions import SWIFT
 from stepcredit.logs.formats.trl_completions import TRL
 from stepcredit.logs.formats.verifiers_results import VERIFIERS
 from stepcredit.logs.formats.verl_rollouts import VERL
-from stepcredit.logs.log_files import ANY_FILES, files_of_log, records_of
+from stepcredit.logs.log_files import ANY_FILES, files_of_log, is_read_again, records_of
 from stepcredit.logs.logged_response import Record
 from stepcredit.logs.reading_context import LogFormat
 from stepcredit.prm.labelled.label_formats import recognized
@@ -49,8 +49,9 @@ def name_of_log(path: str | Path) -> str:
     Raises:
         FileError: it is no log that is known; the message says what it looks like.
     """
-    if str(path) == "-":
-        raise SettingError("--from: name the format of standard input")
+    if not is_read_again(path):
+        what = "standard input" if str(path) == "-" else f"{path}, which can be read only once"
+        raise SettingError(f"--from: name the format of {what}")
     for file in files_of_log(path, _PATTERNS):
         firsts = _firsts(file)
         found = next(filter(None, (_name(each.fields) for each in firsts)), None)
@@ -110,7 +111,7 @@ def labelled_format(path: str | Path) -> str | None:
 
 def _firsts(file: str) -> list[Record]:
     """The first objects of a file: a list in the very first may be empty."""
-    if file == "-":
+    if not is_read_again(file):
         return []
     return list(islice((each for each in records_of(file) if isinstance(each, Record)), 5))
 

@@ -10,6 +10,7 @@ from statistics import fmean
 import numpy as np
 
 from stepcredit.evals import pass_at_k
+from stepcredit.evals.intervals import rate_upper_bound
 from stepcredit.study.claims import StudyClaim
 from stepcredit.study.collapse import has_collapsed
 from stepcredit.study.study_data import Run, StudyData
@@ -19,7 +20,6 @@ from stepcredit.study.study_statistics import (
     crossed_mean,
     holm_adjusted,
     rate_estimate,
-    rate_upper_bound,
     sign_flip_p,
 )
 

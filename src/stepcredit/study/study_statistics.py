@@ -210,15 +210,3 @@ def rate_estimate(events: int, n: int) -> Estimate:
 
     found = binomtest(events, n).proportion_ci(LEVEL, method="exact")
     return Estimate(events / n, float(found.low), float(found.high), n)
-
-
-def rate_upper_bound(events: int, n: int) -> float:
-    """The one-sided 95 % upper bound of a rate: 1 - 0.05^(1/n), about 3/n, where nothing happened.
-
-    Example:
-        >>> round(rate_upper_bound(0, 30), 3)
-        0.095
-    """
-    from scipy.stats import binomtest
-
-    return float(binomtest(events, n, alternative="less").proportion_ci(LEVEL).high)

@@ -8,6 +8,7 @@ from statistics import fmean
 
 import numpy as np
 
+from stepcredit.evals.intervals import rate_upper_bound
 from stepcredit.study.claim_verdicts import pair_difference, problem_figures
 from stepcredit.study.collapse import has_collapsed
 from stepcredit.study.single_run import CURVE
@@ -18,7 +19,6 @@ from stepcredit.study.study_statistics import (
     crossed_iqm,
     crossed_mean,
     probability_of_improvement,
-    rate_upper_bound,
 )
 
 REFERENCE = "grpo"

@@ -77,7 +77,7 @@ def _rows(
             return reader.with_tokens(fields)
 
         with RolloutFile(path, prepare=prepare) as file:
-            for row in file.rows():
+            for row in file.held_rows():
                 yield row, originals.pop(row.line)
         return
     for position, fields in enumerate(read_log(path, format, tokenizer=reader.tokenizer)):

@@ -126,11 +126,16 @@ def group_faults(rows: list[Row], limits: Limits) -> list[tuple[int, RolloutErro
         unknown = first_unknown([getattr(row, name) for row in rows])
         if unknown is not None:
             faults.append((rows[unknown].line, RolloutError(PARTLY_UNKNOWN, field=name)))
-    return faults + kind_faults(rows, "its group") + _size_faults(rows, limits)
+    return faults + kind_faults(rows, "its group") + size_faults(rows, limits)
 
 
-def _size_faults(rows: list[Row], limits: Limits) -> list[tuple[int, RolloutError]]:
-    """A group's table or its number of streams beyond the limits."""
+def size_faults(rows: list[Row], limits: Limits) -> list[tuple[int, RolloutError]]:
+    """A group's table or its number of streams beyond the limits, as (line, fault).
+
+    Args:
+        rows: of one group.
+        limits: for the file.
+    """
     faults = []
     longest = max(rows, key=lambda row: row.length)
     listed = sum(row.length for row in rows if row.is_listed)

@@ -38,20 +38,20 @@ def _is_object(raw: bytes) -> bool:
         json.loads(raw)
     except JSONDecodeError as error:
         return error.pos < len(raw.decode(errors="replace").rstrip())
-    except ValueError:
+    except (ValueError, RecursionError):
         pass
     return True
 
 
 def _of_lines(source: Source) -> Iterator[tuple[int, Any]]:
-    for _, number, raw in source.lines():
+    for _, number, raw in source.held_lines():
         yield number, _parsed(raw)
 
 
 def _of_document(source: Source) -> Iterator[tuple[int, Any]]:
     """The items of a list, or objects one after the other, over several lines each."""
     try:
-        text = b"\n".join(line.raw for line in source.lines()).decode()
+        text = b"\n".join(line.raw for line in source.held_lines()).decode()
     except UnicodeDecodeError:
         yield 1, _parsed(b"\n".join(line.raw for line in source.lines()))
         return

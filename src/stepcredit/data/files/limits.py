@@ -16,6 +16,8 @@ MOST_PACKED = 1000
 """Most bytes that one byte of an ordinary compressed file unpacks to."""
 MEMORY_PER_BYTE = 32
 """Most bytes of memory per byte of a file; no uncompressed line takes more."""
+MEMORY_PER_PACKED_BYTE = 4 * MEMORY_PER_BYTE
+"""Most bytes of memory per byte of an ordinary compressed file."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +35,15 @@ class Limits:
         group_tokens: tokens of one group's table (its rows x its longest row) for which no list in
             the file has an item: those of a bare `length` or `step_ends`, and the padding of
             shorter rows. A file with more bytes than that may have as many as it has bytes.
+        held_bytes: the same for all rows of a compressed file or of a log, where a command holds
+            them together (`audit`, `attack`). It may be 128 times the file's size, if that is more.
+        held_tokens: tokens of all those responses for which no list in the file has an item. A
+            file with more bytes than that may have as many as it has bytes.
         unpacked_bytes: bytes of a compressed file's rows in a temporary file, which is made for a
             Parquet file and for a `.gz` file whose groups are not contiguous. It may be 1000 times
             the file's size, if that is more.
-        signals: streams of one group under `signals`.
+        signals: streams of one group under `signals`; of a file whose rows are held together, of
+            all groups.
         parquet_columns: columns of a Parquet file to write.
         parquet_values: values in one column of a Parquet file to read. A file with more bytes than
             that may have as many as it has bytes.
@@ -49,6 +56,8 @@ class Limits:
     line_bytes: int = 64 << 20
     group_bytes: int = 512 << 20
     group_tokens: int = 32 << 20
+    held_bytes: int = 1 << 30
+    held_tokens: int = 32 << 20
     unpacked_bytes: int = 4 << 30
     signals: int = 1000
     parquet_columns: int = 10_000
@@ -70,6 +79,8 @@ class Limits:
         return replace(
             limits,
             group_bytes=max(limits.group_bytes, MEMORY_PER_BYTE * file_bytes),
+            held_bytes=max(limits.held_bytes, MEMORY_PER_PACKED_BYTE * file_bytes),
+            held_tokens=max(limits.held_tokens, file_bytes),
             unpacked_bytes=max(limits.unpacked_bytes, MOST_PACKED * file_bytes),
             group_tokens=max(limits.group_tokens, file_bytes),
             parquet_values=max(limits.parquet_values, file_bytes),

@@ -17,7 +17,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 
 from stepcredit.data.files.jsonl import file_errors, parse
-from stepcredit.data.files.limits import Limits
+from stepcredit.data.files.limits import Limits, weight
 from stepcredit.errors import FileError, RolloutError, RowError
 from stepcredit.handles import standard_input, temporary_file
 
@@ -107,6 +107,23 @@ class Source:
                 if raw:
                     yield Line(position, number, raw)
                     position += 1
+
+    def held_lines(self) -> Iterator[Line]:
+        """All rows, for a caller that holds what it makes of them together in memory.
+
+        Raises:
+            FileError: the file can't be read.
+            RowError: a line that is longer than the limit, or rows of a compressed file that
+                together pass `Limits.held_bytes`.
+        """
+        held = 0
+        for line in self.lines():
+            held += weight(line.raw) if self.is_packed else 0
+            if held > self.limits.held_bytes:
+                what = f"the rows up to here take {held} bytes of memory"
+                reason = self.limits.passed("held_bytes", what)
+                raise RowError(reason, path=self.name, line=line.number)
+            yield line
 
     def _raw_lines(self) -> Iterator[bytes]:
         """The file from its start, line by line; a line is read up to the limit only."""

@@ -26,6 +26,7 @@ from stepcredit.data.files.batches import (
 from stepcredit.data.files.ended_groups import EndedGroups
 from stepcredit.data.files.faults import Faults
 from stepcredit.data.files.file_tally import FileTally
+from stepcredit.data.files.held_rows import held_rows
 from stepcredit.data.files.jsonl import file_errors, parse
 from stepcredit.data.files.limits import weight
 from stepcredit.data.files.lines import Line, Progress, Source
@@ -116,6 +117,14 @@ class RolloutFile:
             gate: whether `format_ok` is read: warn if it is false for all responses.
         """
         return self._tally.group_warnings(compares=compares, gate=gate)
+
+    def held_rows(self) -> list[Row]:
+        """Every row in the file's order, together in memory; each is checked alone.
+
+        Raises:
+            RowError: the first row that breaks a rule, or that passes a limit on memory.
+        """
+        return held_rows(self.rows(), self._source.limits, self.path)
 
     def rows(self) -> Iterator[Row]:
         """Every row in the file's order; each is checked alone, not within its group.

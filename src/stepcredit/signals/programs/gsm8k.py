@@ -35,7 +35,7 @@ def gsm8k_solutions(path: str | Path, tokenizer: Any = None) -> Iterator[dict[st
     """
     reader = RowReader(tokenizer, Newline())
     with Source(path) as source:
-        for position, line, raw in source.lines():
+        for position, line, raw in source.held_lines():
             try:
                 yield from _group(parse(raw), position, reader)
             except RolloutError as error:
