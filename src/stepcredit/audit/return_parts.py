@@ -76,7 +76,7 @@ def _parts(explained: Explanation) -> tuple[Tensor, Tensor, Tensor] | None:
     divisors = torch.where(divisors == 0, 1.0, divisors)
     returns = stages["return_to_go"].double()
     below = [stages["baseline"].double()] if "baseline" in stages else []
-    for found in (*(returns - each for each in below), returns):
+    for found in (returns, *(returns - each for each in below)):
         rest = advantage - found / divisors
         if _is_one_per_response(rest, explained, float(advantage.abs().max())):
             return found, divisors, rest
