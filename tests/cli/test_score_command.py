@@ -122,6 +122,23 @@ def test_monte_carlo_takes_a_reward_by_name_and_tells_its_cost(run: Run, tmp_pat
     assert read(tmp_path / "out.jsonl")[0]["step_scores"] == [1.0, 0.0]
 
 
+def test_progress_of_a_signal_inside_whose_reward_has_a_name(run: Run, tmp_path: Path) -> None:
+    code = "def complete(prompt, prefix, n, seed):\n    return ['5'] * n"
+    (tmp_path / "ones.py").write_text(code)
+    row = {"group": 1, "prompt": "2+3?", "text": "a\n\n6", "gold": "a\n\n5"}
+    write(tmp_path / "in.jsonl", [row])
+    reward = {"name": "exact", "answer": "gold"}
+    inner = {"monte-carlo": {"sampler": "ones:complete", "reward": reward, "n": 2}}
+    options = ("--set", f"signal={json.dumps(inner)}", "--set", "start=0.5")
+    ended = run("score", "in.jsonl", "-o", "out.jsonl", "--signal", "difference", *options)
+    assert ended.err.startswith("monte-carlo: 2 completions of 1 prefix")
+    assert read(tmp_path / "out.jsonl")[0]["step_scores"] == [0.5, -1.0]
+    options = ("--set", 'signal={"monte-karlo": {}}')
+    ended = run("score", "in.jsonl", "-o", "out.jsonl", "--signal", "difference", *options)
+    line = "--set signal: unknown signal 'monte-karlo', did you mean 'monte-carlo'?\n"
+    assert (ended.code, ended.err) == (1, line)
+
+
 PROMPTS = """
 def count(response):
     return [float(len(response.prompt_ids))] * len(response.steps)

@@ -53,6 +53,13 @@ LOCAL: dict[str, Callable[[str], Signal]] = {
     "arithmetic": lambda model: signal("arithmetic"),
     "callable": lambda model: signal("callable", function=half),
     "hops": lambda model: signal("hops"),
+    "difference": lambda model: signal("difference", signal="arithmetic"),
+    "discounted": lambda model: signal("discounted", signal="arithmetic"),
+    "aggregate": lambda model: signal("aggregate", signal="arithmetic", splitter="sentence"),
+    "affine": lambda model: signal("affine", signal="arithmetic"),
+    "smooth": lambda model: signal("smooth", signal="arithmetic"),
+    "clip": lambda model: signal("clip", signal="arithmetic"),
+    "weighted": lambda model: signal("weighted", signals=["arithmetic", "equations"]),
 }
 SERVED: dict[str, Callable[[str], Signal]] = {
     "judge": lambda url: signal("judge", url=url, model="m", attempts=1),

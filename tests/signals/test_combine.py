@@ -106,7 +106,11 @@ def test_every_setting_is_part_of_the_identity() -> None:
 @pytest.mark.parametrize(
     ("make", "line"),
     [
-        (lambda: Affine("prm"), "signal: expected a signal, got 'prm'"),
+        (lambda: Affine("prm"), "signal.model: prm needs it"),
+        (
+            lambda: Affine(5),
+            "signal: expected the name of a signal, or {name: fields}, got 5",
+        ),
         (lambda: Affine(LOW, scale=float("inf")), "scale: expected a number, got inf"),
         (
             lambda: Smoothed(LOW, amount=1.5),

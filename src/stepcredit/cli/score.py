@@ -44,7 +44,8 @@ Maps = Annotated[
         "--map",
         metavar="MAP",
         help="A map applied to the scores: affine:scale=2,shift=-1, smooth:amount=0.1, "
-        "clip:low=-1,high=1. May be repeated: they are applied in turn.",
+        "clip:low=-1,high=1, difference:start=0, discounted:gamma=0.95, aggregate:how=min. May be "
+        "repeated: they are applied in turn.",
         show_default=False,
         default_factory=list,
     ),
@@ -166,19 +167,31 @@ def named_signal(name: str, settings: list[str]) -> sc.Signal:
     Raises:
         SettingError: names the option at fault.
     """
-    from stepcredit.signals.signal_registry import SIGNALS
-
     values = settings_of(settings)
     try:
-        kind = SIGNALS.named(name)
-        for field in values.keys() & set(kind.reward_fields):
-            values[field] = named_reward(values[field], field)
-        if kind.notice_field is not None:
-            values[kind.notice_field] = lambda notice: say(f"{name}: {notice}")
-        return SIGNALS.build(name, values)
+        return _built_signal(name, values)
     except SettingError as error:
         option = "--set" if error.field else f"--signal {name}"
         raise error.at(under=option) from error.__cause__
+
+
+def _built_signal(name: str, values: dict[str, Any]) -> sc.Signal:
+    """A signal whose rewards are named as in `stepcredit rewards`, also one inside another."""
+    from stepcredit.signals.combine import MappedSignal
+    from stepcredit.signals.signal_registry import SIGNALS
+
+    kind = SIGNALS.named(name)
+    for field in values.keys() & set(kind.reward_fields):
+        values[field] = named_reward(values[field], field)
+    if kind.notice_field is not None:
+        values[kind.notice_field] = lambda notice: say(f"{name}: {notice}")
+    if issubclass(kind, MappedSignal) and "signal" in values:
+        inner, fields = SIGNALS.inner_settings(values["signal"], "signal")
+        try:
+            values["signal"] = _built_signal(inner, dict(fields))
+        except SettingError as error:
+            raise error.at(under="signal") from error.__cause__
+    return SIGNALS.build(name, values)
 
 
 def named_reward(value: Any, field: str) -> Any:

@@ -152,6 +152,48 @@ class Registry(Generic[Thing]):
         except SettingError as error:
             raise error.at(under=under if error.field else at) from error.__cause__
 
+    def build_inner(self, value: Any, field: str) -> Thing:
+        """The object that a field of another object names.
+
+        Args:
+            value: a name, or {name: fields}.
+            field: the field, for errors.
+
+        Raises:
+            SettingError: neither of these, or as for `build`; it begins with the field.
+
+        Example:
+            >>> from stepcredit.credit.method_registry import METHODS
+            >>> METHODS.build_inner({"pass": {"k": 1}}, "first")
+            PASS(k=1)
+            >>> METHODS.build_inner({"pass": {"kk": 1}}, "first")
+            Traceback (most recent call last):
+            stepcredit.errors.MethodError: first.kk: pass has no such field, did you mean 'k'?
+        """
+        name, given = self.inner_settings(value, field)
+        return self.build(name, given, at=field, under=field)
+
+    def inner_settings(self, value: Any, field: str) -> tuple[str, Mapping[str, Any]]:
+        """The name and the fields that `build_inner` builds an object from.
+
+        Args:
+            value: a name, or {name: fields}.
+            field: the field, for errors.
+
+        Raises:
+            SettingError: neither of these; it names the field.
+        """
+        name, given = value, dict[str, Any]()
+        if isinstance(value, Mapping) and len(value) == 1:
+            ((name, given),) = value.items()
+        if not isinstance(name, str):
+            reason = f"expected the name of a {self.kind}, or {{name: fields}}, got {value!r}"
+            raise self.error(reason, field=field)
+        if not isinstance(given, Mapping):
+            reason = f"expected the fields of {name!r} by name, got {given!r}"
+            raise self.error(reason, field=field)
+        return name, given
+
     def _built(self, cls: type[Thing], name: str, given: Mapping[str, Any]) -> Thing:
         known = {declared.name: declared for declared in fields(cls) if declared.init}  # type: ignore[arg-type]
         for field in map(str, given):

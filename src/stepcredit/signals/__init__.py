@@ -3,6 +3,7 @@
 from stepcredit.signals.cache import Cached
 from stepcredit.signals.combine import Affine, Clipped, Smoothed, Weighted, rescaled
 from stepcredit.signals.responses import Response
+from stepcredit.signals.score_maps import Aggregated, Difference, Discounted
 from stepcredit.signals.signal import Signal
 from stepcredit.signals.signal_registry import register_signal, signals
 from stepcredit.signals.splitting import (
@@ -19,9 +20,12 @@ from stepcredit.signals.splitting import (
 
 __all__ = [
     "Affine",
+    "Aggregated",
     "BlankLine",
     "Cached",
     "Clipped",
+    "Difference",
+    "Discounted",
     "Newline",
     "NewlineTokens",
     "Regex",

@@ -2,60 +2,115 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import MISSING, dataclass
 from math import fsum
-from typing import Any
+from typing import Any, TypeVar
 
 from stepcredit.errors import SettingError
 from stepcredit.settings.fields import check_fields, declare, is_instance, is_number, number
 from stepcredit.settings.registry import Registry
 from stepcredit.signals.responses import Response
 from stepcredit.signals.signal import Grain, IndexedScores, Signal, concat
+from stepcredit.signals.signal_registry import SIGNALS, register_signal
 
 _NUMBER = is_number()
+_HERE, _ALONG = "stepcredit.signals.combine", "stepcredit.signals.score_maps"
+OWN_MAPS = {
+    "affine": _HERE,
+    "smooth": _HERE,
+    "clip": _HERE,
+    "difference": _ALONG,
+    "discounted": _ALONG,
+    "aggregate": _ALONG,
+}
+"""Our own maps and the modules that register them."""
+Map = TypeVar("Map", bound="type[MappedSignal]")
+_PLAIN = int | float | str
 
-
-MAPS = Registry[Signal]("map", "stepcredit.maps")
+MAPS = Registry[Signal]("map", "stepcredit.maps", own=OWN_MAPS)
 """Maps of a signal's scores, by name; each is built with the `signal` whose scores it changes."""
 
 
+def register_map(name: str) -> Callable[[Map], Map]:
+    """Register a map under a name, for `--map`, and as a signal made of another signal.
+
+    Raises:
+        SettingError: another map or signal has that name.
+    """
+    return lambda cls: SIGNALS.register(name)(MAPS.register(name)(cls))
+
+
+def inner_signal(value: Any, field: str) -> Signal:
+    """The signal that a field of another signal holds or names.
+
+    Args:
+        value: a signal, its name, or {name: fields}.
+        field: the field, for errors.
+
+    Raises:
+        SettingError: no such signal, or a bad field of it; it begins with the field.
+
+    Example:
+        >>> inner_signal({"equations": {"neutral": 0.5}}, "signal").neutral
+        0.5
+    """
+    return value if isinstance(value, Signal) else SIGNALS.build_inner(value, field)
+
+
 @dataclass(frozen=True)
-class _Mapped(Signal):
-    """A signal that changes each score of another signal by a function."""
+class MappedSignal(Signal):
+    """Base class of the signals that change the scores of another signal.
+
+    A subclass defines `mapped`, for each score alone, or `mapped_row`, for those of a response.
+
+    Args:
+        signal: the other signal, its name, or {name: fields}.
+    """
 
     signal: Signal = declare(
-        None, is_instance(Signal, "a signal"), "the signal whose scores are changed"
+        MISSING,
+        is_instance(Signal, "a signal"),
+        "the signal whose scores are changed: its name, or {name: fields}",
     )
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "signal", inner_signal(self.signal, "signal"))
         check_fields(self)
 
     @property
     def grain(self) -> Grain:
+        """What the other signal scores."""
         return self.signal.grain
 
     @property
     def identity(self) -> dict[str, Any]:
-        own = {name: value for name, value in vars(self).items() if isinstance(value, int | float)}
+        """The map's settings, and the identity of the other signal."""
+        own = {name: value for name, value in vars(self).items() if isinstance(value, _PLAIN)}
         own["cacheable"] = self.cacheable
         return {"map": type(self).__name__, **own, "of": self.signal.identity}
 
     def content(self, response: Response) -> Any:
+        """What the other signal's scores depend on."""
         return self.signal.content(response)
 
     def stream(self, responses: Sequence[Response]) -> Iterator[IndexedScores]:
+        """The changed scores, in the order of the other signal."""
         for index, scores in self.signal.checked(responses):
-            yield index, [self.mapped(score) for score in scores]
+            yield index, self.mapped_row(scores)
+
+    def mapped_row(self, scores: Sequence[float]) -> list[float]:
+        """The changed scores of one response."""
+        return [self.mapped(score) for score in scores]
 
     def mapped(self, score: float) -> float:
         """The changed value of one score."""
         raise NotImplementedError
 
 
-@MAPS.register("affine")
+@register_map("affine")
 @dataclass(frozen=True)
-class Affine(_Mapped):
+class Affine(MappedSignal):
     """Scores multiplied by a factor and shifted.
 
         s' = scale * s + shift
@@ -100,9 +155,9 @@ def rescaled(
     return Affine(signal, scale=scale, shift=lowest - low * scale)
 
 
-@MAPS.register("smooth")
+@register_map("smooth")
 @dataclass(frozen=True)
-class Smoothed(_Mapped):
+class Smoothed(MappedSignal):
     """Label smoothing: probabilities moved towards one half.
 
         s' = (1 - amount) s + amount / 2
@@ -119,9 +174,9 @@ class Smoothed(_Mapped):
         return (1.0 - self.amount) * score + self.amount / 2.0
 
 
-@MAPS.register("clip")
+@register_map("clip")
 @dataclass(frozen=True)
-class Clipped(_Mapped):
+class Clipped(MappedSignal):
     """Scores kept within bounds.
 
         s' = min(max(s, low), high)
@@ -154,11 +209,17 @@ def _are_signals(value: Any) -> str | None:
     return "signals"
 
 
+def _named(value: Any) -> Any:
+    """The signal that a name or {name: fields} stands for; any other value unchanged."""
+    return inner_signal(value, "signals") if isinstance(value, str | Mapping) else value
+
+
 def _are_weights(value: Any) -> str | None:
     rows = value is None or (isinstance(value, list | tuple) and not any(map(_NUMBER, value)))
     return None if rows else "numbers"
 
 
+@register_signal("weighted")
 @dataclass(frozen=True)
 class Weighted(Signal):
     """A weighted sum of signals that score the same steps, or the same tokens.
@@ -166,7 +227,7 @@ class Weighted(Signal):
         s' = sum_i w_i s_i
 
     Args:
-        signals: of one grain.
+        signals: of one grain: signals, or for each its name or {name: fields}.
         weights: one per signal; None takes the mean.
 
     Raises:
@@ -180,10 +241,14 @@ class Weighted(Signal):
         [[0.0, 0.875]]
     """
 
-    signals: Sequence[Signal] = declare((), _are_signals, "the signals added up")
+    signals: Sequence[Signal] = declare(
+        MISSING, _are_signals, "the signals added up: for each its name, or {name: fields}"
+    )
     weights: Sequence[float] | None = declare(None, _are_weights, "one weight per signal")
 
     def __post_init__(self) -> None:
+        if isinstance(self.signals, list | tuple):
+            object.__setattr__(self, "signals", [_named(each) for each in self.signals])
         check_fields(self)
         if self.weights is None:
             object.__setattr__(self, "weights", (1.0 / len(self.signals),) * len(self.signals))

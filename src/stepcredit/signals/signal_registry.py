@@ -11,6 +11,7 @@ from stepcredit.signals.signal import Signal
 Cls = TypeVar("Cls", bound=type[Signal])
 _MODELS, _PROGRAMS = "stepcredit.signals.models", "stepcredit.signals.programs"
 _SERVED, _PRM = "stepcredit.signals.served", "stepcredit.prm"
+_MAPS, _COMBINED = "stepcredit.signals.score_maps", "stepcredit.signals.combine"
 OWN = {
     "prm": f"{_PRM}.local",
     "prm-served": f"{_PRM}.served_prm",
@@ -27,6 +28,13 @@ OWN = {
     "equations": f"{_PROGRAMS}.checked",
     "hops": f"{_PROGRAMS}.hops",
     "callable": f"{_PROGRAMS}.checked",
+    "difference": _MAPS,
+    "discounted": _MAPS,
+    "aggregate": _MAPS,
+    "affine": _COMBINED,
+    "smooth": _COMBINED,
+    "clip": _COMBINED,
+    "weighted": _COMBINED,
 }
 """Our own signals and the modules that register them; a module loads with the first use."""
 

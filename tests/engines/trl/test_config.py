@@ -55,6 +55,13 @@ def parsed(tmp_path):
     return parse
 
 
+def test_a_signal_of_a_signal_in_yaml(parsed):
+    flags = ["--process_signal", "difference", "--process_signal_fields"]
+    found = parsed(*flags, '{"start": 0.5, "signal": {"arithmetic": {"neutral": 0.25}}}')
+    signal = found.credit()["process_signal"]
+    assert (signal.start, signal.signal) == (0.5, Arithmetic(neutral=0.25))
+
+
 @pytest.fixture
 def bare(config):
     """A maker of StepCreditConfig with the settings of the other tests."""

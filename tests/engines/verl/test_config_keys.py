@@ -52,6 +52,19 @@ def test_one_signal_by_name_is_the_stream_process():
     assert found.signals["process"].grain == "steps"
 
 
+def test_a_signal_of_a_signal_by_name():
+    inner = {"answer-progress": {"model": "a-folder"}}
+    found = settings(
+        process_signal="difference", process_signal_fields={"signal": inner, "start": 0.25}
+    ).signals["process"]
+    assert (found.name, found.start, found.signal.name) == ("difference", 0.25, "answer-progress")
+    ratio = settings(
+        process_signal="aggregate", process_signal_fields={"signal": "opd", "how": "min"}
+    )
+    assert list(ratio.scored_in_trainer) == ["process"]
+    assert models_from_rows(ratio.signals) == {"student", "teacher"}
+
+
 def test_nodes_of_omegaconf_are_read_as_what_they_hold():
     conf = pytest.importorskip("omegaconf").OmegaConf
     tree = {
@@ -117,6 +130,15 @@ def test_log_probs_are_seen_through_signals_made_of_signals():
         (
             {"process_signal": "equation"},
             "process_signal: unknown signal 'equation', did you mean 'equations'?",
+        ),
+        (
+            {
+                "process_signal": "difference",
+                "process_signal_fields": {"signal": {"opd": {"x": 1}}},
+            },
+            "process_signal_fields.signal.x: opd has no such field: expected tokenizer, "
+            "max_tokens_per_batch, device, dtype, unscorable, temperature, clamp, per, teacher, "
+            "student",
         ),
         (
             {"process_signal": {"a": "opd"}, "process_signal_fields": {"b": {}}},
