@@ -38,6 +38,7 @@ if _TYPE_CHECKING:
     from stepcredit.credit.methods.pass_min import PASSMin
     from stepcredit.credit.methods.prime import PRIME
     from stepcredit.credit.methods.pure import PURE
+    from stepcredit.credit.methods.turn_return import TurnReturn
     from stepcredit.credit.reads import Reads
     from stepcredit.credit.slot_credit import Credit
     from stepcredit.credit.stages.batch_norm import Moments
@@ -65,6 +66,7 @@ _FACADE = {
     "credit.methods.pass_min": ("PASSMin",),
     "credit.methods.prime": ("PRIME",),
     "credit.methods.pure": ("PURE",),
+    "credit.methods.turn_return": ("TurnReturn",),
     "credit.reads": ("Reads",),
     "credit.slot_credit": ("Credit",),
     "credit.stages.batch_norm": ("Moments",),
@@ -106,6 +108,7 @@ __all__ = [
     "Steps",
     "TokenAdvantages",
     "Tokens",
+    "TurnReturn",
     "estimator",
     "methods",
     "read_rollouts",

@@ -129,6 +129,15 @@ CASES: dict[str, Case] = {
     "grpo-process-sum": Case("grpo-process"),
     "grpo-process-process": Case("grpo-process", {"pooling": "process"}),
     "grpo-process-union": Case("grpo-process", {"pooling": "union", "weights": (1.0, 2.0, 0.5)}),
+    "grpo-process-gamma": Case("grpo-process", {"gamma": 0.5, "k": 0.7}),
+    "grpo-process-gamma0": Case("grpo-process", {"pooling": "process", "gamma": 0.0}),
+    "turn-return": Case("turn-return", options={"gaps": True}),
+    "turn-return-gamma": Case("turn-return", {"gamma": 0.9, "process_weight": 0.5}),
+    "turn-return-trajectories": Case(
+        "turn-return", {"baseline": "trajectories", "gamma": 0.5}, options={"gaps": True}
+    ),
+    "turn-return-no-baseline": Case("turn-return", {"baseline": "none", "outcome_weight": 2.0}),
+    "turn-return-clip": Case("turn-return", {"clip": 0.5}),
     "gdpo": Case("gdpo", batch_wide=True),
     "gdpo-token": Case("gdpo", {"batch_norm": "token"}, batch_wide=True),
     "gdpo-eps": Case("gdpo", {"eps": 0.5}, batch_wide=True),

@@ -26,6 +26,7 @@ READERS: dict[str, dict[str, Any]] = {
     "pure": {},
     "adca": {"alpha": 1.0},
     "grpo-process": {},
+    "turn-return": {"gamma": 0.9},
 }
 READERS |= {
     f"grpo-process {pooling}": {"pooling": pooling} for pooling in ("process", "sum", "union")
@@ -71,7 +72,9 @@ ROWS: Rows = [
 ]
 
 
-@pytest.mark.parametrize("method", ["pass", "pass-min", "pure", "adca", "grpo-process"])
+@pytest.mark.parametrize(
+    "method", ["pass", "pass-min", "pure", "adca", "grpo-process", "turn-return"]
+)
 def test_other_names_in_some_groups_refuse_nothing_where_one_has_process(method: str) -> None:
     found = sc.estimator(method)(build(ROWS)).packed()
     assert bool(found.isfinite().all())

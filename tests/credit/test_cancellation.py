@@ -20,6 +20,8 @@ CANCEL = {
     "pass-min": sc.PASSMin(),
     "pure-rollout": sc.PURE(baseline="rollout"),
     "adca": sc.ADCA(alpha=1.0),
+    "turn-return": sc.TurnReturn(),
+    "turn-return-trajectories": sc.TurnReturn(baseline="trajectories"),
 }
 
 

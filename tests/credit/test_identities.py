@@ -281,6 +281,7 @@ INVARIANT: dict[str, sc.Estimator] = {
     "pure": sc.PURE(),
     "grpo-process": sc.ProcessGRPO(),
     "pure-future-min": sc.PURE(form="future_min", baseline="rollout"),
+    "turn-return": sc.TurnReturn(gamma=0.9),
     "prime": sc.PRIME(),
     "prime-batch": sc.PRIME(norm="batch"),
     "gdpo": sc.GDPO(),

@@ -42,6 +42,7 @@ BEYOND: dict[str, sc.Estimator] = {
     "opd": sc.OPD(coefficient=10.0),
     "g-opd": sc.GOPD(coefficient=10.0),
     "adca": sc.ADCA(alpha=1e39),
+    "turn-return": sc.TurnReturn(process_weight=1e39),
     "grpo-process": sc.ProcessGRPO(weights=(1e300, 1e300, 0.0)),
     "prime": sc.PRIME(whiten_batch=False, process_weight=1e3),
 }

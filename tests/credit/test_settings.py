@@ -80,6 +80,12 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
         {"form": "future_min"},
         "baseline: form='future_min' needs rollout or per_slot, got 'per_token'",
     ),
+    (
+        "turn-return",
+        {"gamma": -0.1},
+        "gamma: expected a number of at least 0 and at most 1, got -0.1",
+    ),
+    ("grpo-process", {"gamma": 2}, "gamma: expected a number of at least 0 and at most 1, got 2"),
     ("pass", {"gamma": 1.1}, "gamma: expected a number of at least 0 and at most 1, got 1.1"),
     ("pass", {"read": "first"}, "read: expected one of last, mean, sum, got 'first'"),
     ("pure", {"form": "min"}, "form: expected one of softmin, future_min, sum, got 'min'"),

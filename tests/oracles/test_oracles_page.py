@@ -9,12 +9,21 @@ from pathlib import Path
 
 import pytest
 
-from stepcredit.oracles import WORLDS, WorldGroups, decided_claims, oracle_table
+from stepcredit.oracles import (
+    WORLDS,
+    WorldGroups,
+    decided_claims,
+    oracle_table,
+    turn_baseline_table,
+)
 from stepcredit.oracles.oracle_report import (
+    BASELINES_MARK,
     CLAIM_HEADINGS,
     CLAIMS_MARK,
     TABLE_HEADINGS,
     TABLE_MARK,
+    baseline_cells,
+    baseline_headings,
     claim_cells,
     table_cells,
 )
@@ -48,16 +57,17 @@ def near(shown: str, computed: str) -> bool:
 
 @cache
 def computed_tables() -> dict[str, Cells]:
-    """Both tables by mark, as the command makes them."""
-    rows = oracle_table()
+    """The tables by mark, as the command makes them."""
+    rows, baselines = oracle_table(), turn_baseline_table()
     claims = decided_claims(rows)
     return {
         TABLE_MARK: [list(TABLE_HEADINGS), *table_cells(rows)],
         CLAIMS_MARK: [list(CLAIM_HEADINGS), *claim_cells(claims)],
+        BASELINES_MARK: [baseline_headings(baselines), *baseline_cells(baselines)],
     }
 
 
-@pytest.mark.parametrize("mark", [TABLE_MARK, CLAIMS_MARK])
+@pytest.mark.parametrize("mark", [TABLE_MARK, CLAIMS_MARK, BASELINES_MARK])
 def test_the_page_shows_what_the_command_computes(mark: str) -> None:
     shown, computed = table_between(mark), computed_tables()[mark]
     assert [row[:2] for row in shown] == [row[:2] for row in computed]
@@ -71,7 +81,7 @@ def test_the_page_shows_what_the_command_computes(mark: str) -> None:
 
 
 def test_every_figure_of_the_text_is_in_the_tables() -> None:
-    text = re.sub(r"<!-- (\w+): begin -->.*?<!-- \1: end -->", "", PAGE.read_text(), flags=re.S)
+    text = re.sub(r"<!-- ([\w-]+): begin -->.*?<!-- \1: end -->", "", PAGE.read_text(), flags=re.S)
     text = re.sub(r"```.*?```|^\| `.*?$", "", text, flags=re.S | re.M)
     shown = " ".join(
         cell for mark in computed_tables() for row in table_between(mark) for cell in row

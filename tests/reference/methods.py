@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import fusion, others, pure
+from . import fusion, others, pure, turns
 from .numbers import whitened
 from .rows import Row, by_group, trained
 
@@ -40,7 +40,13 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "form": "softmin",
     },
     "grpo": {"ddof": 1, "eps": 1e-6},
-    "grpo-process": {"pooling": "sum", "weights": (1.0, 1.0, 1.0)},
+    "grpo-process": {"pooling": "sum", "weights": (1.0, 1.0, 1.0), "k": 0.0, "gamma": 1.0},
+    "turn-return": {
+        "gamma": 1.0,
+        "baseline": "turns",
+        "process_weight": 1.0,
+        "outcome_weight": 1.0,
+    },
     "gdpo": {"weights": {"outcome": 1.0, "format": 1.0}, "batch_norm": "response", "eps": None},
     "opd": {"coefficient": 1.0},
     "g-opd": {"coefficient": 1.0, "lam": 1.25},
@@ -84,6 +90,7 @@ def _group(method: str, p: dict[str, Any], rows: list[Row]) -> list[list[float]]
         "dr-grpo": lambda: others.outcome_group(rows, "center"),
         "rloo": lambda: others.outcome_group(rows, "leave_one_out"),
         "grpo-process": lambda: others.process_group(rows, p),
+        "turn-return": lambda: turns.turn_group(rows, p),
         "gdpo": lambda: others.gdpo_group(rows, p),
         "adca": lambda: others.adca_group(rows, p["alpha"]),
         "prime": lambda: others.prime_group(rows, p),

@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 from typing import Any
 
-from .fusion import SCALARS, named_weights
+from .fusion import SCALARS, divided, named_weights
 from .numbers import broadcast, mean, minus_others, standardized, suffix_sums, whitened
 from .rows import Row, Stream
 
@@ -40,7 +40,9 @@ def process_group(rows: list[Row], p: dict[str, Any]) -> list[list[float]]:
         values = iter(standardized([s for row in scores for s in row], "masked_norm"))
         steps = [[next(values) for _ in row] for row in scores]
     return [
-        broadcast(suffix_sums(z), r.streams["process"].step_ends()) if z else [0.0] * r.length
+        broadcast(divided(z, p["k"], p["gamma"]), r.streams["process"].step_ends())
+        if z
+        else [0.0] * r.length
         for z, r in zip(steps, rows, strict=True)
     ]
 

@@ -12,7 +12,7 @@ from stepcredit.cli.progress import counting_bar
 from stepcredit.errors import MethodError
 
 if TYPE_CHECKING:
-    from stepcredit.oracles import Claim, Contestant, OracleRow
+    from stepcredit.oracles import Claim, Contestant, OracleRow, TurnBaselineRow
 
 Output = Annotated[
     str | None,
@@ -55,22 +55,24 @@ def oracles_command(
 ) -> None:
     """Measure methods against the exact advantages of small tasks, and decide claims.
 
-    Without --method and --world, all methods and all tasks are measured, and the claims about
-    mechanisms are decided.
+    Without --method and --world, all methods and all tasks are measured, the claims about
+    mechanisms are decided, and baselines of turn returns are compared.
     """
     if as_json and output is not None:
         raise typer.BadParameter("goes without --output", param_hint="--json")
     import_modules(imports)
     rows = _rows(_contestants(method, settings), worlds, group_size)
-    claims = [] if method or worlds else _claims(rows)
+    everything = not (method or worlds)
+    claims = _claims(rows) if everything else []
+    baselines = _baselines(group_size) if everything else []
     if as_json:
         from stepcredit.oracles.oracle_report import as_plain_values
 
-        typer.echo(json.dumps(as_plain_values(rows, claims), indent=1))
+        typer.echo(json.dumps(as_plain_values(rows, claims, baselines), indent=1))
     elif output is not None:
-        _write(output, rows, claims)
+        _write(output, rows, claims, baselines)
     else:
-        _print(rows, claims)
+        _print(rows, claims, baselines)
 
 
 def _contestants(method: str | None, settings: list[str]) -> list[Contestant]:
@@ -110,7 +112,15 @@ def _claims(rows: list[OracleRow]) -> list[Claim]:
     return decided_claims(rows)
 
 
-def _write(output: str, rows: list[OracleRow], claims: list[Claim]) -> None:
+def _baselines(group_size: int) -> list[TurnBaselineRow]:
+    from stepcredit.oracles import turn_baseline_table
+
+    return turn_baseline_table(group_size=group_size)
+
+
+def _write(
+    output: str, rows: list[OracleRow], claims: list[Claim], baselines: list[TurnBaselineRow]
+) -> None:
     from stepcredit.oracles import oracle_report as report
 
     table = report.markdown_rows(report.TABLE_HEADINGS, report.table_cells(rows))
@@ -118,10 +128,13 @@ def _write(output: str, rows: list[OracleRow], claims: list[Claim]) -> None:
     if claims:
         cells = report.claim_cells(claims)
         blocks[report.CLAIMS_MARK] = report.markdown_rows(report.CLAIM_HEADINGS, cells)
+    if baselines:
+        headings, lines = report.baseline_headings(baselines), report.baseline_cells(baselines)
+        blocks[report.BASELINES_MARK] = report.markdown_rows(headings, lines)
     report.write_between_marks(output, blocks)
 
 
-def _print(rows: list[OracleRow], claims: list[Claim]) -> None:
+def _print(rows: list[OracleRow], claims: list[Claim], baselines: list[TurnBaselineRow]) -> None:
     from stepcredit.credit.rich_table import explanation_table, table_lines
     from stepcredit.oracles import oracle_report as report
 
@@ -129,4 +142,7 @@ def _print(rows: list[OracleRow], claims: list[Claim]) -> None:
     lines = table_lines(table)
     for claim in claims:
         lines += ["", f"{claim.verdict}: {claim.text} ({claim.source})", f"  {claim.figure}"]
+    if baselines:
+        headings, cells = report.baseline_headings(baselines), report.baseline_cells(baselines)
+        lines += ["", *table_lines(explanation_table("", headings, cells))]
     typer.echo("\n".join(lines))

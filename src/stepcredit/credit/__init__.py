@@ -12,6 +12,7 @@ from stepcredit.credit.methods.pass_ import PASS
 from stepcredit.credit.methods.pass_min import PASSMin
 from stepcredit.credit.methods.prime import PRIME
 from stepcredit.credit.methods.pure import PURE
+from stepcredit.credit.methods.turn_return import TurnReturn
 from stepcredit.credit.reads import Reads
 from stepcredit.credit.slot_credit import Credit
 from stepcredit.credit.stages.batch_norm import Moments
@@ -34,5 +35,6 @@ __all__ = [
     "PASSMin",
     "ProcessGRPO",
     "Reads",
+    "TurnReturn",
     "register",
 ]

@@ -20,6 +20,7 @@ OWN = {
     "rloo": f"{_METHODS}.grpo",
     "gdpo": f"{_METHODS}.gdpo",
     "grpo-process": f"{_METHODS}.grpo_process",
+    "turn-return": f"{_METHODS}.turn_return",
     "adca": f"{_METHODS}.adca",
     "opd": f"{_METHODS}.distillation",
     "g-opd": f"{_METHODS}.distillation",

@@ -1,9 +1,15 @@
 """Exact oracles: small tasks whose true advantages are known, and every estimator beside them.
 
 `oracle_table` measures methods on every group that a policy can sample in six small tasks, with no
-sampling error. `decided_claims` decides claims about mechanisms. `stepcredit oracles` prints both.
+sampling error. `decided_claims` decides claims about mechanisms, and `turn_baseline_table` shows
+which baselines of turn returns are biased. `stepcredit oracles` prints all three.
 """
 
+from stepcredit.oracles.baseline_table import (
+    TURN_BASELINES,
+    TurnBaselineRow,
+    turn_baseline_table,
+)
 from stepcredit.oracles.claim import Claim
 from stepcredit.oracles.contestants import (
     CONTESTANTS,
@@ -25,6 +31,7 @@ from stepcredit.oracles.worlds import WORLDS
 __all__ = [
     "CONTESTANTS",
     "SIGNALS",
+    "TURN_BASELINES",
     "WORLDS",
     "Claim",
     "Contestant",
@@ -36,6 +43,7 @@ __all__ = [
     "SignalledGroups",
     "StepSignal",
     "Trajectory",
+    "TurnBaselineRow",
     "Validity",
     "World",
     "WorldGroups",
@@ -43,6 +51,7 @@ __all__ = [
     "decided_claims",
     "figures_of",
     "oracle_table",
+    "turn_baseline_table",
     "useful_groups",
     "weighted_spearman",
 ]

@@ -92,6 +92,8 @@ CONTESTANTS = (
     Contestant("pure", {"baseline": "rollout"}),
     Contestant("pure", {"form": "future_min", "baseline": "rollout"}),
     Contestant("pure", {"form": "sum"}),
+    Contestant("turn-return"),
+    Contestant("turn-return", {"baseline": "trajectories"}),
     Contestant("adca"),
     Contestant("prime"),
     Contestant("opd"),

@@ -11,6 +11,7 @@ from typing import Any
 from stepcredit.data.files.atomic import replacing
 from stepcredit.data.files.jsonl import file_errors
 from stepcredit.errors import FileError
+from stepcredit.oracles.baseline_table import TurnBaselineRow
 from stepcredit.oracles.claim import Claim
 from stepcredit.oracles.contestants import Figure, OracleRow
 
@@ -29,7 +30,7 @@ COLUMNS = {
 """Figure: its heading and its format."""
 TABLE_HEADINGS = ("method", "signal", *(heading for heading, _ in COLUMNS.values()))
 CLAIM_HEADINGS = ("claim", "source", "verdict", "the figure that decides it")
-TABLE_MARK, CLAIMS_MARK = "oracles", "mechanisms"
+TABLE_MARK, CLAIMS_MARK, BASELINES_MARK = "oracles", "mechanisms", "turn-baselines"
 """Names of the marks in a document: <!-- oracles: begin --> and <!-- oracles: end -->."""
 
 
@@ -58,6 +59,29 @@ def shown_figure(figure: Figure, name: str) -> str:
 def claim_cells(claims: Iterable[Claim]) -> list[list[str]]:
     """The cells of the table of claims, one list per row."""
     return [[claim.text, claim.source, claim.verdict, claim.figure] for claim in claims]
+
+
+def baseline_headings(rows: Sequence[TurnBaselineRow]) -> list[str]:
+    """The headings of the table of turn baselines, one column per turn."""
+    turns = max(len(row.scales) for row in rows)
+    numbered = [f"turn {number}" for number in range(1, turns + 1)]
+    return ["task", "baseline", "error", "variance", *numbered]
+
+
+def baseline_cells(rows: Sequence[TurnBaselineRow]) -> list[list[str]]:
+    """The cells of the table of turn baselines; a dash where a turn has no exact gradient."""
+    turns = max(len(row.scales) for row in rows)
+    return [
+        [
+            row.world,
+            row.baseline,
+            f"{row.error:.3f}",
+            f"{row.variance:.2f}",
+            *("-" if scale is None else f"{scale:.3f}" for scale in row.scales),
+            *["-"] * (turns - len(row.scales)),
+        ]
+        for row in rows
+    ]
 
 
 def markdown_rows(headings: Sequence[str], cells: Iterable[Sequence[str]]) -> str:
@@ -105,8 +129,12 @@ def _marks(mark: str) -> tuple[str, str]:
     return f"<!-- {mark}: begin -->", f"<!-- {mark}: end -->"
 
 
-def as_plain_values(rows: Iterable[OracleRow], claims: Iterable[Claim]) -> dict[str, Any]:
-    """The rows and the claims as values that JSON has; an infinite figure is None."""
+def as_plain_values(
+    rows: Iterable[OracleRow],
+    claims: Iterable[Claim],
+    baselines: Iterable[TurnBaselineRow] = (),
+) -> dict[str, Any]:
+    """The tables as values that JSON has; an infinite figure is None."""
     return {
         "rows": [
             {
@@ -120,6 +148,7 @@ def as_plain_values(rows: Iterable[OracleRow], claims: Iterable[Claim]) -> dict[
             asdict(claim) | {"values": [_finite(value) for value in claim.values]}
             for claim in claims
         ],
+        "turn_baselines": [asdict(row) for row in baselines],
     }
 
 

@@ -56,7 +56,7 @@ class ProcessGRPO(Estimator):
         process  z = N(s)                                       only step scores
         sum      z = N(w_prc s + w_out r_out + w_fmt r_fmt)     "reward shaping": with k and chunks
         union    one mean and std over all s, all r_out and all r_fmt; standardized, weighted, added
-        A_j = (sum over j' >= j of z_j') / (K - j + 1)^k
+        A_j = (sum over j' >= j of gamma^(j' - j) z_j') / (K - j + 1)^k
 
     Args:
         pooling: what is standardized together; see above. An absent format counts as 0 in `union`.
@@ -66,6 +66,7 @@ class ProcessGRPO(Estimator):
         eps: added to the std.
         k: 0 is the plain return-to-go; above, Divide-Length ("reward shaping").
         chunks: None: every score is a chunk; else as for `PASS`.
+        gamma: the discount per chunk, from 0 to 1, as for `PASS`; the divisor is not changed.
         clip: the last step: A is limited to [-clip, clip].
 
     Returns:
@@ -82,6 +83,7 @@ class ProcessGRPO(Estimator):
         [0.577, -0.577, -0.577]
 
     Source: GRPO (2402.03300) section 4.1.3; PASS (2606.29296) section 4.1 (union), Table 3 (sum).
+        Differs: `gamma` is added here.
     """
 
     pooling: str = choice("sum", ("process", "sum", "union"), "what is standardized together")
@@ -92,9 +94,10 @@ class ProcessGRPO(Estimator):
     chunks: str | Mapping[str, Mapping[str, object]] | Chunker | None = composed(
         None, _parse_optional_chunker, "null: every score is a chunk; else a chunker's name"
     )
+    gamma: float = number(1.0, "discount per chunk", at_least=0, at_most=1)
 
     paper = "2402.03300"
-    equation = "A_j = sum_{j' >= j} N(w_prc s + w_out r_out + w_fmt r_fmt)_j'"
+    equation = "A_j = sum_{j' >= j} gamma^(j' - j) N(w_prc s + w_out r_out + w_fmt r_fmt)_j'"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -139,7 +142,7 @@ class ProcessGRPO(Estimator):
             chunks = chunker(self.chunks)(stream)
         slots, ends = chunks.slots, chunks.chunk_ends
         score = slots.read(pooled, lead.slots)
-        returns = return_to_go(score, ends)
+        returns = return_to_go(score, ends, self.gamma)
         _, divisors = residual(slots.counts, slots.width, self.k, ends)
         stages = {"score": score, "return_to_go": returns, "divisor": divisors}
         return Credit(slots, divide_length(returns, divisors), lambda: stages, ends)
