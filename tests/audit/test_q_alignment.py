@@ -90,6 +90,19 @@ def test_a_signal_against_the_values_is_found() -> None:
     assert np.diff(rows[place.row]["step_values"])[place.step] != 0
 
 
+def test_advice_on_credit_in_the_wrong_order_says_whether_the_scores_are() -> None:
+    """With a negative weight the credit of PASS is turned round, and the signal is not."""
+    rows = rows_of(1.0)
+    turned = audited(rows, mine=sc.PASS(weights={"process": -1.0, "outcome": 0.0}))
+    (finding,) = turned.findings
+    assert "The credit of mine orders steps against" in finding.sentence
+    assert "The scores of process (rank correlation +" in finding.advice
+    assert "this comes from the method" in finding.advice
+    signal, credit = audited(rows_of(-1.0), mine=sc.PASS(weights=(1, 0, 0))).findings
+    assert signal.advice == credit.advice
+    assert "turned round, or shifted" in signal.advice
+
+
 def test_leakage_to_steps_that_change_nothing_is_found() -> None:
     rows = rows_of(0.3, still_size=0.9)
     found = audited(rows).findings

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
@@ -37,6 +37,19 @@ class AuditFigure:
     method: str = ""
     stream: str = ""
     worse: Worse = ""
+
+
+def figures_of(
+    figures: Iterable[AuditFigure], name: str, methods: Collection[str]
+) -> tuple[AuditFigure, ...]:
+    """The figures of a name that belong to some methods, as evidence of a finding.
+
+    Example:
+        >>> figures = [AuditFigure("pay", 0.5, 4, "steps", method=name) for name in ("a", "b")]
+        >>> [figure.method for figure in figures_of(figures, "pay", ["b"])]
+        ['b']
+    """
+    return tuple(each for each in figures if each.name == name and each.method in methods)
 
 
 @dataclass(frozen=True)

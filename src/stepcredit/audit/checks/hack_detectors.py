@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,7 @@ from stepcredit.audit.finding import (
     Finding,
     Severity,
     Unchecked,
+    figures_of,
 )
 from stepcredit.audit.group_means import Flags, Floats, GroupMean, Indices, group_gap, group_mean
 from stepcredit.audit.response_patterns import (
@@ -157,7 +158,7 @@ def check_hack_detectors(given: AuditInput) -> CheckResult:
     figures, findings = list[AuditFigure](), list[Finding]()
     for pattern in hack_patterns(given).values():
         figures += _pattern_figures(pattern, pays, scores, group)
-        findings += _paid_pattern(pattern, pays, group)
+        findings += _paid_pattern(pattern, pays, group, figures)
     kinds = given.step_kinds
     for found in (_scored_padding(given, kinds), _format_only(given, pays)):
         for figure, finding in found:
@@ -183,30 +184,36 @@ def _pattern_figures(
         if gap.count:
             yield AuditFigure(what, of="responses", stream=name, worse="higher", **gap.as_figure())
     for method, values in pays.items():
-        yield _pay_figure(pattern, method, group_mean(values, pattern.flags, group))
+        paid = group_mean(values, pattern.flags, group).as_figure()
+        yield AuditFigure(_pay_name(pattern), of="responses", method=method, worse="higher", **paid)
 
 
-def _pay_figure(pattern: HackPattern, method: str, paid: GroupMean) -> AuditFigure:
-    what = f"mean advantage of {pattern.words}"
-    return AuditFigure(what, of="responses", method=method, worse="higher", **paid.as_figure())
+def _pay_name(pattern: HackPattern) -> str:
+    return f"mean advantage of {pattern.words}"
 
 
 def _paid_pattern(
-    pattern: HackPattern, pays: Mapping[str, Floats], group: Indices
+    pattern: HackPattern,
+    pays: Mapping[str, Floats],
+    group: Indices,
+    figures: Sequence[AuditFigure],
 ) -> Iterator[Finding]:
-    """One finding for all methods that surely pay the pattern above 0."""
+    """One finding for all methods that surely pay the pattern above 0.
+
+    It is decided by wider intervals than those of the figures, which are shown.
+    """
     if not pattern.flags.any() or pattern.share < pattern.least_share:
         return
     means = {m: group_mean(v, pattern.flags, group, FINDING_CONFIDENCE) for m, v in pays.items()}
     paid = {m: mean for m, mean in means.items() if _is_large(mean, pays[m])}
     if not paid:
-        yield from _best_paid_pattern(pattern, pays, means, group)
+        yield from _best_paid_pattern(pattern, pays, group, figures)
         return
     worst = max(paid, key=lambda method: paid[method].mean or 0.0)
     mean = paid[worst]
     size = f"{mean.mean:+.2f} with {worst}, over {mean.count:,} responses in {mean.groups:,} groups"
     sentence = f"With {', '.join(paid)}, {pattern.words} are paid above 0 ({size})."
-    evidence = [_pay_figure(pattern, method, found) for method, found in paid.items()]
+    evidence = figures_of(figures, _pay_name(pattern), paid)
     places = best_rows(pays[worst], pattern.flags)
     topic = f"{pattern.words} paid above 0"
     yield _finding("warn", topic, sentence, evidence, pattern.advice, places, pattern.share)
@@ -215,8 +222,8 @@ def _paid_pattern(
 def _best_paid_pattern(
     pattern: HackPattern,
     pays: Mapping[str, Floats],
-    means: Mapping[str, GroupMean],
     group: Indices,
+    figures: Sequence[AuditFigure],
 ) -> Iterator[Finding]:
     """A note where responses of a pattern that is never right are the best of their group."""
     best = {m: pattern.flags & best_of_group(v, group) for m, v in pays.items()}
@@ -227,7 +234,7 @@ def _best_paid_pattern(
     sentence = f"With {worst}, {count:,} of {of:,} {pattern.words} have the largest mean advantage "
     sentence += "of their group."
     places = best_rows(pays[worst], best[worst])
-    evidence = [_pay_figure(pattern, worst, means[worst])]
+    evidence = figures_of(figures, _pay_name(pattern), [worst])
     topic = f"{pattern.words} paid best of their group"
     yield _finding("note", topic, sentence, evidence, pattern.advice, places, pattern.share)
 
@@ -241,7 +248,7 @@ def _finding(
     severity: Severity,
     topic: str,
     sentence: str,
-    evidence: list[AuditFigure],
+    evidence: Sequence[AuditFigure],
     advice: str,
     places: tuple[EvidencePlace, ...],
     share: float | None,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stepcredit.audit.check_registry import AuditInput, register_check
 from stepcredit.audit.example_places import best_steps
-from stepcredit.audit.finding import AuditFigure, CheckResult, Finding, Unchecked, Worse
+from stepcredit.audit.finding import AuditFigure, CheckResult, Finding, Unchecked, Worse, figures_of
 from stepcredit.audit.group_means import Floats, GroupMean, group_gap, group_mean
 from stepcredit.audit.logged_batch import RIGHT, WRONG
 from stepcredit.audit.step_credit import step_credit
@@ -105,7 +105,7 @@ def check_payment(given: AuditInput) -> CheckResult:
         found
         for kind in PADDING
         if kind in kinds.flags and kinds.flags[kind].any()
-        for found in _findings(kind, credits, kinds)
+        for found in _findings(kind, credits, kinds, figures)
     ]
     return CheckResult(tuple(figures), tuple(findings), _unchecked(given, kinds), _series(payments))
 
@@ -133,8 +133,16 @@ def _gap_name(kind: str, kinds: StepKinds) -> str:
     return f"advantage of {kind} steps minus that of {kinds.baseline} steps"
 
 
-def _findings(kind: str, credits: Mapping[str, Floats], kinds: StepKinds) -> list[Finding]:
-    """One finding for the methods that pay a kind more than right steps, one for those above 0."""
+def _findings(
+    kind: str,
+    credits: Mapping[str, Floats],
+    kinds: StepKinds,
+    figures: Sequence[AuditFigure],
+) -> list[Finding]:
+    """One finding for the methods that pay a kind more than right steps, one for those above 0.
+
+    They are decided by wider intervals than those of the figures, which are shown.
+    """
     level = FINDING_CONFIDENCE
     gaps = {name: padding_gaps(credit, kinds, level)[kind] for name, credit in credits.items()}
     above = {name: gap for name, gap in gaps.items() if _is_large(gap, credits[name])}
@@ -149,11 +157,13 @@ def _findings(kind: str, credits: Mapping[str, Floats], kinds: StepKinds) -> lis
     if above:
         more = f"more than {_words(kinds.baseline)}, so the policy learns to write them"
         name, topic = _gap_name(kind, kinds), f"{kind} steps paid more than {kinds.baseline} steps"
-        found.append(_finding(topic, kind, name, above, more, credits, kinds, safe))
+        shown = figures_of(figures, name, above)
+        found.append(_finding(topic, kind, shown, above, more, credits, kinds, safe))
     if paid:
         more = "above 0 on average, so their number can creep up in training"
         name, topic = _mean_name(kind), f"{kind} steps paid above 0"
-        found.append(_finding(topic, kind, name, paid, more, credits, kinds, safe))
+        shown = figures_of(figures, name, paid)
+        found.append(_finding(topic, kind, shown, paid, more, credits, kinds, safe))
     return found
 
 
@@ -169,7 +179,7 @@ def _words(baseline: str) -> str:
 def _finding(
     topic: str,
     kind: str,
-    name: str,
+    figures: tuple[AuditFigure, ...],
     means: Mapping[str, GroupMean],
     what: str,
     credits: Mapping[str, Floats],
@@ -177,10 +187,6 @@ def _finding(
     safe: list[str],
 ) -> Finding:
     worst = max(means, key=lambda method: means[method].mean or 0.0)
-    figures = [
-        AuditFigure(name, of="steps", method=method, worse=WORSE[kind], **mean.as_figure())
-        for method, mean in means.items()
-    ]
     mean, groups = means[worst], f"{means[worst].groups:,} groups"
     size = f"{mean.mean:+.2f} with {worst}, over {mean.count:,} steps in {groups}"
     sentence = f"With {_listed(list(means))}, {kind} steps are paid {what} ({size})."
@@ -188,7 +194,7 @@ def _finding(
         check=NAME,
         severity="warn",
         sentence=sentence,
-        evidence=tuple(figures),
+        evidence=figures,
         advice=_advice(kind, safe),
         places=best_steps(credits[worst], kinds.flags[kind], kinds),
         share=float(kinds.flags[kind].mean()),

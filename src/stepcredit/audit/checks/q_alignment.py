@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from stepcredit.audit.example_places import best_steps
 from stepcredit.audit.finding import AuditFigure, CheckResult, Finding, Unchecked, Worse
 from stepcredit.audit.group_means import Floats, GroupMean
 from stepcredit.audit.scored_steps import scores_of_steps
-from stepcredit.audit.step_credit import step_credit
+from stepcredit.audit.step_credit import read_streams, step_credit
 from stepcredit.audit.step_kinds import StepKinds
 from stepcredit.audit.value_alignment import SMALLEST_CHANGE, Alignment, ValueChanges, alignment
 
@@ -32,18 +32,46 @@ def check_q_alignment(given: AuditInput) -> CheckResult:
         reason = "Without values of states, or the truth about steps, alignment cannot be measured."
         return CheckResult(unchecked=(Unchecked(NAME, field, reason),))
     figures, findings = list[AuditFigure](), list[Finding]()
+    in_order = dict[str, float]()
     for method, stream, numbers in _numbers(given, kinds):
         found = alignment(numbers, changes.values, kinds.group, centred=bool(method))
         own = _figures(found, changes.field, method, stream)
         figures += own
+        if stream and found.spearman.is_above_zero:
+            in_order[stream] = found.spearman.mean or 0.0
         if _is_suspect(found):
             level = FINDING_CONFIDENCE
             sure = alignment(
                 numbers, changes.values, kinds.group, centred=bool(method), confidence=level
             )
             name = f"The credit of {method}" if method else f"The signal {stream}"
-            findings += _findings(name, sure, own, numbers, changes.values, kinds)
+            advice = _advice_on_order(_ordered_reads(given, method, in_order))
+            findings += _findings(name, sure, own, numbers, changes.values, kinds, advice)
     return CheckResult(tuple(figures), tuple(findings))
+
+
+def _ordered_reads(
+    given: AuditInput, method: str, in_order: Mapping[str, float]
+) -> dict[str, float]:
+    """Of the signals that a method reads, those that order steps as their changes do."""
+    if not method:
+        return {}
+    reads = read_streams(given.methods[method], given.batch.rollouts)
+    return {name: found for name, found in in_order.items() if name in reads}
+
+
+def _advice_on_order(ordered: Mapping[str, float]) -> str:
+    """What to change where numbers are in the wrong order, given the right order of their signals.
+
+    Example:
+        >>> print(_advice_on_order({}))
+        Look whether scores are turned round, or shifted by a step (`step_ends`).
+    """
+    if not ordered:
+        return "Look whether scores are turned round, or shifted by a step (`step_ends`)."
+    signals = ", ".join(f"{name} (rank correlation {x:+.2f})" for name, x in ordered.items())
+    advice = f"The scores of {signals} are in the right order, so this comes from the method: look "
+    return f"{advice}at the steps named here, and compare it with other methods (`--method`)."
 
 
 def _is_suspect(found: Alignment) -> bool:
@@ -87,16 +115,16 @@ def _findings(
     numbers: Floats,
     changes: Floats,
     kinds: StepKinds,
+    advice_on_order: str,
 ) -> Iterator[Finding]:
     spearman, leak = sure.spearman, sure.leakage
     if _is_reversed(sure):
         sentence = f"{name} orders steps against what they change in the chance of a right outcome "
         sentence += f"(rank correlation {spearman.mean:+.2f} in {spearman.groups:,} groups)."
-        advice = "Look whether scores are turned round, or shifted by a step (`step_ends`)."
         against = -numbers * np.sign(changes)
         places = best_steps(against, np.isfinite(against), kinds)
         topic = f"{name} orders steps against what they change".removeprefix("The ")
-        yield Finding(NAME, "warn", sentence, tuple(evidence), advice, places, topic=topic)
+        yield Finding(NAME, "warn", sentence, tuple(evidence), advice_on_order, places, topic=topic)
     if _is_leaky(sure):
         sentence = f"{name} gives steps that change nothing more weight than others "
         sentence += f"({leak.mean:.2f} times the mean size, {leak.groups:,} groups)."
