@@ -260,8 +260,10 @@ def reset_of_clean(rows: Rows, method: str) -> Values:
         sc.PURE(whiten_batch=True),
         sc.PASS(clip=0.5),
         sc.PASS(match_std=True),
+        sc.PASS(gamma=0.9),
+        sc.ProcessGRPO(gamma=0.9),
     ],
-    ids=["pass-min", "future-min", "whitened", "clipped", "matched"],
+    ids=["pass-min", "future-min", "whitened", "clipped", "matched", "discount", "pooled discount"],
 )
 def test_a_return_that_no_difference_undoes_is_not_named(method: sc.Estimator) -> None:
     """What the sums' formula predicts is planted, and still no reset is claimed."""
@@ -274,6 +276,31 @@ def test_a_return_that_no_difference_undoes_is_not_named(method: sc.Estimator) -
     held = [row | {"advantages": a} for row, a in zip(rows, stored, strict=True)]
     (finding,) = conformance_of(LoggedBatch.of(held), {"mine": method}).findings
     assert "begins anew" not in finding.sentence
+
+
+@pytest.mark.parametrize(
+    "method",
+    [sc.PASS(scope="process", k=0.0), sc.ProcessGRPO(pooling="union"), sc.PURE(form="sum")],
+    ids=["pass", "grpo-process", "pure"],
+)
+def test_a_sum_is_known_by_its_stages(method: sc.Estimator) -> None:
+    """Less the outcome, each of these is a plain sum: a reset keeps the outcome on all tokens."""
+    rows = sampled_rows(2, tools=True)
+    known = method(LoggedBatch.of(rows).rollouts).ragged()
+    no_outcome = [{k: v for k, v in row.items() if k != "outcome"} for row in rows]
+    alone = (
+        known
+        if isinstance(method, sc.ProcessGRPO)
+        else method(LoggedBatch.of(no_outcome).rollouts).ragged()
+    )
+    stored = []
+    for row, a, process in zip(rows, known, alone, strict=True):
+        values, first_turn = process.tolist(), row["step_ends"][0] + 1
+        reset = [x - values[first_turn] for x in values[:first_turn]] + values[first_turn:]
+        stored.append([x + float(a[0] - process[0]) for x in reset])
+    held = [row | {"advantages": a} for row, a in zip(rows, stored, strict=True)]
+    (finding,) = conformance_of(LoggedBatch.of(held), {"mine": method}).findings
+    assert "the return begins anew after each tool output. " in finding.sentence
 
 
 def test_a_turn_that_lost_its_advantages_is_named_under_any_method() -> None:

@@ -39,14 +39,14 @@ class AuditFigure:
     worse: Worse = ""
 
 
-def figures_of(
+def evidence_of(
     figures: Iterable[AuditFigure], name: str, methods: Collection[str]
 ) -> tuple[AuditFigure, ...]:
     """The figures of a name that belong to some methods, as evidence of a finding.
 
     Example:
         >>> figures = [AuditFigure("pay", 0.5, 4, "steps", method=name) for name in ("a", "b")]
-        >>> [figure.method for figure in figures_of(figures, "pay", ["b"])]
+        >>> [figure.method for figure in evidence_of(figures, "pay", ["b"])]
         ['b']
     """
     return tuple(each for each in figures if each.name == name and each.method in methods)

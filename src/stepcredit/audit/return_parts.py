@@ -44,7 +44,7 @@ class ReturnParts:
 
         Returns:
             None where the advantages are not made in this way: of a method without a return, with
-            a minimum of what follows, or that standardizes or limits its returns.
+            a minimum of what follows or a discount, or that standardizes or limits its returns.
 
         Example:
             >>> import stepcredit as sc
@@ -75,12 +75,23 @@ def _parts(explained: Explanation) -> tuple[Tensor, Tensor, Tensor] | None:
     divisors = stages.get("divisor", torch.ones_like(advantage)).double()
     divisors = torch.where(divisors == 0, 1.0, divisors)
     returns = stages["return_to_go"].double()
+    scale = float(returns.abs().max())
+    rewards = _rewards(returns, explained)
+    if not any(_is_one_per_response(rewards - x, explained, scale) for x in stages.values()):
+        return None  # no stage is what is summed: there is a discount
     below = [stages["baseline"].double()] if "baseline" in stages else []
     for found in (returns, *(returns - each for each in below)):
         rest = advantage - found / divisors
         if _is_one_per_response(rest, explained, float(advantage.abs().max())):
             return found, divisors, rest
     return None
+
+
+def _rewards(returns: Tensor, explained: Explanation) -> Tensor:
+    """What each chunk adds to the return that follows it."""
+    following = torch.cat([returns[1:], returns.new_zeros(1)])
+    is_last = torch.cat([explained.rollout[1:] != explained.rollout[:-1], torch.ones(1).bool()])
+    return returns - torch.where(is_last, 0.0, following)
 
 
 def _is_one_per_response(values: Tensor, explained: Explanation, scale: float) -> bool:

@@ -16,7 +16,7 @@ from stepcredit.audit.finding import (
     Finding,
     Severity,
     Unchecked,
-    figures_of,
+    evidence_of,
 )
 from stepcredit.audit.group_means import Flags, Floats, GroupMean, Indices, group_gap, group_mean
 from stepcredit.audit.response_patterns import (
@@ -213,7 +213,7 @@ def _paid_pattern(
     mean = paid[worst]
     size = f"{mean.mean:+.2f} with {worst}, over {mean.count:,} responses in {mean.groups:,} groups"
     sentence = f"With {', '.join(paid)}, {pattern.words} are paid above 0 ({size})."
-    evidence = figures_of(figures, _pay_name(pattern), paid)
+    evidence = evidence_of(figures, _pay_name(pattern), paid)
     places = best_rows(pays[worst], pattern.flags)
     topic = f"{pattern.words} paid above 0"
     yield _finding("warn", topic, sentence, evidence, pattern.advice, places, pattern.share)
@@ -234,7 +234,7 @@ def _best_paid_pattern(
     sentence = f"With {worst}, {count:,} of {of:,} {pattern.words} have the largest mean advantage "
     sentence += "of their group."
     places = best_rows(pays[worst], best[worst])
-    evidence = figures_of(figures, _pay_name(pattern), [worst])
+    evidence = evidence_of(figures, _pay_name(pattern), [worst])
     topic = f"{pattern.words} paid best of their group"
     yield _finding("note", topic, sentence, evidence, pattern.advice, places, pattern.share)
 

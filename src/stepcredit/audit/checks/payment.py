@@ -7,7 +7,14 @@ from typing import Any
 
 from stepcredit.audit.check_registry import AuditInput, register_check
 from stepcredit.audit.example_places import best_steps
-from stepcredit.audit.finding import AuditFigure, CheckResult, Finding, Unchecked, Worse, figures_of
+from stepcredit.audit.finding import (
+    AuditFigure,
+    CheckResult,
+    Finding,
+    Unchecked,
+    Worse,
+    evidence_of,
+)
 from stepcredit.audit.group_means import Floats, GroupMean, group_gap, group_mean
 from stepcredit.audit.logged_batch import RIGHT, WRONG
 from stepcredit.audit.step_credit import step_credit
@@ -157,12 +164,12 @@ def _findings(
     if above:
         more = f"more than {_words(kinds.baseline)}, so the policy learns to write them"
         name, topic = _gap_name(kind, kinds), f"{kind} steps paid more than {kinds.baseline} steps"
-        shown = figures_of(figures, name, above)
+        shown = evidence_of(figures, name, above)
         found.append(_finding(topic, kind, shown, above, more, credits, kinds, safe))
     if paid:
         more = "above 0 on average, so their number can creep up in training"
         name, topic = _mean_name(kind), f"{kind} steps paid above 0"
-        shown = figures_of(figures, name, paid)
+        shown = evidence_of(figures, name, paid)
         found.append(_finding(topic, kind, shown, paid, more, credits, kinds, safe))
     return found
 
