@@ -8,7 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TextIO, TypeVar
 
 import typer
 
@@ -134,16 +134,23 @@ def code_of(stop: KeyboardInterrupt) -> int:
     return int(getattr(stop, "code", INTERRUPTED))
 
 
-def discard_output() -> None:
-    """Discard buffered output, so that writing it does not fail again at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def discard_output(stream: TextIO | None = None) -> None:
+    """Discard what a stream has buffered, so that writing it does not fail again at exit.
+
+    Args:
+        stream: None is standard output.
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), (stream or sys.stdout).fileno())
 
 
 def say(line: str) -> None:
     """Print one line on stderr, whatever characters it holds; do nothing if stderr is closed."""
-    with suppress(OSError, ValueError):
-        sys.stderr.write(printable(line) + "\n")
-        sys.stderr.flush()
+    with suppress(ValueError):
+        try:
+            sys.stderr.write(printable(line) + "\n")
+            sys.stderr.flush()
+        except OSError:
+            discard_output(sys.stderr)
 
 
 def printable(text: str) -> str:
