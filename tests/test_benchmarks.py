@@ -182,7 +182,7 @@ def test_growth_is_measured_for_every_path_and_shape(scripts: Any) -> None:
     growth = scripts("growth")
     found = {"ms": growth.times(1, smoke=True)}
     if scripts("interleaved").can_measure_memory():
-        found["MB"] = growth.memory(smoke=True)
+        found["MB"] = growth.memory_in_own_process(smoke=True)
     for by_shape in found.values():
         assert set(by_shape) == {growth.SIZES[0], growth.LONGER}
         for by_path in by_shape.values():

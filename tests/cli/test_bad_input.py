@@ -172,12 +172,12 @@ def test_a_bad_output_is_refused(output: str, run: Run, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "in.jsonl"]
 
 
-def test_a_full_disk_leaves_the_old_output(run_process: Run, tmp_path: Path) -> None:
+def test_a_full_disk_leaves_the_old_output(start_process: Run, tmp_path: Path) -> None:
     """The shell's limit on the size of files stands in for the disk's end."""
     (tmp_path / "in.jsonl").write_bytes(GOOD * 20_000)
     (tmp_path / "out.jsonl").write_text("kept")
     limited = ("bash", "-c", 'ulimit -f 64; exec "$@"', "-")
-    ended = run_process("shape", "in.jsonl", "-o", "out.jsonl", prefix=limited)
+    ended = start_process("shape", "in.jsonl", "-o", "out.jsonl", prefix=limited)
     assert (ended.code, ended.out, ended.err) == (1, "", "out.jsonl: file too large\n")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "out.jsonl"]
     assert (tmp_path / "out.jsonl").read_text() == "kept"

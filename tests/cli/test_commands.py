@@ -262,16 +262,16 @@ def test_explain_refuses_what_is_not_there(
 @pytest.mark.parametrize("width", ["20", "80"])
 @pytest.mark.parametrize("command", [("explain", "--group", "g"), ("compare", "pass", "grpo")])
 def test_a_narrow_terminal_cuts_no_number(
-    command: tuple[str, ...], width: str, tmp_path: Path
+    command: tuple[str, ...], width: str, run_process: Run, tmp_path: Path
 ) -> None:
     """On a terminal of any width the lines are those of a pipe; the terminal wraps them."""
     write(tmp_path / "in.jsonl", long_group(2, 3))
     name, *options = command
     words = [sys.executable, "-m", "stepcredit", name, "in.jsonl", *options]
-    piped = subprocess.run(words, cwd=tmp_path, env=environment(), capture_output=True).stdout
+    piped = run_process(name, "in.jsonl", *options).out
     seen = on_terminal(words, tmp_path, environment() | {"COLUMNS": width})
-    assert piped != b""
-    assert seen.replace(b"\r\n", b"\n") == piped
+    assert piped != ""
+    assert seen.replace(b"\r\n", b"\n").decode() == piped
 
 
 def on_terminal(command: list[str], folder: Path, env: dict[str, str]) -> bytes:
@@ -380,9 +380,9 @@ def test_the_list_of_commands_says_what_each_command_says() -> None:
             assert " ".join(help.split("\n\n")[0].split()) == about
 
 
-def test_as_a_process(run_process: Run, tmp_path: Path) -> None:
+def test_as_a_process(start_process: Run, tmp_path: Path) -> None:
     write(tmp_path / "in.jsonl", [*ROWS, {"group": 1}])
-    ended = run_process("shape", "in.jsonl", "-o", "out.jsonl")
+    ended = start_process("shape", "in.jsonl", "-o", "out.jsonl")
     expected = "in.jsonl:3: length: missing, and no other field implies it\n"
     assert (ended.code, ended.out, ended.err) == (1, "", expected)
     assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]

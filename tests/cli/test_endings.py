@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.cli.conftest import Ended, Run, environment, read, write
+from tests.cli.conftest import Ended, Forked, Run, environment, read, write
 
 import stepcredit.cli.standard_streams
 from stepcredit.cli.output import printable
@@ -37,49 +37,78 @@ def shell(tmp_path: Path) -> Callable[..., Ended]:
     return run
 
 
-CLOSED = {
+FULL: dict[int, str | None] = {1: "/dev/full"}
+CLOSED: dict[str, tuple[str, dict[int, str | None], str]] = {
+    "no input to validate": ("validate -", {0: None}, "standard input: is closed\n"),
+    "no input to shape": ("shape - -o out.jsonl", {0: None}, "standard input: is closed\n"),
+    "no output": ("validate in.jsonl", {1: None}, "standard output: is closed\n"),
+    "no output, a list": ("methods", {1: None}, "standard output: is closed\n"),
+    "no output, help": ("--help", {1: None}, "standard output: is closed\n"),
+    "no output, -": ("shape in.jsonl -o -", {1: None}, "standard output: is closed\n"),
+    "no output, its path": (
+        "shape in.jsonl -o /dev/stdout",
+        {1: None},
+        "standard output: is closed\n",
+    ),
+    "no such handle": ("shape in.jsonl -o /dev/fd/7", {}, "/dev/fd/7: is closed\n"),
+    "full, help": ("--help", FULL, "standard output: no space left on device\n"),
+    "full": ("validate in.jsonl", FULL, "standard output: no space left on device\n"),
+    "full, its path": ("shape in.jsonl -o /dev/full", {}, "/dev/full: no space left on device\n"),
+    "no errors": ("validate no.jsonl", {2: None}, ""),
+    "full errors": ("validate no.jsonl", {2: "/dev/full"}, ""),
+    "neither": ("validate in.jsonl", {1: None, 2: None}, ""),
+}
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+@pytest.mark.parametrize("case", CLOSED)
+def test_a_stream_that_is_closed_or_full_is_one_line(
+    case: str, run_process: Run, tmp_path: Path
+) -> None:
+    write(tmp_path / "in.jsonl", ROWS)
+    command, streams, error = CLOSED[case]
+    assert run_process(*command.split(), streams=streams) == Ended(1, "", error)
+    assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
+
+
+STARTED = {
     "$CLI validate - <&-": "standard input: is closed\n",
-    "$CLI shape - -o out.jsonl <&-": "standard input: is closed\n",
-    "$CLI validate in.jsonl >&-": "standard output: is closed\n",
-    "$CLI methods >&-": "standard output: is closed\n",
     "$CLI --help >&-": "standard output: is closed\n",
-    "$CLI shape in.jsonl -o - >&-": "standard output: is closed\n",
-    "$CLI shape in.jsonl -o /dev/stdout >&-": "standard output: is closed\n",
-    "$CLI shape in.jsonl -o /dev/fd/7": "/dev/fd/7: is closed\n",
-    "$CLI --help >/dev/full": "standard output: no space left on device\n",
     "$CLI validate in.jsonl >/dev/full": "standard output: no space left on device\n",
-    "$CLI shape in.jsonl -o /dev/full": "/dev/full: no space left on device\n",
-    "$CLI validate no.jsonl 2>&-": "",
     "$CLI validate no.jsonl 2>/dev/full": "",
     "$CLI validate in.jsonl >&- 2>&-": "",
 }
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
-@pytest.mark.parametrize("line", CLOSED)
-def test_a_stream_that_is_closed_or_full_is_one_line(
-    line: str, shell: Callable[..., Ended], tmp_path: Path
-) -> None:
-    assert shell(line) == Ended(1, "", CLOSED[line])
+def test_a_new_process_of_python_ends_the_same(shell: Callable[..., Ended], tmp_path: Path) -> None:
+    """The test above forks its processes; these start as a shell starts them."""
+    assert shell("$CLI shape in.jsonl -o out.jsonl <&- >&- 2>&-").code == 0
+    (tmp_path / "out.jsonl").unlink()
+    assert {line: shell(line) for line in STARTED} == {
+        line: Ended(1, "", error) for line, error in STARTED.items()
+    }
     assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
 
 
-def test_closed_streams_that_are_not_needed_do_no_harm(
-    shell: Callable[..., Ended], tmp_path: Path
-) -> None:
-    assert shell("$CLI shape in.jsonl -o out.jsonl <&- >&- 2>&-").code == 0
+def test_closed_streams_that_are_not_needed_do_no_harm(run_process: Run, tmp_path: Path) -> None:
+    write(tmp_path / "in.jsonl", ROWS)
+    none = dict.fromkeys(range(3))
+    assert run_process("shape", "in.jsonl", "-o", "out.jsonl", streams=none).code == 0
     assert [len(row["advantages"]) for row in read(tmp_path / "out.jsonl")] == [2, 2, 2, 2]
     gate = '{"group": 1, "length": 2, "format_ok": false}'  # shaped with a warning
-    assert shell(f"echo '{gate}' | $CLI shape - -o warned.jsonl 2>&-").code == 0
+    (tmp_path / "gate.jsonl").write_text(gate + "\n")
+    given = {0: str(tmp_path / "gate.jsonl"), 2: None}
+    assert run_process("shape", "-", "-o", "warned.jsonl", streams=given).code == 0
     assert (tmp_path / "warned.jsonl").read_text().startswith(gate[:-1])
 
 
-def test_standard_output_keeps_what_it_was_redirected_to(
-    shell: Callable[..., Ended], tmp_path: Path
-) -> None:
+def test_standard_output_keeps_what_it_was_redirected_to(run_process: Run, tmp_path: Path) -> None:
+    write(tmp_path / "in.jsonl", ROWS)
     (tmp_path / "all").write_text("before\n")
-    assert shell("$CLI shape in.jsonl -o /dev/stdout >> all").err == ""
-    assert shell("$CLI shape in.jsonl -o /dev/fd/3 3>> all").err == ""
+    for handle, output in ((1, "/dev/stdout"), (3, "/dev/fd/3")):
+        ended = run_process("shape", "in.jsonl", "-o", output, streams={handle: "all"})
+        assert ended.err == ""
     lines = (tmp_path / "all").read_text().splitlines()
     assert lines[0] == "before"
     assert lines[1:5] == lines[5:]
@@ -99,13 +128,14 @@ LINKS = {
 
 @pytest.mark.parametrize("make", LINKS)
 def test_an_output_of_any_kind_is_written_or_refused_first(
-    make: str, shell: Callable[..., Ended], tmp_path: Path
+    make: str, run_process: Run, tmp_path: Path
 ) -> None:
     """A symbolic link stays and its target is replaced; of a hard link, the other name stays."""
-    shell(make)
+    write(tmp_path / "in.jsonl", ROWS)
+    subprocess.run(["bash", "-c", make], cwd=tmp_path, check=True)
     before = (tmp_path / "in.jsonl").read_text()
     error, names = LINKS[make]
-    ended = shell("$CLI shape in.jsonl -o out")
+    ended = run_process("shape", "in.jsonl", "-o", "out")
     assert (ended.code, ended.err) == (int(bool(error)), error)
     assert sorted(path.name for path in tmp_path.iterdir()) == names
     if error:
@@ -131,16 +161,17 @@ def test_a_pipe_with_a_name_is_written_and_its_reader_may_go(
 @pytest.mark.parametrize("command", ["shape", "score --signal equations", "reward --reward format"])
 @pytest.mark.parametrize("letter", ["x", "é", "\U0001f600"])
 def test_a_name_of_any_length_is_written_or_refused_first(
-    command: str, letter: str, shell: Callable[..., Ended], tmp_path: Path
+    command: str, letter: str, run_process: Run, tmp_path: Path
 ) -> None:
     text = "<think>a</think>\\boxed{1}"
     rows = [{"group": 1, "tokens": [text], "length": 1, "outcome": 1, "text": text}] * 2
     write(tmp_path / "in.jsonl", rows)
     fits = letter * (249 // len(letter.encode())) + ".jsonl"
-    assert shell(f"$CLI {command} in.jsonl -o {fits}") == Ended(0, "", "")
+    words = (*command.split(), "in.jsonl", "-o")
+    assert run_process(*words, fits) == Ended(0, "", "")
     assert len(read(tmp_path / fits)) == 2
     (tmp_path / fits).unlink()
-    ended = shell(f"$CLI {command} in.jsonl -o {fits * 2}")
+    ended = run_process(*words, fits * 2)
     assert (ended.code, ended.err) == (1, f"{fits * 2}: file name too long\n")
     assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
 
@@ -177,37 +208,48 @@ def size_of(path: Path) -> int:
         return 0
 
 
-def writing(tmp_path: Path, *prefix: str) -> subprocess.Popen[bytes]:
-    """A command that is at work on `.out.jsonl.gz.*.part`."""
+@pytest.fixture(scope="module")
+def long_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Rows that take a while to shape."""
     draw = random.Random(0)
     scores = [[draw.random() for _ in range(200)] for _ in range(100)]
-    rows = [{"group": i, "token_scores": scores[i % 100], "outcome": 1.0} for i in range(10_000)]
-    write(tmp_path / "in.jsonl", rows)
-    words = [*prefix, *COMMAND.split(), "shape", "in.jsonl", "-o", "out.jsonl.gz"]
-    running = subprocess.Popen(words, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE)
+    rows = [{"group": i, "token_scores": scores[i % 100], "outcome": 1.0} for i in range(1_500)]
+    path = tmp_path_factory.mktemp("long") / "in.jsonl"
+    write(path, rows)
+    return path
+
+
+SHAPE = ("shape", "in.jsonl", "-o", "out.jsonl.gz")
+
+
+def wait_until_writing(folder: Path, is_alive: Callable[[], bool]) -> None:
+    """Wait until a command is at work on `.out.jsonl.gz.*.part`."""
     deadline = time.monotonic() + 120
-    while not any(map(size_of, tmp_path.glob(".*.part"))):
-        assert running.poll() is None
+    while not any(map(size_of, folder.glob(".*.part"))):
+        assert is_alive()
         assert time.monotonic() < deadline
-    return running
 
 
 @pytest.mark.parametrize("name", ["SIGHUP", "SIGTERM", "SIGQUIT", "SIGINT"])
 def test_a_stop_signal_while_the_output_is_written_leaves_nothing(
-    name: str, tmp_path: Path
+    name: str, long_file: Path, fork_process: Callable[..., Forked], tmp_path: Path
 ) -> None:
-    running = writing(tmp_path)
+    os.link(long_file, tmp_path / "in.jsonl")
+    running = fork_process(*SHAPE)
+    wait_until_writing(tmp_path, running.is_alive)
     number = getattr(signal, name)
-    running.send_signal(number)
+    os.kill(running.process, number)
     if number == signal.SIGHUP:  # a terminal that is closed sends it twice
-        running.send_signal(number)
-    _, error = running.communicate()
-    assert (running.returncode, error) == (128 + number, b"")
+        os.kill(running.process, number)
+    assert running.end() == Ended(128 + number, "", "")
     assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
 
 
-def test_nohup_keeps_a_command_running(tmp_path: Path) -> None:
-    running = writing(tmp_path, "nohup")
+def test_nohup_keeps_a_command_running(long_file: Path, tmp_path: Path) -> None:
+    os.link(long_file, tmp_path / "in.jsonl")
+    words = ["nohup", *COMMAND.split(), *SHAPE]
+    running = subprocess.Popen(words, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE)
+    wait_until_writing(tmp_path, lambda: running.poll() is None)
     running.send_signal(signal.SIGHUP)
     running.communicate()
     assert running.returncode == 0

@@ -6,15 +6,13 @@ A limit on the size of files stands in for a full disk.
 from __future__ import annotations
 
 import gzip
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.cli.conftest import Ended, Run, environment, write
+from tests.cli.conftest import Ended, Run, write
 
 ROWS: list[dict[str, Any]] = [
     {"group": i % 1500, "text": f"1 + 1 = <<1+1=2>>2 {i}", "outcome": i % 2} for i in range(3000)
@@ -22,24 +20,24 @@ ROWS: list[dict[str, Any]] = [
 TOKENS = [row | {"length": 4} for row in ROWS]
 TEMPORARY = "temporary files in {tmp}: file too large; set TMPDIR to a folder with more room\n"
 FULL = {
-    "$CLI validate - < in.jsonl": TEMPORARY,
-    "$CLI validate in.jsonl.gz": TEMPORARY,
-    "$CLI validate in.parquet": TEMPORARY,
-    "$CLI shape in.jsonl -o -": TEMPORARY,
-    "$CLI shape in.jsonl -o /dev/null": TEMPORARY,
-    "$CLI shape in.jsonl -o out.jsonl": "out.jsonl: file too large\n",
-    "$CLI shape in.jsonl -o out.parquet": "out.parquet: file too large\n",
-    "$CLI score text.jsonl -o out.jsonl --signal equations --cache c.sqlite": "c.sqlite: disk I/O "
+    "validate - < in.jsonl": TEMPORARY,
+    "validate in.jsonl.gz": TEMPORARY,
+    "validate in.parquet": TEMPORARY,
+    "shape in.jsonl -o -": TEMPORARY,
+    "shape in.jsonl -o /dev/null": TEMPORARY,
+    "shape in.jsonl -o out.jsonl": "out.jsonl: file too large\n",
+    "shape in.jsonl -o out.parquet": "out.parquet: file too large\n",
+    "score text.jsonl -o out.jsonl --signal equations --cache c.sqlite": "c.sqlite: disk I/O "
     "error\n",
-    "$CLI score text.jsonl -o out.jsonl --signal equations": "what was scored is kept in "
+    "score text.jsonl -o out.jsonl --signal equations": "what was scored is kept in "
     ".out.jsonl.scored.sqlite: run the same command to continue\n"
     ".out.jsonl.scored.sqlite: disk I/O error\n",
 }
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Callable[[str], Ended]:
-    """Runs a line of a shell where no file may be longer than 16 kB."""
+def small_disk(tmp_path: Path, run_process: Run) -> Callable[[str], Ended]:
+    """Runs a command where no file may be longer than 16 kB."""
     (tmp_path / "tmp").mkdir()
     write(tmp_path / "in.jsonl", TOKENS)
     write(tmp_path / "text.jsonl", ROWS)
@@ -50,11 +48,13 @@ def small_disk(tmp_path: Path) -> Callable[[str], Ended]:
     )
 
     def run(line: str) -> Ended:
-        env = environment() | {"CLI": f"{sys.executable} -m stepcredit"}
-        env |= {"TMPDIR": str(tmp_path / "tmp"), "PYTHONDONTWRITEBYTECODE": "1"}
-        words = ["bash", "-c", f"ulimit -f 16; {line}"]
-        done = subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True)
-        return Ended(done.returncode, done.stdout, done.stderr)
+        command, _, given = line.partition(" < ")
+        return run_process(
+            *command.split(),
+            streams={0: given} if given else {},
+            variables={"TMPDIR": str(tmp_path / "tmp")},
+            largest_file=16 << 10,
+        )
 
     return run
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.cli.conftest import Run, write
+from tests.cli.conftest import Run, environment, write
 
 MODULE = """
 from dataclasses import dataclass
@@ -90,11 +93,9 @@ ORDINARY = {
 }
 
 
-@pytest.mark.parametrize("command", ORDINARY)
-@pytest.mark.parametrize("safe", [False, True])
-def test_nothing_is_imported_from_the_working_folder(
-    command: str, safe: bool, run_process: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def hostile_folder(tmp_path: Path) -> Iterator[Path]:
+    """A folder of data that holds modules of every name above: none of them may be imported."""
     canary = tmp_path / "canary"
     for name in OPTIONAL:
         (tmp_path / f"{name}.py").write_text(HOSTILE.format(canary=str(canary)))
@@ -106,25 +107,44 @@ def test_nothing_is_imported_from_the_working_folder(
             for kind in ("estimators", "signals", "rewards", "splitters")
         )
     )
-    if safe:
-        monkeypatch.setenv("PYTHONSAFEPATH", "1")
     row = {"group": "g", "tokens": ["1+1=2", "."], "text": "1+1=2.", "outcome": 0.5}
     write(tmp_path / "in.jsonl", [row])
-    ended = run_process(command, *ORDINARY[command])
-    assert ended.code == 0, ended.err
+    yield tmp_path
     assert not canary.exists()
+
+
+@pytest.mark.parametrize("command", ORDINARY)
+def test_nothing_is_imported_from_the_working_folder(
+    command: str, hostile_folder: Path, start_process: Run
+) -> None:
+    ended = start_process(command, *ORDINARY[command])
+    assert ended.code == 0, ended.err
+
+
+def test_nothing_is_imported_from_the_working_folder_in_pythons_safe_mode(
+    hostile_folder: Path,
+) -> None:
+    """Python leaves the folder out, for all commands alike: one process runs them all."""
+    code = "from stepcredit.cli import app\n"
+    code += "".join(
+        f"app({[command, *words]}, standalone_mode=False)\n" for command, words in ORDINARY.items()
+    )
+    env = environment() | {"PYTHONSAFEPATH": "1"}
+    words = [sys.executable, "-c", code]
+    done = subprocess.run(words, cwd=hostile_folder, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("safe", [False, True])
 def test_a_function_in_this_folder_is_a_signal(
-    safe: bool, run_process: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    safe: bool, start_process: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if safe:
         monkeypatch.setenv("PYTHONSAFEPATH", "1")
     program = "def score(response): return [0.5] * len(response.step_texts)\n"
     (tmp_path / "mine.py").write_text(program)
     write(tmp_path / "in.jsonl", [{"group": "g", "text": "1+1=2", "prompt": "?"}])
-    ended = run_process(
+    ended = start_process(
         "score", "in.jsonl", "-o", "-", "--signal", "callable", "--set", "function=mine:score"
     )
     assert ended.code == 0, ended.err
