@@ -119,11 +119,15 @@ def test_scores_far_below_minus_one_under_pure_are_found() -> None:
     for row in rows:
         row["step_scores"] = [40 * (x - 1.5) for x in row["step_scores"]]
     found = check_length_pressure(audited(rows, mine=sc.PURE())).findings
-    (finding,) = [f for f in found if "padding pays" in f.sentence and "from -1 to 1" in f.advice]
+    (finding,) = [each for each in found if "padding pays" in each.sentence]
     assert "minimum per token from every token" in finding.sentence
-    assert "far below 0, so each further token earns." in finding.sentence
-    assert "`--set baseline=rollout`" in finding.advice
-    assert check_length_pressure(audited(rows, mine=sc.PURE(baseline="rollout"))).findings == ()
+    assert finding.advice == "Take the baseline once per response: `--set baseline=rollout`."
+    once = audited(rows, mine=sc.PURE(baseline="rollout"))
+    assert check_length_pressure(once).findings == ()
+    levels = StepLevels.of(once.batch.rollouts)
+    expected = step_pressure(sc.PURE(baseline="rollout"), once.batch.rollouts, levels)
+    change = expected.changes["typical"].mean() / expected.spread
+    assert f"would change it by {change:+.2f} standard deviations." in finding.sentence
     found = check_length_pressure(audited(rows, mine=sc.PURE(baseline="per_step"))).findings
     assert "minimum per step from every step" in found[0].sentence
 
@@ -135,7 +139,7 @@ def test_scores_far_above_one_under_pure_pay_stopping_early() -> None:
     found = check_length_pressure(audited(rows, mine=sc.PURE())).findings
     (finding,) = [each for each in found if each.severity == "warn"]
     assert "stopping early pays" in finding.sentence
-    assert "far above 0, so each further token costs." in finding.sentence
+    assert "baseline=rollout" in finding.advice
 
 
 def test_pass_is_measured_at_other_exponents() -> None:

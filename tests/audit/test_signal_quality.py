@@ -67,6 +67,58 @@ def test_auc_for_the_outcome(kind: str, aggregate: Any) -> None:
     assert found.high - found.low < 0.3
 
 
+def within_groups(pairs: list[tuple[int, bool, float]]) -> float:
+    """The AUC of (group, right, score) among pairs of one group, by loops."""
+    won = total = 0.0
+    for group, right, score in pairs:
+        for other, wrong, below in pairs:
+            if group == other and right and not wrong:
+                won += (score > below) + 0.5 * (score == below)
+                total += 1
+    return won / total
+
+
+def test_auc_within_groups_is_that_of_plain_loops() -> None:
+    rows = rows_of(0.1)
+    for row in rows:
+        row["step_scores"] = [round(score, 1) for score in row["step_scores"]]  # with ties
+    result = audited(rows)
+    means = [(r["group"], r["outcome"] == 1, np.float32(min(r["step_scores"]))) for r in rows]
+    found = figure(result, "AUC within groups of the step minimum")
+    assert found.value == pytest.approx(within_groups(means))
+    assert found.low < found.value < found.high
+    steps = [
+        (row["group"], label, score)
+        for row in rows
+        for label, score in zip(row["step_labels"], row["step_scores"], strict=True)
+    ]
+    found = figure(result, "AUC within groups of the scores for right steps")
+    assert found.value == pytest.approx(within_groups(steps))
+
+
+def test_a_signal_that_scores_hard_questions_higher_is_not_called_reversed() -> None:
+    """Within each group it is right, and credit compares nothing else."""
+    rows = rows_of(0.3, groups=40)
+    kept = []
+    for row in rows:
+        is_hard = row["group"] % 2 == 1
+        row["step_scores"] = [0.3 * score + 0.6 * is_hard for score in row["step_scores"]]
+        if is_hard == (row["outcome"] == 0) or len(kept) % 5 == 0:
+            kept.append(row)
+    result = audited(kept)
+    assert figure(result, "AUC of the step mean").high < 0.5
+    assert figure(result, "AUC within groups of the step mean").low > 0.9
+    assert [each for each in result.findings if each.severity == "fault"] == []
+
+
+def test_groups_of_one_response_have_no_auc_within_groups() -> None:
+    rows = [row | {"group": at} for at, row in enumerate(rows_of(-0.3))]
+    result = audited(rows)
+    assert figure(result, "AUC of the step mean").high < 0.5
+    assert figure(result, "AUC within groups of the step mean").value is None
+    assert "responses" not in "".join(each.sentence for each in result.findings)
+
+
 def test_auc_of_steps_and_the_first_error() -> None:
     rows = rows_of(0.3)
     steps = [

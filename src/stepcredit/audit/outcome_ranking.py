@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from stepcredit.audit.group_means import Flags, Floats
+from stepcredit.credit.metrics.agreement import average_ranks
 from stepcredit.data.forest import reduce_rows
 from stepcredit.data.streams import Stream
 from stepcredit.prm.judging.step_metrics import LabelledScores, question_intervals, weighted_auc
@@ -43,8 +44,12 @@ def score_aggregates(stream: Stream) -> dict[str, Floats]:
     return found
 
 
+Area = Callable[[Floats], float | None]
+"""An AUC as a function of the groups' weights; None where it has none."""
+
+
 def auc_with_interval(
-    cases: Mapping[str, LabelledScores],
+    cases: Mapping[str, LabelledScores], *, within_groups: bool = False
 ) -> dict[str, tuple[float | None, tuple[float, float] | None]]:
     """The chance that a right case scores above a wrong one, with its 95 % interval.
 
@@ -55,10 +60,12 @@ def auc_with_interval(
     Args:
         cases: scores of responses or steps by name, all of the same cases, with at least one case;
             `question` is the group.
+        within_groups: compare the cases of one group alone. Credit does so too, and a signal that
+            scores hard questions higher than easy ones is then not taken for a reversed one.
 
     Returns:
-        {name: (AUC, interval)}; None where all cases are right or all are wrong, no interval with
-        fewer than two groups or where a draw of groups has one kind only.
+        {name: (AUC, interval)}; None where there is no pair, no interval with fewer than two groups
+        or where a draw of groups has no pair.
 
     Example:
         >>> both = np.array([True, False])
@@ -69,16 +76,53 @@ def auc_with_interval(
     first = next(iter(cases.values()))
     if not first.both:
         return dict.fromkeys(cases, (None, None))
-    areas = {name: weighted_auc(case) for name, case in cases.items()}
+    area_of = auc_within_groups if within_groups else _auc_of_all
+    areas = {name: area_of(case) for name, case in cases.items()}
 
     def figures(weights: Floats) -> dict[str, float | None]:
-        each = weights[first.question]
-        return {name: area(each) for name, area in areas.items()}
+        return {name: area(weights) for name, area in areas.items()}
 
     groups = int(first.question.max()) + 1
     whole, rng = figures(np.ones(groups)), np.random.default_rng(0)
     intervals = question_intervals(figures, groups, RESAMPLES, rng)
     return {name: (whole[name], intervals[name]) for name in cases}
+
+
+def _auc_of_all(cases: LabelledScores) -> Area:
+    area = weighted_auc(cases)
+    return lambda weights: area(weights[cases.question])
+
+
+def auc_within_groups(cases: LabelledScores) -> Area:
+    """The AUC among pairs of one group, as a function of the groups' weights.
+
+        AUC = sum_g w_g U_g / sum_g w_g n_g m_g
+        U_g = sum of the right cases' ranks in the group, from 0, - n_g (n_g - 1) / 2
+
+    Args:
+        cases: `question` is the group, from 0 without a gap; n_g of a group are right, m_g wrong.
+
+    Example:
+        >>> right, group = np.array([True, False, True, False]), np.array([0, 0, 1, 1])
+        >>> cases = LabelledScores(np.array([0.2, 0.1, 0.9, 0.8]), right, group)
+        >>> auc_within_groups(cases)(np.ones(2))
+        1.0
+
+    Source: Mann & Whitney 1947.
+    """
+    group, right = cases.question, cases.right
+    _, place = np.unique(cases.scores, return_inverse=True)
+    ranks = average_ranks((group * (place.max() + 1) + place).astype(np.float64))
+    sizes, rights = np.bincount(group), np.bincount(group, right)
+    starts = sizes.cumsum() - sizes
+    sums = np.bincount(group, ranks * right) - rights * starts
+    won, pairs = sums - rights * (rights - 1) / 2, rights * (sizes - rights)
+
+    def area(weights: Floats) -> float | None:
+        total = float(weights @ pairs)
+        return float(weights @ won) / total if total else None
+
+    return area
 
 
 def labelled_cases(

@@ -18,6 +18,7 @@ from stepcredit.audit.one_more_step import (
     step_pressure,
 )
 from stepcredit.audit.path_totals import break_even_values, path_totals, paying_stretches
+from stepcredit.audit.pure_baseline import PureBaseline
 from stepcredit.audit.step_credit import evenly_spaced_groups, read_streams
 from stepcredit.credit.estimator import Estimator
 from stepcredit.credit.methods.pass_ import PASS
@@ -63,7 +64,7 @@ def check_length_pressure(data: AuditInput) -> CheckResult:
         figures += own
         series[name] = {level: change.tolist() for level, change in pressure.changes.items()}
         if name in data.methods:
-            findings += _trap(name, method, pressure, levels, own, rows.numpy())
+            findings += _trap(name, method, pressure, levels, own, rows.numpy(), few)
     unchecked = tuple(_without_texts(data.methods, few))
     return CheckResult(tuple(figures), tuple(findings), unchecked, {"one_more_step": series})
 
@@ -159,6 +160,7 @@ def _trap(
     levels: StepLevels,
     evidence: Iterable[AuditFigure],
     rows: np.ndarray,
+    rollouts: Rollouts,
 ) -> Iterator[Finding]:
     """A typical step that is paid, or fined, in nearly every response."""
     change = pressure.changes["typical"]
@@ -170,37 +172,22 @@ def _trap(
     scores = ", ".join(f"{value:.3g}" for value in levels.typical.values())
     sentence = f"Under {name} one more step of the typical score ({scores}) {verb} the advantage of"
     sentence += f" {share:.0%} of the responses, on average by {abs(mean):.2f} of its standard"
-    sentence += f" deviations: {wrong}.{_cause(method, mean)}"
+    sentence += f" deviations: {wrong}."
+    baseline = PureBaseline.of(method, rollouts, levels)
+    sentence += "" if baseline is None else f" {baseline.sentence}"
+    advice = _advice(method)
+    if baseline is not None and abs(baseline.change) < TRAP:
+        advice = "Take the baseline once per response: `--set baseline=rollout`."
     order = np.argsort(-change * np.sign(mean), kind="stable")[:PLACES]
     places = tuple(EvidencePlace(int(rows[pressure.rows[at]])) for at in order)
     topic = f"one more typical step {verb} the advantage under {name}"
-    yield Finding(NAME, "warn", sentence, tuple(evidence), _advice(method), places, share, topic)
-
-
-def _baseline_unit(method: Estimator) -> str:
-    """What the baseline of PURE's soft minimum is taken from: "token", "step"; "": neither."""
-    if not isinstance(method, PURE) or method.form != "softmin":
-        return ""
-    return {"per_token": "token", "per_step": "step"}.get(method.baseline, "")
-
-
-def _cause(method: Estimator, mean: float) -> str:
-    """Why one more step of PURE pays or costs, though it hardly changes the minimum."""
-    unit = _baseline_unit(method)
-    if not unit:
-        return ""
-    side, what = ("below", "earns") if mean > 0 else ("above", "costs")
-    cause = " The step hardly changes the minimum; but the baseline takes the others' minimum per"
-    cause += f" {unit} from every {unit}, and their minimum is far {side} 0, so each further {unit}"
-    return f"{cause} {what}."
+    yield Finding(NAME, "warn", sentence, tuple(evidence), advice, places, share, topic)
 
 
 def _advice(method: Estimator) -> str:
     if isinstance(method, PURE) and method.form != "sum":
         advice = "Give `pure` scores from -1 to 1, p(good) - p(bad), for which its minimum is made"
-        advice = f"{advice}, or use the method `pass-min`, which standardizes them."
-        once = "Subtract the baseline once per response, with `--set baseline=rollout`. Else: "
-        return f"{once}{advice[:1].lower()}{advice[1:]}" if _baseline_unit(method) else advice
+        return f"{advice}, or use the method `pass-min`, which standardizes them."
     if not isinstance(method, PASS):
         advice = "Standardize the scores within the group before they are added up: use the method"
         return f"{advice} `pass`, or `pass-min`, where no further step can raise the minimum."

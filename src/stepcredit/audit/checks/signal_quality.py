@@ -32,7 +32,7 @@ LARGE_ECE = 0.25
 """A mean distance between score and share of right steps from which scores are no probabilities."""
 FEWEST_STEPS = 200
 """Steps below which bins hold too few of them for a word about calibration."""
-Auc = tuple[float | None, tuple[float, float] | None]
+WITHIN = "AUC within groups"
 
 
 @register_check(NAME)
@@ -66,38 +66,48 @@ def _of_outcomes(batch: LoggedBatch) -> Iterator[CheckResult]:
         count = int((right | wrong).sum())
         if not count:
             continue
-        areas = auc_with_interval(cases)
-        figures = [
-            _auc_figure(f"AUC of the step {kind} for the outcome", area, count, "responses", name)
-            for kind, area in areas.items()
-        ]
+        figures = _auc_figures(cases, "of the step {} for the outcome", "responses", name)
+        within = [each for each in figures if each.name.startswith(WITHIN)]
         if name in pairs:
             what = "share of pairs of one group in which the right response has the higher mean"
             share = AuditFigure(what, pairs[name], count, "responses", stream=name, worse="lower")
             figures.append(share)
         found = convincing_wrong(aggregates["mean"], right, wrong, rollouts.group_index.numpy())
         places = best_rows(aggregates["mean"], found)
-        finding = _ranking_finding(name, "responses", figures[: len(areas)], places)
+        finding = _ranking_finding(name, "responses", within, places)
         bins, errors = _calibrated(cases, "the outcome", name, "responses")
         yield CheckResult(tuple(figures + errors), finding, series=bins)
 
 
-def _auc_figure(what: str, area: Auc, count: int, of: str, stream: str) -> AuditFigure:
-    value, interval = area
-    low, high = interval or (None, None)
-    return AuditFigure(what, value, count, of, low, high, stream=stream, worse="lower")
+def _auc_figures(
+    cases: Mapping[str, LabelledScores], what: str, of: str, stream: str
+) -> list[AuditFigure]:
+    """The AUC of each kind of score (`{}`), over all cases and within groups."""
+    count = len(next(iter(cases.values())).right)
+    found = []
+    for among, within in (("AUC", False), (WITHIN, True)):
+        for kind, (area, ends) in auc_with_interval(cases, within_groups=within).items():
+            name, (low, high) = f"{among} {what.format(kind)}", ends or (None, None)
+            found.append(
+                AuditFigure(name, area, count, of, low, high, stream=stream, worse="lower")
+            )
+    return found
 
 
 def _ranking_finding(
     stream: str, of: str, figures: list[AuditFigure], places: tuple[EvidencePlace, ...]
 ) -> tuple[Finding, ...]:
-    """A finding where no aggregate ranks right above wrong: reversed, or almost a coin's toss."""
+    """A finding where no aggregate ranks right above wrong: reversed, or almost a coin's toss.
+
+    The figures compare the cases of one group, as credit does.
+    """
     highs = [figure.high for figure in figures]
     if not highs or any(high is None for high in highs):
         return ()
     best = max(figures, key=lambda figure: figure.high or 0.0)
     topic = f"{stream} does not tell right {of} from wrong ones"
-    size = f"AUC at most {best.value:.2f} [{best.low:.2f}, {best.high:.2f}], {best.count:,} {of}"
+    area = f"{best.value:.2f} [{best.low:.2f}, {best.high:.2f}]"
+    size = f"{WITHIN} at most {area}, {best.count:,} {of}"
     if (best.high or 0.0) < 0.5:
         sentence = f"The signal {stream} ranks wrong {of} above right ones ({size})."
         advice = "Look whether its sign is turned round or its scores are of other rows; multiply "
@@ -140,15 +150,14 @@ def _of_step_truth(batch: LoggedBatch) -> Iterator[CheckResult]:
         count = len(cases["score"].right)
         if not count:
             continue
-        area = auc_with_interval(cases)["score"]
-        figure = _auc_figure("AUC of the scores for right steps", area, count, "steps", name)
+        figures = _auc_figures(cases, "of the scores for right steps", "steps", name)
         places = _worst_steps(labels, table)
-        findings = _ranking_finding(name, "steps", [figure], places)
+        findings = _ranking_finding(name, "steps", figures[1:], places)
         bins, errors = _calibrated(cases, "right steps", name, "steps")
         findings += _calibration_finding(name, errors, count)
         solutions = _labelled(batch, labels, table, filler=1)
         first = _first_error_figures(solutions, name)
-        yield CheckResult((figure, *errors, *first), findings, series=bins)
+        yield CheckResult((*figures, *errors, *first), findings, series=bins)
 
 
 def _by_row(values: Floats, ends: Stream) -> list[list[float]]:
