@@ -32,6 +32,7 @@ if _TYPE_CHECKING:
     from stepcredit.credit.methods.adca import ADCA
     from stepcredit.credit.methods.distillation import GOPD, OPD
     from stepcredit.credit.methods.gdpo import GDPO
+    from stepcredit.credit.methods.gigpo import GiGPO
     from stepcredit.credit.methods.grpo import GRPO, RLOO, DrGRPO
     from stepcredit.credit.methods.grpo_process import ProcessGRPO
     from stepcredit.credit.methods.pass_ import PASS
@@ -60,6 +61,7 @@ _FACADE = {
     "credit.methods.adca": ("ADCA",),
     "credit.methods.distillation": ("GOPD", "OPD"),
     "credit.methods.gdpo": ("GDPO",),
+    "credit.methods.gigpo": ("GiGPO",),
     "credit.methods.grpo": ("GRPO", "RLOO", "DrGRPO"),
     "credit.methods.grpo_process": ("ProcessGRPO",),
     "credit.methods.pass_": ("PASS",),
@@ -97,6 +99,7 @@ __all__ = [
     "DrGRPO",
     "Estimator",
     "Explanation",
+    "GiGPO",
     "Moments",
     "PASSMin",
     "ProcessGRPO",

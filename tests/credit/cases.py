@@ -44,6 +44,10 @@ def _pure(**params: Any) -> Case:
     return Case("pure", params, options={"gaps": True}, batch_wide="whiten_batch" in params)
 
 
+def _gigpo(signals: tuple[str, ...] = ("steps",), levels: int = 1, **params: Any) -> Case:
+    return Case("gigpo", params, signals, {"gaps": signals != ("none",), "states": levels})
+
+
 KNOWN = {"outcome": "known"}
 STEPS = ("steps",)
 TOKENS = ("tokens",)
@@ -144,6 +148,14 @@ CASES: dict[str, Case] = {
     "opd": Case("opd", signals=("none",)),
     "opd-clip": Case("opd", {"coefficient": 2.0, "clip": 0.5}, signals=("none",)),
     "g-opd": Case("g-opd", signals=("none",)),
+    "gigpo": _gigpo(),
+    "gigpo-center": _gigpo(norm="center", gamma=1.0, weights=(0.5, 1.0, 0.3)),
+    "gigpo-scores-alone": _gigpo(outcome_in_return=False, gate=False),
+    "gigpo-no-discount": _gigpo(gamma=0.0, clip=0.5),
+    "gigpo-no-scores": _gigpo(("none",)),
+    "gigpo-levels": _gigpo(levels=3),
+    "gigpo-levels-weighted": _gigpo(levels=2, combine="weighted"),
+    "gigpo-levels-alpha": _gigpo(levels=3, combine="weighted", alpha=2.0, norm="center"),
     "adca": Case("adca"),
     "prime": Case("prime", signals=("none",), batch_wide=True),
     "prime-weighted": Case("prime", {"process_weight": 5.0}, signals=("none",), batch_wide=True),

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from tests.credit.strategies import LOGPROBS, Rows, build
 from tests.reference import trained
+from tests.reference.rows import Stream
 
 import stepcredit as sc
 
@@ -58,7 +59,10 @@ def padded_arguments(rows: Rows, padded: Padded) -> dict[str, Any]:
         signals = {"step_id": ids, "step_scores": scores}
     elif stream is not None and all("process" in r.streams for r in plain):
         signals = {"token_scores": _table([r.streams["process"].scores for r in plain], padded)}
-    further = {n: s for n, s in packed.streams.items() if n != "process" or not signals}
+    if any(r.states for r in plain):
+        signals = _states(plain, padded, signals)
+    scored = {"step_scores", "token_scores"} & signals.keys()
+    further = {n: s for n, s in packed.streams.items() if n != "process" or not scored}
     return signals | {
         "mask": padded.mask,
         "group": [row["group"] for row in rows],
@@ -68,6 +72,18 @@ def padded_arguments(rows: Rows, padded: Padded) -> dict[str, Any]:
         "process": further,
         "logprobs": {n: _table([r.logprobs[n] for r in plain], padded) for n in LOGPROBS},
     }
+
+
+def _states(plain: list[Any], padded: Padded, signals: dict[str, Any]) -> dict[str, Any]:
+    """States by step id, beside the scores if every row has them, else with the ids of all steps.
+
+    The first step of every row has no token, and a state of its own.
+    """
+    states = {"step_states": [[["none"] * len(r.states[0]), *r.states] for r in plain]}
+    if signals and all("process" in r.streams for r in plain):
+        return signals | states
+    ends = [Stream([0.0] * len(r.ends), r.ends) for r in plain]
+    return states | {"step_id": _step_table(ends, padded)[0]}
 
 
 def _table(values: list[list[float]], padded: Padded) -> torch.Tensor:

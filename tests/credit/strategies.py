@@ -74,6 +74,13 @@ def process_fields(rng: Random, signal: str, kind: str, length: int) -> dict[str
     return {}
 
 
+def random_state(rng: Random, levels: int) -> Any:
+    """A state of few: one key, or nested ones from the finest to the coarsest."""
+    fine = rng.randint(0, 5)
+    keys: list[str | int] = [str(fine) if rng.random() < 0.5 else fine, fine // 2, fine // 4]
+    return keys[0] if levels == 1 else keys[:levels]
+
+
 def random_rows(
     rng: Random,
     sizes: Sequence[int],
@@ -85,6 +92,7 @@ def random_rows(
     outcome: str = "maybe",
     gate: bool = True,
     steps: int | None = None,
+    states: int = 0,
 ) -> Rows:
     """Groups of the given sizes, interleaved.
 
@@ -94,6 +102,7 @@ def random_rows(
         outcome: "known", or "maybe" (unknown for whole groups).
         gate: some rows break their format.
         steps: the same number of steps in every response.
+        states: keys per step of `step_states`, in every row, with or without scores; 0: none.
     """
     rows: Rows = []
     for label, size in enumerate(sizes):
@@ -114,6 +123,9 @@ def random_rows(
             if steps:
                 ends = [*sorted(rng.sample(range(length - 1), steps - 1)), length - 1]
                 row |= {"step_ends": ends, "step_scores": [score(rng, kind) for _ in ends]}
+            if states:
+                ends = row.setdefault("step_ends", random_ends(rng, length))
+                row["step_states"] = [random_state(rng, states) for _ in ends]
             rows.append(row)
     for row in rows:
         for name in LOGPROBS:
@@ -143,6 +155,7 @@ def build(rows: Rows, dtype: torch.dtype | None = None) -> sc.Rollouts:
     plain = [trained(row) for row in rows]
     names = dict.fromkeys(n for row in plain for n in row.streams)
     probs = [n for n in LOGPROBS if any(n in row.logprobs for row in plain)]
+    states = [row.states for row in plain]
     return sc.Rollouts(
         group=[row["group"] for row in rows],
         lengths=[row.length for row in plain],
@@ -151,6 +164,8 @@ def build(rows: Rows, dtype: torch.dtype | None = None) -> sc.Rollouts:
         format=_scalars([row.format for row in plain], dtype),
         format_ok=[row.format_ok for row in plain],
         logprobs={n: _tokens([row.logprobs[n] for row in plain], dtype) for n in probs},
+        step_ends=[row.ends for row in plain] if any(states) else None,
+        step_states=states if any(states) else None,
     )
 
 

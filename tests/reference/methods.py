@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import fusion, others, pure, turns
+from . import fusion, gigpo, others, pure, turns
 from .numbers import whitened
 from .rows import Row, by_group, trained
 
@@ -50,6 +50,15 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "gdpo": {"weights": {"outcome": 1.0, "format": 1.0}, "batch_norm": "response", "eps": None},
     "opd": {"coefficient": 1.0},
     "g-opd": {"coefficient": 1.0, "lam": 1.25},
+    "gigpo": {
+        "weights": (1.0, 1.0, 1.0),
+        "gamma": 0.95,
+        "outcome_in_return": True,
+        "norm": "std",
+        "gate": True,
+        "combine": "fallback",
+        "alpha": 1.0,
+    },
     "adca": {"alpha": 0.1},
     "prime": {"beta": 0.05, "process_weight": 1.0, "whiten_batch": True, "norm": "none"},
 }
@@ -92,6 +101,7 @@ def _group(method: str, p: dict[str, Any], rows: list[Row]) -> list[list[float]]
         "grpo-process": lambda: others.process_group(rows, p),
         "turn-return": lambda: turns.turn_group(rows, p),
         "gdpo": lambda: others.gdpo_group(rows, p),
+        "gigpo": lambda: gigpo.gigpo_group(rows, p),
         "adca": lambda: others.adca_group(rows, p["alpha"]),
         "prime": lambda: others.prime_group(rows, p),
     }

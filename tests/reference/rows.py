@@ -30,7 +30,7 @@ class Stream:
 
 @dataclass
 class Row:
-    """One response, trained tokens only."""
+    """One response, trained tokens only; `states` holds the keys of each step, `ends` its steps."""
 
     group: str
     length: int
@@ -39,6 +39,8 @@ class Row:
     format: float | None = None
     format_ok: bool = True
     logprobs: dict[str, list[float]] = field(default_factory=dict)
+    ends: list[int] = field(default_factory=list)
+    states: list[list[str]] = field(default_factory=list)
 
 
 def trained(row: dict[str, Any]) -> Row:
@@ -65,6 +67,10 @@ def trained(row: dict[str, Any]) -> Row:
     for name in LOGPROBS:
         if f"{name}_logprobs" in row:
             out.logprobs[name] = [row[f"{name}_logprobs"][t] for t in keep]
+    if "step_states" in row:
+        steps = _steps(row["step_states"], row["step_ends"], keep)
+        out.ends = steps.ends or []
+        out.states = [[str(k) for k in (s if isinstance(s, list) else [s])] for s in steps.scores]
     return out
 
 
@@ -90,7 +96,7 @@ def _length(row: dict[str, Any]) -> int:
     raise ValueError("nothing tells the length")
 
 
-def _steps(scores: list[float], ends: list[int], keep: list[int]) -> Stream:
+def _steps(scores: list[Any], ends: list[int], keep: list[int]) -> Stream:
     """Steps counted in trained tokens; one without a trained token is left out."""
     kept_scores, kept_ends = [], []
     start = 0

@@ -45,7 +45,8 @@ def with_one_more_step(
     """The rollouts with one more step at the end of some responses.
 
     The new step has one score in a stream of steps, and one per token in a stream of tokens. A
-    stream without a score for a response stays without. Log-probs, texts and masks are left out.
+    stream without a score for a response stays without. Log-probs, texts, masks and the states of
+    steps are left out.
 
     Args:
         rollouts: the batch.
@@ -78,6 +79,7 @@ def with_one_more_step(
         places = _appended(ends_of.values, ends_of.counts, more, lengths - 1)
         ends_of = Stream._of(values=places, counts=ends_of.counts + more)
     left_out: dict[str, Any] = {"logprobs": {}, "tokens": None, "response_mask": None}
+    left_out |= {"step_states": None}
     return rollouts.replaced(lengths=lengths, streams=streams, step_ends=ends_of, **left_out)
 
 

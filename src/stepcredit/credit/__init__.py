@@ -6,6 +6,7 @@ from stepcredit.credit.method_registry import register
 from stepcredit.credit.methods.adca import ADCA
 from stepcredit.credit.methods.distillation import GOPD, OPD
 from stepcredit.credit.methods.gdpo import GDPO
+from stepcredit.credit.methods.gigpo import GiGPO
 from stepcredit.credit.methods.grpo import GRPO, RLOO, DrGRPO
 from stepcredit.credit.methods.grpo_process import ProcessGRPO
 from stepcredit.credit.methods.pass_ import PASS
@@ -31,6 +32,7 @@ __all__ = [
     "DrGRPO",
     "Estimator",
     "Explanation",
+    "GiGPO",
     "Moments",
     "PASSMin",
     "ProcessGRPO",

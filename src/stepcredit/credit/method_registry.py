@@ -21,6 +21,7 @@ OWN = {
     "gdpo": f"{_METHODS}.gdpo",
     "grpo-process": f"{_METHODS}.grpo_process",
     "turn-return": f"{_METHODS}.turn_return",
+    "gigpo": f"{_METHODS}.gigpo",
     "adca": f"{_METHODS}.adca",
     "opd": f"{_METHODS}.distillation",
     "g-opd": f"{_METHODS}.distillation",

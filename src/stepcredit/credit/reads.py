@@ -30,6 +30,7 @@ class Reads:
             weight.
         text: whether chunks are cut by the tokens' texts.
         steps: whether chunks are the steps, so that a token signal needs `step_ends` too.
+        states: whether the method compares steps taken in the same state, which `step_states` name.
 
     Example:
         >>> import stepcredit as sc
@@ -46,6 +47,7 @@ class Reads:
     ready_made: bool = False
     text: bool = False
     steps: bool = False
+    states: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "weights", frozen(self.weights))

@@ -16,6 +16,7 @@ from stepcredit.data.forest import all_true, last_values, to_dense, to_packed, t
 from stepcredit.data.masking import row_tokens_to_trained, step_ends_to_trained, stream_to_trained
 from stepcredit.data.packing import items_of, mask_rows, pack_rows, trained_of
 from stepcredit.data.rules import NO_TRAINED_TOKEN, wrong_last_end
+from stepcredit.data.states import StepStates
 from stepcredit.data.streams import Steps, Stream, Tokens
 from stepcredit.errors import RolloutError
 
@@ -31,12 +32,14 @@ class BatchStreams:
         logprobs: log-probs by model.
         step_ends: step ends without scores; its `values` are the ends.
         tokens: the tokens' texts, rollout by rollout.
+        states: the states of the steps, numbered.
     """
 
     streams: dict[str, Stream]
     logprobs: dict[str, Tokens]
     step_ends: Stream | None = None
     tokens: list[list[str]] | None = None
+    states: StepStates | None = None
 
     def row_counts(self) -> dict[str, int]:
         """For how many rollouts each of them has a row."""
@@ -74,14 +77,28 @@ class BatchStreams:
             return mask.device
         return self.device
 
+    def steps(self) -> Stream | None:
+        """The steps that `step_states` are of, `values` their ends.
+
+        They are those of `step_ends`, of the process stream named "process", or of the only stream
+        of steps; None where there are several others, or none.
+        """
+        if self.step_ends is not None:
+            return self.step_ends
+        of_steps = {name: s for name, s in self.streams.items() if isinstance(s, Steps)}
+        only = next(iter(of_steps.values())) if len(of_steps) == 1 else None
+        steps = of_steps.get("process", only)
+        return None if steps is None else Stream._of(values=steps.ends, counts=steps.counts)
+
     def on(self, device: torch.device) -> BatchStreams:
         """The same streams, all on one device."""
-        ends = self.step_ends
+        ends, states = self.step_ends, self.states
         return BatchStreams(
             {name: stream_on(stream, device) for name, stream in self.streams.items()},
             {name: stream_on(stream, device) for name, stream in self.logprobs.items()},
             None if ends is None else stream_on(ends, device),
             self.tokens,
+            None if states is None else stream_on(states, device),
         )
 
     def to_trained(self, trained: Bool[Tensor, "rollout token"]) -> BatchStreams:
@@ -90,7 +107,7 @@ class BatchStreams:
         Args:
             trained: True on the tokens that are trained, on the streams' device.
         """
-        ends, tokens = self.step_ends, self.tokens
+        ends, tokens, states = self.step_ends, self.tokens, self.states
         if tokens is not None:
             flags = trained.tolist()
             tokens = [row_tokens_to_trained(*row) for row in zip(tokens, flags, strict=True)]
@@ -99,11 +116,14 @@ class BatchStreams:
             {name: stream_to_trained(stream, trained) for name, stream in self.logprobs.items()},
             None if ends is None else step_ends_to_trained(ends, trained),
             tokens,
+            None if states is None else stream_to_trained(states, trained),
         )
 
     def num_steps(self) -> int:
-        """Scored steps of all rollouts and streams."""
+        """Scored steps of all rollouts and streams; without such, the steps with a state."""
         steps = [s.values.numel() for s in self.streams.values() if isinstance(s, Steps)]
+        if not steps and self.states is not None:
+            return self.states.ends.numel()
         return sum(steps)
 
 

@@ -32,6 +32,7 @@ from stepcredit.data.forest import (
     to_dense,
     true_counts,
 )
+from stepcredit.data.states import StepStates
 from stepcredit.data.streams import Steps, Stream
 
 AnyStream = TypeVar("AnyStream", bound=Stream)
@@ -42,12 +43,14 @@ def stream_to_trained(stream: AnyStream, trained: Mask) -> AnyStream:
     """A process stream over response tokens as the same stream over trained tokens.
 
     Args:
-        stream: `Steps`, `Tokens` or `TokenAdvantages`. It must fit the responses: a last step ends
-            at the response's last token, and token streams have one value per response token.
+        stream: `Steps`, `StepStates`, `Tokens` or `TokenAdvantages`. It must fit the responses: a
+            last step ends at the response's last token, and token streams have one value per
+            response token.
         trained: True on the tokens that are trained, on the stream's device.
 
     Returns:
-        The stream's own kind. A step without a trained token is left out, together with its score.
+        The stream's own kind. A step without a trained token is left out, together with its score
+        or its state.
 
     Example:
         >>> mask = torch.tensor([[True, False, False, True]])
@@ -55,7 +58,7 @@ def stream_to_trained(stream: AnyStream, trained: Mask) -> AnyStream:
         >>> kept.ends.tolist(), kept.values.tolist()
         ([0, 1], [0.75, 0.25])
     """
-    if isinstance(stream, Steps):
+    if isinstance(stream, Steps | StepStates):
         ends, counts, kept = _ends_to_trained(stream.ends, stream.counts, trained)
         return stream._of(ends=ends, values=stream.values[kept], counts=counts)
     values, counts = tokens_to_trained(stream.values, stream.counts, trained)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -36,6 +36,7 @@ from stepcredit.data.inputs import (
 from stepcredit.data.packing import Rows, row_numbers, whole_number
 from stepcredit.data.padded import read_padded
 from stepcredit.data.rules import counted
+from stepcredit.data.states import StepKeys, StepStates, states_of
 from stepcredit.data.streams import Stream, Tokens
 from stepcredit.errors import RolloutError
 
@@ -64,6 +65,13 @@ class Rollouts:
             the response, those of tools included. They are changed to trained tokens here; a step
             without a trained token is left out with its score, and counted in `left_out`. None: all
             tokens are trained.
+        step_states: the state that each step was taken in, for methods that compare the steps of a
+            group that were taken in the same state. A list per rollout (None or [] = not known)
+            with one key per step, or with a list of keys per step, from the finest to the coarsest;
+            a key is a string or an integer, and 1 and "1" are the same. Or a packed tensor of
+            integers, (step,) or (step, level). The steps are those of `step_ends`, or else of the
+            stream "process", or of the only stream of steps. Steps that share a state share the
+            coarser ones too; equal keys of different groups are different states.
 
     Tensors and arrays are held, not copied, if their dtype and layout allow it: writing into one
     later changes the rollouts without a check, so give a clone of a buffer that is used again.
@@ -98,6 +106,7 @@ class Rollouts:
     tokens: list[list[str]] | None
     left_out: int
     response_mask: Stream | None
+    step_states: StepStates | None
 
     def __init__(
         self,
@@ -112,6 +121,7 @@ class Rollouts:
         tokens: Sequence[Sequence[str] | None] | None = None,
         left_out: int = 0,
         mask: Any = None,
+        step_states: StepKeys | None = None,
     ) -> None:
         texts = texts_of(tokens)
         given = BatchStreams(
@@ -120,6 +130,9 @@ class Rollouts:
         labels, index = group_rows(group)
         count = index.numel()
         check_row_counts(count, given)
+        if step_states is not None:
+            states = states_of(step_states, given.steps(), index, len(labels))
+            given = replace(given, states=states)
         left_out = whole_number(left_out, "left_out")
         flags = None
         if mask is None:
@@ -149,6 +162,7 @@ class Rollouts:
             tokens=streams.tokens,
             left_out=left_out,
             response_mask=flags,
+            step_states=streams.states,
         )
 
     def _set(self, **fields: Any) -> None:
@@ -279,11 +293,12 @@ class Rollouts:
 
     def _each_stream(self, change: Callable[[Stream], Any]) -> dict[str, Any]:
         """The fields that hold packed streams, each stream changed, always in the same order."""
-        ends, mask = self.step_ends, self.response_mask
+        ends, states, mask = self.step_ends, self.step_states, self.response_mask
         return {
             "streams": {name: change(stream) for name, stream in self.streams.items()},
             "logprobs": {name: change(stream) for name, stream in self.logprobs.items()},
             "step_ends": None if ends is None else change(ends),
+            "step_states": None if states is None else change(states),
             "response_mask": None if mask is None else change(mask),
         }
 
@@ -348,6 +363,7 @@ class Rollouts:
         process: Process | None = None,
         logprobs: Mapping[str, Float[Tensor, "rollout token"]] | None = None,
         tokens: Sequence[Sequence[str] | None] | None = None,
+        step_states: StepKeys | None = None,
     ) -> Rollouts:
         """Rollouts from a trainer's padded tensors, padded on either side and with tool output.
 
@@ -370,6 +386,9 @@ class Rollouts:
             logprobs: {"student" | "teacher" | ...: one log-prob per token, read where the mask is
                 set}.
             tokens: the text of every token of the mask's width, read where the mask is set.
+            step_states: the states that the steps were taken in, as for `Rollouts`: one list per
+                rollout, or a (rollout, step) or (rollout, step, level) table of integers. `step_id`
+                is an index into its row too.
 
         Returns:
             Rollouts on the mask's device; `estimator(rollouts).padded(mask)` goes back.
@@ -385,7 +404,7 @@ class Rollouts:
             ([1, 2], [3])
         """
         read = read_padded(
-            mask, group, step_id, step_scores, token_scores, process, logprobs, tokens
+            mask, group, step_id, step_scores, token_scores, process, logprobs, tokens, step_states
         )
         streams = read.streams
         return cls(
@@ -399,6 +418,7 @@ class Rollouts:
             step_ends=streams.step_ends,
             tokens=streams.tokens,
             left_out=read.left_out,
+            step_states=read.step_states,
         )
 
     def __repr__(self) -> str:
@@ -410,6 +430,7 @@ class Rollouts:
         """
         held = [f"{name}: {stream.kind}" for name, stream in self.streams.items()]
         held += [f"{name}_logprobs" for name in self.logprobs]
+        held += ["step states"] * (self.step_states is not None)
         held += ["outcome"] * bool(self.has_outcome.any()) + ["format"] * bool(
             self.has_format.any()
         )

@@ -205,6 +205,27 @@ def check_known_streams(
         raise EngineError(error.reason, field=method) from error
 
 
+def check_states(estimator: sc.Estimator, setting: str) -> None:
+    """Refuse a method that compares states: trainers do not give the states of steps yet.
+
+    Args:
+        estimator: the method.
+        setting: the setting that names the method.
+
+    Raises:
+        EngineError: says what is missing.
+
+    Example:
+        >>> check_states(sc.GiGPO(), "method")
+        Traceback (most recent call last):
+        stepcredit.errors.EngineError: method: gigpo needs step_states; this trainer gives none
+    """
+    if estimator.reads.states:
+        name = estimator.name or type(estimator).__name__
+        reason = f"{name} needs step_states; this trainer gives none"
+        raise EngineError(reason, field=setting)
+
+
 def weights_of_no_stream(
     estimator: sc.Estimator, streams: Iterable[str], others: Iterable[str] = ()
 ) -> list[str]:

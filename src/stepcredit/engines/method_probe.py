@@ -51,4 +51,5 @@ def _example(reads: sc.Reads, streams: list[str]) -> sc.Rollouts:
         format=[1.0, 0.0],
         step_ends=[[0, 2], [1]],
         tokens=[["a ", "b", "."], ["c ", "d"]],
+        step_states=[["start", "next"], ["start"]] if reads.states else None,
     )

@@ -268,9 +268,11 @@ def check_task_has(label: str, estimator: sc.Estimator) -> None:
         estimator: the method.
 
     Raises:
-        MethodError: the method reads log-probs of a model that the task does not have, or needs a
-            stream with another name than "process".
+        MethodError: the method reads log-probs of a model that the task does not have, needs the
+            states of steps, or needs a stream with another name than "process".
     """
+    if estimator.reads.states:
+        raise MethodError("needs step_states, which the task does not give", field=label)
     for model in estimator.reads.logprobs:
         if model not in MODELS:
             known = ", ".join(MODELS)

@@ -25,7 +25,7 @@ from stepcredit.oracles.worlds import WORLDS
 BATCH = 1e9
 """Responses in the batch of a method that normalizes over the batch: as good as infinitely many."""
 NO_SIGNAL = "none"
-"""The signal's name in the row of a method that reads neither step scores nor log-probs."""
+"""The signal's name in the row of a method that runs without step scores and log-probs."""
 STREAM = "process"
 """The name of the stream that holds the step scores."""
 EXACT = "exact advantage"
@@ -94,6 +94,9 @@ CONTESTANTS = (
     Contestant("pure", {"form": "sum"}),
     Contestant("turn-return"),
     Contestant("turn-return", {"baseline": "trajectories"}),
+    Contestant("gigpo"),
+    Contestant("gigpo", {"gamma": 1}),
+    Contestant("gigpo", {"gamma": 1, "norm": "center"}),
     Contestant("adca"),
     Contestant("prime"),
     Contestant("opd"),
@@ -161,7 +164,8 @@ def oracle_table(
 
     Returns:
         One row per signal and method, sorted by signal; the first is the exact advantage's. A
-        method that reads no step signal has one row, with the signal "none".
+        method that reads no step signal has one row, with the signal "none"; a method that compares
+        states has a row without a signal too.
 
     Raises:
         MethodError: a method that does not exist, or lacks what it reads.
@@ -189,7 +193,7 @@ def _pairs(contestants: Sequence[Contestant]) -> Iterable[tuple[Contestant, Esti
     built = [(contestant, contestant.estimator()) for contestant in contestants]
     for signal in (NO_SIGNAL, *SIGNALS):
         for contestant, estimator in built:
-            if reads_steps(estimator) == (signal != NO_SIGNAL):
+            if reads_steps(estimator) if signal != NO_SIGNAL else needs_no_signal(estimator):
                 yield contestant, estimator, signal
 
 
@@ -204,8 +208,21 @@ def reads_steps(estimator: Estimator) -> bool:
     return estimator.reads.process is not None or bool(estimator.reads.logprobs)
 
 
+def needs_no_signal(estimator: Estimator) -> bool:
+    """Whether a method credits steps or responses without step scores and log-probs.
+
+    Example:
+        >>> import stepcredit as sc
+        >>> needs_no_signal(sc.GRPO()), needs_no_signal(sc.GiGPO()), needs_no_signal(sc.PASS())
+        (True, True, False)
+    """
+    return not reads_steps(estimator) or estimator.reads.states
+
+
 def _batches(parts: tuple[WorldGroups, ...], signal: str) -> list[SignalledGroups]:
-    found = SIGNALS["right" if signal == NO_SIGNAL else signal]
+    if signal == NO_SIGNAL:
+        return [SignalledGroups(parts, None)]
+    found = SIGNALS[signal]
     return [SignalledGroups(parts, found, draw) for draw in range(found.draws)]
 
 

@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import combinations_with_replacement
 
 import numpy as np
@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float64, Int64
 
 from stepcredit.data.rollouts import Rollouts
-from stepcredit.data.streams import Steps, Tokens
+from stepcredit.data.streams import Steps, Stream, Tokens
 from stepcredit.oracles.decision_process import Trajectory, Vector, World
 from stepcredit.oracles.step_scores import StepSignal
 
@@ -106,17 +106,17 @@ class SignalledGroups:
 
     Args:
         parts: the groups of each world, at least one, all of one size.
-        signal: that scores their steps.
+        signal: that scores their steps; None: they have no scores, and no teacher.
         draw: number of the draw of the signal's errors.
     """
 
     parts: tuple[WorldGroups, ...]
-    signal: StepSignal
+    signal: StepSignal | None
     draw: int = 0
 
     @cached_property
     def rollouts(self) -> Rollouts:
-        """The groups with the step scores, the outcomes and the log-probs of five models.
+        """The groups with step scores, the states of steps, outcomes and log-probs of five models.
 
         "student" and "ref" are the policy, "teacher" and "prm" the teacher that the scores define,
         and "base" chooses all moves of a state alike.
@@ -124,28 +124,31 @@ class SignalledGroups:
         counts = torch.from_numpy(np.concatenate([part.lengths for part in self.parts]))
         ends = torch.cat([torch.arange(count) for count in counts.tolist()])
         student = self._each(lambda part: np.log(part.world.policy)[part.steps])
-        ratio = self._each(lambda part: self._placed(part, self._log_ratios(part.world)))
         base = self._each(lambda part: _uniform(part.world)[part.steps])
         logprobs = {"student": student, "ref": student, "base": base}
-        logprobs |= {"teacher": student + ratio, "prm": student + ratio}
+        signal, process = self.signal, None
+        if signal is not None:
+            scores = self._each(partial(self._placed, signal, signal.move_scores))
+            ratio = self._each(partial(self._placed, signal, signal.log_ratios))
+            process = Steps(ends, scores, counts)
+            logprobs |= {"teacher": student + ratio, "prm": student + ratio}
         return Rollouts(
             group=np.arange(len(counts)) // self.parts[0].size,
-            process=Steps(ends, self._each(self._scores), counts),
+            process=process,
             outcome=self._each(_outcomes),
             logprobs={name: Tokens(values, counts) for name, values in logprobs.items()},
+            step_ends=Stream._of(values=ends, counts=counts),
+            step_states=self._each(lambda part: part.world.state_of[part.steps]),
         )
 
     def _each(self, values: Callable[[WorldGroups], np.ndarray]) -> torch.Tensor:
         return torch.from_numpy(np.concatenate([values(part) for part in self.parts]))
 
-    def _scores(self, part: WorldGroups) -> Float64[np.ndarray, " step"]:
-        return self._placed(part, self.signal.move_scores(part.world, self.draw))
-
-    def _log_ratios(self, world: World) -> Vector:
-        return self.signal.log_ratios(world, self.draw)
-
-    def _placed(self, part: WorldGroups, values: Vector) -> Float64[np.ndarray, " step"]:
-        return part.each_step([self.signal.on_steps(values, t) for t in part.world.trajectories])
+    def _placed(
+        self, signal: StepSignal, values_of: Callable[[World, int], Vector], part: WorldGroups
+    ) -> Float64[np.ndarray, " step"]:
+        values, trajectories = values_of(part.world, self.draw), part.world.trajectories
+        return part.each_step([signal.on_steps(values, each) for each in trajectories])
 
     @cached_property
     def advantage(self) -> Float64[np.ndarray, " step"]:

@@ -8,6 +8,7 @@ from stepcredit.oracles.claim import Claim
 from stepcredit.oracles.contestants import OracleRow
 from stepcredit.oracles.gradient_claims import GRADIENT_CLAIMS, TableFigures
 from stepcredit.oracles.identity_claims import IDENTITY_CLAIMS
+from stepcredit.oracles.state_claims import STATE_CLAIMS
 
 
 def decided_claims(rows: Iterable[OracleRow]) -> list[Claim]:
@@ -18,4 +19,5 @@ def decided_claims(rows: Iterable[OracleRow]) -> list[Claim]:
     """
     figures = TableFigures(rows)
     claims = [decide() for decide in IDENTITY_CLAIMS]
+    claims += [decide() for decide in STATE_CLAIMS]
     return claims + [decide(figures) for decide in GRADIENT_CLAIMS]

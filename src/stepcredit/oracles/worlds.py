@@ -96,5 +96,16 @@ STOPPING = World(
     },
 )
 
+REPAIR = World(
+    "repair",
+    "A wrong step, and the step that repairs it, in their simplest form.",
+    {
+        "start": (Move(1.0, 1.0), Move(1.0, "wrong")),
+        "wrong": (Move(1.0, 1.0), Move(1.0, 0.0)),
+    },
+)
+"""V is 3/4 at the start and 1/2 after a wrong step, so a wrong step has the advantage -1/4 and its
+repair +1/2. It is not in the table: its claim is about single responses."""
+
 WORLDS = {world.name: world for world in (DELAYED, FILLER, RECOVERY, HORIZON, PREFIXES, STOPPING)}
-"""All worlds by name."""
+"""The worlds of the table, by name."""

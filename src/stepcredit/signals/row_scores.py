@@ -202,6 +202,9 @@ def members(
         return {"signals": {**row.get("signals", {}), stream: own}}
     if ends is None:
         return {"token_scores": values}
+    if "step_states" in row and list(ends) != list(row.get("step_ends", ())):
+        reason = "are of the row's step_ends: keep these steps, or give the scores another name"
+        raise RolloutError(reason, field="step_states", place=response.name)
     return {"step_ends": ends, "step_scores": values}
 
 

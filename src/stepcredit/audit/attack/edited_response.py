@@ -23,7 +23,10 @@ from stepcredit.signals.offsets import (
 from stepcredit.signals.responses import Response
 from stepcredit.signals.splitting import with_steps
 
-STEP_FIELDS = ("step_ends", "step_scores", "token_scores", "signals", "advantages", "token_ids")
+STEP_FIELDS = (
+    *("step_ends", "step_scores", "step_states", "token_scores", "signals", "advantages"),
+    "token_ids",
+)
 """Fields of a row that no longer hold once its text is changed."""
 
 

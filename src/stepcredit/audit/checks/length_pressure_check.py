@@ -65,7 +65,7 @@ def check_length_pressure(data: AuditInput) -> CheckResult:
         series[name] = {level: change.tolist() for level, change in pressure.changes.items()}
         if name in data.methods:
             findings += _trap(name, method, pressure, levels, own, rows.numpy(), few)
-    unchecked = tuple(_without_texts(data.methods, few))
+    unchecked = tuple(_unmeasured(data.methods, few))
     return CheckResult(tuple(figures), tuple(findings), unchecked, {"one_more_step": series})
 
 
@@ -79,11 +79,15 @@ def _adds_up(method: Estimator, rollouts: Rollouts) -> bool:
     return bool(read_streams(method, rollouts)) and not method.reads.logprobs
 
 
-def _without_texts(methods: Mapping[str, Estimator], rollouts: Rollouts) -> Iterator[Unchecked]:
+def _unmeasured(methods: Mapping[str, Estimator], rollouts: Rollouts) -> Iterator[Unchecked]:
+    """The methods that read more of a step than one more step has."""
     for name, method in methods.items():
         if _adds_up(method, rollouts) and method.reads.text:
             reason = f"The chunks of {name} follow texts, which one more step does not have."
             yield Unchecked(NAME, "tokens", reason)
+        if _adds_up(method, rollouts) and method.reads.states:
+            reason = f"{name} compares the states of steps, and one more step has none."
+            yield Unchecked(NAME, "step_states", reason)
 
 
 def _variants(
@@ -91,7 +95,8 @@ def _variants(
 ) -> Iterator[tuple[str, Estimator]]:
     """The methods that can be measured, and PASS at other exponents."""
     for name, method in methods.items():
-        if not _adds_up(method, rollouts) or method.reads.text:
+        reads = method.reads
+        if not _adds_up(method, rollouts) or reads.text or reads.states:
             continue
         yield name, method
         if isinstance(method, PASS):

@@ -7,6 +7,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
+from jaxtyping import Bool
+from torch import Tensor
+
 from stepcredit.credit.estimator import Estimator
 from stepcredit.credit.reads import Reads
 from stepcredit.credit.slot_credit import Credit
@@ -182,20 +185,40 @@ class Fused(Estimator):
         """Streams that are weighted and absent or present and ignored, and gated responses whose
         advantage is 0.
         """
-        weights = self._weights
-        present = [*rollouts.streams]
-        present += ["outcome"] * bool(rollouts.has_outcome.any())
-        present += ["format"] * bool(rollouts.has_format.any())
-        read = [*weights, "outcome"] if self.reads.outcome else [*weights]
-        absent = [name for name in weights if name not in present and weights[name] != 0]
-        notes = [f"stream {name!r} has a weight and is absent: it adds 0" for name in absent]
-        ignored = [name for name in present if name not in read]
-        notes += [f"stream {name!r} has no weight: it is ignored" for name in ignored]
+        read = [*self._weights, *(["outcome"] if self.reads.outcome else [])]
         gated = gated_mask(rollouts, self.gate)
-        silent = gated & (self._scalars(rollouts, Group.of(rollouts))["format"].values[:, 0] == 0)
-        if bool(silent.any()):
-            notes.append(
-                f"{int(silent.sum())} of {int(gated.sum())} gated responses learn nothing: "
-                "their format reward is absent, zero, or equal in the group"
-            )
-        return notes
+        formats = self._scalars(rollouts, Group.of(rollouts))["format"]
+        return stream_notes(rollouts, self._weights, read) + gate_notes(gated, formats)
+
+
+def stream_notes(
+    rollouts: Rollouts, weights: Mapping[str, float], read: Collection[str]
+) -> list[str]:
+    """Streams that have a weight and are absent, and streams that are present and ignored.
+
+    Args:
+        rollouts: a batch.
+        weights: of the streams whose absence is noted.
+        read: the streams that the method reads.
+    """
+    present = [*rollouts.streams]
+    present += ["outcome"] * bool(rollouts.has_outcome.any())
+    present += ["format"] * bool(rollouts.has_format.any())
+    absent = [name for name in weights if name not in present and weights[name] != 0]
+    notes = [f"stream {name!r} has a weight and is absent: it adds 0" for name in absent]
+    ignored = [name for name in present if name not in read]
+    return notes + [f"stream {name!r} has no weight: it is ignored" for name in ignored]
+
+
+def gate_notes(gated: Bool[Tensor, " rollout"], formats: Standardized) -> list[str]:
+    """Gated responses that learn nothing.
+
+    Args:
+        gated: True for the responses that learn from the format reward alone.
+        formats: N of the format reward.
+    """
+    silent = gated & (formats.values[:, 0] == 0)
+    if not bool(silent.any()):
+        return []
+    reason = "their format reward is absent, zero, or equal in the group"
+    return [f"{int(silent.sum())} of {int(gated.sum())} gated responses learn nothing: {reason}"]

@@ -48,6 +48,7 @@ from stepcredit.credit.metrics.text_statistics import (
 )
 from stepcredit.credit.metrics.token_sums import TokenSums
 from stepcredit.credit.stages.fusion import SCALARS
+from stepcredit.credit.stages.states import StateGroups
 from stepcredit.data.advantages import Advantages
 from stepcredit.data.inputs import flags_of
 from stepcredit.data.rollouts import Rollouts
@@ -84,6 +85,8 @@ def training_metrics(
         zero_advantage_group_share      `zero_group_share`, of groups
         format_gated_share              responses that learn the format alone, of all
         clipped_share                   tokens whose advantage `clip` cuts, of all
+        single_state_share              steps whose state no other step of their group is in, of all
+                                        steps with a state; at 1 `gigpo` is GRPO
         truncated_share                 responses cut off at the length limit, of all
         right_share                     responses whose outcome is above `right_above`, of those
                                         with a known outcome
@@ -142,6 +145,8 @@ def training_metrics(
     found = _of_streams(rollouts, whole, without, right_above)
     found |= _of_scored(rollouts, cut or {})
     found |= _of_credit(estimator, rollouts, whole, without.chunks)
+    if rollouts.step_states is not None:
+        found["single_state_share"] = StateGroups.of(rollouts).alone_share
     if truncated is not None:
         found["truncated_share"] = _share_of_flags(truncated, rollouts, "truncated")
     found |= _of_right(rollouts, right_above)

@@ -7,6 +7,7 @@ A method composes four stages:
 3. `chunker`: where credit may change along a response;
 4. `return_to_go`, `divide_length`, `min_form`, `future_min`: one advantage per chunk.
 
+`StateGroups` standardizes among the steps of a group that were taken in the same state.
 Tables are dense (rollout, slot) in float64; a `Slots` maps their columns to tokens.
 `number`, `whole`, `choice`, `flag`, `text` and `composed` declare a method's checked fields;
 `is_number`, `is_whole`, `is_one_of` and `is_pattern` check the options of a chunker.
@@ -40,6 +41,7 @@ from stepcredit.credit.stages.returns import (
     return_to_go,
     whiten,
 )
+from stepcredit.credit.stages.states import StateGroups
 from stepcredit.data.slots import Slots, every_token, step_slots, whole_responses
 from stepcredit.settings.fields import (
     choice,
@@ -63,6 +65,7 @@ __all__ = [
     "LeadStream",
     "Moments",
     "Slots",
+    "StateGroups",
     "canonical_weights",
     "choice",
     "chunker",

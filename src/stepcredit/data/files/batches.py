@@ -17,10 +17,12 @@ from stepcredit.data.files.rows import Row
 from stepcredit.data.inputs import RolloutValues, group_rows
 from stepcredit.data.rollouts import Rollouts
 from stepcredit.data.rules import PARTLY_UNKNOWN, first_unknown
+from stepcredit.data.states import FIELD as STATES
+from stepcredit.data.states import NOT_NESTED, StepStates, number_states, row_not_nested
 from stepcredit.data.streams import Steps, Stream, TokenAdvantages, Tokens
 from stepcredit.errors import RolloutError
 
-Kinds = frozenset[tuple[str, type[Stream]]]
+Kinds = frozenset[tuple[str, type[Stream] | int]]
 BATCH_ROWS, BATCH_TOKENS = 2048, 131_072
 BATCH_BYTES = 64 << 20
 MOST_OPEN = 16
@@ -57,6 +59,7 @@ class Batch:
             tokens=None if tokens.count(None) == len(rows) else [row or [] for row in tokens],
             left_out=sum(row.left_out for row in rows),
             response_mask=None,
+            step_states=_states(rows, index),
         )
 
     def groups(self) -> Iterator[Batch]:
@@ -69,7 +72,8 @@ class Batch:
 
 
 class GroupBatcher:
-    """Collects groups into batches. In a batch, each stream is of one kind.
+    """Collects groups into batches. In a batch, each stream is of one kind, and all steps have the
+    same number of states.
 
     A batch is complete with the group that fills it. All are complete once the lines of their rows
     have `BATCH_BYTES` together.
@@ -85,7 +89,7 @@ class GroupBatcher:
 
     def add(self, group: list[Row]) -> Iterator[Batch]:
         """Add a group, and yield the batches that are complete with it."""
-        kinds = frozenset(kinds_of(group).items())
+        kinds: Kinds = frozenset({**kinds_of(group), STATES: levels_of(group)}.items())
         rows, tokens = self._open.pop(kinds, ([], 0))
         rows += group
         tokens += sum(row.length for row in group)
@@ -119,14 +123,16 @@ def group_faults(rows: list[Row], limits: Limits) -> list[tuple[int, RolloutErro
     """Violations of the rules about a whole group, as (line, fault), at most one per rule.
 
     The rules: outcome and format are known for all rows of a group or for none, a stream is of one
-    kind in a group, and the group's table is within the limits.
+    kind in a group, the states of steps have as many levels in all rows and are nested, and the
+    group's table is within the limits.
     """
     faults = []
     for name in ("outcome", "format"):
         unknown = first_unknown([getattr(row, name) for row in rows])
         if unknown is not None:
             faults.append((rows[unknown].line, RolloutError(PARTLY_UNKNOWN, field=name)))
-    return faults + kind_faults(rows, "its group") + size_faults(rows, limits)
+    faults += kind_faults(rows, "its group") + level_faults(rows, "its group")
+    return faults + _nesting_faults(rows) + size_faults(rows, limits)
 
 
 def size_faults(rows: list[Row], limits: Limits) -> list[tuple[int, RolloutError]]:
@@ -172,6 +178,37 @@ def kind_faults(rows: list[Row], whole: str) -> list[tuple[int, RolloutError]]:
     return []
 
 
+def levels_of(rows: list[Row]) -> int:
+    """Keys per step; 0 where the states of no row are known."""
+    return next((len(row.states[0]) for row in rows if row.states), 0)
+
+
+def level_faults(rows: list[Row], whole: str) -> list[tuple[int, RolloutError]]:
+    """The first row, if any, whose steps have another number of keys than those of rows before it.
+
+    Args:
+        rows: rows in which steps have one number of keys.
+        whole: as for `kind_faults`.
+    """
+    first = next((row for row in rows if row.states), None)
+    for row in rows:
+        if first is not None and row.states and len(row.states[0]) != len(first.states[0]):
+            had, want = len(row.states[0]), len(first.states[0])
+            reason = f"{had} per step, but line {first.line} of {whole} has {want}"
+            return [(row.line, RolloutError(reason, field=STATES))]
+    return []
+
+
+def _nesting_faults(rows: list[Row]) -> list[tuple[int, RolloutError]]:
+    """The first row of a group, if any, with steps whose states are not nested."""
+    if levels_of(rows) < 2 or level_faults(rows, ""):
+        return []
+    group = torch.zeros(len(rows), dtype=torch.int64, device="cpu")
+    states = _states(rows, group)
+    at = None if states is None else row_not_nested(states, group, 1)
+    return [] if at is None else [(rows[at].line, RolloutError(NOT_NESTED, field=STATES))]
+
+
 def _field_of(row: Row, name: str) -> str:
     if name in row.fields.get("signals", {}):
         return f"signals.{name}"
@@ -207,6 +244,15 @@ def _step_ends(rows: list[Row]) -> Stream | None:
         return None
     ends, counts = _packed([row.step_ends or [] for row in rows], np.int64)
     return Stream._of(values=ends, counts=counts)
+
+
+def _states(rows: list[Row], group: Tensor) -> StepStates | None:
+    """The rows' states, numbered in their groups; None where no row has any."""
+    if not any(row.states for row in rows):
+        return None
+    values = number_states([row.states for row in rows], group.tolist())
+    ends, counts = _packed([row.step_ends or [] if row.states else [] for row in rows], np.int64)
+    return StepStates._of(values=values, ends=ends, counts=counts)
 
 
 def _values(values: list[float | None]) -> RolloutValues:

@@ -20,6 +20,7 @@ from stepcredit.data.files.parquet_schema import (
     check_overflow,
     one_line,
     schema_of,
+    text_labels,
     unified_schema,
     with_one_label_type,
 )
@@ -246,7 +247,7 @@ def _common_schema(rows: Iterable[dict[str, Any]], name: str) -> Any:
     schemas: list[Any] = []
     limits = Limits.from_environment()
     for batch in _batches(rows):
-        schemas = [unified_schema([*schemas, schema_of(batch, name, limits)], as_text=False)]
+        schemas = [unified_schema([*schemas, schema_of(batch, name, limits)])]
     return schemas[0]
 
 
@@ -265,11 +266,11 @@ def from_lines(lines: Callable[[], Iterable[bytes]], out: IO[bytes], name: str) 
     arrow, limits = _pyarrow(), Limits.from_environment()
     with _arrow_errors(name, "the rows fit no Parquet schema"):
         schemas: list[Any] = []
-        as_text, done = False, 0
+        as_text, done = frozenset[str](), 0
         for batch in _batches(lines()):
             rows = list(map(parse, batch))
             check_overflow(batch, name, done)
-            as_text = as_text or any(isinstance(row["group"], str) for row in rows)
+            as_text |= text_labels(rows)
             widened = WidenedColumns(schemas, as_text, name, limits)
             schemas = [widened.by(with_one_label_type(rows, as_text), done)]
             done += len(rows)

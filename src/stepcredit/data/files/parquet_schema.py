@@ -12,11 +12,13 @@ from stepcredit.data.files.limits import Limits
 from stepcredit.data.files.rows import FIELDS
 from stepcredit.data.inputs import LOGPROBS
 from stepcredit.data.rules import shown
+from stepcredit.data.states import FIELD as STATES
 from stepcredit.errors import FileError, RowError
 
 _ZEROS = bytes.maketrans(b"123456789E", b"000000000e")
 _LARGE = (b"0e000", b"0e+000", b"0" * 200)
 """One of them is in every number too large for a 64-bit float, after `_ZEROS`."""
+GROUP = "group"
 _SCORES = ("step_scores", "token_scores", *(f"{name}_logprobs" for name in LOGPROBS))
 
 
@@ -31,13 +33,13 @@ class WidenedColumns:
 
     Args:
         schemas: the columns of the rows before; none for the first rows.
-        as_text: whether labels of groups are strings.
+        as_text: the columns of labels that are strings, as `text_labels` gives them.
         name: the file to write, for messages.
         limits: on the number of columns.
     """
 
     schemas: list[Any]
-    as_text: bool
+    as_text: frozenset[str]
     name: str
     limits: Limits
 
@@ -157,12 +159,45 @@ def schema_of(rows: list[dict[str, Any]], name: str, limits: Limits) -> Any:
     return arrow.schema(fields)
 
 
-def with_one_label_type(rows: list[dict[str, Any]], as_text: bool) -> list[dict[str, Any]]:
-    """Labels of one type: all are strings if one is (groups 3 and "3" are the same)."""
-    return [{**row, "group": str(row["group"])} for row in rows] if as_text else rows
+def text_labels(rows: list[dict[str, Any]]) -> frozenset[str]:
+    """The columns of labels, groups and states of steps, in which a label is a string.
+
+    Example:
+        >>> text_labels([{"group": 1, "step_states": [[3, "a"]]}])
+        frozenset({'step_states'})
+    """
+    return frozenset(
+        name for name in (GROUP, STATES) if any(_holds_text(row.get(name)) for row in rows)
+    )
 
 
-def unified_schema(schemas: list[Any], as_text: bool) -> Any:
+def _holds_text(labels: Any) -> bool:
+    return any(map(_holds_text, labels)) if isinstance(labels, list) else isinstance(labels, str)
+
+
+def _as_text(labels: Any) -> Any:
+    """Labels at any depth of lists as strings."""
+    return list(map(_as_text, labels)) if isinstance(labels, list) else str(labels)
+
+
+def with_one_label_type(
+    rows: list[dict[str, Any]], as_text: frozenset[str]
+) -> list[dict[str, Any]]:
+    """Labels of one type: all of a column are strings if one is (3 and "3" are the same label).
+
+    Example:
+        >>> with_one_label_type([{"group": 3, "step_states": [1]}], frozenset({"step_states"}))
+        [{'group': 3, 'step_states': ['1']}]
+    """
+    if not as_text:
+        return rows
+    return [
+        {**row, **{name: _as_text(row[name]) for name in as_text if row.get(name) is not None}}
+        for row in rows
+    ]
+
+
+def unified_schema(schemas: list[Any], as_text: frozenset[str] = frozenset()) -> Any:
     """All columns together; those of the format have the format's types."""
     import pyarrow as arrow
 
@@ -170,9 +205,21 @@ def unified_schema(schemas: list[Any], as_text: bool) -> Any:
     known |= {name: arrow.list_(arrow.int64()) for name in ("step_ends", "token_ids", "loss_mask")}
     known |= {"outcome": arrow.float64(), "format": arrow.float64()}
     known |= {"advantages": arrow.list_(arrow.float32())}
-    known |= {"group": arrow.string()} if as_text else {}
+    known |= {GROUP: arrow.string()} if GROUP in as_text else {}
+
+    def type_of(field: Any) -> Any:
+        if field.name == STATES and field.name in as_text:
+            return _text_type(field.type)
+        return known.get(field.name, field.type)
+
     typed = [
-        arrow.schema([field.with_type(known.get(field.name, field.type)) for field in schema])
-        for schema in schemas
+        arrow.schema([field.with_type(type_of(field)) for field in schema]) for schema in schemas
     ]
     return arrow.unify_schemas(typed, promote_options="permissive")
+
+
+def _text_type(type: Any) -> Any:
+    """The type of lists of strings that are as deep as a type's."""
+    import pyarrow as arrow
+
+    return arrow.list_(_text_type(type.value_type)) if arrow.types.is_list(type) else arrow.string()

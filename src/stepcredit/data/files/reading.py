@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from stepcredit.data.files.batches import Batch, kind_faults
+from stepcredit.data.files.batches import Batch, kind_faults, level_faults
 from stepcredit.data.files.rollout_file import RolloutFile
 from stepcredit.data.files.rows import Row
 from stepcredit.data.rollouts import Rollouts
@@ -58,7 +58,7 @@ def read_rollouts(path: str | Path) -> Rollouts:
     with RolloutFile(path) as file:
         rows = file.fold(list[Row], _append_rows)
     rows.sort(key=lambda row: row.position)
-    for line, error in kind_faults(rows, "the file"):
+    for line, error in kind_faults(rows, "the file") + level_faults(rows, "the file"):
         raise error.at_line(file.path, line)
     for warning in file.warnings():
         warnings.warn(warning, stacklevel=2)

@@ -26,6 +26,8 @@ from stepcredit.data.rules import (
     wrong_end_order,
     wrong_last_end,
 )
+from stepcredit.data.states import FIELD as STATES
+from stepcredit.data.states import Keys, keys_of_row, wrong_number
 from stepcredit.data.streams import Steps, Stream, TokenAdvantages, Tokens
 from stepcredit.errors import RolloutError
 
@@ -34,6 +36,7 @@ NUMBERS = frozenset({int, float})
 FIELDS = frozenset(
     {"group", "length", "prompt", "text", "tokens", "token_ids", "loss_mask", "step_ends"}
     | {"step_scores", "token_scores", "signals", "outcome", "format", "format_ok", "advantages"}
+    | {STATES}
     | {f"{name}_logprobs" for name in LOGPROBS}
 )
 """The format's fields. All other fields are kept, and not read."""
@@ -68,6 +71,7 @@ class Row:
         logprobs: log-probs by model.
         step_ends: the field `step_ends`.
         tokens: the texts of the tokens.
+        states: the state of each step as text, one tuple of keys per step; empty: not known.
         outcome, format, format_ok: the fields of these names.
         left_out: number of steps without a trained token, left out with their scores.
         is_listed: whether a list has one item per token; False where only `length` or step ends
@@ -85,6 +89,7 @@ class Row:
     logprobs: dict[str, list[float]] = field(default_factory=dict)
     step_ends: list[int] | None = None
     tokens: list[str] | None = None
+    states: Keys = field(default_factory=list)
     outcome: float | None = None
     format: float | None = None
     format_ok: bool = True
@@ -136,6 +141,7 @@ def check_row(fields: Any, *, position: int = 0, line: int = 1, needs_tokens: bo
     _read_mask(row, fields, size)
     _read_lists(row, fields, size)
     _read_process(row, fields, size)
+    _read_states(row, fields)
     _read_signals(row, fields, size)
     if "advantages" in fields:
         _check_advantages(row, fields["advantages"], size)
@@ -266,6 +272,23 @@ def _read_process(row: Row, fields: dict[str, Any], size: _Size) -> None:
         scores = _numbers(fields["token_scores"], "token_scores")
         size.agree("token_scores", len(scores))
         row.streams["process"] = RowStream(Tokens, row_tokens_to_trained(scores, row.mask))
+
+
+def _read_states(row: Row, fields: dict[str, Any]) -> None:
+    """The state of each step, for the steps that have a trained token."""
+    if STATES not in fields:
+        return
+    given = fields[STATES]
+    if type(given) is not list:
+        raise _wrong(STATES, "a list of strings, integers, or lists of them", given)
+    if "step_ends" not in fields:
+        raise RolloutError("missing, and step_states need it", field="step_ends")
+    ends, keys = fields["step_ends"], keys_of_row(given)
+    if len(keys) != len(ends):
+        raise RolloutError(wrong_number(len(keys), len(ends)), field=STATES)
+    row.states = row_steps_to_trained(ends, keys, row.mask)[1]
+    if "step_scores" not in fields:
+        row.left_out += len(keys) - len(row.states)
 
 
 def _read_signals(row: Row, fields: dict[str, Any], size: _Size) -> None:

@@ -13,7 +13,7 @@ from stepcredit.data.inputs import LOGPROBS, step_ends_stream
 from stepcredit.data.masking import step_ends_to_trained, stream_to_trained, turn_ends
 from stepcredit.data.rules import NAME_TAKEN, RESERVED_NAMES
 from stepcredit.data.streams import Stream
-from stepcredit.engines.build import check_known_streams, unread_streams
+from stepcredit.engines.build import check_known_streams, check_states, unread_streams
 from stepcredit.engines.each_stream import of_each_stream
 from stepcredit.engines.method_probe import check_shape
 from stepcredit.engines.run_record import by_stream
@@ -61,13 +61,14 @@ def has_named_streams(process_signal: Given) -> bool:
 
 
 def check_weights(estimator: sc.Estimator, process_signal: Given) -> None:
-    """Refuse a method that gives no credit, and streams and weights that do not fit each other.
+    """Refuse a method that gives no credit or needs states, and weights that fit no stream.
 
     What a callable gives is known only with the first generation: see `check_given_streams`.
 
     Raises:
-        EngineError: names the stream.
+        EngineError: names the stream, or the setting.
     """
+    check_states(estimator, "method")
     streams: Iterable[str] = [] if process_signal is None else ["process"]
     if isinstance(process_signal, Mapping):
         streams = process_signal

@@ -11,7 +11,7 @@ import verl
 from torch import Tensor
 
 import stepcredit as sc
-from stepcredit.engines.build import check_known_streams
+from stepcredit.engines.build import check_known_streams, check_states
 from stepcredit.engines.loss_probe import check_token_loss
 from stepcredit.engines.method_probe import check_shape
 from stepcredit.engines.verl.batch_credit import with_engine
@@ -71,6 +71,7 @@ def check_config(config: Any, settings: VerlSettings) -> None:
         EngineError: one line, beginning with the key.
     """
     check_one_outcome(config, settings)
+    check_states(settings.estimator, f"{CONFIG_KEY}.method")
     for key, refused, reason in _refusals(config, settings):
         if refused:
             raise EngineError(f"{_at(config, key)!r} {reason}", field=key)
