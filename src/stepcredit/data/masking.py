@@ -32,8 +32,7 @@ from stepcredit.data.forest import (
     to_dense,
     true_counts,
 )
-from stepcredit.data.states import StepStates
-from stepcredit.data.streams import Steps, Stream
+from stepcredit.data.streams import Stream
 
 AnyStream = TypeVar("AnyStream", bound=Stream)
 Mask = Bool[Tensor, "rollout token"]
@@ -53,13 +52,15 @@ def stream_to_trained(stream: AnyStream, trained: Mask) -> AnyStream:
         or its state.
 
     Example:
+        >>> from stepcredit.data.streams import Steps
         >>> mask = torch.tensor([[True, False, False, True]])
         >>> kept = stream_to_trained(Steps(ends=[[0, 2, 3]], scores=[[0.75, 0.5, 0.25]]), mask)
         >>> kept.ends.tolist(), kept.values.tolist()
         ([0, 1], [0.75, 0.25])
     """
-    if isinstance(stream, Steps | StepStates):
-        ends, counts, kept = _ends_to_trained(stream.ends, stream.counts, trained)
+    of_steps: Tensor | None = getattr(stream, "ends", None)
+    if of_steps is not None:
+        ends, counts, kept = _ends_to_trained(of_steps, stream.counts, trained)
         return stream._of(ends=ends, values=stream.values[kept], counts=counts)
     values, counts = tokens_to_trained(stream.values, stream.counts, trained)
     return stream._of(values=values, counts=counts)

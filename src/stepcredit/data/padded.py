@@ -131,9 +131,9 @@ def _process(
     if scores is not None:
         streams["process"] = _step_stream(places, scores)
         left_out = steps_left_out(runs, places, most)
-    elif states is not None:
-        left_out = steps_left_out(runs, places, states.width)
     own = None if states is None else states.at(places)
+    if scores is None and states is not None:
+        left_out = steps_left_out(runs, places, states.width)
     return _PaddedSteps(streams, _ends_alone(places.ends, places.counts), left_out, own)
 
 
@@ -216,12 +216,10 @@ class _StateTable:
             self._check(places, places.ids >= self.table.shape[1])
             return self.table.to(places.ids.device)[places.rows, places.ids]
         sizes = torch.tensor([len(row) for row in self.rows], device=places.ids.device)
-        there = sizes[places.rows]
-        self._check(places, (places.ids >= there) & (there > 0))
+        self._check(places, places.ids >= sizes[places.rows])
         found: list[list[Any]] = [[] for _ in self.rows]
         for row, step in zip(places.rows.tolist(), places.ids.tolist(), strict=True):
-            if self.rows[row]:
-                found[row].append(self.rows[row][step])
+            found[row].append(self.rows[row][step])
         return found
 
     def _check(self, places: StepPlaces, outside: Tensor) -> None:

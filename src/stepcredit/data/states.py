@@ -16,7 +16,7 @@ from torch import Tensor
 from stepcredit.data.containers import array_like, integers_of, is_numeric
 from stepcredit.data.forest import any_true, broadcast, group_max, group_sum, offsets
 from stepcredit.data.packing import items_of, row_of
-from stepcredit.data.rules import shown
+from stepcredit.data.rules import counted, shown
 from stepcredit.data.streams import Stream
 from stepcredit.errors import RolloutError
 
@@ -93,13 +93,10 @@ def keys_of_row(keys: Iterable[Any], row: int | None = None) -> Keys:
     found = [_keys_of_step(key, row) for key in keys]
     for step, each in enumerate(found):
         if len(each) != len(found[0]):
-            reason = f"step {step} has {_counted(each)}, but step 0 has {_counted(found[0])}"
+            here, there = counted(len(each), "key"), counted(len(found[0]), "key")
+            reason = f"step {step} has {here}, but step 0 has {there}"
             raise RolloutError(reason, row=row, field=FIELD)
     return found
-
-
-def _counted(keys: tuple[str, ...]) -> str:
-    return f"{len(keys)} key" + "s" * (len(keys) != 1)
 
 
 def _keys_of_step(given: Any, row: int | None) -> tuple[str, ...]:
@@ -195,7 +192,7 @@ def check_same_levels(rows: Sequence[Keys]) -> None:
     first = next((row[0] for row in rows if row), ())
     for at, row in enumerate(rows):
         if row and len(row[0]) != len(first):
-            reason = f"{_counted(row[0])} per step, but {len(first)} in a row before it"
+            reason = f"{counted(len(row[0]), 'key')} per step, but {len(first)} in a row before it"
             raise RolloutError(reason, row=at, field=FIELD)
 
 
@@ -223,7 +220,7 @@ def wrong_number(states: int, steps: int) -> str:
         >>> wrong_number(2, 3)
         '2 states, but 3 steps'
     """
-    return f"{states} state{'s' * (states != 1)}, but {steps} step{'s' * (steps != 1)}"
+    return f"{counted(states, 'state')}, but {counted(steps, 'step')}"
 
 
 def _of_tensor(given: Any, steps: Stream, group: Tensor) -> StepStates:
@@ -242,8 +239,8 @@ def _numbers_in_groups(keys: Tensor, of_step: Tensor) -> Tensor:
     """Each key's number among the keys of its group, in the order of the keys."""
     different, code = torch.unique(keys, return_inverse=True)
     pairs, number = torch.unique(of_step * len(different) + code, return_inverse=True)
-    first = torch.searchsorted(pairs, of_step * len(different))
-    return number - first
+    numbers: Tensor = number - torch.searchsorted(pairs, of_step * len(different))
+    return numbers
 
 
 def row_not_nested(states: StepStates, group: Int[Tensor, " rollout"], groups: int) -> int | None:

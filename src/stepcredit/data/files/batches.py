@@ -16,7 +16,7 @@ from stepcredit.data.files.limits import Limits
 from stepcredit.data.files.rows import Row
 from stepcredit.data.inputs import RolloutValues, group_rows
 from stepcredit.data.rollouts import Rollouts
-from stepcredit.data.rules import PARTLY_UNKNOWN, first_unknown
+from stepcredit.data.rules import PARTLY_UNKNOWN, counted, first_unknown
 from stepcredit.data.states import FIELD as STATES
 from stepcredit.data.states import NOT_NESTED, StepStates, number_states, row_not_nested
 from stepcredit.data.streams import Steps, Stream, TokenAdvantages, Tokens
@@ -89,7 +89,7 @@ class GroupBatcher:
 
     def add(self, group: list[Row]) -> Iterator[Batch]:
         """Add a group, and yield the batches that are complete with it."""
-        kinds: Kinds = frozenset({**kinds_of(group), STATES: levels_of(group)}.items())
+        kinds: Kinds = frozenset([*kinds_of(group).items(), (STATES, levels_of(group))])
         rows, tokens = self._open.pop(kinds, ([], 0))
         rows += group
         tokens += sum(row.length for row in group)
@@ -194,7 +194,7 @@ def level_faults(rows: list[Row], whole: str) -> list[tuple[int, RolloutError]]:
     for row in rows:
         if first is not None and row.states and len(row.states[0]) != len(first.states[0]):
             had, want = len(row.states[0]), len(first.states[0])
-            reason = f"{had} per step, but line {first.line} of {whole} has {want}"
+            reason = f"{counted(had, 'key')} per step, but line {first.line} of {whole} has {want}"
             return [(row.line, RolloutError(reason, field=STATES))]
     return []
 
