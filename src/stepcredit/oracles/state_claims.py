@@ -38,18 +38,19 @@ def credit_of_a_repair(contestant: Contestant, signal: StepSignal | None) -> tup
 
 
 def _repair_told_apart() -> Claim:
-    exact = REPAIR.advantage[WRONG], REPAIR.advantage[FIXED]
+    exact = float(REPAIR.advantage[WRONG]), float(REPAIR.advantage[FIXED])
     grpo = credit_of_a_repair(Contestant("grpo"), None)
     alone = credit_of_a_repair(Contestant("gigpo"), None)
+    undiscounted = credit_of_a_repair(Contestant("gigpo", {"gamma": 1}), None)
     scored = credit_of_a_repair(Contestant("gigpo"), SIGNALS["right"])
-    found = (*exact, *grpo, *alone, *scored)
+    found = (*exact, *grpo, *alone, *undiscounted, *scored)
     return Claim(
-        "Comparing steps of one state tells a wrong step from its repair, as GRPO can't",
+        "Comparing steps of one state tells a wrong step from its repair",
         "GiGPO",
         verdict_of(alone[0] < 0 < alone[1], in_part=alone[0] < alone[1]),
         "credit of the wrong step and of its repair, in the responses that hold both: exact "
-        "{:+.3f}, {:+.3f}; grpo {:+.3f}, {:+.3f}; gigpo {:+.3f}, {:+.3f}, with the right signal "
-        "{:+.3f}, {:+.3f}".format(*found),
+        "{:+.3f}, {:+.3f}; grpo {:+.3f}, {:+.3f}; gigpo {:+.3f}, {:+.3f}, with gamma = 1 "
+        "{:+.3f}, {:+.3f}, with the right signal {:+.3f}, {:+.3f}".format(*found),
         found,
     )
 
