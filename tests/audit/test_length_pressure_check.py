@@ -233,3 +233,12 @@ def test_degenerate_data_gives_no_finding(scores: list[float], outcome: float | 
         result = check_length_pressure(audited(few, mine=sc.PASS(), sum=sc.ProcessGRPO()))
         assert result.findings == ()
         assert all(f.value is None or np.isfinite(f.value) for f in result.figures)
+
+
+def test_a_method_of_states_is_named_as_not_measured() -> None:
+    rows = [row | {"step_states": ["s"] * len(row["step_ends"])} for row in clean_rows()]
+    result = check_length_pressure(audited(rows, gigpo=sc.GiGPO(), pure=sc.PURE()))
+    assert {(u.field, u.reason) for u in result.unchecked} == {
+        ("step_states", "gigpo compares the states of steps, and one more step has none.")
+    }
+    assert list(result.series["one_more_step"]) == ["pure"]

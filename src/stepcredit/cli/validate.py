@@ -48,6 +48,8 @@ class Summary:
         for name, signal in row.streams.items():
             self.streams[name, KIND_NAMES[signal.kind]] += bool(signal.values)
             self.scores[name, KIND_NAMES[signal.kind]] += len(signal.values)
+        self.counts["with_states"] += bool(row.states)
+        self.counts["states"] += len(row.states)
         for name in row.logprobs:
             self.streams[f"{name}_logprobs", "one per token"] += 1
             self.scores[f"{name}_logprobs", "one per token"] += row.length
@@ -61,6 +63,9 @@ class Summary:
         for (name, kind), held in self.streams.items():
             scores = self.scores[name, kind]
             found.append((name, f"{kind}, on {held:,} of {rows:,} rollouts, {scores:,} in all"))
+        if count["states"]:
+            held = f"on {count['with_states']:,} of {rows:,} rollouts, {count['states']:,} in all"
+            found.append(("step_states", held))
         for name in ("outcome", "format"):
             found.append((name, f"known for {count[name]:,}, unknown for {rows - count[name]:,}"))
         found.append(("format_ok", f"false for {count['broken']:,}"))

@@ -228,3 +228,9 @@ def test_a_baseline_of_outcomes_takes_the_recipe_with_its_signal():
         check_weights(sc.estimator(method), signal("arithmetic"))
     with pytest.raises(EngineError, match=r"^fields.weights: the stream 'b' has no"):
         check_weights(sc.PASS(), {"process": signal("arithmetic"), "b": signal("arithmetic")})
+
+
+def test_a_method_of_states_is_refused_at_the_start():
+    with pytest.raises(EngineError) as refused:
+        check_weights(sc.GiGPO(), None)
+    assert str(refused.value) == "method: gigpo needs step_states; this trainer gives none"

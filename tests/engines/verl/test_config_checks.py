@@ -97,6 +97,10 @@ SAMPLED_AT = "actor_rollout_ref.rollout.temperature"
             "with its own models",
         ),
         (
+            [f"{OWN}.method=gigpo"],
+            "algorithm.stepcredit.method: gigpo needs step_states; this trainer gives none",
+        ),
+        (
             [*TEACHER, NO_COUNT, f"{SAMPLED_AT}=0.6"],
             f"{SAMPLED_AT}: 0.6 is the policy's temperature, but verl's teacher has 1: set it to 1",
         ),

@@ -35,7 +35,7 @@ from stepcredit.credit.stages.fusion import (
 from stepcredit.credit.stages.groups import Group, Standardized, Values, is_rounding
 from stepcredit.credit.stages.process_streams import process_signals
 from stepcredit.credit.stages.returns import return_to_go
-from stepcredit.credit.stages.states import COMBINES, StateGroups
+from stepcredit.credit.stages.state_groups import COMBINES, StateGroups
 from stepcredit.data.forest import broadcast, to_dense
 from stepcredit.data.rollouts import Rollouts
 from stepcredit.data.slots import Slots

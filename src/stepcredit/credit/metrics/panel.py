@@ -48,7 +48,7 @@ from stepcredit.credit.metrics.text_statistics import (
 )
 from stepcredit.credit.metrics.token_sums import TokenSums
 from stepcredit.credit.stages.fusion import SCALARS
-from stepcredit.credit.stages.states import StateGroups
+from stepcredit.credit.stages.state_groups import StateGroups
 from stepcredit.data.advantages import Advantages
 from stepcredit.data.inputs import flags_of
 from stepcredit.data.rollouts import Rollouts

@@ -41,7 +41,7 @@ from stepcredit.credit.stages.returns import (
     return_to_go,
     whiten,
 )
-from stepcredit.credit.stages.states import StateGroups
+from stepcredit.credit.stages.state_groups import StateGroups
 from stepcredit.data.slots import Slots, every_token, step_slots, whole_responses
 from stepcredit.settings.fields import (
     choice,
