@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, ClassVar
@@ -79,7 +79,7 @@ class StepStates(Stream):
         return found
 
 
-def keys_of_row(keys: Iterable[Any], row: int | None = None) -> Keys:
+def keys_of_row(keys: Sequence[Any], row: int | None = None) -> Keys:
     """The states of one response as text; 1 and "1" are the same.
 
     Raises:
@@ -90,6 +90,8 @@ def keys_of_row(keys: Iterable[Any], row: int | None = None) -> Keys:
         >>> keys_of_row(["start", 1]), keys_of_row([["door 2", "room"]])
         ([('start',), ('1',)], [('door 2', 'room')])
     """
+    if {str, int}.issuperset(map(type, keys)):
+        return [(str(key),) for key in keys]
     found = [_keys_of_step(key, row) for key in keys]
     for step, each in enumerate(found):
         if len(each) != len(found[0]):
@@ -100,8 +102,6 @@ def keys_of_row(keys: Iterable[Any], row: int | None = None) -> Keys:
 
 
 def _keys_of_step(given: Any, row: int | None) -> tuple[str, ...]:
-    if type(given) is str:
-        return (given,)
     if isinstance(given, np.ndarray | Tensor):
         given = given.tolist()
     keys = tuple(given) if isinstance(given, list | tuple) else (given,)
