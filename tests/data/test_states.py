@@ -176,7 +176,7 @@ def test_padded_tables_give_what_lists_give() -> None:
 @pytest.mark.parametrize("container", ["jsonl", "jsonl.gz", "parquet"])
 @pytest.mark.parametrize("levels", [1, 2])
 def test_files_give_what_rollouts_give(container: str, levels: int, tmp_path: Path) -> None:
-    rows = random_rows(Random(levels), [3, 2, 4], gaps=True, states=levels)
+    rows = random_rows(Random(levels), [3, 2, 4], gaps=True, gate=False, states=levels)
     source, output = tmp_path / f"in.{container}", tmp_path / f"out.{container}"
     sc.write_rollouts(source, rows)
     want = METHOD(build(rows)).ragged()
