@@ -64,8 +64,8 @@ class Summary:
             scores = self.scores[name, kind]
             found.append((name, f"{kind}, on {held:,} of {rows:,} rollouts, {scores:,} in all"))
         if count["states"]:
-            held = f"on {count['with_states']:,} of {rows:,} rollouts, {count['states']:,} in all"
-            found.append(("step_states", held))
+            states = f"on {count['with_states']:,} of {rows:,} rollouts, {count['states']:,} in all"
+            found.append(("step_states", states))
         for name in ("outcome", "format"):
             found.append((name, f"known for {count[name]:,}, unknown for {rows - count[name]:,}"))
         found.append(("format_ok", f"false for {count['broken']:,}"))
