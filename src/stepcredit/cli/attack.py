@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import stepcredit as sc
+from stepcredit.cli.convert import reading_logs
 from stepcredit.cli.options import Imports, Input, import_modules, settings_of
 from stepcredit.cli.output import say
 from stepcredit.cli.progress import counting_bar
@@ -120,7 +121,9 @@ def attack_command(
         check_attackable(signal, reader.tokenizer)
     except SettingError as error:
         raise SettingError(f"--{error.field}: {error.reason}") from None
-    plan = _plan(read_attacked(source, reader), chosen, limit, seed)
+    with reading_logs():
+        file = read_attacked(source, reader)
+    plan = _plan(file, chosen, limit, seed)
     cost = attack_cost(plan)
     say(f"{name}: {cost}")
     if cost_only:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import fields
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from stepcredit.cli.audit_selftest import selftest_option
-from stepcredit.cli.convert import From
+from stepcredit.cli.convert import From, reading_logs
 from stepcredit.cli.options import Imports, fewer_collections, import_modules, settings_of
-from stepcredit.cli.output import FOUND, say
+from stepcredit.cli.output import FOUND
 from stepcredit.cli.progress import counting_bar
 from stepcredit.errors import MethodError, SettingError
 from stepcredit.requires import require
@@ -178,15 +177,12 @@ def _report(
     from stepcredit.audit.audit_report import audit
     from stepcredit.audit.logged_batch import LoggedBatch
 
-    with fewer_collections(), warnings.catch_warnings(record=True) as notes:
-        warnings.simplefilter("always", UserWarning)
+    with fewer_collections(), reading_logs():
         batch = LoggedBatch.read(source, format_name)
         with counting_bar("checks") as show:
             progress = None if show is None else lambda _, done, count: show(done, count)
             checks = conformance_check() if conformance else None
             report = audit(batch, methods, checks=checks, progress=progress)
-    for note in dict.fromkeys(str(note.message) for note in notes):
-        say(f"warning: {note}")
     return report
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -118,6 +120,34 @@ def format_and_source(sources: list[str], format_name: str | None) -> tuple[str 
             raise SettingError(f"--from {format_name}: {before[0]} is named too")
         return before[0], source
     raise SettingError(f"{source}: convert takes one file or folder, and a format before it")
+
+
+OWN_OPTIONS = ("--outcome", "--format", "--group-size", "--tool-marks")
+"""Options about logs that `convert` alone has; the reader of logs names them in its messages."""
+CONVERT_FIRST = "that option is `stepcredit convert`'s: IN may be what it writes"
+
+
+@contextmanager
+def reading_logs() -> Iterator[None]:
+    """For other commands that read logs: warnings in one line each, and whose options they name.
+
+    Raises:
+        SettingError: as raised inside; one that names an option of `convert` says what to do.
+    """
+    with warnings.catch_warnings(record=True) as notes:
+        warnings.simplefilter("always", UserWarning)
+        try:
+            yield
+        except SettingError as error:
+            if _names_own_option(str(error)):
+                raise SettingError(f"{error}; {CONVERT_FIRST}") from None
+            raise
+    for note in dict.fromkeys(str(note.message) for note in notes):
+        say(f"warning: {note}; {CONVERT_FIRST}" if _names_own_option(note) else f"warning: {note}")
+
+
+def _names_own_option(message: str) -> bool:
+    return any(word.rstrip(":") in OWN_OPTIONS for word in message.split())
 
 
 def _write(source: str, output: str, rows: Iterator[dict[str, Any]]) -> None:
