@@ -40,6 +40,15 @@ def clean_rows(seed: int = 0, groups: int = 20, size: int = 8) -> list[Row]:
     return rows
 
 
+def small_rows(size: int) -> list[Row]:
+    """Two groups, "a" and "b", of responses of two steps; every second one is right."""
+    return [
+        {"group": g, "outcome": float(i % 2), "step_ends": [1, 3], "step_scores": [0.1 * i, 0.5]}
+        for g in ("a", "b")
+        for i in range(size)
+    ]
+
+
 def audited(rows: list[Row], **methods: Estimator) -> AuditInput:
     """The input of a check."""
     return AuditInput.of(LoggedBatch.of(rows), methods)

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from tests.audit.made_rollouts import small_rows
 
 import stepcredit as sc
 from stepcredit.audit.audit_report import (
@@ -25,11 +26,7 @@ from stepcredit.audit.finding import (
 )
 from stepcredit.audit.logged_batch import LoggedBatch
 
-ROWS = [
-    {"group": g, "outcome": float(i % 2), "step_ends": [1, 3], "step_scores": [0.1 * i, 0.5]}
-    for g in ("a", "b")
-    for i in range(4)
-]
+ROWS = small_rows(4)
 
 
 def finding(severity: Any, share: float | None, check: str = "dummy") -> Finding:

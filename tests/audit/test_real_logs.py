@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.conftest import SHARED
 
 import stepcredit as sc
 from stepcredit.audit.check_registry import AuditInput, audit_checks
@@ -14,7 +14,7 @@ from stepcredit.audit.conformance import conformance_of
 from stepcredit.audit.logged_batch import LoggedBatch
 from stepcredit.audit.planted_faults import LINT_NAMES
 
-CASES = Path(__file__).resolve().parents[3] / "shared" / "cases" / "formats"
+CASES = SHARED / "cases" / "formats"
 
 
 def read(name: str) -> LoggedBatch:

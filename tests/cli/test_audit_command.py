@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.audit.made_rollouts import small_rows
 from tests.cli.conftest import Run
+from tests.conftest import SHARED
 
 from stepcredit.audit.check_registry import AuditInput
 from stepcredit.audit.finding import (
@@ -18,12 +20,8 @@ from stepcredit.audit.finding import (
     Unchecked,
 )
 
-ROWS = [
-    {"group": g, "outcome": float(i % 2), "step_ends": [1, 3], "step_scores": [0.1 * i, 0.5]}
-    for g in ("a", "b")
-    for i in range(3)
-]
-LOGS = Path(__file__).resolve().parents[3] / "shared" / "cases" / "formats"
+LOGS = SHARED / "cases" / "formats"
+ROWS = small_rows(3)
 
 
 def planted(given: AuditInput) -> CheckResult:

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.cli.conftest import Run
+from tests.conftest import SHARED
 
 pytest.importorskip("scipy")
 
-SHARED = Path(__file__).resolve().parents[3] / "shared"
 GSM8K = SHARED / "data" / "math" / "gsm8k_model_solutions.jsonl"
 PRMBENCH = SHARED / "data" / "prm" / "prm800k_train_p1_first400_4o_circular.jsonl"
 LOGS = SHARED / "cases" / "formats"
