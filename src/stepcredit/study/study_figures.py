@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import io
-import re
 from collections.abc import Sequence
 from typing import Any
 
+from stepcredit.html_pages import svg_drawing, svg_element
 from stepcredit.study.study_tables import ArmCurve, CellTable
 
 PANELS = {
@@ -30,7 +29,7 @@ def curves_svg(table: CellTable, curves: Sequence[ArmCurve]) -> str:
         An SVG element.
     """
     names = [name for name in PANELS if any(name in curve.mean for curve in curves)]
-    figure = _figure(3.4 * len(names), 3.6)
+    figure = svg_drawing(3.4 * len(names), 3.6)
     axes = figure.subplots(1, len(names), squeeze=False)[0]
     for axis, name in zip(axes, names, strict=True):
         for curve, colour in zip(curves, COLOURS, strict=False):
@@ -43,7 +42,7 @@ def curves_svg(table: CellTable, curves: Sequence[ArmCurve]) -> str:
     figure.legend(
         handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=8
     )
-    return _svg(figure, f"learning curves, {table.task}, {table.signal}")
+    return svg_element(figure, f"learning curves, {table.task}, {table.signal}")
 
 
 def _draw_curve(axis: Any, curve: ArmCurve, name: str, colour: str) -> None:
@@ -62,7 +61,7 @@ def forest_svg(table: CellTable) -> str:
     rows = [row for row in table.rows if row.difference is not None][::-1]
     if not rows:
         return ""
-    figure = _figure(6.4, 0.9 + 0.34 * len(rows))
+    figure = svg_drawing(6.4, 0.9 + 0.34 * len(rows))
     axis = figure.subplots()
     axis.axvspan(-0.03, 0.03, color="#f1f1f1", linewidth=0)
     axis.axvline(0, color="#888888", linewidth=0.9)
@@ -74,16 +73,7 @@ def forest_svg(table: CellTable) -> str:
         axis.plot([found.value], [place], "D", color=INK, markersize=4.5)
     axis.set_yticks(range(len(rows)), [row.label for row in rows], fontsize=8.5, color=INK)
     _dress(axis, f"pass@1 less that of {table.reference}, {table.signal}")
-    return _svg(figure, f"paired differences, {table.task}, {table.signal}")
-
-
-def _figure(width: float, height: float) -> Any:
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasSVG(figure)
-    return figure
+    return svg_element(figure, f"paired differences, {table.task}, {table.signal}")
 
 
 def _dress(axis: Any, title: str) -> None:
@@ -93,17 +83,3 @@ def _dress(axis: Any, title: str) -> None:
     axis.set_axisbelow(True)
     for side in ("top", "right", "left", "bottom"):
         axis.spines[side].set_visible(False)
-
-
-def _svg(figure: Any, title: str) -> str:
-    """The figure as an element that scales with the page, the same on every run."""
-    import matplotlib
-
-    text = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": title}):
-        figure.savefig(text, format="svg", metadata={"Date": None, "Creator": None})
-    element = text.getvalue()
-    element = element[element.index("<svg") :]
-    element = re.sub(r'(<svg[^>]*?) width="[^"]*pt"', r"\1", element, count=1)
-    element = re.sub(r'(<svg[^>]*?) height="[^"]*pt"', r"\1", element, count=1)
-    return element.replace("<svg", f'<svg role="img" aria-label="{title}"', 1)

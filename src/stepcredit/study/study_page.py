@@ -7,6 +7,7 @@ from math import isnan
 from pathlib import Path
 from typing import Any
 
+from stepcredit.html_pages import page_environment
 from stepcredit.study.budget import SLICED, study_order
 from stepcredit.study.claim_verdicts import ClaimVerdict, decide
 from stepcredit.study.claims import ClaimsFile
@@ -59,17 +60,7 @@ def markdown_page(data: StudyData, claims: ClaimsFile) -> str:
 
 
 def _rendered(template: str, data: StudyData, claims: ClaimsFile, *, pictures: bool) -> str:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=pictures,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {
+    filters = {
         "figure": figure,
         "interval": interval,
         "difference": difference,
@@ -77,6 +68,7 @@ def _rendered(template: str, data: StudyData, claims: ClaimsFile, *, pictures: b
         "cost": cost,
         "cell": table_cell,
     }
+    environment = page_environment(TEMPLATES, filters, escapes=pictures)
     return environment.get_template(template).render(
         verdicts=decide(claims.claims, data),
         definitions=claims.definitions,
