@@ -6,14 +6,23 @@ the page's accessibility is checked.
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from tests.audit.page_data import data_of, unpacked
 
+from stepcredit.audit import page_rows
+from stepcredit.audit.attack.attack_check import (
+    ATTACK_CHECK,
+    EditRow,
+    SavedAttack,
+    attack_result,
+)
+from stepcredit.audit.attack.earnings import EarnedChange
 from stepcredit.audit.audit_report import audit
 from stepcredit.audit.finding import (
     AuditFigure,
@@ -23,6 +32,7 @@ from stepcredit.audit.finding import (
     Unchecked,
 )
 from stepcredit.audit.logged_batch import LoggedBatch
+from stepcredit.audit.packed_columns import ColumnPacker
 from stepcredit.credit.method_registry import METHODS
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -37,7 +47,15 @@ EVIL = (
     "</script><script>window.hit=1</script><img src=x onerror='window.hit=2'>"
     "<a href='javascript:window.hit=3'>x</a>\u202e\x1b[31m"
 )
+TEMPLATES = Path(page_rows.__file__).with_name("templates")
 SIZES = {"desk": (1280, 900), "phone": (390, 844)}
+
+
+def evil_attack() -> SavedAttack:
+    """What an attack earned, with names that try to run."""
+    paid = EarnedChange(0.5, 0.4, 0.6, 24, 6)
+    row = EditRow(EVIL, EVIL, True, 24, {EVIL: 1}, {"mean": paid}, {EVIL: {"at the edit": paid}})
+    return SavedAttack("attack.json", EVIL, (EVIL,), frozenset({"key"}), (row,))
 
 
 @pytest.fixture(scope="module")
@@ -58,8 +76,12 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Finding("planted", s, f"{s} {EVIL}", (figure,), EVIL, places) for s in ("fault", "note")
     ]
     result = CheckResult((figure,), tuple(found), (Unchecked("planted", EVIL, EVIL),))
+    paid = {"method": EVIL, "kind": EVIL, "value": 1.0, "low": 0.5, "high": 2.0, "count": 7}
+    payment = CheckResult((figure,), series={"payment": [paid, {**paid, "method": "pure"}]})
+    checks = {"planted": result, "payment": payment, ATTACK_CHECK: attack_result(evil_attack())}
     methods = {name: METHODS.build(name) for name in ("pass", "pure", "pass-min", "grpo")}
-    report = audit(LoggedBatch.of(rows), methods, checks={"planted": lambda _: result})
+    given = {name: lambda _, r=result: r for name, result in checks.items()}
+    report = audit(LoggedBatch.of(rows), methods, checks=given)
     path = tmp_path_factory.mktemp("page") / "audit.html"
     path.write_text(audit_page(report))
     return path
@@ -116,6 +138,95 @@ def test_a_link_of_a_finding_opens_the_response_at_its_step(opened: Any) -> None
     assert opened.is_visible("#inspector")
 
 
+def test_a_link_to_a_chunk_marks_it_under_its_method(opened: Any) -> None:
+    opened.hover("#detail [data-token='4']")
+    link = opened.get_attribute("#inspector a >> nth=0", "href")
+    row = listed(opened)[0]
+    assert link == f"#r={row}&m=pass&c=1"
+    opened.evaluate("location.hash = '#r=9&m=grpo&c=0'")
+    opened.wait_for_selector("#detail h4:has-text('grpo')")
+    chosen = [x.input_value() for x in opened.query_selector_all("#methods input:checked")]
+    assert chosen == ["pass", "pure", "grpo"]
+    tokens = opened.query_selector_all("#detail .tokens[data-method=grpo] .chunk")
+    assert [x.get_attribute("data-token") for x in tokens] == [str(i) for i in range(7)]
+    opened.evaluate("location.hash = '#r=9&m=pass&c=2'")
+    opened.wait_for_selector("#inspector:has-text('token 7 of 7')")
+
+
+def test_columns_are_unpacked_as_they_were_packed(opened: Any) -> None:
+    source, packer = np.random.default_rng(0), ColumnPacker()
+    given = [
+        source.normal(size=300),
+        source.normal(size=300).cumsum(),
+        np.arange(40) * 1e-7,
+        np.where(np.arange(400) % 20 == 0, 9999.0, np.arange(400) / 10),
+        np.array([123456.0, -7.0]),
+    ]
+    streams = {str(i): {"ends": None, "values": packer.add(x)} for i, x in enumerate(given)}
+    places = packer.add_places([0, 5, 32_767])
+    packed = packer.packed({"steps": places, "streams": streams, "methods": {}, "text": EVIL})
+    script = (TEMPLATES / "page_unpacking.js").read_text()
+    found = opened.evaluate(f"async (packed) => {{ {script}; return unpacked(packed); }}", packed)
+    expected = unpacked({"packed": packed})
+    assert found["text"] == EVIL
+    assert found["steps"] == expected["steps"] == [0, 5, 32_767]
+    assert found["streams"] == expected["streams"]
+
+
+def test_the_numbers_of_a_token_are_those_of_explain(opened: Any, page_file: Path) -> None:
+    row = next(x for x in data_of(page_file.read_text())["rows"] if x["row"] == 6)
+    stages = unpacked(row)["methods"]["pass"]["stages"]
+    opened.evaluate("location.hash = '#r=6&t=3'")
+    opened.wait_for_selector("#inspector:has-text('token 4 of 7')")
+    table = {
+        line.query_selector("th").text_content(): line.query_selector("td").text_content()
+        for line in opened.query_selector_all("#inspector tr")[1:]
+    }
+    for name in ("N(process)", "fused", "return_to_go", "advantage"):
+        assert float(table[name]) == float(f"{stages[name][1]:.3g}")
+
+
+def test_a_note_on_a_mark_and_tables_in_print(opened: Any) -> None:
+    opened.hover(".picture .mark >> nth=1")  # its dot: a line has no area
+    assert opened.is_visible("#tip")
+    assert "<script>window.hit=1</script>" in opened.text_content("#tip")
+    opened.evaluate("dispatchEvent(new Event('beforeprint'))")
+    tables = opened.query_selector_all(".picture table")
+    assert tables
+    assert all(table.is_visible() for table in tables)
+    opened.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert not tables[-1].is_visible()
+
+
+def test_the_attack_is_a_table_of_text(opened: Any) -> None:
+    table = opened.text_content("table.attack")
+    assert EVIL.replace("\u202e", "⟨U+202E⟩").replace("\x1b", "⟨U+001B⟩") in table
+    assert "exploitable0.5 (0.4 to 0.6)" in table
+
+
+def test_a_browser_without_unpacking_says_what_it_needs(browser: Any, page_file: Path) -> None:
+    context = browser.new_context()
+    page = context.new_page()
+    page.add_init_script("delete window.DecompressionStream")
+    page.goto(page_file.as_uri() + "#r=5")
+    page.wait_for_selector("#detail p:has-text('has no DecompressionStream')")
+    assert len(listed(page)) == 24
+    page.fill("#search", "line 24")
+    page.wait_for_function("document.querySelectorAll('#list button').length === 1")
+    context.close()
+
+
+def test_a_damaged_file_says_so(browser: Any, page_file: Path, tmp_path: Path) -> None:
+    text = page_file.read_text()
+    packed = data_of(text)["rows"][5]["packed"]
+    path = tmp_path / "damaged.html"
+    path.write_text(text.replace(packed, packed[:40] + packed[60:]))
+    page = browser.new_page()
+    page.goto(path.as_uri() + "#r=5")
+    page.wait_for_selector("#detail p:has-text('the file may be damaged')")
+    page.close()
+
+
 def test_hover_shows_every_stage_under_each_method(opened: Any) -> None:
     opened.hover("#detail .panel:nth-child(2) [data-token='4']")
     table = opened.text_content("#inspector")
@@ -125,7 +236,7 @@ def test_hover_shows_every_stage_under_each_method(opened: Any) -> None:
 
 
 def test_filters_search_and_order(opened: Any) -> None:
-    data = json.loads(opened.text_content("#data"))
+    data = data_of(opened.content())
     everything = {row["row"]: row for row in data["rows"]}
     assert len(listed(opened)) == 24
     opened.select_option("#outcome", "right")
@@ -143,6 +254,7 @@ def test_filters_search_and_order(opened: Any) -> None:
     opened.fill("#search", "onerror")
     assert len(listed(opened)) == 24  # it is in every prompt
     opened.fill("#search", "line 24")
+    opened.wait_for_function("document.querySelectorAll('#list button').length === 1")
     assert listed(opened) == [23]
     opened.fill("#search", "")
     opened.select_option("#order", "best 0")
@@ -203,6 +315,7 @@ def test_the_page_without_scripts_keeps_its_findings(browser: Any, page_file: Pa
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto(page_file.as_uri())
-    assert len(page.query_selector_all(".finding")) == 2
-    assert page.is_visible("noscript p")
+    assert len(page.query_selector_all(".finding")) == 3
+    assert page.is_visible("#unstarted")
+    assert not page.is_visible("#controls")
     context.close()

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from stepcredit.audit.attack.attack_check import ATTACK_CHECK
 from stepcredit.audit.audit_report import AuditReport
-from stepcredit.audit.interval_plots import interval_plot
-from stepcredit.audit.page_rows import MOST_SHOWN, escaped_json, page_rows
+from stepcredit.audit.checks import payment as payment_check
+from stepcredit.audit.finding import AuditFigure
+from stepcredit.audit.interval_plots import interval_plots
+from stepcredit.audit.page_drawing import Picture
+from stepcredit.audit.page_rows import MOST_SHOWN, PageRows, escaped_json, page_rows
+from stepcredit.audit.series_pictures import series_pictures
 from stepcredit.audit.shown_figures import (
     check_title,
     shown_interval,
@@ -18,10 +23,24 @@ from stepcredit.audit.shown_figures import (
     visible_values,
 )
 from stepcredit.data.rules import counted
+from stepcredit.html_pages import page_environment
 
 TEMPLATES = Path(__file__).with_name("templates")
+SCRIPTS = (
+    *("page_unpacking.js", "page_values.js", "page_response.js"),
+    *("audit_page.js", "page_plots.js"),
+)
+"""The parts of the page's script, in their order."""
+PAGE_BYTES = 5_000_000
+"""The page's size at most, unless what is not of single responses is larger alone."""
+LINKS_BYTES = 100_000
+"""Of them, what is kept for links to the responses and for the scales of colours."""
+EXTREMES_LINKED = 5
+"""Links to the best paid responses of a method, and to the worst paid."""
 PLACES_LINKED = 8
 """Links to responses below a finding."""
+PaidRows = tuple[str, list[Mapping[str, Any]], list[Mapping[str, Any]]]
+"""A method, and the responses that it pays best and worst."""
 SEVERITY_WORDS = {"fault": "Fault", "warn": "Warning", "note": "Note"}
 
 
@@ -45,47 +64,58 @@ def audit_page(report: AuditReport) -> str:
     from stepcredit.requires import require
 
     require("report", "jinja2", "matplotlib")
-    shown = page_rows(report)
     view = visible_values(report.as_json())
+    fixed = {
+        "report": view,
+        "pictures": _pictures(report, view),
+        "attack": _attack_table(view),
+        **_page_files(),
+    }
+    rest = len(_rendered(fixed, PageRows([], []), view).encode()) + LINKS_BYTES
+    return _rendered(fixed, page_rows(report, PAGE_BYTES - rest), view)
+
+
+def _rendered(fixed: Mapping[str, Any], shown: PageRows, view: Mapping[str, Any]) -> str:
+    """The page with some responses."""
     titles = [finding["sentence"] for finding in view["findings"]]
     browser = {
-        "methods": [visible_text(name) for name in report.given.methods],
+        "methods": list(view["methods"]),
         "findings": _cited_rows(view["findings"], titles),
-        "rows": shown,
+        "layers": shown.layers,
+        "rows": shown.rows,
     }
-    script = (TEMPLATES / "audit_page.js").read_text()
-    return (
-        _environment()
-        .get_template("audit_page.html.j2")
-        .render(
-            report=view,
-            plots=_plots(report),
-            shown=len(shown),
-            most_shown=MOST_SHOWN,
-            linked={row["row"] for row in shown},
-            places_linked=PLACES_LINKED,
-            data=escaped_json(browser),
-            script=script,
-            script_hash=_hash(script),
-            style=(TEMPLATES / "audit_page.css").read_text(),
-        )
+    filters: dict[str, Callable[..., Any]] = {
+        "counted": counted,
+        "severity": SEVERITY_WORDS.__getitem__,
+        "interval": lambda f: shown_interval(f["value"], f["low"], f["high"]),
+        "title": check_title,
+    }
+    template = page_environment(TEMPLATES, filters).get_template("audit_page.html.j2")
+    text: str = template.render(
+        **fixed,
+        shown=len(shown.rows),
+        most_shown=MOST_SHOWN,
+        linked={row["row"] for row in shown.rows},
+        places_linked=PLACES_LINKED,
+        paid=_best_and_worst(shown.rows, view["methods"]),
+        data=escaped_json(browser),
     )
+    return text
 
 
-def _environment() -> Any:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+def _page_files() -> dict[str, str]:
+    """The page's script with its hash, and its style."""
+    parts = "\n".join((TEMPLATES / name).read_text() for name in SCRIPTS)
+    script = f'"use strict";\n(() => {{\n{parts}}})();'
+    style = (TEMPLATES / "audit_page.css").read_text()
+    return {"script": script, "script_hash": _hash(script), "style": style}
 
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"counted": counted, "severity": SEVERITY_WORDS.__getitem__}
-    environment.filters["interval"] = lambda f: shown_interval(f["value"], f["low"], f["high"])
-    environment.filters["title"] = check_title
-    return environment
+
+def _attack_table(view: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """What the edits earned; None without an attack."""
+    check = view["checks"].get(ATTACK_CHECK)
+    series = {} if check is None else check["series"]
+    return series if "earnings" in series else None
 
 
 def _cited_rows(
@@ -95,11 +125,32 @@ def _cited_rows(
     return [{"title": title, "rows": rows} for title, rows in zip(titles, cited, strict=True)]
 
 
-def _plots(report: AuditReport) -> dict[str, str]:
-    return {
-        visible_text(name): interval_plot(result.figures, f"figures of the check {name}")
-        for name, result in report.results.items()
-    }
+def _pictures(report: AuditReport, view: Mapping[str, Any]) -> dict[str, list[Picture]]:
+    """By check, the pictures of its series, then those of its other figures with intervals."""
+    responses = view["counts"]["responses"]
+    found = dict[str, list[Picture]]()
+    for name, result in report.results.items():
+        shown = visible_text(name)
+        series = view["checks"][shown]["series"]
+        figures = [figure for figure in result.figures if not _is_pictured(name, figure)]
+        found[shown] = [*series_pictures(name, series, responses), *interval_plots(figures)]
+    return found
+
+
+def _is_pictured(check: str, figure: AuditFigure) -> bool:
+    """Whether a picture of the check's series shows the figure too."""
+    payment = check == payment_check.NAME and figure.name.startswith("mean advantage of ")
+    return payment or check == ATTACK_CHECK
+
+
+def _best_and_worst(rows: Sequence[Mapping[str, Any]], methods: Iterable[str]) -> list[PaidRows]:
+    """By method, the shown responses that are paid best and worst."""
+    found = []
+    for name in methods:
+        ordered = sorted(rows, key=lambda row: -row["means"][name])
+        worst = ordered[: -EXTREMES_LINKED - 1 : -1]
+        found.append((name, ordered[:EXTREMES_LINKED], worst))
+    return found
 
 
 def _hash(script: str) -> str:

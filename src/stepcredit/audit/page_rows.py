@@ -1,19 +1,22 @@
-"""The responses that the audit's page shows, as plain values: texts, streams and every stage."""
+"""The responses that the audit's page shows: their texts, streams and every stage, packed."""
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import orjson
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from stepcredit.audit.audit_report import AuditReport
+from stepcredit.audit.colour_layers import FINAL, ColourLayers
 from stepcredit.audit.explained_groups import explained_groups
 from stepcredit.audit.logged_batch import LoggedBatch
+from stepcredit.audit.packed_columns import LARGEST_PLACE, ColumnPacker
 from stepcredit.audit.shown_figures import visible_text
 from stepcredit.audit.shown_rows import (
     group_places,
@@ -28,28 +31,37 @@ from stepcredit.data.rollouts import Rollouts
 
 MOST_SHOWN = 200
 """Responses on the page."""
-DATA_BYTES = 4_000_000
-"""Bytes of the responses on the page; with scripts and plots it stays below 5 MB."""
-METHODS_EXPLAINED = 3
-"""Methods whose stages the page holds: as many as stand side by side."""
+METHODS_EXPLAINED = 4
+"""Methods whose stages the page holds; three of them stand side by side."""
 TOKENS_SHOWN, TOKEN_CHARACTERS, TEXT_CHARACTERS = 2_000, 200, 4_000
 """Of one response: tokens; characters of a token, and of a prompt or a text."""
 DIGITS = 3
-"""Digits of the numbers that the page shows."""
+"""Digits of the numbers in the list of responses."""
+Column = NDArray[Any]
 
 
-def page_rows(report: AuditReport) -> list[dict[str, Any]]:
-    """The shown responses in the file's order, within `MOST_SHOWN` and `DATA_BYTES`.
+@dataclass(frozen=True)
+class PageRows:
+    """The shown responses, in the file's order.
 
-    Returns:
-        Per response its place, texts, streams, and per method the chunks, stages and advantages.
-        Texts are as `visible_text` gives them.
+    Args:
+        rows: of each what the list shows, as plain values, and in "packed" its texts and numbers as
+            `ColumnPacker` writes them. All text is as `visible_text` gives it.
+        layers: what tokens can be coloured by, with scales over these responses.
+    """
+
+    rows: list[dict[str, Any]]
+    layers: list[dict[str, Any]]
+
+
+def page_rows(report: AuditReport, most_bytes: int) -> PageRows:
+    """The shown responses: at most `MOST_SHOWN`, in at most `most_bytes`, and at least one.
 
     Example:
         >>> from stepcredit.audit.audit_report import audit
         >>> batch = LoggedBatch.of([{"group": 1, "tokens": ["a", "b"], "outcome": 1.0}])
-        >>> [row["tokens"] for row in page_rows(audit(batch, {}, checks={}))]
-        [['a', 'b']]
+        >>> [row["length"] for row in page_rows(audit(batch, {}, checks={}), 10_000).rows]
+        [2]
     """
     given = report.given
     group = given.batch.rollouts.group_index.numpy()
@@ -58,23 +70,27 @@ def page_rows(report: AuditReport) -> list[dict[str, Any]]:
     flips = rank_flips(places, len(group))
     cited = [place.row for finding in report.findings for place in finding.places[:5]]
     chosen = rows_by_interest(cited, means, flips, group)[:MOST_SHOWN]
-    explained = _explanations(given.methods, given.batch.rollouts, chosen)
-    ends = _step_ends(given.batch)
-    shown: list[dict[str, Any]] = []
-    size = 0
+    shown = _ShownResponses.of(given.batch, given.methods, chosen)
+    rows: list[dict[str, Any]] = []
+    layers, size = ColourLayers(), 0
     for row in chosen:
         data = {
-            **_response(given.batch, row, ends),
+            **shown.listed(row),
             "flip": float(flips[row]),
-            "means": {name: float(f"{values[row]:.{DIGITS}g}") for name, values in means.items()},
-            "places": {name: float(values[row]) for name, values in places.items()},
-            "methods": {name: _chunks(*each, row) for name, each in explained.items()},
+            "means": {
+                visible_text(name): float(f"{values[row]:.{DIGITS}g}")
+                for name, values in means.items()
+            },
+            "places": {visible_text(name): float(values[row]) for name, values in places.items()},
         }
-        size += len(escaped_json(data))
-        if shown and size > DATA_BYTES:
+        columns = shown.columns(row)
+        data["packed"] = _packed(columns)
+        size += len(escaped_json(data)) + 1
+        if rows and size > most_bytes:
             break
-        shown.append(data)
-    return sorted(shown, key=lambda data: data["row"])
+        columns.add_to(layers)
+        rows.append(data)
+    return PageRows(sorted(rows, key=lambda data: data["row"]), layers.as_json())
 
 
 def escaped_json(value: Any) -> str:
@@ -90,38 +106,101 @@ def escaped_json(value: Any) -> str:
     return text
 
 
-def rounded_values(values: Tensor | np.ndarray) -> list[float] | float:
-    """Numbers with `DIGITS` digits; one number where all are equal.
+@dataclass(frozen=True, eq=False)
+class _Columns:
+    """What the page shows of one response, before it is packed.
 
-    Example:
-        >>> rounded_values(torch.tensor([0.123456, 0.0])), rounded_values(torch.tensor([2.0, 2.0]))
-        ([0.123, 0.0], 2.0)
+    Args:
+        texts: its tokens, prompt and text, as plain values.
+        steps: the last token of each step; None: not known.
+        streams: {name: (last token of each score, or None: one per token; scores)}.
+        methods: {name: (last token of each chunk, or None: each token is one; {stage: values})}.
     """
-    numbers = np.asarray(values, dtype=np.float64)
-    size = np.abs(numbers)
-    place = DIGITS - 1 - np.floor(np.log10(np.where(size > 0, size, 1.0)))
-    small, large = 10.0 ** np.maximum(place, 0), 10.0 ** np.maximum(-place, 0)
-    found = (np.round(numbers * small / large) * large / small).tolist()
-    return found[0] if found and len(set(found)) == 1 else found
+
+    texts: dict[str, Any]
+    steps: list[int] | None
+    streams: dict[str, tuple[list[int] | None, Column]]
+    methods: dict[str, tuple[list[int] | None, dict[str, Column]]]
+
+    def add_to(self, layers: ColourLayers) -> None:
+        """Add the values to the layers that tokens can be coloured by."""
+        for name, (_, values) in self.streams.items():
+            layers.add("stream", name, "", values)
+        for method, (_, stages) in self.methods.items():
+            for name, values in stages.items():
+                layers.add("stage", name, method, values)
 
 
-def _response(batch: LoggedBatch, row: int, ends: list[list[int]] | None) -> dict[str, Any]:
-    given = batch.rows[row]
-    outcome = given.outcome
-    streams = {name: _stream(s.values, s.ends) for name, s in given.streams.items()}
-    ratios = {f"{name}_logprobs": _stream(x, None) for name, x in given.logprobs.items()}
-    return {
-        "row": row,
-        "line": given.line,
-        "group": visible_text(str(given.group)),
-        "outcome": None if outcome is None else float(outcome),
-        "format_ok": given.format_ok,
-        "length": given.length,
-        "steps": None if ends is None else _kept_ends(ends[row]),
-        "prompt": _cut(given.fields.get("prompt")),
-        **_texts(batch, row),
-        "streams": {visible_text(name): found for name, found in {**streams, **ratios}.items()},
+def _packed(columns: _Columns) -> str:
+    packer = ColumnPacker()
+
+    def places(ends: list[int] | None) -> list[int] | None:
+        return None if ends is None else packer.add_places(ends)
+
+    fields: dict[str, Any] = {**columns.texts, "steps": places(columns.steps)}
+    fields["streams"] = {
+        name: {"ends": places(ends), "values": packer.add(values)}
+        for name, (ends, values) in columns.streams.items()
     }
+    fields["methods"] = {
+        method: {
+            "ends": places(ends),
+            "stages": {name: packer.add(values) for name, values in stages.items()},
+        }
+        for method, (ends, stages) in columns.methods.items()
+    }
+    return packer.packed(fields)
+
+
+@dataclass(frozen=True, eq=False)
+class _ShownResponses:
+    """Gives what the page shows of each of the chosen responses.
+
+    Args:
+        batch: the responses.
+        step_ends: the last trained token of each step, by response; None: not known.
+        explained: each method's explanation of the chosen rows' groups, and the rows in it.
+    """
+
+    batch: LoggedBatch
+    step_ends: list[list[int]] | None
+    explained: Mapping[str, tuple[Explanation, list[int]]]
+
+    @classmethod
+    def of(
+        cls, batch: LoggedBatch, methods: Mapping[str, Estimator], chosen: list[int]
+    ) -> _ShownResponses:
+        """What is needed to show the chosen rows."""
+        ends = step_boundaries(batch.rollouts)
+        by_row = None
+        if ends is not None:
+            by_row = [x.tolist() for x in torch.split(ends.values, ends.counts.tolist())]
+        return cls(batch, by_row, _explanations(methods, batch.rollouts, chosen))
+
+    def listed(self, row: int) -> dict[str, Any]:
+        """What the list of responses shows of one."""
+        given = self.batch.rows[row]
+        return {
+            "row": row,
+            "line": given.line,
+            "group": visible_text(str(given.group)),
+            "outcome": None if given.outcome is None else float(given.outcome),
+            "format_ok": given.format_ok,
+            "length": given.length,
+            "steps": None if self.step_ends is None else len(self.step_ends[row]),
+        }
+
+    def columns(self, row: int) -> _Columns:
+        """All of one response."""
+        given = self.batch.rows[row]
+        streams = {name: _stream(s.values, s.ends) for name, s in given.streams.items()}
+        streams |= {f"{name}_logprobs": _stream(x, None) for name, x in given.logprobs.items()}
+        return _Columns(
+            {"prompt": _cut(given.fields.get("prompt")), **_texts(self.batch, row)},
+            None if self.step_ends is None else _kept_ends(self.step_ends[row]),
+            {visible_text(name): found for name, found in streams.items()},
+            {visible_text(name): _chunks(*x, row) for name, x in self.explained.items()},
+        )
 
 
 def _texts(batch: LoggedBatch, row: int) -> dict[str, Any]:
@@ -155,22 +234,15 @@ def _cut(text: Any) -> str | None:
     return f"{shown}… ({more:,} more characters)" if more > 0 else shown
 
 
-def _stream(values: list[float], ends: list[int] | None) -> dict[str, Any]:
+def _stream(values: list[float], ends: list[int] | None) -> tuple[list[int] | None, Column]:
     kept = None if ends is None else _kept_ends(ends)
-    count = TOKENS_SHOWN if kept is None else len(kept)
-    return {"ends": kept, "values": rounded_values(np.array(values[:count]))}
+    return kept, np.array(values[: TOKENS_SHOWN if kept is None else len(kept)])
 
 
 def _kept_ends(ends: list[int]) -> list[int]:
     """The ends of those pieces that begin within `TOKENS_SHOWN`."""
-    return ends[: sum(end < TOKENS_SHOWN - 1 for end in ends) + 1]
-
-
-def _step_ends(batch: LoggedBatch) -> list[list[int]] | None:
-    ends = step_boundaries(batch.rollouts)
-    if ends is None:
-        return None
-    return [x.tolist() for x in torch.split(ends.values, ends.counts.tolist())]
+    kept = ends[: sum(end < TOKENS_SHOWN - 1 for end in ends) + 1]
+    return [min(end, LARGEST_PLACE) for end in kept]
 
 
 def _explanations(
@@ -181,13 +253,15 @@ def _explanations(
     return {name: explained_groups(method, rollouts, chosen) for name, method in first}
 
 
-def _chunks(explained: Explanation, rows: list[int], row: int) -> dict[str, Any]:
-    """The ends of a response's chunks (None: each token is one), every stage and the advantage."""
+def _chunks(
+    explained: Explanation, rows: list[int], row: int
+) -> tuple[list[int] | None, dict[str, Column]]:
+    """The ends of a response's chunks, and every stage with the advantage."""
     place = bisect_left(rows, row)
     span = explained.chunks_of(slice(place, place + 1))
     ends = _kept_ends(explained.last[span].tolist())
     span = slice(span.start, span.start + len(ends))
-    columns = {**explained.stages, "advantage": explained.advantage}
-    values = {visible_text(name): rounded_values(column[span]) for name, column in columns.items()}
+    columns = {**explained.stages, FINAL: explained.advantage}
+    values = {visible_text(name): column[span].numpy() for name, column in columns.items()}
     is_token = ends == list(range(len(ends)))
-    return {"ends": None if is_token else ends, "stages": values}
+    return None if is_token else ends, values

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -135,7 +136,7 @@ def attack_command(
     ):
         mapped = map_scores(cached, maps)
         progress = None if bar is None else lambda done: bar(done, len(plan.responses))
-        report = run_attack(plan, mapped, estimators, progress=progress)
+        report = replace(run_attack(plan, mapped, estimators, progress=progress), signal=name)
         if json_file is not None:
             write_json(json_file, report.as_dict())
     print_attack(report, name)

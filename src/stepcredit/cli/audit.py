@@ -87,6 +87,16 @@ SelfTest = Annotated[
         show_default=False,
     ),
 ]
+AttackFile = Annotated[
+    str | None,
+    typer.Option(
+        "--attack",
+        metavar="FILE",
+        help="What `stepcredit attack --json FILE` found on these responses: it becomes a part of "
+        "the report.",
+        show_default=False,
+    ),
+]
 FailOn = Annotated[
     str | None,
     typer.Option(
@@ -108,6 +118,7 @@ def audit_command(
     format_name: From = None,
     fail_on: FailOn = None,
     conformance: Conformance = False,
+    attack_file: AttackFile = None,
     selftest: SelfTest = False,
     imports: Imports,
 ) -> None:
@@ -117,10 +128,12 @@ def audit_command(
 
     if fail_on is not None and fail_on not in FAILING:
         raise SettingError(f"--fail-on {fail_on}: expected {' or '.join(FAILING)}")
+    if conformance and attack_file is not None:
+        raise SettingError("--attack: --conformance compares stored advantages, and nothing else")
     import_modules(imports)
     chosen = audited_methods(methods or _default_methods(conformance, settings), settings)
     _check_outputs(output, json_file)
-    report = _report(source, format_name, chosen, conformance)
+    report = _report(source, format_name, chosen, conformance, attack_file)
     if json_file is not None:
         write_json(json_file, report.as_json())
     if output is not None:
@@ -172,17 +185,27 @@ def _fields_of(name: str) -> set[str]:
 
 
 def _report(
-    source: str, format_name: str | None, methods: dict[str, Estimator], conformance: bool
+    source: str,
+    format_name: str | None,
+    methods: dict[str, Estimator],
+    conformance: bool,
+    attack_file: str | None,
 ) -> AuditReport:
+    from stepcredit.audit.attack.attack_check import SavedAttack, with_attack
     from stepcredit.audit.audit_report import audit
     from stepcredit.audit.logged_batch import LoggedBatch
 
+    attack = None if attack_file is None else SavedAttack.read(attack_file)
     with fewer_collections(), reading_logs():
         batch = LoggedBatch.read(source, format_name)
+        if attack is not None:
+            attack.check_rows(batch)
         with counting_bar("checks") as show:
             progress = None if show is None else lambda _, done, count: show(done, count)
             checks = conformance_check() if conformance else None
             report = audit(batch, methods, checks=checks, progress=progress)
+    if attack is not None:
+        report = with_attack(report, attack)
     return report
 
 

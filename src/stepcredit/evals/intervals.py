@@ -65,7 +65,7 @@ def mean_interval(
     mean = float(means.mean())
     if len(means) == 1:
         return Interval(mean, -math.inf, math.inf)
-    half = _t_quantile(confidence, len(means) - 1) * float(means.std(ddof=1))
+    half = t_quantile(confidence, len(means) - 1) * float(means.std(ddof=1))
     half /= math.sqrt(len(means))
     return Interval(mean, mean - half, mean + half)
 
@@ -90,6 +90,32 @@ def rate_upper_bound(events: int, n: int) -> float:
     return float(bound.high)
 
 
+def share_interval(cases: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson's interval of a share of independent draws.
+
+        (p + z^2/2n +- z sqrt(p (1 - p)/n + z^2/4n^2)) / (1 + z^2/n),   z the normal quantile
+
+    Args:
+        cases: p n, how many of the draws show it.
+        n: draws, at least 1.
+        confidence: the level, in (0, 1).
+
+    Returns:
+        Its two ends, in [0, 1].
+
+    Raises:
+        MissingExtra: when scipy is not installed.
+
+    Example:
+        >>> [round(x, 4) for x in share_interval(5, 10)]
+        [0.2366, 0.7634]
+
+    Source: Wilson 1927, Probable inference, the law of succession, and statistical inference.
+    """
+    found = _scipy_stats().binomtest(cases, n).proportion_ci(confidence, method="wilson")
+    return float(found.low), float(found.high)
+
+
 def _cluster_means(
     values: Sequence[float] | NDArray[np.float64], clusters: Sequence[Hashable] | None
 ) -> NDArray[np.float64]:
@@ -109,8 +135,20 @@ def _cluster_means(
     return np.bincount(rows, weights=x) / np.bincount(rows)
 
 
-def _t_quantile(confidence: float, degrees: int) -> float:
-    """Two-sided quantile of Student's t."""
+def t_quantile(confidence: float, degrees: int) -> float:
+    """Two-sided quantile of Student's t.
+
+    Args:
+        confidence: the level, in (0, 1).
+        degrees: degrees of freedom, at least 1.
+
+    Raises:
+        MissingExtra: when scipy is not installed.
+
+    Example:
+        >>> round(t_quantile(0.95, 10), 3)
+        2.228
+    """
     return float(_scipy_stats().t.ppf(0.5 + confidence / 2, degrees))
 
 

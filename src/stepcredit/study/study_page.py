@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import isnan
 from pathlib import Path
@@ -60,7 +61,7 @@ def markdown_page(data: StudyData, claims: ClaimsFile) -> str:
 
 
 def _rendered(template: str, data: StudyData, claims: ClaimsFile, *, pictures: bool) -> str:
-    filters = {
+    filters: dict[str, Callable[..., Any]] = {
         "figure": figure,
         "interval": interval,
         "difference": difference,

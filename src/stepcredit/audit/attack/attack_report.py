@@ -98,6 +98,7 @@ class AttackReport:
         groups: groups that were attacked.
         earnings: what each edit earns.
         unrun: methods that can't run on these responses, with the reason.
+        responses: keys of the logged responses, as `response_key` gives them.
     """
 
     signal: str
@@ -106,6 +107,7 @@ class AttackReport:
     groups: int
     earnings: Sequence[EditEarnings]
     unrun: Mapping[str, str] = field(default_factory=dict)
+    responses: Sequence[str] = ()
 
     def exploitable(self, method: str, figure: str = AT_THE_EDIT) -> list[str]:
         """The names of the edits that are paid under a method."""
@@ -121,6 +123,7 @@ class AttackReport:
             "methods_left_out": dict(self.unrun),
             "cost": dict(vars(self.cost)),
             "groups": self.groups,
+            "responses": list(self.responses),
             "verdict_by": AT_THE_EDIT,
             "edits": [earnings.as_dict() for earnings in self.earnings],
         }

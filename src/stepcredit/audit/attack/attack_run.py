@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from stepcredit.audit.attack.attack_plan import AttackedResponse, AttackPlan, EditedCopy
 from stepcredit.audit.attack.attack_report import AttackCost, AttackReport, EditEarnings
+from stepcredit.audit.attack.attacked_keys import attacked_key
 from stepcredit.audit.attack.earnings import (
     REWARD_FIELDS,
     EarnedChange,
@@ -105,8 +106,15 @@ def run_attack(
             unrun[name] = str(error)
     paid = {name: scored.advantage_changes(method) for name, method in runnable.items()}
     earnings = [scored.earnings(number, paid) for number in range(len(plan.edits))]
-    name = signal.name or type(signal).__name__
-    return AttackReport(name, list(runnable), attack_cost(plan), len(plan.groups), earnings, unrun)
+    return AttackReport(
+        signal=signal.name or type(signal).__name__,
+        methods=list(runnable),
+        cost=attack_cost(plan),
+        groups=len(plan.groups),
+        earnings=earnings,
+        unrun=unrun,
+        responses=[attacked_key(row) for row in plan.rows],
+    )
 
 
 @dataclass(frozen=True, eq=False)
