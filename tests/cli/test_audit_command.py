@@ -135,3 +135,54 @@ def test_conformance_compares_the_advantages_of_the_file(run: Run, rollouts: str
     assert {"grpo", "rloo", "pass"} <= set(report["methods"])
     ended = run("audit", "own.jsonl", "--conformance", "--method", "grpo", "--json", "one.json")
     assert list(loaded("one.json")["methods"]) == ["grpo"]
+
+
+def attacked(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rollouts in `talk.jsonl`, and an attack on them in `attack.json`."""
+    pytest.importorskip("scipy")
+    code = "[1.0 - any(map(str.isdigit, step)) for step in response.step_texts]"
+    Path("talkative.py").write_text(f"def talk(response):\n    return {code}\n")
+    monkeypatch.syspath_prepend(str(Path.cwd()))
+    rows = [
+        {"group": g, "prompt": "?", "text": f"We add.\n\n{g} + 1 = {g + 1}.", "outcome": float(i)}
+        for g in range(6)
+        for i in (0, 1)
+    ]
+    Path("talk.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    signal = ("--signal", "callable", "--set", "function=talkative:talk")
+    edits = ("--method", "pass:scope=process,k=0", "--edits", "insert-contentless")
+    assert run("attack", "talk.jsonl", *signal, *edits, "--json", "attack.json").code == 0
+    score = run("score", "talk.jsonl", "-o", "scored.jsonl", *signal)
+    assert score.code == 0
+
+
+def test_an_attack_becomes_a_part_of_the_report(
+    run: Run, rollouts: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attacked(run, monkeypatch)
+    wanted = ("--attack", "attack.json", "--json", "report.json", "-o", "page.html")
+    ended = run("audit", "scored.jsonl", *wanted)
+    assert (ended.code, ended.err) == (0, "")
+    report = loaded("report.json")
+    assert list(report["checks"]) == ["planted", "attack"]
+    [finding] = [each for each in report["findings"] if each["check"] == "attack"]
+    assert finding["sentence"].startswith("The signal callable can be gamed: ")
+    assert "insert-contentless" in " ".join(ended.out.split())
+    page = Path("page.html").read_text()
+    assert '<h2 id="attack">What edits earn</h2>' in page
+    assert "exploitable" in page
+
+
+def test_an_attack_on_another_file_is_refused(
+    run: Run, rollouts: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attacked(run, monkeypatch)
+    ended = run("audit", rollouts, "--attack", "attack.json", "--json", "report.json")
+    reason = f"12 of its 12 attacked responses are not in {rollouts}"
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err == f"attack.json: is an attack on another file: {reason}\n"
+    assert not Path("report.json").exists()
+    ended = run("audit", rollouts, "--attack", rollouts)
+    assert ended.err == f"{rollouts}: is not JSON of `stepcredit attack --json`\n"
+    ended = run("audit", rollouts, "--conformance", "--attack", "attack.json")
+    assert ended.err.startswith("--attack: --conformance compares stored advantages")

@@ -100,7 +100,7 @@ class SavedAttack:
     path: str
     signal: str
     methods: tuple[str, ...]
-    responses: frozenset[str]
+    responses: tuple[str, ...]
     edits: tuple[EditRow, ...]
 
     @classmethod
@@ -136,7 +136,7 @@ class SavedAttack:
         for row in edits:
             if set(row.advantages) != set(methods):
                 raise ValueError(f"edit {row.edit!r} has other methods")
-        responses = frozenset(map(_text, given["responses"]))
+        responses = tuple(map(_text, given["responses"]))
         return cls(path, _text(given["signal"]), methods, responses, edits)
 
     def check_rows(self, batch: LoggedBatch) -> None:
@@ -146,7 +146,7 @@ class SavedAttack:
             FileError: one line; the attack is of another file.
         """
         known = {response_key(str(row.group), row.fields) for row in batch.rows}
-        missing = len(self.responses - known)
+        missing = sum(key not in known for key in self.responses)
         if missing:
             count = counted(len(self.responses), "attacked response")
             reason = f"is an attack on another file: {missing:,} of its {count} "
