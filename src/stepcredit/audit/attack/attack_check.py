@@ -199,7 +199,7 @@ def _figure(
     if change is None:
         return None
     count, low, high = change.responses, change.low, change.high
-    return AuditFigure(about, change.mean, count, "responses", low, high, method, stream)
+    return AuditFigure(about, change.mean, count, "responses", low, high, method, stream, "higher")
 
 
 def _findings(attack: SavedAttack) -> tuple[Finding, ...]:
@@ -211,9 +211,7 @@ def _findings(attack: SavedAttack) -> tuple[Finding, ...]:
     sentence = f"The signal {attack.signal} can be gamed: edits that make no response better are "
     sentence += f"paid, {named}."
     evidence = [
-        _figure(
-            f"change of the advantage at the edit {row.edit}", row.at_the_edit(name), method=name
-        )
+        _figure(AT_ONE_EDIT.format(row.edit), row.at_the_edit(name), method=name)
         for name, rows in paid.items()
         for row in rows
     ]
@@ -228,6 +226,7 @@ def _findings(attack: SavedAttack) -> tuple[Finding, ...]:
             tuple(figure for figure in evidence if figure is not None),
             _advice(safe),
             share=len(edits) / len(attack.edits),
+            topic=f"edits that {attack.signal} pays",
         ),
     )
 

@@ -16,7 +16,6 @@
     tip.style.top = `${event.clientY > size.height + 24 ? event.clientY - size.height - 14 : event.clientY + 18}px`;
   }
   for (const kind of ["pointerover", "pointerdown"]) document.addEventListener(kind, show);
-  window.addEventListener("scroll", () => { tip.hidden = true; }, { passive: true });
 
   let closed = [];
   window.addEventListener("beforeprint", () => {

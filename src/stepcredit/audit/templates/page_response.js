@@ -115,7 +115,7 @@ function showInspector(whole, token) {
   for (const [name, stream] of Object.entries(whole.streams)) {
     box.append(element("p", `stream ${name}: ${shown(valueAt(stream.ends, stream.values, token))}`));
   }
-  const methods = explained.filter((name) => whole.methods[name]);
+  const methods = chosenMethods().filter((name) => whole.methods[name]);
   if (methods.length) box.append(stageTable(whole, methods, token));
   box.hidden = false;
 }

@@ -5,8 +5,10 @@ const byRow = new Map(rows.map((row) => [row.row, row]));
 const finalLayer = data.layers.find((layer) => layer.name === "advantage" && layer.kind === "stage") || null;
 const explained = data.methods.filter((name) => finalLayer && finalLayer.scales[name]);
 
+// Three digits; what is smaller than a millionth is rounding noise here.
 function shown(value) {
   if (value === null || value === undefined) return "–";
+  if (value !== 0 && Math.abs(value) < 1e-6) return "0.00";
   return Number(value.toPrecision(3)).toString();
 }
 
