@@ -59,7 +59,7 @@ function panel(whole, method, layer) {
 function scaleBar([middle, reach]) {
   const made = element("div", null, "scale");
   made.append(element("span", shown(middle - reach)), element("span", null, "bar"), element("span", shown(middle + reach)));
-  made.append(element("span", `(no colour: ${shown(middle)})`));
+  if (middle !== 0) made.append(element("span", `no colour: ${shown(middle)}`));
   return made;
 }
 
