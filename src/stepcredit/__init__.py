@@ -35,10 +35,15 @@ if _TYPE_CHECKING:
     from stepcredit.credit.methods.gigpo import GiGPO
     from stepcredit.credit.methods.grpo import GRPO, RLOO, DrGRPO
     from stepcredit.credit.methods.grpo_process import ProcessGRPO
+    from stepcredit.credit.methods.mix import Mix
     from stepcredit.credit.methods.pass_ import PASS
     from stepcredit.credit.methods.pass_min import PASSMin
     from stepcredit.credit.methods.prime import PRIME
     from stepcredit.credit.methods.pure import PURE
+    from stepcredit.credit.methods.redistribute import Redistribute
+    from stepcredit.credit.methods.reweight import Reweight
+    from stepcredit.credit.methods.rlsd import RLSD
+    from stepcredit.credit.methods.sign_size import SignSize
     from stepcredit.credit.methods.turn_return import TurnReturn
     from stepcredit.credit.reads import Reads
     from stepcredit.credit.slot_credit import Credit
@@ -64,10 +69,15 @@ _FACADE = {
     "credit.methods.gigpo": ("GiGPO",),
     "credit.methods.grpo": ("GRPO", "RLOO", "DrGRPO"),
     "credit.methods.grpo_process": ("ProcessGRPO",),
+    "credit.methods.mix": ("Mix",),
     "credit.methods.pass_": ("PASS",),
     "credit.methods.pass_min": ("PASSMin",),
     "credit.methods.prime": ("PRIME",),
     "credit.methods.pure": ("PURE",),
+    "credit.methods.redistribute": ("Redistribute",),
+    "credit.methods.reweight": ("Reweight",),
+    "credit.methods.rlsd": ("RLSD",),
+    "credit.methods.sign_size": ("SignSize",),
     "credit.methods.turn_return": ("TurnReturn",),
     "credit.reads": ("Reads",),
     "credit.slot_credit": ("Credit",),
@@ -94,19 +104,24 @@ __all__ = [
     "PRIME",
     "PURE",
     "RLOO",
+    "RLSD",
     "Advantages",
     "Credit",
     "DrGRPO",
     "Estimator",
     "Explanation",
     "GiGPO",
+    "Mix",
     "Moments",
     "PASSMin",
     "ProcessGRPO",
     "Reads",
+    "Redistribute",
     "Reward",
+    "Reweight",
     "RolloutFile",
     "Rollouts",
+    "SignSize",
     "Signal",
     "Steps",
     "TokenAdvantages",

@@ -73,6 +73,22 @@ METHODS = {
         ["--method", "adca"],
         "in.jsonl:1: --method adca: adca needs a process stream",
     ),
+    "a method inside is unknown": (
+        ["--method", "mix", "--set", "second=pas"],
+        "--set second: unknown method 'pas', did you mean 'pass'?",
+    ),
+    "a field of a method inside": (
+        ["--method", "mix", "--set", 'second={"pass": {"kk": 1}}'],
+        "--set second.kk: pass has no such field, did you mean 'k'?",
+    ),
+    "a method inside needs a process stream": (
+        ["--method", "mix", "--set", "second=adca"],
+        "in.jsonl:1: --set second: adca needs a process stream",
+    ),
+    "log-probs of a method inside are missing": (
+        ["--method", "mix", "--set", "second=opd"],
+        "in.jsonl:1: student_logprobs: missing: opd needs it (and 1 more group)",
+    ),
     "log-probs are missing": (
         ["--method", "opd"],
         "in.jsonl:1: student_logprobs: missing: opd needs it (and 1 more group)",

@@ -51,6 +51,18 @@ def test_shape_writes_one_advantage_a_token(run: Run, tmp_path: Path) -> None:
     ]
 
 
+def test_a_method_of_methods_is_shaped_as_in_python(run: Run, tmp_path: Path) -> None:
+    write(tmp_path / "in.jsonl", ROWS)
+    inner = {"pass": {"k": 1.0, "gate": False}}
+    given = ("--set", "first=rloo", "--set", f"second={json.dumps(inner)}", "--set", "share=0.25")
+    assert run("shape", "in.jsonl", "-o", "out.jsonl", "--method", "mix", *given).err == ""
+    got = [row["advantages"] for row in read(tmp_path / "out.jsonl")]
+    method = sc.Mix(first="rloo", second=inner, share=0.25)
+    rollouts = sc.read_rollouts(tmp_path / "in.jsonl")
+    want = [row.tolist() for row in method(rollouts).ragged()]
+    assert got == [pytest.approx(row, rel=1e-6) for row in want]
+
+
 def test_set_takes_json_and_bare_words(run: Run, tmp_path: Path) -> None:
     write(tmp_path / "in.jsonl", ROWS)
     settings = ("--set", "operator=abs_max", "--set", "weights=[2, 1, 0.5]", "--set", "gate=false")

@@ -142,6 +142,35 @@ CASES: dict[str, Case] = {
     ),
     "turn-return-no-baseline": Case("turn-return", {"baseline": "none", "outcome_weight": 2.0}),
     "turn-return-clip": Case("turn-return", {"clip": 0.5}),
+    "mix": Case("mix", options=KNOWN | {"gaps": True}),
+    "mix-teacher": Case("mix", {"first": {"opd": {"clip": 2.0}}, "second": "pure", "share": 0.25}),
+    "mix-streams": Case(
+        "mix",
+        {"first": {"pass": {"weights": STREAMS}}, "second": "rloo", "clip": 0.5},
+        ("streams",),
+        KNOWN,
+    ),
+    "mix-nested": Case(
+        "mix", {"first": {"mix": {"second": "adca"}}, "second": "turn-return"}, options=KNOWN
+    ),
+    "sign-size": Case("sign-size", options=KNOWN | {"gaps": True}),
+    "sign-size-teacher": Case(
+        "sign-size", {"second": "opd", "clip": 1.0}, ("none",), options=KNOWN
+    ),
+    "redistribute": Case("redistribute", options=KNOWN),
+    "redistribute-sharp": Case(
+        "redistribute",
+        {"outcome": "rloo", "temperature": 0.1, "by_sign": False},
+        options=KNOWN,
+    ),
+    "reweight": Case("reweight", signals=("none",), options=KNOWN),
+    "reweight-entropy": Case(
+        "reweight", {"outcome": "dr-grpo", "by": "entropy"}, ("entropy",), KNOWN
+    ),
+    "rlsd": Case("rlsd", signals=("none",), options=KNOWN),
+    "rlsd-half": Case(
+        "rlsd", {"outcome": "rloo", "eps": 0.5, "share": 0.5}, ("none",), options=KNOWN
+    ),
     "gdpo": Case("gdpo", batch_wide=True),
     "gdpo-token": Case("gdpo", {"batch_norm": "token"}, batch_wide=True),
     "gdpo-eps": Case("gdpo", {"eps": 0.5}, batch_wide=True),

@@ -55,7 +55,7 @@ def random_ends(rng: Random, length: int) -> list[int]:
 
 
 def process_fields(rng: Random, signal: str, kind: str, length: int) -> dict[str, Any]:
-    """The process part of a row: `steps`, `tokens`, several `streams`, or `none`."""
+    """The process part of a row: `steps`, `tokens`, several `streams`, `entropy`, or `none`."""
     ends = random_ends(rng, length)
     steps = {"step_ends": ends, "step_scores": [score(rng, kind) for _ in ends]}
     tokens = [score(rng, kind) for _ in range(length)]
@@ -71,6 +71,8 @@ def process_fields(rng: Random, signal: str, kind: str, length: int) -> dict[str
             "critic": {"advantages": [score(rng, kind) for _ in range(length)]},
         }
         return {**steps, "signals": signals}
+    if signal == "entropy":
+        return {"signals": {"entropy": {"scores": [abs(s) for s in tokens]}}}
     return {}
 
 

@@ -27,6 +27,9 @@ READERS: dict[str, dict[str, Any]] = {
     "adca": {"alpha": 1.0},
     "grpo-process": {},
     "turn-return": {"gamma": 0.9},
+    "redistribute": {"temperature": 0.5},
+    "mix": {"second": "pure"},
+    "sign-size": {"second": {"adca": {"alpha": 1.0}}},
 }
 READERS |= {
     f"grpo-process {pooling}": {"pooling": pooling} for pooling in ("process", "sum", "union")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import fusion, gigpo, others, pure, turns
+from . import combined, fusion, gigpo, others, pure, turns
 from .numbers import whitened
 from .rows import Row, by_group, trained
 
@@ -60,6 +60,11 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "alpha": 1.0,
     },
     "adca": {"alpha": 0.1},
+    "mix": {"first": "grpo", "second": "pass", "share": 0.5},
+    "sign-size": {"first": "grpo", "second": "pass"},
+    "redistribute": {"outcome": "grpo", "temperature": 1.0, "by_sign": True},
+    "reweight": {"outcome": "grpo", "by": "surprise"},
+    "rlsd": {"outcome": "grpo", "eps": 0.2, "share": 1.0},
     "prime": {"beta": 0.05, "process_weight": 1.0, "whiten_batch": True, "norm": "none"},
 }
 
@@ -70,11 +75,21 @@ def advantages(
     """The advantages of the trained tokens of every row."""
     p = {**DEFAULTS.get(method, {}), **params}
     rows = [trained(r) for r in rollouts]
-    out = _raw(method, p, rows)
+    if method in combined.RULES:
+        inside = {field: _inside(p[field], rollouts) for field in combined.PARTS if field in p}
+        out = combined.RULES[method](inside, rows, p)
+    else:
+        out = _raw(method, p, rows)
     limit = p.get("clip")
     if limit is None:
         return out
     return [[max(-limit, min(limit, a)) for a in row] for row in out]
+
+
+def _inside(part: Any, rollouts: list[dict[str, Any]]) -> list[list[float]]:
+    """The advantages of a method that another one names, as a name or {name: params}."""
+    ((name, params),) = ({part: {}} if isinstance(part, str) else part).items()
+    return advantages(name, params, rollouts)
 
 
 def _raw(method: str, p: dict[str, Any], rows: list[Row]) -> list[list[float]]:

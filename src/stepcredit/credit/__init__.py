@@ -9,10 +9,15 @@ from stepcredit.credit.methods.gdpo import GDPO
 from stepcredit.credit.methods.gigpo import GiGPO
 from stepcredit.credit.methods.grpo import GRPO, RLOO, DrGRPO
 from stepcredit.credit.methods.grpo_process import ProcessGRPO
+from stepcredit.credit.methods.mix import Mix
 from stepcredit.credit.methods.pass_ import PASS
 from stepcredit.credit.methods.pass_min import PASSMin
 from stepcredit.credit.methods.prime import PRIME
 from stepcredit.credit.methods.pure import PURE
+from stepcredit.credit.methods.redistribute import Redistribute
+from stepcredit.credit.methods.reweight import Reweight
+from stepcredit.credit.methods.rlsd import RLSD
+from stepcredit.credit.methods.sign_size import SignSize
 from stepcredit.credit.methods.turn_return import TurnReturn
 from stepcredit.credit.reads import Reads
 from stepcredit.credit.slot_credit import Credit
@@ -28,15 +33,20 @@ __all__ = [
     "PRIME",
     "PURE",
     "RLOO",
+    "RLSD",
     "Credit",
     "DrGRPO",
     "Estimator",
     "Explanation",
     "GiGPO",
+    "Mix",
     "Moments",
     "PASSMin",
     "ProcessGRPO",
     "Reads",
+    "Redistribute",
+    "Reweight",
+    "SignSize",
     "TurnReturn",
     "register",
 ]

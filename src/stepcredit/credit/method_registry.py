@@ -26,6 +26,11 @@ OWN = {
     "opd": f"{_METHODS}.distillation",
     "g-opd": f"{_METHODS}.distillation",
     "prime": f"{_METHODS}.prime",
+    "mix": f"{_METHODS}.mix",
+    "redistribute": f"{_METHODS}.redistribute",
+    "reweight": f"{_METHODS}.reweight",
+    "sign-size": f"{_METHODS}.sign_size",
+    "rlsd": f"{_METHODS}.rlsd",
 }
 """Our own methods, in the order in which they are listed, and the modules that register them."""
 

@@ -25,7 +25,9 @@ from stepcredit.oracles.worlds import WORLDS
 BATCH = 1e9
 """Responses in the batch of a method that normalizes over the batch: as good as infinitely many."""
 NO_SIGNAL = "none"
-"""The signal's name in the row of a method that runs without step scores and log-probs."""
+"""The signal's name in the row of a method that runs without step scores or models of theirs."""
+SCORED_MODELS = frozenset({"teacher", "prm"})
+"""The models that the step scores define; the others are the policy's own or uniform."""
 STREAM = "process"
 """The name of the stream that holds the step scores."""
 EXACT = "exact advantage"
@@ -101,6 +103,12 @@ CONTESTANTS = (
     Contestant("prime"),
     Contestant("opd"),
     Contestant("g-opd"),
+    Contestant("mix"),
+    Contestant("redistribute"),
+    Contestant("redistribute", {"by_sign": False}),
+    Contestant("reweight"),
+    Contestant("sign-size"),
+    Contestant("rlsd"),
 )
 """The rows of the table: every method of the library, and the variants that claims are about."""
 
@@ -198,18 +206,19 @@ def _pairs(contestants: Sequence[Contestant]) -> Iterable[tuple[Contestant, Esti
 
 
 def reads_steps(estimator: Estimator) -> bool:
-    """Whether a method reads step scores, or log-probs of other models.
+    """Whether a method reads step scores, or log-probs of a model that the scores define.
 
     Example:
         >>> import stepcredit as sc
-        >>> reads_steps(sc.PASS()), reads_steps(sc.GRPO()), reads_steps(sc.OPD())
-        (True, False, True)
+        >>> reads_steps(sc.PASS()), reads_steps(sc.OPD()), reads_steps(sc.Reweight())
+        (True, True, False)
     """
-    return estimator.reads.process is not None or bool(estimator.reads.logprobs)
+    reads = estimator.reads
+    return reads.process is not None or not SCORED_MODELS.isdisjoint(reads.logprobs)
 
 
 def needs_no_signal(estimator: Estimator) -> bool:
-    """Whether a method credits steps or responses without step scores and log-probs.
+    """Whether a method credits responses without step scores or models of theirs.
 
     Example:
         >>> import stepcredit as sc

@@ -55,6 +55,27 @@ def parsed(tmp_path):
     return parse
 
 
+def test_a_method_of_methods_in_yaml(tmp_path):
+    given = """
+method: mix
+fields:
+  share: 0.25
+  first: rloo
+  second: {pass: {k: 1.0, weights: {process: 1.0}}}
+"""
+    path = tmp_path / "recipe.yaml"
+    base = YAML.format(folder=tmp_path / "out")
+    path.write_text(base[: base.index("method:")] + given.lstrip())
+    config = TrlParser(StepCreditConfig).parse_args_and_config(["--config", str(path)])[0]
+    inner = {"pass": {"k": 1.0, "weights": {"process": 1.0}}}
+    assert config.credit()["method"] == sc.Mix(first="rloo", second=inner, share=0.25)
+    path.write_text(path.read_text().replace("k: 1.0", "kk: 1.0"))
+    with pytest.raises(EngineError) as refused:
+        TrlParser(StepCreditConfig).parse_args_and_config(["--config", str(path)])
+    line = "fields.second.kk: pass has no such field, did you mean 'k'?"
+    assert str(refused.value) == line
+
+
 def test_a_signal_of_a_signal_in_yaml(parsed):
     flags = ["--process_signal", "difference", "--process_signal_fields"]
     found = parsed(*flags, '{"start": 0.5, "signal": {"arithmetic": {"neutral": 0.25}}}')

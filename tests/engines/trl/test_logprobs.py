@@ -129,6 +129,42 @@ def test_distillation_is_two_lines_of_yaml(from_yaml, tmp_path, monkeypatch, acc
         assert isinstance(batch.rollouts.streams["rule"], sc.Steps)
 
 
+INSIDE = """\
+method: mix
+fields: {{first: {{rlsd: {{outcome: rloo, eps: 0.5}}}}, second: {{reweight: {{outcome: rloo}}}}}}
+outcome_reward: accuracy
+logprobs: {{teacher: logprobs}}
+logprobs_fields: {{teacher: {{model: {teacher}, temperature: 0.7}}}}
+"""
+
+
+def test_methods_inside_another_get_the_log_probs_that_they_read(from_yaml, tmp_path):
+    trainer = from_yaml(INSIDE)
+    assert trainer.estimator.reads.logprobs == ("student", "teacher")
+    trainer.train()
+    batch = trainer.credited
+    assert set(batch.rollouts.logprobs) == {"student", "teacher"}
+    outcome = torch.arange(batch.rollouts.num_rollouts).double()
+    rollouts = batch.rollouts.replaced(
+        outcomes=type(batch.rollouts.outcomes)(outcome, torch.ones_like(outcome, dtype=torch.bool))
+    )
+    ours = by_hand(trainer.model.eval(), batch, 0.7)
+    theirs = by_hand(loaded(tmp_path / "model-1"), batch, 0.7)
+    sizes = [len(ids) for ids in batch.completion_ids]
+    flat = sc.RLOO()(rollouts).ragged()
+    parts = zip(
+        trainer.estimator(rollouts).ragged(),
+        flat,
+        ours.split(sizes),
+        theirs.split(sizes),
+        strict=True,
+    )
+    for got, a, student, teacher in parts:
+        ratio = (a.sign() * (teacher - student)).exp().clamp(0.5, 1.5)
+        surprise = -student / -student.mean()
+        assert torch.allclose(got, a * (ratio + surprise) / 2, atol=1e-3)
+
+
 def test_a_method_made_of_log_probs_gets_the_policys_own(from_yaml, tmp_path):
     trainer = from_yaml(METHOD)
     trainer.train()

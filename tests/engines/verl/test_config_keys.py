@@ -52,6 +52,14 @@ def test_one_signal_by_name_is_the_stream_process():
     assert found.signals["process"].grain == "steps"
 
 
+def test_a_method_of_methods_by_name():
+    conf = pytest.importorskip("omegaconf").OmegaConf
+    inner = {"pass": {"k": 1.0, "weights": [1, 0, 0]}}
+    given = {"method": "mix", "fields": {"first": "rloo", "second": inner, "share": 0.25}}
+    found = VerlSettings.of(conf.create({"algorithm": {"stepcredit": given}}))
+    assert found.estimator == sc.Mix(first="rloo", second=inner, share=0.25)
+
+
 def test_a_signal_of_a_signal_by_name():
     inner = {"answer-progress": {"model": "a-folder"}}
     found = settings(
@@ -122,6 +130,15 @@ def test_log_probs_are_seen_through_signals_made_of_signals():
         ({"method": 3}, "method: expected the name of a method, got 3"),
         ({"fields": {"kk": 1}}, "fields.kk: pass has no such field, did you mean 'k'?"),
         ({"fields": {"k": -1}}, "fields.k: expected a number of at least 0, got -1"),
+        (
+            {"method": "mix", "fields": {"second": {"pass": {"k": -1}}}},
+            "fields.second.k: expected a number of at least 0, got -1",
+        ),
+        (
+            {"method": "redistribute", "fields": {"outcome": "pass"}},
+            "fields.outcome: 'pass' reads a process signal or log-probs: expected a method of "
+            "outcomes, such as grpo",
+        ),
         ({"fields": [1]}, "fields: expected a mapping, got [1]"),
         (
             {"process_signal_fields": {"model": "m"}},

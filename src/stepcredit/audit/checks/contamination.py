@@ -229,4 +229,6 @@ def _larger(method: Estimator) -> str:
         return "Give the process signal a larger part with `--set process_weight=...`."
     if isinstance(method, ADCA):
         return "Give the process signal a larger part with `--set alpha=...`."
+    if method.reads.weights is None:
+        return "Give the process signal a larger part in the settings of the method."
     return "Give the process stream a larger weight with `--set weights=...`."
