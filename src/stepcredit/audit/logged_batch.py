@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from math import isfinite
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,7 +19,7 @@ from stepcredit.data.files.rollout_file import RolloutFile
 from stepcredit.data.files.rows import Row, check_row
 from stepcredit.data.masking import row_steps_to_trained
 from stepcredit.data.rollouts import Rollouts
-from stepcredit.data.rules import counted
+from stepcredit.data.rules import counted, fits_float32
 from stepcredit.errors import FileError, RolloutError, RowError
 from stepcredit.logs.log_formats import GSM8K, kind_of_file, labelled_format, name_of_log
 from stepcredit.logs.logged_response import RewardColumns
@@ -147,7 +146,7 @@ class LoggedBatch:
     def step_values(self) -> list[list[float | None]] | None:
         """Monte-Carlo values: before the first step, and after each; None where no row has them.
 
-        A value that is no finite number is None: unknown.
+        A value that is no number of float32 is None: unknown.
 
         Raises:
             RowError: a row has not one value more than steps.
@@ -290,8 +289,5 @@ def _values_of(fields: Mapping[str, Any]) -> _Field[float]:
 
 
 def _number(given: Any) -> float | None:
-    """A finite number; None for anything else."""
-    try:
-        return float(given) if isinstance(given, int | float) and isfinite(given) else None
-    except OverflowError:
-        return None
+    """A number that float32 can hold; None for anything else."""
+    return float(given) if isinstance(given, int | float) and fits_float32(given) else None

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from stepcredit.audit.logged_batch import LoggedBatch
 from stepcredit.data.advantages import Advantages
 from stepcredit.data.files.rows import Row
+from stepcredit.data.rules import fits_float32, shown, why_not_float32
+from stepcredit.errors import RolloutError
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -53,8 +55,12 @@ class StoredAdvantages:
 
     @classmethod
     def of(cls, batch: LoggedBatch) -> StoredAdvantages | None:
-        """Those of rows with the field `advantages`, or TRL's `advantage`; None: of no row."""
-        found = [(at, _advantages_of(row)) for at, row in enumerate(batch.rows)]
+        """Those of rows with the field `advantages`, or TRL's `advantage`; None: of no row.
+
+        Raises:
+            RowError: a number of the field `advantage` that float32 can't hold.
+        """
+        found = [(at, _advantages_of(row, batch.source)) for at, row in enumerate(batch.rows)]
         held = [(at, values) for at, values in found if values is not None]
         if not held:
             return None
@@ -139,14 +145,17 @@ def nearly_equal(stored: Floats, expected: Floats, scale: float) -> Flags:
     return np.asarray(np.abs(stored - expected) <= allowed)
 
 
-def _advantages_of(row: Row) -> list[float] | None:
+def _advantages_of(row: Row, source: str) -> list[float] | None:
     values: Any = row.fields.get(STORED)
     if isinstance(values, list):
         return values
     scalar = row.fields.get(STORED_SCALAR)
-    if isinstance(scalar, int | float) and np.isfinite(scalar):
-        return [float(scalar)] * row.length
-    return None
+    if isinstance(scalar, bool) or not isinstance(scalar, int | float):
+        return None
+    if not fits_float32(scalar):
+        reason = f"{shown(scalar, as_json=True)} {why_not_float32(scalar)}"
+        raise RolloutError(reason, field=STORED_SCALAR).at_line(source, row.line)
+    return [float(scalar)] * row.length
 
 
 def _on_response(values: list[float], mask: list[int]) -> list[float]:
