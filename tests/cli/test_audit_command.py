@@ -186,3 +186,16 @@ def test_an_attack_on_another_file_is_refused(
     assert ended.err == f"{rollouts}: is not JSON of `stepcredit attack --json`\n"
     ended = run("audit", rollouts, "--conformance", "--attack", "attack.json")
     assert ended.err.startswith("--attack: --conformance compares stored advantages")
+
+
+@pytest.mark.parametrize("command", [("audit",), ("attack", "--signal", "arithmetic")])
+def test_a_package_that_is_not_installed_is_named_before_the_work(
+    command: tuple[str, ...], run: Run, rollouts: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stepcredit.requires.find_spec", lambda name: None)
+    ended = run(*command, rollouts)
+    assert (ended.code, ended.out) == (1, "")
+    line = (
+        "scipy: not installed; it comes with the extra report: pip install 'stepcredit[report]'\n"
+    )
+    assert ended.err == line

@@ -322,6 +322,34 @@ LIMIT_MB = 1200
 """Of heap and private maps; `import stepcredit.cli` and torch take about 250 MB of it."""
 
 
+HEAD = b'{"schema": "stepcredit.attack/1", "responses": ["k"], "signal": "s", "methods": [], '
+ATTACKS: dict[str, bytes] = {
+    "nothing": b"",
+    "binary": bytes(range(256)) * 40,
+    "deep": b"[" * 100_000,
+    "deep in the report": HEAD + b'"edits": ' + b"[" * 100_000,
+    "a list": b"[]",
+    "another schema": b'{"schema": "x"}',
+    "no edits": HEAD + b'"edits": null}',
+    "an edit of numbers": HEAD + b'"edits": [1, 2]}',
+    "a huge number": HEAD + b'"edits": [{"edit": "a", "applied": 1e400}]}',
+    "controls": HEAD + b'"edits": [{"edit": "\\u001b[2J\\u202e"}]}',
+}
+
+
+@pytest.mark.parametrize("case", ATTACKS)
+def test_a_hostile_attack_report_is_refused_in_one_line(
+    case: str, run: Run, tmp_path: Path
+) -> None:
+    write(tmp_path / "in.jsonl", responses())
+    (tmp_path / "attack.json").write_bytes(ATTACKS[case])
+    ended = run("audit", "in.jsonl", "--attack", "attack.json")
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.err.startswith("attack.json: is not ")
+    assert ended.err.count("\n") == 1
+    assert not UNSAFE & set(ended.err)
+
+
 def packed(rows: Callable[[], bytes], times: int) -> Callable[[Path], None]:
     """Writes a gzip file of the same bytes again and again."""
 
@@ -366,6 +394,7 @@ def one_long_among_many(path: Path) -> None:
 
 BOMBS: dict[str, tuple[str, Callable[[Path], None], str]] = {
     "zeros": ("a.jsonl.gz", packed(lambda: bytes(1 << 20), 65), "LINE_BYTES"),
+    "groups": ("a.jsonl.gz", packed(tiny_groups, 2), "HELD_BYTES"),
     "a verl log": ("a.jsonl.gz", packed(verl_lines, 10), "HELD_BYTES"),
     "labelled rows": ("a.jsonl.gz", packed(labelled_lines, 10), "HELD_BYTES"),
     "bare lengths": ("a.jsonl", bare_lengths, "HELD_TOKENS"),
@@ -374,14 +403,19 @@ BOMBS: dict[str, tuple[str, Callable[[Path], None], str]] = {
 }
 
 
-@pytest.mark.parametrize("bomb", BOMBS)
+WITH_TEXT = ("zeros", "groups", "a verl log")
+"""Bombs whose rows `attack` would read, too."""
+CASES = [*(("audit", bomb) for bomb in BOMBS), *(("attack", bomb) for bomb in WITH_TEXT)]
+
+
+@pytest.mark.parametrize(("command", "bomb"), CASES)
 def test_a_bomb_is_refused_before_it_is_unpacked(
-    bomb: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: str, bomb: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name, make, limit = BOMBS[bomb]
     make(tmp_path / name)
     monkeypatch.setenv("STEPCREDIT_MAX_HELD_BYTES", str(10 << 20))
-    ended = run("audit", name)
+    ended = run(command, name, *(ATTACK if command == "attack" else ()))
     assert (ended.code, ended.out) == (1, "")
     assert ended.err.startswith(f"{name}:")
     assert ended.err.endswith(f": set STEPCREDIT_MAX_{limit} to allow more\n")

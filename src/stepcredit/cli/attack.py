@@ -28,6 +28,7 @@ from stepcredit.cli.score import (
     with_kept_scores,
 )
 from stepcredit.errors import SettingError
+from stepcredit.requires import require
 
 if TYPE_CHECKING:
     from stepcredit.audit.attack.attack_plan import AttackPlan
@@ -113,6 +114,7 @@ def attack_command(
     from stepcredit.cli.attack_table import print_attack
     from stepcredit.data.files.atomic import write_json
 
+    require("report", "scipy")  # intervals, after all is scored
     import_modules(imports)
     signal = named_signal(name, settings)
     estimators = {text: named_variant(text) for text in methods or METHODS}

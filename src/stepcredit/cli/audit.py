@@ -128,6 +128,7 @@ def audit_command(
 
     if fail_on is not None and fail_on not in FAILING:
         raise SettingError(f"--fail-on {fail_on}: expected {' or '.join(FAILING)}")
+    require("report", "scipy")  # intervals
     if conformance and attack_file is not None:
         raise SettingError("--attack: --conformance compares stored advantages, and nothing else")
     import_modules(imports)

@@ -6,6 +6,7 @@ import typer
 
 from stepcredit.cli.output import FOUND, errors_to_stderr
 from stepcredit.cli.progress import counting_bar
+from stepcredit.requires import require
 
 CLEAN_FILES = 50
 """Generated clean logs; `selftest_matrix(files=1000)` of Python takes minutes."""
@@ -31,6 +32,7 @@ def print_selftest() -> None:
     """
     from stepcredit.audit.planted_faults import selftest_matrix
 
+    require("report", "scipy")
     with counting_bar("logs") as show:
         done = selftest_matrix(files=CLEAN_FILES, progress=show)
     typer.echo(done.text())
