@@ -26,6 +26,7 @@ RULES: dict[str, object] = {
     "runs": "runs",
     "sign_runs": "sign_runs",
     "windows of 32": {"windows": {"size": 32}},
+    "cut_points": "cut_points",
     "change_points": "change_points",
     "change_points, squared, penalty 3": {"change_points": {"penalty": 3.0, **SQUARED}},
     "change_points, squared, penalty 2 ln L": {"change_points": {"penalty": 16.6, **SQUARED}},
@@ -42,7 +43,11 @@ def signals() -> dict[str, torch.Tensor]:
 
 def measure(rule: object, signal: torch.Tensor) -> dict[str, float]:
     """Seconds, and chunks per response."""
-    rollouts = sc.Rollouts(group=torch.arange(ROWS) // GROUP, process=sc.Tokens(signal))
+    rollouts = sc.Rollouts(
+        group=torch.arange(ROWS) // GROUP,
+        process=sc.Tokens(signal),
+        logprobs={"student": sc.Tokens(-signal.abs())},
+    )
     estimator = sc.PASS(chunks=rule)  # type: ignore[arg-type]
     seconds = []
     for _ in range(3):

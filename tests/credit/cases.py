@@ -90,6 +90,8 @@ CASES: dict[str, Case] = {
         chunks_from="teacher", chunks="sign_runs", read="sum"
     ),
     "pass-read-mean-ready-made": _pass(("streams",), weights=READY, read="mean"),
+    "pass-cut-points": _pass(chunks={"cut_points": {"below": 0.6, "per_chunk": 2}}),
+    "pass-cut-points-mean": _pass(chunks="cut_points", read="mean", scope="process"),
     "pass-gamma0": _pass(gamma=0.0),
     "pass-gamma": _pass(gamma=0.9),
     "pass-gamma-runs": _pass(gamma=0.5, chunks="runs", scope="process", k=1.0),

@@ -17,6 +17,9 @@ every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 CHUNKERS = {
     "sign_runs": "sign_runs",
     "windows": {"windows": {"size": 3}},
+    "cut_points": "cut_points",
+    "cut_points-1": {"cut_points": {"below": 0.5, "per_chunk": 1}},
+    "cut_points-2": {"cut_points": {"below": 0.7, "per_chunk": 2}},
     "change_points": "change_points",
     "change_points-squared": {
         "change_points": {"penalty": 0.7, "min_tokens": 1, "cost": "squared"}

@@ -34,6 +34,14 @@ WEIGHTED = sc.Reads("weighted", WEIGHTS, format=True)
             sc.ProcessGRPO(chunks="sentences"),
             sc.Reads("weighted", WEIGHTS, format=True, text=True),
         ),
+        (
+            sc.ProcessGRPO(chunks="cut_points"),
+            sc.Reads("weighted", WEIGHTS, ("student",), format=True),
+        ),
+        (
+            sc.PASS(weights={"prm": 2.0}, chunks="cut_points", gate=False),
+            sc.Reads("weighted", {"prm": 2.0}, ("student",), None, ready_made=True),
+        ),
         (sc.GRPO(), sc.Reads(None, outcome="required")),
         (sc.RLOO(), sc.Reads(None, outcome="required")),
         (sc.DrGRPO(), sc.Reads(None, outcome="required")),

@@ -59,6 +59,16 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
         {"chunks": {"runs": {"eta": float("nan")}}},
         "chunks: eta of 'runs': expected a number of at least 0, got nan",
     ),
+    (
+        "pass",
+        {"chunks": {"cut_points": {"below": 0}}},
+        "chunks: below of 'cut_points': expected a number above 0 and at most 1, got 0",
+    ),
+    (
+        "pass",
+        {"chunks": {"cut_points": {"per_chunk": 0}}},
+        "chunks: per_chunk of 'cut_points': expected a whole number of at least 1, got 0",
+    ),
     ("pass", {"chunks": {"steps": {"size": 1}}}, "chunks: 'steps' has no option 'size'"),
     (
         "gdpo",

@@ -214,6 +214,7 @@ CHUNKERS: dict[str, Callable[[chunks.LeadStream], chunks.Chunks]] = {
     "change_points-of-1": partial(chunkers.change_points, penalty=0.7, min_tokens=1),
     "change_points-squared": partial(chunkers.change_points, penalty=0.7, cost="squared"),
     "windows": partial(chunkers.windows, size=3),
+    "cut_points": partial(chunkers.cut_points, below=0.6, per_chunk=2),
 }
 every_chunker = pytest.mark.parametrize("rule", CHUNKERS.values(), ids=CHUNKERS.keys())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 from .numbers import mean
 
@@ -32,6 +33,17 @@ def ends_of_signs(u: list[float], largest: float) -> list[int]:
 def ends_of_windows(length: int, width: int) -> list[int]:
     """Windows of `width` tokens from the start; the last may be shorter."""
     return [t for t in range(length) if t == length - 1 or (t + 1) % width == 0]
+
+
+def ends_of_cut_points(logprobs: list[float], below: float, per_chunk: int) -> list[int]:
+    """A chunk ends with every m-th token of a probability below the threshold."""
+    ends, seen = [], 0
+    for t, logprob in enumerate(logprobs):
+        if logprob < math.log(below):
+            seen += 1
+            if seen % per_chunk == 0:
+                ends.append(t)
+    return sorted({*ends, len(logprobs) - 1})
 
 
 def spread(part: list[float], cost: str) -> float:

@@ -85,6 +85,9 @@ def group_chunks(
         elif chosen == "group_runs":
             u = chunkers.group_signal(by_token, len(rows))
             out[i] = chunkers.ends_of_runs(u, rows[i].length, max(abs(v) for v in u))
+        elif chosen == "cut_points":
+            given = {"below": 0.9, "per_chunk": 5, **options}
+            out[i] = chunkers.ends_of_cut_points(rows[i].logprobs["student"], **given)
         elif chosen == "change_points":
             pool = [v for s in streams for v in s.scores]
             out[i] = _change_points(streams[at], options, pool)

@@ -88,6 +88,9 @@ def _unmeasured(methods: Mapping[str, Estimator], rollouts: Rollouts) -> Iterato
         if _adds_up(method, rollouts) and method.reads.states:
             reason = f"{name} compares the states of steps, and one more step has none."
             yield Unchecked(NAME, "step_states", reason)
+        if read_streams(method, rollouts) and method.reads.logprobs:
+            reason = f"{name} reads log-probs too, and one more step has none."
+            yield Unchecked(NAME, f"{method.reads.logprobs[0]}_logprobs", reason)
 
 
 def _variants(

@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
-
 from stepcredit.credit.estimator import Estimator
 from stepcredit.credit.method_registry import register
 from stepcredit.credit.reads import Reads
 from stepcredit.credit.slot_credit import Credit
 from stepcredit.credit.stages.groups import Values
-from stepcredit.credit.stages.process_streams import dense_stream
+from stepcredit.credit.stages.process_streams import dense_stream, lacks_logprobs
 from stepcredit.data.rollouts import Rollouts
 from stepcredit.data.slots import every_token
 from stepcredit.settings.fields import number
@@ -32,9 +30,7 @@ class LogprobEstimator(Estimator):
     def check(self, rollouts: Rollouts) -> None:
         """Every rollout must have every model's log-probs."""
         for name in self.models:
-            stream = rollouts.logprobs.get(name)
-            every = torch.ones_like(rollouts.format_ok)
-            self.refuse_missing(every if stream is None else stream.counts == 0, f"{name}_logprobs")
+            self.refuse_missing(lacks_logprobs(rollouts, name), f"{name}_logprobs")
 
     def tables(self, rollouts: Rollouts) -> list[Values]:
         """Each model's log-probs as a (rollout, token) table."""

@@ -13,6 +13,8 @@ from torch import Tensor
 from stepcredit.credit.estimator import Estimator
 from stepcredit.credit.reads import Reads
 from stepcredit.credit.slot_credit import Credit
+from stepcredit.credit.stages.chunker_registry import needs_of
+from stepcredit.credit.stages.chunks import Chunker
 from stepcredit.credit.stages.fusion import (
     FusionTerms,
     Operators,
@@ -56,6 +58,25 @@ def weighted_reads(weights: Mapping[str, float]) -> Reads:
         outcome="optional" if "outcome" in weights else None,
         format="format" in weights,
     )
+
+
+def with_chunker_reads(
+    reads: Reads, rule: str | Mapping[str, Mapping[str, object]] | Chunker | None
+) -> Reads:
+    """What a method reads whose chunks follow a rule.
+
+    Args:
+        reads: what it reads besides.
+        rule: the chunker, as for `chunker`; None: every score is a chunk.
+
+    Example:
+        >>> with_chunker_reads(Reads("one"), "cut_points").logprobs
+        ('student',)
+    """
+    needs = needs_of(rule)
+    models = ("student",) if needs == "student_logprobs" else ()
+    logprobs = tuple(dict.fromkeys((*reads.logprobs, *models)))
+    return replace(reads, text=needs == "text", steps=needs == "step_ends", logprobs=logprobs)
 
 
 @dataclass(frozen=True)

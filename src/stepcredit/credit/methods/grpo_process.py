@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 from stepcredit.credit.estimator import Estimator
 from stepcredit.credit.method_registry import register
-from stepcredit.credit.methods.fused import ABOUT_WEIGHTS, weighted_reads
+from stepcredit.credit.methods.fused import ABOUT_WEIGHTS, weighted_reads, with_chunker_reads
 from stepcredit.credit.reads import Reads
 from stepcredit.credit.slot_credit import Credit
-from stepcredit.credit.stages.chunker_registry import chunker, needs_of
+from stepcredit.credit.stages.chunker_registry import chunker
 from stepcredit.credit.stages.chunks import Chunker, Chunks, LeadStream
 from stepcredit.credit.stages.fusion import (
     Weights,
@@ -26,6 +26,7 @@ from stepcredit.credit.stages.process_streams import (
     check_one_process,
     dense_stream,
     find_process_stream,
+    lacks_logprobs,
 )
 from stepcredit.credit.stages.returns import divide_length, residual, return_to_go
 from stepcredit.data.rollouts import Rollouts
@@ -112,11 +113,15 @@ class ProcessGRPO(Estimator):
     @property
     def reads(self) -> Reads:
         """One process stream with `process` pooling, else the streams with a weight."""
-        needs = needs_of(self.chunks)
         reads = Reads(process="one", outcome=None)
         if self.weights is not None:
             reads = weighted_reads(canonical_weights(self.weights))
-        return replace(reads, text=needs == "text", steps=needs == "step_ends")
+        return with_chunker_reads(reads, self.chunks)
+
+    def check(self, rollouts: Rollouts) -> None:
+        """A chunker of log-probs needs those of every response."""
+        if "student" in self.reads.logprobs:
+            self.refuse_missing(lacks_logprobs(rollouts, "student"), "student_logprobs")
 
     def check_streams(self, signals: Collection[str]) -> None:
         """The batch must have a process stream that is read."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from stepcredit.credit.blocks import Blocks
 from stepcredit.credit.method_registry import register
-from stepcredit.credit.methods.fused import Fused
+from stepcredit.credit.methods.fused import Fused, with_chunker_reads
 from stepcredit.credit.reads import Reads
 from stepcredit.credit.slot_credit import Credit, CreditFromEnd
 from stepcredit.credit.stages.chunker_registry import chunker, is_built_in, needs_of
@@ -28,7 +28,12 @@ from stepcredit.credit.stages.fusion import (
     weighted_streams,
 )
 from stepcredit.credit.stages.groups import Group, Standardized, Values, std_ratio, weighted_mean
-from stepcredit.credit.stages.process_streams import DenseStream, Layouts, dense_stream
+from stepcredit.credit.stages.process_streams import (
+    DenseStream,
+    Layouts,
+    dense_stream,
+    lacks_logprobs,
+)
 from stepcredit.credit.stages.returns import (
     divide_length,
     residual,
@@ -147,17 +152,18 @@ class PASS(Fused):
     @property
     def reads(self) -> Reads:
         """As for every fused method, and what the chunker reads."""
-        needs = needs_of(self.chunks)
-        return replace(super().reads, text=needs == "text", steps=needs == "step_ends")
+        return with_chunker_reads(super().reads, self.chunks)
 
     def check(self, rollouts: Rollouts) -> None:
-        """Chunks follow a signal, and a chunker of text needs the texts of every response."""
+        """Chunks follow a signal; a chunker may need the texts or log-probs of every response."""
         if isinstance(rollouts.streams.get(self.chunks_from or ""), TokenAdvantages):
             reason = f"{self.chunks_from!r} is ready-made: chunks follow a signal"
             raise MethodError(reason, field="chunks_from")
         if rollouts.tokens is not None and needs_of(self.chunks) == "text":
             empty = torch.tensor([not row for row in rollouts.tokens], device="cpu")
             self.refuse_missing(empty, "tokens")
+        if "student" in self.reads.logprobs:
+            self.refuse_missing(lacks_logprobs(rollouts, "student"), "student_logprobs")
 
     def check_streams(self, signals: Collection[str]) -> None:
         """Some group must have the stream that chunks follow."""
@@ -201,7 +207,7 @@ class PASS(Fused):
         if type(self).credit is not PASS.credit or not is_built_in(self.chunks):
             return super().credits(versions)
         groups = [Group.of(version) for version in versions]
-        streams = [tuple(version.streams.values()) for version in versions]
+        streams = [(*version.streams.values(), *version.logprobs.values()) for version in versions]
         outcomes = [(version.outcomes, version.formats) for version in versions]
         parts = _once_each(streams, partial(self._process_part, layouts={}), versions)
         scalars = _once_each(outcomes, self._scalars, versions, groups)

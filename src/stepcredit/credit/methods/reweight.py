@@ -20,7 +20,11 @@ from stepcredit.credit.reads import Reads
 from stepcredit.credit.slot_credit import Credit
 from stepcredit.credit.stages.fusion import SCALARS
 from stepcredit.credit.stages.groups import Values
-from stepcredit.credit.stages.process_streams import dense_stream, process_signals
+from stepcredit.credit.stages.process_streams import (
+    dense_stream,
+    lacks_logprobs,
+    process_signals,
+)
 from stepcredit.credit.stages.token_weights import mean_one
 from stepcredit.data.forest import reduce_rows
 from stepcredit.data.rollouts import Rollouts
@@ -96,9 +100,7 @@ class Reweight(Composition):
         """Every rollout must have the student's log-probs; no score of the stream is below 0."""
         super().check(rollouts)
         if self.by == SURPRISE:
-            held = rollouts.logprobs.get("student")
-            lacking = torch.ones_like(rollouts.format_ok) if held is None else held.counts == 0
-            self.refuse_missing(lacking, "student_logprobs")
+            self.refuse_missing(lacks_logprobs(rollouts, "student"), "student_logprobs")
             return
         stream = process_signals(rollouts).get(self.by)
         if stream is not None and bool((stream.values < 0).any()):

@@ -12,7 +12,7 @@ from stepcredit.errors import MethodError
 from stepcredit.settings.fields import Check, check_fields, declare
 from stepcredit.settings.registry import Registry
 
-Needs = Literal["text", "step_ends"]
+Needs = Literal["text", "step_ends", "student_logprobs"]
 Rule = TypeVar("Rule", bound=Callable[..., Chunks])
 _HERE = "stepcredit.credit.stages.chunkers"
 OURS = (
@@ -26,6 +26,7 @@ OURS = (
     "windows",
     "sentences",
     "delimiters",
+    "cut_points",
 )
 
 
@@ -87,7 +88,7 @@ def register_chunker(
     Args:
         name: its name.
         needs: "text": it reads the tokens' texts; "step_ends": it reads `step_ends`, so engines
-            give them for a token signal too.
+            give them for a token signal too; "student_logprobs": it reads the policy's log-probs.
         options: a check for each option that has one, such as `size=is_whole(at_least=1)`.
 
     Raises:
@@ -143,7 +144,7 @@ def chunker(rule: str | Mapping[str, Mapping[str, object]] | Chunker) -> Chunker
 
 
 def is_built_in(rule: str | Mapping[str, Mapping[str, object]] | Chunker) -> bool:
-    """Whether a chunker is one of ours: they read scores, step ends and texts, and nothing else.
+    """Whether a chunker is one of ours: they read streams, step ends and texts, and nothing else.
 
     Example:
         >>> is_built_in("auto"), is_built_in(lambda lead: lead)
@@ -159,8 +160,8 @@ def needs_of(rule: Chunker | str | Mapping[str, Mapping[str, object]] | None) ->
         rule: as for `chunker`, or None; your own callable may have the attribute `needs`.
 
     Returns:
-        "text" for the tokens' texts, "step_ends" for step ends where a token signal leads; None
-        for neither.
+        "text" for the tokens' texts, "step_ends" for step ends where a token signal leads,
+        "student_logprobs" for the policy's log-probs; None for none of these.
 
     Example:
         >>> needs_of("sentences"), needs_of("steps"), needs_of("auto")

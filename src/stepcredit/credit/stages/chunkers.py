@@ -7,6 +7,7 @@ length of the response, and S, its steps.
 
 from __future__ import annotations
 
+import math
 import re
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 from stepcredit.credit.stages.chunker_registry import register_chunker
 from stepcredit.credit.stages.chunks import Chunks, LeadStream
 from stepcredit.credit.stages.groups import TOLERANCE, Group, Mask, Values
+from stepcredit.credit.stages.process_streams import dense_stream
 from stepcredit.credit.stages.segmentation import COSTS, Segments, segment_ends
 from stepcredit.data.forest import all_true, any_true
 from stepcredit.data.slots import Slots, step_slots, whole_responses
@@ -159,6 +161,41 @@ def delimiters(lead: LeadStream, pattern: str = r"\n\s*$") -> Chunks:
 def sentences(lead: LeadStream) -> Chunks:
     """`delimiters` at the ends of sentences and lines. Cost O(L)."""
     return delimiters(lead, pattern=r"[.!?。！？]['\")\]]*\s*$|\n\s*$")
+
+
+@register_chunker(
+    "cut_points",
+    needs="student_logprobs",
+    below=is_number(above=0, at_most=1),
+    per_chunk=is_whole(at_least=1),
+)
+def cut_points(lead: LeadStream, below: float = 0.9, per_chunk: int = 5) -> Chunks:
+    """A chunk ends with every `per_chunk`-th token that the policy gave a low probability.
+
+        cut points  {t : p_student(t) < below};  a chunk ends with the m-th, the 2m-th, ...
+
+    There a response could have gone another way, so its value may change there; chunks with equally
+    many of them minimize the sum of the squares of their numbers. Cost O(L).
+
+    Args:
+        lead: the leading stream.
+        below: the probability below which a token is a cut point, above 0 and at most 1.
+        per_chunk: m, cut points per chunk; the last chunk may have fewer.
+
+    Raises:
+        MethodError: the rollouts hold no log-probs of the student.
+
+    Source: SPO-chain (2505.23564) section 4; its experiments use 0.9 and 5. Differs: the paper's
+        Eq. 3 fixes the number of chunks, and its code cuts before the 1st, the 6th, ... cut point.
+    """
+    stream = lead.rollouts.logprobs.get("student")
+    if stream is None:
+        raise MethodError("'cut_points' needs rollouts with student_logprobs", field="chunks")
+    slots = lead.token_slots
+    probable = dense_stream(stream, lead.rollouts).values >= math.log(below)
+    cuts = slots.mask & lead.present[:, None] & ~probable
+    ends = cuts & (cuts.cumsum(1) % per_chunk == 0)
+    return Chunks(slots, ends | slots.end_slots())
 
 
 @register_chunker("group_runs", eta=is_number(at_least=0))

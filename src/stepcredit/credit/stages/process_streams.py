@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from stepcredit.credit.stages.groups import Mask, Values
@@ -90,6 +90,20 @@ def process_signals(rollouts: Rollouts) -> dict[str, Stream]:
         for name, stream in rollouts.streams.items()
         if stream.values.numel() and not isinstance(stream, TokenAdvantages)
     }
+
+
+def lacks_logprobs(rollouts: Rollouts, model: str) -> Bool[Tensor, " rollout"]:
+    """Which rollouts have no log-probs of a model.
+
+    Example:
+        >>> r = Rollouts([0, 0], [1, 1], logprobs={"student": [[-0.5], []]})
+        >>> lacks_logprobs(r, "student").tolist(), lacks_logprobs(r, "teacher").tolist()
+        ([False, True], [True, True])
+    """
+    stream = rollouts.logprobs.get(model)
+    if stream is None:
+        return torch.ones_like(rollouts.format_ok)
+    return stream.counts == 0
 
 
 def process_stream(rollouts: Rollouts) -> Stream | None:
