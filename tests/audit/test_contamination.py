@@ -132,7 +132,7 @@ def test_a_long_token_signal_is_drowned_by_the_outcome_below_k_1() -> None:
     rng = np.random.default_rng(0)
     rows = [
         {"group": i // 4, "token_scores": rng.normal(size=800).tolist(), "outcome": float(i % 2)}
-        for i in range(16)
+        for i in range(32)
     ]
     found = check_contamination(audited(rows, mine=sc.PASS())).findings
     assert [f for f in found if "--set scope=process" in f.advice]

@@ -42,6 +42,20 @@ def test_clean_logs_are_not_accused_by_any_check() -> None:
     assert (found.files, found.alarmed) == (CLEAN_FILES, 0)
 
 
+def test_small_logs_are_not_accused() -> None:
+    """One to four groups of two to four responses: what few of them show, chance may show."""
+    for seed in range(40):
+        rows = generated_log(np.random.default_rng(seed))
+        groups, size = 1 + seed % 4, 2 + seed % 3
+        small = [row for g in range(groups) for row in [r for r in rows if r["group"] == g][:size]]
+        for row in small:
+            del row["advantages"]  # of the whole groups
+        methods = {name: METHODS.build(name, {}) for name in fitting_methods(rows)}
+        given = AuditInput.of(LoggedBatch.of(small), methods)
+        found = [each for check in audit_checks().values() for each in check(given).findings]
+        assert [each.sentence for each in found if each.severity != "note"] == []
+
+
 def test_a_planted_fault_is_no_clean_log() -> None:
     rows = generated_log(np.random.default_rng(0))
     for row in rows:

@@ -14,6 +14,9 @@ from stepcredit.evals.intervals import mean_interval
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 Indices = NDArray[np.int64]
+FEWEST_GROUPS = 8
+"""With fewer groups nothing is inferred from them. Equal values of a few groups make an interval of
+no width; eight groups on one side come by chance once in 128."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +40,20 @@ class GroupMean:
         """The fields `value`, `count`, `low` and `high` of an `AuditFigure`."""
         return {"value": self.mean, "count": self.count, "low": self.low, "high": self.high}
 
-    @property
-    def is_above_zero(self) -> bool:
-        """Whether the whole interval is above 0."""
-        return self.low is not None and self.low > 0
+    def is_surely_above(self, limit: float = 0.0) -> bool:
+        """Whether the whole interval is above a limit, and enough groups make it.
+
+        Example:
+            >>> GroupMean(0.5, 0.4, 0.6, 9, 9).is_surely_above(0.3)
+            True
+            >>> GroupMean(0.5, 0.5, 0.5, 2, 2).is_surely_above()
+            False
+        """
+        return self.low is not None and self.low > limit and self.groups >= FEWEST_GROUPS
+
+    def is_surely_below(self, limit: float = 0.0) -> bool:
+        """Whether the whole interval is below a limit, and enough groups make it."""
+        return self.high is not None and self.high < limit and self.groups >= FEWEST_GROUPS
 
 
 def group_mean(

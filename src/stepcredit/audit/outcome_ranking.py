@@ -93,6 +93,18 @@ def _auc_of_all(cases: LabelledScores) -> Area:
     return lambda weights: area(weights[cases.question])
 
 
+def compared_groups(cases: LabelledScores) -> int:
+    """How many groups hold both right and wrong cases.
+
+    Example:
+        >>> right, group = np.array([True, False, True]), np.array([0, 0, 1])
+        >>> compared_groups(LabelledScores(np.zeros(3), right, group))
+        1
+    """
+    rights = np.bincount(cases.question, cases.right)
+    return int(((rights > 0) & (rights < np.bincount(cases.question))).sum())
+
+
 def auc_within_groups(cases: LabelledScores) -> Area:
     """The AUC among pairs of one group, as a function of the groups' weights.
 

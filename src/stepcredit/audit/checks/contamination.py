@@ -25,6 +25,7 @@ from stepcredit.audit.finding import (
     Unchecked,
     Worse,
 )
+from stepcredit.audit.group_means import FEWEST_GROUPS
 from stepcredit.audit.step_credit import evenly_spaced_groups, read_streams
 from stepcredit.credit.estimator import Estimator
 from stepcredit.credit.methods.adca import ADCA
@@ -125,7 +126,7 @@ def _pooled_result(
         figures.append(_order_figure(label, contamination.order, rollouts, stream=name))
     series = {f"{how} ({name})": dict(each.shares) for how, each in found.items()}
     findings: tuple[Finding, ...] = ()
-    if weights.process < SILENCED * weights.outcome:
+    if weights.process < SILENCED * weights.outcome and weights.groups >= FEWEST_GROUPS:
         findings = (_pooled_finding(name, weights, figures, found["together"].order, methods),)
     return CheckResult(tuple(figures), findings, series=series)
 
@@ -190,8 +191,8 @@ def _method_result(name: str, method: Estimator, rollouts: Rollouts) -> CheckRes
     process = 1.0 - scalars
     findings: tuple[Finding, ...] = ()
     small = bool(found.shares) and 1e-9 < process < SMALL_PART
-    lost = order.value is not None and (order.high or order.value) < ORDER_LOST
-    if small or lost:
+    lost = order.high is not None and order.high < ORDER_LOST
+    if (small or lost) and rollouts.num_groups >= FEWEST_GROUPS:
         evidence = (*figures, order)
         parts = process if small else None, order.value if lost else None
         findings = (_drowned(name, method, *parts, evidence, found.order),)

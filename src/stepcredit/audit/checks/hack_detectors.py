@@ -241,7 +241,7 @@ def _best_paid_pattern(
 
 def _is_large(mean: GroupMean, values: Floats) -> bool:
     """Whether a mean is surely above 0, and not negligible beside the values' spread."""
-    return mean.is_above_zero and (mean.mean or 0.0) >= SMALLEST_GAP * float(values.std())
+    return mean.is_surely_above() and (mean.mean or 0.0) >= SMALLEST_GAP * float(values.std())
 
 
 def _finding(

@@ -10,6 +10,7 @@ import torch
 
 from stepcredit.audit.check_registry import AuditInput, register_check
 from stepcredit.audit.finding import AuditFigure, CheckResult, EvidencePlace, Finding, Unchecked
+from stepcredit.audit.group_means import FEWEST_GROUPS
 from stepcredit.audit.one_more_step import (
     Floats,
     StepLevels,
@@ -173,7 +174,8 @@ def _trap(
     """A typical step that is paid, or fined, in nearly every response."""
     change = pressure.changes["typical"]
     mean = float(change.mean()) / pressure.spread if pressure.spread > 0 else 0.0
-    if abs(mean) < TRAP:
+    groups = int(rollouts.group_index[torch.as_tensor(pressure.rows)].unique().numel())
+    if abs(mean) < TRAP or groups < FEWEST_GROUPS:
         return
     share = float(np.mean(change * mean > 0))
     verb, wrong = ("raises", "padding pays") if mean > 0 else ("lowers", "stopping early pays")

@@ -16,6 +16,7 @@ from stepcredit.audit.finding import (
     Severity,
     Unchecked,
 )
+from stepcredit.audit.group_means import FEWEST_GROUPS
 from stepcredit.audit.logged_batch import LoggedBatch
 from stepcredit.data.rules import counted
 
@@ -50,7 +51,18 @@ def check_groups(data: AuditInput) -> CheckResult:
         found.append(_alone(data.batch, sizes, index, figures[0]))
     if small.any() and usual is not None:
         found.append(_incomplete(usual, small, index, figures[1]))
-    return CheckResult(figures, tuple(found))
+    few = () if len(sizes) >= FEWEST_GROUPS else (_few_groups(len(sizes)),)
+    return CheckResult(figures, tuple(found), few)
+
+
+def _few_groups(count: int) -> Unchecked:
+    reason = (
+        f"The file has {counted(count, 'group')}. With fewer than {FEWEST_GROUPS}, chance can't"
+    )
+    reason += (
+        " be told from what is so: figures are shown, and most checks infer nothing from them."
+    )
+    return Unchecked(GROUPS, "group", reason)
 
 
 def _share(name: str, value: float, count: int, of: str) -> AuditFigure:

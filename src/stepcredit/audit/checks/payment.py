@@ -176,7 +176,7 @@ def _findings(
 
 def _is_large(mean: GroupMean, credit: Floats) -> bool:
     """Whether a mean is surely above 0, and not negligible beside the advantages' spread."""
-    return mean.is_above_zero and (mean.mean or 0.0) >= SMALLEST_PAY * float(credit.std())
+    return mean.is_surely_above() and (mean.mean or 0.0) >= SMALLEST_PAY * float(credit.std())
 
 
 def _words(baseline: str) -> str:

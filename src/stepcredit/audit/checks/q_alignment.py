@@ -37,7 +37,7 @@ def check_q_alignment(given: AuditInput) -> CheckResult:
         found = alignment(numbers, changes.values, kinds.group, centred=bool(method))
         own = _figures(found, changes.field, method, stream)
         figures += own
-        if stream and found.spearman.is_above_zero:
+        if stream and found.spearman.is_surely_above():
             in_order[stream] = found.spearman.mean or 0.0
         if _is_suspect(found):
             level = FINDING_CONFIDENCE
@@ -80,11 +80,11 @@ def _is_suspect(found: Alignment) -> bool:
 
 
 def _is_reversed(found: Alignment) -> bool:
-    return found.spearman.high is not None and found.spearman.high < 0
+    return found.spearman.is_surely_below()
 
 
 def _is_leaky(found: Alignment) -> bool:
-    return found.leakage.low is not None and found.leakage.low > MOST_LEAKAGE
+    return found.leakage.is_surely_above(MOST_LEAKAGE)
 
 
 def _numbers(given: AuditInput, kinds: StepKinds) -> Iterator[tuple[str, str, Floats]]:

@@ -17,6 +17,7 @@ from stepcredit.audit.finding import (
     Unchecked,
     Worse,
 )
+from stepcredit.audit.group_means import FEWEST_GROUPS
 from stepcredit.credit.metrics.batch_warnings import NEARLY_CONSTANT
 from stepcredit.credit.metrics.signal_statistics import stream_variances
 from stepcredit.credit.stages.groups import TOLERANCE
@@ -26,8 +27,6 @@ from stepcredit.data.rules import counted
 from stepcredit.data.streams import Stream
 
 VARIANCE, VALUES = "groups without variance", "values of the signal"
-FEWEST_GROUPS = 8
-"""With fewer groups, half of them may be without variance by chance."""
 MANY_WITHOUT = 0.6
 """Groups all right or all wrong are common; above this part, most prompts teach nothing."""
 SATURATED = 0.9

@@ -10,9 +10,14 @@ import numpy as np
 from stepcredit.audit.check_registry import AuditInput, register_check
 from stepcredit.audit.example_places import MOST_PLACES, best_rows
 from stepcredit.audit.finding import AuditFigure, CheckResult, EvidencePlace, Finding, Unchecked
-from stepcredit.audit.group_means import Floats
+from stepcredit.audit.group_means import FEWEST_GROUPS, Floats
 from stepcredit.audit.logged_batch import RIGHT, WRONG, LoggedBatch
-from stepcredit.audit.outcome_ranking import auc_with_interval, labelled_cases, score_aggregates
+from stepcredit.audit.outcome_ranking import (
+    auc_with_interval,
+    compared_groups,
+    labelled_cases,
+    score_aggregates,
+)
 from stepcredit.audit.response_patterns import convincing_wrong
 from stepcredit.audit.scored_steps import scores_of_steps
 from stepcredit.credit.metrics.signal_statistics import (
@@ -74,7 +79,8 @@ def _of_outcomes(batch: LoggedBatch) -> Iterator[CheckResult]:
             figures.append(share)
         found = convincing_wrong(aggregates["mean"], right, wrong, rollouts.group_index.numpy())
         places = best_rows(aggregates["mean"], found)
-        finding = _ranking_finding(name, "responses", within, places)
+        groups = compared_groups(next(iter(cases.values())))
+        finding = _ranking_finding(name, "responses", within, groups, places)
         bins, errors = _calibrated(cases, "the outcome", name, "responses")
         yield CheckResult(tuple(figures + errors), finding, series=bins)
 
@@ -95,14 +101,18 @@ def _auc_figures(
 
 
 def _ranking_finding(
-    stream: str, of: str, figures: list[AuditFigure], places: tuple[EvidencePlace, ...]
+    stream: str,
+    of: str,
+    figures: list[AuditFigure],
+    groups: int,
+    places: tuple[EvidencePlace, ...],
 ) -> tuple[Finding, ...]:
     """A finding where no aggregate ranks right above wrong: reversed, or almost a coin's toss.
 
-    The figures compare the cases of one group, as credit does.
+    The figures compare the cases of one group, as credit does, in so many groups.
     """
     highs = [figure.high for figure in figures]
-    if not highs or any(high is None for high in highs):
+    if groups < FEWEST_GROUPS or any(high is None for high in highs):
         return ()
     best = max(figures, key=lambda figure: figure.high or 0.0)
     topic = f"{stream} does not tell right {of} from wrong ones"
@@ -152,7 +162,8 @@ def _of_step_truth(batch: LoggedBatch) -> Iterator[CheckResult]:
             continue
         figures = _auc_figures(cases, "of the scores for right steps", "steps", name)
         places = _worst_steps(labels, table)
-        findings = _ranking_finding(name, "steps", figures[1:], places)
+        groups = compared_groups(cases["score"])
+        findings = _ranking_finding(name, "steps", figures[1:], groups, places)
         bins, errors = _calibrated(cases, "right steps", name, "steps")
         findings += _calibration_finding(name, errors, count)
         solutions = _labelled(batch, labels, table, filler=1)
