@@ -66,6 +66,13 @@ def found(check: Any, rows: Rows) -> Finding:
 
 @pytest.mark.parametrize("check", LINTS)
 @pytest.mark.parametrize("seed", range(3))
+def test_few_groups_are_said() -> None:
+    for groups, said in ((7, ["group"]), (8, [])):
+        rows = [{"group": at % groups, "length": 1} for at in range(2 * groups)]
+        given = AuditInput.of(LoggedBatch.of(rows), {})
+        assert [item.field for item in audit_checks()["groups"](given).unchecked] == said
+
+
 def test_a_clean_log_is_not_accused(check: Any, seed: int) -> None:
     assert check(given(clean_log(seed))).findings == ()
 

@@ -56,12 +56,8 @@ def check_groups(data: AuditInput) -> CheckResult:
 
 
 def _few_groups(count: int) -> Unchecked:
-    reason = (
-        f"The file has {counted(count, 'group')}. With fewer than {FEWEST_GROUPS}, chance can't"
-    )
-    reason += (
-        " be told from what is so: figures are shown, and most checks infer nothing from them."
-    )
+    reason = f"The file has {counted(count, 'group')}. With fewer than {FEWEST_GROUPS}, what is so "
+    reason += "can't be told from chance: figures are shown, and most checks infer nothing."
     return Unchecked(GROUPS, "group", reason)
 
 
