@@ -209,11 +209,41 @@ def test_a_browser_without_unpacking_says_what_it_needs(browser: Any, page_file:
     page = context.new_page()
     page.add_init_script("delete window.DecompressionStream")
     page.goto(page_file.as_uri() + "#r=5")
-    page.wait_for_selector("#detail p:has-text('has no DecompressionStream')")
+    page.wait_for_selector("#detail p:has-text('This browser cannot unpack the responses')")
     assert len(listed(page)) == 24
     page.fill("#search", "line 24")
     page.wait_for_function("document.querySelectorAll('#list button').length === 1")
     context.close()
+
+
+def test_names_that_objects_have_are_names_like_others(browser: Any, tmp_path: Path) -> None:
+    from stepcredit.audit.audit_page import audit_page
+
+    rows = [
+        {"group": name, "outcome": float(i), "tokens": ["a ", "b"], "step_ends": [0, 1]}
+        for name in ("__proto__", "constructor")
+        for i in (0, 1)
+    ]
+    for i, row in enumerate(rows):
+        row["signals"] = {
+            name: {"scores": [0.5, 0.25 * i], "ends": [0, 1]}
+            for name in ("__proto__", "toString", "constructor")
+        }
+    weights = {"__proto__": 1.0, "toString": 1.0, "constructor": 1.0, "outcome": 1.0}
+    methods = {"__proto__": METHODS.build("pass", {"weights": weights})}
+    path = tmp_path / "names.html"
+    path.write_text(audit_page(audit(LoggedBatch.of(rows), methods, checks={})))
+    page = browser.new_page()
+    wrong: list[str] = []
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.goto(path.as_uri() + "#r=3&t=1")
+    page.wait_for_selector("#inspector:has-text('token 2 of 2')")
+    box = page.text_content("#inspector")
+    assert all(f"stream {name}: 0.75" in box for name in ("__proto__", "toString", "constructor"))
+    assert "N(constructor)" in box
+    assert page.text_content("#detail h4").startswith("__proto__: mean advantage")
+    assert wrong == []
+    page.close()
 
 
 def test_a_damaged_file_says_so(browser: Any, page_file: Path, tmp_path: Path) -> None:
@@ -304,6 +334,9 @@ def test_widths_and_themes(browser: Any, page_file: Path, size: str, scheme: str
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert paper == ("rgb(255, 255, 255)" if scheme == "light" else "rgb(20, 23, 27)")
+    page.wait_for_selector("#inspector:not([hidden])")
+    page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
     axe = pytest.importorskip("axe_playwright_python.sync_playwright")
     violations = axe.Axe().run(page).response["violations"]
     serious = [v["id"] for v in violations if v["impact"] in ("serious", "critical")]

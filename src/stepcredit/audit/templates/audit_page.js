@@ -106,8 +106,8 @@ function markCurrent() {
 
 // ---- the response ----
 
-const TOO_OLD = "This browser cannot unpack the responses: it has no DecompressionStream. Open the page in Chrome or "
-  + "Edge 80, Firefox 113, Safari 16.4, or a later version. All else on this page can be read here.";
+const TOO_OLD = "This browser cannot unpack the responses. Open the page in Firefox 113, Safari 16.4, or a version of Chrome "
+  + "or Edge of 2022 or later. All else on this page can be read here.";
 
 async function showDetail() {
   const row = byRow.get(state.row), detail = byId("detail"), drawn = ++state.drawn;
@@ -154,7 +154,7 @@ function tokenAt(whole, place) {
   let token = null;
   if (place && "t" in place) token = Number(place.t);
   else if (place && "s" in place && whole.steps) token = whole.steps[Number(place.s)];
-  else if (place && "c" in place && whole.methods[place.m]) {
+  else if (place && "c" in place && own(whole.methods, place.m)) {
     const ends = whole.methods[place.m].ends, chunk = Number(place.c);
     token = ends === null || chunk === 0 ? chunk : chunk < ends.length ? ends[chunk - 1] + 1 : null;
   }

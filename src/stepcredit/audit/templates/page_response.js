@@ -49,7 +49,7 @@ function panel(whole, method, layer) {
   const title = method === null ? (layer ? textOf(layer) : "tokens")
     : `${method}: mean advantage ${shown(row.means[method])}, place ${shown(row.places[method])} in its group`;
   made.append(element("h4", title));
-  const credit = method === null ? null : whole.methods[method], scale = layer ? scaleOf(method, layer) : null;
+  const credit = method === null ? null : own(whole.methods, method), scale = layer ? scaleOf(method, layer) : null;
   if (credit && !Object.hasOwn(credit.stages, layer.name)) made.append(element("p", "This method has no such stage here.", "soft"));
   else if (scale) made.append(scaleBar(scale));
   made.append(tokenBox(whole, method, layer, scale));
@@ -98,7 +98,7 @@ function spanOf(ends, token) {
 // Marks a token, and the chunk of the box's method (or the step) that it is in.
 function markChunk(box, whole, token) {
   for (const span of box.querySelectorAll(".chunk, .chosen")) span.classList.remove("chunk", "chosen");
-  const credit = whole.methods[box.dataset.method];
+  const credit = own(whole.methods, box.dataset.method);
   const [first, last] = spanOf(credit ? credit.ends : whole.steps, token);
   for (const span of box.querySelectorAll("[data-token]")) {
     const at = Number(span.dataset.token);
@@ -115,7 +115,7 @@ function showInspector(whole, token) {
   for (const [name, stream] of Object.entries(whole.streams)) {
     box.append(element("p", `stream ${name}: ${shown(valueAt(stream.ends, stream.values, token))}`));
   }
-  const methods = chosenMethods().filter((name) => whole.methods[name]);
+  const methods = chosenMethods().filter((name) => own(whole.methods, name));
   if (methods.length) box.append(stageTable(whole, methods, token));
   box.hidden = false;
 }

@@ -1,5 +1,5 @@
 // Reads what `packed_columns.py` writes: one response's texts and columns, deflated, in base64.
-const canUnpack = typeof DecompressionStream === "function" && typeof Response === "function";
+const canUnpack = typeof DecompressionStream === "function" && typeof Object.hasOwn === "function";
 
 async function inflated(text) {
   const bytes = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));

@@ -3,7 +3,8 @@ const data = JSON.parse(document.getElementById("data").textContent);
 const rows = data.rows;
 const byRow = new Map(rows.map((row) => [row.row, row]));
 const finalLayer = data.layers.find((layer) => layer.name === "advantage" && layer.kind === "stage") || null;
-const explained = data.methods.filter((name) => finalLayer && finalLayer.scales[name]);
+const own = (object, name) => (Object.prototype.hasOwnProperty.call(object, name) ? object[name] : null);
+const explained = data.methods.filter((name) => finalLayer && own(finalLayer.scales, name));
 
 // Three digits; what is smaller than a millionth is rounding noise here.
 function shown(value) {
@@ -42,15 +43,15 @@ function valueAt(ends, values, token) {
 // What a layer shows of a token of a whole response under a method.
 function layerValue(whole, method, layer, token) {
   if (layer.kind === "stream") {
-    const stream = whole.streams[layer.name];
+    const stream = own(whole.streams, layer.name);
     return stream ? valueAt(stream.ends, stream.values, token) : null;
   }
-  const credit = whole.methods[method];
-  return credit && layer.name in credit.stages ? valueAt(credit.ends, credit.stages[layer.name], token) : null;
+  const credit = own(whole.methods, method);
+  return credit ? valueAt(credit.ends, own(credit.stages, layer.name), token) : null;
 }
 
 // The value without colour, and how far from it the colour is full.
-const scaleOf = (method, layer) => layer.scales[layer.kind === "stream" ? "" : method] || null;
+const scaleOf = (method, layer) => own(layer.scales, layer.kind === "stream" ? "" : method);
 
 function paint(span, value, scale) {
   if (value === null || scale === null) return;
