@@ -66,13 +66,6 @@ def found(check: Any, rows: Rows) -> Finding:
 
 @pytest.mark.parametrize("check", LINTS)
 @pytest.mark.parametrize("seed", range(3))
-def test_few_groups_are_said() -> None:
-    for groups, said in ((7, ["group"]), (8, [])):
-        rows = [{"group": at % groups, "length": 1} for at in range(2 * groups)]
-        given = AuditInput.of(LoggedBatch.of(rows), {})
-        assert [item.field for item in audit_checks()["groups"](given).unchecked] == said
-
-
 def test_a_clean_log_is_not_accused(check: Any, seed: int) -> None:
     assert check(given(clean_log(seed))).findings == ()
 
@@ -237,3 +230,10 @@ def test_stored_advantages() -> None:
         row["loss_mask"] = [1, 1, 0, 0, 1, 1, 1, 1, 1, 1]
     masked = found(check_masked, rows)
     assert (masked.evidence[0].count, masked.share) == (144, 1.0)
+
+
+def test_few_groups_are_said() -> None:
+    for groups, said in ((7, ["group"]), (8, [])):
+        rows = [{"group": at % groups, "length": 1} for at in range(2 * groups)]
+        given = AuditInput.of(LoggedBatch.of(rows), {})
+        assert [item.field for item in audit_checks()["groups"](given).unchecked] == said
