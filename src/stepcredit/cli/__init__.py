@@ -27,6 +27,11 @@ COMMANDS = {
             "reward:reward_command",
             "Write the rollouts with an outcome, or a format and its gate, in the same order.",
         ),
+        "filter": (
+            "filter:filter_command",
+            "Write the rollouts whose process scores agree with their outcome, right and wrong in "
+            "balance.",
+        ),
         "shape": (
             "shape:shape_command",
             "Write the rollouts with one advantage per token, in the same order.",

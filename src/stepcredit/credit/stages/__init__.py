@@ -42,6 +42,8 @@ from stepcredit.credit.stages.returns import (
     whiten,
 )
 from stepcredit.credit.stages.state_groups import StateGroups
+from stepcredit.credit.stages.token_weights import mean_one, softmax_weights
+from stepcredit.credit.stages.turn_baselines import trajectory_baseline, turn_baseline
 from stepcredit.data.slots import Slots, every_token, step_slots, whole_responses
 from stepcredit.settings.fields import (
     choice,
@@ -82,17 +84,21 @@ __all__ = [
     "is_one_of",
     "is_pattern",
     "is_whole",
+    "mean_one",
     "min_form",
     "number",
     "process_stream",
     "register_chunker",
     "residual",
     "return_to_go",
+    "softmax_weights",
     "standardize",
     "standardize_scalar",
     "std_ratio",
     "step_slots",
     "text",
+    "trajectory_baseline",
+    "turn_baseline",
     "weighted_mean",
     "weighted_streams",
     "whiten",

@@ -243,6 +243,28 @@ def replace_columns(name: str, members: Callable[[], Iterable[bytes]], out: IO[b
                 writer.write_batch(arrow.record_batch([*columns, *new_columns], schema=schema))
 
 
+def select_rows(name: str, keep: Callable[[int], bool], out: IO[bytes]) -> int:
+    """Write some of a Parquet file's rows as a Parquet file; the columns keep their types.
+
+    Args:
+        name: the file to read.
+        keep: whether the row with so many rows before it is written.
+        out: the file to write.
+
+    Returns:
+        Rows written.
+    """
+    arrow, done, written = _pyarrow(), 0, 0
+    with open(name, "rb") as raw, _arrow_errors(name, "is not a Parquet file"):
+        source = arrow.parquet.ParquetFile(raw)
+        with arrow.parquet.ParquetWriter(out, source.schema_arrow) as writer:
+            for batch in source.iter_batches(_BATCH):
+                rows = [keep(done + at) for at in range(batch.num_rows)]
+                writer.write_batch(batch.filter(arrow.array(rows)))
+                done, written = done + len(rows), written + sum(rows)
+    return written
+
+
 def _common_schema(rows: Iterable[dict[str, Any]], name: str) -> Any:
     schemas: list[Any] = []
     limits = Limits.from_environment()

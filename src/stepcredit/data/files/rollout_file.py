@@ -329,6 +329,41 @@ class RolloutFile:
         self._check_output(output)
         return self._annotate_in_two_passes(output, compute, finish)
 
+    def select(self, output: str | Path, keep: Callable[[int], bool]) -> int:
+        """Write some of the rows again, unchanged and in the same order.
+
+        Args:
+            output: a `.jsonl`, `.jsonl.gz` or `.parquet` file, or "-".
+            keep: whether the row with so many rows before it is written.
+
+        Returns:
+            Rows written.
+
+        Raises:
+            FileError: a file that can't be read or written, or no rows into a Parquet file.
+        """
+        self._check_output(output)
+        written = 0
+
+        def chosen() -> Iterator[bytes]:
+            nonlocal written
+            written = 0
+            for position, _, raw in self._source.lines():
+                if keep(position):
+                    written += 1
+                    yield raw + b"\n"
+
+        with replacing(output) as out:
+            if not str(output).endswith(".parquet"):
+                out.writelines(chosen())
+                return written
+            from stepcredit.data.files.parquet import from_lines, select_rows
+
+            if self._source.is_parquet:
+                return select_rows(self.path, keep, out)
+            from_lines(chosen, out, str(output))
+            return written
+
     def _check_output(self, output: str | Path) -> None:
         """Refuse an output that can't be written, before the work for it begins."""
         if self._source.is_parquet and not str(output).endswith(".parquet"):
