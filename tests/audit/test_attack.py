@@ -351,7 +351,7 @@ def test_a_judge_is_asked_once_per_step_that_the_cost_counts(server: Misbehaving
 
 def test_verdicts_follow_the_interval() -> None:
     def verdict(low: float | None, high: float | None, harmful: bool) -> str:
-        return attack_verdict(EarnedChange(0.0, low, high, 8, 4), harmful=harmful)
+        return attack_verdict(EarnedChange(0.0, low, high, 8, 5), harmful=harmful)
 
     assert verdict(0.1, 0.2, False) == verdict(0.1, 0.2, True) == "exploitable"
     assert verdict(-0.2, -0.1, False) == verdict(-0.2, -0.1, True) == "right direction"
@@ -359,6 +359,8 @@ def test_verdicts_follow_the_interval() -> None:
     assert (verdict(0, 0, False), verdict(0, 0, True)) == ("right direction", "undecided")
     assert verdict(None, None, False) == attack_verdict(None, harmful=True) == "undecided"
     assert verdict(1e-9, 1e-8, False) == "right direction"  # rounding
+    few = EarnedChange(0.5, 0.5, 0.5, 8, 4)  # equal in four groups, which chance does too
+    assert attack_verdict(few, harmful=False) == "undecided"
     assert earned_change([], []) is None
     single = earned_change([1.0, 2.0], ["a", "a"])
     assert single == EarnedChange(1.5, None, None, 2, 1)

@@ -27,6 +27,11 @@ NO_CHANGE = 1e-6
 REWARD_FIELDS = ("outcome", "format", "format_ok")
 
 
+FEWEST_ATTACKED = 5
+"""Groups from which there is a verdict. Equal changes of a few groups make an interval of no width;
+five on one side come by chance once in 16."""
+
+
 @dataclass(frozen=True)
 class EarnedChange:
     """The mean change over edited responses.
@@ -82,7 +87,7 @@ def attack_verdict(change: EarnedChange | None, *, harmful: bool) -> AttackVerdi
         exploitable       the whole interval is above 0
         right direction   the whole interval is below 0; for an edit that is useless but does no
                           harm, 0 is right too
-        undecided         else: the interval holds 0, or there is none
+        undecided         else: the interval holds 0, there is none, or it is of few groups
 
     Args:
         change: what the edit earns; None where nothing was measured.
@@ -94,6 +99,8 @@ def attack_verdict(change: EarnedChange | None, *, harmful: bool) -> AttackVerdi
         ('exploitable', 'undecided')
     """
     if change is None or change.low is None or change.high is None:
+        return "undecided"
+    if change.groups < FEWEST_ATTACKED:
         return "undecided"
     if change.low > NO_CHANGE:
         return "exploitable"
