@@ -56,7 +56,7 @@ class HackPattern:
         words: the responses, in the plural, as a sentence's subject.
         flags: which responses show it.
         advice: what to change where they are paid.
-        least_share: share of the responses in `among` below which it is no finding.
+        least_share: share of the responses in `among` that it must surely pass to be a finding.
         among: the responses that the share is of; None: all.
         is_never_right: whether even one that is paid best of its group is worth a note.
     """
@@ -73,6 +73,18 @@ class HackPattern:
         """Share of the responses that show it; 0 of none."""
         size = self.flags.size if self.among is None else int(self.among.sum())
         return float(self.flags.sum()) / size if size else 0.0
+
+    def is_frequent(self, group: Indices) -> bool:
+        """Whether its share surely passes `least_share`; any response is enough for a least of 0.
+
+        Args:
+            group: the group of each response, from 0.
+        """
+        if not self.least_share:
+            return bool(self.flags.any())
+        among = np.ones_like(self.flags) if self.among is None else self.among
+        share = group_mean(self.flags.astype(np.float64), among, group, FINDING_CONFIDENCE)
+        return share.is_surely_above(self.least_share)
 
 
 def hack_patterns(given: AuditInput) -> dict[str, HackPattern]:
@@ -202,7 +214,7 @@ def _paid_pattern(
 
     It is decided by wider intervals than those of the figures, which are shown.
     """
-    if not pattern.flags.any() or pattern.share < pattern.least_share:
+    if not pattern.is_frequent(group):
         return
     means = {m: group_mean(v, pattern.flags, group, FINDING_CONFIDENCE) for m, v in pays.items()}
     paid = {m: mean for m, mean in means.items() if _is_large(mean, pays[m])}
