@@ -151,11 +151,11 @@ def test_keys_follow_group_and_text_alone() -> None:
     assert response_key("1", {"text": "\ud800"}) is not None
 
 
-def edit(name: str, **means: float) -> EditRow:
-    """An edit measured on 8 groups, whose changes spread by about 0.2 around the means."""
-    spread = [-0.3, -0.2, -0.1, 0.0, 0.0, 0.1, 0.2, 0.3]
+def edit(name: str, groups: int = 8, **means: float) -> EditRow:
+    """An edit measured on groups whose changes spread by about 0.2 around the means."""
+    spread = [-0.3, -0.2, -0.1, 0.0, 0.0, 0.1, 0.2, 0.3][:groups]
     changes = {
-        method: {"at the edit": earned_change([mean + x for x in spread], range(8))}
+        method: {"at the edit": earned_change([mean + x for x in spread], range(groups))}
         for method, mean in means.items()
     }
     return EditRow(name, "", False, 8, {}, {}, changes)
@@ -184,6 +184,7 @@ def test_what_may_be_chance_or_is_small_is_no_finding() -> None:
     assert all(row.verdict("p") == "exploitable" for row in edits)
     assert attack_result(saved(*edits)).findings == ()  # one of ten may be chance
     assert paid_edits(saved(edits[0]))["p"] == [edits[0]]  # alone it stands
+    assert attack_result(saved(edit("few", groups=7, p=3.0))).findings == ()
     tiny = EarnedChange(0.05, 0.04, 0.06, 80, 40)
     row = EditRow("tiny", "", False, 80, {}, {}, {"p": {"at the edit": tiny}})
     assert attack_result(saved(row)).findings == ()

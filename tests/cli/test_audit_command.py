@@ -145,7 +145,7 @@ def attacked(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(Path.cwd()))
     rows = [
         {"group": g, "prompt": "?", "text": f"We add.\n\n{g} + 1 = {g + 1}.", "outcome": float(i)}
-        for g in range(6)
+        for g in range(8)
         for i in (0, 1)
     ]
     Path("talk.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -178,7 +178,7 @@ def test_an_attack_on_another_file_is_refused(
 ) -> None:
     attacked(run, monkeypatch)
     ended = run("audit", rollouts, "--attack", "attack.json", "--json", "report.json")
-    reason = f"12 of its 12 attacked responses are not in {rollouts}"
+    reason = f"16 of its 16 attacked responses are not in {rollouts}"
     assert (ended.code, ended.out) == (1, "")
     assert ended.err == f"attack.json: is an attack on another file: {reason}\n"
     assert not Path("report.json").exists()

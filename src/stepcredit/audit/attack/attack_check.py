@@ -15,6 +15,7 @@ from stepcredit.audit.attack.attacked_keys import response_key
 from stepcredit.audit.attack.earnings import AttackVerdict, EarnedChange, attack_verdict
 from stepcredit.audit.audit_report import AuditReport
 from stepcredit.audit.finding import AuditFigure, CheckResult, Finding
+from stepcredit.audit.group_means import FEWEST_GROUPS
 from stepcredit.audit.logged_batch import LoggedBatch
 from stepcredit.data.files.jsonl import file_errors
 from stepcredit.data.rules import counted
@@ -235,7 +236,8 @@ def paid_edits(attack: SavedAttack) -> dict[str, list[EditRow]]:
     """By method, the edits that are surely and noticeably paid, the best paid first.
 
     Many edits are looked at under several methods, so the intervals are widened to hold for all of
-    them together (Bonferroni), and a mean below `SMALLEST_PAID` does not count.
+    them together (Bonferroni). A mean below `SMALLEST_PAID`, or of fewer than `FEWEST_GROUPS` groups,
+    does not count.
 
     Args:
         attack: the attack.
@@ -251,7 +253,7 @@ def paid_edits(attack: SavedAttack) -> dict[str, list[EditRow]]:
 
 
 def _is_paid(change: EarnedChange, tested: int) -> bool:
-    if change.low is None or change.groups < 2 or change.mean < SMALLEST_PAID:
+    if change.low is None or change.groups < FEWEST_GROUPS or change.mean < SMALLEST_PAID:
         return False
     wider = t_quantile(1 - 0.05 / tested, change.groups - 1) / t_quantile(0.95, change.groups - 1)
     return change.mean - wider * (change.mean - change.low) > 0
