@@ -53,7 +53,7 @@ SIZES = {"desk": (1280, 900), "phone": (390, 844)}
 
 def evil_attack() -> SavedAttack:
     """What an attack earned, with names that try to run."""
-    paid = EarnedChange(0.5, 0.4, 0.6, 24, 6)
+    paid = EarnedChange(0.5, 0.4, 0.6, 24, 8)
     row = EditRow(EVIL, EVIL, True, 24, {EVIL: 1}, {"mean": paid}, {EVIL: {"at the edit": paid}})
     return SavedAttack("attack.json", EVIL, (EVIL,), ("key",), (row,))
 

@@ -236,8 +236,8 @@ def paid_edits(attack: SavedAttack) -> dict[str, list[EditRow]]:
     """By method, the edits that are surely and noticeably paid, the best paid first.
 
     Many edits are looked at under several methods, so the intervals are widened to hold for all of
-    them together (Bonferroni). A mean below `SMALLEST_PAID`, or of fewer than `FEWEST_GROUPS` groups,
-    does not count.
+    them together (Bonferroni). A mean below `SMALLEST_PAID`, or of fewer than `FEWEST_GROUPS`
+    groups, does not count.
 
     Args:
         attack: the attack.
