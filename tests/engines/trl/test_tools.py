@@ -155,6 +155,16 @@ def test_without_a_score_the_turns_are_the_steps(make_agent, tokenizer):
     assert logged["stepcredit/length"] == pytest.approx(logged["completions/mean_length"])
 
 
+def test_an_outcome_alone_is_discounted_by_turn(make_agent):
+    trainer = make_agent(method=sc.TurnReturn(gamma=0.5, baseline="none"))
+    batch = trainer.credited
+    per_turn = [[0.25, 0.5, 1.0], [0.0], [0.25, 0.5], [0.0]]
+    rows = batch.advantages[batch.mask].split(batch.rollouts.lengths.tolist())
+    for row, values, turns in zip(rows, per_turn, all_turns(trainer), strict=True):
+        parts = zip(values, turns, strict=True)
+        assert row.tolist() == [value for value, turn in parts for _ in turn]
+
+
 def test_a_signal_scores_turns_and_a_tools_answer_gets_nothing(make_agent, tmp_path):
     seen = []
 

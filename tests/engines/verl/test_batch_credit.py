@@ -12,6 +12,7 @@ from stepcredit.engines.verl.batch import QueuedBatch
 from stepcredit.engines.verl.batch_credit import BatchCredit, with_engine
 from stepcredit.engines.verl.config_keys import VerlSettings
 from stepcredit.errors import EngineError, RolloutError
+from stepcredit.lab.arithmetic import build_tokenizer
 
 
 def settings(**given):
@@ -45,9 +46,13 @@ def assert_rows(made, credit, expected):
     assert [row.tolist() for row in rows[len(made.UIDS) :]] == [[0.0], [0.0]]
 
 
-@pytest.mark.parametrize("method", ["pass", "pure", "pass-min", "grpo-process", "grpo", "adca"])
+PROCESS = ["pass", "pure", "pass-min", "grpo-process", "adca", "turn-return", "redistribute"]
+
+
+@pytest.mark.parametrize("method", [*PROCESS, "grpo"])
 def test_steps_are_credited_as_the_core_does_over_holes_padding_and_any_order(made, method):
-    credit = BatchCredit(QueuedBatch.of(*made.queue(made.step_extras())), settings(method=method))
+    batch = QueuedBatch.of(*made.queue(made.step_extras()))
+    credit = BatchCredit(batch, settings(method=method), build_tokenizer())
     known = by_steps(made)
     rollouts = sc.Rollouts.from_padded(**known, outcome=made.OUTCOMES)
     expected = sc.estimator(method)(rollouts).padded(known["mask"])
