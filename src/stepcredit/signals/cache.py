@@ -90,9 +90,10 @@ class Cached(Signal):
                 yield from ((index, scores) for index in rows[key])
             missing = [key for key in rows if key not in kept]
             uncached = [responses[rows[key][0]] for key in missing]
+            may_leave_out = self.may_leave_out
             with _ended(self.signal.stream(uncached)) as stream:
                 for place, scores in stream:
-                    check_scores(uncached[place], scores, self.grain, self.may_leave_out)
+                    check_scores(uncached[place], scores, self.grain, may_leave_out)
                     store.put(missing[place], scores)
                     yield from ((index, scores) for index in rows[missing[place]])
 

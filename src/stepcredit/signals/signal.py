@@ -148,8 +148,9 @@ class Signal(ABC):
             for response in responses:
                 if response.steps is None:
                     raise RolloutError("not split into steps", field="steps", place=response.name)
+        may_leave_out = self.may_leave_out  # it searches all fields, of which one may be long
         for index, scores in self.stream(responses):
-            check_scores(responses[index], scores, self.grain, self.may_leave_out)
+            check_scores(responses[index], scores, self.grain, may_leave_out)
             yield index, scores
 
     def __call__(self, responses: Sequence[Response]) -> Steps | Tokens:
