@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ from typing import Any
 
 import pytest
 import torch
+
+from stepcredit.audit.logged_batch import LoggedBatch
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = ("README.md", "docs/trainers.md")
@@ -210,3 +213,34 @@ def test_shapes_of_growing_batches_have_that_many_times_the_tokens(
         assert batch.rows * batch.width == scale * growth.ROWS * growth.WIDTH
     sizes = [growth.batch_of(shape, scale, smoke=False).group_size for shape in growth.SIZES]
     assert sizes == [8, 64, 512, 512 * scale, 1]
+
+
+def test_the_audit_is_measured_by_part() -> None:
+    command = [sys.executable, "benchmarks/audit.py", "--quick", "--json"]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    found = json.loads(run.stdout)
+    parts = dict(found["cpu_seconds"])
+    total = parts.pop("total")
+    assert {"reading", "page", "contamination", "length", "rest"} <= parts.keys()
+    assert sum(parts.values()) == pytest.approx(total)
+    assert 0 < found["peak_gb"] < 4
+    assert found["missed"] == []
+
+
+def test_an_audit_beyond_its_bars_is_named(scripts: Any) -> None:
+    audit = scripts("audit")
+    slow = {"cpu_seconds": {audit.TOTAL: 61.0}, "peak_gb": 4.5}
+    assert len(audit.missed(slow, "steps")) == 2
+    assert len(audit.missed(slow, "tokens")) == 1
+    assert len(audit.missed(slow, "steps", scale=2.0)) == 1
+
+
+@pytest.mark.parametrize("signal", ["steps", "tokens"])
+def test_the_generated_log_of_the_audit_follows_the_format(scripts: Any, signal: str) -> None:
+    rows = list(scripts("audit").log_rows(16, 60, signal))
+    lengths = [len(row["tokens"]) for row in rows]
+    assert min(lengths) >= 25
+    assert {row["group"] for row in rows} == {"prompt-0", "prompt-1"}
+    assert all(row["text"] == "".join(row["tokens"]) for row in rows)
+    streams = LoggedBatch.of(rows).rollouts.streams
+    assert [stream.kind for stream in streams.values()] == [signal]

@@ -15,8 +15,8 @@ from stepcredit.audit.channel_shares import (
     pooled_weights,
     variance_shares,
 )
-from stepcredit.audit.checks import contamination
 from stepcredit.audit.checks.contamination import check_contamination
+from stepcredit.credit import blocks
 from stepcredit.credit.metrics.token_sums import TokenSums
 from stepcredit.data.streams import Tokens
 
@@ -112,14 +112,33 @@ def test_the_parts_of_pass_add_up_to_its_advantages() -> None:
     assert found["process"] == pytest.approx(parts[0] / sum(parts), rel=1e-5)
 
 
-def test_of_a_large_file_every_nth_group_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(contamination, "MOST_PLACES", 300)
+@pytest.mark.parametrize("is_interleaved", [False, True])
+def test_every_group_of_a_file_of_many_blocks_is_measured(
+    monkeypatch: pytest.MonkeyPatch, is_interleaved: bool
+) -> None:
     rows = quiet_rows(0.05)
-    result = check_contamination(audited(rows, mine=sc.ProcessGRPO()))
-    kept = [i for i, row in enumerate(rows) if row["group"] % 3 == 0]
-    counts = {f.count for f in result.figures if f.of == "tokens"}
-    assert counts == {sum(rows[i]["step_ends"][-1] + 1 for i in kept)}
-    assert {place.row for f in result.findings for place in f.places} <= set(kept)
+    rows = rows[::2] + rows[1::2] if is_interleaved else rows
+    methods = {"mine": sc.ProcessGRPO(), "pass": sc.PASS(), "pure": sc.PURE(), "min": sc.PASSMin()}
+    whole = check_contamination(audited(rows, **methods))
+    monkeypatch.setattr(blocks, "SCORES_PER_BLOCK", 100)
+    cut = check_contamination(audited(rows, **methods))
+    tokens = sum(row["step_ends"][-1] + 1 for row in rows)
+    assert {f.count for f in cut.figures if f.of == "tokens"} == {tokens}
+    assert [f.sentence for f in cut.findings] == [f.sentence for f in whole.findings]
+    assert [f.places for f in cut.findings] == [f.places for f in whole.findings]
+    one, other = ([f.value for f in result.figures] for result in (cut, whole))
+    assert one == pytest.approx(other, rel=1e-6)
+
+
+def test_known_advantages_are_used_and_a_clip_is_left_out() -> None:
+    rollouts = audited(clean_rows()).batch.rollouts
+    free = contamination_of(sc.PASS(), rollouts)
+    given = contamination_of(sc.PASS(), rollouts, sc.PASS()(rollouts))
+    clipped = sc.PASS(clip=0.1)
+    found = contamination_of(clipped, rollouts, clipped(rollouts))
+    for each in (given, found):
+        assert each.shares == pytest.approx(free.shares, rel=1e-6)
+        np.testing.assert_allclose(each.order.correlations, free.order.correlations)
 
 
 def test_clean_data_is_not_accused() -> None:

@@ -8,10 +8,10 @@ import torch
 from tests.audit.made_rollouts import Row, audited, clean_rows
 
 import stepcredit as sc
-from stepcredit.audit.checks import length_pressure_check
 from stepcredit.audit.checks.length_pressure_check import check_length_pressure
 from stepcredit.audit.one_more_step import StepLevels, step_pressure, with_one_more_step
 from stepcredit.audit.path_totals import break_even_values, path_totals, paying_stretches
+from stepcredit.credit import blocks
 from stepcredit.data.streams import Tokens
 
 SUM = sc.PURE(form="sum", baseline="rollout")
@@ -200,13 +200,37 @@ def test_clean_data_is_not_accused() -> None:
         assert check_length_pressure(audited(clean_rows(seed), **methods)).findings == ()
 
 
-def test_of_a_large_file_every_nth_group_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(length_pressure_check, "CREDITED", 24 * 300)
+@pytest.mark.parametrize("is_interleaved", [False, True])
+def test_every_group_of_a_file_of_many_blocks_is_measured(
+    monkeypatch: pytest.MonkeyPatch, is_interleaved: bool
+) -> None:
     rows = clean_rows()
-    result = check_length_pressure(audited(rows, sum=SUM))
-    change = next(f for f in result.figures if f.name.startswith("change of"))
-    assert change.count == sum(row["group"] % 3 == 0 for row in rows)
-    assert all(rows[p.row]["group"] % 3 == 0 for f in result.findings for p in f.places)
+    rows = rows[::2] + rows[1::2] if is_interleaved else rows
+    methods = {"sum": SUM, "pass": sc.PASS(), "min": sc.PASSMin()}
+    methods["white"] = sc.PURE(whiten_batch=True)
+    whole = check_length_pressure(audited(rows, **methods))
+    monkeypatch.setattr(blocks, "SCORES_PER_BLOCK", 100)
+    cut = check_length_pressure(audited(rows, **methods))
+    changes = [f.count for f in cut.figures if f.name.startswith("change of")]
+    assert changes == [len(rows)] * 18
+    assert [f.places for f in cut.findings] == [f.places for f in whole.findings]
+    for name, levels in whole.series["one_more_step"].items():
+        for level, expected in levels.items():
+            found = cut.series["one_more_step"][name][level]
+            np.testing.assert_allclose(found, expected, atol=2e-6)
+
+
+def test_a_group_may_lack_the_stream_that_others_have() -> None:
+    rows = [
+        {"group": i // 2, "outcome": float(i % 2), "step_ends": [1, 3]}
+        | ({"step_scores": [0.2, 0.1 * i]} if i < 4 else {})
+        | {"signals": {"other": {"ends": [3], "scores": [0.3 * i]}}}
+        for i in range(8)
+    ]
+    rollouts = audited(rows).batch.rollouts
+    method = sc.PASS()
+    found = step_pressure(method, rollouts, StepLevels.of(rollouts))
+    assert found.rows.tolist() == [0, 1, 2, 3]
 
 
 def test_without_a_signal_the_correlations_are_left() -> None:

@@ -9,6 +9,7 @@ from tests.audit.made_rollouts import Row, audited, clean_rows
 import stepcredit as sc
 from stepcredit.audit.checks.resolution import check_resolution
 from stepcredit.audit.chunk_measures import (
+    TokenSignal,
     last_token_says,
     resolution_of,
     standardized_tokens,
@@ -42,10 +43,9 @@ def test_measures_against_plain_loops() -> None:
     method = sc.PASS(chunks={"windows": {"size": 7}}, scope="process")
     data = audited(rows, mine=method)
     rollouts = data.batch.rollouts
-    found = resolution_of(
-        chunk_ends_of(method, rollouts), rollouts.streams["process"], method(rollouts), rollouts
-    )
-    assert found is not None
+    signal = TokenSignal.of(rollouts.streams["process"], rollouts)
+    assert signal is not None
+    found = resolution_of(chunk_ends_of(method, rollouts), signal, method(rollouts))
     z = {}
     for group in range(4):
         pooled = np.concatenate([r["token_scores"] for r in rows if r["group"] == group])

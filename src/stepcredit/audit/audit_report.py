@@ -20,6 +20,7 @@ from stepcredit.audit.finding import (
 )
 from stepcredit.audit.logged_batch import LoggedBatch
 from stepcredit.credit.estimator import Estimator
+from stepcredit.credit.torch_threads import threads
 
 REPORT_FORMAT = "stepcredit-audit"
 REPORT_VERSION = 1
@@ -110,7 +111,7 @@ def audit(
     checks: Mapping[str, Check] | None = None,
     progress: CheckProgress | None = None,
 ) -> AuditReport:
-    """Run all checks of the audit on logged responses.
+    """Run all checks of the audit on logged responses, with torch on one thread.
 
     Args:
         batch: the responses.
@@ -132,13 +133,13 @@ def audit(
         >>> report.findings, list(report.given.methods)
         ((), ['grpo'])
     """
-    given = AuditInput.of(batch, methods)
-    chosen = audit_checks() if checks is None else checks
-    results = {}
-    for done, (name, check) in enumerate(chosen.items()):
-        if progress is not None:
-            progress(name, done, len(chosen))
-        results[name] = check(given)
+    chosen, results = audit_checks() if checks is None else checks, {}
+    with threads(1):
+        given = AuditInput.of(batch, methods)
+        for done, (name, check) in enumerate(chosen.items()):
+            if progress is not None:
+                progress(name, done, len(chosen))
+            results[name] = check(given)
     return AuditReport(given, results)
 
 

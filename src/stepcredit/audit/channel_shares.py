@@ -14,7 +14,8 @@ from stepcredit.credit.estimator import Estimator
 from stepcredit.credit.methods.grpo_process import ProcessGRPO
 from stepcredit.credit.methods.pass_ import PASS
 from stepcredit.credit.metrics.leave_one_out import (
-    LeaveOneOut,
+    Silence,
+    advantages_of_versions,
     silence_of,
     without_format,
     without_outcome,
@@ -30,6 +31,8 @@ EQUAL_CREDIT = 1e-6
 """Credits that differ by less than this part of the batch's largest are equal: they are float32."""
 PIECE = 262_144
 """Values that are ranked at once: their tables stay small."""
+LARGER_THAN_ANY = np.int64(1 << 31)
+"""A credit in units of `EQUAL_CREDIT` of the largest has a size of at most a million."""
 Floats = NDArray[np.float64]
 
 
@@ -184,30 +187,36 @@ def _piece_correlations(
     """Spearman's correlation of each row; NaN for a row without one."""
     filled = np.arange(max(1, int(counts.max()))) < counts[:, None]
     a, b = (_centred_ranks(values, filled, counts) for values in (first, second))
-    size = (a * a).sum(1) * (b * b).sum(1)
-    products = (a * b).sum(1)
+    products, *squares = (np.einsum("ij,ij->i", *pair) for pair in ((a, b), (a, a), (b, b)))
+    size = squares[0] * squares[1]
     return np.divide(products, np.sqrt(size), out=np.full(len(size), np.nan), where=size > 0)
 
 
 def _centred_ranks(
     values: NDArray[np.int64], filled: NDArray[np.bool_], counts: NDArray[np.int64]
 ) -> Floats:
-    """Ranks within each row, less their mean, 0 past its end; equal values share their rank."""
-    table = np.full(filled.shape, np.iinfo(np.int64).max)
+    """Twice the ranks within each row, less their mean, 0 past its end; equal values share a rank.
+
+    A value and its place are sorted as one number, which is much faster than sorting places.
+    """
+    width = filled.shape[1]
+    place, bits = np.arange(width), width.bit_length()
+    table = np.full(filled.shape, LARGER_THAN_ANY)
     table[filled] = values
-    order = table.argsort(1)
-    ordered = np.take_along_axis(table, order, 1)
-    place = np.arange(filled.shape[1])
+    table = (table << bits) | place
+    table.sort(1)
+    order, ordered = table & ((1 << bits) - 1), table >> bits
     begins = np.ones_like(filled)
-    begins[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
+    np.not_equal(ordered[:, 1:], ordered[:, :-1], out=begins[:, 1:])
     ends = np.ones_like(filled)
     ends[:, :-1] = begins[:, 1:]
     first = np.maximum.accumulate(np.where(begins, place, 0), 1)
-    last = np.where(ends, place, place[-1])[:, ::-1]
+    last = np.where(ends, place, width - 1)[:, ::-1]
     last = np.minimum.accumulate(last, 1)[:, ::-1]
     ranks = np.empty(table.shape)
-    np.put_along_axis(ranks, order, (first + last) / 2, 1)
-    return np.where(filled, ranks - (counts[:, None] - 1) / 2, 0.0)
+    np.put_along_axis(ranks, order, first + last, 1)
+    ranks -= (counts - 1)[:, None]
+    return np.where(filled, ranks, 0.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,12 +232,16 @@ class Contamination:
     order: OrderAgreement
 
 
-def contamination_of(method: Estimator, rollouts: Rollouts) -> Contamination:
+def contamination_of(
+    method: Estimator, rollouts: Rollouts, whole: Advantages | None = None
+) -> Contamination:
     """Shares of variance by stream, and the order of steps with and without the outcome.
 
     Args:
         method: it reads a process stream and the outcome; its clip is not applied.
         rollouts: the batch.
+        whole: the method's advantages of the rollouts, if they are known; None: they are computed.
+            Those of a method with a clip are computed anew.
 
     Example:
         >>> import stepcredit as sc
@@ -238,18 +251,45 @@ def contamination_of(method: Estimator, rollouts: Rollouts) -> Contamination:
         >>> sorted(found.shares), found.order.correlations.tolist()
         (['outcome', 'process'], [1.0, 1.0])
     """
-    plain = replace(method, clip=None)
-    whole, quiet = plain(rollouts), plain(without_outcome(rollouts))
-    changes = stream_changes(plain, rollouts, whole, quiet)
+    changes = _silenced(method, rollouts)
+    if whole is None or method.clip is not None:
+        changes[None] = _unchanged
+    quiet = advantages_of_versions(replace(method, clip=None), rollouts, changes)
+    whole = quiet.pop(None, whole)
+    assert whole is not None
     places = credited_places(rollouts)
-    first, second = (step_credit(advantages, places).numpy() for advantages in (whole, quiet))
+    first, second = (step_credit(each, places).numpy() for each in (whole, quiet["outcome"]))
     return Contamination(
-        variance_shares(changes), order_agreement(first, second, places.counts.numpy())
+        variance_shares(stream_changes(method, rollouts, whole, quiet)),
+        order_agreement(first, second, places.counts.numpy()),
     )
 
 
+_SCALARS = "outcome and format"
+
+
+def _unchanged(rollouts: Rollouts) -> Rollouts:
+    return rollouts
+
+
+def _without_scalars(rollouts: Rollouts) -> Rollouts:
+    return without_format(without_outcome(rollouts))
+
+
+def _silenced(method: Estimator, rollouts: Rollouts) -> dict[str | None, Silence]:
+    """By what is at 0 in them, the versions of rollouts that tell what each stream adds."""
+    outcome: dict[str | None, Silence] = {"outcome": without_outcome}
+    if not isinstance(method, PASS):
+        return {**silence_of(rollouts), **outcome}
+    has_format = bool(rollouts.has_format.any())
+    return {**outcome, **({_SCALARS: _without_scalars} if has_format else {})}
+
+
 def stream_changes(
-    method: Estimator, rollouts: Rollouts, whole: Advantages, quiet: Advantages
+    method: Estimator,
+    rollouts: Rollouts,
+    whole: Advantages,
+    quiet: Mapping[str | None, Advantages],
 ) -> Mapping[str, TokenSums]:
     """What each stream adds to the advantages.
 
@@ -260,21 +300,20 @@ def stream_changes(
     other chunks, and the outcome's part would change with them; so the process part is taken alone.
 
     Args:
-        method: one without a clip.
+        method: the method, without a clip.
         rollouts: the batch.
         whole: its advantages.
-        quiet: its advantages with the outcome at 0.
+        quiet: its advantages of each version in which a stream is at 0.
 
     Returns:
         {stream: sums}; several process streams of PASS are one, named by all of them.
     """
     if not isinstance(method, PASS):
-        return LeaveOneOut.of(method, rollouts, whole, silence_of(rollouts)).changes
-    changes = {"outcome": TokenSums.of_change(whole, quiet)}
-    process = quiet
-    if bool(rollouts.has_format.any()):
-        process = method(without_format(without_outcome(rollouts)))
-        changes["format"] = TokenSums.of_change(quiet, process)
+        return {str(name): TokenSums.of_change(whole, each) for name, each in quiet.items()}
+    changes = {"outcome": TokenSums.of_change(whole, quiet["outcome"])}
+    process = quiet.get(_SCALARS, quiet["outcome"])
+    if _SCALARS in quiet:
+        changes["format"] = TokenSums.of_change(quiet["outcome"], process)
     name = ", ".join(read_streams(method, rollouts))
     return {name: TokenSums.of(process.values, process.sizes), **changes}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
 
@@ -23,35 +23,31 @@ class AuditInput:
     Args:
         batch: the logged responses.
         methods: the methods that are compared, by name; only those that can run on the batch.
+        advantages: of each of them, computed once for all checks.
         left_out: by name, the methods that can't, with the reason.
     """
 
     batch: LoggedBatch
     methods: Mapping[str, Estimator]
-    left_out: Mapping[str, str] = field(default_factory=dict)
+    advantages: Mapping[str, Advantages]
+    left_out: Mapping[str, str]
 
     @classmethod
     def of(cls, batch: LoggedBatch, methods: Mapping[str, Estimator]) -> AuditInput:
         """The input with those methods that run on the batch."""
-        found, left_out = dict[str, Estimator](), dict[str, str]()
+        advantages, left_out = dict[str, Advantages](), dict[str, str]()
         for name, method in methods.items():
             try:
-                method(batch.rollouts)
+                advantages[name] = method(batch.rollouts)
             except StepCreditError as error:
                 left_out[name] = str(error)
-            else:
-                found[name] = method
-        return cls(batch, found, left_out)
+        found = {name: methods[name] for name in advantages}
+        return cls(batch, found, advantages, left_out)
 
     @cached_property
     def stored(self) -> StoredAdvantages | None:
         """The advantages that the log holds; None: it holds none."""
         return StoredAdvantages.of(self.batch)
-
-    @cached_property
-    def advantages(self) -> Mapping[str, Advantages]:
-        """The advantages of each method, computed once for all checks."""
-        return {name: method(self.batch.rollouts) for name, method in self.methods.items()}
 
     @cached_property
     def step_kinds(self) -> StepKinds | None:

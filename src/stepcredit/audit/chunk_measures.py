@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from jaxtyping import Int
 from numpy.typing import NDArray
+from torch import Tensor
 
 from stepcredit.audit.step_credit import chunk_sizes, on_tokens
 from stepcredit.credit.stages.groups import TOLERANCE
@@ -178,49 +180,75 @@ class Resolution:
     sizes: dict[int, int]
 
 
-def resolution_of(
-    ends: Stream, stream: Stream, advantages: Advantages, rollouts: Rollouts
-) -> Resolution | None:
+@dataclass(frozen=True, eq=False)
+class TokenSignal:
+    """A process stream on the tokens of those responses that have it.
+
+    Args:
+        rows: these responses; None: all.
+        values: the signal per token, packed, in its own unit.
+        z: `standardized_tokens` of it.
+        lengths: tokens per response.
+    """
+
+    rows: Int[Tensor, " row"] | None
+    values: Floats
+    z: Floats
+    lengths: Ints
+
+    @classmethod
+    def of(cls, stream: Stream, rollouts: Rollouts) -> TokenSignal | None:
+        """The signal of a process stream of the rollouts; None where no response has it.
+
+        Example:
+            >>> import stepcredit as sc
+            >>> r = sc.Rollouts([0, 0], process=sc.Steps([[0, 3], [1]], [[3.0, 1.0], [2.0]]))
+            >>> TokenSignal.of(r.streams["process"], r).values.tolist()
+            [3.0, 1.0, 1.0, 1.0, 2.0, 2.0]
+        """
+        held = (stream.counts > 0).nonzero()[:, 0]
+        if not held.numel():
+            return None
+        rows = None if held.numel() == rollouts.num_rollouts else held
+        if rows is not None:
+            rollouts, stream = rollouts.take(rows), stream.take(rows)
+        values = on_tokens(stream, rollouts).to(torch.float64).numpy()
+        lengths = rollouts.lengths.numpy()
+        z = standardized_tokens(values, rollouts.group_index.numpy(), lengths)
+        return cls(rows, values, z, lengths)
+
+
+def resolution_of(ends: Stream, signal: TokenSignal, advantages: Advantages) -> Resolution:
     """How chunks fit a signal, over the responses that have it.
 
     Args:
         ends: the chunks' last tokens, as `chunk_ends_of` gives them.
-        stream: a process stream of the rollouts.
+        signal: a process stream of the rollouts.
         advantages: of the method whose chunks they are.
-        rollouts: the batch.
-
-    Returns:
-        None where no response has the signal.
 
     Example:
         >>> import stepcredit as sc
         >>> from stepcredit.audit.step_credit import chunk_ends_of
         >>> r = sc.Rollouts([0, 0], process=sc.Steps([[0, 3], [1]], [[3.0, 1.0], [2.0]]))
-        >>> ends = chunk_ends_of(sc.PASS(), r)
-        >>> resolution_of(ends, r.streams["process"], sc.PASS()(r), r).one_token_share
+        >>> ends, signal = chunk_ends_of(sc.PASS(), r), TokenSignal.of(r.streams["process"], r)
+        >>> resolution_of(ends, signal, sc.PASS()(r)).one_token_share
         0.3333333333333333
     """
-    rows = (stream.counts > 0).nonzero()[:, 0]
-    if not rows.numel():
-        return None
-    if rows.numel() < rollouts.num_rollouts:
-        rollouts = rollouts.take(rows)
-        ends, stream, advantages = ends.take(rows), stream.take(rows), advantages.take(rows)
-    values = on_tokens(stream, rollouts).to(torch.float64).numpy()
-    lengths, sizes = rollouts.lengths.numpy(), chunk_sizes(ends).numpy()
-    z = standardized_tokens(values, rollouts.group_index.numpy(), lengths)
+    if signal.rows is not None:
+        ends, advantages = ends.take(signal.rows), advantages.take(signal.rows)
+    sizes = chunk_sizes(ends).numpy()
     last_tokens = np.cumsum(sizes) - 1
     credit = advantages.packed().numpy()[last_tokens].astype(np.float64)
     first = np.zeros(sizes.size, dtype=bool)
     first[(ends.counts.cumsum(0) - ends.counts).numpy()] = True
     powers = np.bincount(np.log2(sizes).astype(np.int64))
     return Resolution(
-        responses=len(lengths),
-        tokens=int(lengths.sum()),
+        responses=len(signal.lengths),
+        tokens=int(signal.lengths.sum()),
         chunks=sizes.size,
         one_token_share=float(np.mean(sizes == 1)),
-        within_share=within_chunk_share(z, sizes),
-        unchanged_share=unchanged_credit_share(credit, values, sizes, first),
-        last=last_token_says(z, sizes),
+        within_share=within_chunk_share(signal.z, sizes),
+        unchanged_share=unchanged_credit_share(credit, signal.values, sizes, first),
+        last=last_token_says(signal.z, sizes),
         sizes={2**power: int(count) for power, count in enumerate(powers) if count},
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -91,18 +91,26 @@ def conformance_of(batch: LoggedBatch, methods: Mapping[str, Estimator]) -> Chec
         'share of the differing responses that this explains: sign flipped'
     """
     given = AuditInput.of(batch, methods)
-    stored = given.stored
-    if stored is None:
-        reason = "No row holds the trainer's advantages, so they can't be compared with a method's."
-        return CheckResult(unchecked=(Unchecked(CONFORMANCE, STORED, reason),))
-    if not methods:
-        missing_method = Unchecked(CONFORMANCE, "--method", "No method was named to compare with.")
-        return CheckResult(unchecked=(missing_method,))
-    masked = masked_credit(batch, stored)
+    found = check_conformance(given)
+    if given.stored is None:
+        return found
     left_out = [
         Unchecked(CONFORMANCE, name, f"The method {name!r} can't run on the batch: {reason}.")
         for name, reason in given.left_out.items()
     ]
+    return replace(found, unchecked=(*found.unchecked, *left_out))
+
+
+def check_conformance(given: AuditInput) -> CheckResult:
+    """`conformance_of` what a check gets; the methods that can't run are not named again."""
+    batch, stored = given.batch, given.stored
+    if stored is None:
+        reason = "No row holds the trainer's advantages, so they can't be compared with a method's."
+        return CheckResult(unchecked=(Unchecked(CONFORMANCE, STORED, reason),))
+    if not (given.methods or given.left_out):
+        missing_method = Unchecked(CONFORMANCE, "--method", "No method was named to compare with.")
+        return CheckResult(unchecked=(missing_method,))
+    masked = masked_credit(batch, stored)
     matches = [_match(name, given, stored) for name in given.methods]
     found = [*masked.findings]
     if matches and not any(bool(match.agrees.all()) for match in matches):
@@ -119,9 +127,7 @@ def conformance_of(batch: LoggedBatch, methods: Mapping[str, Estimator]) -> Chec
         )
         for match in matches
     )
-    return CheckResult(
-        figures, tuple(found), (*masked.unchecked, *left_out), _series(stored, matches)
-    )
+    return CheckResult(figures, tuple(found), masked.unchecked, _series(stored, matches))
 
 
 def _series(

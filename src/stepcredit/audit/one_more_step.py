@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float64, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
 from stepcredit.audit.step_credit import read_streams
+from stepcredit.credit.blocks import Blocks
 from stepcredit.credit.estimator import Estimator
-from stepcredit.credit.metrics.advantage_statistics import read_at
+from stepcredit.credit.metrics.advantage_statistics import first_token_advantages
+from stepcredit.credit.metrics.leave_one_out import treats_groups_apart
 from stepcredit.credit.metrics.signal_statistics import step_boundaries
+from stepcredit.credit.stages.batch_norm import Moments
 from stepcredit.credit.stages.process_streams import process_signals
 from stepcredit.data.advantages import Advantages
 from stepcredit.data.forest import broadcast, offsets, previous_values
@@ -23,6 +27,8 @@ from stepcredit.data.rollouts import Rollouts
 from stepcredit.data.streams import Steps, Stream, TokenAdvantages
 
 Floats = NDArray[np.float64]
+Credited = Callable[[Rollouts], Advantages]
+"""A method that credits whole groups."""
 
 
 def typical_step_size(rollouts: Rollouts) -> int:
@@ -175,28 +181,94 @@ def step_pressure(method: Estimator, rollouts: Rollouts, levels: StepLevels) -> 
         >>> step_pressure(method, r, StepLevels.of(r)).changes["best"].tolist()
         [1.0, 1.0]
     """
+    return step_pressures({"": method}, rollouts, levels)[""]
+
+
+def step_pressures(
+    methods: Mapping[str, Estimator], rollouts: Rollouts, levels: StepLevels
+) -> dict[str, StepPressure]:
+    """`step_pressure` of several methods, block by block of groups.
+
+    Args:
+        methods: by name, each as for `step_pressure`.
+        rollouts: whole groups.
+        levels: the scores that the step is given.
+    """
+    tokens = typical_step_size(rollouts)
+    firsts = {name: _FirstTokens.empty(rollouts, levels) for name in methods}
+    apart, whole = dict[str, Credited](), dict[str, Credited]()
+    for name, method in methods.items():
+        if treats_groups_apart(method):
+            method.check_streams(process_signals(rollouts))
+            apart[name] = partial(method, moments=Moments())
+        else:
+            whole[name] = method
+    if apart:
+        for block, rows in Blocks.of(rollouts).with_rows():
+            _put_first_tokens(apart, block, levels, tokens, firsts, rows)
+    if whole:
+        every = torch.arange(rollouts.num_rollouts)
+        _put_first_tokens(whole, rollouts, levels, tokens, firsts, every)
+    return {
+        name: firsts[name].pressure(_scored(read_streams(method, rollouts), rollouts))
+        for name, method in methods.items()
+    }
+
+
+@dataclass(frozen=True, eq=False)
+class _FirstTokens:
+    """The advantage of each response's first token, as logged and with one more step.
+
+    Args:
+        before: as logged.
+        after: by level, with one more step of this level's scores.
+    """
+
+    before: Float64[Tensor, " rollout"]
+    after: Mapping[str, Float64[Tensor, " rollout"]]
+
+    @classmethod
+    def empty(cls, rollouts: Rollouts, levels: StepLevels) -> _FirstTokens:
+        zeros = torch.zeros(rollouts.num_rollouts, dtype=torch.float64)
+        return cls(zeros, {level: zeros.clone() for level, _ in levels.items()})
+
+    def pressure(self, scored: Bool[Tensor, " rollout"]) -> StepPressure:
+        """The changes of the scored responses."""
+        before, rows = self.before[scored], scored.nonzero()[:, 0].numpy()
+        changes = {level: (after[scored] - before).numpy() for level, after in self.after.items()}
+        spread = float(before.std(correction=0)) if rows.size else 0.0
+        return StepPressure(rows, changes, spread)
+
+
+def _put_first_tokens(
+    methods: Mapping[str, Credited],
+    part: Rollouts,
+    levels: StepLevels,
+    tokens: int,
+    firsts: Mapping[str, _FirstTokens],
+    rows: Int[Tensor, " rollout"],
+) -> None:
+    """Fill in what methods give to some of the rows: whole groups, of which one response at a time
+    gets the step.
+    """
+    turn = _place_in_group(part).masked_fill(~_scored(process_signals(part), part), -1)
+    for name, method in methods.items():
+        firsts[name].before[rows] = first_token_advantages(method(part))
+    for place in range(int(turn.max()) + 1):
+        chosen = turn == place
+        for level, values in levels.items():
+            longer = with_one_more_step(part, chosen, values, tokens)
+            for name, method in methods.items():
+                first = first_token_advantages(method(longer))
+                firsts[name].after[level][rows[chosen]] = first[chosen]
+
+
+def _scored(streams: Mapping[str, Stream], rollouts: Rollouts) -> Bool[Tensor, " rollout"]:
+    """Which responses have a score of any of the streams."""
     scored = torch.zeros_like(rollouts.format_ok)
-    for stream in read_streams(method, rollouts).values():
+    for stream in streams.values():
         scored |= stream.counts > 0
-    rows, turn = scored.nonzero()[:, 0], _place_in_group(rollouts)
-    tokens, before = typical_step_size(rollouts), _first_token(method(rollouts), rollouts)
-    changes = {}
-    for level, values in levels.items():
-        change = torch.zeros_like(before)
-        for place in range(int(turn.max()) + 1):
-            chosen = scored & (turn == place)
-            if bool(chosen.any()):
-                longer = with_one_more_step(rollouts, chosen, values, tokens)
-                after = _first_token(method(longer), longer)
-                change = torch.where(chosen, after - before, change)
-        changes[level] = change[rows].numpy()
-    spread = float(before[rows].std(correction=0)) if rows.numel() else 0.0
-    return StepPressure(rows.numpy(), changes, spread)
-
-
-def _first_token(advantages: Advantages, rollouts: Rollouts) -> Tensor:
-    rows = torch.arange(rollouts.num_rollouts)
-    return read_at(advantages, rows, torch.zeros_like(rows))
+    return scored
 
 
 def _place_in_group(rollouts: Rollouts) -> Int[Tensor, " rollout"]:

@@ -95,28 +95,6 @@ def step_credit(advantages: Advantages, places: Stream) -> Float64[Tensor, " pla
     return read_at(advantages, row_index(places.counts), places.values)
 
 
-def evenly_spaced_groups(rollouts: Rollouts, most: int) -> Tensor:
-    """The responses of every n-th group, so that at most about `most` credited places are left.
-
-    Args:
-        rollouts: the batch.
-        most: steps, or tokens where no steps are known; one group is always kept.
-
-    Returns:
-        Row numbers, in order; all of them where the batch is small enough.
-
-    Example:
-        >>> import stepcredit as sc
-        >>> r = sc.Rollouts(["a", "b", "c", "b"], lengths=[5, 5, 5, 5])
-        >>> evenly_spaced_groups(r, 10).tolist(), evenly_spaced_groups(r, 20).tolist()
-        ([0, 2], [0, 1, 2, 3])
-    """
-    ends = step_boundaries(rollouts)
-    places = int((rollouts.lengths if ends is None else ends.counts).sum())
-    every = -(-places // most)
-    return (rollouts.group_index % every == 0).nonzero()[:, 0]
-
-
 def read_streams(estimator: Estimator, rollouts: Rollouts) -> Mapping[str, Stream]:
     """The process streams with scores that a method reads, by name.
 

@@ -212,9 +212,9 @@ def _report(
 
 def conformance_check() -> dict[str, Check]:
     """The comparison of stored advantages with those of methods, as the only check."""
-    from stepcredit.audit.conformance import CONFORMANCE, conformance_of
+    from stepcredit.audit.conformance import CONFORMANCE, check_conformance
 
-    return {CONFORMANCE: lambda given: conformance_of(given.batch, given.methods)}
+    return {CONFORMANCE: check_conformance}
 
 
 def _check_outputs(page: str | None, json_file: str | None) -> None:

@@ -5,17 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 
 import stepcredit as sc
 from stepcredit.credit.rich_table import table_lines
+from stepcredit.credit.torch_threads import threads
 from stepcredit.data.files.atomic import write_json
 from stepcredit.lab.evaluate import Evaluation, evaluation_columns
 from stepcredit.lab.lab_settings import LabSettings
@@ -225,14 +224,3 @@ def close(settings: LabSettings, folder: RunFolder, console: Console) -> None:
     write_json(folder.summary, figures)
     for line in (*table_lines(closing_table(figures)), f"all files are in {folder.path}"):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-
-@contextmanager
-def threads(number: int) -> Iterator[None]:
-    """Set the number of torch threads inside the block."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

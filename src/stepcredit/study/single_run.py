@@ -114,7 +114,7 @@ def run_once(
     Raises:
         StepCreditError: the warm start did not reach its target.
     """
-    from stepcredit.lab.comparison import threads
+    from stepcredit.credit.torch_threads import threads
     from stepcredit.lab.loop import Method, quiet, train_method
 
     shutil.rmtree(work_dir, ignore_errors=True)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
-from torch import Tensor
 
 from stepcredit.audit.channel_shares import (
     OrderAgreement,
@@ -26,7 +24,7 @@ from stepcredit.audit.finding import (
     Worse,
 )
 from stepcredit.audit.group_means import FEWEST_GROUPS
-from stepcredit.audit.step_credit import evenly_spaced_groups, read_streams
+from stepcredit.audit.step_credit import read_streams
 from stepcredit.credit.estimator import Estimator
 from stepcredit.credit.methods.adca import ADCA
 from stepcredit.credit.methods.grpo_process import ProcessGRPO
@@ -48,23 +46,14 @@ std is then a tenth of that of the rest."""
 ORDER_LOST = 0.3
 """A rank correlation of step credit with and without the outcome below which the outcome, and not
 the signal, decides which steps of a response are paid more."""
-MOST_PLACES = 2_000_000
-"""Steps (or tokens, without steps) above which not every group is measured: each of them is
-credited several times per method."""
 PLACES = 5
 """Responses that a finding points to."""
 
 
 @register_check(NAME)
 def check_contamination(data: AuditInput) -> CheckResult:
-    """Whether the outcome drowns the process signal: for pooled streams, and for each method.
-
-    In a file of more than `MOST_PLACES` steps every n-th group is measured, as the counts say.
-    """
-    rows = evenly_spaced_groups(data.batch.rollouts, MOST_PLACES)
+    """Whether the outcome drowns the process signal: for pooled streams, and for each method."""
     rollouts = data.batch.rollouts
-    if rows.numel() < rollouts.num_rollouts:
-        rollouts = rollouts.take(rows)
     missing = _missing(rollouts)
     if missing:
         return CheckResult(unchecked=missing)
@@ -74,20 +63,12 @@ def check_contamination(data: AuditInput) -> CheckResult:
     ]
     for name, method in data.methods.items():
         if read_streams(method, rollouts) and method.reads.outcome is not None:
-            results.append(_method_result(name, method, rollouts))
+            results.append(_method_result(name, method, data))
     return CheckResult(
         figures=tuple(figure for result in results for figure in result.figures),
-        findings=tuple(
-            _in_file(finding, rows) for result in results for finding in result.findings
-        ),
+        findings=tuple(finding for result in results for finding in result.findings),
         series={"shares": {k: v for result in results for k, v in result.series.items()}},
     )
-
-
-def _in_file(finding: Finding, rows: Tensor) -> Finding:
-    """The finding with the rows of the file in place of those of the measured groups."""
-    places = [EvidencePlace(int(rows[place.row])) for place in finding.places]
-    return replace(finding, places=tuple(places))
 
 
 def _missing(rollouts: Rollouts) -> tuple[Unchecked, ...]:
@@ -177,9 +158,10 @@ def _pooled_finding(
     return Finding(NAME, severity, sentence, tuple(figures), advice, places, topic=topic)
 
 
-def _method_result(name: str, method: Estimator, rollouts: Rollouts) -> CheckResult:
+def _method_result(name: str, method: Estimator, data: AuditInput) -> CheckResult:
     """Shares and order under one method."""
-    found = contamination_of(method, rollouts)
+    rollouts = data.batch.rollouts
+    found = contamination_of(method, rollouts, data.advantages[name])
     label, tokens = "share of the advantages' variance", int(rollouts.lengths.sum())
     figures = [
         AuditFigure(label, share, tokens, "tokens", method=name, stream=stream)

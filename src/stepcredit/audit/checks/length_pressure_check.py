@@ -16,11 +16,16 @@ from stepcredit.audit.one_more_step import (
     StepLevels,
     StepPressure,
     break_even_scores,
-    step_pressure,
+    step_pressures,
 )
-from stepcredit.audit.path_totals import break_even_values, path_totals, paying_stretches
+from stepcredit.audit.path_totals import (
+    PathTotals,
+    break_even_values,
+    path_totals,
+    paying_stretches,
+)
 from stepcredit.audit.pure_baseline import PureBaseline
-from stepcredit.audit.step_credit import evenly_spaced_groups, read_streams
+from stepcredit.audit.step_credit import read_streams
 from stepcredit.credit.estimator import Estimator
 from stepcredit.credit.methods.pass_ import PASS
 from stepcredit.credit.methods.pure import PURE
@@ -40,9 +45,6 @@ CORRELATED = 0.3
 """A correlation with length, beyond that of the outcome, from which it is reported."""
 CERTAIN = 4.0
 """A correlation must also be this many times 1/sqrt(n): then chance gives it once in 15,000."""
-CREDITED = 2_000_000
-"""Steps credited per method and k, over all turns of the groups: a larger file is measured on every
-n-th of its groups, as the counts say."""
 PLACES = 5
 """Responses that a finding points to."""
 
@@ -56,23 +58,22 @@ def check_length_pressure(data: AuditInput) -> CheckResult:
         reason = "The file has no process signal, so no step has a value of its own."
         missing = Unchecked(NAME, "step_scores", reason)
         return CheckResult(tuple(figures), tuple(findings), (missing,))
-    rows, levels = _measured_rows(rollouts), StepLevels.of(rollouts)
-    few = rollouts if rows.numel() == rollouts.num_rollouts else rollouts.take(rows)
-    series = dict[str, dict[str, list[float]]]()
-    for name, method in _variants(data.methods, few):
-        pressure = step_pressure(method, few, levels)
-        own = [*_of_step(pressure, levels, few, name), *_theory(method, few, name)]
-        figures += own
-        series[name] = {level: change.tolist() for level, change in pressure.changes.items()}
-        if name in data.methods:
-            findings += _trap(name, method, pressure, levels, own, rows.numpy(), few)
-    unchecked = tuple(_unmeasured(data.methods, few))
+    levels, series = StepLevels.of(rollouts), dict[str, dict[str, list[float]]]()
+    variants = {name: _variants(name, method) for name, method in _added_up(data.methods, rollouts)}
+    pressures = step_pressures(
+        {name: method for of in variants.values() for name, method in of.items()}, rollouts, levels
+    )
+    for base, of in variants.items():
+        totals = _path_totals(data.methods[base], rollouts)
+        for name, method in of.items():
+            pressure = pressures[name]
+            own = [*_of_step(pressure, levels, rollouts, name), *_theory(method, totals, name)]
+            figures += own
+            series[name] = {level: change.tolist() for level, change in pressure.changes.items()}
+            if name == base:
+                findings += _trap(name, method, pressure, levels, own, rollouts)
+    unchecked = tuple(_unmeasured(data.methods, rollouts))
     return CheckResult(tuple(figures), tuple(findings), unchecked, {"one_more_step": series})
-
-
-def _measured_rows(rollouts: Rollouts) -> torch.Tensor:
-    turns = int(rollouts.group_index.bincount().max())
-    return evenly_spaced_groups(rollouts, max(1, CREDITED // (3 * turns)))
 
 
 def _adds_up(method: Estimator, rollouts: Rollouts) -> bool:
@@ -94,19 +95,27 @@ def _unmeasured(methods: Mapping[str, Estimator], rollouts: Rollouts) -> Iterato
             yield Unchecked(NAME, f"{method.reads.logprobs[0]}_logprobs", reason)
 
 
-def _variants(
+def _added_up(
     methods: Mapping[str, Estimator], rollouts: Rollouts
 ) -> Iterator[tuple[str, Estimator]]:
-    """The methods that can be measured, and PASS at other exponents."""
+    """The methods that can be measured."""
     for name, method in methods.items():
         reads = method.reads
-        if not _adds_up(method, rollouts) or reads.text or reads.states:
-            continue
-        yield name, method
-        if isinstance(method, PASS):
-            for k in EXPONENTS:
-                if k != method.k:
-                    yield f"{name}, k = {k:g}", replace(method, k=k)
+        if _adds_up(method, rollouts) and not (reads.text or reads.states):
+            yield name, method
+
+
+def _variants(name: str, method: Estimator) -> dict[str, Estimator]:
+    """A method, and PASS at other exponents."""
+    if not isinstance(method, PASS):
+        return {name: method}
+    others = {f"{name}, k = {k:g}": replace(method, k=k) for k in EXPONENTS if k != method.k}
+    return {name: method, **others}
+
+
+def _path_totals(method: Estimator, rollouts: Rollouts) -> PathTotals | None:
+    """Those of PASS, which are the same for every exponent; None for another method."""
+    return path_totals(method, rollouts) if isinstance(method, PASS) else None
 
 
 def _of_step(
@@ -147,9 +156,8 @@ def _median(label: str, values: Floats, method: str, *, stream: str = "") -> Aud
     return AuditFigure(label, value, values.size, "responses", method=method, stream=stream)
 
 
-def _theory(method: Estimator, rollouts: Rollouts, name: str) -> Iterator[AuditFigure]:
+def _theory(method: Estimator, totals: PathTotals | None, name: str) -> Iterator[AuditFigure]:
     """Of PASS: the break-even value of a chunk, and the stretch from which padding pays."""
-    totals = path_totals(method, rollouts) if isinstance(method, PASS) else None
     if totals is None or not isinstance(method, PASS):
         return
     label = "value of one more chunk at which the path score stays the same (median, theory)"
@@ -168,7 +176,6 @@ def _trap(
     pressure: StepPressure,
     levels: StepLevels,
     evidence: Iterable[AuditFigure],
-    rows: np.ndarray,
     rollouts: Rollouts,
 ) -> Iterator[Finding]:
     """A typical step that is paid, or fined, in nearly every response."""
@@ -189,7 +196,7 @@ def _trap(
     if baseline is not None and abs(baseline.change) < TRAP:
         advice = "Take the baseline once per response: `--set baseline=rollout`."
     order = np.argsort(-change * np.sign(mean), kind="stable")[:PLACES]
-    places = tuple(EvidencePlace(int(rows[pressure.rows[at]])) for at in order)
+    places = tuple(EvidencePlace(int(pressure.rows[at])) for at in order)
     topic = f"one more typical step {verb} the advantage under {name}"
     yield Finding(NAME, "warn", sentence, tuple(evidence), advice, places, share, topic)
 

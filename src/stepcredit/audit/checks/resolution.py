@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from stepcredit.audit.check_registry import AuditInput, register_check
-from stepcredit.audit.chunk_measures import Resolution, resolution_of
+from stepcredit.audit.chunk_measures import Resolution, TokenSignal, resolution_of
 from stepcredit.audit.finding import AuditFigure, CheckResult, Finding, Unchecked, Worse
 from stepcredit.audit.step_credit import chunk_ends_of, read_streams
 from stepcredit.credit.estimator import Estimator
@@ -28,15 +28,17 @@ def check_resolution(data: AuditInput) -> CheckResult:
     """Whether each method's chunks fit the streams that it reads."""
     rollouts = data.batch.rollouts
     figures, findings = list[AuditFigure](), list[Finding]()
-    sizes = dict[str, dict[int, int]]()
+    sizes, signals = dict[str, dict[int, int]](), dict[str, TokenSignal | None]()
     for name, method in data.methods.items():
         streams = read_streams(method, rollouts)
         ends = chunk_ends_of(method, rollouts) if streams else None
         for label, stream in streams.items():
-            assert ends is not None
-            found = resolution_of(ends, stream, data.advantages[name], rollouts)
-            if found is None:
+            if label not in signals:
+                signals[label] = TokenSignal.of(stream, rollouts)
+            signal = signals[label]
+            if ends is None or signal is None:
                 continue
+            found = resolution_of(ends, signal, data.advantages[name])
             own = list(_figures(found, name, label))
             figures += own
             findings += _findings(found, method, stream, tuple(own))

@@ -85,6 +85,22 @@ def read_at(
     return advantages.values[place].to(torch.float64)
 
 
+def first_token_advantages(advantages: Advantages) -> PerRow:
+    """The advantage of each response's first token.
+
+    Example:
+        >>> a = Advantages(torch.tensor([1.0, 4.0]), torch.tensor([2, 1]), torch.tensor([2]),
+        ...                torch.tensor([3]))
+        >>> first_token_advantages(a).tolist()
+        [1.0]
+    """
+    first = offsets(advantages.chunks)[:-1]
+    if advantages.sizes is None or all_true(advantages.sizes[first] > 0):
+        return advantages.values[first].to(torch.float64)
+    rows = torch.arange(advantages.lengths.numel(), device=advantages.values.device)
+    return read_at(advantages, rows, torch.zeros_like(rows))
+
+
 def path_density(advantages: Advantages) -> float:
     """Mean path score: the average over responses of the first token's advantage.
 
@@ -107,11 +123,7 @@ def path_density(advantages: Advantages) -> float:
 
     Source: PASS (2606.29296) section 5, the path score.
     """
-    first = offsets(advantages.chunks)[:-1]
-    if advantages.sizes is None or all_true(advantages.sizes[first] > 0):
-        return float(advantages.values[first].to(torch.float64).mean())
-    rows = torch.arange(advantages.lengths.numel(), device=advantages.values.device)
-    return float(read_at(advantages, rows, torch.zeros_like(rows)).mean())
+    return float(first_token_advantages(advantages).mean())
 
 
 def length_correlation(advantages: Advantages, rollouts: Rollouts) -> float | None:

@@ -7,10 +7,11 @@ block of groups are credited together, so that a method can share work between t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import repeat
+from typing import TypeVar
 
 import torch
 from jaxtyping import Int
@@ -19,6 +20,7 @@ from torch import Tensor
 from stepcredit.credit.blocks import Blocks
 from stepcredit.credit.estimator import Estimator
 from stepcredit.credit.metrics.token_sums import TokenSums
+from stepcredit.credit.overflow import refuse_overflow
 from stepcredit.credit.slot_credit import Credit
 from stepcredit.credit.stages.process_streams import process_signals
 from stepcredit.data.advantages import Advantages
@@ -28,6 +30,7 @@ from stepcredit.data.rollouts import Rollouts
 
 Silence = Callable[[Rollouts], Rollouts]
 """Rollouts with the values of some streams at 0."""
+Version = TypeVar("Version", bound=Hashable)
 EVERY_PROCESS = "every process stream"
 """The key under which all process streams are at 0 at once."""
 
@@ -66,8 +69,7 @@ class LeaveOneOut:
         if rollouts.device.type == "mps":  # it has no float64
             rollouts, whole = rollouts.to("cpu"), whole.to("cpu")
         versions = [rollouts, *(quiet(rollouts) for quiet in silence.values())]
-        whole_batch = estimator.batch_step is not None or estimator.batch_scale is not None
-        if whole_batch or type(estimator).__call__ is not Estimator.__call__:
+        if not treats_groups_apart(estimator):
             return cls(chunk_counts(estimator, rollouts), _of_whole(estimator, versions, silence))
         for version in versions:
             estimator.check(version)
@@ -76,6 +78,62 @@ class LeaveOneOut:
         if not all(math.isfinite(change.total) for change in found.changes.values()):
             _of_whole(estimator, versions, silence)  # it names the response that overflows
         return found
+
+
+def treats_groups_apart(estimator: Estimator) -> bool:
+    """Whether the advantages of a group depend on that group alone.
+
+    Example:
+        >>> import stepcredit as sc
+        >>> treats_groups_apart(sc.PURE()), treats_groups_apart(sc.PURE(whiten_batch=True))
+        (True, False)
+    """
+    whole_batch = estimator.batch_step is not None or estimator.batch_scale is not None
+    return not whole_batch and type(estimator).__call__ is Estimator.__call__
+
+
+def advantages_of_versions(
+    estimator: Estimator, rollouts: Rollouts, changes: Mapping[Version, Silence]
+) -> dict[Version, Advantages]:
+    """The advantages of several versions of the same rollouts.
+
+    Args:
+        estimator: any method.
+        rollouts: any rollouts.
+        changes: by version, what makes it of the rollouts, as for `Estimator.credits`.
+
+    Returns:
+        {version: the estimator's advantages of it, in the rollouts' order}.
+
+    Raises:
+        MethodError, RolloutError: as for the estimator.
+
+    Example:
+        >>> import stepcredit as sc
+        >>> r = sc.Rollouts([0, 0], lengths=[1, 1], outcome=[1.0, 0.0])
+        >>> advantages_of_versions(sc.RLOO(), r, {"quiet": without_outcome})["quiet"].values
+        tensor([0., 0.])
+    """
+    versions = {name: change(rollouts) for name, change in changes.items()}
+    if not treats_groups_apart(estimator):
+        return {name: estimator(version) for name, version in versions.items()}
+    for version in versions.values():
+        estimator.check(version)
+        estimator.check_streams(process_signals(version))
+    blocks, parts = Blocks.of(rollouts), [list[Advantages]() for _ in changes]
+    for block in blocks:
+        given = [change(block) for change in changes.values()]
+        found = map(estimator.advantages_of, estimator.credits(given), given)
+        for part, advantages in zip(parts, found, strict=True):
+            part.append(advantages)
+    joined = [_joined(part, blocks) for part in parts]
+    return dict(zip(changes, joined, strict=True))
+
+
+def _joined(parts: list[Advantages], blocks: Blocks) -> Advantages:
+    joined = parts[0] if len(parts) == 1 else Advantages.cat(parts)
+    refuse_overflow(joined.values, joined.chunks)
+    return joined if blocks.back is None else joined.take(blocks.back)
 
 
 def _of_whole(
