@@ -38,7 +38,19 @@ MOST_SECONDS, MOST_GB = {"steps": 60.0, "tokens": 240.0}, 4.0
 REST, TOTAL = "rest", "total"
 WORDS_PER_STEP = (10, 41)
 WORDS = 3_000
-COMMON = (" the", " =", " +", " so", " is", " of", ",", " wait", " However", " \\frac{1}{2}", " $x$")
+COMMON = (
+    " the",
+    " =",
+    " +",
+    " so",
+    " is",
+    " of",
+    ",",
+    " wait",
+    " However",
+    " \\frac{1}{2}",
+    " $x$",
+)
 REPEATED, EMPTY = 0.02, 0.01
 """Shares of steps that repeat an earlier one, and of steps without content."""
 
@@ -92,7 +104,10 @@ def measured(source: Path) -> dict[str, Any]:
     code = "import json, sys, audit; print(json.dumps(audit.measured_here(*sys.argv[1:])))"
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-c", code, str(source), folder]
-        where = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+        where = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path]),
+        }
         done = subprocess.run(command, capture_output=True, text=True, env=where)
     if done.returncode != 0:
         raise RuntimeError(f"audit ended with {done.returncode}: {done.stderr}")

@@ -213,6 +213,29 @@ class PASS(Fused):
         scalars = _once_each(outcomes, self._scalars, versions, groups)
         return list(map(self._with_scalars, parts, scalars, versions))
 
+    def credits_at(self, exponents: Sequence[float], rollouts: Rollouts) -> list[Credit]:
+        """The credit at several exponents k; what they share is computed once.
+
+        Args:
+            exponents: values of k, at least 0.
+            rollouts: whole groups, as for `credit`.
+
+        Example:
+            >>> import stepcredit as sc
+            >>> r = sc.Rollouts([0, 0], process=sc.Steps([[0, 1], [0]], [[0.5, 1.0], [0.5]]))
+            >>> plain, mean = sc.PASS(operator="abs_max").credits_at([0.0, 1.0], r)
+            >>> plain.advantage[0].tolist(), mean.advantage[0].tolist()
+            ([1.5, 1.0], [0.75, 1.0])
+        """
+        part, both = self._process_part(rollouts), self._scalars(rollouts, Group.of(rollouts))
+        found = []
+        for k in exponents:
+            method = replace(self, k=k)
+            left, divisors = method._chunks_left(part.chunks, part.returns.from_end)
+            returns = replace(part.returns, chunks_left=left, divisors=divisors)
+            found.append(method._with_scalars(replace(part, returns=returns), both, rollouts))
+        return found
+
     def _process_part(self, rollouts: Rollouts, layouts: Layouts | None = None) -> _ProcessPart:
         """What the process streams alone decide."""
         group, weights = Group.of(rollouts), self._weights
@@ -232,15 +255,25 @@ class PASS(Fused):
         """The return-to-go of the fused process streams, and what Divide-Length needs."""
         slots, ends = chunks.slots, chunks.chunk_ends
         plain = ends is None and self.gamma == 1 and not (self.match_std or self.recenter)
-        if plain and copies_rows(fused):
-            undivided = fused if is_zero else return_from_end(fused, slots.counts)
-            left, divisors = residual_from_end(slots.width, self.k, fused.device)
-            return _Returns(undivided, left, divisors, slots.counts, from_end=True)
+        from_end = plain and copies_rows(fused)
+        if is_zero:
+            undivided = fused
+        elif from_end:
+            undivided = return_from_end(fused, slots.counts)
+        else:
+            undivided = return_to_go(fused, ends, self.gamma)
+        left, divisors = self._chunks_left(chunks, from_end)
+        return _Returns(undivided, left, divisors, slots.counts, from_end)
+
+    def _chunks_left(self, chunks: Chunks, from_end: bool) -> tuple[Values, Values]:
+        """What the sum of outcome and format is multiplied by, and the divisors."""
+        slots, ends = chunks.slots, chunks.chunk_ends
+        if from_end:
+            return residual_from_end(slots.width, self.k, slots.counts.device)
         left, divisors = residual(slots.counts, slots.width, self.k, ends)
-        undivided = fused if is_zero else return_to_go(fused, ends, self.gamma)
         if self.gamma != 1:
             left = return_to_go(slots.mask.to(torch.float64), ends, self.gamma)
-        return _Returns(undivided, left, divisors, slots.counts)
+        return left, divisors
 
     def _with_scalars(
         self, part: _ProcessPart, both: Mapping[str, Standardized], rollouts: Rollouts

@@ -111,7 +111,7 @@ def advantages_of_versions(
     Example:
         >>> import stepcredit as sc
         >>> r = sc.Rollouts([0, 0], lengths=[1, 1], outcome=[1.0, 0.0])
-        >>> advantages_of_versions(sc.RLOO(), r, {"quiet": without_outcome})["quiet"].values
+        >>> advantages_of_versions(sc.RLOO(), r, {"quiet": without_outcome})["quiet"].packed()
         tensor([0., 0.])
     """
     versions = {name: change(rollouts) for name, change in changes.items()}
