@@ -25,7 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -59,7 +59,7 @@ class Clock:
     """CPU seconds by part."""
 
     def __init__(self) -> None:
-        self.seconds: Counter[str] = Counter()
+        self.seconds: dict[str, float] = defaultdict(float)
 
     def timed(self, function: Callable[..., Any], part: str) -> Callable[..., Any]:
         """The function; its time is added to a part."""
@@ -93,8 +93,8 @@ def measured_here(source: str, folder: str) -> dict[str, Any]:
     if code:
         sys.exit(code)
     total = time.process_time()
-    parts = dict(clock.seconds)
-    parts |= {REST: total - sum(parts.values()), TOTAL: total}
+    rest = total - sum(clock.seconds.values())
+    parts = {**clock.seconds, REST: rest, TOTAL: total}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     return {"cpu_seconds": parts, "clock_seconds": time.perf_counter() - began, "peak_gb": peak}
 
@@ -248,8 +248,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         source = chosen.of or chosen.keep or Path(folder) / "log.jsonl"
         if chosen.of is None:
-            size = (2 * GROUP, 60) if chosen.quick else (chosen.responses, TOKENS)
-            write_log(source, *size, chosen.signal)
+            responses, tokens = (2 * GROUP, 60) if chosen.quick else (chosen.responses, TOKENS)
+            write_log(source, responses, tokens, chosen.signal)
         found = measured(source)
     has_bar = not chosen.quick and chosen.of is None
     failed = missed(found, chosen.signal, chosen.responses / RESPONSES) if has_bar else []

@@ -22,6 +22,7 @@ from stepcredit.audit.shown_figures import (
     visible_text,
     visible_values,
 )
+from stepcredit.credit.torch_threads import threads
 from stepcredit.data.rules import counted
 from stepcredit.html_pages import page_environment
 
@@ -72,7 +73,9 @@ def audit_page(report: AuditReport) -> str:
         **_page_files(),
     }
     rest = len(_rendered(fixed, PageRows([], []), view).encode()) + LINKS_BYTES
-    return _rendered(fixed, page_rows(report, PAGE_BYTES - rest), view)
+    with threads(1):
+        shown = page_rows(report, PAGE_BYTES - rest)
+    return _rendered(fixed, shown, view)
 
 
 def _rendered(fixed: Mapping[str, Any], shown: PageRows, view: Mapping[str, Any]) -> str:

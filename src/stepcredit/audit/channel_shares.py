@@ -34,6 +34,11 @@ PIECE = 262_144
 LARGER_THAN_ANY = np.int64(1 << 31)
 """A credit in units of `EQUAL_CREDIT` of the largest has a size of at most a million."""
 Floats = NDArray[np.float64]
+Silenced = tuple[str, ...]
+"""The streams whose values are 0 in a version of the rollouts."""
+NOTHING: Silenced = ()
+OUTCOME: Silenced = ("outcome",)
+SCALARS: Silenced = ("outcome", "format")
 
 
 def variance_shares(changes: Mapping[str, TokenSums]) -> dict[str, float]:
@@ -253,19 +258,16 @@ def contamination_of(
     """
     changes = _silenced(method, rollouts)
     if whole is None or method.clip is not None:
-        changes[None] = _unchanged
+        changes[NOTHING] = _unchanged
     quiet = advantages_of_versions(replace(method, clip=None), rollouts, changes)
-    whole = quiet.pop(None, whole)
+    whole = quiet.pop(NOTHING, whole)
     assert whole is not None
     places = credited_places(rollouts)
-    first, second = (step_credit(each, places).numpy() for each in (whole, quiet["outcome"]))
+    first, second = (step_credit(each, places).numpy() for each in (whole, quiet[OUTCOME]))
     return Contamination(
         variance_shares(stream_changes(method, rollouts, whole, quiet)),
         order_agreement(first, second, places.counts.numpy()),
     )
-
-
-_SCALARS = "outcome and format"
 
 
 def _unchanged(rollouts: Rollouts) -> Rollouts:
@@ -276,20 +278,21 @@ def _without_scalars(rollouts: Rollouts) -> Rollouts:
     return without_format(without_outcome(rollouts))
 
 
-def _silenced(method: Estimator, rollouts: Rollouts) -> dict[str | None, Silence]:
-    """By what is at 0 in them, the versions of rollouts that tell what each stream adds."""
-    outcome: dict[str | None, Silence] = {"outcome": without_outcome}
+def _silenced(method: Estimator, rollouts: Rollouts) -> dict[Silenced, Silence]:
+    """The versions of the rollouts that tell what each stream adds."""
+    found: dict[Silenced, Silence] = {OUTCOME: without_outcome}
     if not isinstance(method, PASS):
-        return {**silence_of(rollouts), **outcome}
-    has_format = bool(rollouts.has_format.any())
-    return {**outcome, **({_SCALARS: _without_scalars} if has_format else {})}
+        return {(name,): silence for name, silence in silence_of(rollouts).items()} | found
+    if bool(rollouts.has_format.any()):
+        found[SCALARS] = _without_scalars
+    return found
 
 
 def stream_changes(
     method: Estimator,
     rollouts: Rollouts,
     whole: Advantages,
-    quiet: Mapping[str | None, Advantages],
+    quiet: Mapping[Silenced, Advantages],
 ) -> Mapping[str, TokenSums]:
     """What each stream adds to the advantages.
 
@@ -303,17 +306,17 @@ def stream_changes(
         method: the method, without a clip.
         rollouts: the batch.
         whole: its advantages.
-        quiet: its advantages of each version in which a stream is at 0.
+        quiet: its advantages of the versions in which streams are at 0.
 
     Returns:
         {stream: sums}; several process streams of PASS are one, named by all of them.
     """
     if not isinstance(method, PASS):
-        return {str(name): TokenSums.of_change(whole, each) for name, each in quiet.items()}
-    changes = {"outcome": TokenSums.of_change(whole, quiet["outcome"])}
-    process = quiet.get(_SCALARS, quiet["outcome"])
-    if _SCALARS in quiet:
-        changes["format"] = TokenSums.of_change(quiet["outcome"], process)
+        return {name: TokenSums.of_change(whole, each) for (name,), each in quiet.items()}
+    changes = {"outcome": TokenSums.of_change(whole, quiet[OUTCOME])}
+    process = quiet.get(SCALARS, quiet[OUTCOME])
+    if SCALARS in quiet:
+        changes["format"] = TokenSums.of_change(quiet[OUTCOME], process)
     name = ", ".join(read_streams(method, rollouts))
     return {name: TokenSums.of(process.values, process.sizes), **changes}
 
