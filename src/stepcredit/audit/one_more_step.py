@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,24 +12,17 @@ from jaxtyping import Bool, Float64, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stepcredit.audit.credited_parts import Credited, parts_and_credits
 from stepcredit.audit.step_credit import read_streams
-from stepcredit.credit.blocks import Blocks
 from stepcredit.credit.estimator import Estimator
-from stepcredit.credit.methods.pass_ import PASS
 from stepcredit.credit.metrics.advantage_statistics import first_token_advantages
-from stepcredit.credit.metrics.leave_one_out import treats_groups_apart
 from stepcredit.credit.metrics.signal_statistics import step_boundaries
-from stepcredit.credit.overflow import refuse_overflow
-from stepcredit.credit.stages.batch_norm import Moments
 from stepcredit.credit.stages.process_streams import process_signals
-from stepcredit.data.advantages import Advantages
 from stepcredit.data.forest import broadcast, offsets, previous_values
 from stepcredit.data.rollouts import Rollouts
 from stepcredit.data.streams import Steps, Stream, TokenAdvantages
 
 Floats = NDArray[np.float64]
-Credited = Callable[[Rollouts], Mapping[str, Advantages]]
-"""What gives, for whole groups, the advantages of some methods by name."""
 
 
 def typical_step_size(rollouts: Rollouts) -> int:
@@ -198,17 +190,8 @@ def step_pressures(
     """
     tokens = typical_step_size(rollouts)
     firsts = {name: _FirstTokens.empty(rollouts, levels) for name in methods}
-    apart = {name: each for name, each in methods.items() if treats_groups_apart(each)}
-    for method in apart.values():
-        method.check(rollouts)
-        method.check_streams(process_signals(rollouts))
-    credited = _credited_together(apart)
-    for block, rows in Blocks.of(rollouts).with_rows() if apart else ():
-        _put_first_tokens(credited, block, levels, tokens, firsts, rows)
-    whole = [partial(_of_batch, name, each) for name, each in methods.items() if name not in apart]
-    if whole:
-        every = torch.arange(rollouts.num_rollouts)
-        _put_first_tokens(whole, rollouts, levels, tokens, firsts, every)
+    for part, rows, credits in parts_and_credits(methods, rollouts):
+        _put_first_tokens(credits, part, levels, tokens, firsts, rows)
     return {
         name: firsts[name].pressure(_scored(read_streams(method, rollouts), rollouts))
         for name, method in methods.items()
@@ -240,47 +223,8 @@ class _FirstTokens:
         return StepPressure(rows, changes, spread)
 
 
-def _credited_together(methods: Mapping[str, Estimator]) -> list[Credited]:
-    """Methods whose groups are credited apart; those of PASS that differ in k alone share work."""
-    families: list[dict[str, PASS]] = []
-    others: list[Credited] = []
-    for name, method in methods.items():
-        if type(method) is not PASS:
-            others.append(partial(_of_part, name, method))
-            continue
-        same = (each for each in families if _differs_in_k(method, next(iter(each.values()))))
-        family = next(same, None)
-        if family is None:
-            families.append(family := {})
-        family[name] = method
-    return [*(partial(_of_exponents, family) for family in families), *others]
-
-
-def _differs_in_k(one: PASS, other: PASS) -> bool:
-    return replace(one, k=other.k) == other
-
-
-def _of_batch(name: str, method: Estimator, rollouts: Rollouts) -> dict[str, Advantages]:
-    return {name: method(rollouts)}
-
-
-def _of_part(name: str, method: Estimator, block: Rollouts) -> dict[str, Advantages]:
-    return {name: method(block, moments=Moments())}
-
-
-def _of_exponents(family: Mapping[str, PASS], block: Rollouts) -> dict[str, Advantages]:
-    methods = list(family.values())
-    credits = methods[0].credits_at([method.k for method in methods], block)
-    found = [
-        method.advantages_of(credit, block) for method, credit in zip(methods, credits, strict=True)
-    ]
-    for advantages in found:
-        refuse_overflow(advantages.values, advantages.chunks)
-    return dict(zip(family, found, strict=True))
-
-
 def _put_first_tokens(
-    credited: Sequence[Credited],
+    credits: Sequence[Credited],
     part: Rollouts,
     levels: StepLevels,
     tokens: int,
@@ -291,14 +235,14 @@ def _put_first_tokens(
     gets the step.
     """
     turn = _place_in_group(part).masked_fill(~_scored(process_signals(part), part), -1)
-    for credit in credited:
+    for credit in credits:
         for name, advantages in credit(part).items():
             firsts[name].before[rows] = first_token_advantages(advantages)
     for place in range(int(turn.max()) + 1):
         chosen = turn == place
         for level, values in levels.items():
             longer = with_one_more_step(part, chosen, values, tokens)
-            for credit in credited:
+            for credit in credits:
                 for name, advantages in credit(longer).items():
                     first = first_token_advantages(advantages)
                     firsts[name].after[level][rows[chosen]] = first[chosen]
