@@ -46,18 +46,22 @@ def shown_output(command: str) -> list[str]:
 @pytest.mark.parametrize(
     ("command", "arguments"),
     [
-        (f"stepcredit audit {LOG} -o report.html", ()),
+        (f"stepcredit audit {LOG} -o report.html", (LOG,)),
         (
             f"stepcredit audit {LOG} --conformance --method pass --set 'weights=[1,1,0.3]' "
             "--set clip=5",
-            ("--conformance", "--method", "pass", *SETTINGS),
+            (LOG, "--conformance", "--method", "pass", *SETTINGS),
+        ),
+        (
+            "stepcredit audit runs/example --set 'weights=[1,1,0.3]' --set clip=5 -o run.html",
+            ("runs/example", *SETTINGS),
         ),
     ],
 )
 def test_the_output_on_the_page_is_that_of_the_command(
     command: str, arguments: tuple[str, ...], run: Run, log: Path
 ) -> None:
-    lines = iter(run("audit", LOG, *arguments).out.splitlines())
+    lines = iter(run("audit", *arguments).out.splitlines())
     expected = shown_output(command)
     assert len(expected) >= 3
     for line in expected:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from stepcredit.audit.attack.attack_check import ATTACK_CHECK
@@ -14,22 +11,17 @@ from stepcredit.audit.checks import payment as payment_check
 from stepcredit.audit.finding import AuditFigure
 from stepcredit.audit.interval_plots import interval_plots
 from stepcredit.audit.page_drawing import Picture
+from stepcredit.audit.page_parts import page_files, page_template
 from stepcredit.audit.page_rows import MOST_SHOWN, PageRows, escaped_json, page_rows
+from stepcredit.audit.run_page import run_view
+from stepcredit.audit.run_report import RunReport
 from stepcredit.audit.series_pictures import series_pictures
-from stepcredit.audit.shown_figures import (
-    check_title,
-    shown_interval,
-    visible_text,
-    visible_values,
-)
+from stepcredit.audit.shown_figures import visible_text, visible_values
 from stepcredit.credit.torch_threads import threads
-from stepcredit.data.rules import counted
-from stepcredit.html_pages import page_environment
 
-TEMPLATES = Path(__file__).with_name("templates")
 SCRIPTS = (
     *("page_unpacking.js", "page_values.js", "page_response.js"),
-    *("audit_page.js", "page_plots.js"),
+    *("audit_page.js", "page_plots.js", "page_reload.js"),
 )
 """The parts of the page's script, in their order."""
 PAGE_BYTES = 5_000_000
@@ -42,10 +34,9 @@ PLACES_LINKED = 8
 """Links to responses below a finding."""
 PaidRows = tuple[str, list[Mapping[str, Any]], list[Mapping[str, Any]]]
 """A method, and the responses that it pays best and worst."""
-SEVERITY_WORDS = {"fault": "Fault", "warn": "Warning", "note": "Note"}
 
 
-def audit_page(report: AuditReport) -> str:
+def audit_page(report: AuditReport | RunReport, *, is_growing: bool = False) -> str:
     """The page: the verdict, every finding with its rows, the responses, all figures.
 
     All that comes from the data is escaped, and shown as text: markup in a response does nothing,
@@ -53,7 +44,9 @@ def audit_page(report: AuditReport) -> str:
     the page's own script run, and lets nothing be loaded.
 
     Args:
-        report: the report.
+        report: the report of a file; of a run, its last step is shown whole, below the figures and
+            findings over all steps.
+        is_growing: whether the page will be written again; it then offers to reload itself.
 
     Returns:
         HTML, at most 5 MB for responses of any length: the responses shown are a sample, and the
@@ -65,16 +58,19 @@ def audit_page(report: AuditReport) -> str:
     from stepcredit.requires import require
 
     require("report", "jinja2", "matplotlib")
-    view = visible_values(report.as_json())
+    last = report.last if isinstance(report, RunReport) else report
+    view = visible_values(last.as_json())
     fixed = {
+        "run": run_view(report) if isinstance(report, RunReport) else None,
+        "is_growing": is_growing,
         "report": view,
-        "pictures": _pictures(report, view),
+        "pictures": _pictures(last, view),
         "attack": _attack_table(view),
-        **_page_files(),
+        **page_files(SCRIPTS),
     }
     rest = len(_rendered(fixed, PageRows([], []), view).encode()) + LINKS_BYTES
     with threads(1):
-        shown = page_rows(report, PAGE_BYTES - rest)
+        shown = page_rows(last, PAGE_BYTES - rest)
     return _rendered(fixed, shown, view)
 
 
@@ -87,14 +83,7 @@ def _rendered(fixed: Mapping[str, Any], shown: PageRows, view: Mapping[str, Any]
         "layers": shown.layers,
         "rows": shown.rows,
     }
-    filters: dict[str, Callable[..., Any]] = {
-        "counted": counted,
-        "severity": SEVERITY_WORDS.__getitem__,
-        "interval": lambda f: shown_interval(f["value"], f["low"], f["high"]),
-        "title": check_title,
-    }
-    template = page_environment(TEMPLATES, filters).get_template("audit_page.html.j2")
-    text: str = template.render(
+    text: str = page_template("audit_page.html.j2").render(
         **fixed,
         shown=len(shown.rows),
         most_shown=MOST_SHOWN,
@@ -104,14 +93,6 @@ def _rendered(fixed: Mapping[str, Any], shown: PageRows, view: Mapping[str, Any]
         data=escaped_json(browser),
     )
     return text
-
-
-def _page_files() -> dict[str, str]:
-    """The page's script with its hash, and its style."""
-    parts = "\n".join((TEMPLATES / name).read_text() for name in SCRIPTS)
-    script = f'"use strict";\n(() => {{\n{parts}}})();'
-    style = (TEMPLATES / "audit_page.css").read_text()
-    return {"script": script, "script_hash": _hash(script), "style": style}
 
 
 def _attack_table(view: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -154,8 +135,3 @@ def _best_and_worst(rows: Sequence[Mapping[str, Any]], methods: Iterable[str]) -
         worst = ordered[: -EXTREMES_LINKED - 1 : -1]
         found.append((name, ordered[:EXTREMES_LINKED], worst))
     return found
-
-
-def _hash(script: str) -> str:
-    """What the content security policy calls the script by."""
-    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

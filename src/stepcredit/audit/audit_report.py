@@ -98,10 +98,14 @@ class AuditReport:
             "counts": self.counts,
             "methods": {name: repr(method) for name, method in self.given.methods.items()},
             "verdict": list(range(len(self.verdict))),
-            "findings": [_finding_json(finding, batch) for finding in self.findings],
+            "findings": self.findings_json(),
             "unchecked": [asdict(item) for item in self.unchecked],
             "checks": {name: _result_json(result) for name, result in self.results.items()},
         }
+
+    def findings_json(self) -> list[dict[str, Any]]:
+        """The findings as plain values, the worst first; each place with its line and its group."""
+        return [_finding_json(finding, self.given.batch) for finding in self.findings]
 
 
 def audit(
@@ -170,7 +174,7 @@ def _finding_json(finding: Finding, batch: LoggedBatch) -> dict[str, Any]:
         "severity": finding.severity,
         "topic": finding.topic,
         "sentence": finding.sentence,
-        "share": _finite(finding.share),
+        "share": finite_values(finding.share),
         "evidence": _figures_json(finding.evidence),
         "advice": finding.advice,
         "places": [place_json(place, batch) for place in finding.places],
@@ -178,17 +182,22 @@ def _finding_json(finding: Finding, batch: LoggedBatch) -> dict[str, Any]:
 
 
 def _result_json(result: CheckResult) -> dict[str, Any]:
-    return {"figures": _figures_json(result.figures), "series": _finite(result.series)}
+    return {"figures": _figures_json(result.figures), "series": finite_values(result.series)}
 
 
 def _figures_json(figures: Sequence[AuditFigure]) -> list[dict[str, Any]]:
-    return [_finite(asdict(figure)) for figure in figures]
+    return [finite_values(asdict(figure)) for figure in figures]
 
 
-def _finite(value: Any) -> Any:
-    """Plain values in which each number that is not finite is None."""
+def finite_values(value: Any) -> Any:
+    """Plain values in which each number that is not finite is None.
+
+    Example:
+        >>> finite_values({"a": [1.5, float("nan")]})
+        {'a': [1.5, None]}
+    """
     if isinstance(value, Mapping):
-        return {str(name): _finite(item) for name, item in value.items()}
+        return {str(name): finite_values(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [finite_values(item) for item in value]
     return None if isinstance(value, float) and not isfinite(value) else value

@@ -79,7 +79,7 @@ def group_mean(
         >>> found.mean, found.count, found.groups
         (1.0, 3, 2)
     """
-    means = _means_by_group(values, chosen, group)
+    means = means_by_group(values, chosen, group)
     return _over_groups(means[np.isfinite(means)], int(chosen.sum()), confidence)
 
 
@@ -109,15 +109,33 @@ def group_gap(
         >>> group_gap(values, chosen, ~chosen, group).mean
         -5.5
     """
-    gaps = _means_by_group(values, chosen, group) - _means_by_group(values, others, group)
+    gaps = means_by_group(values, chosen, group) - means_by_group(values, others, group)
     both = np.isfinite(gaps)
     count = int((chosen & both[group]).sum()) if group.size else 0
     return _over_groups(gaps[both], count, confidence)
 
 
-def _means_by_group(values: Floats, chosen: Flags, group: Indices) -> Floats:
-    """The chosen values' mean in each group; NaN where a group has none."""
-    groups = int(group.max()) + 1 if group.size else 0
+def means_by_group(
+    values: Floats, chosen: Flags, group: Indices, groups: int | None = None
+) -> Floats:
+    """The chosen values' mean in each group.
+
+    Args:
+        values: one finite number per step or response.
+        chosen: which of them count.
+        group: the group of each, from 0; it is not read where a value does not count.
+        groups: how many there are; None: up to the largest number.
+
+    Returns:
+        One mean per group; NaN where a group has none.
+
+    Example:
+        >>> group = np.array([0, 0, 2])
+        >>> means_by_group(np.array([1.0, 3.0, 5.0]), np.ones(3, bool), group).tolist()
+        [2.0, nan, 5.0]
+    """
+    if groups is None:
+        groups = int(group.max()) + 1 if group.size else 0
     counts = np.bincount(group[chosen], minlength=groups)
     totals = np.bincount(group[chosen], weights=values[chosen], minlength=groups)
     return np.divide(totals, counts, out=np.full(groups, np.nan), where=counts > 0)

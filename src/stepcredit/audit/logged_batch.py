@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,10 @@ from torch import Tensor
 from stepcredit.credit.metrics.signal_statistics import step_boundaries
 from stepcredit.credit.metrics.text_statistics import cut_steps
 from stepcredit.data.files.batches import Batch, kind_faults
+from stepcredit.data.files.held_rows import held_rows
+from stepcredit.data.files.jsonl import parse
+from stepcredit.data.files.limits import Limits, weight
+from stepcredit.data.files.lines import Line
 from stepcredit.data.files.rollout_file import RolloutFile
 from stepcredit.data.files.rows import Row, check_row
 from stepcredit.data.masking import row_steps_to_trained
@@ -93,6 +98,19 @@ class LoggedBatch:
         if rows is None:
             rows = _checked(_log_rows(path, format, columns, tokenizer), str(path))
         return cls._of_rows(list(rows), str(path))
+
+    @classmethod
+    def of_lines(cls, lines: Iterable[Line], source: str) -> LoggedBatch:
+        """The batch of some lines of a file of rollouts.
+
+        Raises:
+            FileError: there is no line.
+            RowError: a row breaks a rule, its streams are of another kind than the others', or the
+                rows pass a limit on memory.
+        """
+        limits = Limits.from_environment(os.path.getsize(source))
+        rows = held_rows((_row_of(line, source) for line in lines), limits, source)
+        return cls._of_rows(rows, source)
 
     @classmethod
     def _of_rows(cls, rows: list[Row], source: str) -> LoggedBatch:
@@ -183,6 +201,15 @@ def _rollout_rows(path: str | Path) -> Iterable[Row] | None:
     if labelled_format(path) is not None:
         return _labelled_rows(path)
     return _file_rows(path) if kind_of_file(path) is None else None
+
+
+def _row_of(line: Line, source: str) -> Row:
+    try:
+        row = check_row(parse(line.raw), position=line.position, line=line.number)
+    except RolloutError as error:
+        raise error.at_line(source, line.number) from error.__cause__
+    row.size = weight(line.raw)
+    return row
 
 
 def _file_rows(path: str | Path) -> list[Row]:

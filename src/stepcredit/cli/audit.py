@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from stepcredit.cli.audit_run import Outputs, Report, RunWatch, audit_steps
 from stepcredit.cli.audit_selftest import selftest_option
 from stepcredit.cli.convert import From, reading_logs
 from stepcredit.cli.options import Imports, fewer_collections, import_modules, settings_of
@@ -16,20 +17,22 @@ from stepcredit.errors import MethodError, SettingError
 from stepcredit.requires import require
 
 if TYPE_CHECKING:
+    from stepcredit.audit.attack.attack_check import SavedAttack
     from stepcredit.audit.audit_report import AuditReport
     from stepcredit.audit.check_registry import Check
+    from stepcredit.audit.diff_report import DiffReport
     from stepcredit.credit.estimator import Estimator
-
 DEFAULT_METHODS = ("pass", "pure", "pass-min", "grpo")
 """Methods that are compared where none is named: three that read a process signal, and GRPO."""
 FAILING = ("warn", "fault")
 
-Source = Annotated[
-    str,
+Sources = Annotated[
+    list[str],
     typer.Argument(
-        metavar="IN",
+        metavar="IN...",
         help="Rollouts: .jsonl, .jsonl.gz or .parquet; or a log, or a folder of logs, that "
-        "`stepcredit convert` reads.",
+        "`stepcredit convert` reads; or the folder of a run, which is followed step by step; or "
+        "RUN@STEP, one step of a run. Two of them with --diff.",
         show_default=False,
     ),
 ]
@@ -97,6 +100,28 @@ AttackFile = Annotated[
         show_default=False,
     ),
 ]
+Diff = Annotated[
+    bool,
+    typer.Option(
+        "--diff",
+        help="Compare two: what became better paid, which findings appeared and vanished, and "
+        "which responses changed most. IN are two files, or two steps RUN@STEP.",
+        show_default=False,
+    ),
+]
+Watch = Annotated[
+    bool,
+    typer.Option(
+        "--watch",
+        help="Follow a run while it trains: audit each new step, and write the page again, until "
+        "Ctrl-C.",
+        show_default=False,
+    ),
+]
+Every = Annotated[
+    float,
+    typer.Option(metavar="SECONDS", min=0.1, help="How often --watch looks for new steps."),
+]
 FailOn = Annotated[
     str | None,
     typer.Option(
@@ -108,8 +133,30 @@ FailOn = Annotated[
 ]
 
 
+@dataclass(frozen=True)
+class AuditPlan:
+    """How responses are read and audited.
+
+    Args:
+        format_name: `--from`.
+        methods: the methods by name.
+        checks: the checks by name; None: all.
+        attack: `--attack`, which is of one file.
+    """
+
+    format_name: str | None
+    methods: dict[str, Estimator]
+    checks: dict[str, Check] | None
+    attack: SavedAttack | None
+
+    def check_no_attack(self, what: str) -> None:
+        """Refuse an attack beside what it can't be a part of."""
+        if self.attack is not None:
+            raise SettingError(f"--attack: is of the responses of one file, not of {what}")
+
+
 def audit_command(
-    source: Source,
+    sources: Sources,
     *,
     output: Page = None,
     json_file: JsonFile = None,
@@ -119,12 +166,14 @@ def audit_command(
     fail_on: FailOn = None,
     conformance: Conformance = False,
     attack_file: AttackFile = None,
+    diff: Diff = False,
+    watch: Watch = False,
+    every: Every = 5.0,
     selftest: SelfTest = False,
     imports: Imports,
 ) -> None:
     """Show what a signal would teach: faults of the data, what each method pays, what is gamed."""
-    from stepcredit.cli.audit_summary import summary_text
-    from stepcredit.data.files.atomic import write_json
+    from stepcredit.audit.attack.attack_check import SavedAttack
 
     if fail_on is not None and fail_on not in FAILING:
         raise SettingError(f"--fail-on {fail_on}: expected {' or '.join(FAILING)}")
@@ -133,16 +182,44 @@ def audit_command(
         raise SettingError("--attack: --conformance compares stored advantages, and nothing else")
     import_modules(imports)
     chosen = audited_methods(methods or _default_methods(conformance, settings), settings)
-    _check_outputs(output, json_file)
-    report = _report(source, format_name, chosen, conformance, attack_file)
-    if json_file is not None:
-        write_json(json_file, report.as_json())
-    if output is not None:
-        _write_page(output, report)
-    if "-" not in (output, json_file):
-        typer.echo(summary_text(report))
+    outputs = Outputs(output, json_file)
+    _check_outputs(outputs, watch)
+    checks = conformance_check() if conformance else None
+    attack = None if attack_file is None else SavedAttack.read(attack_file)
+    plan = AuditPlan(format_name, chosen, checks, attack)
+    report: Report
+    if diff:
+        report = _diff(sources, plan, watch)
+        outputs.write(report)
+    else:
+        report = _report(_only(sources), plan, outputs, every if watch else None)
+    if not outputs.is_standard:
+        typer.echo(_summary(report))
     if fail_on is not None and report.is_at_least(fail_on):
         raise typer.Exit(FOUND)
+
+
+def _only(sources: list[str]) -> str:
+    if len(sources) > 1:
+        raise SettingError(f"{sources[1]}: one file or folder is audited; --diff compares two")
+    return sources[0]
+
+
+def _diff(sources: list[str], plan: AuditPlan, is_watched: bool) -> DiffReport:
+    """The reports of two files or steps, side by side.
+
+    Raises:
+        SettingError: there are not two, or they are watched.
+    """
+    from stepcredit.audit.diff_report import DiffReport
+
+    plan.check_no_attack("two")
+    if is_watched:
+        raise SettingError("--watch: --diff compares what there is now")
+    if len(sources) != 2:
+        given = ", ".join(sources)
+        raise SettingError(f"--diff: expected two files, or two steps RUN@STEP, got {given}")
+    return DiffReport(*(_report_of_file(source, plan) for source in sources))
 
 
 def _default_methods(conformance: bool, settings: list[str]) -> list[str]:
@@ -185,29 +262,59 @@ def _fields_of(name: str) -> set[str]:
     return {field.name for field in fields(kind) if field.init}  # type: ignore[arg-type]
 
 
-def _report(
-    source: str,
-    format_name: str | None,
-    methods: dict[str, Estimator],
-    conformance: bool,
-    attack_file: str | None,
-) -> AuditReport:
-    from stepcredit.audit.attack.attack_check import SavedAttack, with_attack
-    from stepcredit.audit.audit_report import audit
-    from stepcredit.audit.logged_batch import LoggedBatch
+def _report(source: str, plan: AuditPlan, outputs: Outputs, every: float | None) -> Report:
+    """The report of a file, of one step, or of a run, written where the outputs say.
 
-    attack = None if attack_file is None else SavedAttack.read(attack_file)
+    Args:
+        source: the file, folder or step.
+        plan: how it is audited.
+        outputs: what is written.
+        every: seconds between two looks at a run that is watched; None: what there is now.
+    """
+    from stepcredit.audit.run_log import run_log
+    from stepcredit.audit.run_report import RunFollower
+
+    if every is not None:
+        plan.check_no_attack("a run")
+        watch = RunWatch(source, outputs, every)
+        log = watch.log(plan.format_name)
+        return watch.run(RunFollower(log, plan.methods, plan.checks))
+    found = run_log(source, plan.format_name)
+    report: Report
+    if found is None:
+        report = _report_of_file(source, plan)
+    else:
+        plan.check_no_attack("a run")
+        report = audit_steps(RunFollower(found, plan.methods, plan.checks))
+    outputs.write(report)
+    return report
+
+
+def _report_of_file(source: str, plan: AuditPlan) -> AuditReport:
+    from stepcredit.audit.attack.attack_check import with_attack
+    from stepcredit.audit.audit_report import audit
+    from stepcredit.audit.run_log import batch_of
+
     with fewer_collections(), reading_logs():
-        batch = LoggedBatch.read(source, format_name)
-        if attack is not None:
-            attack.check_rows(batch)
+        batch = batch_of(source, plan.format_name)
+        if plan.attack is not None:
+            plan.attack.check_rows(batch)
         with counting_bar("checks") as show:
             progress = None if show is None else lambda _, done, count: show(done, count)
-            checks = conformance_check() if conformance else None
-            report = audit(batch, methods, checks=checks, progress=progress)
-    if attack is not None:
-        report = with_attack(report, attack)
-    return report
+            report = audit(batch, plan.methods, checks=plan.checks, progress=progress)
+    return report if plan.attack is None else with_attack(report, plan.attack)
+
+
+def _summary(report: Report) -> str:
+    from stepcredit.audit.diff_report import DiffReport
+    from stepcredit.audit.run_report import RunReport
+    from stepcredit.cli.audit_summary import summary_text
+    from stepcredit.cli.diff_summary import diff_summary_text
+    from stepcredit.cli.run_summary import run_summary_text
+
+    if isinstance(report, DiffReport):
+        return diff_summary_text(report)
+    return run_summary_text(report) if isinstance(report, RunReport) else summary_text(report)
 
 
 def conformance_check() -> dict[str, Check]:
@@ -217,21 +324,14 @@ def conformance_check() -> dict[str, Check]:
     return {CONFORMANCE: check_conformance}
 
 
-def _check_outputs(page: str | None, json_file: str | None) -> None:
+def _check_outputs(outputs: Outputs, is_watched: bool) -> None:
     """Refuse what can't be written before the work begins."""
-    from stepcredit.data.files.atomic import check_writable
+    from stepcredit.data.files.atomic import check_writable, is_streamed
 
-    if page is not None:
+    if outputs.page is not None:
         require("report", "jinja2", "matplotlib")
-    for path in (page, json_file):
+    for option, path in (("-o", outputs.page), ("--json", outputs.json_file)):
         if path is not None:
+            if is_watched and is_streamed(path):
+                raise SettingError(f"{option} {path}: --watch writes it again: name a file")
             check_writable(path)
-
-
-def _write_page(path: str, report: AuditReport) -> None:
-    from stepcredit.audit.audit_page import audit_page
-    from stepcredit.data.files.atomic import replacing
-
-    text = audit_page(report)
-    with replacing(path) as out:
-        out.write(text.encode())

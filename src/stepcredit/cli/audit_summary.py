@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from stepcredit.audit.shown_figures import check_title, figure_sentence
@@ -26,7 +26,12 @@ NARROWEST, WIDEST = 40, 100
 
 
 def summary_text(report: AuditReport) -> str:
-    """The report as text for a terminal, in colour where standard output is one.
+    """The report as text for a terminal: `terminal_text` of its lines."""
+    return terminal_text(_lines(report))
+
+
+def terminal_text(lines: Iterable[Text]) -> str:
+    """Lines as text for a terminal, in colour where standard output is one, wrapped to its width.
 
     Control characters of the data are escaped, so that none reaches the terminal.
     """
@@ -37,7 +42,7 @@ def summary_text(report: AuditReport) -> str:
     system = "standard" if is_terminal else None
     console = Console(width=width, color_system=system, force_terminal=is_terminal)  # type: ignore[arg-type]
     with console.capture() as capture:
-        for line in _lines(report):
+        for line in lines:
             console.print(line, soft_wrap=False)
     return "\n".join(line.rstrip() for line in capture.get().splitlines())
 
@@ -51,8 +56,7 @@ def _lines(report: AuditReport) -> Iterator[Text]:
     yield literal("")
     if not report.findings:
         yield literal("The checks that ran found nothing to change.")
-    for number, finding in enumerate(report.verdict, start=1):
-        yield from _finding_lines(number, finding, report)
+    yield from verdict_lines(report)
     more = len(report.findings) - len(report.verdict)
     if more:
         others = f"{counted(more, 'more finding')} {'are' if more > 1 else 'is'}"
@@ -63,9 +67,21 @@ def _lines(report: AuditReport) -> Iterator[Text]:
         yield literal(f"  {check_title(item.check)} ({item.field}): {item.reason}")
 
 
+def verdict_lines(report: AuditReport) -> Iterator[Text]:
+    """The findings of the verdict, with their evidence."""
+    for number, finding in enumerate(report.verdict, start=1):
+        yield from _finding_lines(number, finding, report)
+
+
+def severity_text(severity: str) -> Text:
+    """A severity in its colour."""
+    text = literal(severity)
+    text.stylize(STYLES[severity])
+    return text
+
+
 def _finding_lines(number: int, finding: Finding, report: AuditReport) -> Iterator[Text]:
-    heading = literal(f"{number}. {finding.severity}")
-    heading.stylize(STYLES[finding.severity])
+    heading = literal(f"{number}. ") + severity_text(finding.severity)
     yield heading + literal(f"  {finding.sentence}")
     for figure in finding.evidence[:EVIDENCE_SHOWN]:
         yield literal(f"   - {figure_sentence(figure)}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
 
@@ -142,7 +142,12 @@ def reading_logs() -> Iterator[None]:
             if _names_own_option(str(error)):
                 raise SettingError(f"{error}; {CONVERT_FIRST}") from None
             raise
-    for note in dict.fromkeys(str(note.message) for note in notes):
+    say_notes(str(note.message) for note in notes)
+
+
+def say_notes(notes: Iterable[str]) -> None:
+    """For other commands that read logs: print notes as warnings, each once, in one line."""
+    for note in dict.fromkeys(notes):
         say(f"warning: {note}; {CONVERT_FIRST}" if _names_own_option(note) else f"warning: {note}")
 
 

@@ -116,6 +116,47 @@ def share_interval(cases: int, n: int, confidence: float = 0.95) -> tuple[float,
     return float(found.low), float(found.high)
 
 
+def difference_interval(
+    first: Sequence[float] | NDArray[np.float64],
+    second: Sequence[float] | NDArray[np.float64],
+    confidence: float = 0.95,
+) -> Interval:
+    """How far the mean of the second sample lies above that of the first, with Welch's interval.
+
+        m2 - m1 +- t_{1-a/2, v} sqrt(q),   q = q1 + q2,   q_i = s_i^2 / n_i
+        v = q^2 / (q1^2 / (n1 - 1) + q2^2 / (n2 - 1))
+
+    Args:
+        first, second: independent samples of finite numbers, at least two in each.
+        confidence: the level, in (0, 1).
+
+    Returns:
+        `Interval`; if the values of each sample are equal, its ends are the difference.
+
+    Raises:
+        StepCreditError: a sample has fewer than two values, or one is not finite.
+        MissingExtra: when scipy is not installed.
+
+    Example:
+        >>> print(difference_interval([1.0, 2.0, 3.0], [4.0, 6.0]))
+        3.000 [-2.977, 8.977]
+
+    Source: Welch 1947, The generalization of "Student's" problem when several different population
+    variances are involved.
+    """
+    samples = [_cluster_means(values, None) for values in (first, second)]
+    if min(map(len, samples)) < 2:
+        raise StepCreditError("expected two values or more in each sample", field="values")
+    difference = float(samples[1].mean() - samples[0].mean())
+    parts = [float(x.var(ddof=1)) / len(x) for x in samples]
+    if not sum(parts):
+        return Interval(difference, difference, difference)
+    weights = [part**2 / (len(x) - 1) for part, x in zip(parts, samples, strict=True)]
+    degrees = sum(parts) ** 2 / sum(weights)
+    half = t_quantile(confidence, degrees) * math.sqrt(sum(parts))
+    return Interval(difference, difference - half, difference + half)
+
+
 def _cluster_means(
     values: Sequence[float] | NDArray[np.float64], clusters: Sequence[Hashable] | None
 ) -> NDArray[np.float64]:
@@ -135,7 +176,7 @@ def _cluster_means(
     return np.bincount(rows, weights=x) / np.bincount(rows)
 
 
-def t_quantile(confidence: float, degrees: int) -> float:
+def t_quantile(confidence: float, degrees: float) -> float:
     """Two-sided quantile of Student's t.
 
     Args:
