@@ -381,3 +381,12 @@ def test_a_number_per_response_stands_on_all_its_tokens() -> None:
     stored = StoredAdvantages.of(batch)
     assert stored is not None
     assert stored.values.tolist() == [0.5, 0.0, 0.5]
+
+
+def test_of_many_responses_the_sentence_says_how_many_were_tried() -> None:
+    rows = sampled_rows(groups=60)
+    flipped = [[-x for x in row] for row in trained_advantages(rows, "pass")]
+    (finding,) = checked(rows, flipped, "pass").findings
+    assert "of 300 responses" in finding.sentence
+    assert "explains all of the 200 of them that were tried" in finding.sentence
+    assert finding.evidence[1].n == 200

@@ -34,12 +34,14 @@ class FaultExplanation:
     Args:
         fault: the fault.
         what: what happened, in words.
-        share: the part of the responses that differ, in which it predicts every advantage.
+        share: the part of the compared responses, in which it predicts every advantage.
+        compared: how many of the responses that differ it was compared with (`evenly_chosen`).
     """
 
     fault: ConformanceFault
     what: str
     share: float
+    compared: int
 
 
 @dataclass(frozen=True)
@@ -167,7 +169,7 @@ def explanations_of(table: RowTable) -> tuple[FaultExplanation, ...]:
     found = []
     for fault in FAULTS:
         each = [
-            FaultExplanation(fault, what, float(table.explained(predicted).mean()))
+            FaultExplanation(fault, what, float(table.explained(predicted).mean()), len(table.rows))
             for what, predicted in fault.guesses(table)
         ]
         if each and (best := max(each, key=lambda one: one.share)).share > 0:
@@ -201,7 +203,7 @@ def _fault_of(ranked: list[MethodMatch], batch: LoggedBatch, stored: StoredAdvan
     explained = AuditFigure(
         f"share of the differing responses that this explains: {found.fault.name}",
         found.share,
-        len(rows),
+        found.compared,
         "responses",
         method=best.method,
     )
@@ -222,14 +224,15 @@ def _sureness(ranked: list[MethodMatch], differing: int) -> str:
     equal = [each.what for each in others if each.fault.freedom == best.fault.freedom]
     freer = [each.what for each in others if each.fault.freedom > best.fault.freedom]
     methods = [repr(each.method) for each in ranked[1:] if each.order[:2] == ranked[0].order[:2]]
+    them = "them" if best.compared == differing else f"the {best.compared} of them that were tried"
     if best.share < EXPLAINS_ALL:
-        sentence = f"This is likely: it explains {best.share:.0%} of them"
+        sentence = f"This is likely: it explains {best.share:.0%} of {them}"
     elif equal or methods:
-        sentence = "This is not certain: it explains all of them, but so does another reading"
+        sentence = f"This is not certain: it explains all of {them}, but so does another reading"
     elif freer or differing < FEW_RESPONSES:
-        sentence = "This is likely: it explains all of them"
+        sentence = f"This is likely: it explains all of {them}"
     else:
-        sentence = "This is sure: it explains all of them, and nothing else does"
+        sentence = f"This is sure: it explains all of {them}, and nothing else does"
     alternatives = [f"that {what}" for what in [*equal, *freer]]
     alternatives += [f"a similar fault of {name}" for name in methods]
     return (
