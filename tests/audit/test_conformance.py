@@ -389,4 +389,4 @@ def test_of_many_responses_the_sentence_says_how_many_were_tried() -> None:
     (finding,) = checked(rows, flipped, "pass").findings
     assert "of 300 responses" in finding.sentence
     assert "explains all of the 200 of them that were tried" in finding.sentence
-    assert finding.evidence[1].n == 200
+    assert finding.evidence[1].count == 200
