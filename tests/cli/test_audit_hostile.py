@@ -31,9 +31,9 @@ def response(group: Any, at: int, **more: Any) -> dict[str, Any]:
     return row | {"step_ends": [2, 3], "step_scores": [0.1 * at, 0.5]} | more
 
 
-def responses(**more: Any) -> list[dict[str, Any]]:
-    """Two groups of four."""
-    return [response(group, at, **more) for group in (1, 2) for at in range(4)]
+def responses(groups: int = 2, **more: Any) -> list[dict[str, Any]]:
+    """Groups of four."""
+    return [response(group, at, **more) for group in range(1, groups + 1) for at in range(4)]
 
 
 def both(run: Run, path: str) -> list[Ended]:
@@ -189,13 +189,13 @@ def test_a_long_line_is_read_and_its_page_is_small(run: Run, tmp_path: Path) -> 
 def test_control_and_direction_characters_are_shown_as_text(run: Run, tmp_path: Path) -> None:
     """In ids, groups, names of streams, labels of steps, prompts, texts and other fields."""
     pytest.importorskip("jinja2")
-    rows = responses(prompt=EVIL, id=EVIL, kinds=[EVIL, "right"])
+    rows = responses(8, prompt=EVIL, id=EVIL, kinds=[EVIL, "right"])
     for row in rows:
         row["group"] = f"{EVIL}{row['group']}"
         row["tokens"] = [EVIL, *row["tokens"][1:]]
         row["text"] = "".join(row["tokens"])
         row["signals"] = {EVIL: {"scores": [0.5, 0.5], "ends": [2, 3]}}
-    write(tmp_path / "in.jsonl", rows * 4)
+    write(tmp_path / "in.jsonl", rows)
     ended = run("audit", "in.jsonl", "-o", "page.html", "--json", "-")
     page = (tmp_path / "page.html").read_text()
     report = json.loads(ended.out)

@@ -9,6 +9,7 @@ import struct
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from multiprocessing.context import ForkServerContext
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import ClassVar
@@ -25,6 +26,7 @@ from stepcredit.signals.responses import Response
 from stepcredit.signals.signal import IndexedScores, Signal
 from stepcredit.signals.signal_registry import signal
 
+ROOT = Path(__file__).parents[2]
 WRITERS = 4
 KILLS = 30
 BETWEEN_KILLS = 10
@@ -250,10 +252,19 @@ def wait_for_entries(path: Path, more: int) -> None:
     base.close()
 
 
-def test_writers_that_are_killed_leave_only_whole_and_right_entries(path: Path) -> None:
+@pytest.fixture
+def processes(monkeypatch: pytest.MonkeyPatch) -> ForkServerContext:
+    """Starts processes that find this folder's modules, whoever started the server of forks."""
+    monkeypatch.syspath_prepend(str(ROOT))
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.signals.writers"])
+    return context
+
+
+def test_writers_that_are_killed_leave_only_whole_and_right_entries(
+    path: Path, processes: ForkServerContext
+) -> None:
     """Each kill comes at any moment of a write, after others wrote for a while."""
-    processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(["tests.signals.writers"])
     chance, seeds = random.Random(0), iter(range(1000))
 
     def writer() -> multiprocessing.process.BaseProcess:
@@ -296,9 +307,9 @@ def found_files(folder: str, together: Barrier) -> None:
             store.put(b"k", [float(number)])
 
 
-def test_processes_that_make_one_file_at_once_agree(tmp_path: Path) -> None:
-    processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(["tests.signals.writers"])
+def test_processes_that_make_one_file_at_once_agree(
+    tmp_path: Path, processes: ForkServerContext
+) -> None:
     arguments = (str(tmp_path), processes.Barrier(WRITERS))
     running = [processes.Process(target=found_files, args=arguments) for _ in range(WRITERS)]
     for process in running:
