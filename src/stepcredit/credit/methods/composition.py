@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from stepcredit.credit.estimator import Estimator
 from stepcredit.credit.method_registry import METHODS
@@ -146,6 +146,27 @@ class Composition(Estimator):
     def part_credits(self, rollouts: Rollouts) -> dict[str, Credit]:
         """The credit of each method inside, clipped, and 0 where its terms cancel."""
         return {name: finished_credit(each, rollouts) for name, each in self.parts.items()}
+
+    def joined(self, rollouts: Rollouts) -> JoinedCredits:
+        """The credits of the methods inside, read at slots that all of them share."""
+        credits = self.part_credits(rollouts)
+        slots = common_slots([each.slots for each in credits.values()], rollouts)
+        tables = [slots.read(each.advantage, each.slots) for each in credits.values()]
+        return JoinedCredits(slots, tables, lambda: stages_of_parts(credits, slots))
+
+
+class JoinedCredits(NamedTuple):
+    """The credits of several methods at common slots.
+
+    Args:
+        slots: the slots.
+        advantages: one table per method, (rollout, slot).
+        stages: makes the stages of all methods.
+    """
+
+    slots: Slots
+    advantages: list[Values]
+    stages: Callable[[], dict[str, Values]]
 
 
 def finished_credit(method: Estimator, rollouts: Rollouts) -> Credit:

@@ -5,14 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from stepcredit.credit.method_registry import register
-from stepcredit.credit.methods.composition import (
-    Composition,
-    Part,
-    any_method,
-    common_slots,
-    part,
-    stages_of_parts,
-)
+from stepcredit.credit.methods.composition import Composition, Part, any_method, part
 from stepcredit.credit.slot_credit import Credit
 from stepcredit.credit.stages.groups import Group
 from stepcredit.data.rollouts import Rollouts
@@ -55,9 +48,7 @@ class Mix(Composition):
 
     def credit(self, rollouts: Rollouts) -> Credit:
         """Both credits, read at common slots, and their weighted mean."""
-        group, credits = Group.of(rollouts), self.part_credits(rollouts)
-        slots = common_slots([each.slots for each in credits.values()], rollouts)
-        first, second = (slots.read(each.advantage, each.slots) for each in credits.values())
+        group, (slots, (first, second), stages) = Group.of(rollouts), self.joined(rollouts)
         one, other = self.share * first, (1 - self.share) * second
         scale = group.largest(one) + group.largest(other)
-        return Credit(slots, one + other, lambda: stages_of_parts(credits, slots), scale=scale)
+        return Credit(slots, one + other, stages, scale=scale)

@@ -5,14 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from stepcredit.credit.method_registry import register
-from stepcredit.credit.methods.composition import (
-    Composition,
-    Part,
-    any_method,
-    common_slots,
-    part,
-    stages_of_parts,
-)
+from stepcredit.credit.methods.composition import Composition, Part, any_method, part
 from stepcredit.credit.slot_credit import Credit
 from stepcredit.data.rollouts import Rollouts
 
@@ -56,8 +49,5 @@ class SignSize(Composition):
 
     def credit(self, rollouts: Rollouts) -> Credit:
         """Both credits, read at common slots; the sign of one times the size of the other."""
-        credits = self.part_credits(rollouts)
-        slots = common_slots([each.slots for each in credits.values()], rollouts)
-        first, second = (slots.read(each.advantage, each.slots) for each in credits.values())
-        advantage = first.sign() * second.abs()
-        return Credit(slots, advantage, lambda: stages_of_parts(credits, slots))
+        slots, (first, second), stages = self.joined(rollouts)
+        return Credit(slots, first.sign() * second.abs(), stages)
