@@ -17,6 +17,12 @@ Indices = NDArray[np.int64]
 FEWEST_GROUPS = 8
 """With fewer groups nothing is inferred from them. Equal values of a few groups make an interval of
 no width; eight groups on one side come by chance once in 128."""
+FINDING_CONFIDENCE = 0.99
+"""Level of the intervals that findings stand on: several kinds, patterns and methods are looked at,
+and a 5 % chance of error for each of them would accuse too many files."""
+SMALLEST_MEAN = 0.1
+"""A mean below this share of the values' std is no finding: on many steps even differences that
+training can't feel are certain."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,10 @@ class GroupMean:
             False
         """
         return self.low is not None and self.low > limit and self.groups >= FEWEST_GROUPS
+
+    def is_large(self, values: Floats) -> bool:
+        """Whether it is surely above 0, and not negligible beside the spread of these values."""
+        return self.is_surely_above() and (self.mean or 0.0) >= SMALLEST_MEAN * float(values.std())
 
     def is_surely_below(self, limit: float = 0.0) -> bool:
         """Whether the whole interval is below a limit, and enough groups make it."""

@@ -10,8 +10,15 @@ import numpy as np
 
 from stepcredit.audit.batch_pairs import BatchPairs
 from stepcredit.audit.check_registry import AuditInput
-from stepcredit.audit.checks.payment import FINDING_CONFIDENCE, SMALLEST_PAY
-from stepcredit.audit.group_means import FEWEST_GROUPS, Flags, Floats, Indices, means_by_group
+from stepcredit.audit.group_means import (
+    FEWEST_GROUPS,
+    FINDING_CONFIDENCE,
+    SMALLEST_MEAN,
+    Flags,
+    Floats,
+    Indices,
+    means_by_group,
+)
 from stepcredit.audit.scored_steps import response_scores, scores_of_steps
 from stepcredit.audit.step_credit import step_credit
 from stepcredit.credit.metrics.advantage_statistics import response_means
@@ -170,6 +177,6 @@ def _direction(own: Both, is_paired: bool, spread: float) -> Literal["up", "down
         return ""
     low, high = _ends(own, is_paired, FINDING_CONFIDENCE)
     change = float(own[1].mean() - own[0].mean())
-    if low is None or high is None or abs(change) < SMALLEST_PAY * spread or low <= 0 <= high:
+    if low is None or high is None or abs(change) < SMALLEST_MEAN * spread or low <= 0 <= high:
         return ""
     return "up" if change > 0 else "down"

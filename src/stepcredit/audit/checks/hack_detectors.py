@@ -18,7 +18,15 @@ from stepcredit.audit.finding import (
     Unchecked,
     evidence_of,
 )
-from stepcredit.audit.group_means import Flags, Floats, GroupMean, Indices, group_gap, group_mean
+from stepcredit.audit.group_means import (
+    FINDING_CONFIDENCE,
+    Flags,
+    Floats,
+    GroupMean,
+    Indices,
+    group_gap,
+    group_mean,
+)
 from stepcredit.audit.response_patterns import (
     best_of_group,
     contentless_responses,
@@ -35,10 +43,6 @@ from stepcredit.credit.metrics.leave_one_out import without_format
 from stepcredit.credit.metrics.signal_statistics import right_and_wrong
 
 NAME = "hack_detectors"
-FINDING_CONFIDENCE = 0.99
-"""Level of the intervals that findings stand on: many patterns and methods are looked at."""
-SMALLEST_GAP = 0.1
-"""A difference below this share of the values' std is no finding, however certain it is."""
 CONVINCING_SHARE = 0.25
 """Share of the wrong responses that score like right ones from which their pay is a finding; some
 wrong responses look right to every signal."""
@@ -217,7 +221,7 @@ def _paid_pattern(
     if not pattern.is_frequent(group):
         return
     means = {m: group_mean(v, pattern.flags, group, FINDING_CONFIDENCE) for m, v in pays.items()}
-    paid = {m: mean for m, mean in means.items() if _is_large(mean, pays[m])}
+    paid = {m: mean for m, mean in means.items() if mean.is_large(pays[m])}
     if not paid:
         yield from _best_paid_pattern(pattern, pays, group, figures)
         return
@@ -251,11 +255,6 @@ def _best_paid_pattern(
     yield _finding("note", topic, sentence, evidence, pattern.advice, places, pattern.share)
 
 
-def _is_large(mean: GroupMean, values: Floats) -> bool:
-    """Whether a mean is surely above 0, and not negligible beside the values' spread."""
-    return mean.is_surely_above() and (mean.mean or 0.0) >= SMALLEST_GAP * float(values.std())
-
-
 def _finding(
     severity: Severity,
     topic: str,
@@ -285,7 +284,7 @@ def _scored_padding(
             gap = group_gap(values, chosen, others, kinds.group)
             figure = AuditFigure(what, of="steps", stream=name, worse="higher", **gap.as_figure())
             sure = group_gap(values, chosen, others, kinds.group, FINDING_CONFIDENCE)
-            is_paid = _is_large(sure, values[known])
+            is_paid = sure.is_large(values[known])
             places = best_steps(values, chosen, kinds)
             share = float(chosen.mean())
             what = f"{name} scores {kind} steps above {kinds.baseline} steps"

@@ -15,18 +15,18 @@ from stepcredit.audit.finding import (
     Worse,
     evidence_of,
 )
-from stepcredit.audit.group_means import Floats, GroupMean, group_gap, group_mean
+from stepcredit.audit.group_means import (
+    FINDING_CONFIDENCE,
+    Floats,
+    GroupMean,
+    group_gap,
+    group_mean,
+)
 from stepcredit.audit.logged_batch import RIGHT, WRONG
 from stepcredit.audit.step_credit import step_credit
 from stepcredit.audit.step_kinds import FIRST, OTHER, PADDING, REPEATED, StepKinds
 
 NAME = "payment"
-FINDING_CONFIDENCE = 0.99
-"""Level of the intervals that findings stand on: several kinds and methods are looked at, and a
-5 % chance of error for each of them would accuse too many files."""
-SMALLEST_PAY = 0.1
-"""A difference below this share of the std of a method's advantages over steps is no finding: on
-many steps even differences that training can't feel are certain."""
 WORSE: dict[str, Worse] = {RIGHT: "lower", **dict.fromkeys((WRONG, *PADDING), "higher")}
 """Kinds of steps of whose pay it is known which direction is worse."""
 
@@ -152,13 +152,13 @@ def _findings(
     """
     level = FINDING_CONFIDENCE
     gaps = {name: padding_gaps(credit, kinds, level)[kind] for name, credit in credits.items()}
-    above = {name: gap for name, gap in gaps.items() if _is_large(gap, credits[name])}
+    above = {name: gap for name, gap in gaps.items() if gap.is_large(credits[name])}
     means = {
         name: payment_by_kind(credit, kinds, level)[kind]
         for name, credit in credits.items()
         if name not in above
     }
-    paid = {name: mean for name, mean in means.items() if _is_large(mean, credits[name])}
+    paid = {name: mean for name, mean in means.items() if mean.is_large(credits[name])}
     safe = [name for name in credits if name not in above and name not in paid]
     found = []
     if above:
@@ -172,11 +172,6 @@ def _findings(
         shown = evidence_of(figures, name, paid)
         found.append(_finding(topic, kind, shown, paid, more, credits, kinds, safe))
     return found
-
-
-def _is_large(mean: GroupMean, credit: Floats) -> bool:
-    """Whether a mean is surely above 0, and not negligible beside the advantages' spread."""
-    return mean.is_surely_above() and (mean.mean or 0.0) >= SMALLEST_PAY * float(credit.std())
 
 
 def _words(baseline: str) -> str:

@@ -9,15 +9,13 @@ import numpy as np
 from stepcredit.audit.check_registry import AuditInput, register_check
 from stepcredit.audit.example_places import best_steps
 from stepcredit.audit.finding import AuditFigure, CheckResult, Finding, Unchecked, Worse
-from stepcredit.audit.group_means import Floats, GroupMean
+from stepcredit.audit.group_means import FINDING_CONFIDENCE, Floats, GroupMean
 from stepcredit.audit.scored_steps import scores_of_steps
 from stepcredit.audit.step_credit import read_streams, step_credit
 from stepcredit.audit.step_kinds import StepKinds
 from stepcredit.audit.value_alignment import SMALLEST_CHANGE, Alignment, ValueChanges, alignment
 
 NAME = "q_alignment"
-FINDING_CONFIDENCE = 0.99
-"""Level of the intervals that findings stand on: several methods and signals are looked at."""
 MOST_LEAKAGE = 1.2
 """Size on steps that change nothing, beside all steps, above which they stand out; credit that
 follows the outcome alone has 1, because it is the same on all steps of a response."""
