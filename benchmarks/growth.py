@@ -38,7 +38,7 @@ MOST = 4.5
 """The largest ratio per four times the tokens."""
 SIZES = ("8 per group", "64 per group", "512 per group", "one group", "groups of one")
 LONGER = "8 per group, longer responses"
-RACES = 3
+RACES = 6
 """Races of a path whose time stays above the bar."""
 LEAST_MB = 4.0
 """A smaller rise counts as this one: the allocator's own pages are of that size."""

@@ -6,7 +6,8 @@
 `compared_results.py` says what is computed. Each checkout runs in a process of its own, with the
 inputs of this checkout. Arrays are compared with their types and shapes, texts and errors as they
 stand. The distance of two arrays is the largest |a - b|, in float32's units of the last place (ulp)
-of the largest number in the group: 2^-23 times that number. The exit status is 1 where a result
+of the largest number in the group: 2^-23 times that number. What the other checkout does not know
+by name, such as a method that is new here, is counted apart. The exit status is 1 where a result
 differs by more than `--ulp`; with 0, where any bit differs.
 """
 
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import os
 import pickle
+import re
 import subprocess
 import sys
 import tempfile
@@ -27,6 +29,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 Result = tuple[Any, np.ndarray | None]
 """A value, an array or a text, and the group of each number of an array."""
+UNKNOWN = re.compile(r"MethodError: (\w+: )?unknown (method|chunker) ")
 SHOWN = 5
 """Differences of each part that are printed."""
 
@@ -37,12 +40,14 @@ class Compared:
 
     Args:
         results: how many results were compared.
+        new: how many were left out, because the other checkout does not know the method.
         distances: {name of a result that differs: its distance in ulp}; infinite for a text, or
             for arrays of different types, shapes or places of NaN.
         lines: what differs, one line each.
     """
 
     results: int = 0
+    new: int = 0
     distances: dict[str, float] = field(default_factory=dict)
     lines: dict[str, str] = field(default_factory=dict)
 
@@ -73,8 +78,10 @@ def results_of(checkout: Path, batches: int, folder: Path) -> dict[str, dict[str
 
 def compare(own: dict[str, Result], other: dict[str, Result]) -> Compared:
     """The results of one part."""
-    names = sorted(own.keys() | other.keys())
-    compared = Compared(len(names))
+    unknown = {call_of(name) for name, result in other.items() if is_unknown_name(result[0])}
+    both = sorted(own.keys() | other.keys())
+    names = [name for name in both if call_of(name) not in unknown]
+    compared = Compared(len(names), new=len(both) - len(names))
     for name in names:
         if name not in own or name not in other:
             where = "beside" if name in other else "here"
@@ -83,6 +90,20 @@ def compare(own: dict[str, Result], other: dict[str, Result]) -> Compared:
             far, line = difference(own[name], other[name])
             compared.distances[name], compared.lines[name] = far, line
     return compared
+
+
+def call_of(name: str) -> str:
+    """The call that a result is of.
+
+    >>> call_of("pass, batch 3: padded")
+    'pass, batch 3'
+    """
+    return name.rpartition(": ")[0]
+
+
+def is_unknown_name(value: Any) -> bool:
+    """Whether a result is the refusal of a name that the checkout does not know."""
+    return isinstance(value, str) and bool(UNKNOWN.match(value))
 
 
 def is_same(one: Any, other: Any) -> bool:
@@ -133,11 +154,12 @@ def report(by_part: dict[str, Compared], ulp: float) -> None:
     from rich.table import Table
 
     table = Table()
-    for heading in ("", "compared", "differ", f"by more than {ulp:g} ulp", "largest, ulp"):
+    for heading in ("", "compared", "new", "differ", f"by more than {ulp:g} ulp", "largest, ulp"):
         table.add_column(heading, justify="right" if heading else "left")
     for part, found in by_part.items():
         far = len(beyond(found, ulp))
-        row = (str(found.results), str(len(found.distances)), str(far), f"{found.largest:.3g}")
+        counts = (found.results, found.new, len(found.distances), far)
+        row = (*map(str, counts), f"{found.largest:.3g}")
         table.add_row(part, *row)
     console = Console(soft_wrap=True, markup=False, highlight=False)
     console.print(table)

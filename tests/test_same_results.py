@@ -30,7 +30,7 @@ def test_a_checkout_gives_the_same_as_itself() -> None:
     command = [sys.executable, "benchmarks/same_results.py", "--beside", str(ROOT)]
     run = subprocess.run([*command, "--batches", "4"], cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
-    counts = [line.split("│")[2:5] for line in run.stdout.splitlines() if line.startswith("│")]
+    counts = [line.split("│")[2:6] for line in run.stdout.splitlines() if line.startswith("│")]
     assert sum(int(row[0]) for row in counts if row[0].strip()) > 400
     assert {cell.strip() for row in counts for cell in row[1:]} <= {"0", ""}
 
@@ -72,3 +72,11 @@ def test_the_sign_of_zero_is_a_bit(same: Any) -> None:
 
 def test_a_result_that_one_checkout_lacks_is_a_difference(same: Any) -> None:
     assert same.beyond(same.compare({"x": ("a", None)}, {}), 1) == ["x"]
+
+
+def test_a_method_that_the_other_checkout_does_not_know_is_counted_apart(same: Any) -> None:
+    own = {"mix, batch 0: packed": (np.zeros(1), None), "pass, batch 0: packed": ("a", None)}
+    refused = "MethodError: chunks: unknown chunker 'cut_points': expected auto"
+    other = {"mix, batch 0: error": (refused, None), "pass, batch 0: packed": ("b", None)}
+    found = same.compare(own, other)
+    assert (found.results, found.new, list(found.distances)) == (1, 2, ["pass, batch 0: packed"])

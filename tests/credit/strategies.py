@@ -158,6 +158,7 @@ def build(rows: Rows, dtype: torch.dtype | None = None) -> sc.Rollouts:
     names = dict.fromkeys(n for row in plain for n in row.streams)
     probs = [n for n in LOGPROBS if any(n in row.logprobs for row in plain)]
     states = [row.states for row in plain]
+    held = {"step_ends": [row.ends for row in plain], "step_states": states} if any(states) else {}
     return sc.Rollouts(
         group=[row["group"] for row in rows],
         lengths=[row.length for row in plain],
@@ -166,8 +167,7 @@ def build(rows: Rows, dtype: torch.dtype | None = None) -> sc.Rollouts:
         format=_scalars([row.format for row in plain], dtype),
         format_ok=[row.format_ok for row in plain],
         logprobs={n: _tokens([row.logprobs[n] for row in plain], dtype) for n in probs},
-        step_ends=[row.ends for row in plain] if any(states) else None,
-        step_states=states if any(states) else None,
+        **held,
     )
 
 

@@ -20,7 +20,6 @@ from trl.trainer.grpo_config import GRPOConfig
 
 import stepcredit as sc
 from stepcredit.credit.metrics.batch_warnings import CreditWarning
-from stepcredit.engines.trl import StepCreditGRPOTrainer
 from stepcredit.engines.trl.checkpointing import CreditReport
 from stepcredit.lab.evaluate import HELD_OUT_SEED, Evaluation, evaluate, evaluation_columns
 from stepcredit.lab.grading import Problem
@@ -31,7 +30,8 @@ from stepcredit.lab.readers import Readers
 from stepcredit.lab.resume import mark
 from stepcredit.lab.rollout_grader import RolloutGrader
 from stepcredit.lab.runs import RunFolder
-from stepcredit.lab.sampling import rollouts, sample
+from stepcredit.lab.sampled_trainer import SampledTrainer
+from stepcredit.lab.sampling import StepSampler, sample
 from stepcredit.signals.models.checkpoints import quiet_transformers
 
 CLOCK_FIELDS = ("step_time", "epoch")
@@ -142,7 +142,7 @@ def build_trainer(
     task: RolloutGrader,
     estimator: sc.Estimator,
     output_dir: Path,
-) -> StepCreditGRPOTrainer:
+) -> SampledTrainer:
     """TRL's trainer on the task, with the estimator's advantages.
 
     For a method that cannot weight the format, the outcome is outcome + weight x format. A signal
@@ -151,7 +151,7 @@ def build_trainer(
     drawn = training_problems(settings, estimator)
     costly = isinstance(task.signal, OutcomeSignal) or bool(task.signal.models)
     scored = estimator.reads.process is not None or not costly
-    trainer = StepCreditGRPOTrainer(
+    trainer = SampledTrainer(
         model=model,
         reward_funcs=task.reward_functions(),
         args=grpo_config(settings, output_dir),
@@ -162,7 +162,7 @@ def build_trainer(
         logprobs=task.logprobs if estimator.reads.logprobs else None,
         outcome_reward=outcome_source(settings, estimator),
         format_reward="format_reward",
-        rollout_func=rollouts(settings.seed, settings.max_new_tokens),
+        rollout_func=StepSampler(settings.seed, settings.max_new_tokens),
     )
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(CreditReport)
@@ -246,7 +246,7 @@ class Recorder(TrainerCallback):
         settings: LabSettings,
         folder: RunFolder,
         run: Method,
-        trainer: StepCreditGRPOTrainer,
+        trainer: SampledTrainer,
         task: RolloutGrader,
         watch: Watch,
         stop: threading.Event,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from stepcredit.keys import keyed_generator
@@ -59,6 +61,29 @@ def sample(
         >>> len(sample(build_model(tokenizer), tokenizer, ["3+4*2="], samples_per_prompt=2))
         2
     """
+    return sample_with_logprobs(
+        model,
+        tokenizer,
+        prompts,
+        samples_per_prompt,
+        seed,
+        purpose,
+        max_new_tokens,
+        rows_at_once,
+    )[0]
+
+
+def sample_with_logprobs(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    prompts: Sequence[str],
+    samples_per_prompt: int,
+    seed: int,
+    purpose: str,
+    max_new_tokens: int,
+    rows_at_once: int = ROWS_AT_ONCE,
+) -> tuple[list[list[int]], list[list[float]]]:
+    """`sample`, and the log-prob of each token of each completion."""
     prompt_ids = tokenizer(list(prompts)).input_ids
     end: Any = tokenizer.eos_token_id
     decoder = Decoder.of(model)
@@ -66,35 +91,61 @@ def sample(
         (len(prompt_ids) * samples_per_prompt, max_new_tokens)
     )
     found: list[list[int]] = []
+    logprobs: list[list[float]] = []
     for start in range(0, len(draws), rows_at_once):
         uniform = draws[start : start + rows_at_once]
         wanted = [row // samples_per_prompt for row in range(start, start + len(uniform))]
         part = prompt_ids[wanted[0] : wanted[-1] + 1]
-        found += decode(decoder, part, [w - wanted[0] for w in wanted], uniform, end)[0]
-    return found
+        decoded = decode(decoder, part, [w - wanted[0] for w in wanted], uniform, end)
+        found, logprobs = found + decoded[0], logprobs + decoded[1]
+    return found, logprobs
 
 
-def rollouts(seed: int, max_new_tokens: int) -> Any:
-    """A function that samples the completions of a training step, for TRL's `rollout_func`.
+@dataclass
+class StepSampler:
+    """Samples the completions of a training step, in place of the model's `generate`.
 
-    TRL calls it with the prompts, each as often as the group is large, in place of the model's
-    `generate`. The draws are keyed by the step, so a resumed run draws the same numbers.
+    TRL calls it as its `rollout_func`, with the prompts, each as often as the group is large. The
+    draws are keyed by the step, so a resumed run draws the same numbers.
 
     Args:
         seed: the run's seed.
         max_new_tokens: most tokens of a completion.
+        ids, logprobs: of the latest completions, by completion and token.
     """
 
-    def rollout(prompts: list[str], trainer: Any) -> dict[str, Any]:
+    seed: int
+    max_new_tokens: int
+    ids: list[list[int]] = field(default_factory=list)
+    logprobs: list[list[float]] = field(default_factory=list)
+
+    def __call__(self, prompts: list[str], trainer: Any) -> dict[str, Any]:
+        """The ids of the prompts and of one completion for each."""
         tokenizer, group = trainer.processing_class, trainer.num_generations
         purpose = f"rollout {trainer.state.global_step}"
-        ids = sample(
-            trainer.model, tokenizer, prompts[::group], group, seed, purpose, max_new_tokens
-        )
+        settings = (group, self.seed, purpose, self.max_new_tokens)
+        sampled = sample_with_logprobs(trainer.model, tokenizer, prompts[::group], *settings)
+        self.ids, self.logprobs = sampled
         prompt_ids = tokenizer(prompts).input_ids
-        return {"prompt_ids": prompt_ids, "completion_ids": ids, "logprobs": None}
+        return {"prompt_ids": prompt_ids, "completion_ids": self.ids, "logprobs": None}
 
-    return rollout
+    def logprobs_of(
+        self, ids: Int[Tensor, "row token"], mask: Int[Tensor, "row token"]
+    ) -> Float[Tensor, "row token"] | None:
+        """The log-probs of the latest completions, 0 on padding; None if these are others.
+
+        Args:
+            ids: token ids of completions, padded on the right.
+            mask: 1 on their tokens, 0 on padding.
+        """
+        lengths = torch.tensor([len(row) for row in self.ids])
+        if not torch.equal(mask.sum(1), lengths):
+            return None
+        present = mask.bool()
+        if not torch.equal(ids[present], torch.tensor([i for row in self.ids for i in row])):
+            return None
+        known = torch.tensor([value for row in self.logprobs for value in row])
+        return torch.zeros(ids.shape).masked_scatter(present, known)
 
 
 @torch.no_grad()
