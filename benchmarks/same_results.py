@@ -29,7 +29,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 Result = tuple[Any, np.ndarray | None]
 """A value, an array or a text, and the group of each number of an array."""
-UNKNOWN = re.compile(r"MethodError: (\w+: )?unknown (method|chunker) ")
+UNKNOWN = re.compile(r"MethodError: (\w+: )?(unknown (method|chunker) |[\w-]+ has no such field)")
 SHOWN = 5
 """Differences of each part that are printed."""
 
@@ -40,7 +40,8 @@ class Compared:
 
     Args:
         results: how many results were compared.
-        new: how many were left out, because the other checkout does not know the method.
+        new: how many were left out, because the other checkout does not know the method,
+            its field or its chunker.
         distances: {name of a result that differs: its distance in ulp}; infinite for a text, or
             for arrays of different types, shapes or places of NaN.
         lines: what differs, one line each.
@@ -95,10 +96,10 @@ def compare(own: dict[str, Result], other: dict[str, Result]) -> Compared:
 def call_of(name: str) -> str:
     """The call that a result is of.
 
-    >>> call_of("pass, batch 3: padded")
-    'pass, batch 3'
+    >>> call_of("mix, batch 3: stage first: outcome")
+    'mix, batch 3'
     """
-    return name.rpartition(": ")[0]
+    return name.partition(": ")[0]
 
 
 def is_unknown_name(value: Any) -> bool:

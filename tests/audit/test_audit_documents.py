@@ -27,6 +27,8 @@ def log(tmp_path: Path) -> Path:
     path = tmp_path / LOG
     path.parent.mkdir(parents=True)
     path.write_bytes(gzip.decompress(SAVED.read_bytes()))
+    method = {"method": "pass", "weights": [1, 1, 0.3], "clip": 5}
+    path.with_name("config.json").write_text(json.dumps({"estimators": {"pass": method}}))
     return path
 
 
@@ -53,8 +55,8 @@ def shown_output(command: str) -> list[str]:
             (LOG, "--conformance", "--method", "pass", *SETTINGS),
         ),
         (
-            "stepcredit audit runs/example --set 'weights=[1,1,0.3]' --set clip=5 -o run.html",
-            ("runs/example", *SETTINGS),
+            "stepcredit audit runs/example -o run.html",
+            ("runs/example",),
         ),
     ],
 )

@@ -74,6 +74,23 @@ class AuditReport:
             "tokens": tokens,
         }
 
+    @property
+    def method_texts(self) -> dict[str, str]:
+        """Each method by name, with those of its settings that are not the defaults.
+
+        Example:
+            >>> import stepcredit as sc
+            >>> batch = LoggedBatch.of([{"group": "a", "length": 2, "outcome": 1.0}])
+            >>> methods = {"grpo": sc.GRPO(clip=5.0), "dr-grpo": sc.DrGRPO()}
+            >>> list(audit(batch, methods, checks={}).method_texts.values())
+            ['grpo (clip=5.0)', 'dr-grpo']
+        """
+        found = {}
+        for name, method in self.given.methods.items():
+            settings = repr(method).partition("(")[2].removesuffix(")")
+            found[name] = f"{name} ({settings})" if settings else name
+        return found
+
     def is_at_least(self, severity: str) -> bool:
         """Whether a finding is as bad as `severity`, one of `SEVERITIES`, or worse."""
         bad = SEVERITIES[: SEVERITIES.index(severity) + 1]

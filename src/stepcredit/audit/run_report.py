@@ -21,6 +21,7 @@ from stepcredit.audit.run_curves import (
     finding_spans,
     steady_name,
 )
+from stepcredit.audit.run_methods import RunMethods
 from stepcredit.credit.estimator import Estimator
 from stepcredit.data.rules import counted
 from stepcredit.errors import FileError, MissingExtra, SettingError, StepCreditError
@@ -170,6 +171,7 @@ class RunFollower:
         log: the run's steps.
         methods: as for `audit`.
         checks: as for `audit`.
+        own: the methods that the run recorded; they replace those of their names.
     """
 
     def __init__(
@@ -177,8 +179,10 @@ class RunFollower:
         log: RunLog,
         methods: Mapping[str, Estimator],
         checks: Mapping[str, Check] | None = None,
+        own: RunMethods | None = None,
     ) -> None:
         self.log, self.methods, self.checks = log, methods, checks
+        self.own = own or RunMethods()
         self._found: dict[StepName, StepAudit | UnreadStep] = {}
         self._notes: dict[StepName, str] = {}
         self._audited: dict[StepName, Hashable] = {}
@@ -219,7 +223,8 @@ class RunFollower:
             if batch is None:
                 self._notes[step.name] = f"{step.place}: repeats the step before it: left out"
                 return None
-            report = audit(batch, self.methods, checks=self.checks, progress=progress)
+            methods = self.own.among(self.methods, step.name.policy)
+            report = audit(batch, methods, checks=self.checks, progress=progress)
         except (SettingError, MissingExtra):
             raise
         except StepCreditError as error:
@@ -247,7 +252,7 @@ class RunFollower:
             more = f" (and {counted(len(unread) - 1, 'more step')})" if len(unread) > 1 else ""
             reason = f"{unread[0].reason}{more}" if unread else f"{self.log.path}: has no step yet"
             raise FileError(reason)
-        notes = tuple(dict.fromkeys([*self.log.notes(), *self._notes.values()]))
+        notes = tuple(dict.fromkeys([*self.own.notes, *self.log.notes(), *self._notes.values()]))
         return RunReport(self.log.path, steps, self._last[1], unread, notes)
 
     def _place(self, name: StepName) -> tuple[int, StepName]:

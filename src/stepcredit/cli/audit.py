@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from stepcredit.cli.audit_run import Outputs, Report, RunWatch, audit_steps
 from stepcredit.cli.audit_selftest import selftest_option
-from stepcredit.cli.convert import From, reading_logs
+from stepcredit.cli.convert import From, reading_logs, say_notes
 from stepcredit.cli.options import Imports, fewer_collections, import_modules, settings_of
 from stepcredit.cli.output import FOUND
 from stepcredit.cli.progress import counting_bar
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from stepcredit.audit.audit_report import AuditReport
     from stepcredit.audit.check_registry import Check
     from stepcredit.audit.diff_report import DiffReport
+    from stepcredit.audit.logged_batch import LoggedBatch
+    from stepcredit.audit.run_methods import RunMethods
     from stepcredit.credit.estimator import Estimator
 DEFAULT_METHODS = ("pass", "pure", "pass-min", "grpo")
 """Methods that are compared where none is named: three that read a process signal, and GRPO."""
@@ -142,12 +145,34 @@ class AuditPlan:
         methods: the methods by name.
         checks: the checks by name; None: all.
         attack: `--attack`, which is of one file.
+        named: the names of `--method`.
+        has_settings: whether there is a `--set`, which counts more than what a run recorded.
     """
 
     format_name: str | None
     methods: dict[str, Estimator]
     checks: dict[str, Check] | None
     attack: SavedAttack | None
+    named: tuple[str, ...]
+    has_settings: bool
+
+    def own_methods(self, folder: str) -> RunMethods:
+        """The methods that a run recorded in its folder, where the user gave no settings."""
+        from stepcredit.audit.run_methods import RunMethods, run_methods
+
+        if self.has_settings:
+            return RunMethods()
+        found = run_methods(folder)
+        return found.only(self.named) if self.named else found
+
+    def methods_for(self, batch: LoggedBatch) -> dict[str, Estimator]:
+        """The methods to compare on a file, or on a step that is named as `RUN@STEP`."""
+        run, at, step = batch.source.rpartition("@")
+        if not at or not Path(run).is_dir():
+            return self.methods
+        own = self.own_methods(run)
+        say_notes(own.notes)
+        return own.among(self.methods, step.rpartition(":")[0])
 
     def check_no_attack(self, what: str) -> None:
         """Refuse an attack beside what it can't be a part of."""
@@ -186,7 +211,7 @@ def audit_command(
     _check_outputs(outputs, watch)
     checks = conformance_check() if conformance else None
     attack = None if attack_file is None else SavedAttack.read(attack_file)
-    plan = AuditPlan(format_name, chosen, checks, attack)
+    plan = AuditPlan(format_name, chosen, checks, attack, tuple(methods), bool(settings))
     report: Report
     if diff:
         report = _diff(sources, plan, watch)
@@ -278,14 +303,16 @@ def _report(source: str, plan: AuditPlan, outputs: Outputs, every: float | None)
         plan.check_no_attack("a run")
         watch = RunWatch(source, outputs, every)
         log = watch.log(plan.format_name)
-        return watch.run(RunFollower(log, plan.methods, plan.checks))
+        own = plan.own_methods(source)
+        return watch.run(RunFollower(log, plan.methods, plan.checks, own))
     found = run_log(source, plan.format_name)
     report: Report
     if found is None:
         report = _report_of_file(source, plan)
     else:
         plan.check_no_attack("a run")
-        report = audit_steps(RunFollower(found, plan.methods, plan.checks))
+        own = plan.own_methods(source)
+        report = audit_steps(RunFollower(found, plan.methods, plan.checks, own))
     outputs.write(report)
     return report
 
@@ -301,7 +328,8 @@ def _report_of_file(source: str, plan: AuditPlan) -> AuditReport:
             plan.attack.check_rows(batch)
         with counting_bar("checks") as show:
             progress = None if show is None else lambda _, done, count: show(done, count)
-            report = audit(batch, plan.methods, checks=plan.checks, progress=progress)
+            methods = plan.methods_for(batch)
+            report = audit(batch, methods, checks=plan.checks, progress=progress)
     return report if plan.attack is None else with_attack(report, plan.attack)
 
 

@@ -51,7 +51,7 @@ def _lines(report: AuditReport) -> Iterator[Text]:
     counts, batch = report.counts, report.given.batch
     size = f"{counted(counts['responses'], 'response')} in {counted(counts['groups'], 'group')}"
     yield literal(f"{batch.source}: {size}, {counted(counts['tokens'], 'trained token')}")
-    names = ", ".join(report.given.methods) or "none can run on these rows"
+    names = ", ".join(report.method_texts.values()) or "none can run on these rows"
     yield literal(f"methods: {names}; checks: {len(report.results)}")
     yield literal("")
     if not report.findings:

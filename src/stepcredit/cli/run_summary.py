@@ -33,7 +33,8 @@ def _lines(report: RunReport) -> Iterator[Text]:
     steps = counted(len(report.steps), "step")
     yield literal(f"{report.source}: {steps} ({_steps_in_words(report)})")
     size = f"{counted(responses, 'response')} in all"
-    yield literal(f"{size}; methods: {', '.join(report.last.given.methods) or 'none can run'}")
+    methods = ", ".join(report.last.method_texts.values()) or "none can run"
+    yield literal(f"{size}; methods: {methods}")
     yield literal("")
     yield from _findings_over_steps(report)
     yield from _trends(report)
