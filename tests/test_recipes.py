@@ -32,6 +32,7 @@ BASELINES = [
     ("pass-maths/trl.yaml", ["--fields", '{"chunks": "tokens"}']),
     ("pass-qa/opd.yaml", ["--fields", '{"k": 0, "chunks": "tokens"}']),
     ("pure/prm-vr.yaml", ["--method", "pass"]),
+    ("self-distillation/sibling.yaml", ["--method", "grpo", "--process_signal", "none"]),
     ("smollm2/trl.yaml", ["--method", "grpo"]),
 ]
 
@@ -60,6 +61,8 @@ def test_there_are_as_many_as_are_told() -> None:
         "pure/prm-vr.yaml",
         "pure/prm.yaml",
         "pure/vr.yaml",
+        "self-distillation/answer.yaml",
+        "self-distillation/sibling.yaml",
         "smollm2/trl.yaml",
     ]
 

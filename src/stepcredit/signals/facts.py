@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import isfinite
 from typing import Any
 
@@ -79,6 +80,22 @@ def numbers_fact(response: Response, field: str) -> list[float]:
             reason = f"expected finite numbers, got {value!r}"
             raise RolloutError(reason, field=field, place=response.name)
     return [float(value) for value in values]
+
+
+def rows_of_groups(responses: Sequence[Response]) -> list[list[int]]:
+    """The rows of each group, in the order in which groups first appear; 3 and "3" are one group.
+
+    Raises:
+        RolloutError: a response without `group`; the error names it.
+
+    Example:
+        >>> rows_of_groups([Response.of_text("?", "a", facts={"group": g}) for g in (3, 1, "3")])
+        [[0, 2], [1]]
+    """
+    rows: dict[str, list[int]] = {}
+    for index, response in enumerate(responses):
+        rows.setdefault(str(required_fact(response, "group")), []).append(index)
+    return list(rows.values())
 
 
 def policy_ids(response: Response) -> tuple[tuple[int, ...], tuple[int, ...]]:

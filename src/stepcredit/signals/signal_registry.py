@@ -21,6 +21,7 @@ OWN = {
     "opd": f"{_MODELS}.ratios",
     "g-opd": f"{_MODELS}.ratios",
     "implicit": f"{_MODELS}.ratios",
+    "self-teacher": f"{_MODELS}.self_teacher",
     "answer-progress": f"{_MODELS}.answer_progress",
     "monte-carlo": f"{_MODELS}.monte_carlo",
     "shared-prefix": f"{_PROGRAMS}.prefixes",

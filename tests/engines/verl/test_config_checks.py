@@ -101,6 +101,12 @@ SAMPLED_AT = "actor_rollout_ref.rollout.temperature"
             "algorithm.stepcredit.method: gigpo needs step_states; this trainer gives none",
         ),
         (
+            ["distillation.enabled=true", NO_COUNT, f"{OWN}.process_signal=self-teacher"],
+            "algorithm.stepcredit.process_signal: self-teacher needs the policy's log-probs with "
+            "a context in the prompt, which verl does not compute: name a teacher, such as the "
+            "policy's server",
+        ),
+        (
             [*TEACHER, NO_COUNT, f"{SAMPLED_AT}=0.6"],
             f"{SAMPLED_AT}: 0.6 is the policy's temperature, but verl's teacher has 1: set it to 1",
         ),

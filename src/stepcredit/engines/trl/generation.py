@@ -19,6 +19,9 @@ from stepcredit.engines.texts import question_of
 from stepcredit.signals.responses import Response
 from stepcredit.signals.splitting import Splitter
 
+DECODED = ("responses", "responses_before_splitting")
+"""What a generation decodes once; its copies take it over."""
+
 
 @dataclass(frozen=True)
 class Generation:
@@ -95,9 +98,23 @@ class Generation:
         own = advantages.take(self.own_rollouts).padded(self.policy_tokens)
         masked = own.to(self.mask.device).masked_fill(~self.mask, 0.0)
         credited = replace(self, rollouts=rollouts, advantages=masked)
-        decoded = ("responses", "responses_before_splitting")
-        vars(credited).update({name: vars(self)[name] for name in decoded if name in vars(self)})
+        vars(credited).update({name: vars(self)[name] for name in DECODED if name in vars(self)})
         return credited
+
+    def with_logprobs(self, model: str, rows: Sequence[list[float]]) -> Generation:
+        """The same with one more model's log-probs, which the responses then have as a fact.
+
+        Args:
+            model: its name in `logprobs`.
+            rows: one log-prob per token of each completion.
+        """
+        new, name = replace(self, logprobs={**self.logprobs, model: rows}), f"{model}_logprobs"
+        for kept in DECODED:
+            if kept in vars(self):
+                pairs = zip(vars(self)[kept], rows, strict=True)
+                known = [replace(each, facts={**each.facts, name: row}) for each, row in pairs]
+                vars(new)[kept] = known
+        return new
 
     @property
     def own_rollouts(self) -> Tensor:

@@ -15,7 +15,7 @@ from stepcredit.signals.models.ratios import LogRatio, log_ratios, models_from_r
 from stepcredit.signals.signal import Signal
 
 POLICY, REFERENCE = "student", ("base", "ref")
-_FORWARD = (
+OF_IMAGES = (
     *("pixel_values", "image_grid_thw", "num_images", "pixel_attention_mask", "spatial_shapes"),
     *("num_tiles", "image_sizes", "token_type_ids", "mm_token_type_ids", "image_position_ids"),
 )
@@ -111,12 +111,21 @@ def policy_logprobs(
         written = torch.arange(output["completion_ids"].shape[1]) < lengths[:, None]
         seen = output["completion_mask"].bool().cpu()
         known = output.get("old_per_token_logps") if bool((seen >= written).all()) else None
-        found[POLICY] = _forward(trainer, output, written) if known is None else known
+        found[POLICY] = policy_forward(trainer, output, written) if known is None else known
     return {name: values.detach().float().cpu() for name, values in found.items()}
 
 
-def _forward(trainer: Any, output: Mapping[str, Any], written: Tensor) -> Tensor:
-    """The policy's log-probs of the completions' tokens, by TRL's own forward pass."""
+def policy_forward(trainer: Any, output: Mapping[str, Any], written: Tensor) -> Tensor:
+    """The policy's log-probs of the completions' tokens, by TRL's own forward pass.
+
+    Args:
+        trainer: TRL's.
+        output: of its `_generate_and_score_completions`; the prompts in it may be others.
+        written: (completion, token) bool, True up to the end of each completion.
+
+    Returns:
+        (completion, token), at the temperature the policy samples at, without gradient.
+    """
     ids, args = output["completion_ids"], trainer.args
     training = trainer.model.training
     size = args.per_device_train_batch_size if training else args.per_device_eval_batch_size
@@ -128,7 +137,7 @@ def _forward(trainer: Any, output: Mapping[str, Any], written: Tensor) -> Tensor
             torch.cat([output["prompt_mask"], written.to(output["prompt_mask"])], dim=1),
             ids.shape[1],
             batch_size=size,
-            **{name: output[name] for name in _FORWARD if name in output},
+            **{name: output[name] for name in OF_IMAGES if name in output},
         )
     return logps  # type: ignore[no-any-return]
 

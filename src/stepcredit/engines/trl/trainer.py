@@ -45,6 +45,7 @@ from stepcredit.engines.trl.policy_logprobs import (
     needed_models,
     policy_logprobs,
 )
+from stepcredit.engines.trl.privileged_logprobs import trained_teacher, with_privileged_logprobs
 from stepcredit.engines.trl.reward_function import check_gold_answers
 from stepcredit.engines.trl.signal_streams import (
     Given,
@@ -193,6 +194,7 @@ class StepCreditGRPOTrainer(ResumingGRPOTrainer):
         self._last_generation = (-1, 0)
         self._name, self._paper = card_of(self.estimator)
         self._models = needed_models(self.estimator, self.process_signal, self.logprobs)
+        self._teacher = trained_teacher(self.process_signal)
         self.credited: Generation | None = None
         self._sampled: Generation | None = None
 
@@ -280,7 +282,7 @@ class StepCreditGRPOTrainer(ResumingGRPOTrainer):
             default: Splitter = Turns(inside="extend")
         else:
             default = splitter(SPLITTER, **SPLITTER_FIELDS)
-        return replace(
+        known = replace(
             generation,
             tokenizer=self._tokenizer,
             splitter=self.splitter or default,
@@ -288,6 +290,9 @@ class StepCreditGRPOTrainer(ResumingGRPOTrainer):
             outcomes=None if outcomes is None else outcomes[own],
             logprobs=as_lists(logprobs, lengths),
         )
+        if self._teacher is None:
+            return known
+        return with_privileged_logprobs(self, self._teacher, known, output)
 
     def _rank_data(self, generation: Generation) -> RankData:
         """What this process knows of its rollouts and the estimator or the metrics read."""

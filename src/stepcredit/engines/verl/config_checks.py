@@ -24,6 +24,7 @@ from stepcredit.engines.verl.config_keys import (
 from stepcredit.engines.versions import warn_outside
 from stepcredit.errors import EngineError
 from stepcredit.signals.models.ratios import log_ratios, models_from_rows
+from stepcredit.signals.models.self_teacher import SelfTeacher
 
 TESTED_VERSIONS = ("0.9.0", "0.10")
 HOOKS = {
@@ -72,6 +73,7 @@ def check_config(config: Any, settings: VerlSettings) -> None:
     """
     check_one_outcome(config, settings)
     check_states(settings.estimator, f"{CONFIG_KEY}.method")
+    _check_self_teachers(settings)
     for key, refused, reason in _refusals(config, settings):
         if refused:
             raise EngineError(f"{_at(config, key)!r} {reason}", field=key)
@@ -80,6 +82,17 @@ def check_config(config: Any, settings: VerlSettings) -> None:
     if uses_engine(config):
         check_engine(settings.estimator, str(_at(config, "algorithm.adv_estimator")))
     _check_streams(config, settings)
+
+
+def _check_self_teachers(settings: VerlSettings) -> None:
+    """Refuse a self-teacher that needs the policy's log-probs after another prompt."""
+    for ratio in log_ratios(settings.signals):
+        if isinstance(ratio, SelfTeacher) and "teacher" in models_from_rows(ratio):
+            reason = (
+                f"{ratio.name} needs the policy's log-probs with a context in the prompt, which"
+            )
+            reason = f"{reason} verl does not compute: name a teacher, such as the policy's server"
+            raise EngineError(reason, field=f"{CONFIG_KEY}.process_signal")
 
 
 def _check_streams(config: Any, settings: VerlSettings) -> None:

@@ -101,6 +101,10 @@ class LogRatio(RunsModels):
     def combine(self, *logprobs: float) -> float:
         """The score of one token, from each model's log-prob of it, before clamping."""
 
+    def model_of(self, name: str) -> Any:
+        """Where one model's log-probs come from: the value of its field; None: the rows."""
+        return getattr(self, name)
+
     @cached_property
     def sources(self) -> dict[str, Signal]:
         """The signal of each model whose log-probs are not in the rows.
@@ -108,7 +112,9 @@ class LogRatio(RunsModels):
         Raises:
             SettingError: a model has another temperature, or a setting is out of range.
         """
-        found = {name: self._source(getattr(self, name)) for name in self.models}
+        values = {name: self.model_of(name) for name in self.models}
+        of_value = {id(value): self._source(value) for value in values.values()}
+        found = {name: of_value[id(value)] for name, value in values.items()}
         for name, source in found.items():
             own = getattr(_uncached(source), "temperature", self.temperature)
             if own != self.temperature:
@@ -162,16 +168,21 @@ class LogRatio(RunsModels):
 
     def stream(self, responses: Sequence[Response]) -> Iterator[IndexedScores]:
         """One window of responses after the other; in each, one model after the other."""
+        return self._ratios(dict.fromkeys(self.models, responses))
+
+    def _ratios(self, read: Mapping[str, Sequence[Response]]) -> Iterator[IndexedScores]:
+        """The scores of the same responses as each model reads them, by the model's name."""
         self._check_vocabularies()
-        for start in range(0, len(responses), WINDOW):
-            window = responses[start : start + WINDOW]
-            columns = [self._logprobs(name, window) for name in self.models]
-            for offset, rows in enumerate(zip(*columns, strict=True)):
-                if not all(rows):
+        rows = [read[name] for name in self.models]
+        for start in range(0, len(rows[0]), WINDOW):
+            windows = [each[start : start + WINDOW] for each in rows]
+            columns = list(map(self._logprobs, self.models, windows))
+            for offset, logprobs in enumerate(zip(*columns, strict=True)):
+                if not all(logprobs):
                     yield start + offset, []
                     continue
-                scores = [self._score(*token) for token in zip(*rows, strict=True)]
-                yield start + offset, self._pooled(window[offset], scores)
+                scores = [self._score(*token) for token in zip(*logprobs, strict=True)]
+                yield start + offset, self._pooled(windows[0][offset], scores)
 
     def _logprobs(self, name: str, responses: Sequence[Response]) -> list[list[float]]:
         source = self.sources.get(name)
@@ -217,7 +228,7 @@ def models_from_rows(given: Any) -> set[str]:
         {'student'}
     """
     ratios = list(log_ratios(given))
-    return {name for each in ratios for name in each.models if getattr(each, name) is None}
+    return {name for each in ratios for name in each.models if each.model_of(name) is None}
 
 
 @register_signal("opd")

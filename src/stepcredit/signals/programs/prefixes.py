@@ -9,7 +9,7 @@ from typing import Any
 
 from stepcredit.errors import RolloutError
 from stepcredit.settings.fields import check_fields, choice
-from stepcredit.signals.facts import number_fact, required_fact
+from stepcredit.signals.facts import number_fact, rows_of_groups
 from stepcredit.signals.responses import Response
 from stepcredit.signals.signal import Grain, IndexedScores, Signal
 from stepcredit.signals.signal_registry import register_signal
@@ -74,7 +74,7 @@ class SharedPrefix(Signal):
 
     def stream(self, responses: Sequence[Response]) -> Iterator[IndexedScores]:
         """Group by group, in the order in which groups first appear."""
-        for rows in _groups(responses):
+        for rows in rows_of_groups(responses):
             outcomes = [number_fact(responses[row], "outcome") for row in rows]
             values = prefix_values(_tokens([responses[row] for row in rows]), outcomes)
             start = sum(outcomes) / len(outcomes)
@@ -120,14 +120,6 @@ def prefix_values(
             path.append(node)
         paths.append(path)
     return [[totals[node] / sizes[node] for node in path] for path in paths]
-
-
-def _groups(responses: Sequence[Response]) -> list[list[int]]:
-    """Rows of each group; 3 and "3" are the same group."""
-    rows: dict[str, list[int]] = {}
-    for index, response in enumerate(responses):
-        rows.setdefault(str(required_fact(response, "group")), []).append(index)
-    return list(rows.values())
 
 
 def _tokens(group: Sequence[Response]) -> list[Sequence[Hashable]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -151,8 +152,16 @@ class JudgePrompt:
         }
 
 
-def check_variables(source: str, field: str) -> None:
+def check_variables(source: str, field: str, known: Sequence[str] = VARIABLES) -> set[str]:
     """Refuse a template that does not parse or uses an unknown variable.
+
+    Args:
+        source: the template.
+        field: the setting that holds it, for errors.
+        known: the variables that it may use.
+
+    Returns:
+        The variables that it uses.
 
     Raises:
         SettingError: the error names the setting.
@@ -172,7 +181,8 @@ earlier, step, number, rubric, yes, no
         compiled(source)
     except TemplateFailed as failed:
         raise SettingError(str(failed), field=field) from None
-    used = meta.find_undeclared_variables(environment().parse(source))
-    for name in sorted(used - set(VARIABLES)):
-        reason = f"unknown variable {name}: expected {', '.join(VARIABLES)}"
+    used: set[str] = meta.find_undeclared_variables(environment().parse(source))
+    for name in sorted(used - set(known)):
+        reason = f"unknown variable {name}: expected {', '.join(known)}"
         raise SettingError(reason, field=field)
+    return used
