@@ -80,6 +80,24 @@ def test_the_page_of_a_run_has_its_steps_and_the_last_step_whole(tmp_path: Path)
     assert 'id="run"' not in audit_page(report.last)
 
 
+def test_a_long_run_has_a_strip_per_policy_in_place_of_columns(tmp_path: Path) -> None:
+    def odd_steps(given: AuditInput) -> CheckResult:
+        odd = int(given.batch.rows[0].fields["update"]) % 2
+        policy = given.batch.rows[0].fields["method"]
+        found = Finding("odd", "warn", "It is odd.", (), "-") if odd and policy == "two" else None
+        return CheckResult((), () if found is None else (found,))
+
+    report = report_of(lab_run(tmp_path, range(1, 21), ("one", "two")), odd=odd_steps)
+    page = audit_page(report)
+    empty, marked = re.findall(r'<svg class="strip".*?</svg>', page)
+    assert 'viewBox="0 0 20 1"' in empty
+    assert "<rect" not in empty
+    places = [*map(int, re.findall(r'x="(\d+)" y="0" width="1"', marked))]
+    assert places == list(range(0, 20, 2))
+    assert '<td class="when">two 10 of 20 steps from 1 to 19' in page
+    assert 'class="strip"' not in audit_page(report_of(lab_run(tmp_path, (1, 2)), odd=odd_steps))
+
+
 def test_marks_of_a_curve_say_their_step_and_interval() -> None:
     [picture] = curve_pictures([curve([0.25, 0.5]), curve([0.25, 0.75], method="pure")])
     assert picture.svg.count("<title>step 1, pass: 0.5 (0.4 to 0.6), n = 8 steps</title>") == 1

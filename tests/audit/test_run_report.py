@@ -161,6 +161,13 @@ def test_a_step_with_the_texts_of_the_step_before_is_noted(tmp_path: Path) -> No
     assert note.endswith("lines 17 to 32: the same responses as in the step before")
 
 
+def test_many_steps_with_the_same_note_have_one_line(tmp_path: Path) -> None:
+    rows = [row for step in range(1, 8) for row in step_rows(step, seed=min(step, 3))]
+    log = write_lines(tmp_path / "rollouts.jsonl", rows)
+    report = followed(follower_of(log.parent))
+    assert report.notes == (f"{tmp_path}: the same responses as in the step before: in 4 to 7",)
+
+
 def curve(*ends: tuple[float, float, float], worse: Any = "higher", groups: int = 8) -> Curve:
     points = {
         StepName(at): AuditFigure("pay", value, 8, "steps", low, high, worse=worse)

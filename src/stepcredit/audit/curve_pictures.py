@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import median
 from typing import Any
 
 from stepcredit.audit.finding import AuditFigure
@@ -20,6 +21,8 @@ from stepcredit.audit.shown_figures import shown_interval, visible_text
 STEPS_DRAWN, STEPS_IN_TABLE = 40, 8
 """Steps of each policy in a picture and in its table; the JSON has all of them."""
 PANEL_INCHES = 1.55
+WIDEST = 4.0
+"""Median half-widths that an interval may reach beyond all values before the picture cuts it."""
 APART = 0.012
 """How far the marks of two lines at one step stand from each other, as a part of the axis."""
 
@@ -97,9 +100,45 @@ def _draw_panel(
     axis.grid(axis="x", visible=False)
     axis.locator_params(axis="x", nbins=7, integer=True)
     axis.locator_params(axis="y", nbins=5)
+    axis.set_ylim(*axis_limits([f for curve in curves for f in curve.known.values()]))
     low, high = axis.get_ylim()
     if low < 0 < high:
         axis.axhline(0, color=SOFT, linewidth=0.9)
+
+
+def axis_limits(figures: Sequence[AuditFigure]) -> tuple[float, float]:
+    """Where an axis ends: at the intervals, but a very wide one goes on beyond the edge.
+
+        from  max(lowest end, lowest value - 4 m)  to  min(highest end, highest value + 4 m)
+
+    m is the median distance from a value to an end of its interval, so one wide interval does not
+    press all curves flat.
+
+    Args:
+        figures: at least one.
+
+    Returns:
+        The lower and the upper limit, with a margin.
+
+    Example:
+        >>> def figure(value, low, high):
+        ...     return AuditFigure("-", value, 9, "-", low=low, high=high)
+        >>> usual = [figure(x, x - 1, x + 1) for x in (0.0, 1.0, 2.0)]
+        >>> [round(x, 2) for x in axis_limits(usual)]
+        [-1.2, 3.2]
+        >>> [round(x, 2) for x in axis_limits([*usual, figure(1.0, -99.0, 101.0)])]
+        [-4.5, 6.5]
+    """
+    values = [f.value for f in figures]
+    ends = [
+        (f.value if f.low is None else f.low, f.value if f.high is None else f.high)
+        for f in figures
+    ]
+    usual = median(high - low for low, high in ends) / 2
+    lowest = max(min(low for low, _ in ends), min(values) - WIDEST * usual)
+    highest = min(max(high for _, high in ends), max(values) + WIDEST * usual)
+    margin = (highest - lowest) * 0.05 or max(abs(highest), 1.0) * 0.05
+    return lowest - margin, highest + margin
 
 
 def _place(step: StepName) -> float:

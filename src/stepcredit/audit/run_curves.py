@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from math import inf
 from typing import Any, Literal
 
 from stepcredit.audit.finding import SEVERITIES, AuditFigure, Worse
 from stepcredit.audit.group_means import FEWEST_GROUPS
 from stepcredit.audit.logged_step import StepName
+from stepcredit.data.rules import counted
 
 Trend = Literal["", "worse", "better"]
+MOST_RANGES = 4
+"""Ranges of steps that words name; the JSON names every step."""
 _NUMBER = re.compile(r"(?<![\w.])[-+]?\d[\d.,]*(?:e[-+]?\d+)?(?![\w])")
 
 
@@ -199,12 +203,16 @@ def finding_key(finding: Mapping[str, Any]) -> tuple[str, str]:
     return finding["check"], finding["topic"] or finding["sentence"]
 
 
-def step_ranges(chosen: Iterable[StepName], steps: Sequence[StepName]) -> str:
-    """Steps in words, with runs of neighbours as ranges.
+def step_ranges(
+    chosen: Iterable[StepName], steps: Sequence[StepName], most: int = MOST_RANGES
+) -> str:
+    """Steps in words, with runs of neighbours as ranges; each of several policies is named once.
 
     Args:
         chosen: some of the steps.
-        steps: all steps, in order.
+        steps: all steps, each policy's in order.
+        most: ranges of a policy; more become how many of its steps they are, the first and the
+            last.
 
     Example:
         >>> steps = [StepName(at) for at in (1, 20, 40, 60, 80)]
@@ -212,22 +220,32 @@ def step_ranges(chosen: Iterable[StepName], steps: Sequence[StepName]) -> str:
         '1, 40 to 80'
         >>> step_ranges(steps, steps)
         'all steps'
+        >>> step_ranges(steps[::2], steps, most=2)
+        '3 of 5 steps from 1 to 80'
         >>> both = [StepName(at, policy=policy) for policy in ("pass", "grpo") for at in (1, 2, 3)]
         >>> step_ranges(both[1:5], both)
-        'pass 2 to 3, grpo 1 to 2'
+        'pass 2 to 3; grpo 1 to 2'
     """
     held = set(chosen)
     if held == set(steps):
         return "all steps"
-    runs: list[list[StepName]] = [[]]
-    for step in steps:
-        if step not in held or (runs[-1] and runs[-1][0].policy != step.policy):
-            runs.append([])
-        if step in held:
-            runs[-1].append(step)
-    return ", ".join(
-        str(run[0]) if len(run) == 1 else f"{run[0]} to {run[-1].label}" for run in runs if run
-    )
+    own = {policy: list(of) for policy, of in groupby(steps, key=lambda step: step.policy)}
+    words = {policy: _ranges_of_one(held, of, most) for policy, of in own.items()}
+    named = {policy: text for policy, text in words.items() if text}
+    if len(own) == 1:
+        return "".join(named.values())
+    return "; ".join(f"{policy} {text}" for policy, text in named.items())
+
+
+def _ranges_of_one(held: Collection[StepName], steps: Sequence[StepName], most: int) -> str:
+    """`step_ranges` of one policy; empty if none of its steps is held."""
+    runs = [list(run) for is_held, run in groupby(steps, key=lambda step: step in held) if is_held]
+    if len(runs) > most:
+        number = sum(map(len, runs))
+        span = f"from {runs[0][0].label} to {runs[-1][-1].label}"
+        return f"{number} of {counted(len(steps), 'step')} {span}"
+    ends = [(run[0].label, run[-1].label) for run in runs]
+    return ", ".join(first if first == last else f"{first} to {last}" for first, last in ends)
 
 
 def spread_steps(steps: Sequence[StepName], most: int) -> list[StepName]:

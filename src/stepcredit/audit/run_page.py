@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from stepcredit.audit.curve_pictures import (
@@ -11,14 +13,65 @@ from stepcredit.audit.curve_pictures import (
     curve_pictures,
     is_still,
 )
+from stepcredit.audit.logged_step import StepName
 from stepcredit.audit.page_drawing import Picture
-from stepcredit.audit.run_curves import Curve, FindingSpan, spread_steps, step_ranges
+from stepcredit.audit.run_curves import Curve, FindingSpan, step_ranges
 from stepcredit.audit.run_report import RunReport
 from stepcredit.audit.shown_figures import check_title, shown_number, visible_values
 
 BEHIND = "Behind the findings"
-STEPS_IN_GRID = 16
-"""Steps in the table of findings; the words beside it name all that have the finding."""
+STEPS_IN_GRID = 12
+"""Most steps that have a column each in the table of findings; a longer run has strips."""
+
+
+@dataclass(frozen=True)
+class StripPart:
+    """Neighbouring steps of a policy that have a finding at one severity.
+
+    Args:
+        severity: one of `SEVERITIES`.
+        start: how many of the policy's steps stand before them.
+        width: how many they are.
+    """
+
+    severity: str
+    start: int
+    width: int
+
+
+@dataclass(frozen=True)
+class Strip:
+    """The steps of one policy in a row, with those that have a finding marked.
+
+    Args:
+        length: how many steps the policy has.
+        parts: the marked ones.
+    """
+
+    length: int
+    parts: tuple[StripPart, ...]
+
+    @classmethod
+    def of(cls, severities: Mapping[StepName, str], steps: Sequence[StepName]) -> Strip:
+        """The strip of a policy.
+
+        Args:
+            severities: of the finding, by step.
+            steps: of the policy, in order.
+
+        Example:
+            >>> steps = [StepName(at) for at in range(4)]
+            >>> found = Strip.of({steps[1]: "warn", steps[2]: "warn"}, steps)
+            >>> found.length, found.parts
+            (4, (StripPart(severity='warn', start=1, width=2),))
+        """
+        parts, start = [], 0
+        for severity, run in groupby(steps, key=lambda step: severities.get(step, "")):
+            width = len(list(run))
+            if severity:
+                parts.append(StripPart(severity, start, width))
+            start += width
+        return cls(len(steps), tuple(parts))
 
 
 def run_view(report: RunReport) -> dict[str, Any]:
@@ -28,7 +81,7 @@ def run_view(report: RunReport) -> dict[str, Any]:
         report: of the run.
     """
     names = [step.name for step in report.steps]
-    columns = spread_steps(names, STEPS_IN_GRID)
+    columns = names if len(names) <= STEPS_IN_GRID else []
     last = report.steps[-1]
     seen = {
         "source": report.source,
@@ -38,7 +91,6 @@ def run_view(report: RunReport) -> dict[str, Any]:
         "responses": sum(step.counts["responses"] for step in report.steps),
         "policies": [policy for policy in report.policies if policy],
         "columns": [str(step) for step in columns],
-        "is_thinned": len(columns) < len(names),
         "findings": [_span_view(span, report, columns) for span in report.spans],
         "unread": [{"step": str(each.name), "reason": each.reason} for each in report.unread],
         "notes": list(report.notes),
@@ -46,7 +98,15 @@ def run_view(report: RunReport) -> dict[str, Any]:
         "in_table": STEPS_IN_TABLE,
         "still": _still_rows(report.curves) if len(names) > 1 else [],
     }
-    return {**visible_values(seen), "parts": _parts(report)}
+    strips = [] if columns else [_strips(span, report) for span in report.spans]
+    return {**visible_values(seen), "strips": strips, "parts": _parts(report)}
+
+
+def _strips(span: FindingSpan, report: RunReport) -> list[Strip]:
+    """The strips of a finding, one per policy."""
+    names = [step.name for step in report.steps]
+    own = [list(steps) for _, steps in groupby(names, key=lambda name: name.policy)]
+    return [Strip.of(span.severities, steps) for steps in own]
 
 
 def _parts(report: RunReport) -> list[tuple[str, list[Picture]]]:
@@ -68,7 +128,7 @@ def _still_rows(curves: Sequence[Curve]) -> list[tuple[str, str]]:
     ]
 
 
-def _span_view(span: FindingSpan, report: RunReport, columns: list[Any]) -> dict[str, Any]:
+def _span_view(span: FindingSpan, report: RunReport, columns: Sequence[StepName]) -> dict[str, Any]:
     return {
         "severity": span.severity,
         "title": span.title,

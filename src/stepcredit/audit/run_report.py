@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -20,11 +20,15 @@ from stepcredit.audit.run_curves import (
     finding_key,
     finding_spans,
     steady_name,
+    step_ranges,
 )
 from stepcredit.audit.run_methods import RunMethods
 from stepcredit.credit.estimator import Estimator
 from stepcredit.data.rules import counted
 from stepcredit.errors import FileError, MissingExtra, SettingError, StepCreditError
+
+MOST_NOTES = 3
+"""Steps with the same note that have a line each."""
 
 
 @dataclass(frozen=True)
@@ -184,7 +188,7 @@ class RunFollower:
         self.log, self.methods, self.checks = log, methods, checks
         self.own = own or RunMethods()
         self._found: dict[StepName, StepAudit | UnreadStep] = {}
-        self._notes: dict[StepName, str] = {}
+        self._notes: dict[StepName, tuple[str, str]] = {}
         self._audited: dict[StepName, Hashable] = {}
         self._polled: dict[StepName, Hashable] = {}
         self._awaited: list[LoggedStep] = []
@@ -221,7 +225,7 @@ class RunFollower:
         try:
             batch = step.read()
             if batch is None:
-                self._notes[step.name] = f"{step.place}: repeats the step before it: left out"
+                self._notes[step.name] = step.place, "repeats the step before it: left out"
                 return None
             methods = self.own.among(self.methods, step.name.policy)
             report = audit(batch, methods, checks=self.checks, progress=progress)
@@ -252,8 +256,19 @@ class RunFollower:
             more = f" (and {counted(len(unread) - 1, 'more step')})" if len(unread) > 1 else ""
             reason = f"{unread[0].reason}{more}" if unread else f"{self.log.path}: has no step yet"
             raise FileError(reason)
-        notes = tuple(dict.fromkeys([*self.own.notes, *self.log.notes(), *self._notes.values()]))
+        notes = tuple(dict.fromkeys([*self.own.notes, *self.log.notes(), *self._note_lines()]))
         return RunReport(self.log.path, steps, self._last[1], unread, notes)
+
+    def _note_lines(self) -> Iterator[str]:
+        """The notes of steps: a line for each, or one line for many that say the same."""
+        steps = sorted(self._audited, key=self._place)
+        said = dict.fromkeys(text for _, text in self._notes.values())
+        for text in said:
+            places = {name: place for name, (place, own) in self._notes.items() if own == text}
+            if len(places) > MOST_NOTES:
+                yield f"{self.log.path}: {text}: in {step_ranges(places, steps)}"
+            else:
+                yield from (f"{place}: {text}" for place in places.values())
 
     def _place(self, name: StepName) -> tuple[int, StepName]:
         """Policies in the order in which they were first seen, and their steps by number."""
@@ -264,7 +279,7 @@ class RunFollower:
         """Note a step whose responses are those of the step that was audited before it."""
         texts = step.name.policy, hash(tuple(batch.texts))
         if texts == self._texts and any(batch.texts):
-            self._notes[step.name] = f"{step.place}: the same responses as in the step before"
+            self._notes[step.name] = step.place, "the same responses as in the step before"
         self._texts = texts
 
 
