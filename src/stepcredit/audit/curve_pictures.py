@@ -129,16 +129,20 @@ def axis_limits(figures: Sequence[AuditFigure]) -> tuple[float, float]:
         >>> [round(x, 2) for x in axis_limits([*usual, figure(1.0, -99.0, 101.0)])]
         [-4.5, 6.5]
     """
-    values = [f.value for f in figures]
-    ends = [
-        (f.value if f.low is None else f.low, f.value if f.high is None else f.high)
-        for f in figures
-    ]
-    usual = median(high - low for low, high in ends) / 2
-    lowest = max(min(low for low, _ in ends), min(values) - WIDEST * usual)
-    highest = min(max(high for _, high in ends), max(values) + WIDEST * usual)
+    ends = [_interval(figure) for figure in figures]
+    values = [value for _, value, _ in ends]
+    usual = median(high - low for low, _, high in ends) / 2
+    lowest = max(min(low for low, _, _ in ends), min(values) - WIDEST * usual)
+    highest = min(max(high for _, _, high in ends), max(values) + WIDEST * usual)
     margin = (highest - lowest) * 0.05 or max(abs(highest), 1.0) * 0.05
     return lowest - margin, highest + margin
+
+
+def _interval(figure: AuditFigure) -> tuple[float, float, float]:
+    """The lower end, the value and the upper end; without an interval the value for all three."""
+    assert figure.value is not None
+    low = figure.value if figure.low is None else figure.low
+    return low, figure.value, figure.value if figure.high is None else figure.high
 
 
 def _place(step: StepName) -> float:
