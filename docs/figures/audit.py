@@ -1,7 +1,7 @@
 """Photograph the page of an audit: `python docs/figures/audit.py` writes docs/figures/audit.png.
 
-It audits the saved run of docs/audit.md and opens line 110, which `pass` puts last in its group and
-`pure` first. Another file, and another of its lines, can be named: `audit.py rollouts.jsonl 12`. It
+It audits the saved run of docs/audit.md and opens line 22, a wrong answer with two filler lines, which
+`pass` puts first in its group and `pure` last. Another file, and another of its lines, can be named: `audit.py rollouts.jsonl 12`. It
 needs the extra `report`, `pip install playwright`, and a Chromium of the system.
 """
 
@@ -22,14 +22,14 @@ from stepcredit.cli.audit import DEFAULT_METHODS, audited_methods
 HERE = Path(__file__).resolve().parent
 SAVED = HERE.parents[1] / "tests" / "audit" / "example_rollouts.jsonl.gz"
 SETTINGS = ["weights=[1,1,0.3]", "clip=5"]
-STEP = 1
-"""The step whose stages are shown: the second."""
+STEP = 3
+"""The step whose stages are shown: the fourth, a filler line."""
 SIZE = {"width": 1120, "height": 640}
 
 
 def main() -> None:
     source = sys.argv[1] if len(sys.argv) > 1 else SAVED
-    line = int(sys.argv[2]) if len(sys.argv) > 2 else 110
+    line = int(sys.argv[2]) if len(sys.argv) > 2 else 22
     batch = LoggedBatch.read(source)
     row = next(at for at, each in enumerate(batch.rows) if each.line == line)
     report = audit(batch, audited_methods(list(DEFAULT_METHODS), SETTINGS))
