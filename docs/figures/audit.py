@@ -1,8 +1,9 @@
 """Photograph the page of an audit: `python docs/figures/audit.py` writes docs/figures/audit.png.
 
-It audits the saved run of docs/audit.md and opens line 22, a wrong answer with two filler lines, which
-`pass` puts first in its group and `pure` last. Another file, and another of its lines, can be named: `audit.py rollouts.jsonl 12`. It
-needs the extra `report`, `pip install playwright`, and a Chromium of the system.
+It audits the saved run of docs/audit.md and opens line 22, a wrong answer with two filler lines,
+which `pass` puts first in its group and `pure` last. Another file, and another of its lines, can be
+named: `audit.py rollouts.jsonl 12`. It needs the extra `report`, `pip install playwright`, and a
+Chromium of the system.
 """
 
 from __future__ import annotations

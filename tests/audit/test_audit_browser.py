@@ -6,13 +6,20 @@ the page's accessibility is checked.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from tests.audit.browser import (
+    NEEDS_BROWSER,
+    SIZES,
+    browser,
+    fits,
+    opened_page,
+    serious_faults,
+)
 from tests.audit.page_data import data_of, unpacked
 
 from stepcredit.audit import page_rows
@@ -35,20 +42,16 @@ from stepcredit.audit.logged_batch import LoggedBatch
 from stepcredit.audit.packed_columns import ColumnPacker
 from stepcredit.credit.method_registry import METHODS
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytest.importorskip("jinja2")
 pytest.importorskip("matplotlib")
-BROWSER = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
-)
-pytestmark = pytest.mark.skipif(not BROWSER, reason="there is no Chromium on this machine")
+pytestmark = NEEDS_BROWSER
 
+__all__ = ["browser"]  # a fixture
 EVIL = (
     "</script><script>window.hit=1</script><img src=x onerror='window.hit=2'>"
     "<a href='javascript:window.hit=3'>x</a>\u202e\x1b[31m"
 )
 TEMPLATES = Path(page_rows.__file__).with_name("templates")
-SIZES = {"desk": (1280, 900), "phone": (390, 844)}
 
 
 def evil_attack() -> SavedAttack:
@@ -87,32 +90,10 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        yield started
-        started.close()
-
-
 @pytest.fixture
 def opened(browser: Any, page_file: Path) -> Iterator[Any]:
-    """The page, opened from disk; at the end nothing has failed, left, or run."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
-    page = context.new_page()
-    wrong: list[str] = []
-    page.on("console", lambda message: wrong.append(message.text))
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("request", lambda request: wrong.append(request.url) if _leaves(request.url) else None)
-    page.goto(page_file.as_uri())
-    yield page
-    assert wrong == []
-    assert page.evaluate("window.hit") is None
-    context.close()
-
-
-def _leaves(url: str) -> bool:
-    return not url.startswith(("file:", "data:"))
+    with opened_page(browser, page_file) as page:
+        yield page
 
 
 def listed(page: Any) -> list[int]:
@@ -335,13 +316,9 @@ def test_widths_and_themes(browser: Any, page_file: Path, size: str, scheme: str
     paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert paper == ("rgb(255, 255, 255)" if scheme == "light" else "rgb(20, 23, 27)")
     page.wait_for_selector("#inspector:not([hidden])")
-    page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
-    violations = axe.Axe().run(page).response["violations"]
-    serious = [v["id"] for v in violations if v["impact"] in ("serious", "critical")]
+    assert fits(page, width)
+    assert serious_faults(page) == []
     context.close()
-    assert serious == []
 
 
 def test_the_page_without_scripts_keeps_its_findings(browser: Any, page_file: Path) -> None:
