@@ -23,6 +23,10 @@ COMMANDS = {
             "score:score_command",
             "Write the rollouts with a signal's scores, in the same order.",
         ),
+        "states": (
+            "write_state_keys:states_command",
+            "Write the rollouts with the state that each step was taken in, in the same order.",
+        ),
         "reward": (
             "reward:reward_command",
             "Write the rollouts with an outcome, or a format and its gate, in the same order.",

@@ -125,6 +125,12 @@ class Response:
         steps = self._split()
         return last_tokens(self.text, self.spans, steps) if self.ends is None else list(self.ends)
 
+    @property
+    def written_steps(self) -> list[bool]:
+        """Which steps hold a token that the policy wrote; a tool wrote the others."""
+        own = self.own or (True,) * self.num_tokens
+        return [any(own[last + 1 : end + 1]) for last, end in pairwise((-1, *self.step_ends))]
+
     def _split(self) -> tuple[int, ...]:
         if self.steps is None:
             raise RolloutError("not split into steps", field="steps", place=self.name)

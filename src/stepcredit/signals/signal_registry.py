@@ -23,6 +23,7 @@ OWN = {
     "implicit": f"{_MODELS}.ratios",
     "self-teacher": f"{_MODELS}.self_teacher",
     "answer-progress": f"{_MODELS}.answer_progress",
+    "turn-progress": f"{_MODELS}.turn_progress",
     "monte-carlo": f"{_MODELS}.monte_carlo",
     "shared-prefix": f"{_PROGRAMS}.prefixes",
     "arithmetic": f"{_PROGRAMS}.checked",
