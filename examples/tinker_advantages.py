@@ -87,7 +87,6 @@ class StepCreditData:
             steps["process"] = sc.Steps(ends, scores)
         if self.turn_state is not None:
             steps["step_states"] = [[self.turn_state(turn) for turn in turns] for turns in taken]
-        if steps:
             steps["step_ends"] = ends
         return sc.Rollouts(
             group=[one.place["group_idx"] for one in trained],

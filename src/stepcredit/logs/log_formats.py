@@ -17,6 +17,7 @@ from stepcredit.logs.formats.slime_samples import SLIME
 from stepcredit.logs.formats.swift_completions import SWIFT
 from stepcredit.logs.formats.trl_completions import TRL
 from stepcredit.logs.formats.verifiers_results import VERIFIERS
+from stepcredit.logs.formats.verifiers_traces import TRACES
 from stepcredit.logs.formats.verl_rollouts import VERL
 from stepcredit.logs.log_files import ANY_FILES, files_of_log, is_read_again, records_of
 from stepcredit.logs.logged_response import Record
@@ -32,6 +33,7 @@ LOG_FORMATS: dict[str, LogFormat] = {
         SLIME,
         LM_EVAL,
         QWEN_EVAL,
+        TRACES,
         VERIFIERS,
         MESSAGES,
         QUESTION_ROLLOUTS,
