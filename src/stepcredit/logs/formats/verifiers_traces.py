@@ -15,8 +15,9 @@ Node = Mapping[str, Any]
 def fits_traces(fields: Mapping[str, Any]) -> bool:
     """A task, and a graph of messages."""
     nodes = fields.get("nodes")
-    named = isinstance(nodes, list) and isinstance(fields.get("task"), dict)
-    return named and all(isinstance(node, dict) and "message" in node for node in nodes)
+    if not isinstance(nodes, list) or not isinstance(fields.get("task"), dict):
+        return False
+    return all(isinstance(node, dict) and "message" in node for node in nodes)
 
 
 def read_traces(record: Record, context: ReadingContext) -> Iterator[LoggedResponse]:
@@ -75,11 +76,10 @@ def _branches(nodes: Sequence[Node]) -> Iterator[list[int]]:
     for leaf in range(len(nodes)):
         if leaf in inner or (leaf not in accepted and any(_links(nodes[leaf], _ATTEMPT))):
             continue
-        path, at = list[int](), leaf
-        while at is not None:
-            path.insert(0, at)
-            at = nodes[at].get("parent")
-        yield path
+        path = [leaf]
+        while (parent := nodes[path[-1]].get("parent")) is not None:
+            path.append(parent)
+        yield path[::-1]
 
 
 def _links(node: Node, kind: str) -> list[Mapping[str, Any]]:
