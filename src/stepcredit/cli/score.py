@@ -14,7 +14,7 @@ import typer
 import stepcredit as sc
 from stepcredit.cli.journal import journal_beside
 from stepcredit.cli.options import Imports, Input, import_modules, settings_of
-from stepcredit.cli.output import say
+from stepcredit.cli.output import printable, say
 from stepcredit.cli.progress import counting_bar
 from stepcredit.cli.shape import Output
 from stepcredit.errors import SettingError, first_line
@@ -92,6 +92,15 @@ Chat = Annotated[
         show_default=False,
     ),
 ]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Only print the requests and tokens, or the samples, that scoring would take. "
+        "OUT is not written.",
+        show_default=False,
+    ),
+]
 CachePath = Annotated[
     Path | None,
     typer.Option(
@@ -118,6 +127,7 @@ def score_command(
     question: Question = "prompt",
     chat: Chat = False,
     cache: CachePath = None,
+    dry_run: DryRun = False,
     imports: Imports,
 ) -> None:
     """Write the rollouts with a signal's scores, in the same order.
@@ -132,6 +142,9 @@ def score_command(
     signal = named_signal(name, settings)
     reader = row_reader(tokenizer, split, question, chat=chat)
     scoring = _scoring(signal, reader, stream, replace=replace)
+    if dry_run:
+        print_cost(source, signal, reader)
+        return
     with (
         with_kept_scores(signal, output, cache) as cached,
         counting_bar(f"scoring with {name}") as progress,
@@ -139,6 +152,23 @@ def score_command(
         final = dataclasses.replace(scoring, signal=map_scores(cached, maps))
         left_out = partial(say_left_out, name)
         score_file(source, output, final, progress=progress, left_out=left_out)
+
+
+def print_cost(source: str, signal: sc.Signal, reader: RowReader) -> None:
+    """Print what scoring a file would take, one line per signal that counts it beforehand.
+
+    Raises:
+        SettingError: no part of the signal counts it.
+    """
+    from stepcredit.signals.score_file import read_responses
+
+    responses = read_responses(source, reader)
+    costs = [(part.name, part.cost(responses)) for part in signal.walk()]
+    known = [f"{name}: {cost}" for name, cost in costs if cost is not None]
+    if not known:
+        raise SettingError(f"{signal.name} counts no cost beforehand", field="--dry-run")
+    for line in known:
+        typer.echo(printable(line))
 
 
 def say_left_out(name: str, counts: Mapping[str, int]) -> None:

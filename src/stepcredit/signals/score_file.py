@@ -115,6 +115,31 @@ def score_file(
     return written
 
 
+def read_responses(path: str | Path, reader: RowReader) -> list[Response]:
+    """The responses of a file's rows, in order, as a signal would score them.
+
+    Args:
+        path: a `.jsonl`, `.jsonl.gz` or `.parquet` file, or "-".
+        reader: how a row becomes a response.
+
+    Raises:
+        RowError: the first row that can't be read.
+        FileError: a file that can't be read.
+    """
+    found: list[Response] = []
+
+    def prepare(fields: dict[str, Any], line: int) -> dict[str, Any]:
+        row = reader.with_tokens(fields)
+        check_row(row)
+        found.append(reader.response(row, f"{path}:{line}"))
+        return row
+
+    with RolloutFile(path, prepare=prepare) as file:
+        for _ in file.rows():
+            pass
+    return found
+
+
 def _report(progress: Callable[[int, int], None], before: int, rows: int, done: int) -> None:
     progress(before + done, rows)
 

@@ -121,6 +121,14 @@ class Signal(ABC):
             return [response.prompt, response.step_texts]
         return [response.prompt_ids, response.token_ids]
 
+    def cost(self, responses: Sequence[Response]) -> object | None:
+        """What scoring the responses takes, as something with a text; None: it is not counted.
+
+        Args:
+            responses: split into steps if the grain is steps.
+        """
+        return None
+
     def scores(
         self, responses: Sequence[Response], progress: Callable[[int], None] | None = None
     ) -> list[list[float]]:

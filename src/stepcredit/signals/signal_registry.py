@@ -16,6 +16,7 @@ OWN = {
     "prm": f"{_PRM}.local",
     "prm-served": f"{_PRM}.served_prm",
     "judge": f"{_SERVED}.llm_judge",
+    "rubric": f"{_SERVED}.rubric_judge",
     "logprobs": f"{_MODELS}.teacher_forcing",
     "logprobs-served": f"{_SERVED}.teacher",
     "opd": f"{_MODELS}.ratios",

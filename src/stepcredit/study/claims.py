@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from stepcredit.errors import FileError, StepCreditError
+from stepcredit.settings.yaml_files import yaml_mapping
 from stepcredit.study.single_run import FIGURES
-from stepcredit.study.study_presets import check_names, yaml_mapping
+from stepcredit.study.study_presets import check_names
 
 KINDS = ("greater", "less", "tied", "never", "most")
 METRICS = (*FIGURES, "collapse", "cpu_ratio", "length_ratio")

@@ -10,6 +10,7 @@ from typing import Any
 
 from stepcredit.errors import FileError, StepCreditError
 from stepcredit.settings.registry import hint
+from stepcredit.settings.yaml_files import yaml_mapping
 from stepcredit.study.run_key import lab_fields, plain_value
 from stepcredit.study.study_cells import Arm, Block, Preset
 
@@ -56,25 +57,6 @@ def find_preset(name: str, tuned: Path | None = TUNED) -> Preset:
         raise
     except StepCreditError as error:
         raise error.at(place=f"preset {path.stem}") from error.__cause__
-
-
-def yaml_mapping(path: Path) -> dict[str, Any]:
-    """The mapping that a YAML file holds.
-
-    Raises:
-        FileError: it is missing, or holds no mapping.
-    """
-    import yaml
-
-    try:
-        found = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise FileError(error.strerror or str(error), field=str(path)) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise FileError(f"is no YAML: {' '.join(str(error).split())}", field=str(path)) from None
-    if not isinstance(found, dict):
-        raise FileError("expected a mapping", field=str(path))
-    return found
 
 
 def _preset(name: str, given: Mapping[str, Any], tuned: Path | None) -> Preset:

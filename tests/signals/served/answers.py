@@ -125,11 +125,16 @@ def chat(question: Answer, setting: Answer, fault: str | None) -> Answer:
         told = {"content": tokens} if question.get("logprobs") and fault != "null" else None
         message = {"role": "assistant", "content": content}
         choices.append({"index": vote, "message": message, "logprobs": told})
-    return {"id": "chat-1", "object": "chat.completion", "choices": spoiled(choices, fault)}
+    counted = {"usage": setting["usage"]} if "usage" in setting else {}
+    rows = spoiled(choices, fault)
+    return {"id": "chat-1", "object": "chat.completion", "choices": rows, **counted}
 
 
 def written(asked: str, vote: int, setting: Answer) -> list[Answer]:
     """The tokens a judge writes: a verdict, one after reasoning, or a line a step."""
+    if "says" in setting:
+        text = setting["says"][vote % len(setting["says"])]
+        return [token(text, {text: -0.1})]
     lines = setting.get("lines")
     before = [token(text, {text: -0.1}) for text in setting.get("reasoning", [])]
     if lines is None:

@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
 
 from stepcredit.errors import SettingError
-from stepcredit.settings.fields import (
-    choice,
-    declare,
-    flag,
-    is_mapping,
-    is_name,
-    number,
-    text,
-    whole,
-)
+from stepcredit.settings.fields import choice, declare, flag, is_name, text, whole
 from stepcredit.signals.responses import Response
+from stepcredit.signals.served.chat_judge import PATH, ChatJudge
 from stepcredit.signals.served.prompts import JudgePrompt
-from stepcredit.signals.served.served_signal import Served
 from stepcredit.signals.served.verdicts import UNDECIDED, VerdictReader, word
-from stepcredit.signals.signal import IndexedScores, refuse_empty
+from stepcredit.signals.signal import IndexedScores
 from stepcredit.signals.signal_registry import register_signal
 
-PATH = "/v1/chat/completions"
 STEPS_BEFORE_WARNING = 20
 """Steps scored before a judge that leaves most of them undecided is reported."""
 UNDECIDED_WARNING = (
@@ -36,23 +25,9 @@ UNDECIDED_WARNING = (
 logger = logging.getLogger(__name__)
 
 
-def is_json_object(value: Any) -> str | None:
-    """A check for mappings that JSON can hold.
-
-    Example:
-        >>> is_json_object({"seed": 1}), is_json_object({"seed": float("nan")})
-        (None, 'an object of fields that JSON can hold')
-    """
-    try:
-        json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError, RecursionError):
-        return is_mapping(value) or "an object of fields that JSON can hold"
-    return is_mapping(value)
-
-
 @register_signal("judge")
 @dataclass(frozen=True, kw_only=True)
-class Judge(Served):
+class Judge(ChatJudge):
     """A language model's Yes or No on each step, as a probability or a share of votes.
 
         s_j = mean over votes of P(Yes) / (P(Yes) + P(No))
@@ -81,6 +56,7 @@ class Judge(Served):
         top_logprobs: how many tokens the server gives log-probs of.
         extra: further fields of the request, such as `{"seed": 1}`.
         empty: "refuse" an empty response, or "score" it.
+        tell: called with requests and tokens before and after scoring; by default, the log.
 
     Raises:
         SettingError: a field out of range, or a template that does not parse or fails.
@@ -104,22 +80,12 @@ class Judge(Served):
     no: str = declare("No", is_name, "the word for a wrong step")
     read: str = choice("logprobs", ("logprobs", "text"), "where a verdict is read")
     reasons: bool = flag(False, "the model reasons before its verdict")
-    votes: int = whole(1, "samples per question", at_least=1)
-    temperature: float = number(0.0, "temperature of the samples", at_least=0)
-    max_tokens: int | None = whole(
-        None, "most tokens that the model writes", at_least=1, optional=True
-    )
     top_logprobs: int = whole(20, "tokens whose log-probs the server gives", at_least=1)
-    extra: Mapping[str, Any] = declare({}, is_json_object, "further fields of the request")
-    empty: str = choice("refuse", ("refuse", "score"), "what is done with an empty response")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if word(self.yes) == word(self.no):
             raise SettingError(f"expected another word than yes, got {self.no!r}", field="no")
-        if self.votes > 1 and self.temperature == 0:
-            reason = f"expected a number above 0: at 0 all {self.votes} votes are the same"
-            raise SettingError(reason, field="temperature")
         self.prompt.check()
 
     @cached_property
@@ -134,7 +100,7 @@ class Judge(Served):
 
     @property
     def identity(self) -> dict[str, Any]:
-        """All settings but those of the connection; the templates in use."""
+        """As for every judge, with the templates in use."""
         system, template = self.prompt.templates
         return {**super().identity, "system": system, "template": template}
 
@@ -149,31 +115,29 @@ class Judge(Served):
                 warned = True
                 logger.warning(UNDECIDED_WARNING, self.name, undecided, steps, self.yes, self.no)
 
-    async def ask(self, asking: Any, response: Response) -> list[float]:
-        """Send one request per step, all at the same time, or one for the whole response."""
+    def bodies(self, response: Response) -> list[dict[str, Any]]:
+        """One request per step, or one for the whole response."""
+        count = len(response.step_texts)
+        numbers = [count] if self.per == "response" else range(1, count + 1)
+        return [self._body(response, number) for number in numbers]
+
+    async def asked(
+        self, asking: Any, response: Response, bodies: list[dict[str, Any]]
+    ) -> list[float]:
+        """Send the requests, all at the same time."""
         from stepcredit.signals.served.running import together
 
-        if self.empty == "refuse":
-            refuse_empty(response)
-        count = len(response.step_texts)
         if self.per == "response":
-            lines = partial(self.verdicts.of_lines, count)
-            return list(await asking(PATH, self._body(response, count), lines))
-        bodies = [self._body(response, number) for number in range(1, count + 1)]
+            lines = partial(self.verdicts.of_lines, len(response.step_texts))
+            return list(await asking(PATH, bodies[0], lines))
         return await together(
             [partial(asking, PATH, body, self.verdicts.of_step) for body in bodies]
         )
 
     def _body(self, response: Response, number: int) -> dict[str, Any]:
-        body: dict[str, Any] = {
-            "model": self.model,
-            "messages": self.prompt.messages(response, number),
-            "n": self.votes,
-            "temperature": self.temperature,
-        }
-        short = self.per != "response" and not self.reasons
-        if self.max_tokens is not None or short:
-            body["max_tokens"] = self.max_tokens or 1
+        more: dict[str, Any] = {}
+        if self.per != "response" and not self.reasons:
+            more["max_tokens"] = self.max_tokens or 1
         if self.read == "logprobs":
-            body |= {"logprobs": True, "top_logprobs": self.top_logprobs}
-        return body | dict(self.extra)
+            more |= {"logprobs": True, "top_logprobs": self.top_logprobs}
+        return self.body(self.prompt.messages(response, number), **more)

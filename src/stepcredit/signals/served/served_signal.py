@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, ClassVar
 
@@ -135,7 +135,15 @@ class Served(Signal):
 
     def stream(self, responses: Sequence[Response]) -> Iterator[IndexedScores]:
         """(index, scores) in the order of completion; closing it stops the running requests."""
+        return self.run(responses, self.ask)
+
+    def run(
+        self,
+        responses: Sequence[Response],
+        ask: Callable[[Any, Response], Awaitable[list[float]]],
+    ) -> Iterator[IndexedScores]:
+        """As `stream`, with another function in place of `ask`."""
         from stepcredit.signals.served.running import stream
 
         server = Server(**{name: getattr(self, name) for name in OPERATION})
-        return stream(server, responses, self.ask)
+        return stream(server, responses, ask)
