@@ -17,7 +17,7 @@ group. Written for tinker 0.38 and tinker-cookbook 0.6.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import tinker
@@ -27,6 +27,7 @@ from tinker_cookbook.rl.types import Trajectory, TrajectoryGroup, Transition
 from torch import Tensor
 
 import stepcredit as sc
+from stepcredit.engines.turn_credit import TurnTrajectory, turn_advantages
 
 
 class StepCreditData:
@@ -63,109 +64,56 @@ class StepCreditData:
             advantages_P: the cookbook's own, which are not read.
             include_provenance: as for the cookbook's function.
         """
-        found = [
-            TrajectoryData.of(at, number, trajectory, float(outcome), include_provenance)
-            for at, group in enumerate(trajectory_groups_P)
-            for number, (trajectory, outcome) in enumerate(
-                zip(group.trajectories_G, self.outcome(group), strict=True)
-            )
-        ]
-        trained = [one for one in found if len(one.turns)]
-        if trained:
-            credit = self.estimator(self._rollouts(trained)).ragged()
-            for one, advantages in zip(trained, credit, strict=True):
-                one.write(advantages)
-        data = [datum for one in found for datum in one.data]
-        return data, [one.place for one in found for _ in one.data]
+        data, places, trajectories = [], [], []
+        for at, group in enumerate(trajectory_groups_P):
+            outcomes = self.outcome(group)
+            for number, trajectory in enumerate(group.trajectories_G):
+                own = trajectory_to_data(trajectory, 0.0, include_provenance=include_provenance)
+                data += own
+                places += [{"group_idx": at, "traj_idx": number}] * len(own)
+                turns = torch.cat(turn_numbers(trajectory))
+                trajectories.append(self._turns(at, trajectory, turns, float(outcomes[number])))
+        credit = turn_advantages(trajectories, self.estimator)
+        tokens = iter([value for row in credit for turn in row for value in turn])
+        for datum in data:
+            trained = read(datum, "mask") > 0
+            values = [next(tokens) if flag else 0.0 for flag in trained.tolist()]
+            datum.loss_fn_inputs["advantages"] = tinker.TensorData.from_torch(torch.tensor(values))
+        return data, places
 
-    def _rollouts(self, trained: "list[TrajectoryData]") -> sc.Rollouts:
-        ends = [one.turn_ends for one in trained]
-        taken = [one.turns_taken for one in trained]
-        steps: dict[str, Any] = {}
-        if self.turn_score is not None:
-            scores = [[float(self.turn_score(turn)) for turn in turns] for turns in taken]
-            steps["process"] = sc.Steps(ends, scores)
-        if self.turn_state is not None:
-            steps["step_states"] = [[self.turn_state(turn) for turn in turns] for turns in taken]
-            steps["step_ends"] = ends
-        return sc.Rollouts(
-            group=[one.place["group_idx"] for one in trained],
-            lengths=[len(one.turns) for one in trained],
-            outcome=[one.outcome for one in trained],
-            **steps,
-        )
+    def _turns(
+        self, group: int, trajectory: Trajectory, turns: Tensor, outcome: float
+    ) -> TurnTrajectory:
+        """A trajectory as its turns."""
+        taken = trajectory.transitions
+        tokens = torch.bincount(turns, minlength=len(taken)).tolist()
+
+        def of_turns(function: Callable[[Transition], Any] | None) -> list[Any] | None:
+            if function is None:
+                return None
+            pairs = zip(taken, tokens, strict=True)
+            return [function(turn) if count else 0.0 for turn, count in pairs]
+
+        scores, states = of_turns(self.turn_score), of_turns(self.turn_state)
+        return TurnTrajectory(group, tokens, outcome, scores, states)
 
 
-@dataclass
-class TrajectoryData:
-    """A trajectory's data, and which turn each trained token is of.
+def turn_numbers(trajectory: Trajectory) -> list[Tensor]:
+    """Of each trained token of each of a trajectory's data, the number of its turn.
 
-    Args:
-        place: the group and the trajectory in it, as the cookbook names them.
-        outcome: its outcome.
-        trajectory: the trajectory.
-        data: of the cookbook; `write` sets their advantages.
-        turns: of each trained token of all data, in order, the number of its turn.
+    The cookbook lays out the data of a trajectory whose log-probs are these numbers.
     """
-
-    place: dict[str, int]
-    outcome: float
-    trajectory: Trajectory
-    data: list[tinker.Datum]
-    turns: Tensor
-
-    @classmethod
-    def of(
-        cls, group: int, number: int, trajectory: Trajectory, outcome: float, provenance: bool
-    ) -> "TrajectoryData":
-        """The data with zeros as advantages."""
-        data = trajectory_to_data(trajectory, 0.0, include_provenance=provenance)
-        numbered = trajectory_to_data(with_turn_numbers(trajectory), 0.0, include_provenance=False)
-        turns = [read(datum, "logprobs")[trained_tokens(datum)] for datum in numbered]
-        place = {"group_idx": group, "traj_idx": number}
-        return cls(place, outcome, trajectory, data, torch.cat([torch.zeros(0), *turns]).long())
-
-    @property
-    def turn_ends(self) -> list[int]:
-        """The last trained token of each turn that has one."""
-        last = torch.ones(len(self.turns), dtype=torch.bool)
-        last[:-1] = self.turns[1:] != self.turns[:-1]
-        return last.nonzero().flatten().tolist()
-
-    @property
-    def turns_taken(self) -> list[Transition]:
-        """The turns that have a trained token."""
-        return [self.trajectory.transitions[int(self.turns[end])] for end in self.turn_ends]
-
-    def write(self, advantages: Tensor) -> None:
-        """Write the advantages of the trained tokens; 0 elsewhere."""
-        for datum in self.data:
-            trained = trained_tokens(datum)
-            own, advantages = advantages.split(
-                [int(trained.sum()), len(advantages) - int(trained.sum())]
-            )
-            table = torch.zeros(len(trained))
-            table[trained] = own
-            datum.loss_fn_inputs["advantages"] = tinker.TensorData.from_torch(table)
-
-
-def with_turn_numbers(trajectory: Trajectory) -> Trajectory:
-    """The trajectory with the number of its turn as the log-prob of every sampled token.
-
-    So the cookbook's layout says which turn each position is of.
-    """
-    turns = [
+    numbered = [
         replace(turn, ac=replace(turn.ac, maybe_logprobs=[float(number)] * len(turn.ac.tokens)))
         for number, turn in enumerate(trajectory.transitions)
     ]
-    return replace(trajectory, transitions=turns)
+    data = trajectory_to_data(
+        replace(trajectory, transitions=numbered), 0.0, include_provenance=False
+    )
+    found = [read(datum, "logprobs")[read(datum, "mask") > 0].long() for datum in data]
+    return [torch.zeros(0, dtype=torch.long), *found]
 
 
 def read(datum: tinker.Datum, name: str) -> Tensor:
     """One of a datum's inputs of the loss."""
     return datum.loss_fn_inputs[name].to_torch()
-
-
-def trained_tokens(datum: tinker.Datum) -> Tensor:
-    """True at the targets that are trained."""
-    return read(datum, "mask") > 0

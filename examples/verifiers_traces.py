@@ -18,6 +18,7 @@ from typing import Any
 from verifiers.v1.trace import Trace
 
 import stepcredit as sc
+from stepcredit.engines.turn_credit import TurnTrajectory, turn_advantages
 
 Turn = Callable[[Trace, int], Any]
 
@@ -40,32 +41,30 @@ def credit_traces(
         turn_state: returns the key of the state in which a turn was taken, which `gigpo` reads.
         outcome: returns a trace's outcome.
     """
-    pairs = [(at, trace) for at, traces in enumerate(groups) for trace in traces]
-    trained = [(at, trace) for at, trace in pairs if trace.agent.trainable and turns_of(trace)]
-    if not trained:
-        return
-    traces, turns = [trace for _, trace in trained], [turns_of(trace) for _, trace in trained]
-    sizes = [
-        [sum(trace.nodes[at].mask) for at in own] for trace, own in zip(traces, turns, strict=True)
+
+    def of_turns(function: Turn | None, trace: Trace, turns: list[int]) -> list[Any] | None:
+        return None if function is None else [function(trace, at) for at in turns]
+
+    found = [
+        (at, trace, turns_of(trace))
+        for at, traces in enumerate(groups)
+        for trace in traces
+        if trace.agent.trainable
     ]
-    ends = [[sum(row[: at + 1]) - 1 for at in range(len(row))] for row in sizes]
-
-    def of_turns(function: Turn) -> list[list[Any]]:
-        pairs = zip(traces, turns, strict=True)
-        return [[function(trace, at) for at in own] for trace, own in pairs]
-
-    rollouts = sc.Rollouts(
-        group=[at for at, _ in trained],
-        lengths=[sum(row) for row in sizes],
-        process=None if turn_score is None else sc.Steps(ends, of_turns(turn_score)),
-        outcome=[outcome(trace) for trace in traces],
-        step_ends=None if turn_state is None else ends,
-        step_states=None if turn_state is None else of_turns(turn_state),
-    )
-    credit = (estimator or sc.PASS())(rollouts).ragged()
-    for trace, own, row, advantages in zip(traces, turns, sizes, credit, strict=True):
-        for at, values in zip(own, advantages.split(row), strict=True):
-            trace.nodes[at].advantages = values.tolist()
+    trajectories = [
+        TurnTrajectory(
+            group=at,
+            tokens=[sum(trace.nodes[turn].mask) for turn in turns],
+            outcome=outcome(trace),
+            scores=of_turns(turn_score, trace, turns),
+            states=of_turns(turn_state, trace, turns),
+        )
+        for at, trace, turns in found
+    ]
+    credit = turn_advantages(trajectories, estimator)
+    for (_, trace, turns), advantages in zip(found, credit, strict=True):
+        for turn, values in zip(turns, advantages, strict=True):
+            trace.nodes[turn].advantages = values
 
 
 def turns_of(trace: Trace) -> list[int]:
