@@ -167,6 +167,7 @@ def build(rows: Rows, dtype: torch.dtype | None = None) -> sc.Rollouts:
         format=_scalars([row.format for row in plain], dtype),
         format_ok=[row.format_ok for row in plain],
         logprobs={n: _tokens([row.logprobs[n] for row in plain], dtype) for n in probs},
+        trajectory=[row.get("trajectory") for row in rows],
         **held,
     )
 

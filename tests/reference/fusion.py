@@ -93,6 +93,7 @@ def group_chunks(
             out[i] = _change_points(streams[at], options, pool)
         else:
             out[i] = _row_chunks(chosen, options, at, raw, by_token)
+        out[i] = sorted({*out[i], *rows[i].part_ends})
     return out
 
 

@@ -30,7 +30,10 @@ class Stream:
 
 @dataclass
 class Row:
-    """One response, trained tokens only; `states` holds the keys of each step, `ends` its steps."""
+    """One response, trained tokens only; `states` holds the keys of each step, `ends` its steps.
+
+    Chunks also end at `part_ends`: a trajectory's parts, written as one row.
+    """
 
     group: str
     length: int
@@ -41,6 +44,7 @@ class Row:
     logprobs: dict[str, list[float]] = field(default_factory=dict)
     ends: list[int] = field(default_factory=list)
     states: list[list[str]] = field(default_factory=list)
+    part_ends: list[int] = field(default_factory=list)
 
 
 def trained(row: dict[str, Any]) -> Row:
@@ -52,6 +56,7 @@ def trained(row: dict[str, Any]) -> Row:
         outcome=row.get("outcome"),
         format=row.get("format"),
         format_ok=row.get("format_ok", True),
+        part_ends=row.get("part_ends", []),
     )
     if "step_scores" in row:
         out.streams["process"] = _steps(row["step_scores"], row["step_ends"], keep)

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 from torch import Tensor
 
+from stepcredit.audit.joined_rows import joined_rows
 from stepcredit.credit.metrics.signal_statistics import step_boundaries
 from stepcredit.credit.metrics.text_statistics import cut_steps
 from stepcredit.data.files.batches import Batch, kind_faults
@@ -48,8 +49,10 @@ _Field = tuple[str, list[Item | None] | None]
 class LoggedBatch:
     """Logged responses: the rollouts, and what the log says of each.
 
+    The rows of one trajectory are one response, at the place of the first of them.
+
     Args:
-        rows: the checked rows, in the log's order.
+        rows: the checked rows, one per response, in the log's order.
         source: the file's name, for reports.
 
     Example:
@@ -118,7 +121,7 @@ class LoggedBatch:
             raise FileError("holds no response", field=source)
         for line, error in kind_faults(rows, "the file"):
             raise error.at_line(source, line)
-        return cls(rows, source)
+        return cls(joined_rows(rows, source, STEP_LABELS, STEP_VALUES), source)
 
     @cached_property
     def rollouts(self) -> Rollouts:

@@ -171,10 +171,8 @@ class FileEstimator:
             )
 
     def _scale(self, rollouts: sc.Rollouts) -> float:
-        assert self.estimator.batch_scale is not None
         self.see(rollouts)
-        self.estimator.check(rollouts)
-        return self.estimator.batch_scale(rollouts)
+        return self.estimator.scale_of(rollouts)
 
     def _moments(self, rollouts: sc.Rollouts) -> sc.Moments:
         self.see(rollouts)

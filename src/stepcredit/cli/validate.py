@@ -24,6 +24,7 @@ class Summary:
 
     groups: int = 0
     rows: int = 0
+    trajectories: int = 0
     counts: Counter[str] = field(default_factory=Counter)
     streams: Counter[tuple[str, str]] = field(default_factory=Counter)
     scores: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -31,6 +32,7 @@ class Summary:
     def add(self, batch: Batch) -> Summary:
         """Count a batch's rows; returns the summary."""
         self.groups += batch.rollouts.num_groups
+        self.trajectories += batch.rollouts.joined().num_rollouts
         for row in batch.rows:
             self._add_row(row)
         return self
@@ -58,6 +60,8 @@ class Summary:
         """Headings, each with its text."""
         count, rows = self.counts, self.rows
         found = [("rollouts", f"{rows:,} in {self.groups:,} group{'s' * (self.groups != 1)}")]
+        if self.trajectories != rows:
+            found.append(("trajectories", f"{self.trajectories:,}, some of several rollouts"))
         masked = f", {count['untrained']:,} more not trained" if count["untrained"] else ""
         found.append(("tokens", f"{count['tokens']:,}{masked}"))
         for (name, kind), held in self.streams.items():

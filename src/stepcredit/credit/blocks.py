@@ -30,12 +30,16 @@ class Blocks:
 
     @classmethod
     def of(cls, rollouts: Rollouts) -> Blocks:
-        """The blocks of any rollouts. No method reads the response mask, so they do without it.
+        """The blocks of rollouts. No method reads the response mask, so they do without it.
+
+        Args:
+            rollouts: one per trajectory, as `Rollouts.joined` gives them.
 
         Example:
             >>> Blocks.of(Rollouts(["a", "b", "a"], [1, 1, 1])).order.tolist()
             [0, 2, 1]
         """
+        assert rollouts.trajectories is None, "parts must be joined before they are credited"
         if rollouts.response_mask is not None:
             rollouts = rollouts.replaced(response_mask=None)
         order = rollouts.group_order

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any, ClassVar
@@ -182,10 +183,19 @@ class Estimator(ABC):
         Raises:
             RolloutError: a signal that the method needs is missing.
         """
+        return self if self.batch_scale is None else self.at_scale(self.scale_of(rollouts))
+
+    def scale_of(self, rollouts: Rollouts) -> float:
+        """The `batch_scale` of a batch; 1 for a method without one.
+
+        Raises:
+            RolloutError: a signal that the method needs is missing.
+        """
         if self.batch_scale is None:
-            return self
-        self.check(rollouts)
-        return self.at_scale(self.batch_scale(rollouts))
+            return 1.0
+        with _joined(rollouts) as whole:
+            self.check(whole)
+            return self.batch_scale(whole)
 
     @property
     def batch_step(self) -> BatchNorm | None:
@@ -194,6 +204,9 @@ class Estimator(ABC):
 
     def __call__(self, rollouts: Rollouts, *, moments: Moments | None = None) -> Advantages:
         """Advantages of a batch.
+
+        The parts of a trajectory are joined first, so `check`, `credit` and all other methods get
+        one rollout per trajectory; the advantages are then cut back to the parts.
 
         Args:
             rollouts: any rollouts.
@@ -210,6 +223,11 @@ class Estimator(ABC):
         """
         if rollouts.device.type == "mps":
             return self(rollouts.to("cpu"), moments=moments).to(rollouts.device)
+        if rollouts.trajectories is not None:
+            with _joined(rollouts) as whole:
+                advantages = self(whole, moments=moments)
+            advantages = rollouts.trajectories.cut(advantages, rollouts.lengths)
+            return replace(advantages, response_mask=rollouts.response_mask)
         if moments is None and self.batch_scale is not None:
             return self.for_batch(rollouts)(rollouts)
         self.check(rollouts)
@@ -280,9 +298,10 @@ class Estimator(ABC):
         """Moments of a batch before `batch_step`; those of several batches add up."""
         if self.batch_step is None:
             return Moments()
-        self.check(rollouts)
-        blocks = Blocks.of(rollouts)
-        return self._moments(self._of_blocks(blocks), blocks)
+        with _joined(rollouts) as whole:
+            self.check(whole)
+            blocks = Blocks.of(whole)
+            return self._moments(self._of_blocks(blocks), blocks)
 
     def explain(self, rollouts: Rollouts, *, moments: Moments | None = None) -> Explanation:
         """Every stage of every chunk, as data and as a table.
@@ -300,6 +319,10 @@ class Estimator(ABC):
             >>> [round(row["advantage"], 3) for row in e.rows]
             [0.707, -0.707]
         """
+        if rollouts.trajectories is not None:
+            with _joined(rollouts) as whole:
+                found = self.explain(whole, moments=moments)
+            return found.cut(rollouts.trajectories, rollouts.lengths.cpu())
         if moments is None and self.batch_scale is not None:
             return self.for_batch(rollouts).explain(rollouts)
         if moments is None:
@@ -325,6 +348,14 @@ class Estimator(ABC):
     def clipped(self, values: Shaped[Tensor, "*shape"]) -> Shaped[Tensor, "*shape"]:
         """The values within [-clip, clip]."""
         return values if self.clip is None else values.clamp(-self.clip, self.clip)
+
+
+@contextmanager
+def _joined(rollouts: Rollouts) -> Iterator[Rollouts]:
+    """One rollout per trajectory; errors about one name the row of its first part."""
+    parts = rollouts.trajectories
+    with nullcontext() if parts is None else parts.naming_parts():
+        yield rollouts.joined()
 
 
 def _in_batch_order(parts: list[Advantages], blocks: Blocks) -> Advantages:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -13,8 +13,9 @@ from torch import Tensor
 from stepcredit.credit.slot_credit import Credit
 from stepcredit.credit.stages.groups import Values
 from stepcredit.data.advantages import Advantages, from_ragged
-from stepcredit.data.forest import broadcast, offsets, to_packed
+from stepcredit.data.forest import broadcast, offsets, row_index, to_packed
 from stepcredit.data.rollouts import Rollouts
+from stepcredit.data.trajectories import Trajectories
 from stepcredit.errors import SettingError
 from stepcredit.settings.fields import full_repr
 
@@ -150,6 +151,46 @@ class Explanation:
             warnings=warnings,
             clipped_share=sum(p.clipped_tokens for p in parts) / int(rollouts.lengths.sum()),
             left_out=rollouts.left_out,
+        )
+
+    def cut(self, parts: Trajectories, lengths: Int[Tensor, " part"]) -> Explanation:
+        """An explanation of trajectories as one of their parts, in the rollouts' order.
+
+        A value that stands for all of a trajectory is told once per part.
+
+        Args:
+            parts: the trajectories' parts.
+            lengths: trained tokens of each part, on the CPU.
+
+        Example:
+            >>> import stepcredit as sc
+            >>> r = sc.Rollouts([0] * 3, [2, 1, 3], outcome=[1, 0, 1], trajectory=["a", "b", "a"])
+            >>> found = sc.RLOO().explain(r)
+            >>> found.rollout.tolist(), found.last.tolist(), found.advantage.tolist()
+            ([0, 1, 2], [1, 0, 2], [1.0, -1.0, 1.0])
+        """
+        order = parts.order.cpu()
+        part_starts = offsets(lengths[order])
+        before = offsets(self.lengths)[self.rollout]
+        first, last = before + self.first, before + self.last
+        first_part, last_part = (
+            torch.searchsorted(part_starts, token, right=True) - 1 for token in (first, last)
+        )
+        pieces = last_part - first_part + 1
+        chunk = row_index(pieces)
+        part = first_part[chunk] + torch.arange(chunk.numel()) - offsets(pieces)[chunk]
+        by_row = order[part].argsort(stable=True)
+        chunk, part = chunk[by_row], part[by_row]
+        start, past = part_starts[part], part_starts[part + 1]
+        return replace(
+            self,
+            group=[self.group[at] for at in chunk.tolist()],
+            rollout=order[part],
+            first=torch.maximum(first[chunk], start) - start,
+            last=torch.minimum(last[chunk], past - 1) - start,
+            stages={name: column[chunk] for name, column in self.stages.items()},
+            advantage=self.advantage[chunk],
+            lengths=lengths,
         )
 
     @property

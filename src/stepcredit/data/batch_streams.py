@@ -16,6 +16,7 @@ from stepcredit.data.forest import all_true, last_values, to_dense, to_packed, t
 from stepcredit.data.masking import row_tokens_to_trained, step_ends_to_trained, stream_to_trained
 from stepcredit.data.packing import items_of, mask_rows, pack_rows, trained_of
 from stepcredit.data.rules import NO_TRAINED_TOKEN, wrong_last_end
+from stepcredit.data.states import FIELD as STATES
 from stepcredit.data.states import StepStates
 from stepcredit.data.streams import Steps, Stream, Tokens
 from stepcredit.errors import RolloutError
@@ -55,6 +56,16 @@ class BatchStreams:
             texts = [len(row) for row in self.tokens]
             lengths["tokens"] = torch.tensor(texts, dtype=torch.int64, device="cpu")
         return lengths
+
+    def value_counts(self) -> dict[str, Int[Tensor, " rollout"]]:
+        """How many values each of them has for each rollout."""
+        counts = {name: stream.counts for name, stream in self._packed().items()}
+        if self.states is not None:
+            counts[STATES] = self.states.counts
+        if self.tokens is not None:
+            texts = [len(row) for row in self.tokens]
+            counts["tokens"] = torch.tensor(texts, dtype=torch.int64, device="cpu")
+        return counts
 
     def has_step_ends(self, name: str) -> bool:
         """Whether the argument of this name implies a length by where its last step ends."""

@@ -120,14 +120,12 @@ def group_rows(group: Sequence[Any] | Tensor | np.ndarray) -> tuple[list[str | i
     """Labels in order of first appearance, and each row's index among them, on the CPU."""
     group = array_like(group, "group")
     if isinstance(group, Tensor) or (isinstance(group, np.ndarray) and group.dtype.kind in "biuf"):
-        return _integer_groups(integers_of(group, "group").cpu().numpy())
+        return integer_groups(integers_of(group, "group").cpu().numpy())
     index: dict[str, int] = {}
     labels: list[str | int] = []
     rows = []
     for row, label in enumerate(items_of(group, "group", "one label per rollout")):
-        if not isinstance(label, str | int | np.integer) or isinstance(label, bool):
-            reason = f"{shown(label)} is neither a string nor an integer"
-            raise RolloutError(reason, row=row, field="group")
+        check_label(label, row, "group")
         if str(label) not in index:
             index[str(label)] = len(labels)
             labels.append(str(label) if isinstance(label, str) else int(label))
@@ -135,7 +133,24 @@ def group_rows(group: Sequence[Any] | Tensor | np.ndarray) -> tuple[list[str | i
     return labels, torch.tensor(rows, dtype=torch.int64, device="cpu")
 
 
-def _integer_groups(group: np.ndarray) -> tuple[list[str | int], Tensor]:
+def check_label(label: Any, row: int, field: str) -> None:
+    """A group's or a trajectory's label is a string or an integer.
+
+    Raises:
+        RolloutError: names the row.
+    """
+    if not isinstance(label, str | int | np.integer) or isinstance(label, bool):
+        reason = f"{shown(label)} is neither a string nor an integer"
+        raise RolloutError(reason, row=row, field=field)
+
+
+def integer_groups(group: np.ndarray) -> tuple[list[str | int], Tensor]:
+    """`group_rows` of an array of integers.
+
+    Example:
+        >>> integer_groups(np.array([7, 3, 7]))
+        ([7, 3], tensor([0, 1, 0]))
+    """
     if group.ndim != 1:
         raise RolloutError(f"shape is {group.shape}, expected (rollouts,)", field="group")
     if bool((group[1:] >= group[:-1]).all()):
@@ -149,8 +164,8 @@ def _integer_groups(group: np.ndarray) -> tuple[list[str | int], Tensor]:
     return unique[order].tolist(), torch.from_numpy(rank[inverse.reshape(-1)])
 
 
-def rollout_values(given: Scalars | None, group: Tensor, groups: int, field: str) -> RolloutValues:
-    """One number per rollout, known for all of a group or for none of it.
+def rollout_values(given: Scalars | None, group: Tensor, field: str) -> RolloutValues:
+    """One number per rollout, on the device of `group`.
 
     None in a list, a masked value of an array, and a missing value of Arrow, Polars or pandas'
     nullable types is unknown.
@@ -174,10 +189,7 @@ def rollout_values(given: Scalars | None, group: Tensor, groups: int, field: str
     if values.numel() != group.numel():
         raise RolloutError(f"{values.numel()} values, but {group.numel()} rollouts", field=field)
     check_float32(values, None, field)
-    checked = RolloutValues(values, known)
-    if not checked.all_known:
-        _check_whole_groups(known, group, groups, field)
-    return checked
+    return RolloutValues(values, known)
 
 
 def _masked_as_none(given: np.ndarray) -> Any:
@@ -185,12 +197,23 @@ def _masked_as_none(given: np.ndarray) -> Any:
     return given.tolist() if np.ma.is_masked(given) or given.dtype == object else given
 
 
-def _check_whole_groups(known: Tensor, group: Tensor, groups: int, field: str) -> None:
-    if not bool(known.any()):
+def check_whole_groups(values: RolloutValues, group: Tensor, groups: int, field: str) -> None:
+    """Outcome and format are known for all rollouts of a group or for none of it.
+
+    Args:
+        values: one number per rollout.
+        group: the group of each rollout.
+        groups: how many groups there are.
+        field: name used in messages.
+
+    Raises:
+        RolloutError: the first rollout that lacks what others of its group have.
+    """
+    if values.all_known or not values.any_known:
         return
     some = torch.zeros(groups, dtype=torch.bool, device=group.device)
-    some[group[known]] = True
-    bad = some[group] & ~known
+    some[group[values.known]] = True
+    bad = some[group] & ~values.known
     if bool(bad.any()):
         row = int(bad.nonzero()[0])
         raise RolloutError(PARTLY_UNKNOWN, row=row, field=field)

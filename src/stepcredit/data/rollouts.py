@@ -20,11 +20,12 @@ from stepcredit.data.batch_streams import (
     response_mask,
     trained_lengths,
 )
-from stepcredit.data.forest import all_true, offsets, to_dense, true_counts
+from stepcredit.data.forest import all_true, group_sum, offsets, to_dense, true_counts
 from stepcredit.data.inputs import (
     Process,
     RolloutValues,
     Scalars,
+    check_whole_groups,
     flags_of,
     group_rows,
     named_logprobs,
@@ -38,6 +39,7 @@ from stepcredit.data.padded import read_padded
 from stepcredit.data.rules import counted
 from stepcredit.data.states import StepKeys, StepStates, states_of
 from stepcredit.data.streams import Stream, Tokens
+from stepcredit.data.trajectories import Names, Trajectories, flat, trajectories_of
 from stepcredit.errors import RolloutError
 
 
@@ -72,6 +74,15 @@ class Rollouts:
             integers, (step,) or (step, level). The steps are those of `step_ends`, or else of the
             stream "process", or of the only stream of steps. Steps that share a state share the
             coarser ones too; equal keys of different groups are different states.
+        trajectory: which rollouts are the parts of one trajectory, such as the sequences before and
+            after a context was compacted, or those of an agent and its sub-agents. One name per
+            rollout: rollouts of one group with the same name are its parts, in their order; None in
+            a list, or a name that no other rollout of the group has, is a whole trajectory. A name
+            is a string or an integer, and 1 and "1" are the same; equal names in different groups
+            are different trajectories. The parts are credited as one response: it is one member of
+            its group, its steps follow one another, and no chunk spans two parts. Outcome, format
+            and `format_ok` are equal on all parts; a part whose outcome or format is unknown takes
+            that of the others. A stream is given for all parts or for none.
 
     Tensors and arrays are held, not copied, if their dtype and layout allow it: writing into one
     later changes the rollouts without a check, so give a clone of a buffer that is used again.
@@ -107,6 +118,8 @@ class Rollouts:
     left_out: int
     response_mask: Stream | None
     step_states: StepStates | None
+    trajectories: Trajectories | None
+    part_ends: Stream | None
 
     def __init__(
         self,
@@ -122,6 +135,7 @@ class Rollouts:
         left_out: int = 0,
         mask: Any = None,
         step_states: StepKeys | None = None,
+        trajectory: Names | None = None,
     ) -> None:
         texts = texts_of(tokens)
         given = BatchStreams(
@@ -148,21 +162,29 @@ class Rollouts:
                 streams, size = streams.to_trained(trained), true_counts(trained)
                 left_out += given.num_steps() - streams.num_steps()
             check_lengths(lengths, size)
+        parts = trajectories_of(trajectory, index)
         index = index.to(size.device)
+        ok = flags_of(format_ok, count, size.device)
+        if parts is not None:
+            parts = parts.to(size.device)
+            parts.check_streams(streams)
+            parts.check_equal(ok, "format_ok")
         self._set(
             group_index=index,
             group_labels=labels,
             lengths=size,
             streams=streams.streams,
             logprobs=streams.logprobs,
-            outcomes=rollout_values(outcome, index, len(labels), "outcome"),
-            formats=rollout_values(format, index, len(labels), "format"),
-            format_ok=flags_of(format_ok, count, size.device),
+            outcomes=_of_groups(outcome, index, len(labels), "outcome", parts),
+            formats=_of_groups(format, index, len(labels), "format", parts),
+            format_ok=ok,
             step_ends=streams.step_ends,
             tokens=streams.tokens,
             left_out=left_out,
             response_mask=flags,
             step_states=streams.states,
+            trajectories=parts,
+            part_ends=None,
         )
 
     def _set(self, **fields: Any) -> None:
@@ -252,6 +274,8 @@ class Rollouts:
         given = BatchStreams(named_streams(streams), {}).on(self.device)
         check_row_counts(self.num_rollouts, given)
         check_fit(self.lengths, given)
+        if self.trajectories is not None:
+            self.trajectories.check_streams(given)
         return self.replaced(streams=given.streams)
 
     def replaced(self, **changes: Any) -> Rollouts:
@@ -289,16 +313,52 @@ class Rollouts:
             formats=self.formats.take(taken),
             format_ok=self.format_ok[taken],
             tokens=None if self.tokens is None else [self.tokens[i] for i in taken.tolist()],
+            trajectories=None if self.trajectories is None else self.trajectories.take(taken),
+        )
+
+    def joined(self) -> Rollouts:
+        """One rollout per trajectory: what methods are given, and metrics describe.
+
+        The tokens and steps of a trajectory's parts follow one another, and `part_ends` says where
+        each part ends. Rollouts without trajectories of several parts are returned as they are.
+
+        Example:
+            >>> from stepcredit.data.streams import Steps
+            >>> steps = Steps([[0, 1], [2], [0]], [[0.5, 1.0], [0.25], [0.75]])
+            >>> r = Rollouts(["q"] * 3, process=steps, trajectory=["a", "a", "b"])
+            >>> whole = r.joined()
+            >>> whole.lengths.tolist(), whole.streams["process"].ends.tolist()
+            ([5, 1], [0, 1, 4, 0])
+            >>> whole.part_ends.values.tolist(), whole.part_ends.counts.tolist()
+            ([1, 4, 0], [2, 1])
+        """
+        parts, lengths = self.trajectories, self.lengths
+        if parts is None:
+            return self
+        streams = self._each_stream(lambda stream: parts.join(stream, lengths))
+        if self.step_ends is not None:
+            streams["step_ends"] = parts.join_ends(self.step_ends, lengths)
+        return self.replaced(
+            group_index=self.group_index[parts.first],
+            lengths=group_sum(lengths, parts.of_row, parts.count),
+            **streams | {"part_ends": parts.ends(lengths)},
+            outcomes=self.outcomes.take(parts.first),
+            formats=self.formats.take(parts.first),
+            format_ok=self.format_ok[parts.first],
+            tokens=None if self.tokens is None else parts.join_lists(self.tokens, flat),
+            trajectories=None,
         )
 
     def _each_stream(self, change: Callable[[Stream], Any]) -> dict[str, Any]:
         """The fields that hold packed streams, each stream changed, always in the same order."""
         ends, states, mask = self.step_ends, self.step_states, self.response_mask
+        parts = self.part_ends
         return {
             "streams": {name: change(stream) for name, stream in self.streams.items()},
             "logprobs": {name: change(stream) for name, stream in self.logprobs.items()},
             "step_ends": None if ends is None else change(ends),
             "step_states": None if states is None else change(states),
+            "part_ends": None if parts is None else change(parts),
             "response_mask": None if mask is None else change(mask),
         }
 
@@ -311,6 +371,7 @@ class Rollouts:
             **self._each_stream(lambda stream: stream.to(device)),
             outcomes=self.outcomes.to(device),
             formats=self.formats.to(device),
+            trajectories=None if self.trajectories is None else self.trajectories.to(device),
         )
 
     def blocks(self, budget: float) -> Iterator[Rollouts]:
@@ -364,6 +425,7 @@ class Rollouts:
         logprobs: Mapping[str, Float[Tensor, "rollout token"]] | None = None,
         tokens: Sequence[Sequence[str] | None] | None = None,
         step_states: StepKeys | None = None,
+        trajectory: Names | None = None,
     ) -> Rollouts:
         """Rollouts from a trainer's padded tensors, padded on either side and with tool output.
 
@@ -389,6 +451,7 @@ class Rollouts:
             step_states: the states that the steps were taken in, as for `Rollouts`: one list per
                 rollout, or a (rollout, step) or (rollout, step, level) table of integers. `step_id`
                 is an index into its row too.
+            trajectory: which rollouts are the parts of one trajectory, as for `Rollouts`.
 
         Returns:
             Rollouts on the mask's device; `estimator(rollouts).padded(mask)` goes back.
@@ -419,6 +482,7 @@ class Rollouts:
             tokens=streams.tokens,
             left_out=read.left_out,
             step_states=read.step_states,
+            trajectory=trajectory,
         )
 
     def __repr__(self) -> str:
@@ -435,9 +499,22 @@ class Rollouts:
             self.has_format.any()
         )
         responses = counted(self.num_rollouts, "response")
+        if self.trajectories is not None:
+            whole = self.trajectories.count
+            responses += f" of {whole:,} {'trajectory' if whole == 1 else 'trajectories'}"
         groups, tokens = counted(self.num_groups, "group"), int(self.lengths.sum())
         size = f"{responses} in {groups}, {counted(tokens, 'token')}"
         return f"Rollouts({'; '.join([size, ', '.join(held)] if held else [size])})"
+
+
+def _of_groups(
+    given: Scalars | None, group: Tensor, groups: int, field: str, parts: Trajectories | None
+) -> RolloutValues:
+    """Outcome or format: one number per trajectory, known for whole groups."""
+    values = rollout_values(given, group, field)
+    values = values if parts is None else parts.agreed(values, field)
+    check_whole_groups(values, group, groups, field)
+    return values
 
 
 def _group_runs(

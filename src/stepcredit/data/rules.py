@@ -22,6 +22,35 @@ NO_TRAINED_TOKEN = "a response needs at least one trained token"
 PARTLY_UNKNOWN = "unknown, but known for others of its group"
 
 
+def part_differs(had: Any, other: str, want: Any) -> str:
+    """All parts of a trajectory have the same outcome, format and `format_ok`.
+
+    Args:
+        had: the value of the part at fault.
+        other: a part before it, such as "row 3".
+        want: that part's value.
+
+    Example:
+        >>> part_differs(0.0, "line 3", 1.0)
+        'is 0.0, but line 3 of its trajectory has 1.0'
+    """
+    value, others = shown(had, as_json=True), shown(want, as_json=True)
+    return f"is {value}, but {other} of its trajectory has {others}"
+
+
+def part_lacks(other: str) -> str:
+    """All parts of a trajectory have the same fields of tokens and steps, or none has them.
+
+    Args:
+        other: a part that has the field, such as "row 3".
+
+    Example:
+        >>> part_lacks("line 3")
+        'missing, but line 3 of its trajectory has it'
+    """
+    return f"missing, but {other} of its trajectory has it"
+
+
 def shown(value: Any, *, as_json: bool = False) -> str:
     """A value in a message, on one line of at most 40 characters.
 

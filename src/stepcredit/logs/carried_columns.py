@@ -6,19 +6,24 @@ from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import Any
 
-from stepcredit.data.files.rows import FIELDS
+from stepcredit.data.files.rows import FIELDS, TRAJECTORY
 
 
 def extra_columns(fields: Mapping[str, Any], converted: Sequence[str]) -> dict[str, Any]:
     """The other logged columns; `logged_NAME` where NAME has another meaning in the rollout format.
 
+    A column `trajectory` of strings and integers has the format's own meaning, and keeps its name.
+
     Example:
         >>> extra_columns({"input": "?", "length": 5.0, "acc": 1}, ["input"])
         {'logged_length': 5.0, 'acc': 1}
+        >>> extra_columns({"trajectory": 3}, []), extra_columns({"trajectory": []}, [])
+        ({'trajectory': 3}, {'logged_trajectory': []})
     """
     known = set(converted)
     rest = {name: value for name, value in fields.items() if name not in known}
-    return {f"logged_{name}" if name in FIELDS else name: rest[name] for name in rest}
+    taken = FIELDS - {TRAJECTORY} if type(rest.get(TRAJECTORY)) in (str, int) else FIELDS
+    return {f"logged_{name}" if name in taken else name: rest[name] for name in rest}
 
 
 def is_writable(value: Any) -> bool:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stepcredit.data.files.batches import Batch
-from stepcredit.data.files.rows import Row
+from stepcredit.data.files.rows import Row, RowStream
+from stepcredit.data.files.trajectory_rows import trajectories_of_rows
 from stepcredit.data.streams import Steps, TokenAdvantages
 from stepcredit.errors import RolloutError
 from stepcredit.keys import keyed_generator
@@ -120,17 +121,25 @@ class ConsistencyFilter:
         odd = steps is not None and (steps == 1 or steps > self.most_steps)
         return signed - self.step_penalty * odd
 
-    def read(self, row: Row) -> ScoredResponse:
-        """What the filter reads of a row of a file.
+    def read(self, *parts: Row) -> ScoredResponse:
+        """What the filter reads of a row of a file, or of the rows of one trajectory.
 
         Raises:
             RolloutError: the stream is a ready-made advantage; or steps are penalized, and their
                 number is not known.
         """
-        right = None if row.outcome is None else row.outcome > self.right_above
-        stream = row.streams.get(self.stream)
-        if stream is None or not stream.values:
+        outcome = parts[0].outcome
+        right = None if outcome is None else outcome > self.right_above
+        scored = [row for row in parts if self.stream in row.streams]
+        values = [score for row in scored for score in row.streams[self.stream].values]
+        if not values:
             return ScoredResponse(right, None)
+        steps = [self._steps_of(row, row.streams[self.stream]) for row in scored]
+        known = None if None in steps else sum(filter(None, steps))
+        return ScoredResponse(right, math.fsum(values) / len(values), known)
+
+    def _steps_of(self, row: Row, stream: RowStream) -> int | None:
+        """How many steps a row has; None: not known."""
         if stream.kind is TokenAdvantages:
             raise RolloutError("is a ready-made advantage, not a score", field=self.stream)
         steps = len(stream.values) if stream.kind is Steps else None
@@ -139,8 +148,7 @@ class ConsistencyFilter:
         if steps is None and self.step_penalty:
             reason = "missing: a penalty on the number of steps needs it beside token scores"
             raise RolloutError(reason, field="step_ends")
-        mean = math.fsum(stream.values) / len(stream.values)
-        return ScoredResponse(right, mean, steps)
+        return steps
 
 
 @dataclass
@@ -217,19 +225,25 @@ class FileSelection:
         self.dropped: set[int] = set()
 
     def add(self, batch: Batch) -> FileSelection:
-        """Decide the rows of a batch of whole groups; returns the selection."""
+        """Decide the rows of a batch of whole groups; returns the selection.
+
+        The rows of a trajectory are one response: all are kept, or all are dropped.
+        """
         for group in batch.groups():
-            read = []
-            for row_number, row in enumerate(group.rows):
-                try:
-                    read.append(self.rule.read(row))
-                except RolloutError as error:
-                    raise error.at(row=row_number) from error.__cause__
+            responses = trajectories_of_rows(group.rows)
+            read = [self._read(group, parts) for parts in responses]
             kept = self.rule.kept(read, str(group.rows[0].group))
             self.counts.add(read, kept)
-            rows = zip(group.rows, kept, strict=True)
-            self.dropped |= {row.position for row, stays in rows if not stays}
+            dropped = [parts for parts, stays in zip(responses, kept, strict=True) if not stays]
+            self.dropped |= {row.position for parts in dropped for row in parts}
         return self
+
+    def _read(self, group: Batch, parts: list[Row]) -> ScoredResponse:
+        try:
+            return self.rule.read(*parts)
+        except RolloutError as error:
+            lines = [row.line for row in group.rows]
+            raise error.at(row=lines.index(parts[0].line)) from error.__cause__
 
     def check(self) -> None:
         """Refuse a file in which no row has scores of the stream.

@@ -37,20 +37,31 @@ def drawn(seed: str, row: int) -> list[int]:
     return [draws.randrange(2) for _ in range(length)]
 
 
-def accuracy(completion_ids: Any, **_: Any) -> list[float]:
-    return [float(sum(ids)) / 3 for ids in completion_ids]
+PARTS = (5, 6)
+"""Rows of one group that are the parts of one trajectory, each on another of two processes."""
 
 
-def form(completion_ids: Any, **_: Any) -> list[float]:
-    return [float(ids[-1]) for ids in completion_ids]
+def named(row: int) -> str | None:
+    return "agent" if row in PARTS else None
+
+
+def accuracy(completion_ids: Any, trajectory: Any, **_: Any) -> list[float]:
+    pairs = zip(completion_ids, trajectory, strict=True)
+    return [0.5 if name else float(sum(ids)) / 3 for ids, name in pairs]
+
+
+def form(completion_ids: Any, trajectory: Any, **_: Any) -> list[float]:
+    pairs = zip(completion_ids, trajectory, strict=True)
+    return [1.0 if name else float(ids[-1]) for ids, name in pairs]
 
 
 def mine(completion_ids: Any, **_: Any) -> Any:
     return [([len(ids) - 1], [float(len(ids))]) for ids in completion_ids]
 
 
-def gate(completions: Any, completion_ids: Any, **_: Any) -> list[bool]:
-    return [ids[0] == 0 for ids in completion_ids]
+def gate(completion_ids: Any, inputs: Any, **_: Any) -> list[bool]:
+    pairs = zip(completion_ids, inputs, strict=True)
+    return [bool(row["trajectory"]) or ids[0] == 0 for ids, row in pairs]
 
 
 class Keep(TrainerCallback):
@@ -94,6 +105,7 @@ def train(folder: Path) -> dict[str, Any]:
             "prompt_ids": [tokenizer(prompt).input_ids for prompt in prompts],
             "completion_ids": [drawn(seed, first + i) for i in range(len(prompts))],
             "logprobs": None,
+            "trajectory": [named(first + i) for i in range(len(prompts))],
         }
 
     torch.manual_seed(0)

@@ -12,7 +12,7 @@ from stepcredit.credit.methods.fused import ABOUT_WEIGHTS, weighted_reads, with_
 from stepcredit.credit.reads import Reads
 from stepcredit.credit.slot_credit import Credit
 from stepcredit.credit.stages.chunker_registry import chunker
-from stepcredit.credit.stages.chunks import Chunker, Chunks, LeadStream
+from stepcredit.credit.stages.chunks import Chunker, Chunks, LeadStream, chunks_within_parts
 from stepcredit.credit.stages.fusion import (
     Weights,
     canonical_weights,
@@ -144,7 +144,7 @@ class ProcessGRPO(Estimator):
         chunks = Chunks(lead.slots)
         if tables and self.chunks is not None:
             stream = LeadStream(lead.values, pooled, lead.mask, lead.slots, group, rollouts)
-            chunks = chunker(self.chunks)(stream)
+            chunks = chunks_within_parts(chunker(self.chunks), stream)
         slots, ends = chunks.slots, chunks.chunk_ends
         score = slots.read(pooled, lead.slots)
         returns = return_to_go(score, ends, self.gamma)

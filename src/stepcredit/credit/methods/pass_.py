@@ -17,7 +17,13 @@ from stepcredit.credit.methods.fused import Fused, with_chunker_reads
 from stepcredit.credit.reads import Reads
 from stepcredit.credit.slot_credit import Credit, CreditFromEnd
 from stepcredit.credit.stages.chunker_registry import chunker, is_built_in, needs_of
-from stepcredit.credit.stages.chunks import READINGS, Chunker, Chunks, LeadStream
+from stepcredit.credit.stages.chunks import (
+    READINGS,
+    Chunker,
+    Chunks,
+    LeadStream,
+    chunks_within_parts,
+)
 from stepcredit.credit.stages.fusion import (
     SCALARS,
     FusionTerms,
@@ -300,7 +306,7 @@ class PASS(Fused):
         table = tables[name]
         z = normed[name].values
         lead = LeadStream(table.values, z, table.mask, table.slots, group, rollouts)
-        return chunker(self.chunks)(lead)
+        return chunks_within_parts(chunker(self.chunks), lead)
 
     def _divide(
         self, part: _ProcessPart, terms: FusionTerms

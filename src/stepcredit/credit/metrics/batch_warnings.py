@@ -48,6 +48,7 @@ def credit_warnings(
         >>> list(credit_warnings(r, training_metrics(r, sc.GRPO())))
         ['right-above']
     """
+    rollouts = rollouts.joined()
     found = {
         "all-gated": _all_gated(rollouts, figures),
         "format-share": _format_share(figures),

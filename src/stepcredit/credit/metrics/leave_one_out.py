@@ -59,7 +59,7 @@ class LeaveOneOut:
 
         Args:
             estimator: one without a clip.
-            rollouts: whole groups.
+            rollouts: whole groups, one rollout per trajectory.
             whole: the estimator's advantages of the rollouts.
             silence: by stream, what sets its values to 0.
 
@@ -99,7 +99,7 @@ def advantages_of_versions(
 
     Args:
         estimator: any method.
-        rollouts: any rollouts.
+        rollouts: any rollouts, one per trajectory.
         changes: by version, what makes it of the rollouts, as for `Estimator.credits`.
 
     Returns:
@@ -172,6 +172,10 @@ def _cut(whole: Advantages, rollouts: list[int]) -> Iterator[Advantages]:
 
 def chunk_counts(estimator: Estimator, rollouts: Rollouts) -> Int[Tensor, " rollout"]:
     """Chunks of each response under an estimator: 1 for outcome methods, steps, runs, or tokens.
+
+    Args:
+        estimator: any method.
+        rollouts: whole groups, one rollout per trajectory.
 
     Example:
         >>> import stepcredit as sc

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 from jaxtyping import Bool
@@ -52,6 +53,7 @@ from stepcredit.credit.stages.state_groups import StateGroups
 from stepcredit.data.advantages import Advantages
 from stepcredit.data.inputs import flags_of
 from stepcredit.data.rollouts import Rollouts
+from stepcredit.data.trajectories import flat
 from stepcredit.settings.fields import checked_number
 
 Known = dict[str, float | None]
@@ -99,7 +101,8 @@ def training_metrics(
         reflection_words                `reflection_words` per response
 
     The metrics do not depend on the order or the layout of the rollouts; for one process's part of
-    a batch they describe that part.
+    a batch they describe that part. The parts of a trajectory are joined first: a response is a
+    whole trajectory, truncated where one of its parts is.
 
     Args:
         rollouts: whole groups.
@@ -134,6 +137,10 @@ def training_metrics(
     checked_number(right_above, "right_above")
     if rollouts.device.type == "mps":  # it has no float64
         rollouts, advantages = rollouts.to("cpu"), advantages and advantages.to("cpu")
+    if rollouts.trajectories is not None:
+        joined = _joined(rollouts, steps=steps, texts=texts, truncated=truncated, cut=cut)
+        rules: Any = {"contentless": contentless, "right_above": right_above}
+        return training_metrics(rollouts.joined(), estimator, **joined, **rules)
     clip = estimator.clip
     plain = estimator if clip is None else replace(estimator, clip=None)
     whole = plain(rollouts) if clip is not None or advantages is None else advantages
@@ -154,6 +161,31 @@ def training_metrics(
     found |= _of_steps(rollouts, final, steps, contentless)
     found["reflection_words"] = _reflection(rollouts, texts)
     return {name: value for name, value in found.items() if value is not None}
+
+
+def _joined(
+    rollouts: Rollouts,
+    *,
+    steps: Sequence[Sequence[Step]] | None,
+    texts: Sequence[str] | None,
+    truncated: Truncated | None,
+    cut: Mapping[str, Sequence[bool]] | None,
+) -> dict[str, Any]:
+    """The arguments of `training_metrics` with one item per rollout, one item per trajectory."""
+
+    def join(items: Sequence[Any] | Tensor | None, field: str, whole: Callable[[Any], Any]) -> Any:
+        if items is None or rollouts.trajectories is None:
+            return items
+        check_one_per_rollout(items, rollouts.num_rollouts, field)
+        listed = items.tolist() if isinstance(items, Tensor) else items
+        return rollouts.trajectories.join_lists(listed, whole)
+
+    return {
+        "steps": join(steps, "steps", flat),
+        "texts": join(texts, "texts", "\n".join),
+        "truncated": join(truncated, "truncated", any),
+        "cut": {name: join(flags, f"cut.{name}", any) for name, flags in (cut or {}).items()},
+    }
 
 
 def stream_std(estimator: Estimator, rollouts: Rollouts) -> dict[str, float]:
@@ -177,7 +209,7 @@ def stream_std(estimator: Estimator, rollouts: Rollouts) -> dict[str, float]:
         >>> {name: round(std, 3) for name, std in stream_std(sc.GRPO(), r).items()}
         {'advantage': 0.707, 'process': 0.0, 'outcome': 0.707, 'format': 0.0}
     """
-    plain = replace(estimator, clip=None)
+    plain, rollouts = replace(estimator, clip=None), rollouts.joined()
     silence = {name: each for name, each in silence_of(rollouts).items() if name in SCALARS}
     if rollouts.streams:
         silence[EVERY_PROCESS] = _without_any_process(rollouts)

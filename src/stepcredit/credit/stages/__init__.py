@@ -4,7 +4,7 @@ A method composes four stages:
 
 1. `standardize` and `standardize_scalar`: the group operator N of a stream's values;
 2. `fuse_process` and `fuse_scalars`: the weighted sum of the streams, and the format gate;
-3. `chunker`: where credit may change along a response;
+3. `chunker` and `chunks_within_parts`: where credit may change along a response;
 4. `return_to_go`, `divide_length`, `min_form`, `future_min`: one advantage per chunk.
 
 `StateGroups` standardizes among the steps of a group that were taken in the same state.
@@ -22,7 +22,7 @@ Example:
 
 from stepcredit.credit.stages.batch_norm import BatchNorm, Moments
 from stepcredit.credit.stages.chunker_registry import chunker, register_chunker
-from stepcredit.credit.stages.chunks import Chunker, Chunks, LeadStream
+from stepcredit.credit.stages.chunks import Chunker, Chunks, LeadStream, chunks_within_parts
 from stepcredit.credit.stages.fusion import (
     canonical_weights,
     fuse_process,
@@ -71,6 +71,7 @@ __all__ = [
     "canonical_weights",
     "choice",
     "chunker",
+    "chunks_within_parts",
     "composed",
     "dense_stream",
     "divide_length",

@@ -10,9 +10,10 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from stepcredit.credit.stages.groups import Group, Mask, Values
-from stepcredit.data.forest import segment_sum
+from stepcredit.data.forest import all_true, segment_sum, to_dense, true_counts
 from stepcredit.data.rollouts import Rollouts
 from stepcredit.data.slots import Slots, every_token
+from stepcredit.data.streams import Stream
 
 READINGS = ("last", "mean", "sum")
 """How the process part of a chunk's value is read."""
@@ -66,6 +67,39 @@ class Chunks:
     slots: Slots
     chunk_ends: Mask | None = None
 
+    def cut_at(self, part_ends: Stream, where: Bool[Tensor, " rollout"]) -> Chunks:
+        """The same chunks, which also end at the last token of each part of a trajectory.
+
+        Args:
+            part_ends: the parts' last tokens, one row per trajectory.
+            where: which trajectories are cut.
+
+        Example:
+            >>> ends = Stream._of(values=torch.tensor([1, 3]), counts=torch.tensor([2]))
+            >>> whole = Chunks(every_token(torch.tensor([4])), torch.arange(4)[None] == 3)
+            >>> whole.cut_at(ends, torch.tensor([True])).chunk_ends.tolist()
+            [[False, True, False, True]]
+        """
+        slots, lengths = self.slots, self.slots.lengths
+        last = to_dense(part_ends.values, part_ends.counts, fill=lengths[:, None] - 1)
+        last = torch.where(where[:, None], last, lengths[:, None] - 1)
+        parts = Slots(part_ends.counts, lengths, last)
+        held = slots.holding(parts)
+        if not all_true(slots.last().gather(1, held) == last):
+            return self._on_tokens().cut_at(part_ends, where)
+        if self.chunk_ends is None:
+            return self
+        at_part_end = torch.zeros_like(self.chunk_ends).scatter_(1, held, True)
+        return Chunks(slots, self.chunk_ends | at_part_end)
+
+    def _on_tokens(self) -> Chunks:
+        """The same chunks, with one slot per token."""
+        tokens = every_token(self.slots.lengths)
+        ends = self.slots.mask if self.chunk_ends is None else self.chunk_ends
+        held = self.slots.holding(tokens)
+        last = self.slots.last().gather(1, held) == tokens.last()
+        return Chunks(tokens, tokens.mask & last & ends.gather(1, held))
+
     def read(self, values: Values, source: Slots, how: str = "last") -> Values:
         """A table over other slots, read chunk by chunk.
 
@@ -105,3 +139,32 @@ class Chunks:
 
 
 Chunker = Callable[[LeadStream], Chunks]
+
+
+def chunks_within_parts(rule: Chunker, lead: LeadStream) -> Chunks:
+    """The chunks of the leading stream; none of them spans two parts of a trajectory.
+
+    Every method calls its chunker here. The chunker sees the whole trajectory, and a chunk also
+    ends where a part does. A trajectory without the leading stream that the chunker leaves whole
+    has no chunks, and is not cut.
+
+    Args:
+        rule: the chunker.
+        lead: what it looks at.
+
+    Example:
+        >>> from stepcredit.data.streams import Tokens
+        >>> from stepcredit.credit.stages.process_streams import dense_stream
+        >>> scores = Tokens([[0.5, 0.5], [0.5, 1.0]])
+        >>> r = Rollouts([0, 0], process=scores, trajectory=["a", "a"]).joined()
+        >>> table = dense_stream(r.streams["process"], r)
+        >>> lead = LeadStream(*[table.values] * 2, table.mask, table.slots, Group.of(r), r)
+        >>> whole = Chunks(table.slots, table.slots.end_slots())
+        >>> chunks_within_parts(lambda lead: whole, lead).chunk_ends.tolist()
+        [[False, True, False, True]]
+    """
+    chunks, part_ends = rule(lead), lead.rollouts.part_ends
+    if part_ends is None:
+        return chunks
+    ends = chunks.slots.mask if chunks.chunk_ends is None else chunks.chunk_ends
+    return chunks.cut_at(part_ends, lead.present | (true_counts(ends) > 1))

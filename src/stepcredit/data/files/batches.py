@@ -13,13 +13,14 @@ import torch
 from torch import Tensor
 
 from stepcredit.data.files.limits import Limits
-from stepcredit.data.files.rows import Row
+from stepcredit.data.files.rows import Row, stream_field
 from stepcredit.data.inputs import RolloutValues, group_rows
 from stepcredit.data.rollouts import Rollouts
 from stepcredit.data.rules import PARTLY_UNKNOWN, counted, first_unknown
 from stepcredit.data.states import FIELD as STATES
 from stepcredit.data.states import NOT_NESTED, StepStates, number_states, row_not_nested
 from stepcredit.data.streams import Steps, Stream, TokenAdvantages, Tokens
+from stepcredit.data.trajectories import trajectories_of
 from stepcredit.errors import RolloutError
 
 Kinds = frozenset[tuple[str, type[Stream] | int]]
@@ -60,6 +61,8 @@ class Batch:
             left_out=sum(row.left_out for row in rows),
             response_mask=None,
             step_states=_states(rows, index),
+            trajectories=trajectories_of([row.trajectory for row in rows], index),
+            part_ends=_part_ends(rows),
         )
 
     def groups(self) -> Iterator[Batch]:
@@ -174,7 +177,7 @@ def kind_faults(rows: list[Row], whole: str) -> list[tuple[int, RolloutError]]:
             if kind is not signal.kind:
                 had, want = KIND_NAMES[signal.kind], KIND_NAMES[kind]
                 reason = f"{had}, but line {line} of {whole} has {want}"
-                return [(row.line, RolloutError(reason, field=_field_of(row, name)))]
+                return [(row.line, RolloutError(reason, field=stream_field(row, name)))]
     return []
 
 
@@ -207,12 +210,6 @@ def _nesting_faults(rows: list[Row]) -> list[tuple[int, RolloutError]]:
     states = _states(rows, group)
     at = None if states is None else row_not_nested(states, group, 1)
     return [] if at is None else [(rows[at].line, RolloutError(NOT_NESTED, field=STATES))]
-
-
-def _field_of(row: Row, name: str) -> str:
-    if name in row.fields.get("signals", {}):
-        return f"signals.{name}"
-    return "step_scores" if row.streams[name].kind is Steps else "token_scores"
 
 
 def _packed(rows: list[list[Any]], dtype: type[np.generic]) -> tuple[Tensor, Tensor]:
@@ -253,6 +250,14 @@ def _states(rows: list[Row], group: Tensor) -> StepStates | None:
     values = number_states([row.states for row in rows], group.tolist())
     ends, counts = _packed([row.step_ends or [] if row.states else [] for row in rows], np.int64)
     return StepStates._of(values=values, ends=ends, counts=counts)
+
+
+def _part_ends(rows: list[Row]) -> Stream | None:
+    """Where the parts of whole trajectories end; None where every row is one part."""
+    if not any(row.part_ends for row in rows):
+        return None
+    ends, counts = _packed([row.part_ends or [row.length - 1] for row in rows], np.int64)
+    return Stream._of(values=ends, counts=counts)
 
 
 def _values(values: list[float | None]) -> RolloutValues:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from stepcredit.data.files.rows import Row
+from stepcredit.data.files.trajectory_rows import trajectories_of_rows
 from stepcredit.data.rules import counted
 
 
@@ -15,7 +16,7 @@ class FileTally:
     Args:
         path: the file, as the user named it.
         rows, gated: rows, and those of them that broke the format (`format_ok` is false).
-        groups, largest_group: groups without a fault, and the rows of the largest.
+        groups, largest_group: groups without a fault, and the responses of the largest.
         gates_without_format, first_gate_line: gated rows without a format reward, and the line of
             the first.
         left_out: steps without a trained token.
@@ -35,8 +36,14 @@ responses to one prompt need the same `group`']
     first_gate_line: int = 0
     left_out: int = 0
 
-    def add_row(self, row: Row) -> None:
-        """Count a row."""
+    def add_group(self, rows: list[Row]) -> None:
+        """Count a whole group. A trajectory of several rows is one response."""
+        self.groups += 1
+        self.largest_group = max(self.largest_group, len(trajectories_of_rows(rows)))
+        for row in rows:
+            self._add_row(row)
+
+    def _add_row(self, row: Row) -> None:
         self.rows += 1
         self.left_out += row.left_out
         self.gated += not row.format_ok
@@ -44,11 +51,6 @@ responses to one prompt need the same `group`']
             first = self.first_gate_line if self.gates_without_format else row.line
             self.first_gate_line = min(row.line, first)
             self.gates_without_format += 1
-
-    def add_group(self, size: int) -> None:
-        """Count a whole group of that many rows."""
-        self.groups += 1
-        self.largest_group = max(self.largest_group, size)
 
     def row_warnings(self) -> list[str]:
         """What was accepted in single rows, one line each."""

@@ -9,7 +9,7 @@ from math import isinf
 from typing import Any
 
 from stepcredit.data.files.limits import Limits
-from stepcredit.data.files.rows import FIELDS
+from stepcredit.data.files.rows import FIELDS, TRAJECTORY
 from stepcredit.data.inputs import LOGPROBS
 from stepcredit.data.rules import shown
 from stepcredit.data.states import FIELD as STATES
@@ -160,14 +160,16 @@ def schema_of(rows: list[dict[str, Any]], name: str, limits: Limits) -> Any:
 
 
 def text_labels(rows: list[dict[str, Any]]) -> frozenset[str]:
-    """The columns of labels, groups and states of steps, in which a label is a string.
+    """The columns of labels (groups, trajectories, states of steps) in which a label is a string.
 
     Example:
         >>> text_labels([{"group": 1, "step_states": [[3, "a"]]}])
         frozenset({'step_states'})
     """
     return frozenset(
-        name for name in (GROUP, STATES) if any(_holds_text(row.get(name)) for row in rows)
+        name
+        for name in (GROUP, TRAJECTORY, STATES)
+        if any(_holds_text(row.get(name)) for row in rows)
     )
 
 
@@ -205,7 +207,7 @@ def unified_schema(schemas: list[Any], as_text: frozenset[str] = frozenset()) ->
     known |= {name: arrow.list_(arrow.int64()) for name in ("step_ends", "token_ids", "loss_mask")}
     known |= {"outcome": arrow.float64(), "format": arrow.float64()}
     known |= {"advantages": arrow.list_(arrow.float32())}
-    known |= {GROUP: arrow.string()} if GROUP in as_text else {}
+    known |= {name: arrow.string() for name in (GROUP, TRAJECTORY) if name in as_text}
 
     def type_of(field: Any) -> Any:
         if field.name == STATES and field.name in as_text:

@@ -34,6 +34,7 @@ from stepcredit.data.files.results import by_row
 from stepcredit.data.files.rows import Row, check_row
 from stepcredit.data.files.splice import add_members, with_members
 from stepcredit.data.files.spool import Spool
+from stepcredit.data.files.trajectory_rows import complete_parts
 from stepcredit.data.rollouts import Rollouts
 from stepcredit.errors import FileError, RolloutError, RowError
 
@@ -237,11 +238,11 @@ class RolloutFile:
         return RolloutError(self._source.limits.passed("group_bytes", what), field="group")
 
     def _good(self, group: list[Row], faults: Faults) -> Iterator[list[Row]]:
-        found = group_faults(group, self._source.limits)
+        found = complete_parts(group) or group_faults(group, self._source.limits)
         for line, error in found:
             faults.add(line, error, breaks_row=True, of_group=True)
         if not found:
-            self._tally.add_group(len(group))
+            self._tally.add_group(group)
             yield group
 
     def _rows(self, faults: Faults) -> Iterator[Row]:
@@ -253,7 +254,6 @@ class RolloutFile:
             except RolloutError as error:
                 faults.add(line.number, error, breaks_row=True)
             else:
-                self._tally.add_row(row)
                 yield row
 
     def _checked(self, line: Line) -> Row:

@@ -33,10 +33,11 @@ from stepcredit.errors import RolloutError
 
 MOST_TOKENS = 100_000_000
 NUMBERS = frozenset({int, float})
+TRAJECTORY = "trajectory"
 FIELDS = frozenset(
     {"group", "length", "prompt", "text", "tokens", "token_ids", "loss_mask", "step_ends"}
     | {"step_scores", "token_scores", "signals", "outcome", "format", "format_ok", "advantages"}
-    | {STATES}
+    | {STATES, TRAJECTORY}
     | {f"{name}_logprobs" for name in LOGPROBS}
 )
 """The format's fields. All other fields are kept, and not read."""
@@ -73,6 +74,8 @@ class Row:
         tokens: the texts of the tokens.
         states: the state of each step as text, one tuple of keys per step; empty: not known.
         outcome, format, format_ok: the fields of these names.
+        trajectory: the trajectory that the row is a part of, as text; None: one of its own.
+        part_ends: the last trained token of each part, where the row is a whole trajectory.
         left_out: number of steps without a trained token, left out with their scores.
         is_listed: whether a list has one item per token; False where only `length` or step ends
             say how many tokens there are.
@@ -93,6 +96,8 @@ class Row:
     outcome: float | None = None
     format: float | None = None
     format_ok: bool = True
+    trajectory: str | None = None
+    part_ends: list[int] = field(default_factory=list)
     left_out: int = 0
     is_listed: bool = False
     size: int = 0
@@ -147,6 +152,8 @@ def check_row(fields: Any, *, position: int = 0, line: int = 1, needs_tokens: bo
         _check_advantages(row, fields["advantages"], size)
     if needs_tokens or size.tokens is not None:
         row.length, row.is_listed = size.trained(fields), size.is_listed
+    if fields.get(TRAJECTORY) is not None:
+        row.trajectory = _label(fields, TRAJECTORY)
     row.outcome = _scalar(fields, "outcome")
     row.format = _scalar(fields, "format")
     row.format_ok = fields.get("format_ok", True)
@@ -162,8 +169,35 @@ def _wrong(name: str, expected: str, value: Any) -> RolloutError:
 def _check_group(fields: dict[str, Any]) -> None:
     if "group" not in fields:
         raise RolloutError("missing", field="group")
-    if type(fields["group"]) not in (str, int):
-        raise _wrong("group", "a string or an integer", fields["group"])
+    _label(fields, "group")
+
+
+def _label(fields: dict[str, Any], name: str) -> str:
+    """The label of a group or a trajectory as text: 3 and "3" are the same."""
+    if type(fields[name]) not in (str, int):
+        raise _wrong(name, "a string or an integer", fields[name])
+    return str(fields[name])
+
+
+def fields_per_token(row: Row) -> list[str]:
+    """The fields with a row's values of tokens and steps; all parts of a trajectory have the same.
+
+    Example:
+        >>> row = {"group": 1, "step_ends": [0], "step_scores": [0.5], "teacher_logprobs": [-1.0]}
+        >>> fields_per_token(check_row(row))
+        ['step_scores', 'teacher_logprobs', 'step_ends']
+    """
+    held = [stream_field(row, name) for name, stream in row.streams.items() if stream.values]
+    held += [f"{name}_logprobs" for name in row.logprobs]
+    own = {"step_ends": row.step_ends, "tokens": row.tokens, STATES: row.states}
+    return held + [name for name, values in own.items() if values]
+
+
+def stream_field(row: Row, name: str) -> str:
+    """The field that holds a row's process stream of a name."""
+    if name in row.fields.get("signals", {}):
+        return f"signals.{name}"
+    return "step_scores" if row.streams[name].kind is Steps else "token_scores"
 
 
 class _Size:

@@ -18,7 +18,7 @@ from stepcredit.data.streams import Stream
 from stepcredit.errors import EngineError
 
 GivenStreams = Stream | Mapping[str, Stream] | None
-_LISTS = ("lengths", "trained", "format_ok", "tokens", "truncated", "texts", "steps")
+_LISTS = ("lengths", "trained", "format_ok", "tokens", "truncated", "texts", "steps", "trajectory")
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,8 @@ class RankData:
         texts, steps: the texts of the responses and of their steps, for metrics; `steps` may be
             None.
         cut: by stream, which rollouts were scored only up to a step before the last.
+        trajectory: which rollouts are the parts of one trajectory, where the `rollout_func` says
+            so; or None.
     """
 
     lengths: list[int]
@@ -50,6 +52,7 @@ class RankData:
     texts: list[str] = field(default_factory=list)
     steps: list[list[str]] | None = None
     cut: Mapping[str, list[bool]] = field(default_factory=dict)
+    trajectory: list[Any] | None = None
 
 
 def all_gather(data: RankData) -> RankData:

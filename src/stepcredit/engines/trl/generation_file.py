@@ -17,6 +17,7 @@ from stepcredit.data.files.jsonl import file_errors
 from stepcredit.data.files.writing import write_rollouts
 from stepcredit.data.masking import ends_to_response, tokens_to_response
 from stepcredit.data.streams import Stream
+from stepcredit.data.trajectories import FIELD as TRAJECTORY
 from stepcredit.engines.texts import question_of
 from stepcredit.engines.trl.generation import Generation
 from stepcredit.errors import EngineError
@@ -141,6 +142,8 @@ def rollout_rows(
     for row, response in enumerate(generation.responses_before_splitting):
         mask = generation.policy_tokens[row, : response.num_tokens]
         line: Row = {"group": f"{label}/{groups[row]}", **_texts(generation, row)}
+        if generation.trajectory is not None:
+            line[TRAJECTORY] = generation.trajectory[row]
         if not bool(mask.all()):
             line["loss_mask"] = mask.int().tolist()
         line |= {"rewards": rewards[row], "truncated": truncated[row]}
@@ -165,7 +168,12 @@ def rollout_rows(
 def _texts(generation: Generation, row: int) -> Row:
     """The dataset's columns, and the prompt and the response as texts and tokens."""
     response = generation.responses_before_splitting[row]
-    data = extra_columns(generation.inputs[row], ("prompt", "completion"))
+    given = dict(generation.inputs[row])
+    if generation.trajectory is not None:
+        given.pop(TRAJECTORY, None)
+    elif TRAJECTORY in given:  # a column of the data set
+        given[f"logged_{TRAJECTORY}"] = given.pop(TRAJECTORY)
+    data = extra_columns(given, ("prompt", "completion"))
     line = {name: value for name, value in data.items() if _is_json(value)}
     line["prompt"] = _question(generation, row)
     line["prompt_ids"] = list(response.prompt_ids or ())

@@ -28,6 +28,8 @@ def reward_figures(rollouts: sc.Rollouts) -> dict[str, float]:
         reward_std             its standard deviation, n - 1
         frac_reward_zero_std   share of responses whose group has one outcome throughout
 
+    A trajectory of several completions is one response.
+
     Returns:
         Nothing where no outcome is known; no std for a single outcome.
 
@@ -36,6 +38,7 @@ def reward_figures(rollouts: sc.Rollouts) -> dict[str, float]:
         >>> {name: round(value, 3) for name, value in reward_figures(r).items()}
         {'reward': 0.75, 'reward_std': 0.5, 'frac_reward_zero_std': 0.5}
     """
+    rollouts = rollouts.joined()
     known = rollouts.outcome[rollouts.has_outcome]
     if not known.numel():
         return {}

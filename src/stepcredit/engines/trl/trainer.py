@@ -27,6 +27,7 @@ except ImportError as error:  # pragma: no cover - needs an environment without 
 import stepcredit as sc
 from stepcredit.credit.metrics.batch_warnings import CreditWarning, credit_warnings
 from stepcredit.credit.metrics.panel import training_metrics
+from stepcredit.data.trajectories import FIELD as TRAJECTORY
 from stepcredit.engines.build import SPLITTER, SPLITTER_FIELDS, keeps_format
 from stepcredit.engines.run_record import Record, describe
 from stepcredit.engines.trl.checkpointing import CreditReport, ResumingGRPOTrainer, check_saving
@@ -289,10 +290,19 @@ class StepCreditGRPOTrainer(ResumingGRPOTrainer):
             groups=self._groups(own.stop)[own],
             outcomes=None if outcomes is None else outcomes[own],
             logprobs=as_lists(logprobs, lengths),
+            trajectory=self._trajectory(generation.inputs),
         )
         if self._teacher is None:
             return known
         return with_privileged_logprobs(self, self._teacher, known, output)
+
+    def _trajectory(self, inputs: list[dict[str, Any]]) -> list[Any] | None:
+        """The `rollout_func`'s field `trajectory`; a column of the data set is another thing."""
+        columns = getattr(self.train_dataset, "column_names", None) or ()
+        given = any(TRAJECTORY in row for row in inputs)
+        if self.rollout_func is None or not given or TRAJECTORY in columns:
+            return None
+        return [row.get(TRAJECTORY) for row in inputs]
 
     def _rank_data(self, generation: Generation) -> RankData:
         """What this process knows of its rollouts and the estimator or the metrics read."""
@@ -315,6 +325,7 @@ class StepCreditGRPOTrainer(ResumingGRPOTrainer):
             texts=texts,
             steps=steps,
             cut=cut,
+            trajectory=generation.trajectory,
         )
 
     def _rollouts(self, data: RankData, rewards: Tensor) -> sc.Rollouts:
@@ -332,6 +343,7 @@ class StepCreditGRPOTrainer(ResumingGRPOTrainer):
             format_ok=kept,
             step_ends=data.step_ends,
             tokens=data.tokens,
+            trajectory=data.trajectory,
         )
 
     def _groups(self, count: int) -> list[int]:

@@ -32,10 +32,12 @@ FIELDS = (*REQUIRED, *OPTIONAL, *dict.fromkeys(LOGPROBS.values()), TEACHER)
 class QueuedBatch:
     """Rows of the queue.
 
-    A member is a row that gets credit: it is no padding row and has a trained token.
+    A member is a row that gets credit: it is no padding row and has a trained token. The outputs
+    of one session are the parts of one trajectory.
 
     Args:
-        keys: `{uid}_{session}_{output}`, by which verl writes a row back.
+        keys: `{uid}_{session}_{output}`, by which verl writes a row back. `output` counts the
+            outputs of a session; verl may give the rows in any order.
         padding: True for rows that verl added to fill a batch.
         columns: one item per row, by the name of the queue's field.
     """
@@ -55,7 +57,7 @@ class QueuedBatch:
             keys, tags: of the rows, in the order of the columns.
 
         Raises:
-            EngineError: a required field is missing, or a session has several outputs.
+            EngineError: a required field is missing.
         """
         present = set(data.keys())
         for name in REQUIRED:
@@ -65,26 +67,33 @@ class QueuedBatch:
             name: unbind_rows(data[name], DTYPES.get(name)) for name in FIELDS if name in present
         }
         padding = [bool(tag.get("is_padding", False)) for tag in tags]
-        batch = cls(list(keys), padding, columns)
-        batch._check_sessions()
-        return batch
-
-    def _check_sessions(self) -> None:
-        """Refuse several outputs per session: scores are only those of the last one."""
-        seen: set[str] = set()
-        for key, padding in zip(self.keys, self.padding, strict=True):
-            session = key.rsplit("_", 1)[0]
-            if session in seen and not padding:
-                reason = "the agent loop gave several outputs, but only the last one has scores"
-                raise EngineError(reason, field=f"session {session}")
-            seen.add(session)
+        return cls(list(keys), padding, columns)
 
     @cached_property
     def members(self) -> list[int]:
-        """The rows that get credit."""
+        """The rows that get credit, in their order; but a session's outputs stand in theirs."""
         masks = self.columns["response_mask"]
         rows = enumerate(zip(masks, self.padding, strict=True))
-        return [row for row, (mask, padding) in rows if not padding and mask.numpy().any()]
+        found = [row for row, (mask, padding) in rows if not padding and mask.numpy().any()]
+        first: dict[str, int] = {}
+        for row in found:
+            first.setdefault(session_of(self.keys[row])[0], row)
+
+        def place(row: int) -> tuple[int, int]:
+            session, output = session_of(self.keys[row])
+            return first[session], output
+
+        return sorted(found, key=place)
+
+    @cached_property
+    def sessions(self) -> list[str]:
+        """The session of each member."""
+        return [session_of(self.keys[row])[0] for row in self.members]
+
+    @property
+    def has_several_outputs(self) -> bool:
+        """Whether any session has several outputs among the members."""
+        return len(set(self.sessions)) < len(self.sessions)
 
     @cached_property
     def masks(self) -> list[Tensor]:
@@ -131,7 +140,8 @@ class QueuedBatch:
             model: "student", "teacher", "base" or "ref".
 
         Raises:
-            EngineError: the queue has none, or it has several per token (a top-k teacher).
+            EngineError: the queue has none, or it has several per token (a top-k teacher), or the
+                teacher read only the last output of a session.
         """
         name = TEACHER if model == "teacher" else LOGPROBS.get(model, model)
         if name not in self.columns:
@@ -139,6 +149,9 @@ class QueuedBatch:
         rows = self.member_column(name)
         if model != "teacher":
             return rows
+        if self.has_several_outputs:
+            reason = "verl asks the teacher only about the last of a session's outputs"
+            raise EngineError(reason, field=TEACHER)
         prompts = self.member_column("prompts")
         return [
             _response_part(row, len(prompt), len(mask))
@@ -182,6 +195,17 @@ class QueuedBatch:
 
     def _at(self, name: str, row: int) -> Any:
         return self.columns[name][row] if name in self.columns else None
+
+
+def session_of(key: str) -> tuple[str, int]:
+    """The session that a key of the queue names, and the number of its output.
+
+    Example:
+        >>> session_of("some_uid_3_0")
+        ('some_uid_3', 0)
+    """
+    session, _, output = key.rpartition("_")
+    return session, int(output)
 
 
 def unbind_rows(column: Any, dtype: torch.dtype | None = None) -> list[Any]:

@@ -58,6 +58,8 @@ class BatchCredit:
     def rollouts(self) -> sc.Rollouts:
         """The members as rollouts; only the tokens that the policy wrote are trained.
 
+        The outputs of a session are one trajectory, credited as one response.
+
         Raises:
             RolloutError: a row that breaks a rule, by its key.
             EngineError: the scores of a signal are missing.
@@ -81,6 +83,7 @@ class BatchCredit:
                 step_ends=[each.step_ends for each in self._responses] if reads.steps else None,
                 tokens=[each.token_texts for each in self._responses] if reads.text else None,
                 mask=batch.masks,
+                trajectory=batch.sessions,
             )
 
     @cached_property
@@ -151,9 +154,11 @@ class BatchCredit:
     def _cut_rows(self) -> dict[str, list[bool]]:
         """Which responses each signal scored only up to a step before the last."""
         extras = [row.get(CUT) or {} for row in self.batch.extras]
+        if self.batch.has_several_outputs:  # they speak of the last output alone
+            extras = [{} for _ in extras]
         names = dict.fromkeys(name for row in extras for name in row)
         found = {name: [bool(row.get(name)) for row in extras] for name in names}
-        for name, signal in self.settings.scored_in_trainer.items():
+        for name, signal in self._signals_here.items():
             if signal.may_leave_out and signal.grain == "steps":
                 counts = self._scored_here[name].counts.tolist()
                 steps = [len(response.steps or ()) for response in self._responses]
@@ -163,18 +168,29 @@ class BatchCredit:
     @cached_property
     def _scored_here(self) -> dict[str, Stream]:
         """The streams of the signals that are scored in the trainer, over all tokens."""
-        signals = self.settings.scored_in_trainer
+        signals = self._signals_here
         return of_each_stream(signals, lambda signal: signal(self._responses).to("cpu"))
+
+    @cached_property
+    def _signals_here(self) -> dict[str, Signal]:
+        """The signals that are scored in the trainer.
+
+        These are all of them if a session has several outputs: verl's reward loop scores the last
+        output, and copies its scores to the others.
+        """
+        if self.batch.has_several_outputs:
+            return dict(self.settings.signals)
+        return self.settings.scored_in_trainer
 
     @cached_property
     def _responses(self) -> list[Response]:
         """The members as signals read them, with the log-probs that the signals need."""
-        models = sorted(models_from_rows(self.settings.scored_in_trainer))
+        models = sorted(models_from_rows(self._signals_here))
         return self.batch.responses(self.tokenizer, self.settings.splitter, models)
 
     def _streams(self) -> dict[str, Stream]:
-        streams = reported_streams(self.batch.extras)
-        for name in self.settings.scored_with_rewards:
+        streams = self._reported_streams()
+        for name in self.settings.scored_with_rewards.keys() - self._signals_here.keys():
             scored = any(has_scores_of(row, name) for row in self.batch.extras)
             if name not in streams and not scored:
                 reason = "no response has its scores: does another reward manager run?"
@@ -190,6 +206,22 @@ class BatchCredit:
             rows = [self.engine[row].double() for row in self.batch.members]
             streams[ENGINE_STREAM] = sc.TokenAdvantages(rows)
         return streams
+
+    def _reported_streams(self) -> dict[str, Stream]:
+        """The streams that the reward loop reported; none where the trainer scores them itself.
+
+        Raises:
+            EngineError: the reward function's own scores, of the last of several outputs alone.
+        """
+        streams = reported_streams(self.batch.extras)
+        if not self.batch.has_several_outputs:
+            return streams
+        for name in streams:
+            if name not in self.settings.signals:
+                reason = "the reward function scores only the last of a session's outputs: expected"
+                reason += f" a signal of {CONFIG_KEY}.process_signal"
+                raise EngineError(reason, field=f"stream {name!r}")
+        return {}
 
     def _logprobs(self) -> dict[str, list[Tensor]]:
         """The log-probs that the method reads; 0 on tokens that are not trained."""
