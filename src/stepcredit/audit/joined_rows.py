@@ -15,8 +15,10 @@ from stepcredit.data.inputs import LOGPROBS
 from stepcredit.data.masking import row_tokens_to_response
 from stepcredit.data.trajectories import flat
 
-_LISTS = ("tokens", "token_ids", "token_scores", "step_scores", "step_states")
-_LISTS += tuple(f"{name}_logprobs" for name in LOGPROBS)
+_LISTS = (
+    *("tokens", "token_ids", "token_scores", "step_scores", "step_states"),
+    *(f"{name}_logprobs" for name in LOGPROBS),
+)
 """Fields with one item per token or step: the items of the parts follow one another."""
 
 

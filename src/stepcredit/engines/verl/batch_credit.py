@@ -27,6 +27,7 @@ from stepcredit.engines.verl.metric_names import safe_name
 from stepcredit.errors import EngineError, MethodError, RolloutError
 from stepcredit.signals.models.ratios import models_from_rows
 from stepcredit.signals.responses import Response
+from stepcredit.signals.signal import Signal
 
 
 @dataclass(frozen=True)
