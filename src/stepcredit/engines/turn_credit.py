@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import Any
 
 import stepcredit as sc
 from stepcredit.data.rules import counted
@@ -91,7 +92,7 @@ def _credit(trajectories: Sequence[TurnTrajectory], estimator: sc.Estimator) -> 
 
 def _of_turns_with_tokens(
     trajectories: Sequence[TurnTrajectory], name: str
-) -> list[list[object]] | None:
+) -> list[list[Any]] | None:
     """Scores or states of the turns that have a token; None where there are none."""
     given = [vars(each)[name] for each in trajectories]
     if given[0] is None:
