@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 import sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 from types import ModuleType
 
 import pytest
@@ -14,9 +17,10 @@ import yaml
 pytest.importorskip("trl")
 
 from accelerate.commands.config.config_args import load_config_from_file
+from datasets import Dataset
 from trl.scripts.sft import make_parser
 
-from stepcredit.launch.datasets import load_rows
+from stepcredit.launch.datasets import load_rows, with_named_columns, with_prompts
 from stepcredit.launch.recipe import RecipeParser, read_recipe
 from stepcredit.launch.script import train_from_flags
 
@@ -64,6 +68,7 @@ def test_there_are_as_many_as_are_told() -> None:
         "self-distillation/answer.yaml",
         "self-distillation/sibling.yaml",
         "smollm2/trl.yaml",
+        "tips/trl.yaml",
     ]
 
 
@@ -168,6 +173,48 @@ def test_maths_rows_serve_both_trainers(prepare: ModuleType, shared_dir: Path) -
     known = [row["answer"] is not None for row in tenth]
     assert sum(known) == round(0.1 * len(tenth))
     assert known == [row["extra_info"]["answer"] is not None for row in tenth]
+
+
+def test_a_search_agent_reads_the_question_alone(prepare: ModuleType, shared_dir: Path) -> None:
+    source = str(shared_dir / "data/qa/hotpotqa_train100.json")
+    rows = Dataset.from_list(prepare.prepared("hotpotqa", source=source, rows=5))
+    recipe = yaml.safe_load((FOLDER / "tips/trl.yaml").read_text())
+    named_rows = with_named_columns(rows, recipe["columns"], "rows")
+    asked = with_prompts(named_rows, template=recipe["prompt_template"])
+    for row in asked:
+        (turn,) = row["prompt"]
+        assert turn["content"].endswith(f"Question: {row['question']}")
+        assert len(turn["content"]) < 200 + len(row["question"])
+        assert row["answer"]
+
+
+def test_the_search_tool_asks_a_retrieval_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    class Retrieval(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            documents = [{"document": {"contents": text}, "score": 0.5} for text in "ab"]
+            body = json.dumps({"result": [documents]}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Nothing."""
+
+    spec = importlib.util.spec_from_file_location("tips_search", FOLDER / "tips/search.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    with HTTPServer(("127.0.0.1", 0), Retrieval) as server:
+        Thread(target=server.handle_request, daemon=True).start()
+        monkeypatch.setenv("SEARCH_URL", f"http://127.0.0.1:{server.server_port}/retrieve")
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        assert module.search("who?") == "a\n\nb"
+    assert asked == [{"queries": ["who?"], "topk": 3, "return_scores": True}]
 
 
 def test_hops_rows_hold_what_rewards_and_signals_read(

@@ -16,6 +16,7 @@ from transformers import AutoTokenizer
 
 from stepcredit.engines.trl.reward_function import TRLReward
 from stepcredit.errors import SettingError
+from stepcredit.launch import script
 from stepcredit.launch.datasets import (
     load_rows,
     prompt_length,
@@ -159,6 +160,8 @@ def test_a_run_that_goes_on_ends_as_one_without_a_stop(folder):
         (["--resume_from_checkpoint", "at/step"], "resume_from_checkpoint: no such folder: "
          "at/step"),
         (["--method", "gpro"], "method: unknown method 'gpro', did you mean 'grpo'?"),
+        (["--tools", "no_such:tool"], "tools: no_such:tool: ModuleNotFoundError: No module named "
+         "'no_such'"),
         (["--max_steps", "ten"], "max_steps: invalid int value: 'ten'"),
         (["--max_step", "3"], "--max_step: unknown flag, did you mean '--max_steps'?"),
         (["--importance_sampling_level", "sequence"], "importance_sampling_level: 'sequence' gives "
@@ -251,6 +254,17 @@ def test_an_old_key_beside_the_new_one_is_one_line(tmp_path, capfd):
     assert capfd.readouterr().err.strip() == line
     assert train_from_flags(["--method", "pass", "--estimator=grpo"]) == 2
     assert capfd.readouterr().err.strip() == line
+
+
+def test_named_tools_are_the_trainers(folder, monkeypatch):
+    given = {}
+    monkeypatch.setattr(script, "StepCreditGRPOTrainer", lambda **settings: given.update(settings))
+    values, notes = values_of(folder, "--tools", "math:hypot", "operator:add")
+    script.trainer_of_recipe(read_recipe(values, notes))
+    assert [tool.__name__ for tool in given["tools"]] == ["hypot", "add"]
+    given.clear()
+    script.trainer_of_recipe(read_recipe(*values_of(folder)))
+    assert "tools" not in given
 
 
 def test_help_tells_every_key_of_ours(capsys):

@@ -102,6 +102,13 @@ class RecipeArguments:
     max_prompt_length: int | None = field(
         default=None, metadata={"help": "Rows whose prompts have more tokens are left out."}
     )
+    tools: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Functions that the policy may call, each MODULE:FUNCTION with typed arguments "
+            "and a docstring that says what they are."
+        },
+    )
     rewards: dict[str, str] | str | None = field(
         default=None,
         metadata={

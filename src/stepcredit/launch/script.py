@@ -30,6 +30,7 @@ from stepcredit.launch.recipe import (
 )
 from stepcredit.launch.reward_functions import NamedReward, check_facts, reward_functions
 from stepcredit.launch.smoke import CreditCount, for_smoke_test
+from stepcredit.settings.modules import object_named
 
 REFUSED, FAILED = 2, 1
 
@@ -131,7 +132,31 @@ def trainer_of_recipe(recipe: Recipe) -> StepCreditGRPOTrainer:
         processing_class=tokenizer,
         peft_config=get_peft_config(model),
         quantization_config=get_quantization_config(model),
+        **tools_of(arguments.tools),
     )
+
+
+def tools_of(addresses: Sequence[str] | None) -> dict[str, Any]:
+    """The trainer's keyword for the tools that a recipe names; nothing where it names none.
+
+    Args:
+        addresses: each MODULE:FUNCTION.
+
+    Raises:
+        SettingError: one that can't be imported.
+
+    Example:
+        >>> [tool.__name__ for tool in tools_of(["math:hypot"])["tools"]], tools_of(None)
+        (['hypot'], {})
+    """
+    found = []
+    for address in addresses or ():
+        try:
+            found.append(object_named(address))
+        except Exception as error:  # whatever the module raises
+            reason = f"{address}: {type(error).__name__}: {first_line(error)}"
+            raise SettingError(reason, field="tools") from error
+    return {"tools": found} if found else {}
 
 
 def tag_format(training: Any, functions: Sequence[NamedReward]) -> None:

@@ -21,6 +21,7 @@ STEPS = 2
 LONGEST = 32
 MODELS = ("model", "teacher", "student", "base", "prm", "ref")
 CPU_OVERRIDES: dict[str, Any] = {
+    "tools": None,
     "use_cpu": True,
     "bf16": False,
     "fp16": False,
