@@ -15,6 +15,8 @@ import stepcredit as sc
 from stepcredit.data.rules import counted
 from stepcredit.errors import EngineError
 
+__all__ = ["TurnTrajectory", "turn_advantages"]
+
 StateKey = str | int | Sequence[str | int]
 
 
