@@ -205,12 +205,13 @@ def check_known_streams(
         raise EngineError(error.reason, field=method) from error
 
 
-def check_states(estimator: sc.Estimator, setting: str) -> None:
-    """Refuse a method that compares states: trainers do not give the states of steps yet.
+def check_states(estimator: sc.Estimator, setting: str, given: Any = None) -> None:
+    """Refuse a method that compares states where nothing gives them.
 
     Args:
         estimator: the method.
         setting: the setting that names the method.
+        given: what gives the states of steps; None: nothing does.
 
     Raises:
         EngineError: says what is missing.
@@ -218,11 +219,11 @@ def check_states(estimator: sc.Estimator, setting: str) -> None:
     Example:
         >>> check_states(sc.GiGPO(), "method")
         Traceback (most recent call last):
-        stepcredit.errors.EngineError: method: gigpo needs step_states; this trainer gives none
+        stepcredit.errors.EngineError: method: gigpo needs step_states: nothing gives them
     """
-    if estimator.reads.states:
+    if estimator.reads.states and given is None:
         name = estimator.name or type(estimator).__name__
-        reason = f"{name} needs step_states; this trainer gives none"
+        reason = f"{name} needs step_states: nothing gives them"
         raise EngineError(reason, field=setting)
 
 

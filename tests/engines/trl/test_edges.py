@@ -11,6 +11,7 @@ from datasets import Dataset
 import stepcredit as sc
 from stepcredit.credit.metrics.panel import training_metrics
 from stepcredit.data.files.reading import read_rollouts
+from stepcredit.engines.build import check_states
 from stepcredit.engines.trl.signal_streams import check_weights
 from stepcredit.errors import EngineError, SettingError
 from stepcredit.launch.datasets import with_named_columns, with_prompts
@@ -230,7 +231,7 @@ def test_a_baseline_of_outcomes_takes_the_recipe_with_its_signal():
         check_weights(sc.PASS(), {"process": signal("arithmetic"), "b": signal("arithmetic")})
 
 
-def test_a_method_of_states_is_refused_at_the_start():
+def test_a_method_of_states_is_refused_where_nothing_gives_them():
     with pytest.raises(EngineError) as refused:
-        check_weights(sc.GiGPO(), None)
-    assert str(refused.value) == "method: gigpo needs step_states; this trainer gives none"
+        check_states(sc.GiGPO(), "method")
+    assert str(refused.value) == "method: gigpo needs step_states: nothing gives them"

@@ -98,7 +98,7 @@ SAMPLED_AT = "actor_rollout_ref.rollout.temperature"
         ),
         (
             [f"{OWN}.method=gigpo"],
-            "algorithm.stepcredit.method: gigpo needs step_states; this trainer gives none",
+            "algorithm.stepcredit.method: gigpo needs step_states: nothing gives them",
         ),
         (
             ["distillation.enabled=true", NO_COUNT, f"{OWN}.process_signal=self-teacher"],

@@ -145,6 +145,14 @@ class StepCreditConfig(GRPOConfig):
         },
     )
 
+    states: str | None = field(
+        default=None,
+        metadata={
+            "help": "The state that each step was taken in, which gigpo reads: 'tool-calls', the "
+            "last tool call before it, or MODULE:FUNCTION, a function of a response. None: not "
+            "known, or the field step_states of a rollout_func."
+        },
+    )
     rollouts_dir: str | None = field(
         default=None,
         metadata={
@@ -195,6 +203,7 @@ class StepCreditConfig(GRPOConfig):
             "format_reward": self.format_reward,
             "format_gate": self.format_gate,
             "splitter": self._splitter(),
+            "states": self.states,
             "rollouts_dir": self.rollouts_dir,
             "right_above": self.right_above,
         }

@@ -18,7 +18,10 @@ from stepcredit.data.streams import Stream
 from stepcredit.errors import EngineError
 
 GivenStreams = Stream | Mapping[str, Stream] | None
-_LISTS = ("lengths", "trained", "format_ok", "tokens", "truncated", "texts", "steps", "trajectory")
+_LISTS = (
+    *("lengths", "trained", "format_ok", "tokens", "truncated", "texts", "steps"),
+    *("trajectory", "states"),
+)
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class RankData:
         texts, steps: the texts of the responses and of their steps, for metrics; `steps` may be
             None.
         cut: by stream, which rollouts were scored only up to a step before the last.
+        states: the state of each trained step, for methods that compare states; or None.
         trajectory: which rollouts are the parts of one trajectory, where the `rollout_func` says
             so; or None.
     """
@@ -53,6 +57,7 @@ class RankData:
     steps: list[list[str]] | None = None
     cut: Mapping[str, list[bool]] = field(default_factory=dict)
     trajectory: list[Any] | None = None
+    states: list[list[Any]] | None = None
 
 
 def all_gather(data: RankData) -> RankData:

@@ -49,6 +49,7 @@ class Generation:
         groups: number of each completion's group.
         outcomes: outcome of each completion, None where it is unknown.
         logprobs: {model: one log-prob per token of each completion}.
+        states: the state of each step of each completion; None where the method compares none.
         trajectory: the trajectory that each completion is a part of, None where it is a whole one;
             None: the `rollout_func` gave none.
         rollouts: what the estimator was given.
@@ -71,6 +72,7 @@ class Generation:
     outcomes: Sequence[float | None] | None = None
     logprobs: Mapping[str, Sequence[list[float]]] = field(default_factory=dict)
     trajectory: list[Any] | None = None
+    states: list[list[Any]] | None = None
     rollouts: Any = None
     advantages: Any = None
 

@@ -16,10 +16,12 @@ import stepcredit as sc
 from stepcredit.data.files.jsonl import file_errors
 from stepcredit.data.files.writing import write_rollouts
 from stepcredit.data.masking import ends_to_response, tokens_to_response
+from stepcredit.data.states import FIELD as STATES
 from stepcredit.data.streams import Stream
 from stepcredit.data.trajectories import FIELD as TRAJECTORY
 from stepcredit.engines.texts import question_of
 from stepcredit.engines.trl.generation import Generation
+from stepcredit.engines.trl.signal_streams import trained_states
 from stepcredit.errors import EngineError
 from stepcredit.logs.carried_columns import extra_columns
 
@@ -136,6 +138,7 @@ def rollout_rows(
     ends = None
     if own.step_ends is not None:
         ends = own.step_ends.values.split(own.step_ends.counts.tolist())
+    states = trained_states(generation)
     groups = rollouts.group_index[generation.first :].tolist()
     rewards = rewards_by_name(names, generation.rewards[generation.own_rollouts])
     rows = []
@@ -149,6 +152,8 @@ def rollout_rows(
         line |= {"rewards": rewards[row], "truncated": truncated[row]}
         if ends is not None:
             line["step_ends"] = ends_to_response(ends[row], mask)
+        if states is not None:
+            line[STATES] = states[row]
         for name, parts in streams.items():
             _add_stream(line, name, parts[row], mask)
         known = {name: parts[row].values for name, parts in logprobs.items()}
@@ -169,10 +174,11 @@ def _texts(generation: Generation, row: int) -> Row:
     """The dataset's columns, and the prompt and the response as texts and tokens."""
     response = generation.responses_before_splitting[row]
     given = dict(generation.inputs[row])
-    if generation.trajectory is not None:
-        given.pop(TRAJECTORY, None)
-    elif TRAJECTORY in given:  # a column of the data set
-        given[f"logged_{TRAJECTORY}"] = given.pop(TRAJECTORY)
+    for name, known in ((TRAJECTORY, generation.trajectory), (STATES, generation.states)):
+        if name in given:
+            own = given.pop(name)
+            if known is None:  # a column of the data set
+                given[f"logged_{name}"] = own
     data = extra_columns(given, ("prompt", "completion"))
     line = {name: value for name, value in data.items() if _is_json(value)}
     line["prompt"] = _question(generation, row)

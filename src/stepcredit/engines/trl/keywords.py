@@ -14,6 +14,7 @@ from stepcredit.errors import EngineError
 from stepcredit.settings.registry import Registry
 from stepcredit.signals.signal_registry import SIGNALS
 from stepcredit.signals.splitting import SPLITTERS, Splitter
+from stepcredit.signals.state_keys import state_function
 
 FIELDS = {"method": "fields", "splitter": "splitter_fields"}
 """Settings whose fields have another name than NAME_fields, and all that name one thing."""
@@ -51,6 +52,8 @@ def credit_settings(config: Any, given: Mapping[str, Any]) -> dict[str, Any]:
     for setting in ("process_signal", "logprobs"):
         if setting in known:
             chosen[setting] = _sources(setting, known[setting], own)
+    if chosen.get("states") is not None:
+        chosen["states"] = state_function(chosen["states"])
     _check_gate(chosen["format_gate"])
     threshold = chosen["right_above"]
     chosen["right_above"] = finite_setting(0 if threshold is None else threshold, "right_above")

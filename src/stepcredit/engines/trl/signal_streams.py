@@ -10,10 +10,15 @@ from torch import Tensor
 
 import stepcredit as sc
 from stepcredit.data.inputs import LOGPROBS, step_ends_stream
-from stepcredit.data.masking import step_ends_to_trained, stream_to_trained, turn_ends
+from stepcredit.data.masking import (
+    row_steps_to_trained,
+    step_ends_to_trained,
+    stream_to_trained,
+    turn_ends,
+)
 from stepcredit.data.rules import NAME_TAKEN, RESERVED_NAMES
 from stepcredit.data.streams import Stream
-from stepcredit.engines.build import check_known_streams, check_states, unread_streams
+from stepcredit.engines.build import check_known_streams, unread_streams
 from stepcredit.engines.each_stream import of_each_stream
 from stepcredit.engines.method_probe import check_shape
 from stepcredit.engines.run_record import by_stream
@@ -23,6 +28,7 @@ from stepcredit.engines.trl.generation import Generation
 from stepcredit.errors import EngineError
 from stepcredit.signals.signal import Signal
 from stepcredit.signals.splitting import Turns
+from stepcredit.signals.state_keys import StateFunction, step_keys
 
 Source = Signal | Callable[..., Any]
 Given = Source | Mapping[str, Source] | None
@@ -61,14 +67,13 @@ def has_named_streams(process_signal: Given) -> bool:
 
 
 def check_weights(estimator: sc.Estimator, process_signal: Given) -> None:
-    """Refuse a method that gives no credit or needs states, and weights that fit no stream.
+    """Refuse a method that gives no credit, and weights that fit no stream.
 
     What a callable gives is known only with the first generation: see `check_given_streams`.
 
     Raises:
         EngineError: names the stream, or the setting.
     """
-    check_states(estimator, "method")
     streams: Iterable[str] = [] if process_signal is None else ["process"]
     if isinstance(process_signal, Mapping):
         streams = process_signal
@@ -270,6 +275,38 @@ def step_ends_of(generation: Generation, estimator: sc.Estimator) -> Stream | No
         return None
     ends = step_ends_stream([response.step_ends for response in generation.responses])
     return None if ends is None else step_ends_to_trained(ends, generation.policy_tokens)
+
+
+def states_of(
+    generation: Generation, states: StateFunction | Sequence[Sequence[Any]]
+) -> list[list[Any]]:
+    """The state of each step of each completion.
+
+    Args:
+        generation: what was sampled.
+        states: a function of a response; or the keys themselves, by completion.
+
+    Raises:
+        RolloutError: another number of states than of steps; it names the completion.
+        SignalError: the function fails.
+    """
+    responses = generation.responses
+    if callable(states):
+        return [step_keys(response, states) for response in responses]
+    by_name = {response.name: keys for response, keys in zip(responses, states, strict=True)}
+    return [step_keys(response, lambda each: by_name[each.name]) for response in responses]
+
+
+def trained_states(generation: Generation) -> list[list[Any]] | None:
+    """The states of the steps that have a token of the policy."""
+    if generation.states is None:
+        return None
+    masks = generation.policy_tokens.tolist()
+    rows = zip(generation.responses, generation.states, masks, strict=True)
+    return [
+        row_steps_to_trained(list(response.step_ends), keys, mask)[1]
+        for response, keys, mask in rows
+    ]
 
 
 def response_and_step_texts(

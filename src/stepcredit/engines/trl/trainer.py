@@ -27,8 +27,9 @@ except ImportError as error:  # pragma: no cover - needs an environment without 
 import stepcredit as sc
 from stepcredit.credit.metrics.batch_warnings import CreditWarning, credit_warnings
 from stepcredit.credit.metrics.panel import training_metrics
+from stepcredit.data.states import FIELD as STATES
 from stepcredit.data.trajectories import FIELD as TRAJECTORY
-from stepcredit.engines.build import SPLITTER, SPLITTER_FIELDS, keeps_format
+from stepcredit.engines.build import SPLITTER, SPLITTER_FIELDS, check_states, keeps_format
 from stepcredit.engines.run_record import Record, describe
 from stepcredit.engines.trl.checkpointing import CreditReport, ResumingGRPOTrainer, check_saving
 from stepcredit.engines.trl.distributed import RankData, all_gather
@@ -57,8 +58,10 @@ from stepcredit.engines.trl.signal_streams import (
     logprob_streams,
     policy_token_texts,
     response_and_step_texts,
+    states_of,
     step_ends_of,
     streams_and_cut_rows,
+    trained_states,
     truncated_rows,
     unread_settings,
 )
@@ -70,6 +73,7 @@ from stepcredit.engines.trl.start_checks import (
 )
 from stepcredit.errors import EngineError
 from stepcredit.signals.splitting import Splitter, Turns, splitter
+from stepcredit.signals.state_keys import StateFunction
 
 FormatGate = float | Callable[..., Sequence[bool]] | None
 
@@ -101,6 +105,10 @@ class StepCreditGRPOTrainer(ResumingGRPOTrainer):
         splitter: cuts completions into the steps that a `Signal` scores; an object, or its name.
             Without it a step is a paragraph, extended to the end of its last token, or with tools
             a turn of the policy.
+        states: the state that each step was taken in, which `gigpo` reads: "tool-calls", or a
+            function of a `Response` that returns a key per step, or several from the finest on.
+            Without it, the field `step_states` that a `rollout_func` returns. The facts of a
+            response hold the dataset row, and what else a `rollout_func` returns.
         rollouts_dir: folder that gets one file per generation in training, with the rollouts, their
             signals and advantages, which the `stepcredit` commands read.
         right_above: the metrics call a response right where its outcome is above this; 0 if it is
@@ -135,6 +143,7 @@ class StepCreditGRPOTrainer(ResumingGRPOTrainer):
         format_gate: FormatGate = None,
         logprobs: Given = None,
         splitter: Splitter | str | None = None,
+        states: StateFunction | str | None = None,
         rollouts_dir: str | Path | None = None,
         right_above: float | None = None,
         estimator: sc.Estimator | str | None = None,
@@ -149,6 +158,7 @@ class StepCreditGRPOTrainer(ResumingGRPOTrainer):
             "format_gate": format_gate,
             "logprobs": logprobs,
             "splitter": splitter,
+            "states": states,
             "rollouts_dir": rollouts_dir,
             "right_above": right_above,
             "estimator": estimator,
@@ -170,6 +180,7 @@ class StepCreditGRPOTrainer(ResumingGRPOTrainer):
             reason = f"{self.format_gate:g} is a threshold of the format reward: name format_reward"
             raise EngineError(reason, field="format_gate")
         check_gold_answers(self.reward_funcs, self.train_dataset)
+        check_states(self.estimator, "method", given=self.states or self.rollout_func)
         check_models(self, self._models)
         check_loss(self)
         self._warned: set[str] = set()
@@ -190,6 +201,7 @@ class StepCreditGRPOTrainer(ResumingGRPOTrainer):
         self.format_reward: str | None = chosen["format_reward"]
         self.format_gate: FormatGate = chosen["format_gate"]
         self.splitter: Splitter | None = chosen["splitter"]
+        self.states: StateFunction | None = chosen["states"]
         self.rollouts_dir: str | Path | None = chosen["rollouts_dir"]
         self.right_above: float = chosen["right_above"]
         self._last_generation = (-1, 0)
@@ -290,19 +302,31 @@ class StepCreditGRPOTrainer(ResumingGRPOTrainer):
             groups=self._groups(own.stop)[own],
             outcomes=None if outcomes is None else outcomes[own],
             logprobs=as_lists(logprobs, lengths),
-            trajectory=self._trajectory(generation.inputs),
+            trajectory=self._from_rollout_func(TRAJECTORY, generation.inputs),
         )
+        known = replace(known, states=self._states(known))
         if self._teacher is None:
             return known
         return with_privileged_logprobs(self, self._teacher, known, output)
 
-    def _trajectory(self, inputs: list[dict[str, Any]]) -> list[Any] | None:
-        """The `rollout_func`'s field `trajectory`; a column of the data set is another thing."""
+    def _from_rollout_func(self, name: str, inputs: list[dict[str, Any]]) -> list[Any] | None:
+        """A field of the `rollout_func`; a column of the data set is another thing."""
         columns = getattr(self.train_dataset, "column_names", None) or ()
-        given = any(TRAJECTORY in row for row in inputs)
-        if self.rollout_func is None or not given or TRAJECTORY in columns:
+        given = any(name in row for row in inputs)
+        if self.rollout_func is None or not given or name in columns:
             return None
-        return [row.get(TRAJECTORY) for row in inputs]
+        return [row.get(name) for row in inputs]
+
+    def _states(self, generation: Generation) -> list[list[Any]] | None:
+        """The state of each step of each completion, where the method compares states."""
+        if not self.estimator.reads.states:
+            return None
+        if self.states is not None:
+            return states_of(generation, self.states)
+        given = self._from_rollout_func(STATES, generation.inputs)
+        if given is None:
+            raise EngineError("missing: the rollout_func gives no such field", field=STATES)
+        return states_of(generation, given)
 
     def _rank_data(self, generation: Generation) -> RankData:
         """What this process knows of its rollouts and the estimator or the metrics read."""
@@ -326,6 +350,7 @@ class StepCreditGRPOTrainer(ResumingGRPOTrainer):
             steps=steps,
             cut=cut,
             trajectory=generation.trajectory,
+            states=trained_states(generation),
         )
 
     def _rollouts(self, data: RankData, rewards: Tensor) -> sc.Rollouts:
@@ -344,6 +369,7 @@ class StepCreditGRPOTrainer(ResumingGRPOTrainer):
             step_ends=data.step_ends,
             tokens=data.tokens,
             trajectory=data.trajectory,
+            step_states=data.states,
         )
 
     def _groups(self, count: int) -> list[int]:
