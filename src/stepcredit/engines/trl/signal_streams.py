@@ -277,7 +277,7 @@ def step_ends_of(generation: Generation, estimator: sc.Estimator) -> Stream | No
     return None if ends is None else step_ends_to_trained(ends, generation.policy_tokens)
 
 
-def states_of(
+def completion_states(
     generation: Generation, states: StateFunction | Sequence[Sequence[Any]]
 ) -> list[list[Any]]:
     """The state of each step of each completion.

@@ -54,11 +54,11 @@ from stepcredit.engines.trl.signal_streams import (
     check_given_streams,
     check_sources,
     check_weights,
+    completion_states,
     has_named_streams,
     logprob_streams,
     policy_token_texts,
     response_and_step_texts,
-    states_of,
     step_ends_of,
     streams_and_cut_rows,
     trained_states,
@@ -322,11 +322,11 @@ class StepCreditGRPOTrainer(ResumingGRPOTrainer):
         if not self.estimator.reads.states:
             return None
         if self.states is not None:
-            return states_of(generation, self.states)
+            return completion_states(generation, self.states)
         given = self._from_rollout_func(STATES, generation.inputs)
         if given is None:
             raise EngineError("missing: the rollout_func gives no such field", field=STATES)
-        return states_of(generation, given)
+        return completion_states(generation, given)
 
     def _rank_data(self, generation: Generation) -> RankData:
         """What this process knows of its rollouts and the estimator or the metrics read."""
