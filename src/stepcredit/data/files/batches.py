@@ -46,7 +46,8 @@ class Batch:
         rows, kinds = self.rows, kinds_of(self.rows)
         only_steps = set(kinds.values()) == {Steps}
         labels, index = group_rows([row.group for row in rows])
-        tokens = [row.tokens for row in rows]
+        tokens, names = [row.tokens for row in rows], [row.trajectory for row in rows]
+        alone = names.count(None) == len(rows)
         return Rollouts._of(
             group_index=index,
             group_labels=labels,
@@ -61,7 +62,7 @@ class Batch:
             left_out=sum(row.left_out for row in rows),
             response_mask=None,
             step_states=_states(rows, index),
-            trajectories=trajectories_of([row.trajectory for row in rows], index),
+            trajectories=None if alone else trajectories_of(names, index),
             part_ends=_part_ends(rows),
         )
 

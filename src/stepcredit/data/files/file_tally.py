@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from stepcredit.data.files.rows import Row
-from stepcredit.data.files.trajectory_rows import trajectories_of_rows
+from stepcredit.data.files.trajectory_rows import num_trajectories
 from stepcredit.data.rules import counted
 
 
@@ -39,7 +39,7 @@ responses to one prompt need the same `group`']
     def add_group(self, rows: list[Row]) -> None:
         """Count a whole group. A trajectory of several rows is one response."""
         self.groups += 1
-        self.largest_group = max(self.largest_group, len(trajectories_of_rows(rows)))
+        self.largest_group = max(self.largest_group, num_trajectories(rows))
         for row in rows:
             self._add_row(row)
 

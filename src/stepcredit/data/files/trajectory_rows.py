@@ -29,6 +29,19 @@ def trajectories_of_rows(rows: Sequence[Row]) -> list[list[Row]]:
     return list(found.values())
 
 
+def num_trajectories(rows: Sequence[Row]) -> int:
+    """How many trajectories the rows of one group are.
+
+    Example:
+        >>> from stepcredit.data.files.rows import check_row
+        >>> rows = [{"group": 1, "length": 1, "trajectory": name} for name in ("a", None, "a")]
+        >>> num_trajectories([check_row(row) for row in rows])
+        2
+    """
+    names = [row.trajectory for row in rows]
+    return len({*names} - {None}) + names.count(None)
+
+
 def complete_parts(rows: Sequence[Row]) -> list[tuple[int, RolloutError]]:
     """Give each part the outcome, format and `format_ok` of its trajectory, where it has none.
 
@@ -39,6 +52,8 @@ def complete_parts(rows: Sequence[Row]) -> list[tuple[int, RolloutError]]:
         Parts that disagree with an earlier one, and parts that lack a stream of another, as
         (line, fault), at most one per trajectory.
     """
+    if num_trajectories(rows) == len(rows):
+        return []
     several = [parts for parts in trajectories_of_rows(rows) if len(parts) > 1]
     return [fault for parts in several for fault in _complete(parts)[:1]]
 
