@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from stepcredit.engines.texts import question_of
-from stepcredit.engines.verl.extras import Extras, reported_outcome
+from stepcredit.engines.verl.extras import Extras, agent_extras, reported_outcome
 from stepcredit.engines.verl.reward_loop import dataset_facts, with_outcome
 from stepcredit.errors import EngineError, RolloutError
 from stepcredit.signals.responses import Response
@@ -119,10 +119,18 @@ class QueuedBatch:
     @cached_property
     def extras(self) -> list[Extras]:
         """Each member's extras: what the reward loop reported in addition to the reward."""
+        return [row.get("reward_extra_info") or {} for row in self._extra_fields]
+
+    @cached_property
+    def agent_extras(self) -> list[Extras]:
+        """What the agent loop said of each member's steps, in its own `extra_fields`."""
+        return [agent_extras(row) for row in self._extra_fields]
+
+    @property
+    def _extra_fields(self) -> list[Extras]:
         if "extra_fields" not in self.columns:
             return [{} for _ in self.members]
-        fields = [row or {} for row in self.member_column("extra_fields")]
-        return [row.get("reward_extra_info") or {} for row in fields]
+        return [row or {} for row in self.member_column("extra_fields")]
 
     def member_column(self, name: str) -> list[Any]:
         """A field of the queue, for the members only."""

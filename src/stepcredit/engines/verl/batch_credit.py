@@ -16,6 +16,7 @@ from stepcredit.credit.metrics.batch_warnings import credit_warnings
 from stepcredit.credit.metrics.panel import training_metrics
 from stepcredit.credit.metrics.signal_statistics import step_boundaries
 from stepcredit.data.masking import row_tokens_to_trained
+from stepcredit.data.states import FIELD as STATES
 from stepcredit.data.streams import Stream
 from stepcredit.engines.build import check_stream_weights, weights_of_no_stream
 from stepcredit.engines.each_stream import of_each_stream
@@ -28,6 +29,7 @@ from stepcredit.errors import EngineError, MethodError, RolloutError
 from stepcredit.signals.models.ratios import models_from_rows
 from stepcredit.signals.responses import Response
 from stepcredit.signals.signal import Signal
+from stepcredit.signals.state_keys import step_keys
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,8 @@ class BatchCredit:
                     for row, format_ in zip(extras, formats, strict=True)
                 ],
                 logprobs=self._logprobs(),
-                step_ends=[each.step_ends for each in self._responses] if reads.steps else None,
+                step_ends=self._step_ends() if reads.steps else None,
+                step_states=self._states() if reads.states else None,
                 tokens=[each.token_texts for each in self._responses] if reads.text else None,
                 mask=batch.masks,
                 trajectory=batch.sessions,
@@ -208,21 +211,46 @@ class BatchCredit:
             streams[ENGINE_STREAM] = sc.TokenAdvantages(rows)
         return streams
 
+    def _step_ends(self) -> list[Sequence[int] | None]:
+        """Where steps end: as the agent loop says, or as the splitter cuts the response."""
+        rows = zip(self.batch.agent_extras, self._responses, strict=True)
+        return [fields.get("step_ends") or each.step_ends for fields, each in rows]
+
+    def _states(self) -> list[Any]:
+        """The state of each step: by the setting `states`, or as the agent loop says.
+
+        Raises:
+            RolloutError: another number of states than of steps; it names the row's key.
+            EngineError: nothing gives the states.
+        """
+        function = self.settings.states
+        if function is not None:
+            return [step_keys(response, function) for response in self._responses]
+        given = [fields.get(STATES) for fields in self.batch.agent_extras]
+        if all(row is None for row in given):
+            reason = "no agent loop put them into the extra_fields of its outputs"
+            raise EngineError(f"{reason}, and {CONFIG_KEY}.states is not set", field=STATES)
+        return given
+
     def _reported_streams(self) -> dict[str, Stream]:
         """The streams that the reward loop reported; none where the trainer scores them itself.
 
         Raises:
             EngineError: the reward function's own scores, of the last of several outputs alone.
         """
+        own = reported_streams(self.batch.agent_extras)
         streams = reported_streams(self.batch.extras)
+        for name in own.keys() & streams.keys():
+            reason = "the agent loop and the reward function both give it"
+            raise EngineError(reason, field=f"stream {name!r}")
         if not self.batch.has_several_outputs:
-            return streams
+            return streams | own
         for name in streams:
             if name not in self.settings.signals:
                 reason = "the reward function scores only the last of a session's outputs: expected"
                 reason += f" a signal of {CONFIG_KEY}.process_signal"
                 raise EngineError(reason, field=f"stream {name!r}")
-        return {}
+        return own
 
     def _logprobs(self) -> dict[str, list[Tensor]]:
         """The log-probs that the method reads; 0 on tokens that are not trained."""

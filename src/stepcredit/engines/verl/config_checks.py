@@ -39,6 +39,9 @@ UNSUPPORTED_ESTIMATORS = ("gdpo", "remax", "optimal_token_baseline", "tir_optima
 MANAGER = "stepcredit"
 Refusal = tuple[str, bool, str]
 
+LOOPS_WITHOUT_STATES = ("single_turn_agent", "tool_agent")
+"""verl's own agent loops, which put no states into the `extra_fields` of their outputs."""
+
 
 def check_trainer_hooks(trainer: type, queue: Any) -> None:
     """Warn about an untested version of verl; refuse one that lacks what this engine uses.
@@ -72,7 +75,7 @@ def check_config(config: Any, settings: VerlSettings) -> None:
         EngineError: one line, beginning with the key.
     """
     check_one_outcome(config, settings)
-    check_states(settings.estimator, f"{CONFIG_KEY}.method")
+    check_states(settings.estimator, f"{CONFIG_KEY}.method", given=_states_from(config, settings))
     _check_self_teachers(settings)
     for key, refused, reason in _refusals(config, settings):
         if refused:
@@ -82,6 +85,13 @@ def check_config(config: Any, settings: VerlSettings) -> None:
     if uses_engine(config):
         check_engine(settings.estimator, str(_at(config, "algorithm.adv_estimator")))
     _check_streams(config, settings)
+
+
+def _states_from(config: Any, settings: VerlSettings) -> Any:
+    """What may give the states of steps: the setting, or an agent loop that is none of verl's."""
+    loop = _at(config, "actor_rollout_ref.rollout.agent.default_agent_loop")
+    named = str(loop) if loop not in (None, *LOOPS_WITHOUT_STATES) else None
+    return settings.states or named
 
 
 def _check_self_teachers(settings: VerlSettings) -> None:

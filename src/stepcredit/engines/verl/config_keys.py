@@ -19,13 +19,14 @@ from stepcredit.engines.build import (
     finite_setting,
     keeps_format,
 )
-from stepcredit.errors import EngineError
+from stepcredit.errors import EngineError, SettingError
 from stepcredit.rewards.base import Reward
 from stepcredit.rewards.reward_registry import REWARDS
 from stepcredit.settings.registry import Registry, hint
 from stepcredit.signals.models.ratios import models_from_rows
 from stepcredit.signals.signal import Signal
 from stepcredit.signals.splitting import SPLITTERS, Splitter, Turns
+from stepcredit.signals.state_keys import StateFunction, state_function
 
 CONFIG_KEY = "algorithm.stepcredit"
 ENGINE_STREAM = "engine"
@@ -38,6 +39,7 @@ DEFAULTS: dict[str, Any] = {
     "process_signal_fields": None,
     "splitter": SPLITTER,
     "splitter_fields": None,
+    "states": None,
     "outcome_reward": None,
     "outcome_reward_fields": None,
     "format_reward": None,
@@ -62,6 +64,7 @@ class VerlSettings:
         format_gate: a response keeps the format if its format reward is at least this; None: if it
             is above 0.
         right_above: the metrics call a response right where its outcome is above this.
+        states: gives the state of each step; None: the agent loop may give them.
     """
 
     estimator: sc.Estimator
@@ -71,6 +74,7 @@ class VerlSettings:
     format_reward: Reward | None
     format_gate: float | None
     right_above: float = 0.0
+    states: StateFunction | None = None
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> VerlSettings:
@@ -102,6 +106,7 @@ class VerlSettings:
             format_reward=_reward("format_reward", given),
             format_gate=_gate(given["format_gate"]),
             right_above=_right_above(given["right_above"]),
+            states=_states(given["states"]),
         )
 
     @property
@@ -171,6 +176,13 @@ def _reward(key: str, given: Given) -> Reward | None:
 
 def _right_above(given: Any) -> float:
     return finite_setting(given, f"{CONFIG_KEY}.right_above")
+
+
+def _states(given: Any) -> StateFunction | None:
+    try:
+        return None if given is None else state_function(given)
+    except SettingError as error:
+        raise _refused(error.reason, "states") from error
 
 
 def _gate(given: Any) -> float | None:

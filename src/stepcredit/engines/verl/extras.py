@@ -26,6 +26,18 @@ CUT = "stepcredit_cut"
 """Extra that says which streams scored a row only up to a step before the last."""
 
 Extras = Mapping[str, Any]
+OF_AGENTS = ("step_ends", "step_scores", "token_scores", "signals", "step_states")
+"""Fields that an agent loop may put into the `extra_fields` of its output."""
+
+
+def agent_extras(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """What an agent loop says of the steps of an output, by the rollout format's names.
+
+    Example:
+        >>> agent_extras({"turn_scores": [], "step_states": ["a", "b"], "token_scores": None})
+        {'step_states': ['a', 'b']}
+    """
+    return {name: fields[name] for name in OF_AGENTS if fields.get(name) is not None}
 
 
 def merge_extras(given: Extras, ours: Extras) -> dict[str, Any]:
