@@ -233,10 +233,13 @@ class BatchCredit:
         return given
 
     def _reported_streams(self) -> dict[str, Stream]:
-        """The streams that the reward loop reported; none where the trainer scores them itself.
+        """The streams that the agent loop and the reward loop reported.
+
+        Of a session with several outputs the reward loop's are left out: the trainer scores them.
 
         Raises:
-            EngineError: the reward function's own scores, of the last of several outputs alone.
+            EngineError: both give a stream; or the reward function's own scores, of the last of
+                several outputs alone.
         """
         own = reported_streams(self.batch.agent_extras)
         streams = reported_streams(self.batch.extras)
