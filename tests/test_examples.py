@@ -68,7 +68,7 @@ def test_the_attack_on_the_lab_prints_verdicts_and_confusion_tables(
     assert spec.loader is not None
     example = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(example)
-    example.main(str(tmp_path), prompts=2)
+    example.main(ROOT / "evidence/study.sqlite", str(tmp_path), prompts=2)
     printed = capsys.readouterr().out
-    assert sum("; in training: " in line for line in printed.splitlines()) == 5 * 7
-    assert printed.count("17 cells of signal and method with known runs") == 3
+    assert sum("; in training: of 3 seeds" in line for line in printed.splitlines()) == 5 * 4
+    assert printed.count("20 cells of signal and method with known runs") == 3
