@@ -158,7 +158,11 @@ def build(rows: Rows, dtype: torch.dtype | None = None) -> sc.Rollouts:
     names = dict.fromkeys(n for row in plain for n in row.streams)
     probs = [n for n in LOGPROBS if any(n in row.logprobs for row in plain)]
     states = [row.states for row in plain]
-    held = {"step_ends": [row.ends for row in plain], "step_states": states} if any(states) else {}
+    held: dict[str, Any] = {}
+    if any(states):
+        held |= {"step_ends": [row.ends for row in plain], "step_states": states}
+    if any("trajectory" in row for row in rows):
+        held["trajectory"] = [row.get("trajectory") for row in rows]
     return sc.Rollouts(
         group=[row["group"] for row in rows],
         lengths=[row.length for row in plain],
@@ -167,7 +171,6 @@ def build(rows: Rows, dtype: torch.dtype | None = None) -> sc.Rollouts:
         format=_scalars([row.format for row in plain], dtype),
         format_ok=[row.format_ok for row in plain],
         logprobs={n: _tokens([row.logprobs[n] for row in plain], dtype) for n in probs},
-        trajectory=[row.get("trajectory") for row in rows],
         **held,
     )
 
