@@ -1,4 +1,4 @@
-"""A Chromium of the system for tests of pages; modules that import it are skipped without one."""
+"""A Chromium of the system for tests of pages; they are skipped without one or playwright."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 PROGRAM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), ""
 )
@@ -20,6 +19,7 @@ SIZES = {"desk": (1280, 900), "phone": (390, 844)}
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     with playwright.sync_playwright() as driver:
         started = driver.chromium.launch(executable_path=PROGRAM, args=["--no-sandbox"])
         yield started

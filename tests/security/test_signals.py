@@ -45,6 +45,10 @@ LOCAL: dict[str, Callable[[str], Signal]] = {
     ),
     "implicit": lambda model: signal("implicit", prm=model, ref=model, tokenizer=model),
     "answer-progress": lambda model: signal("answer-progress", model=model),
+    "turn-progress": lambda model: signal("turn-progress", model=model),
+    "self-teacher": lambda model: signal(
+        "self-teacher", student=model, tokenizer=model, context="answer", in_prompt="allow"
+    ),
     "monte-carlo": lambda model: signal(
         "monte-carlo", model=model, n=1, max_new_tokens=2, reward=lambda *_: 0.5
     ),
@@ -72,7 +76,13 @@ SERVED: dict[str, Callable[[str], Signal]] = {
         attempts=1,
     ),
     "logprobs-served": lambda url: signal("logprobs-served", url=url, model="m", attempts=1),
+    "rubric": lambda url: signal("rubric", url=url, model="m", recipe="wrong-steps", attempts=1),
 }
+MODELS = (
+    *("logprobs", "opd", "g-opd", "implicit", "self-teacher"),
+    *("answer-progress", "turn-progress", "monte-carlo"),
+)
+"""The local signals that run a model."""
 ELSEWHERE = {"prm": "a local reward model reads texts as `logprobs` and `prm-served` do"}
 
 
@@ -121,7 +131,7 @@ def test_local_signals_run_nothing(kind: str, canary: Path, model: str) -> None:
                 score(rule, responses(payload))
         batch = responses(payload[:LONGEST], tokenizer)[1:3]
         score(rules["shared-prefix"], batch)
-    for name in ("logprobs", "opd", "g-opd", "implicit", "answer-progress", "monte-carlo"):
+    for name in MODELS:
         score(rules[name], batch)
     untouched(canary, before)
 
