@@ -173,9 +173,13 @@ def sign_flip_p(differences: np.ndarray, margin: float, resamples: int = RESAMPL
     Example:
         >>> sign_flip_p(np.array([0.1, 0.2, 0.3]), margin=0.0)
         0.125
+        >>> sign_flip_p(np.array([0.1]), margin=0.0)
+        0.5
     """
     from scipy.stats import permutation_test
 
+    if len(differences) == 1:  # of the two patterns; scipy asks for two differences
+        return 0.5 if differences[0] > margin else 1.0
     found = permutation_test(
         (differences - margin,),
         np.mean,
