@@ -39,7 +39,7 @@ FIGURES = ("at the edit", "total", "mean")
 def main(store, warm=None, prompts=64, seed=0):
     """Sample answers, attack every signal, print the verdicts and the confusion tables."""
     runs = trained_runs(store)
-    trained = {cell: trained_cell(cell, own) for cell, own in runs.items()}
+    trained = {cell: trained_cell(own) for cell, own in runs.items()}
     folder = warm or warm_start(WarmStartSettings(), "cache/warmstart")
     tokenizer = AutoTokenizer.from_pretrained(folder)
     policy = AutoModelForCausalLM.from_pretrained(folder)
@@ -75,7 +75,7 @@ def trained_runs(store):
     return dict(found)
 
 
-def trained_cell(cell, runs):
+def trained_cell(runs):
     """Whether a run of the cell collapsed or grew filler, and in words on how many seeds."""
     more = [run.figures("after")["fillers"] - run.figures("before")["fillers"] for run in runs]
     collapsed = sum(map(has_collapsed, runs))

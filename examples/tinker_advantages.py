@@ -71,7 +71,7 @@ class StepCreditData:
                 own = trajectory_to_data(trajectory, 0.0, include_provenance=include_provenance)
                 data += own
                 places += [{"group_idx": at, "traj_idx": number}] * len(own)
-                turns = torch.cat(turn_numbers(trajectory))
+                turns = turn_numbers(trajectory)
                 trajectories.append(self._turns(at, trajectory, turns, float(outcomes[number])))
         credit = turn_advantages(trajectories, self.estimator)
         tokens = iter([value for row in credit for turn in row for value in turn])
@@ -98,8 +98,8 @@ class StepCreditData:
         return TurnTrajectory(group, tokens, outcome, scores, states)
 
 
-def turn_numbers(trajectory: Trajectory) -> list[Tensor]:
-    """Of each trained token of each of a trajectory's data, the number of its turn.
+def turn_numbers(trajectory: Trajectory) -> Tensor:
+    """Of each trained token of a trajectory's data, in order, the number of its turn.
 
     The cookbook lays out the data of a trajectory whose log-probs are these numbers.
     """
@@ -111,7 +111,7 @@ def turn_numbers(trajectory: Trajectory) -> list[Tensor]:
         replace(trajectory, transitions=numbered), 0.0, include_provenance=False
     )
     found = [read(datum, "logprobs")[read(datum, "mask") > 0].long() for datum in data]
-    return [torch.zeros(0, dtype=torch.long), *found]
+    return torch.cat([torch.zeros(0, dtype=torch.long), *found])
 
 
 def read(datum: tinker.Datum, name: str) -> Tensor:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
 
 import pytest
+from tests.loading import module_of
 
 pytest.importorskip("transformers")
 
@@ -23,11 +23,7 @@ def test_plain_loop_runs(
     tokenizer = build_tokenizer()
     tokenizer.save_pretrained(tmp_path)
     build_model(tokenizer).save_pretrained(tmp_path)
-    spec = importlib.util.spec_from_file_location("plain_loop", ROOT / "examples/plain_loop.py")
-    assert spec is not None
-    assert spec.loader is not None
-    example = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(example)
+    example = module_of(ROOT / "examples/plain_loop.py")
     monkeypatch.setattr(example, "warm_start", lambda *_: tmp_path)
     example.main(updates=2)
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("update")]
@@ -35,11 +31,7 @@ def test_plain_loop_runs(
 
 
 def test_the_anchor_does_nothing_twice_and_reads_its_runs(tmp_path: Path) -> None:
-    spec = importlib.util.spec_from_file_location("anchor", ROOT / "examples/smollm2_anchor.py")
-    assert spec is not None
-    assert spec.loader is not None
-    anchor = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(anchor)
+    anchor = module_of(ROOT / "examples/smollm2_anchor.py")
     count = tmp_path / "count"
     note = [sys.executable, "-c", f"open({str(count)!r}, 'a').write('x')"]
     for _ in range(2):
@@ -63,11 +55,7 @@ def test_the_attack_on_the_lab_prints_verdicts_and_confusion_tables(
     tokenizer = build_tokenizer()
     tokenizer.save_pretrained(tmp_path)
     build_model(tokenizer).save_pretrained(tmp_path)
-    spec = importlib.util.spec_from_file_location("attack_lab", ROOT / "examples/attack_lab.py")
-    assert spec is not None
-    assert spec.loader is not None
-    example = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(example)
+    example = module_of(ROOT / "examples/attack_lab.py")
     example.main(ROOT / "evidence/study.sqlite", str(tmp_path), prompts=2)
     printed = capsys.readouterr().out
     assert sum("; in training: of 3 seeds" in line for line in printed.splitlines()) == 5 * 4

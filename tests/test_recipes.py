@@ -13,6 +13,7 @@ from types import ModuleType
 
 import pytest
 import yaml
+from tests.loading import module_of
 
 pytest.importorskip("trl")
 
@@ -204,11 +205,7 @@ def test_the_search_tool_asks_a_retrieval_server(monkeypatch: pytest.MonkeyPatch
         def log_message(self, *_: object) -> None:
             """Nothing."""
 
-    spec = importlib.util.spec_from_file_location("tips_search", FOLDER / "tips/search.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = module_of(FOLDER / "tips/search.py")
     with HTTPServer(("127.0.0.1", 0), Retrieval) as server:
         Thread(target=server.handle_request, daemon=True).start()
         monkeypatch.setenv("SEARCH_URL", f"http://127.0.0.1:{server.server_port}/retrieve")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from tests.loading import module_of
 
 pytest.importorskip("tinker_cookbook", reason="tinker-cookbook is not installed: not tested")
 
@@ -23,12 +23,7 @@ EXAMPLE = Path(__file__).resolve().parents[2] / "examples/tinker_advantages.py"
 
 @pytest.fixture(scope="module")
 def example() -> Any:
-    spec = importlib.util.spec_from_file_location("tinker_advantages", EXAMPLE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return module_of(EXAMPLE)
 
 
 def turn(seen: list[int], said: list[int], reward: float = 0.0, **metrics: Any) -> Transition:

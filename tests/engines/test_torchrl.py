@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from tests.loading import module_of
 from torch import nn
 
 import stepcredit as sc
@@ -29,12 +29,7 @@ OUTCOME = torch.tensor([1.0, 0.0, 0.0, 1.0])
 
 @pytest.fixture
 def example() -> Any:
-    spec = importlib.util.spec_from_file_location("torchrl_transform", EXAMPLE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return module_of(EXAMPLE)
 
 
 def batch() -> TensorDict:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from tests.loading import module_of
 
 import stepcredit as sc
 from stepcredit.engines.turn_credit import TurnTrajectory, turn_advantages
@@ -78,11 +78,7 @@ def test_turns_that_do_not_fit_are_refused(trajectories: Any, line: str) -> None
 
 
 def test_rllm_gets_a_list_of_the_length_of_each_steps_tokens() -> None:
-    spec = importlib.util.spec_from_file_location("rllm_advantages", EXAMPLE)
-    assert spec is not None
-    assert spec.loader is not None
-    example = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(example)
+    example = module_of(EXAMPLE)
 
     def one(reward: float, sizes: list[int], scores: list[float]) -> Any:
         steps = [

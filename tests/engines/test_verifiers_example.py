@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from tests.loading import module_of
 
 pytest.importorskip("verifiers.v1.trace", reason="verifiers 0.4 is not installed: not tested")
 
@@ -22,12 +22,7 @@ EXAMPLE = Path(__file__).resolve().parents[2] / "examples/verifiers_traces.py"
 
 @pytest.fixture(scope="module")
 def credit_traces() -> Any:
-    spec = importlib.util.spec_from_file_location("verifiers_traces", EXAMPLE)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.credit_traces
+    return module_of(EXAMPLE).credit_traces
 
 
 def node(parent: int | None, ids: list[int], sampled: bool, role: str = "user") -> dict[str, Any]:

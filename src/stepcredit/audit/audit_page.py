@@ -64,6 +64,7 @@ def audit_page(report: AuditReport | RunReport, *, is_growing: bool = False) -> 
         "run": run_view(report) if isinstance(report, RunReport) else None,
         "is_growing": is_growing,
         "report": view,
+        "method_texts": visible_values(list(last.method_texts.values())),
         "pictures": _pictures(last, view),
         "attack": _attack_table(view),
         **page_files(SCRIPTS),

@@ -97,7 +97,8 @@ def sample_with_logprobs(
         wanted = [row // samples_per_prompt for row in range(start, start + len(uniform))]
         part = prompt_ids[wanted[0] : wanted[-1] + 1]
         decoded = decode(decoder, part, [w - wanted[0] for w in wanted], uniform, end)
-        found, logprobs = found + decoded[0], logprobs + decoded[1]
+        found += decoded[0]
+        logprobs += decoded[1]
     return found, logprobs
 
 

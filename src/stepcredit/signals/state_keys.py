@@ -203,6 +203,19 @@ def step_keys(response: Response, states: StateFunction) -> list[Any]:
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
         raise SignalError(reason, field="states", place=response.name) from error
+    return checked_keys(response, found)
+
+
+def checked_keys(response: Response, found: Sequence[Any]) -> list[Any]:
+    """The states of a response's steps as they were given, checked.
+
+    Args:
+        response: split into steps.
+        found: one key per step, or several from the finest to the coarsest.
+
+    Raises:
+        RolloutError: as `step_keys`.
+    """
     if len(found) != len(response.step_ends):
         reason = wrong_number(len(found), len(response.step_ends))
         raise RolloutError(reason, field=FIELD, place=response.name)

@@ -28,7 +28,7 @@ from stepcredit.engines.trl.generation import Generation
 from stepcredit.errors import EngineError
 from stepcredit.signals.signal import Signal
 from stepcredit.signals.splitting import Turns
-from stepcredit.signals.state_keys import StateFunction, step_keys
+from stepcredit.signals.state_keys import StateFunction, checked_keys, step_keys
 
 Source = Signal | Callable[..., Any]
 Given = Source | Mapping[str, Source] | None
@@ -293,8 +293,7 @@ def completion_states(
     responses = generation.responses
     if callable(states):
         return [step_keys(response, states) for response in responses]
-    by_name = {response.name: keys for response, keys in zip(responses, states, strict=True)}
-    return [step_keys(response, lambda each: by_name[each.name]) for response in responses]
+    return [checked_keys(*pair) for pair in zip(responses, states, strict=True)]
 
 
 def trained_states(generation: Generation) -> list[list[Any]] | None:
