@@ -308,6 +308,15 @@ def test_signals_that_cannot_be_attacked_are_refused(tmp_path: Path) -> None:
         read_attacked(bad, READER)
 
 
+def test_a_trajectory_of_several_rows_is_refused(tmp_path: Path) -> None:
+    given = [each | {"trajectory": name} for each, name in zip(rows(1), "abcb", strict=True)]
+    reason = r"rollouts\.jsonl:4: trajectory: 'b' has several rows, and an attack edits"
+    with pytest.raises(RowError, match=reason):
+        read_attacked(written(tmp_path, given), READER)
+    alone = [each | {"trajectory": place} for place, each in enumerate(rows(2))]
+    assert len(read_attacked(written(tmp_path, alone), READER).rows) == len(alone)
+
+
 def test_a_local_reward_model_is_attacked(tmp_path: Path) -> None:
     case = BY_NAME["qwen2.5-math-prm"]
     prm = case.signal(case.checkpoint(tmp_path / "prm"))

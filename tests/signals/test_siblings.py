@@ -60,8 +60,10 @@ def test_order_and_other_groups_change_no_draw():
 
 
 def test_a_part_of_a_trajectory_is_refused():
+    alone = answers(("a", 1.0), trajectory=4)
+    assert right_siblings(alone) == [None]
     with pytest.raises(RolloutError) as caught:
-        right_siblings(answers(("a", 1.0), trajectory=4))
+        right_siblings([*alone, *answers(("b", 1.0), trajectory="4")])
     assert str(caught.value) == (
-        "r:0: trajectory: a part of a trajectory is no whole response, so it can't be a sibling"
+        "r:0: trajectory: a part of a trajectory is no whole response, which this signal compares"
     )

@@ -58,11 +58,17 @@ def _finish(bound: list[FileEstimator]) -> None:
 
 
 def _with(agreement: Agreement, batch: Batch, bound: list[FileEstimator]) -> Agreement:
+    """The agreement with a batch more; a trajectory of several rows is one rollout."""
     import numpy as np
 
-    advantages = [estimator(batch.rollouts).packed().numpy() for estimator in bound]
-    agreement.add(np.array(advantages, dtype=np.float64), batch.rollouts.lengths.numpy())
-    agreement.places += [(row.line, str(row.group)) for row in batch.rows]
+    parts, lengths = batch.rollouts.trajectories, batch.rollouts.joined().lengths
+    found, first = [estimator(batch.rollouts) for estimator in bound], batch.rows
+    if parts is not None:
+        found = [advantages.take(parts.order) for advantages in found]
+        first = [batch.rows[at] for at in parts.first.tolist()]
+    packed = [advantages.packed().numpy() for advantages in found]
+    agreement.add(np.array(packed, dtype=np.float64), lengths.numpy())
+    agreement.places += [(row.line, str(row.group)) for row in first]
     return agreement
 
 

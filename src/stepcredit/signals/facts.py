@@ -86,15 +86,22 @@ def rows_of_groups(responses: Sequence[Response]) -> list[list[int]]:
     """The rows of each group, in the order in which groups first appear; 3 and "3" are one group.
 
     Raises:
-        RolloutError: a response without `group`; the error names it.
+        RolloutError: a response without `group`, or two of one trajectory; the error names it.
 
     Example:
         >>> rows_of_groups([Response.of_text("?", "a", facts={"group": g}) for g in (3, 1, "3")])
         [[0, 2], [1]]
     """
     rows: dict[str, list[int]] = {}
+    parts = set[tuple[str, str]]()
     for index, response in enumerate(responses):
-        rows.setdefault(str(required_fact(response, "group")), []).append(index)
+        group, trajectory = str(required_fact(response, "group")), response.facts.get("trajectory")
+        part = (group, str(trajectory))
+        if trajectory is not None and part in parts:
+            reason = "a part of a trajectory is no whole response, which this signal compares"
+            raise RolloutError(reason, field="trajectory", place=response.name)
+        parts.add(part)
+        rows.setdefault(group, []).append(index)
     return list(rows.values())
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stepcredit.errors import RolloutError
 from stepcredit.keys import digest64, keyed_seed
 from stepcredit.signals.facts import number_fact, rows_of_groups
 from stepcredit.signals.responses import Response
@@ -28,8 +27,8 @@ def right_siblings(
         One text per response; None where the group has no other right response.
 
     Raises:
-        RolloutError: a response without `group`, with an outcome that is no number, or one that is
-            a part of a trajectory.
+        RolloutError: a response without `group`, with an outcome that is no number, or one that
+            shares its trajectory with another.
 
     Example:
         >>> rows = [("1 + 1 = 2", 1.0), ("It is 2.", 1.0), ("It is 3.", 0.0)]
@@ -54,9 +53,6 @@ def right_siblings(
 
 
 def _is_right(response: Response, right_above: float) -> bool:
-    if response.facts.get("trajectory") is not None:
-        reason = "a part of a trajectory is no whole response, so it can't be a sibling"
-        raise RolloutError(reason, field="trajectory", place=response.name)
     known = response.facts.get("outcome") is not None
     return known and number_fact(response, "outcome") > right_above
 

@@ -10,6 +10,7 @@ from typing import Any
 from stepcredit.audit.attack.attack_plan import AttackedResponse
 from stepcredit.audit.attack.edited_response import Cutter, cutter_for
 from stepcredit.audit.logged_batch import RIGHT, WRONG, row_labels
+from stepcredit.data.files.batches import group_label
 from stepcredit.data.files.rollout_file import RolloutFile
 from stepcredit.data.files.rows import Row, check_row
 from stepcredit.errors import FileError, RolloutError
@@ -46,7 +47,8 @@ def read_attacked(
 
     Raises:
         FileError: the file can't be read, or holds no response.
-        RowError: a row breaks a rule, or can't be split into steps.
+        RowError: a row breaks a rule, can't be split into steps, or shares its trajectory with
+            another row.
 
     Example:
         >>> import tempfile
@@ -57,7 +59,9 @@ def read_attacked(
     """
     reader = reader or RowReader()
     given, found = list[Mapping[str, Any]](), list[AttackedResponse]()
+    trajectories = set[tuple[str, str]]()
     for row, original in _rows(str(path), reader, format):
+        _refuse_parts(row, trajectories, str(path))
         given.append({"tokens": original.get("tokens")})
         found.append(_attacked_response(row, reader, f"{path}:{row.line}"))
     if not found:
@@ -82,6 +86,18 @@ def _rows(
         return
     for position, fields in enumerate(read_log(path, format, tokenizer=reader.tokenizer)):
         yield _checked_row(fields, position, reader, path), {}  # its tokens are words
+
+
+def _refuse_parts(row: Row, seen: set[tuple[str, str]], path: str) -> None:
+    """Refuse a second row of a trajectory: credited alone, parts would get other advantages."""
+    if row.trajectory is None:
+        return
+    name = (group_label(row), repr(row.trajectory))
+    if name in seen:
+        reason = "has several rows, and an attack edits responses of one row"
+        error = RolloutError(f"{row.trajectory!r} {reason}", field="trajectory")
+        raise error.at_line(path, row.line)
+    seen.add(name)
 
 
 def _checked_row(fields: Mapping[str, Any], position: int, reader: RowReader, path: str) -> Row:

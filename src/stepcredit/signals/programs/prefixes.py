@@ -37,7 +37,8 @@ class SharedPrefix(Signal):
         per: "steps" or "tokens".
 
     Raises:
-        RolloutError: a row without `group` or `outcome`, or without token ids in a group with them.
+        RolloutError: a row without `group` or `outcome`, without token ids in a group with them, or
+            of a trajectory that has another row.
 
     Example:
         >>> rows = [((5, 6), 1.0), ((5, 7), 0.0)]
