@@ -6,10 +6,13 @@ import os
 import subprocess
 import sys
 from itertools import chain, groupby
+from operator import itemgetter
 from pathlib import Path
+from statistics import mean, stdev
 
 import pytest
 import torch
+from tests.engines.trl.scripted_agent import CALLS, GROUPS, OUTCOME
 
 import stepcredit as sc
 from stepcredit.data.files.reading import read_rows
@@ -18,17 +21,21 @@ from stepcredit.engines.trl.distributed import RankData, concat_ranks
 from stepcredit.errors import EngineError
 
 SCRIPT = Path(__file__).with_name("two_processes.py")
+AGENT = Path(__file__).with_name("scripted_agent.py")
+ROOT = Path(__file__).parents[3]
 ALONE = [sys.executable]
 TWO = [*ALONE, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--rdzv-backend", "c10d"]
 TWO += ["--rdzv-endpoint", "127.0.0.1:0"]
 
 
-def records(command, folder):
+def records(command, folder, script=SCRIPT):
     """What each process of a run recorded, by rank."""
     folder.mkdir()
+    paths = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
+    own = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": paths}
     done = subprocess.run(
-        [*command, str(SCRIPT), str(folder)],
-        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+        [*command, str(script), str(folder)],
+        env={**os.environ, **own},
         capture_output=True,
         text=True,
         timeout=120,
@@ -63,6 +70,56 @@ def test_two_processes_give_the_advantages_of_one(tmp_path):
     assert {"stepcredit/filler_gap", "stepcredit/truncated_share"} <= named[0].keys()
     assert named[0]["stepcredit/repeated_step_share"] > 0
     assert [entry for entry in pair[0]["metrics"] if entry] == [pytest.approx(e) for e in named]
+
+
+def test_agents_with_tools_and_states_are_credited_alike_in_two_processes(tmp_path):
+    (alone,) = records(ALONE, tmp_path / "one", AGENT)
+    pair = records(TWO, tmp_path / "two", AGENT)
+    assert (alone["world"], [each["world"] for each in pair]) == (1, [2, 2])
+    for name in ("ids", "mask"):
+        assert alone[name] == pair[0][name] + pair[1][name]
+    assert any(not all(row) for row in alone["mask"])
+    for each in (alone, *pair):  # every process knows the states and outcomes of all
+        assert each["steps"] == [len(calls) + 1 for calls in CALLS]
+        assert each["states"] == alone["states"]
+        assert each["outcomes"] == alone["outcomes"]
+    assert pair[0]["advantages"] + pair[1]["advantages"] == alone["advantages"]
+    by_turn = {place: a for group in GROUPS for place, a in by_hand(group).items()}
+    for row, (advantages, mask) in enumerate(zip(alone["advantages"], alone["mask"], strict=True)):
+        pairs = zip(mask, advantages, strict=True)
+        runs = [list(part) for _, part in groupby(pairs, itemgetter(0))]
+        turns = [part for part in runs if part[0][0]]
+        for turn, part in enumerate(turns):
+            expected = pytest.approx(by_turn[row, turn], abs=1e-5)
+            assert all(value == expected for _, value in part), (row, turn)
+        assert not any(value for part in runs if not part[0][0] for _, value in part)
+
+
+def by_hand(group):
+    """GiGPO's advantages of the turns of a group's rows, by row, from the script alone.
+
+    A turn's reward is 0.2 times its number, and the last one's also the outcome; a turn's return is
+    compared with those of all turns after the same last call. Then the outcome is added.
+    """
+    returns, members = {}, {}
+    for row in group:
+        for turn in range(len(CALLS[row]) + 1):
+            state = CALLS[row][turn - 1] if turn else "start"
+            value = 0.2 * sum(range(turn, len(CALLS[row]) + 1)) + OUTCOME[row]
+            returns[row, turn] = state, value
+            members.setdefault(state, []).append(value)
+    outcomes = [OUTCOME[row] for row in group]
+    return {
+        place: standardized(value, members[state]) + standardized(OUTCOME[place[0]], outcomes)
+        for place, (state, value) in returns.items()
+    }
+
+
+def standardized(value, members):
+    """N of one value; 0 where there is nothing to compare."""
+    if max(members) - min(members) < 1e-9:
+        return 0.0
+    return (value - mean(members)) / (stdev(members) + 1e-6)
 
 
 def kept(folder):

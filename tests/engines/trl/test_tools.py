@@ -5,37 +5,17 @@ The tools, the calls' parsing and the mask are TRL's own; only what the model wr
 
 from __future__ import annotations
 
-import copy
-from pathlib import Path
-
 import pytest
 import torch
-import trl
-from datasets import Dataset
-from tests.signals import tiny_models
-from transformers import PrinterCallback
+from tests.engines.trl import scripted_agent
+from tests.engines.trl.scripted_agent import CALL
 from typer.testing import CliRunner
 
 import stepcredit as sc
 from stepcredit.cli import app
 from stepcredit.data.files.reading import read_rollouts, read_rows
-from stepcredit.engines.trl import StepCreditGRPOTrainer
-from stepcredit.engines.trl.config import StepCreditConfig
 from stepcredit.signals import BlankLine
 from stepcredit.signals.programs.checked import Program
-
-CALL = '<tool_call>\n{{"name": "add", "arguments": {{"a": {a}, "b": 2}}}}\n</tool_call><|im_end|>'
-TEMPLATE = Path(trl.__file__).parent / "chat_templates" / "qwen2_5.jinja"
-
-
-def add(a: int, b: int) -> int:
-    """Add two numbers.
-
-    Args:
-        a: one.
-        b: the other.
-    """
-    return a + b
 
 
 def script(row, turn):
@@ -47,65 +27,16 @@ def script(row, turn):
 
 @pytest.fixture
 def tokenizer():
-    made = copy.deepcopy(tiny_models.tokenizer())
-    made.add_special_tokens({"additional_special_tokens": ["<|im_start|>"]})
-    made.add_special_tokens({"eos_token": "<|im_end|>"})
-    made.chat_template = TEMPLATE.read_text()
-    return made
+    return scripted_agent.tokenizer()
 
 
 @pytest.fixture
-def make_agent(tmp_path, tokenizer):
-    """A maker of trainers whose model writes the script, and calls a real tool."""
-
-    class Scripted(StepCreditGRPOTrainer):
-        def _generate(self, prompts):
-            self.turns = [0] * len(prompts)
-            self.rows = {}
-            return super()._generate(prompts)
-
-        def _generate_single_turn(self, prompt_ids, *args, **kwargs):
-            if not self.rows:
-                chosen = list(range(len(prompt_ids)))
-            else:
-                chosen = [row for row in self.rows if "<tool_call>" in self.rows[row]]
-            texts = [script(row, self.turns[row]) for row in chosen]
-            for row in chosen:
-                self.turns[row] += 1
-            self.rows = dict(zip(chosen, texts, strict=True))
-            return [tokenizer(text).input_ids for text in texts], None
+def make_agent(tmp_path):
+    """A maker of trainers whose model writes the script, and calls a real tool; they have run."""
 
     def make(**changes):
-        config = StepCreditConfig(
-            output_dir=str(tmp_path / "out"),
-            max_steps=1,
-            per_device_train_batch_size=4,
-            num_generations=4,
-            max_completion_length=400,
-            use_cpu=True,
-            bf16=False,
-            gradient_checkpointing=False,
-            report_to="none",
-            save_strategy="no",
-            logging_steps=1,
-            disable_tqdm=True,
-        )
-        vocabulary = len(tokenizer)
-        settings = {
-            "model": tiny_models.build(
-                "llama", vocab_size=vocabulary, max_position_embeddings=2048
-            ),
-            "reward_funcs": [lambda completions, **_: [1.0, 0.0, 0.5, 0.0]],
-            "args": config,
-            "train_dataset": Dataset.from_list(
-                [{"prompt": [{"role": "user", "content": "Add 1 and 2."}]}] * 4
-            ),
-            "processing_class": tokenizer,
-            "tools": [add],
-            "rollouts_dir": tmp_path / "rollouts",
-        }
-        trainer = Scripted(**{**settings, **changes})
-        trainer.remove_callback(PrinterCallback)
+        outcomes = {"reward_funcs": [lambda completions, **_: [1.0, 0.0, 0.5, 0.0]]}
+        trainer = scripted_agent.make_trainer(script, tmp_path, **{**outcomes, **changes})
         trainer.train()
         return trainer
 
