@@ -53,8 +53,8 @@ def test_a_module_in_this_folder_gives_its_methods(run_process: Run, tmp_path: P
 
 BROKEN = {
     "nothing_of_that_name": "No module named 'nothing_of_that_name'",
-    "broken_methods": "one line and another",
-    "silent_methods": "AssertionError",
+    "broken_methods": "line 1: ValueError: one line and another",
+    "silent_methods": "line 1: AssertionError",
     "": "Empty module name",
 }
 
@@ -69,7 +69,7 @@ def test_a_module_that_fails_is_told_in_one_line(
     (tmp_path / "silent_methods.py").write_text("assert False")
     ended = run(command, *COMMANDS[command], "--import", module)
     assert (ended.code, ended.out) == (1, "")
-    assert ended.err == f"--import {module}: {BROKEN[module]}\n"
+    assert ended.err == f"{f'--import {module}'.strip()}: {BROKEN[module]}\n"
 
 
 HOSTILE = """

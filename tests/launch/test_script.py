@@ -256,6 +256,100 @@ def test_an_old_key_beside_the_new_one_is_one_line(tmp_path, capfd):
     assert capfd.readouterr().err.strip() == line
 
 
+OWN = """\
+from dataclasses import dataclass
+
+import stepcredit as sc
+from stepcredit.rewards import Reward, register_reward
+
+
+@sc.register("launched-own")
+@dataclass(frozen=True)
+class Own(sc.Estimator):
+    def credit(self, rollouts):
+        return sc.Credit.flat(rollouts, 2 * rollouts.outcome[:, None])
+
+
+@sc.register_signal("launched-lengths")
+@dataclass(frozen=True)
+class Lengths(sc.Signal):
+    grain = "steps"
+    identity = {"signal": "launched-lengths"}
+
+    def stream(self, responses):
+        for row, response in enumerate(responses):
+            yield row, [float(len(step)) for step in response.step_texts]
+
+
+@register_reward("launched-short")
+@dataclass(frozen=True)
+class Short(Reward):
+    def rewards(self, texts, facts):
+        return [1.0 / (1 + len(text)) for text in texts]
+
+
+def third(completions, **columns):
+    return [len(completion) / 3 for completion in completions]
+"""
+
+
+def test_a_module_of_ones_own_gives_all_kinds_by_name(folder, tmp_path):
+    """In a process of its own, for what is registered stays; the recipe names the file alone."""
+    (folder / "my_launched.py").write_text(OWN)
+    recipe = folder / "recipe.yaml"
+    lines = recipe.read_text().splitlines()
+    kept = [
+        line for line in lines if not line.startswith(("fields", "reward", "method", "process"))
+    ]
+    kept += [
+        f"import: {folder}/my_launched.py",
+        "method: launched-own",
+        "process_signal: launched-lengths",
+        "rewards: {short: launched-short, third: 'my_launched:third'}",
+    ]
+    recipe.write_text("\n".join(kept) + "\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "stepcredit.launch", "--config", str(recipe)],
+        cwd=tmp_path.parent,
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "credit by launched-own()" in done.stdout
+    assert "  process: launched-lengths (launched-own does not read it" in done.stdout
+    history = json.loads((folder / "out/trainer_state.json").read_text())["log_history"]
+    assert {"rewards/short/mean", "rewards/third/mean"} <= set(history[0])
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (None, "import: {}/mine_here.py: no such file"),
+        ("x = 1\ny = z", "import: {}/mine_here.py: line 2: NameError: name 'z' is not defined"),
+    ],
+)
+def test_a_module_that_fails_is_one_line(folder, capfd, text, line):
+    if text is not None:
+        (folder / "mine_here.py").write_text(text)
+    assert run(folder, "--import", f"{folder}/mine_here.py") == 2
+    assert capfd.readouterr().err.strip().splitlines()[-1] == line.replace("{}", str(folder))
+
+
+def test_the_import_key_is_a_text_or_a_list(folder, capfd):
+    recipe = folder / "recipe.yaml"
+    text = recipe.read_text()
+    recipe.write_text(text + "import: [a.py, b]\n")
+    assert values_of(folder)[0]["import"] == ["a.py", "b"]
+    assert values_of(folder, "--import", "c", "d.py")[0]["import"] == ["c", "d.py"]
+    recipe.write_text(text + "import: {a: 1}\n")
+    assert run(folder) == 2
+    line = "import: expected a module, or a list of modules, got {'a': 1}"
+    assert capfd.readouterr().err.strip() == line
+
+
 def test_named_tools_are_the_trainers(folder, monkeypatch):
     given = {}
     monkeypatch.setattr(script, "StepCreditGRPOTrainer", lambda **settings: given.update(settings))

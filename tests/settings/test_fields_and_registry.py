@@ -268,3 +268,22 @@ def test_other_values_of_numpy_and_torch_are_refused(fields: dict[str, Any], lin
     with pytest.raises(SettingError) as raised:
         Thing(**fields)
     assert str(raised.value) == line
+
+
+def test_a_class_that_lacks_a_method_is_refused_when_it_is_built():
+    from abc import ABC, abstractmethod
+
+    class Shape(ABC):
+        @abstractmethod
+        def area(self) -> float: ...
+
+    shapes = Registry[Shape]("shape", "stepcredit.no_such_group")
+
+    @shapes.register("blob")
+    @dataclass(frozen=True)
+    class Blob(Shape):
+        pass
+
+    with pytest.raises(SettingError) as refused:
+        shapes.build("blob", at="kind")
+    assert str(refused.value) == "kind: the class of 'blob' does not define area"

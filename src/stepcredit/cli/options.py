@@ -11,8 +11,8 @@ from typing import Annotated, Any
 import typer
 
 import stepcredit as sc
-from stepcredit.errors import MethodError, RolloutError
-from stepcredit.settings.modules import module_named
+from stepcredit.errors import MethodError, RolloutError, SettingError
+from stepcredit.settings.modules import import_named
 
 MAX_BRACKETS = 100
 """The most lists and objects in the value of one `--set`, so that parsing cannot nest too deep."""
@@ -41,8 +41,8 @@ Imports = Annotated[
     typer.Option(
         "--import",
         metavar="MODULE",
-        help="A Python module to import first, which registers methods, signals or rewards; it may "
-        "be in this folder. May be repeated.",
+        help="A Python module to import first, which registers methods, signals or rewards: its "
+        "name, which may be in this folder, or its file. May be repeated.",
         show_default=False,
         default_factory=list,
     ),
@@ -53,14 +53,12 @@ def import_modules(names: Iterable[str]) -> None:
     """Import the modules that `--import` names, so that they register their classes.
 
     Raises:
-        MethodError: `--import MODULE: reason`.
+        SettingError: `--import MODULE: reason`.
     """
-    for name in names:
-        try:
-            module_named(name)
-        except Exception as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
-            raise MethodError(f"--import {name}: {reason}") from error
+    try:
+        import_named(list(names))
+    except SettingError as error:
+        raise error.at(under="--import") from error.__cause__
 
 
 def setting(text: str) -> tuple[str, Any]:

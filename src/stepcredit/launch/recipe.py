@@ -25,6 +25,12 @@ PROGRAM = "python -m stepcredit.launch"
 NONE = ("none", "null")
 RESUME = "resume_from_checkpoint"
 """A text; but YAML reads `true` as a bool."""
+IMPORT = "import"
+"""A word of Python's, so that it can't be a field of `RecipeArguments`."""
+IMPORT_HELP = (
+    "Modules to import first, which register methods, signals, rewards or splitters of your own: "
+    "FILE.py, or a dotted name. They run as code."
+)
 OWN_FIELDS = {
     "method": "fields",
     "process_signal": "process_signal_fields",
@@ -176,6 +182,7 @@ class RecipeParser(TrlParser):
 
     def __init__(self) -> None:
         super().__init__(KINDS, prog=PROGRAM, add_help=False, allow_abbrev=False)
+        self.add_argument(f"--{IMPORT}", nargs="+", metavar="MODULE", help=IMPORT_HELP)
 
     def error(self, message: str) -> NoReturn:
         """Raise argparse's message about a flag or value, with the key first.
@@ -213,7 +220,7 @@ class RecipeParser(TrlParser):
         variables = mapping_of(read.pop("env", None), "env")
         os.environ.update({name: str(value) for name, value in variables.items()})
         read = {new_name(name, read): value for name, value in read.items()}
-        known = [name for kind in self.dataclass_types for name in names_of(kind)]
+        known = [IMPORT, *(name for kind in self.dataclass_types for name in names_of(kind))]
         for name in read:
             if name not in known:
                 raise SettingError(f"unknown key{near(str(name), known)}", field=name, place=path)
@@ -222,6 +229,7 @@ class RecipeParser(TrlParser):
             for kind in self.dataclass_types
             for name, annotation in get_type_hints(kind).items()
         }
+        hints[IMPORT] = list[str] | str | None
         for action in self._actions:
             if action.dest not in read:
                 continue
@@ -377,6 +385,7 @@ def help_text(*, everything: bool = False) -> str:
         return RecipeParser().format_help()
     credit = set(names_of(StepCreditConfig)) - set(names_of(GRPOConfig)) - OLD_NAMES.keys()
     parts = [
+        f"Your own code:\n{_line(IMPORT, IMPORT_HELP)}\n",
         _section("Rows, prompts and rewards", RecipeArguments, names_of(RecipeArguments)),
         _section("Credit", StepCreditConfig, credit),
         _section("Model", ModelConfig, ["model_name_or_path", "dtype", "use_peft"]),
@@ -391,5 +400,9 @@ def _section(title: str, kind: type, names: Any) -> str:
         if each.name in names:
             text = each.metadata["help"].replace("%%", "%")
             default = "" if each.default is None else f" [{each.default}]"
-            lines += wrap(f"  {each.name:<22} {text}{default}", 100, subsequent_indent=" " * 25)
+            lines.append(_line(each.name, f"{text}{default}"))
     return "\n".join(lines) + "\n"
+
+
+def _line(name: str, text: str) -> str:
+    return "\n".join(wrap(f"  {name:<22} {text}", 100, subsequent_indent=" " * 25))

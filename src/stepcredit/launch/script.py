@@ -22,6 +22,7 @@ from stepcredit.engines.trl.trainer import StepCreditGRPOTrainer
 from stepcredit.errors import SettingError, StepCreditError, first_line
 from stepcredit.launch.datasets import load_rows, with_named_columns, with_prompts, within_length
 from stepcredit.launch.recipe import (
+    IMPORT,
     Recipe,
     RecipeParser,
     help_text,
@@ -30,7 +31,7 @@ from stepcredit.launch.recipe import (
 )
 from stepcredit.launch.reward_functions import NamedReward, check_facts, reward_functions
 from stepcredit.launch.smoke import CreditCount, for_smoke_test
-from stepcredit.settings.modules import object_named
+from stepcredit.settings.modules import import_named, object_named
 
 REFUSED, FAILED = 2, 1
 
@@ -80,6 +81,7 @@ def _read(flags: list[str], stack: ExitStack) -> Recipe:
     """The recipe, made tiny with `--smoke`; its notes are printed."""
     rest = [flag for flag in flags if flag != "--smoke"]
     values, notes = RecipeParser().values(rest)
+    import_key(values[IMPORT])
     if len(rest) < len(flags):
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="stepcredit-smoke-")))
         values, changed = for_smoke_test(values, folder)
@@ -88,6 +90,18 @@ def _read(flags: list[str], stack: ExitStack) -> Recipe:
     for note in recipe.notes:
         _say(note)
     return recipe
+
+
+def import_key(names: str | Sequence[str] | None) -> None:
+    """Import the modules that the key `import` names, in this process.
+
+    Raises:
+        SettingError: `import: MODULE: reason`.
+    """
+    try:
+        import_named(names)
+    except SettingError as error:
+        raise error.at(place=IMPORT) from error.__cause__
 
 
 def _say(line: str) -> None:

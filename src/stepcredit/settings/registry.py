@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from functools import cached_property
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from inspect import isabstract
 from typing import Any, Generic, TypeVar
 
 from stepcredit.errors import SettingError
@@ -195,6 +196,9 @@ class Registry(Generic[Thing]):
         return name, given
 
     def _built(self, cls: type[Thing], name: str, given: Mapping[str, Any]) -> Thing:
+        if isabstract(cls):
+            missing = ", ".join(sorted(cls.__abstractmethods__))
+            raise self.error(f"the class of {name!r} does not define {missing}")
         known = {declared.name: declared for declared in fields(cls) if declared.init}  # type: ignore[arg-type]
         for field in map(str, given):
             if field not in known:

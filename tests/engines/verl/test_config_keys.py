@@ -52,6 +52,31 @@ def test_one_signal_by_name_is_the_stream_process():
     assert found.signals["process"].grain == "steps"
 
 
+def test_a_module_of_ones_own_is_imported_first(tmp_path):
+    """As in each worker of verl: the settings alone import it."""
+    (tmp_path / "my_verl_signal.py").write_text(
+        "from dataclasses import dataclass\n"
+        "import stepcredit as sc\n"
+        "@sc.register_signal('keyed-lengths')\n"
+        "@dataclass(frozen=True)\n"
+        "class Lengths(sc.Signal):\n"
+        "    grain = 'steps'\n"
+        "    identity = {}\n"
+        "    def stream(self, responses): yield from ()\n"
+    )
+    path = str(tmp_path / "my_verl_signal.py")
+    found = settings(**{"import": [path]}, process_signal="keyed-lengths")
+    assert found.signals["process"].name == "keyed-lengths"
+
+
+def test_a_module_that_fails_names_key_and_file(tmp_path):
+    path = tmp_path / "torn_verl_signal.py"
+    path.write_text("\nraise RuntimeError('no')\n")
+    with pytest.raises(EngineError) as refused:
+        settings(**{"import": str(path)})
+    assert str(refused.value) == f"algorithm.stepcredit.import: {path}: line 2: RuntimeError: no"
+
+
 def test_a_method_of_methods_by_name():
     conf = pytest.importorskip("omegaconf").OmegaConf
     inner = {"pass": {"k": 1.0, "weights": [1, 0, 0]}}

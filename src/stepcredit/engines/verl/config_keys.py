@@ -22,6 +22,7 @@ from stepcredit.engines.build import (
 from stepcredit.errors import EngineError, SettingError
 from stepcredit.rewards.base import Reward
 from stepcredit.rewards.reward_registry import REWARDS
+from stepcredit.settings.modules import import_named
 from stepcredit.settings.registry import Registry, hint
 from stepcredit.signals.models.ratios import models_from_rows
 from stepcredit.signals.signal import Signal
@@ -33,6 +34,7 @@ ENGINE_STREAM = "engine"
 """Name of the stream that holds verl's own advantage, for any `adv_estimator` but grpo."""
 
 DEFAULTS: dict[str, Any] = {
+    "import": None,
     "method": "pass",
     "fields": None,
     "process_signal": None,
@@ -80,6 +82,9 @@ class VerlSettings:
     def of(cls, config: Mapping[str, Any]) -> VerlSettings:
         """The settings in verl's whole config; keys that are missing have the values of `DEFAULTS`.
 
+        The modules that the key `import` names are imported first, so every process that builds
+        settings has their classes.
+
         Args:
             config: verl's, with `algorithm` in it.
 
@@ -93,6 +98,7 @@ class VerlSettings:
             ('pure', ['process'])
         """
         given = _with_defaults(_plain(config["algorithm"].get("stepcredit")))
+        _import(given["import"])
         splitter_fields = _mapping(given["splitter_fields"], "splitter_fields")
         given["splitter_fields"] = {**SPLITTER_FIELDS, **splitter_fields}
         estimator = _build("method", "fields", METHODS, given)
@@ -155,6 +161,13 @@ def _with_defaults(given: Any) -> Given:
 
 def _mapping(given: Any, key: str) -> Given:
     return fields_of(given, f"{CONFIG_KEY}.{key}")
+
+
+def _import(names: Any) -> None:
+    try:
+        import_named(names)
+    except SettingError as error:
+        raise _refused(str(error), "import") from error.__cause__
 
 
 def _signals(given: Given) -> dict[str, Signal]:
