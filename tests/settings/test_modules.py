@@ -46,7 +46,8 @@ def test_a_file_runs_once_however_it_is_named(tmp_path: Path) -> None:
         ("none_such", None, "none_such: No module named 'none_such'"),
         ("json.py", "", "json.py: another module is called 'json': rename the file"),
         ("torn.py", "a = 1\nb = (\n", "torn.py: line 2: SyntaxError: '(' was never closed"),
-        ("failing.py", "\n\nraise ValueError('no\\nway')", "failing.py: line 3: ValueError: no way"),
+        ("failing.py", "\n\nraise ValueError('no\\nway')", "failing.py: line 3: "
+         "ValueError: no way"),
         ("failing_too", "import json\nassert False", "failing_too: line 2: AssertionError"),
         ("wants.py", "import none_such", "wants.py: line 1: ModuleNotFoundError: No module named "
          "'none_such'"),
