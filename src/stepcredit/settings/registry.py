@@ -197,7 +197,7 @@ class Registry(Generic[Thing]):
 
     def _built(self, cls: type[Thing], name: str, given: Mapping[str, Any]) -> Thing:
         if isabstract(cls):
-            missing = ", ".join(sorted(cls.__abstractmethods__))
+            missing = ", ".join(sorted(vars(cls)["__abstractmethods__"]))
             raise self.error(f"the class of {name!r} does not define {missing}")
         known = {declared.name: declared for declared in fields(cls) if declared.init}  # type: ignore[arg-type]
         for field in map(str, given):
