@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from stepcredit.audit.check_registry import AuditInput
-from stepcredit.audit.checks.stored_lints import masked_credit
+from stepcredit.audit.checks.stored_lints import is_computable, masked_credit, shown_alone
 from stepcredit.audit.conformance_faults import FAULTS, ConformanceFault, has_turns
 from stepcredit.audit.finding import AuditFigure, CheckResult, EvidencePlace, Finding, Unchecked
 from stepcredit.audit.logged_batch import LoggedBatch
@@ -83,7 +83,8 @@ def conformance_of(batch: LoggedBatch, methods: Mapping[str, Estimator]) -> Chec
 
     Returns:
         Per method, the share of responses that agree. No finding where all agree with one of the
-        methods. Unchecked where no row holds advantages, or no method runs.
+        methods. Unchecked where no row holds advantages, or no method runs. Where nothing is there
+        that a method could compute them from, they are shown in figures and not compared.
 
     Example:
         >>> import stepcredit as sc
@@ -112,6 +113,8 @@ def check_conformance(given: AuditInput) -> CheckResult:
     if not (given.methods or given.left_out):
         missing_method = Unchecked(CONFORMANCE, "--method", "No method was named to compare with.")
         return CheckResult(unchecked=(missing_method,))
+    if not is_computable(batch.rollouts):
+        return shown_alone(CONFORMANCE, stored)
     masked = masked_credit(batch, stored)
     matches = [_match(name, given, stored) for name in given.methods]
     found = [*masked.findings]

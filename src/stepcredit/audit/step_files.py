@@ -19,8 +19,9 @@ STEP_FILES = (
     re.compile(r"rollouts-(?P<step>\d+)(?:-(?P<part>\d+))?\.jsonl(?:\.gz)?"),
     re.compile(r"completions_(?P<step>\d+)\.parquet"),
     re.compile(r"(?P<step>\d+)\.(?:jsonl|jsonl\.gz|parquet)"),
+    re.compile(r"(?:[^.]*_)?(?<!eval_)(?P<step>\d+)\.pt"),
 )
-"""Names of files that hold one step: of our TRL trainer, of TRL, and of verl."""
+"""Names of files that hold one step: of our TRL trainer, of TRL, of verl, and of slime."""
 
 
 class StepFiles:

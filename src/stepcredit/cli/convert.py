@@ -30,8 +30,8 @@ From = Annotated[
         "--from",
         metavar="FORMAT",
         help="trl-completions, verl-rollouts, swift-completions, verifiers-results, "
-        "lm-eval-samples, qwen-eval, question-rollouts, slime-samples, messages or "
-        "gsm8k-solutions.",
+        "verifiers-traces, prime-rl-tokens, lm-eval-samples, qwen-eval, question-rollouts, "
+        "slime-samples, messages or gsm8k-solutions.",
         show_default=False,
     ),
 ]

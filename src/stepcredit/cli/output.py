@@ -91,12 +91,16 @@ def _exit_code(error: BaseException) -> int:
     return _report_unexpected(error)
 
 
+_NO_ROWS = ("is not JSON", "is not UTF-8", "holds a NUL byte", "expected an object, got [")
+"""How reasons begin that a file of another kind gives."""
+
+
 def _kind_hint(error: StepCreditError) -> str:
     """What a file looks like that is no file of rollouts, and which command reads it."""
     if not isinstance(error, RowError):
         return ""
     no_group = (error.field, error.reason) == ("group", "missing")
-    if not (no_group or error.reason.startswith(("is not JSON", "expected an object, got ["))):
+    if not (no_group or error.reason.startswith(_NO_ROWS)):
         return ""
     from stepcredit.logs.log_formats import kind_of_file
 

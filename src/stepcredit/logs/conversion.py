@@ -301,6 +301,8 @@ class LogConversion:
 
     def _tokens(self, each: LoggedResponse) -> dict[str, Any]:
         """Text and tokens; the loss mask too, if tools wrote some of the tokens."""
+        if not each.parts:
+            return {}
         row: dict[str, Any] = {"text": "".join(text for text, _ in each.parts)}
         if "token_ids" in each.row:
             return row | self._token_texts({**row, **each.row})
@@ -348,7 +350,7 @@ def _fault_of(
     """Why a response can't be used: it is empty, or a reward of it is no number or unknown."""
     if each.fault is not None:
         return each.fault
-    if not each.own_text:
+    if each.is_empty:
         return each.record.fault("is empty: a response needs at least one token", "text")
     for name, value in own.items():
         if isinstance(value, RowError):

@@ -1,4 +1,4 @@
-"""The objects of a log file: JSON Lines, gzip, Parquet, and JSON in a list or with indents."""
+"""The objects of a log file: JSON Lines, gzip, Parquet, JSON in a list or with indents, dumps."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from stepcredit.data.files.json_items import json_items
 from stepcredit.data.files.lines import Source
 from stepcredit.errors import FileError, RolloutError, RowError
 from stepcredit.logs.logged_response import Record
+from stepcredit.logs.torch_dumps import DUMP, data_of_dump
 
-ANY_FILES = ("*.jsonl", "*.jsonl.gz", "*.json", "*.parquet")
+ANY_FILES = ("*.jsonl", "*.jsonl.gz", "*.json", "*.parquet", f"*{DUMP}")
 """The files of a folder in which no file is a format's own."""
 
 
@@ -21,7 +22,7 @@ def files_of_log(path: str | Path, patterns: tuple[str, ...]) -> list[str]:
     Args:
         path: a file or a folder.
         patterns: select the files of a folder; the first that any file has is used, else those of
-            JSON Lines, gzip, JSON and Parquet.
+            JSON Lines, gzip, JSON, Parquet and `torch.save`.
 
     Raises:
         FileError: the folder has no such file.
@@ -32,8 +33,15 @@ def files_of_log(path: str | Path, patterns: tuple[str, ...]) -> list[str]:
     for pattern in (*patterns, *ANY_FILES):
         found = [each for each in place.glob(pattern) if not each.name.startswith(".")]
         if found:
-            return list(map(str, sorted(found, key=lambda each: (len(each.name), each.name))))
+            return list(
+                map(str, sorted(found, key=lambda each: _in_order(each.relative_to(place))))
+            )
     raise FileError(f"{path}: no {' or '.join(patterns)} in this folder")
+
+
+def _in_order(path: Path) -> list[tuple[int, str]]:
+    """Sorts by the numbers in names: 9 stands before 10, in the names of folders too."""
+    return [(len(part), part) for part in path.parts]
 
 
 def is_read_again(path: str | Path) -> bool:
@@ -51,11 +59,14 @@ def records_of(path: str) -> Iterator[Record | RowError]:
     """The objects of a file in order; in the place of a broken one, what is wrong with it.
 
     Args:
-        path: a `.jsonl`, `.json`, `.gz` or `.parquet` file, or "-" for standard input.
+        path: a `.jsonl`, `.json`, `.gz`, `.parquet` or `.pt` file, or "-" for standard input.
 
     Raises:
-        FileError: the file can't be read.
+        FileError: the file can't be read, or holds code.
     """
+    if path.endswith(DUMP):
+        yield _record(path, 1, data_of_dump(path), ())
+        return
     with Source(path) as source:
         columns = parquet_columns(path) if source.is_parquet else ()
         for line, value in json_items(source):

@@ -11,6 +11,7 @@ from typing import Any
 from stepcredit.errors import FileError, RolloutError, SettingError, StepCreditError
 from stepcredit.logs.formats.chat_messages import MESSAGES
 from stepcredit.logs.formats.lm_eval_samples import LM_EVAL
+from stepcredit.logs.formats.prime_rl_tokens import PRIME_RL
 from stepcredit.logs.formats.question_rollouts import QUESTION_ROLLOUTS
 from stepcredit.logs.formats.qwen_eval import QWEN_EVAL
 from stepcredit.logs.formats.slime_samples import SLIME
@@ -22,6 +23,7 @@ from stepcredit.logs.formats.verl_rollouts import VERL
 from stepcredit.logs.log_files import ANY_FILES, files_of_log, is_read_again, records_of
 from stepcredit.logs.logged_response import Record
 from stepcredit.logs.reading_context import LogFormat
+from stepcredit.logs.torch_dumps import DUMP
 from stepcredit.prm.labelled.label_formats import recognized
 
 LOG_FORMATS: dict[str, LogFormat] = {
@@ -35,6 +37,7 @@ LOG_FORMATS: dict[str, LogFormat] = {
         QWEN_EVAL,
         TRACES,
         VERIFIERS,
+        PRIME_RL,
         MESSAGES,
         QUESTION_ROLLOUTS,
     )
@@ -42,7 +45,7 @@ LOG_FORMATS: dict[str, LogFormat] = {
 """By name; the first that fits a row's fields is the row's."""
 GSM8K = "gsm8k-solutions"
 """A data set, read by `signals.programs.gsm8k`."""
-_PATTERNS = (*TRL.patterns, *ANY_FILES)
+_PATTERNS = (*TRL.patterns, *ANY_FILES, *PRIME_RL.patterns)
 
 
 def name_of_log(path: str | Path) -> str:
@@ -82,16 +85,21 @@ def kind_of_file(path: str | Path) -> str | None:
     Returns:
         None where it is a file of rollouts, or of no kind that is known.
     """
+    if str(path).endswith(DUMP):
+        return f"is a file of torch.save: {_made_by_convert(path)} of a trainer's dump"
     with suppress(StepCreditError, OSError):
         first = next(iter(_firsts(str(path))), None)
         if first is None or "group" in first.fields:
             return None
         name = _name(first.fields)
         if name is not None:
-            what = f"looks like {name}"
-            return f"{what}: `stepcredit convert {path} -o rollouts.jsonl` makes rollouts of it"
+            return f"looks like {name}: {_made_by_convert(path)} of it"
         return _labelled(first.fields, str(path))
     return None
+
+
+def _made_by_convert(path: str | Path) -> str:
+    return f"`stepcredit convert {path} -o rollouts.jsonl` makes rollouts"
 
 
 def labelled_format(path: str | Path) -> str | None:
@@ -104,6 +112,8 @@ def labelled_format(path: str | Path) -> str | None:
         >>> labelled_format(path)
         'stepwise'
     """
+    if str(path).endswith(DUMP):
+        return None
     with suppress(StepCreditError, OSError):
         first = next(iter(_firsts(str(path))), None)
         if first is not None and "group" not in first.fields and _name(first.fields) is None:

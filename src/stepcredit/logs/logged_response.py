@@ -108,3 +108,8 @@ class LoggedResponse:
     def own_text(self) -> str:
         """What the policy wrote."""
         return "".join(text for text, own in self.parts if own)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the policy wrote nothing; a log without texts holds token ids alone."""
+        return not self.own_text and (bool(self.parts) or not self.row.get("token_ids"))

@@ -23,7 +23,7 @@ def read_log(
     What was left out or taken for granted is warned of behind the last row.
 
     Args:
-        path: a file or a folder of files: `.jsonl`, `.json`, `.gz` or `.parquet`.
+        path: a file or a folder of files: `.jsonl`, `.json`, `.gz`, `.parquet` or `.pt`.
         format: a name of `logs.log_formats.LOG_FORMATS`; None: by the fields of the first row.
         columns: the reward columns and other options.
         tokenizer: the policy's; None: words are the tokens.

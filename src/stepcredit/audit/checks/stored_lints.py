@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from stepcredit.audit.check_registry import AuditInput, register_check
 from stepcredit.audit.checks.lints import first_places
 from stepcredit.audit.finding import AuditFigure, CheckResult, EvidencePlace, Finding, Unchecked
 from stepcredit.audit.logged_batch import LoggedBatch
-from stepcredit.audit.stored_advantages import STORED, StoredAdvantages
+from stepcredit.audit.stored_advantages import STORED, StoredAdvantages, scale_of
+from stepcredit.data.rollouts import Rollouts
 from stepcredit.data.rules import counted
 
 MASKED, NO_METHOD = "masked tokens", "stored advantages"
@@ -59,6 +62,8 @@ def check_stored(data: AuditInput) -> CheckResult:
     stored = data.stored
     if stored is None:
         return _nothing_stored(NO_METHOD)
+    if not is_computable(data.batch.rollouts):
+        return shown_alone(NO_METHOD, stored)
     name = "share of responses whose stored advantages are the method's"
     shares = {
         method: float(stored.agreeing(stored.expected(advantages)).mean())
@@ -83,6 +88,38 @@ def check_stored(data: AuditInput) -> CheckResult:
     topic = "stored advantages of none of the methods"
     finding = Finding(NO_METHOD, "warn", f"{sentence}.", figures, advice, places, share, topic)
     return CheckResult(figures, (finding,))
+
+
+def is_computable(rollouts: Rollouts) -> bool:
+    """Whether rollouts hold anything that a method could compute advantages from."""
+    return bool(rollouts.streams or rollouts.logprobs or rollouts.has_outcome.any())
+
+
+def shown_alone(check: str, stored: StoredAdvantages) -> CheckResult:
+    """The stored advantages in figures, for a log that no method can compute them from again.
+
+    Args:
+        check: the check that would compare them.
+        stored: the log's advantages.
+    """
+    values, tokens = stored.values[stored.trained], int(stored.trained.sum())
+    sizes = np.add.reduceat(stored.trained, stored.counts.cumsum() - stored.counts, dtype=np.int64)
+    starts = (sizes.cumsum() - sizes)[sizes > 0]
+    one = np.maximum.reduceat(values, starts) == np.minimum.reduceat(values, starts)
+    figures = (
+        AuditFigure(
+            "stored advantages, root mean square without 0", scale_of(values), tokens, "tokens"
+        ),
+        AuditFigure("stored advantages, share of 0", float((values == 0).mean()), tokens, "tokens"),
+        AuditFigure(
+            "share of responses with one stored advantage", float(one.mean()), len(one), "responses"
+        ),
+    )
+    reason = (
+        "The rows hold advantages, but no outcome, score or log-prob to compute them from: they "
+    )
+    reason += "are shown, and not compared."
+    return CheckResult(figures, unchecked=(Unchecked(check, "outcome", reason),))
 
 
 def _nothing_stored(check: str) -> CheckResult:

@@ -1,16 +1,21 @@
-"""slime's samples as JSON: with token ids and a loss mask."""
+"""slime's samples, as JSON or in its rollout dumps: with token ids and a loss mask."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from stepcredit.data.files.rows import TRAJECTORY
 from stepcredit.errors import RowError
 from stepcredit.logs.logged_fields import gold_in, response_text
 from stepcredit.logs.logged_response import LoggedResponse, Part, Record
 from stepcredit.logs.reading_context import LogFormat, ReadingContext
 
+EVALUATION = re.compile(r"(?:^|.*[/\\_])eval_\d+\.pt")
+"""How slime names the dumps of its evaluations, beside those of training."""
 _FIELDS = frozenset({"prompt", "response", "response_length"})
+_STEPS = frozenset({"step_ends", "step_scores"})
 _READ = ("prompt", "response", "tokens", "response_length", "loss_mask", "label")
 
 
@@ -25,7 +30,8 @@ def fits_slime(fields: Mapping[str, Any]) -> bool:
 def read_slime(record: Record, context: ReadingContext) -> Iterator[LoggedResponse]:
     """The response of a sample, or those of a dump's `samples`.
 
-    They have token ids and a mask; the group is `group_index`.
+    They have token ids and a mask; the group is `group_index`. The `rollout_id` of a dump is the
+    trainer's step; that of a sample in it, which several samples may share, is their trajectory.
     """
     samples = record.fields.get("samples")
     if not isinstance(samples, list):
@@ -34,8 +40,21 @@ def read_slime(record: Record, context: ReadingContext) -> Iterator[LoggedRespon
     for at, sample in enumerate(samples):
         if not isinstance(sample, dict):
             raise record.fault("expected an object", f"samples[{at}]")
-        shared = {"rollout_id": record.fields.get("rollout_id")}
-        yield from _read_sample(Record(record.path, record.line, {**shared, **sample}), context)
+        fields = dict(sample)
+        if (trajectory := fields.pop("rollout_id", None)) is not None:
+            fields[TRAJECTORY] = trajectory
+        fields["rollout_id"] = record.fields.get("rollout_id")
+        yield from _read_sample(Record(record.path, record.line, fields), context)
+
+
+def select_training(records: list[Record], context: ReadingContext) -> list[Record]:
+    """All rows, but those of an evaluation's dump, which stands beside those of training."""
+    for record in records:
+        if EVALUATION.fullmatch(record.path):
+            reason = "is a dump of an evaluation by its name; under another name it is read"
+            context.notes.leave_out(record.fault(reason))
+            return []
+    return records
 
 
 def _read_sample(record: Record, context: ReadingContext) -> Iterator[LoggedResponse]:
@@ -52,7 +71,7 @@ def _read_sample(record: Record, context: ReadingContext) -> Iterator[LoggedResp
         step=fields.get("rollout_id"),
         rewards={**{name: fields[name] for name in fields if name not in _READ}, **_reward(fields)},
         default_outcome="reward",
-        row={**tokens, **({} if gold is None else {"answer": gold})},
+        row={**tokens, **_steps(fields), **({} if gold is None else {"answer": gold})},
         has_id=group is not None,
         fault=fault,
     )
@@ -88,6 +107,14 @@ def _reward(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {"reward": reward.get("score", reward.get("reward"))}
 
 
+def _steps(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The step scores that a rollout function put into a sample's metadata, with the ends."""
+    metadata = fields.get("metadata")
+    if not isinstance(metadata, dict) or not metadata.keys() >= _STEPS:
+        return {}
+    return {name: metadata[name] for name in sorted(_STEPS)}
+
+
 def _tokens(record: Record) -> dict[str, Any]:
     """The ids of prompt and response, and the mask over the response.
 
@@ -112,9 +139,11 @@ def _tokens(record: Record) -> dict[str, Any]:
 
 SLIME = LogFormat(
     "slime-samples",
-    "slime, samples as JSON",
+    "slime, samples as JSON and rollout dumps (`.pt`)",
     "`prompt`, `response`, `tokens`, `loss_mask`, `label` (as `answer`), `reward`, `group_index`",
     "texts of the tokens (`--tokenizer`)",
     fits_slime,
     read_slime,
+    ("*.jsonl", "*.pt"),
+    select_training,
 )
