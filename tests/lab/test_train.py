@@ -199,7 +199,7 @@ def test_the_hackable_signal_is_warned_of_and_the_noisy_one_is_not(run, monkeypa
 
     model, tokenizer = load_policy(run[0] / "warm_start")
 
-    def padded(model, tokenizer, prompts, count, *_):
+    def padded(model, tokenizer, prompts, count, *_, **__):
         """Every answer: a filler line, then the true first step, then an answer."""
         texts = []
         for prompt in prompts:
@@ -258,13 +258,15 @@ def test_settings_out_of_range_are_refused(changes, line):
 
 def test_every_method_is_accepted_with_the_labs_weights():
     for name in sc.methods():
-        if sc.estimator(name).reads.states:
-            continue
-        settings = LabSettings(method=name)
+        task = "agent" if sc.estimator(name).reads.states else "arithmetic"
+        settings = LabSettings(method=name, task=task)
         assert settings.estimators()[0][1].name == name
     with pytest.raises(MethodError) as refused:
         LabSettings(method="gigpo")
-    assert str(refused.value) == "gigpo: needs step_states, which the task does not give"
+    assert str(refused.value) == (
+        "gigpo: compares steps taken in one state, and the task 'arithmetic' has no tools whose "
+        "answers make states: try the task agent"
+    )
     assert LabSettings(method="gdpo").estimators()[0][1].weights == {
         "outcome": 1.0,
         "format": 0.3,
@@ -285,7 +287,7 @@ def test_a_method_whose_signal_the_task_lacks_is_refused_before_training():
             raise RolloutError("missing", row=0, field="values")
 
     with pytest.raises(MethodError) as refused:
-        check_task_has("critic", Critic())
+        check_task_has("critic", Critic(), LabSettings().built_task())
     assert str(refused.value) == (
         "critic: reads critic_logprobs, but the task has only those of student, teacher, "
         "base, prm, ref"

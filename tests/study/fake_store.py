@@ -44,7 +44,7 @@ def invented(cell: Cell, gain: float, collapsed: bool) -> RunResult:
     generator = keyed_generator(cell.seed, cell.key)
     effect = keyed_generator(cell.seed, "warm").normal(0, 0.02)
     before = evaluated(np.clip(START + effect + difficulty, 0, 1), cell.seed, 28.0, 0.5)
-    splits = ["held-out"] if cell.task == "arithmetic" else ["2 hops", "3 hops", "4 hops"]
+    splits = ["2 hops", "3 hops", "4 hops"] if cell.task == "multihop" else ["held-out"]
     level = 0.1 if collapsed else START + effect + gain + generator.normal(0, 0.02)
     length = 50.0 if collapsed else 28.0
     after = evaluated(np.clip(level + difficulty, 0, 1), generator.integers(1 << 30), length, 0.1)
@@ -52,9 +52,16 @@ def invented(cell: Cell, gain: float, collapsed: bool) -> RunResult:
         {"update": 10 * i, **dict.fromkeys(CURVE, START + gain * i / 12), "teacher_kl": None}
         for i in range(1, 13)
     ]
+    if cell.task == "agent":
+        curve = [{**row, "turns": 6.0 - i / 12} for i, row in enumerate(curve, 1)]
+        before, after = (_with_turns(one, t) for one, t in ((before, 6.0), (after, 5.0)))
     every = [[replace(one, split=split) for split in splits] for one in (before, after)]
     start = f"{cell.task}{cell.seed}"
     return RunResult(start, *every, curve, 30.0, 35.0, 300_000, 11_520, 0)
+
+
+def _with_turns(found: EvaluatedSplit, turns: float) -> EvaluatedSplit:
+    return replace(found, figures={**found.figures, "turns": turns})
 
 
 def evaluated(chance: np.ndarray, seed: int, length: float, fillers: float) -> EvaluatedSplit:

@@ -21,7 +21,7 @@ from stepcredit.study.study_data import StudyData
 from stepcredit.study.study_page import html_page, markdown_page
 from stepcredit.study.study_presets import find_preset
 from stepcredit.study.study_store import StudyStore
-from stepcredit.study.study_tables import cell_tables
+from stepcredit.study.study_tables import arm_curves, cell_tables
 from stepcredit.study.tuning import (
     both_rounds,
     candidates,
@@ -165,3 +165,30 @@ def test_the_committed_page_is_that_of_the_committed_store(tmp_path: Path) -> No
     assert PAGE.read_text() == text
     assert all(claim.id for claim in CLAIMS.claims)
     assert text.count("**not run yet**") == len(CLAIMS.claims) or STORE.is_file()
+
+
+def test_turns_stand_beside_the_reward_where_the_task_has_tools(tmp_path: Path) -> None:
+    path = tmp_path / "agent.sqlite"
+    fill_store(path, find_preset("agent", None), {"gigpo": 0.1})
+    with StudyStore(path) as store:
+        data = StudyData(store)
+    table = cell_tables("agent", data)[0]
+    assert (table.start.turns, table.rows[0].turns) == (6.0, 5.0)
+    curve = next(c for c in arm_curves(table, data) if c.label == "gigpo")
+    assert curve.mean["turns"].tolist() == pytest.approx(
+        [6 - i / 12 for i in range(1, 13)], abs=1e-4
+    )
+    page = markdown_page(data, CLAIMS)
+    assert "| length | turns | fillers |" in page
+    assert "| 28.0 | 6.00 | 0.50 |" in page
+    drawn = html_page(data, CLAIMS)
+    assert "<th>length<th>turns<th>fillers" in drawn
+    assert "turns per answer" in drawn
+
+
+def test_a_store_from_before_there_were_turns_is_read_and_not_changed(path: Path) -> None:
+    before = path.read_bytes()
+    with StudyStore(path) as store:
+        assert store.added_figures() == {}
+        assert "| length | fillers |" in markdown_page(StudyData(store), CLAIMS)
+    assert path.read_bytes() == before

@@ -16,6 +16,7 @@ import stepcredit as sc
 from stepcredit.credit.rich_table import table_lines
 from stepcredit.credit.torch_threads import threads
 from stepcredit.data.files.atomic import write_json
+from stepcredit.data.masking import row_steps_to_trained
 from stepcredit.lab.evaluate import Evaluation, evaluation_columns
 from stepcredit.lab.lab_settings import LabSettings
 from stepcredit.lab.readers import Readers
@@ -189,7 +190,15 @@ def signal_warnings(
     drawn = settings.built_task().problems(PROBE_PROMPTS, "train", settings.seed)
     prompts = [p.prompt for p in drawn for _ in range(settings.group_size)]
     prompt_texts = [p.prompt for p in drawn]
-    ids = sample(model, tokenizer, prompt_texts, settings.group_size, settings.seed, "signal probe")
+    ids = sample(
+        model,
+        tokenizer,
+        prompt_texts,
+        settings.group_size,
+        settings.seed,
+        "signal probe",
+        environment=settings.built_task().environment,
+    )
     task = grader(settings, model, tokenizer, readers)
     graded = task.graded(prompts, ids)
     process = task.process_signal(prompts, ids)
@@ -197,15 +206,20 @@ def signal_warnings(
     gap = filler_minus_right(scores_by_step(process, ends), kinds)
     if gap is None or gap <= 0:
         return []
+    masks, states = task.masks_and_states(prompts, ids)
     rollouts = sc.Rollouts(
         group=prompts,
+        mask=masks,
         process=process,
+        step_states=states if estimator.reads.states else None,
         outcome=[g.outcome for g in graded],
         format=[g.format for g in graded],
         format_ok=[g.format_ok for g in graded],
     )
-    rows = zip(estimator(rollouts).ragged(), ends, strict=True)
-    paid = filler_minus_right([row[row_ends].tolist() for row, row_ends in rows], kinds)
+    flags = [None] * len(ends) if masks is None else masks
+    rows = zip(estimator(rollouts).ragged(), ends, flags, strict=True)
+    values = [row[row_steps_to_trained(e, e, mask)[0]].tolist() for row, e, mask in rows]
+    paid = filler_minus_right(values, kinds)
     return [
         f"the signal {settings.signal!r} scores a filler line {gap:+.2f} relative to a right step,"
         f" and {label} gives it {paid:+.2f} in advantage: if that is above 0, expect more filler"

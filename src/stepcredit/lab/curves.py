@@ -14,6 +14,8 @@ PANELS = (
     ("fillers", "filler lines per answer"),
     ("step_accuracy", "step accuracy"),
 )
+TURNS = ("turns", "turns per answer")
+"""The panel of tasks with tools."""
 COLOURS = ("#1f5fa8", "#d1662a", "#3f8f4f", "#7d4fa3")
 INK, GRID = "#333333", "#e6e6e6"
 
@@ -35,7 +37,9 @@ def plot_curves(rows: list[dict[str, Any]], path: Path, title: str) -> None:
     figure = Figure(figsize=(5 * across, 6.4), layout="constrained", dpi=130)
     FigureCanvasAgg(figure)
     axes = figure.subplots(2, across).flatten()
-    for axis, (split, field, name) in zip(axes, panels, strict=True):
+    for axis in axes[len(panels) :]:
+        axis.set_visible(False)
+    for axis, (split, field, name) in zip(axes, panels, strict=False):
         for (label, points), colour in zip(curves.items(), COLOURS, strict=False):
             own = [(update, by_split(found)[split]) for update, found in points]
             _draw(axis, label, own, field, colour)
@@ -53,8 +57,9 @@ def panels_of(evaluation: dict[str, Any]) -> list[tuple[str, str, str]]:
         >>> panels_of({"2 hops": {}, "3 hops": {}})[1]
         ('3 hops', 'pass_at_1', 'pass@1, 3 hops')
     """
-    first, *others = by_split(evaluation)
-    (passed, heading), *rest = PANELS
+    splits = by_split(evaluation)
+    first, *others = splits
+    (passed, heading), *rest = (*PANELS, *[TURNS] * ("turns" in splits[first]))
     panels = [(split, passed, heading) for split in (first, *others)]
     panels += [(first, field, name) for field, name in rest]
     return [(split, field, f"{name}, {split}" if split else name) for split, field, name in panels]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,12 +28,13 @@ class Evaluation:
     Args:
         pass_at_1: probability that an answer is right.
         pass_at_8: probability that at least one of 8 answers (or of all, if fewer) is right.
-        length: tokens per answer.
+        length: tokens per answer, without those of tools.
         fillers: filler lines per answer.
         step_accuracy: right steps divided by the steps that the problem needs.
         format: fraction of answers that follow the template.
         answers: number of answers sampled.
         correct: number of right answers to each problem.
+        turns: turns per answer, where the task has tools.
     """
 
     pass_at_1: Interval
@@ -44,15 +45,17 @@ class Evaluation:
     format: Interval
     answers: int
     correct: tuple[int, ...]
+    turns: Interval | None = None
 
     def as_dict(self) -> dict[str, object]:
         """The figures by name, ready for JSON: {"pass_at_1": {"mean", "low", "high"}, ...}.
 
-        The counts per problem are not among them.
+        The counts per problem are not among them, nor the turns of a task without tools.
         """
-        names = [field.name for field in fields(self) if field.name != "correct"]
-        rows = {name: getattr(self, name) for name in names}
-        return {n: v.as_dict() if isinstance(v, Interval) else v for n, v in rows.items()}
+        rows = {field.name: getattr(self, field.name) for field in fields(self)}
+        del rows["correct"]
+        known = {name: value for name, value in rows.items() if value is not None}
+        return {n: v.as_dict() if isinstance(v, Interval) else v for n, v in known.items()}
 
 
 def evaluate(
@@ -89,13 +92,25 @@ def evaluate(
     """
     prompts = [problem.prompt for problem in problems]
     completions = sample(
-        model, tokenizer, prompts, samples_per_problem, seed, "evaluate", max_new_tokens
+        model,
+        tokenizer,
+        prompts,
+        samples_per_problem,
+        seed,
+        "evaluate",
+        max_new_tokens,
+        environment=task.environment,
     )
     repeated = [prompt for prompt in prompts for _ in range(samples_per_problem)]
     rows = zip(repeated, completions, strict=True)
     graded = [task.check_tokens(prompt, ids, tokenizer) for prompt, ids in rows]
-    lengths = [len(ids) for ids in completions]
-    return summarize(graded, lengths, samples_per_problem)
+    if task.environment is None:
+        return summarize(graded, [len(ids) for ids in completions], samples_per_problem)
+    tokens = map(tokenizer.convert_ids_to_tokens, completions)
+    lengths = [sum(task.environment.policy_tokens(row)) for row in tokens]
+    found = summarize(graded, lengths, samples_per_problem)
+    counts = np.array([len(g.kinds) for g in graded]).reshape(-1, samples_per_problem)
+    return replace(found, turns=mean_interval(counts.mean(axis=1)))
 
 
 def evaluation_columns(found: Mapping[str, Evaluation]) -> dict[str, Any]:

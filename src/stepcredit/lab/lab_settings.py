@@ -119,7 +119,7 @@ class LabSettings:
         check_seed(self.seed)
         self._check_signal()
         for label, estimator in self.estimators():
-            check_task_has(label, estimator)
+            check_task_has(label, estimator, self.built_task())
             self._check_outcomes(label, estimator)
 
     def _check_signal(self) -> None:
@@ -260,19 +260,22 @@ def quick_settings(**changes: Any) -> LabSettings:
     return replace(settings, **{**starts, **{n: v for n, v in changes.items() if n in starts}})
 
 
-def check_task_has(label: str, estimator: sc.Estimator) -> None:
+def check_task_has(label: str, estimator: sc.Estimator, task: Task) -> None:
     """Refuse a method that reads what the task does not have.
 
     Args:
         label: name of the method in the error message.
         estimator: the method.
+        task: the task.
 
     Raises:
         MethodError: the method reads log-probs of a model that the task does not have, needs the
-            states of steps, or needs a stream with another name than "process".
+            states of steps where the task has no tools, or needs a stream with another name than
+            "process".
     """
-    if estimator.reads.states:
-        raise MethodError("needs step_states, which the task does not give", field=label)
+    if estimator.reads.states and task.environment is None:
+        reason = f"compares steps taken in one state, and the task {task.name!r} has no tools"
+        raise MethodError(f"{reason} whose answers make states: try the task agent", field=label)
     for model in estimator.reads.logprobs:
         if model not in MODELS:
             known = ", ".join(MODELS)

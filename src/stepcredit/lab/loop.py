@@ -151,6 +151,7 @@ def build_trainer(
     drawn = training_problems(settings, estimator)
     costly = isinstance(task.signal, OutcomeSignal) or bool(task.signal.models)
     scored = estimator.reads.process is not None or not costly
+    tools = task.environment
     trainer = SampledTrainer(
         model=model,
         reward_funcs=task.reward_functions(),
@@ -162,7 +163,8 @@ def build_trainer(
         logprobs=task.logprobs if estimator.reads.logprobs else None,
         outcome_reward=outcome_source(settings, estimator),
         format_reward="format_reward",
-        rollout_func=StepSampler(settings.seed, settings.max_new_tokens),
+        rollout_func=StepSampler(settings.seed, settings.max_new_tokens, tools),
+        states=tools.states if tools is not None and estimator.reads.states else None,
     )
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(CreditReport)

@@ -19,6 +19,7 @@ EVALUATED = (
     ("length", "length", 1),
     ("fillers", "fillers", 2),
     ("step accuracy", "step_accuracy", 3),
+    ("turns", "turns", 2),
 )
 CREDIT = (
     ("process std", "stepcredit/process_std", 2),
@@ -112,8 +113,9 @@ def closing_table(figures: list[dict[str, Any]]) -> Table:
     for row in figures:
         heading = row["run"] if row["update"] == 0 else f"{row['run']}, {row['update']} updates"
         table.add_column(literal(heading), justify="right")
-    first, *others = by_split(figures[0]["evaluation"])
-    shown = [(first, *line) for line in EVALUATED]
+    evaluation = by_split(figures[0]["evaluation"])
+    first, *others = evaluation
+    shown = [(first, *line) for line in EVALUATED if line[1] in evaluation[first]]
     shown += [(split, *EVALUATED[0]) for split in others]
     for split, name, field, digits in shown:
         cells = [by_split(row["evaluation"])[split][field] for row in figures]

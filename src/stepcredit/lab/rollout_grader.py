@@ -47,6 +47,7 @@ class RolloutGrader:
     ) -> None:
         self.tokenizer, self.signal, self.format_weight = tokenizer, signal, format_weight
         self.readers, self.answered = readers, answered or Answered()
+        self.environment = task.environment
         self.teacher_kl: float | None = None
         self._grade = lru_cache(maxsize=1024)(partial(task.check_tokens, tokenizer=tokenizer))
 
@@ -101,16 +102,33 @@ class RolloutGrader:
             self.teacher_kl = float((found["student"].values - found["teacher"].values).mean())
         return found
 
+    def masks_and_states(
+        self, prompts: Sequence[str], completion_ids: Sequence[Sequence[int]]
+    ) -> tuple[list[list[int]] | None, list[list[str]] | None]:
+        """Which tokens the policy wrote, and the state of each turn; None without tools."""
+        if self.environment is None:
+            return None, None
+        masks, states = [], []
+        for ids, graded in zip(completion_ids, self.graded(prompts, completion_ids), strict=True):
+            tokens = self.tokenizer.convert_ids_to_tokens(list(ids))
+            starts = [0, *(end + 1 for end in graded.step_ends[:-1])]
+            masks.append([int(own) for own in self.environment.policy_tokens(tokens)])
+            states.append([self.environment.state("".join(tokens[:start])) for start in starts])
+        return masks, states
+
     def figures(self, batch: Generation) -> dict[str, float]:
         """Mean fillers and step accuracy of a batch of rollouts, and its KL from the teacher.
 
-        With a signal made of outcomes, also the number of answers that it continued.
+        With tools, also the mean turns; with a signal made of outcomes, also the number of answers
+        that it continued.
         """
         graded = self.graded(batch.prompts, batch.completion_ids)
         found = {
             "rollouts/fillers": float(np.mean([g.fillers for g in graded])),
             "rollouts/step_accuracy": float(np.mean([g.step_accuracy for g in graded])),
         }
+        if self.environment is not None:
+            found["rollouts/turns"] = float(np.mean([len(g.kinds) for g in graded]))
         if isinstance(self.signal, OutcomeSignal):
             found = {"rollouts/monte_carlo": float(self.signal.completions), **found}
         return (
@@ -126,6 +144,7 @@ class RolloutGrader:
         scores = None if process is None else _by_rollout(process)
         probs = {f"{n}_logprobs": _by_rollout(s) for n, s in rollouts.logprobs.items()}
         advantages = batch.advantages.cpu().numpy()
+        masks, states = self.masks_and_states(batch.prompts, batch.completion_ids)
         rows = []
         for i, ids in enumerate(batch.completion_ids):
             tokens = self.tokenizer.convert_ids_to_tokens(ids)
@@ -144,6 +163,9 @@ class RolloutGrader:
                 "advantages": advantages[i, : len(ids)],
             }
             row |= {name: values[i] for name, values in probs.items()}
+            if masks is not None and states is not None:
+                trained = {"length": sum(masks[i]), "loss_mask": masks[i]}
+                row |= {**trained, "step_states": states[i]}
             rows.append({**row, "method": method, "update": update, "kinds": graded[i].kinds})
         return rows
 

@@ -14,12 +14,16 @@ from torch import Tensor
 from stepcredit.keys import keyed_generator
 from stepcredit.lab.arithmetic import MAX_NEW_TOKENS
 from stepcredit.lab.decoder import HIDDEN, Decoder
+from stepcredit.lab.environment import Environment
+from stepcredit.lab.tokenizer import completion_text
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 ROWS_AT_ONCE = 512
 """Completions decoded together: enough for large operations, few enough for the cache to fit."""
+DRAWN = -1
+"""In place of the id of a token that a tool writes: the policy draws it."""
 
 
 def sample(
@@ -31,6 +35,7 @@ def sample(
     purpose: str = "sample",
     max_new_tokens: int = MAX_NEW_TOKENS,
     rows_at_once: int = ROWS_AT_ONCE,
+    environment: Environment | None = None,
 ) -> list[list[int]]:
     """Sample completions at temperature 1 from the whole vocabulary.
 
@@ -44,8 +49,9 @@ def sample(
         prompts: texts.
         samples_per_prompt: completions per prompt, > 0.
         seed, purpose: key of the random draws. The global generators do not change.
-        max_new_tokens: most tokens of a completion.
+        max_new_tokens: most tokens of a completion, those of tools included.
         rows_at_once: completions decoded together.
+        environment: the tools that answer in the middle of completions.
 
     Returns:
         Token ids of each completion, prompt by prompt, with the end-of-sequence token and without
@@ -70,6 +76,7 @@ def sample(
         purpose,
         max_new_tokens,
         rows_at_once,
+        environment,
     )[0]
 
 
@@ -82,9 +89,11 @@ def sample_with_logprobs(
     purpose: str,
     max_new_tokens: int,
     rows_at_once: int = ROWS_AT_ONCE,
+    environment: Environment | None = None,
 ) -> tuple[list[list[int]], list[list[float]]]:
     """`sample`, and the log-prob of each token of each completion."""
     prompt_ids = tokenizer(list(prompts)).input_ids
+    replies = None if environment is None else Replies(environment, tokenizer)
     end: Any = tokenizer.eos_token_id
     decoder = Decoder.of(model)
     draws = keyed_generator(seed, purpose).random(
@@ -96,7 +105,8 @@ def sample_with_logprobs(
         uniform = draws[start : start + rows_at_once]
         wanted = [row // samples_per_prompt for row in range(start, start + len(uniform))]
         part = prompt_ids[wanted[0] : wanted[-1] + 1]
-        decoded = decode(decoder, part, [w - wanted[0] for w in wanted], uniform, end)
+        own = [w - wanted[0] for w in wanted]
+        decoded = decode(decoder, part, own, uniform, end, replies)
         found += decoded[0]
         logprobs += decoded[1]
     return found, logprobs
@@ -112,23 +122,31 @@ class StepSampler:
     Args:
         seed: the run's seed.
         max_new_tokens: most tokens of a completion.
+        environment: the task's tools.
         ids, logprobs: of the latest completions, by completion and token.
     """
 
     seed: int
     max_new_tokens: int
+    environment: Environment | None = None
     ids: list[list[int]] = field(default_factory=list)
     logprobs: list[list[float]] = field(default_factory=list)
 
     def __call__(self, prompts: list[str], trainer: Any) -> dict[str, Any]:
-        """The ids of the prompts and of one completion for each."""
+        """The ids of the prompts and of one completion for each, and which of them tools wrote."""
         tokenizer, group = trainer.processing_class, trainer.num_generations
         purpose = f"rollout {trainer.state.global_step}"
         settings = (group, self.seed, purpose, self.max_new_tokens)
-        sampled = sample_with_logprobs(trainer.model, tokenizer, prompts[::group], *settings)
-        self.ids, self.logprobs = sampled
+        self.ids, self.logprobs = sample_with_logprobs(
+            trainer.model, tokenizer, prompts[::group], *settings, environment=self.environment
+        )
         prompt_ids = tokenizer(prompts).input_ids
-        return {"prompt_ids": prompt_ids, "completion_ids": self.ids, "logprobs": None}
+        found = {"prompt_ids": prompt_ids, "completion_ids": self.ids, "logprobs": None}
+        if self.environment is None:
+            return found
+        tokens = map(tokenizer.convert_ids_to_tokens, self.ids)
+        masks = [list(map(int, self.environment.policy_tokens(row))) for row in tokens]
+        return {**found, "env_mask": masks}
 
     def logprobs_of(
         self, ids: Int[Tensor, "row token"], mask: Int[Tensor, "row token"]
@@ -149,6 +167,25 @@ class StepSampler:
         return torch.zeros(ids.shape).masked_scatter(present, known)
 
 
+class Replies:
+    """The token ids that tools answer to calls.
+
+    Args:
+        environment: the tools.
+        tokenizer: the task's.
+    """
+
+    def __init__(self, environment: Environment, tokenizer: PreTrainedTokenizerFast) -> None:
+        self.environment, self.tokenizer = environment, tokenizer
+        self.call_end: Any = tokenizer.convert_tokens_to_ids(environment.call_end)
+
+    def __call__(self, prompt_ids: Sequence[int], completion_ids: Sequence[int]) -> list[int]:
+        """The reply to the call that a completion ends with."""
+        texts = (completion_text(ids, self.tokenizer) for ids in (prompt_ids, completion_ids))
+        written: list[int] = self.tokenizer(self.environment.reply(*texts)).input_ids
+        return written
+
+
 @torch.no_grad()
 def decode(
     decoder: Decoder,
@@ -156,6 +193,7 @@ def decode(
     prompt_of: Sequence[int],
     uniform: np.ndarray,
     end: int,
+    replies: Replies | None = None,
 ) -> tuple[list[list[int]], list[list[float]]]:
     """Decode one completion per row of uniform numbers.
 
@@ -169,17 +207,24 @@ def decode(
         uniform: (completion, most tokens) in [0, 1): token t of a completion is the first whose
             cumulative probability exceeds number t.
         end: id of the end-of-sequence token.
+        replies: what tools put into the completions; equal texts get equal replies.
 
     Returns:
-        The token ids of each completion, `end` included, and the log-prob of each token.
+        The token ids of each completion, `end` included, and the log-prob of each token, also of
+        those that a tool wrote.
     """
     ids, logprobs = np.full(uniform.shape, end), np.zeros(uniform.shape)
-    lengths = np.full(len(uniform), uniform.shape[1])
+    lengths, forced = np.full(len(uniform), uniform.shape[1]), np.full(uniform.shape, DRAWN)
     cache, hidden, logits = _read_prompts(decoder, prompt_ids, *uniform.shape)
     row, text = np.arange(len(uniform)), np.array(prompt_of)
     for step, at in enumerate(range(hidden.shape[-1] - uniform.shape[1], hidden.shape[-1])):
-        token, said = _draw(logits, text, uniform[row, step])
+        token, said = _draw(logits, text, uniform[row, step], forced[row, step])
         ids[row, step], logprobs[row, step] = token, said
+        if replies is not None:
+            for each in row[(token == replies.call_end) & (forced[row, step] == DRAWN)]:
+                written = replies(prompt_ids[prompt_of[each]], ids[each, : step + 1].tolist())
+                room = forced[each, step + 1 :][: len(written)]
+                room[:] = written[: len(room)]
         going = token != end
         lengths[row[~going]] = step + 1
         row = row[going]
@@ -211,12 +256,18 @@ def _read_prompts(
     return cache, hidden, logits
 
 
-def _draw(logits: Tensor, text: np.ndarray, uniform: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A token per completion, by its text's inverse cumulative distribution, and its log-prob."""
+def _draw(
+    logits: Tensor, text: np.ndarray, uniform: np.ndarray, forced: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """A token per completion, by its text's inverse cumulative distribution, and its log-prob.
+
+    `forced` is the token itself where a tool writes it.
+    """
     logprobs = logits.double().log_softmax(-1).cpu().numpy()
     below = np.exp(logprobs).cumsum(-1)
     reached = below[text] <= (uniform * below[text, -1])[:, None]
-    token = reached.sum(-1).clip(max=logits.shape[-1] - 1)
+    drawn = reached.sum(-1).clip(max=logits.shape[-1] - 1)
+    token = np.where(forced == DRAWN, drawn, forced)
     return token, logprobs[text, token]
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import stepcredit as sc
 from stepcredit.errors import StepCreditError
 from stepcredit.keys import digest64, keyed_generator
+from stepcredit.lab.environment import Environment
 from stepcredit.lab.grading import Graded, Problem
 from stepcredit.lab.task_registry import TASKS
 from stepcredit.lab.tokenizer import completion_text
@@ -79,6 +80,11 @@ class Task(ABC):
     def teacher_seed(self, seed: int) -> int:
         """The seed of the teacher in a run with this seed: the same, or one for all runs."""
         return seed
+
+    @property
+    def environment(self) -> Environment | None:
+        """The tools that answer in the middle of completions; None: there are none."""
+        return None
 
     @abstractmethod
     def build_tokenizer(self) -> PreTrainedTokenizerFast:
@@ -167,7 +173,7 @@ class Task(ABC):
 
         Args:
             prompt: a prompt of the task.
-            completion_ids: the trained tokens, with the end-of-sequence token and without padding.
+            completion_ids: its tokens, with the end-of-sequence token and without padding.
             tokenizer: the task's.
 
         Returns:

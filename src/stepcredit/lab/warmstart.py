@@ -19,6 +19,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from stepcredit.errors import StepCreditError
 from stepcredit.keys import keyed_generator
+from stepcredit.lab.environment import Environment
 from stepcredit.lab.evaluate import Evaluation, evaluate
 from stepcredit.lab.model import build_model
 from stepcredit.lab.task import Task, task_named
@@ -98,7 +99,7 @@ def _imitate(
             (prompt, task.demonstration(prompt, generator, settings.filler, settings.early_stop))
             for prompt in islice(source, settings.batch_size)
         ]
-        _step(model, tokenizer, schedules, pairs)
+        _step(model, tokenizer, schedules, pairs, task.environment)
         average.update_parameters(model)
         if step >= settings.check_from and step % settings.check_every == 0:
             samples, seed = settings.check_samples, settings.seed
@@ -168,14 +169,17 @@ def _step(
     tokenizer: PreTrainedTokenizerFast,
     schedules: list[LambdaLR],
     pairs: list[tuple[str, str]],
+    environment: Environment | None,
 ) -> None:
-    """One optimizer step on the cross entropy of the completions' tokens."""
+    """One optimizer step on the cross entropy of the tokens that a policy would write."""
     texts = [prompt + completion for prompt, completion in pairs]
     batch = tokenizer(texts, return_tensors="pt", padding=True, padding_side="right")
     prompt_ids = tokenizer([prompt for prompt, _ in pairs]).input_ids
     prompt_ends = torch.tensor([len(ids) for ids in prompt_ids])[:, None]
     positions = torch.arange(batch["input_ids"].shape[1])
     learned = (positions >= prompt_ends) & batch["attention_mask"].bool()
+    if environment is not None:
+        learned &= _own_tokens(batch["input_ids"], prompt_ids, tokenizer, environment)
     labels = batch["input_ids"].masked_fill(~learned, -100)
     logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
     loss = torch.nn.functional.cross_entropy(
@@ -187,6 +191,20 @@ def _step(
     for schedule in schedules:
         schedule.optimizer.step()
         schedule.step()
+
+
+def _own_tokens(
+    ids: torch.Tensor,
+    prompt_ids: list[list[int]],
+    tokenizer: PreTrainedTokenizerFast,
+    environment: Environment,
+) -> torch.Tensor:
+    """(row, token) bool: False on the tokens of tools."""
+    own = torch.ones_like(ids, dtype=torch.bool)
+    for row, (numbers, prompt) in enumerate(zip(ids.tolist(), prompt_ids, strict=True)):
+        tokens = tokenizer.convert_ids_to_tokens(numbers[len(prompt) :])
+        own[row, len(prompt) :] = torch.tensor(environment.policy_tokens(tokens))
+    return own
 
 
 def _publish(

@@ -20,7 +20,7 @@ from stepcredit.study.study_runner import cores
 from stepcredit.study.study_store import StudyStore
 from stepcredit.study.tuning import TUNING, both_rounds
 
-ASSUMED_SECONDS = {"arithmetic": 0.3, "multihop": 0.5}
+ASSUMED_SECONDS = {"arithmetic": 0.3, "multihop": 0.5, "agent": 0.45}
 """CPU seconds per update of a run, where the store has no run of the task yet."""
 SLICED = (
     *("answers", "base", "chunkers", "clip", "group", "horizon", "no-prm", "noise", "operators"),

@@ -38,6 +38,10 @@ CURVE = {
 SPLIT = "held-out"
 """Name of the evaluation set of a task that has one only."""
 FIGURES = ("pass_at_1", "pass_at_8", "length", "fillers", "step_accuracy", "format")
+ADDED_CURVE = {"turns": "rollouts/turns"}
+"""As `CURVE`: figures that stores of this format did not always have, and not every task has."""
+ADDED_FIGURES = ("turns",)
+"""As `FIGURES`, likewise."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +68,8 @@ class RunResult:
     Args:
         start: name of the warm start, shared by the runs that began with it.
         before, after: evaluations of the warm start, and of the final policy.
-        curve: rows of `CURVE` figures by update: means over the updates since the row before, on
-            the training problems, each of which is seen once.
+        curve: rows of `CURVE` and `ADDED_CURVE` figures by update: means over the updates since the
+            row before, on the training problems, each of which is seen once.
         cpu_seconds, wall_seconds: RL and the final evaluation, without the warm start.
         tokens: sampled tokens.
         signal_calls, teacher_calls, monte_carlo_calls: responses scored by the process signal, by a
@@ -221,7 +225,8 @@ def evaluated_splits(row: Mapping[str, Any]) -> list[EvaluatedSplit]:
 
 
 def _evaluated(split: str, correct: Sequence[int], figures: Mapping[str, Any]) -> EvaluatedSplit:
-    means = {name: figures[name]["mean"] if name in figures else None for name in FIGURES}
+    names = (*FIGURES, *ADDED_FIGURES)
+    means = {name: figures[name]["mean"] if name in figures else None for name in names}
     return EvaluatedSplit(split, figures["answers"] // len(correct), tuple(correct), means)
 
 
@@ -247,7 +252,7 @@ def curve_rows(
 
 def _curve_row(rows: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
     found: dict[str, float | None] = {"update": rows[-1]["update"]}
-    for name, metric in CURVE.items():
+    for name, metric in {**CURVE, **ADDED_CURVE}.items():
         values = [row[metric] for row in rows if row.get(metric) is not None]
         found[name] = sum(values) / len(values) if values else None
     return found

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from stepcredit.study.single_run import CURVE, FIGURES
+from stepcredit.study.single_run import ADDED_CURVE, ADDED_FIGURES, CURVE, FIGURES
 from stepcredit.study.study_store import StudyStore
 
 
@@ -96,6 +96,7 @@ class StudyData:
         self._curves = _by(store.rows('SELECT * FROM curve ORDER BY key, "update"'), "key")
         evaluations = store.rows("SELECT * FROM evaluation ORDER BY owner, position")
         self._evaluations = _by(evaluations, "owner")
+        self._added = store.added_figures()
         self.origins = [dict(row) for row in store.rows("SELECT * FROM origin ORDER BY id")]
 
     @cached_property
@@ -130,26 +131,30 @@ class StudyData:
             costs={name: row[name] for name in COSTS} if row is not None and done else {},
             before=self._splits(row["start"]) if row is not None and done else None,
             after=self._splits(part["key"]) if done else None,
-            curve=[_curve_row(r) for r in self._curves.get(part["key"], [])],
+            curve=[self._curve_row(r) for r in self._curves.get(part["key"], [])],
         )
 
     def _splits(self, owner: str) -> dict[str, SplitRecord]:
-        return {row["split"]: _record(row) for row in self._evaluations[owner]}
+        return {row["split"]: self._record(row) for row in self._evaluations[owner]}
+
+    def _record(self, row: sqlite3.Row) -> SplitRecord:
+        correct = np.frombuffer(row["correct"], np.uint8)
+        figures = {name: row[name] for name in FIGURES}
+        added = self._added.get((row["owner"], "evaluation", row["position"]), {})
+        figures |= {name: added.get(name) for name in ADDED_FIGURES}
+        return SplitRecord(row["samples"], correct, figures)
+
+    def _curve_row(self, row: sqlite3.Row) -> dict[str, float | None]:
+        added = self._added.get((row["key"], "curve", row["update"]), {})
+        figures = {name: row[name] for name in CURVE}
+        figures |= {name: added.get(name) for name in ADDED_CURVE}
+        return {"update": row["update"], **figures}
 
 
 COSTS = (
     *("cpu_seconds", "wall_seconds", "tokens"),
     *("signal_calls", "teacher_calls", "monte_carlo_calls"),
 )
-
-
-def _record(row: sqlite3.Row) -> SplitRecord:
-    correct = np.frombuffer(row["correct"], np.uint8)
-    return SplitRecord(row["samples"], correct, {name: row[name] for name in FIGURES})
-
-
-def _curve_row(row: sqlite3.Row) -> dict[str, float | None]:
-    return {"update": row["update"], **{name: row[name] for name in CURVE}}
 
 
 def _by(rows: Sequence[sqlite3.Row], name: str) -> dict[str, list[sqlite3.Row]]:

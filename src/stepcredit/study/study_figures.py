@@ -11,6 +11,7 @@ from stepcredit.study.study_tables import ArmCurve, CellTable
 PANELS = {
     "pass_at_1": "pass@1 while training",
     "length": "tokens per answer",
+    "turns": "turns per answer",
     "fillers": "filler lines per answer",
     "entropy": "entropy per token, nats",
     "teacher_kl": "KL to the teacher, nats",

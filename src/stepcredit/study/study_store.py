@@ -13,7 +13,14 @@ from typing import Any
 from stepcredit.data.files.sqlite_file import SQLiteFile
 from stepcredit.errors import FileError
 from stepcredit.study.run_key import resolved_settings
-from stepcredit.study.single_run import CURVE, FIGURES, EvaluatedSplit, RunResult
+from stepcredit.study.single_run import (
+    ADDED_CURVE,
+    ADDED_FIGURES,
+    CURVE,
+    FIGURES,
+    EvaluatedSplit,
+    RunResult,
+)
 from stepcredit.study.study_cells import Cell
 
 STUDY_ID = 0x53435354
@@ -47,6 +54,16 @@ CREATE TABLE evaluation (
   {", ".join(f"{name} REAL" for name in FIGURES)},
   PRIMARY KEY (owner, position)
 ) WITHOUT ROWID;
+"""
+_ADDED_TABLE = """
+CREATE TABLE IF NOT EXISTS added_figure (
+  owner TEXT, kind TEXT, place INTEGER, name TEXT, value REAL,
+  PRIMARY KEY (owner, kind, place, name)
+) WITHOUT ROWID
+"""
+"""Figures that have no column: those of a curve by update, those of an evaluation by position.
+
+It is made with its first row, so that a store is not changed by being read.
 """
 
 
@@ -140,6 +157,15 @@ class StudyStore(SQLiteFile):
         with self._errors():
             return self._base.execute(query, values).fetchall()
 
+    def added_figures(self) -> dict[tuple[str, str, int], dict[str, float]]:
+        """The figures that have no column, by owner, kind ("curve" or "evaluation") and place."""
+        if not self.rows("SELECT 1 FROM sqlite_master WHERE name = 'added_figure'"):
+            return {}
+        found: dict[tuple[str, str, int], dict[str, float]] = {}
+        for owner, kind, place, name, value in self.rows("SELECT * FROM added_figure"):
+            found.setdefault((owner, kind, place), {})[name] = value
+        return found
+
     def _add_run(
         self,
         cell: Cell,
@@ -166,6 +192,8 @@ class StudyStore(SQLiteFile):
         marks = ",".join("?" * (len(CURVE) + 2))
         rows = [(key, row["update"], *_short(row, CURVE)) for row in curve]
         self._base.executemany(f"INSERT INTO curve VALUES ({marks})", rows)
+        places = [(row["update"], row) for row in curve]
+        self._add_figures(key, "curve", places, ADDED_CURVE)
 
     def _add_evaluations(self, owner: str, found: Sequence[EvaluatedSplit]) -> None:
         marks = ",".join("?" * (len(FIGURES) + 5))
@@ -174,6 +202,22 @@ class StudyStore(SQLiteFile):
             for i, f in enumerate(found)
         ]
         self._base.executemany(f"INSERT OR IGNORE INTO evaluation VALUES ({marks})", rows)
+        places = [(i, f.figures) for i, f in enumerate(found)]
+        self._add_figures(owner, "evaluation", places, ADDED_FIGURES)
+
+    def _add_figures(
+        self, owner: str, kind: str, places: Sequence[tuple[Any, Any]], names: Iterable[str]
+    ) -> None:
+        """Write the figures without a column, where there are any."""
+        rows = [
+            (owner, kind, place, name, round(float(figures[name]), DIGITS))
+            for place, figures in places
+            for name in names
+            if figures.get(name) is not None
+        ]
+        if rows:
+            self._base.execute(_ADDED_TABLE)
+            self._base.executemany("INSERT OR IGNORE INTO added_figure VALUES (?,?,?,?,?)", rows)
 
     def _prepare(self) -> None:
         self._base.execute("PRAGMA synchronous = FULL")

@@ -11,7 +11,7 @@ import numpy as np
 from stepcredit.evals.intervals import rate_upper_bound
 from stepcredit.study.claim_verdicts import pair_difference, problem_figures
 from stepcredit.study.collapse import has_collapsed
-from stepcredit.study.single_run import CURVE
+from stepcredit.study.single_run import ADDED_CURVE, CURVE
 from stepcredit.study.study_data import Run, StudyData
 from stepcredit.study.study_statistics import (
     Estimate,
@@ -35,7 +35,7 @@ class ArmRow:
         label: the arm, or "warm start".
         runs: its finished runs.
         pass_at_1, iqm, pass_at_8: final figures over seeds and problems.
-        length, fillers: final means over seeds; None where the task has no such figure.
+        length, fillers, turns: final means over seeds; None where the task has no such figure.
         collapsed: number of runs that collapsed.
         upper_bound: the one-sided 95 % upper bound of the rate of collapse.
         difference: paired difference of pass@1 to the reference arm; None for the reference.
@@ -61,6 +61,7 @@ class ArmRow:
     splits: tuple[tuple[str, Estimate], ...] = ()
     costs: tuple[tuple[str, float], ...] = ()
     stds: tuple[tuple[str, float], ...] = ()
+    turns: float | None = None
 
 
 @dataclass(frozen=True)
@@ -143,6 +144,7 @@ def arm_row(label: str, runs: Sequence[Run], reference: Sequence[Run]) -> ArmRow
         _further_splits(runs),
         _mean_costs(runs),
         _mean_stds(runs),
+        _mean_figure(runs, "turns"),
     )
 
 
@@ -158,6 +160,7 @@ def start_row(runs: Sequence[Run]) -> ArmRow:
         crossed_mean([eight]),
         _mean_figure(runs, "length", "before"),
         _mean_figure(runs, "fillers", "before"),
+        turns=_mean_figure(runs, "turns", "before"),
     )
 
 
@@ -207,7 +210,8 @@ class ArmCurve:
     Args:
         label: the arm.
         updates: the updates.
-        mean, low, high: by figure of `CURVE`; a figure that the task does not have is absent.
+        mean, low, high: by figure of `CURVE` and `ADDED_CURVE`; one that the task does not have is
+            absent.
     """
 
     label: str
@@ -235,7 +239,7 @@ def arm_curve(label: str, runs: Sequence[Run]) -> ArmCurve:
         runs: its finished runs, of equal length.
     """
     mean, low, high = {}, {}, {}
-    for name in CURVE:
+    for name in (*CURVE, *ADDED_CURVE):
         rows = [[row[name] for row in run.curve] for run in runs]
         if any(value is None for row in rows for value in row):
             continue
