@@ -120,12 +120,12 @@ def _process(
     if states is not None and step_id is None:
         raise RolloutError("step_states need step_id", field=STATES)
     scores = None if step_scores is None else _score_table(step_scores, trained)
+    runs = None if step_id is None else _id_runs(step_id, trained, lengths)
     streams: dict[str, Stream] = {}
     if token_scores is not None:
         streams["process"] = _token_stream(token_scores, trained, lengths, "token_scores")
-    if step_id is None:
+    if runs is None:
         return _PaddedSteps(streams)
-    runs = _id_runs(step_id, trained, lengths)
     most = scores.shape[1] if scores is not None else MOST_STEPS
     places, left_out = step_places(runs, lengths, most), 0
     if scores is not None:

@@ -164,10 +164,13 @@ class Rollouts:
             check_lengths(lengths, size)
         parts = trajectories_of(trajectory, index)
         index = index.to(size.device)
-        ok = flags_of(format_ok, count, size.device)
         if parts is not None:
             parts = parts.to(size.device)
             parts.check_streams(streams)
+        outcomes = _of_groups(outcome, index, len(labels), "outcome", parts)
+        formats = _of_groups(format, index, len(labels), "format", parts)
+        ok = flags_of(format_ok, count, size.device)
+        if parts is not None:
             parts.check_equal(ok, "format_ok")
         self._set(
             group_index=index,
@@ -175,8 +178,8 @@ class Rollouts:
             lengths=size,
             streams=streams.streams,
             logprobs=streams.logprobs,
-            outcomes=_of_groups(outcome, index, len(labels), "outcome", parts),
-            formats=_of_groups(format, index, len(labels), "format", parts),
+            outcomes=outcomes,
+            formats=formats,
             format_ok=ok,
             step_ends=streams.step_ends,
             tokens=streams.tokens,
