@@ -16,6 +16,7 @@ from stepcredit.errors import (
     RolloutError,
     RowError,
     SettingError,
+    SeveralErrors,
     SignalError,
     StepCreditError,
 )
@@ -23,7 +24,8 @@ from stepcredit.errors import (
 KINDS = [
     kind
     for kind in vars(errors).values()
-    if isinstance(kind, type) and issubclass(kind, StepCreditError) and kind is not RowError
+    if isinstance(kind, type) and issubclass(kind, StepCreditError)
+    if kind not in (RowError, SeveralErrors)
 ]
 
 

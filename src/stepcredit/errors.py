@@ -13,6 +13,7 @@ A caller that knows more about the place catches an error and raises it again wi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import copy
 from typing import Any, Self, TypeVar
 
@@ -193,6 +194,23 @@ class MissingExtra(StepCreditError, ImportError):
 
 class EngineError(StepCreditError, RuntimeError):
     """Raised for a trainer's setting that would lose token credit or count it twice."""
+
+
+class SeveralErrors(EngineError):
+    """Raised for several faults that were found together, each with a line of its own.
+
+    Args:
+        errors: of each fault.
+
+    Example:
+        >>> print(SeveralErrors([EngineError("is 0", field="beta"), ValueError("no such model")]))
+        beta: is 0
+        no such model
+    """
+
+    def __init__(self, errors: Sequence[BaseException]) -> None:
+        self.errors = tuple(errors)
+        super().__init__("\n".join(map(str, self.errors)))
 
 
 def first_line(error: BaseException) -> str:

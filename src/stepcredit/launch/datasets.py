@@ -9,9 +9,9 @@ from typing import Any
 
 from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
 
+from stepcredit.engines.trl.run_limits import prompt_ids_of
 from stepcredit.errors import SettingError, first_line
 from stepcredit.settings.registry import hint
-from stepcredit.signals.chat import apply_chat_template
 
 READERS = {".json": "json", ".jsonl": "json", ".parquet": "parquet", ".csv": "csv"}
 _PLACE = re.compile(r"\{(\w+)\}")
@@ -190,7 +190,4 @@ def within_length(rows: Dataset, tokenizer: Any, longest: int | None) -> Dataset
 
 def prompt_length(prompt: str | Sequence[Any], tokenizer: Any) -> int:
     """The number of tokens of a prompt, in the form in which the policy gets it."""
-    if isinstance(prompt, str):
-        return len(tokenizer(prompt)["input_ids"])
-    text = apply_chat_template(tokenizer, prompt, add_generation_prompt=True, tokenize=False)
-    return len(tokenizer(text, add_special_tokens=False)["input_ids"])
+    return len(prompt_ids_of(prompt, tokenizer))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
+from stepcredit.engines.preflight.run_folders import checkpoint_size
 from stepcredit.errors import SettingError
 
 GIB = 2**30
@@ -334,4 +335,4 @@ def checkpoint_bytes(plan: TrainingPlan) -> int:
         >>> checkpoint_bytes(TrainingPlan(shape, tokens=1)) // 10**9  # 12 bytes per parameter
         91
     """
-    return 3 * plan.trained * plan.trained_bytes
+    return checkpoint_size(plan.trained * plan.trained_bytes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from argparse import Action
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -45,8 +45,10 @@ INTRODUCTION = f"""\
 {PROGRAM} --config RECIPE.yaml [--KEY VALUE ...]
 
 Trains any causal language model on any dataset with TRL's GRPOTrainer and stepcredit's advantages.
-The YAML file holds the keys below; a flag of the same name overrides a key. Two flags are no keys:
+The YAML file holds the keys below; a flag of the same name overrides a key. Flags that are no keys:
 
+  --check      trains nothing: checks all that the run needs, scores made-up responses, and prints
+               every fault in one list, the credit, and an estimate of memory and disk
   --smoke      trains two steps on the CPU with tiny random models and built-in rows, and prints
                which keys it changed
   --help-all   lists every key, TRL's too
@@ -193,18 +195,22 @@ class RecipeParser(TrlParser):
         found = re.match(r"argument --(\w+)[^:]*: (.*)", message)
         raise SettingError(*found.groups()[1:], field=found[1]) if found else SettingError(message)
 
-    def values(self, flags: Sequence[str]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    def values(
+        self, flags: Sequence[str], faults: list[SettingError] | None = None
+    ) -> tuple[dict[str, Any], tuple[str, ...]]:
         """Every key's value: the flag's, else the YAML's, else the default; and lines to print.
 
         Args:
-            flags: of the command line, without `--smoke` and `--help`.
+            flags: of the command line, without `--smoke`, `--check` and `--help`.
+            faults: gets the errors of the YAML's keys, which are then left out; None: the first is
+                raised.
 
         Raises:
             SettingError: an unknown key or flag, a value of the wrong type, or an unreadable file.
         """
         path, rest = config_of(flags)
         if path is not None:
-            self._take(path)
+            self._take(path, faults)
         rest = _with_new_names(rest)
         namespace, unknown = self.parse_known_args(rest)
         if unknown:
@@ -214,16 +220,27 @@ class RecipeParser(TrlParser):
         given = {flag[2:].partition("=")[0].replace("-", "_") for flag in rest if flag[:2] == "--"}
         return values, tuple(_without_fields(values, given))
 
-    def _take(self, path: str) -> None:
+    def _take(self, path: str, faults: list[SettingError] | None) -> None:
         """Set the YAML's keys as defaults, and those under `env` as environment variables."""
         read = read_yaml(path)
         variables = mapping_of(read.pop("env", None), "env")
         os.environ.update({name: str(value) for name, value in variables.items()})
         read = {new_name(name, read): value for name, value in read.items()}
+        wrong = list(self._key_faults(path, read))
+        if wrong and faults is None:
+            raise wrong[0]
+        for error in wrong:
+            faults.append(error)  # type: ignore[union-attr]
+            read.pop(str(error.field), None)
+        self.set_defaults_with_config(**read)
+
+    def _key_faults(self, path: str, read: Mapping[str, Any]) -> Iterator[SettingError]:
+        """Unknown keys, and values of the wrong type."""
         known = [IMPORT, *(name for kind in self.dataclass_types for name in names_of(kind))]
         for name in read:
             if name not in known:
-                raise SettingError(f"unknown key{near(str(name), known)}", field=name, place=path)
+                reason = f"unknown key{near(str(name), known)}"
+                yield SettingError(reason, field=name, place=path)
         hints = {
             name: annotation
             for kind in self.dataclass_types
@@ -237,8 +254,7 @@ class RecipeParser(TrlParser):
             annotation = str | bool | None if action.dest == RESUME else hints[action.dest]
             fault = fault_of(action, value) or fault_by_hint(annotation, value)
             if fault is not None:
-                raise SettingError(fault, field=action.dest, place=path)
-        self.set_defaults_with_config(**read)
+                yield SettingError(fault, field=action.dest, place=path)
 
 
 def fault_of(action: Action, value: Any) -> str | None:

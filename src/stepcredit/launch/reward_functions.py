@@ -112,6 +112,20 @@ def _imported(name: str, address: str) -> Function:
     return found
 
 
+def tag_format(training: Any, functions: Sequence[NamedReward]) -> None:
+    """Set `format_reward` where the recipe does not and one of its rewards is a format reward.
+
+    Raises:
+        SettingError: more than one is.
+    """
+    judges = [each.__name__ for each in functions if each.is_format]
+    if training.format_reward is None and judges:
+        if len(judges) > 1:
+            reason = f"name one of {', '.join(judges)}: each of them is a format reward"
+            raise SettingError(reason, field="format_reward")
+        training.format_reward = judges[0]
+
+
 def check_facts(functions: Sequence[NamedReward], rows: Sequence[Mapping[str, Any]]) -> None:
     """Call each reward of stepcredit on one row, to find a missing column before training starts.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,12 @@ from datasets import Dataset
 from transformers import AutoTokenizer
 from trl import ModelConfig, get_peft_config, get_quantization_config
 
+from stepcredit.engines.preflight.preflight_report import Preflight
+from stepcredit.engines.run_record import lines_of
 from stepcredit.engines.trl.checkpointing import last_checkpoint
 from stepcredit.engines.trl.generation_file import set_rollouts_aside
-from stepcredit.engines.trl.reward_function import check_gold_answers
-from stepcredit.engines.trl.start_checks import check_enough_rows
 from stepcredit.engines.trl.trainer import StepCreditGRPOTrainer
-from stepcredit.errors import SettingError, StepCreditError, first_line
+from stepcredit.errors import SettingError, SeveralErrors, StepCreditError, first_line
 from stepcredit.launch.datasets import load_rows, with_named_columns, with_prompts, within_length
 from stepcredit.launch.recipe import (
     IMPORT,
@@ -27,9 +27,8 @@ from stepcredit.launch.recipe import (
     RecipeParser,
     help_text,
     mapping_of,
-    read_recipe,
 )
-from stepcredit.launch.reward_functions import NamedReward, check_facts, reward_functions
+from stepcredit.launch.recipe_preflight import Ingredients, check_recipe, checked_recipe
 from stepcredit.launch.smoke import CreditCount, for_smoke_test
 from stepcredit.settings.modules import import_named, object_named
 
@@ -54,11 +53,23 @@ def train_from_flags(flags: Sequence[str] | None = None) -> int:
     if {"-h", "--help", "--help-all"} & set(given):
         print(help_text(everything="--help-all" in given), end="")
         return 0
+    found = Preflight()
     with ExitStack() as stack:
         try:
-            recipe = _read(given, stack)
-            trainer, resume = trainer_of_recipe(recipe), checkpoint_of(recipe.training)
+            made = _preflight(found, given, stack)
+            if "--check" in given:
+                _say_all(found, made)
+                return REFUSED if found.errors else 0
+            found.stop()
+            _say(found.summary)
+            assert made.recipe is not None
+            trainer, recipe = trainer_of(made), made.recipe
+            resume = checkpoint_of(trainer.args)
         except (StepCreditError, ValueError, ImportError, OSError) as error:
+            return _print_error(error, REFUSED)
+        except Exception as error:
+            if error not in found.errors:
+                raise
             return _print_error(error, REFUSED)
         count = CreditCount(trainer)
         if "--smoke" in given:
@@ -73,23 +84,50 @@ def train_from_flags(flags: Sequence[str] | None = None) -> int:
 
 
 def _print_error(error: Exception, code: int) -> int:
-    print(first_line(error), file=sys.stderr)
+    lines = (
+        map(first_line, error.errors) if isinstance(error, SeveralErrors) else [first_line(error)]
+    )
+    print(*lines, sep="\n", file=sys.stderr)
     return code
 
 
-def _read(flags: list[str], stack: ExitStack) -> Recipe:
-    """The recipe, made tiny with `--smoke`; its notes are printed."""
-    rest = [flag for flag in flags if flag != "--smoke"]
-    values, notes = RecipeParser().values(rest)
-    import_key(values[IMPORT])
-    if len(rest) < len(flags):
+def _preflight(found: Preflight, flags: list[str], stack: ExitStack) -> Ingredients:
+    """The recipe's ingredients, made tiny with `--smoke`; its notes are printed."""
+    rest = [flag for flag in flags if flag not in ("--smoke", "--check")]
+    faults: list[SettingError] = []
+    values, notes = RecipeParser().values(rest, faults)
+    for fault in faults:
+        found.refuse("keys of the YAML file", fault)
+    if values[IMPORT] is not None:
+        found.run("modules of your own", lambda: import_key(values[IMPORT]))
+    if "--smoke" in flags:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="stepcredit-smoke-")))
         values, changed = for_smoke_test(values, folder)
         notes = (*notes, *(f"smoke: {line}" for line in changed))
-    recipe = read_recipe(values, notes)
-    for note in recipe.notes:
+        found.skip("the recipe's own models, servers and rows", "--smoke replaces them")
+    recipe = checked_recipe(found, values, notes)
+    for note in notes:
         _say(note)
-    return recipe
+    if recipe is None:
+        return Ingredients()
+    made = check_recipe(
+        found, recipe, tokenizer_of=_policy_tokenizer, rows_of=_rows, tools_of=tools_of
+    )
+    if recipe.training.resume_from_checkpoint is not None:
+        found.run("resume_from_checkpoint", lambda: named_checkpoint(recipe.training))
+    return made
+
+
+def _say_all(found: Preflight, made: Ingredients) -> None:
+    """Print the results, the credit and the estimate, then every fault on standard error."""
+    credit = lines_of(made.record) if made.record is not None else []
+    for line in (*found.lines(), "", *credit, "", *made.sizes):
+        _say(line)
+    if found.errors:
+        _say(f"{len(found.errors)} faults")
+        _print_error(SeveralErrors(found.errors), REFUSED)
+    else:
+        _say(found.summary)
 
 
 def import_key(names: str | Sequence[str] | None) -> None:
@@ -110,27 +148,25 @@ def _say(line: str) -> None:
 
 
 def trainer_of_recipe(recipe: Recipe) -> StepCreditGRPOTrainer:
-    """The trainer of a recipe.
+    """The trainer of a recipe, after its preflight.
 
     Raises:
         SettingError, EngineError, ValueError, ImportError, OSError: a refused setting; the message
-            begins with the key.
+            begins with the key. Of several, `SeveralErrors`.
     """
-    arguments, training, model = recipe.arguments, recipe.training, recipe.model
-    if model.model_name_or_path is None:
-        raise SettingError("required: a folder or a name on the Hub", field="model_name_or_path")
-    functions = reward_functions(arguments.rewards, arguments.reward_fields)  # type: ignore[arg-type]
-    if not functions:
-        raise SettingError('required, such as {"accuracy": "maths"}', field="rewards")
-    tag_format(training, functions)
-    tokenizer = _tokenizer(model, training)
-    if arguments.chat and tokenizer.chat_template is None:
-        reason = f"{model.model_name_or_path} has no chat template: set it to false, for texts"
-        raise SettingError(reason, field="chat")
-    rows = _rows(recipe, tokenizer, "train")
-    check_enough_rows(training, len(rows), "dataset_name")
-    check_facts(functions, rows)
-    check_gold_answers(functions, rows)
+    found = Preflight()
+    made = check_recipe(
+        found, recipe, tokenizer_of=_policy_tokenizer, rows_of=_rows, tools_of=tools_of
+    )
+    found.stop()
+    return trainer_of(made)
+
+
+def trainer_of(made: Ingredients) -> StepCreditGRPOTrainer:
+    """The trainer of what the preflight has made; the signals' models are not loaded again."""
+    assert made.recipe is not None
+    assert made.credit is not None
+    training, model = made.recipe.training, made.recipe.model
     given = mapping_of(training.model_init_kwargs, "model_init_kwargs")
     training.model_init_kwargs = {
         "revision": model.model_revision,
@@ -140,13 +176,16 @@ def trainer_of_recipe(recipe: Recipe) -> StepCreditGRPOTrainer:
     return StepCreditGRPOTrainer(
         model=model.model_name_or_path,
         args=training,
-        reward_funcs=functions,
-        train_dataset=rows,
-        eval_dataset=None if training.eval_strategy == "no" else _rows(recipe, tokenizer, "eval"),
-        processing_class=tokenizer,
+        reward_funcs=made.functions,
+        train_dataset=made.rows,
+        eval_dataset=made.eval_rows,
+        processing_class=made.tokenizer,
         peft_config=get_peft_config(model),
         quantization_config=get_quantization_config(model),
-        **tools_of(arguments.tools),
+        process_signal=made.credit["process_signal"],
+        logprobs=made.credit["logprobs"],
+        preflight=False,
+        **made.tools,
     )
 
 
@@ -173,18 +212,14 @@ def tools_of(addresses: Sequence[str] | None) -> dict[str, Any]:
     return {"tools": found} if found else {}
 
 
-def tag_format(training: Any, functions: Sequence[NamedReward]) -> None:
-    """Set `format_reward` where the recipe does not and one of its rewards is a format reward.
-
-    Raises:
-        SettingError: more than one is.
-    """
-    judges = [each.__name__ for each in functions if each.is_format]
-    if training.format_reward is None and judges:
-        if len(judges) > 1:
-            reason = f"name one of {', '.join(judges)}: each of them is a format reward"
-            raise SettingError(reason, field="format_reward")
-        training.format_reward = judges[0]
+def _policy_tokenizer(recipe: Recipe) -> Any:
+    """The policy's tokenizer, with a chat template where prompts become conversations."""
+    tokenizer = _tokenizer(recipe.model, recipe.training)
+    if recipe.arguments.chat and tokenizer.chat_template is None:
+        name = recipe.model.model_name_or_path
+        reason = f"{name} has no chat template: set it to false, for texts"
+        raise SettingError(reason, field="chat")
+    return tokenizer
 
 
 def _tokenizer(model: ModelConfig, training: Any) -> Any:
@@ -224,7 +259,8 @@ def _rows(recipe: Recipe, tokenizer: Any, use: str) -> Dataset:
             template=arguments.prompt_template,
             chat=arguments.chat,
         )
-        kept = within_length(rows, tokenizer, arguments.max_prompt_length)
+        limit = None if tokenizer is None else arguments.max_prompt_length
+        kept = within_length(rows, tokenizer, limit)
     left = f"; {len(rows) - len(kept)} longer prompts left out" if len(kept) < len(rows) else ""
     _say(f"{use}: {len(kept)} rows of {name} ({split}){left}")
     return kept
@@ -245,7 +281,19 @@ def check_split(name: str, split: str) -> None:
 
 
 def checkpoint_of(training: Any) -> str | None:
+    """As `named_checkpoint`; the rollouts of an attempt without a checkpoint are moved away."""
+    found = named_checkpoint(training, say=_say)
+    if found is None and str(training.resume_from_checkpoint).lower() == "auto":
+        _set_aside(training.rollouts_dir)
+    return found
+
+
+def named_checkpoint(training: Any, say: Callable[[str], None] | None = None) -> str | None:
     """The checkpoint to resume from: `true`: the last one; `auto`: the last one, if there is any.
+
+    Args:
+        training: the config.
+        say: prints which checkpoints of other runs are left out; None: nothing does.
 
     Returns:
         Its folder; None: training starts from the beginning.
@@ -259,13 +307,11 @@ def checkpoint_of(training: Any) -> str | None:
     folder = Path(training.output_dir)
     if str(wanted).lower() in ("true", "auto"):
         last, others = last_checkpoint(folder)
-        if others:
-            _say(f"resume_from_checkpoint: of another run, left out: {', '.join(others)}")
+        if others and say is not None:
+            say(f"resume_from_checkpoint: of another run, left out: {', '.join(others)}")
         if last is None and str(wanted).lower() == "true":
             reason = f"no checkpoint in {folder}"
             raise SettingError(reason, field="resume_from_checkpoint")
-        if last is None:
-            _set_aside(training.rollouts_dir)
         return last
     if not Path(wanted).is_dir():
         raise SettingError(f"no such folder: {wanted}", field="resume_from_checkpoint")

@@ -97,6 +97,7 @@ def make_trainer(task, config):
             "process_signal": in_threes,
             "outcome_reward": "accuracy",
             "format_reward": "format_reward",
+            "preflight": False,  # rewards and signals here are made for the batch alone
         }
         trainer = StepCreditGRPOTrainer(**{**settings, **changes})
         trainer.remove_callback(PrinterCallback)

@@ -101,6 +101,7 @@ def make_trainer(script: Script, folder: Path, **changes: Any) -> ScriptedTraine
         "tools": [add],
         "rollouts_dir": folder / "rollouts",
     }
+    settings["preflight"] = False  # the script is made for the batch alone
     trainer = own(**{**settings, **changes})
     trainer.remove_callback(PrinterCallback)
     return trainer

@@ -46,7 +46,7 @@ class StepCreditConfig(GRPOConfig):
         splitter_fields: its fields; unless they say so, a step within a token ends with the token.
         rollouts_dir: folder that gets one file of rollouts per generation, with signals and
             advantages.
-        right_above: as `StepCreditGRPOTrainer` takes it.
+        right_above, preflight: as `StepCreditGRPOTrainer` takes them.
         estimator, estimator_fields: the old names of `method` and `fields`; they are read for this
             release, with a FutureWarning.
 
@@ -167,6 +167,13 @@ class StepCreditConfig(GRPOConfig):
             "agreement/* and length_right."
         },
     )
+    preflight: bool = field(
+        default=True,
+        metadata={
+            "help": "Whether rewards, signals, folders and lengths are tried before the first "
+            "response is sampled."
+        },
+    )
     estimator: str | None = field(
         default=None, metadata={"help": "The old name of method, for this release only."}
     )
@@ -206,6 +213,7 @@ class StepCreditConfig(GRPOConfig):
             "states": self.states,
             "rollouts_dir": self.rollouts_dir,
             "right_above": self.right_above,
+            "preflight": self.preflight,
         }
 
     def _splitter(self) -> Splitter | None:

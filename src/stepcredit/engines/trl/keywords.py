@@ -57,6 +57,7 @@ def credit_settings(config: Any, given: Mapping[str, Any]) -> dict[str, Any]:
     _check_gate(chosen["format_gate"])
     threshold = chosen["right_above"]
     chosen["right_above"] = finite_setting(0 if threshold is None else threshold, "right_above")
+    chosen["preflight"] = chosen["preflight"] is not False
     _check_rewards(chosen["outcome_reward"], chosen["format_reward"])
     return chosen
 

@@ -30,7 +30,7 @@ from stepcredit.credit.metrics.panel import training_metrics
 from stepcredit.data.states import FIELD as STATES
 from stepcredit.data.trajectories import FIELD as TRAJECTORY
 from stepcredit.engines.build import SPLITTER, SPLITTER_FIELDS, check_states, keeps_format
-from stepcredit.engines.run_record import Record, describe
+from stepcredit.engines.run_record import Record
 from stepcredit.engines.trl.checkpointing import CreditReport, ResumingGRPOTrainer, check_saving
 from stepcredit.engines.trl.distributed import RankData, all_gather
 from stepcredit.engines.trl.generation import Generation
@@ -49,13 +49,13 @@ from stepcredit.engines.trl.policy_logprobs import (
 )
 from stepcredit.engines.trl.privileged_logprobs import trained_teacher, with_privileged_logprobs
 from stepcredit.engines.trl.reward_function import check_gold_answers
+from stepcredit.engines.trl.reward_values import format_values, outcome_values
 from stepcredit.engines.trl.signal_streams import (
     Given,
     check_given_streams,
     check_sources,
     check_weights,
     completion_states,
-    has_named_streams,
     logprob_streams,
     policy_token_texts,
     response_and_step_texts,
@@ -71,6 +71,7 @@ from stepcredit.engines.trl.start_checks import (
     check_loss,
     check_settings,
 )
+from stepcredit.engines.trl.start_preflight import planned_record, planned_run, preflight_of_trainer
 from stepcredit.errors import EngineError
 from stepcredit.signals.splitting import Splitter, Turns, splitter
 from stepcredit.signals.state_keys import StateFunction
@@ -113,6 +114,8 @@ class StepCreditGRPOTrainer(ResumingGRPOTrainer):
             signals and advantages, which the `stepcredit` commands read.
         right_above: the metrics call a response right where its outcome is above this; 0 if it is
             not given.
+        preflight: whether `train` first tries rewards and signals on made-up responses; True if it
+            is not given.
         estimator: the old name of `method`, read for this release with a FutureWarning.
         args, kwargs: GRPOTrainer's own.
 
@@ -146,6 +149,7 @@ class StepCreditGRPOTrainer(ResumingGRPOTrainer):
         states: StateFunction | str | None = None,
         rollouts_dir: str | Path | None = None,
         right_above: float | None = None,
+        preflight: bool | None = None,
         estimator: sc.Estimator | str | None = None,
         **kwargs: Any,
     ) -> None:
@@ -161,6 +165,7 @@ class StepCreditGRPOTrainer(ResumingGRPOTrainer):
             "states": states,
             "rollouts_dir": rollouts_dir,
             "right_above": right_above,
+            "preflight": preflight,
             "estimator": estimator,
         }
         self._set_credit(credit_settings(config, given))
@@ -204,6 +209,7 @@ class StepCreditGRPOTrainer(ResumingGRPOTrainer):
         self.states: StateFunction | None = chosen["states"]
         self.rollouts_dir: str | Path | None = chosen["rollouts_dir"]
         self.right_above: float = chosen["right_above"]
+        self.preflight: bool = chosen["preflight"]
         self._last_generation = (-1, 0)
         self._name, self._paper = card_of(self.estimator)
         self._models = needed_models(self.estimator, self.process_signal, self.logprobs)
@@ -214,22 +220,21 @@ class StepCreditGRPOTrainer(ResumingGRPOTrainer):
     @property
     def credit_record(self) -> Record:
         """What credit is made of, as it is printed at the start and kept with checkpoints."""
-        names = self.reward_func_names
-        others = [name for name in names if name != self.format_reward]
-        chosen = others if self.outcome_reward is None else [self.outcome_reward]
-        default: Any = Turns(inside="extend") if self.tools else SPLITTER
-        return describe(
-            self.estimator,
-            self.process_signal,
-            outcome=" + ".join(chosen) or "none",
-            format_reward=self.format_reward,
-            gate=self.format_gate,
-            splitter=self.splitter or default,
-            logprobs=self.logprobs,
-            untrained=[name for name in others if name not in chosen],
-            right_above=self.right_above,
-            complete=has_named_streams(self.process_signal),
-        )
+        return planned_record(planned_run(self), self.right_above)
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """Train, after the preflight: rewards, signals, folders and lengths are tried first.
+
+        Raises:
+            Exception: of the one fault that the preflight finds.
+            SeveralErrors: of all faults, one line each.
+        """
+        if self.preflight:
+            found = preflight_of_trainer(self)
+            found.stop()
+            if self.accelerator.is_main_process:
+                print(found.summary, flush=True)
+        return super().train(*args, **kwargs)
 
     def _check_other_runs(self) -> None:
         super()._check_other_runs()
@@ -384,18 +389,10 @@ class StepCreditGRPOTrainer(ResumingGRPOTrainer):
 
     def _outcome(self, rewards: Tensor) -> list[float | None] | None:
         names = self.reward_func_names
-        if self.outcome_reward is not None:
-            return _known_values(rewards[:, names.index(self.outcome_reward)])
-        columns = [i for i, name in enumerate(names) if name != self.format_reward]
-        if not columns:
-            return None
-        chosen = rewards[:, columns]
-        return _known_values(chosen.nansum(1).masked_fill(chosen.isnan().all(1), torch.nan))
+        return outcome_values(rewards, names, self.outcome_reward, self.format_reward)
 
     def _format(self, rewards: Tensor) -> list[float | None] | None:
-        if self.format_reward is None:
-            return None
-        return _known_values(rewards[:, self.reward_func_names.index(self.format_reward)])
+        return format_values(rewards, self.reward_func_names, self.format_reward)
 
     def _format_ok(self, format_: list[float | None] | None) -> list[bool] | None:
         gate: Any = self.format_gate
@@ -427,7 +424,3 @@ class StepCreditGRPOTrainer(ResumingGRPOTrainer):
         for _ in range(min(len(means), len(logged))):
             logged.pop()
         logged.extend(means)
-
-
-def _known_values(column: Tensor) -> list[float | None]:
-    return [None if value != value else value for value in column.double().tolist()]

@@ -1,0 +1,1 @@
+"""Checks of everything that a run needs, made before the first token is sampled."""

@@ -1,0 +1,105 @@
+"""Checks of the folders that a run writes into: write access, and room for the checkpoints."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from stepcredit.errors import EngineError
+
+MOMENTS = 2
+"""Adam's, per parameter, beside the parameter itself."""
+GB = 10**9
+
+
+def check_folder_writable(folder: str | Path, setting: str) -> str:
+    """Refuse a folder that can't be made or written to. Nothing is left behind.
+
+    Args:
+        folder: it need not exist yet; then the nearest folder above it that exists is tried.
+        setting: the setting that names it.
+
+    Raises:
+        EngineError: names the setting.
+
+    Example:
+        >>> check_folder_writable(tempfile.gettempdir(), "output_dir") == tempfile.gettempdir()
+        True
+    """
+    there = existing_part(folder)
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        reason = f"{folder} can't be written: {there}: {error.strerror}"
+        raise EngineError(reason, field=setting) from error
+    return str(folder)
+
+
+def existing_part(folder: str | Path) -> Path:
+    """The folder itself, or the nearest one above it that exists."""
+    path = Path(folder).expanduser().absolute()
+    while not os.path.lexists(path):
+        path = path.parent
+    return path
+
+
+def checkpoint_size(trained_bytes: int) -> int:
+    """Bytes of one checkpoint: the trained weights and Adam's two moments.
+
+        bytes = (1 + 2) x bytes of the trained weights
+
+    Args:
+        trained_bytes: of all trained weights.
+
+    Example:
+        >>> checkpoint_size(4 * 1000)
+        12000
+    """
+    return (1 + MOMENTS) * trained_bytes
+
+
+def check_disk(folder: str | Path, trained_bytes: int, checkpoints: int, setting: str) -> str:
+    """Refuse a disk without room for the checkpoints that a run keeps, and the final model.
+
+        needed = checkpoints x (1 + 2) x trained bytes + trained bytes
+
+    Args:
+        folder: where they are written.
+        trained_bytes: of all trained weights.
+        checkpoints: how many are kept at the same time, the one being written included.
+        setting: the setting that names the folder.
+
+    Raises:
+        EngineError: names the setting, what is needed and what is free.
+    """
+    needed = checkpoints * checkpoint_size(trained_bytes) + trained_bytes
+    free = shutil.disk_usage(existing_part(folder)).free
+    if needed > free:
+        reason = f"{checkpoints} checkpoints and the model take {needed / GB:.1f} GB, but"
+        reason = f"{reason} {free / GB:.1f} GB are free: keep fewer, or name another disk"
+        raise EngineError(reason, field=setting)
+    return f"{needed / GB:.3g} GB of {free / GB:.3g} GB free, for {checkpoints} checkpoints"
+
+
+def kept_checkpoints(steps: int | None, every: float | None, limit: int | None) -> int:
+    """How many checkpoints are on the disk at the same time.
+
+    Args:
+        steps: of the whole run; None: not known, so that two are counted.
+        every: a checkpoint is written after so many steps; below 1: a share of the run; None or 0:
+            never.
+        limit: the most that are kept; one more is there while it is written. None: all are kept.
+
+    Example:
+        >>> kept_checkpoints(100, 20, None), kept_checkpoints(100, 20, 2), kept_checkpoints(9, 0, 2)
+        (5, 3, 0)
+    """
+    if not every:
+        return 0
+    if every < 1:
+        steps, every = int(1 / every), 1
+    written = 2 if steps is None else -(-steps // int(every))
+    return written if limit is None else min(written, limit + 1)
