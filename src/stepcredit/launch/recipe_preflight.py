@@ -34,15 +34,7 @@ from stepcredit.engines.trl.run_limits import (
 )
 from stepcredit.engines.trl.signal_streams import check_sources, check_weights, unread_settings
 from stepcredit.engines.trl.start_checks import check_enough_rows, check_settings
-from stepcredit.engines.trl.start_preflight import (
-    MEASURED_ROWS,
-    PlannedRun,
-    check_made_up,
-    check_output,
-    check_policy_lengths,
-    longest_prompt,
-    planned_record,
-)
+from stepcredit.engines.trl.start_preflight import PlannedRun, check_made_up, planned_record
 from stepcredit.errors import EngineError, SettingError, StepCreditError
 from stepcredit.launch.recipe import KINDS, Recipe, mapping_of, names_of
 from stepcredit.launch.recipe_size import checkpoint_weights, memory_lines
