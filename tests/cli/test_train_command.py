@@ -65,6 +65,18 @@ def test_a_task_comes_with_its_options_signal_and_sizes(asked):
     assert asked[1][1].warm.model.layers == 4
 
 
+def test_gigpo_is_accepted_where_tools_make_states_and_refused_elsewhere(asked):
+    assert run("--task", "agent", "--method", "gigpo", "--signal", "none").exit_code == 0
+    settings = asked[0][1]
+    assert (settings.task, settings.method, settings.signal) == ("agent", "gigpo", "none")
+    refused = run("--method", "gigpo")
+    assert refused.exit_code == 1
+    assert refused.stderr == (
+        "gigpo: compares steps taken in one state, and the task 'arithmetic' has no tools whose "
+        "answers make states: try the task agent\n"
+    )
+
+
 def test_quick_is_small(asked):
     assert run("--quick", "--seed", "1").exit_code == 0
     assert asked[0][1].updates < 10

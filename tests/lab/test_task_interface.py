@@ -54,6 +54,10 @@ def test_a_run_folder_from_before_tasks_had_names_loads(tmp_path: Path) -> None:
             {"signal": "loud"},
             "signal: expected one of exact, noisy, hackable, centred, negative, monte-carlo, ",
         ),
+        (
+            {"task": "agent", "signal": "none", "signal_fields": {"flips": 0.1}},
+            "signal_fields: has no setting 'flips', only its name",
+        ),
     ],
 )
 def test_what_a_task_does_not_have_is_refused(options: dict[str, object], line: str) -> None:

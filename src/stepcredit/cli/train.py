@@ -24,7 +24,7 @@ WITH_RESUME = ("resume", "cache_dir", "imports")
 OPTIONS = {"settings": "--set", "task_fields": "--task-set"}
 
 Compare = Annotated[str, typer.Option(help="A second method to train for comparison, or `none`.")]
-Task = Annotated[str, typer.Option(help="The task: arithmetic or multihop.")]
+Task = Annotated[str, typer.Option(help="The task: arithmetic, multihop or agent.")]
 TaskFields = Annotated[
     list[str],
     typer.Option(
@@ -41,7 +41,8 @@ Signal = Annotated[
     typer.Option(
         help="Process scores. arithmetic: exact, noisy (default), hackable, centred or negative, "
         "and made of outcomes: monte-carlo, answer-progress or shared-prefix; "
-        "multihop: opd (default), g-opd, opd-steps or g-opd-steps, each also with -mismatched."
+        "multihop: opd (default), g-opd, opd-steps or g-opd-steps, each also with -mismatched; "
+        "agent: exact, noisy (default), hackable, centred, negative or none."
     ),
 ]
 Seed = Annotated[int, typer.Option(help="Seed of the warm start, the problems and the noise.")]

@@ -36,10 +36,16 @@ from stepcredit.keys import keyed_generator
 from stepcredit.lab.arithmetic import apply
 from stepcredit.lab.environment import Environment
 from stepcredit.lab.grading import Graded, Problem, follows_template
-from stepcredit.lab.model import ModelSettings
-from stepcredit.lab.multihop import NAMES, RELATIONS, HopQuestion, draw_prompt, read_question
+from stepcredit.lab.multihop import (
+    NAMES,
+    POLICIES,
+    RELATIONS,
+    HopQuestion,
+    draw_prompt,
+    read_question,
+)
 from stepcredit.lab.simulated_prm import SIGNALS, Simulated
-from stepcredit.lab.task import ProcessSignal, Task, hash_split
+from stepcredit.lab.task import ProcessSignal, Task, check_signal_fields, hash_split
 from stepcredit.lab.task_registry import TASKS
 from stepcredit.lab.tokenizer import EOS, PAD, UNKNOWN, build_word_tokenizer
 from stepcredit.lab.warm_settings import WarmStartSettings
@@ -201,7 +207,7 @@ class AgentTools(Environment):
 
 WARM_START = WarmStartSettings(
     task="agent",
-    model=ModelSettings(width=64, layers=3, heads=4, feed_forward=128),
+    model=POLICIES["small"],
     learning_rate=4e-3,
     filler=0.2,
     early_stop=0.2,
@@ -255,8 +261,8 @@ class AgentTask(Task):
         return MAX_NEW_TOKENS
 
     def warm_start(self, seed: int, model: str = "small") -> WarmStartSettings:
-        """Supervised training to a pass@1 of about 0.43; both sizes of policy are one."""
-        return replace(WARM_START, seed=seed)
+        """Supervised training to a pass@1 of about 0.43."""
+        return replace(WARM_START, seed=seed, model=POLICIES[model])
 
     def teacher(self, signal: str, seed: int) -> WarmStartSettings:
         """The same training without bad habits; no signal of this task reads it."""
@@ -350,6 +356,7 @@ class AgentTask(Task):
     ) -> ProcessSignal:
         """A simulated process reward model of turns, or `none`, which scores every turn 0."""
         self.check_signal(name)
+        check_signal_fields(fields, () if name == "none" else ("filler", "flips"))
         return NoScores() if name == "none" else Simulated(name, seed, **(fields or {}))
 
 

@@ -27,7 +27,7 @@ from stepcredit.lab.grading import Graded, Problem, follows_template
 from stepcredit.lab.model import SIZES
 from stepcredit.lab.outcome_signals import OUTCOME_SIGNALS, OutcomeSignal
 from stepcredit.lab.simulated_prm import SIGNALS, Simulated
-from stepcredit.lab.task import ProcessSignal, Task, hash_split
+from stepcredit.lab.task import ProcessSignal, Task, check_signal_fields, hash_split
 from stepcredit.lab.task_registry import TASKS
 from stepcredit.lab.tokenizer import EOS, MAX_LENGTH, build_tokenizer, completion_text
 from stepcredit.lab.warm_settings import WarmStartSettings
@@ -414,11 +414,7 @@ class ArithmeticTask(Task):
         """
         self.check_signal(name)
         of_outcomes = {"monte-carlo": ("n",)} | dict.fromkeys(OUTCOME_SIGNALS[1:], ())
-        known = of_outcomes.get(name, ("filler", "flips"))
-        unknown = sorted(set(fields or {}) - set(known))
-        if unknown:
-            reason = f"has no setting {unknown[0]!r}, only {' and '.join(known) or 'its name'}"
-            raise StepCreditError(reason, field="signal_fields")
+        check_signal_fields(fields, of_outcomes.get(name, ("filler", "flips")))
         if name in OUTCOME_SIGNALS:
             return OutcomeSignal(name, self, seed, **(fields or {}))
         return Simulated(name, seed, **(fields or {}))

@@ -30,7 +30,7 @@ from stepcredit.errors import StepCreditError
 from stepcredit.lab.grading import Graded, Problem, follows_template
 from stepcredit.lab.log_ratios import LOG_RATIOS, TeacherRatio
 from stepcredit.lab.model import ModelSettings
-from stepcredit.lab.task import Task, hash_split
+from stepcredit.lab.task import Task, check_signal_fields, hash_split
 from stepcredit.lab.task_registry import TASKS
 from stepcredit.lab.tokenizer import EOS, PAD, UNKNOWN, build_word_tokenizer
 from stepcredit.lab.warm_settings import WarmStartSettings
@@ -340,6 +340,5 @@ class MultihopTask(Task):
     def signal(self, name: str, seed: int, fields: Mapping[str, Any] | None = None) -> TeacherRatio:
         """The log-ratio of a teacher and the policy."""
         self.check_signal(name)
-        if fields:
-            raise StepCreditError(f"has no setting {min(fields)!r}", field="signal_fields")
+        check_signal_fields(fields, ())
         return TeacherRatio(name)

@@ -185,6 +185,25 @@ class Task(ABC):
         return self.check(prompt, completion_text(completion_ids, tokenizer))
 
 
+def check_signal_fields(given: Mapping[str, Any] | None, known: Sequence[str]) -> None:
+    """Refuse a setting that a signal does not have.
+
+    Args:
+        given: the settings.
+        known: names of those that the signal has.
+
+    Raises:
+        StepCreditError: names the setting.
+
+    Example:
+        >>> check_signal_fields({"flips": 0.2}, ("filler", "flips"))
+    """
+    unknown = sorted(set(given or {}) - set(known))
+    if unknown:
+        reason = f"has no setting {unknown[0]!r}, only {' and '.join(known) or 'its name'}"
+        raise StepCreditError(reason, field="signal_fields")
+
+
 def task_named(name: str, options: Mapping[str, Any] | None = None) -> Task:
     """A task by its name, with its options.
 
