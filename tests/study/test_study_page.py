@@ -11,8 +11,9 @@ import pytest
 
 pytest.importorskip("trl")
 
-from tests.study.fake_store import SAMPLES, fill_store
+from tests.study.fake_store import ORIGIN, SAMPLES, fill_store
 
+from stepcredit.errors import FileError
 from stepcredit.study.agreement_check import check_agreement
 from stepcredit.study.budget import preset_costs
 from stepcredit.study.claim_verdicts import decide
@@ -20,7 +21,7 @@ from stepcredit.study.claims import read_claims_file
 from stepcredit.study.study_data import StudyData
 from stepcredit.study.study_page import html_page, markdown_page
 from stepcredit.study.study_presets import find_preset
-from stepcredit.study.study_store import StudyStore
+from stepcredit.study.study_store import Origin, StudyStore
 from stepcredit.study.study_tables import arm_curves, cell_tables
 from stepcredit.study.tuning import (
     both_rounds,
@@ -192,3 +193,40 @@ def test_a_store_from_before_there_were_turns_is_read_and_not_changed(path: Path
         assert store.added_figures() == {}
         assert "| length | fillers |" in markdown_page(StudyData(store), CLAIMS)
     assert path.read_bytes() == before
+
+
+def test_a_merged_store_has_the_page_of_one_that_ran_everything(tmp_path: Path) -> None:
+    whole, mine, theirs = (tmp_path / f"{name}.sqlite" for name in ("whole", "mine", "theirs"))
+    quick, agent = (find_preset(name, None) for name in ("quick", "agent"))
+    other = Origin("8 x other", "Python 3, torch 2", "def")
+    with StudyStore(theirs, create=True) as store:  # its origins have other numbers
+        store.fail(quick.cells()[0], "the machine was switched off", other)
+    for path, presets in ((whole, (quick, agent)), (mine, (quick,)), (theirs, (agent,))):
+        for preset in presets:
+            fill_store(path, preset, GAINS)
+    with StudyStore(mine) as store:
+        assert store.merge(theirs) == len({cell.key for cell in agent.cells()})
+        assert store.merge(theirs) == 0
+        merged = StudyData(store)
+    with StudyStore(whole) as store:
+        expected = StudyData(store)
+    assert markdown_page(merged, CLAIMS).startswith(
+        markdown_page(expected, CLAIMS).partition("## Where the runs were made")[0]
+    )
+    ids = {row["id"]: row["hardware"] for row in merged.origins}
+    with StudyStore(mine) as store:
+        made = {row["origin"] for row in store.rows("SELECT origin FROM run")}
+    assert {ids[number] for number in made} == {"2 x test"}
+
+
+def test_a_merge_replaces_a_failed_run_and_refuses_what_is_no_store(tmp_path: Path) -> None:
+    preset = find_preset("quick", None)
+    mine, theirs = tmp_path / "mine.sqlite", tmp_path / "theirs.sqlite"
+    fill_store(theirs, preset, GAINS)
+    key = preset.cells()[0].key
+    with StudyStore(mine, create=True) as store:
+        store.fail(preset.cells()[0], "out of memory", ORIGIN)
+        assert store.merge(theirs) == len({cell.key for cell in preset.cells()})
+        assert store.statuses()[key] == "done"
+        with pytest.raises(FileError, match=r"none\.sqlite: no such file"):
+            store.merge(tmp_path / "none.sqlite")

@@ -154,6 +154,19 @@ def study_check_command(
         raise StepCreditError("the new runs do not agree with those before", field=str(store))
 
 
+@app.command("merge")
+def study_merge_command(
+    other: Annotated[Path, typer.Argument(metavar="OTHER", help="The results to take over.")],
+    *,
+    store: Store = STORE,
+) -> None:
+    """Take over the runs of another store, such as those of another machine."""
+    from stepcredit.study.study_store import StudyStore
+
+    with StudyStore(store, create=True) as mine:
+        say(f"{mine.merge(other)} runs are new in {store}")
+
+
 def _options(workers: int | None, budget: float | None, retry: bool, cache_dir: Path) -> Any:
     from stepcredit.study.study_runner import RunOptions
 

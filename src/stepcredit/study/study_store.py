@@ -66,6 +66,25 @@ CREATE TABLE IF NOT EXISTS added_figure (
 It is made with its first row, so that a store is not changed by being read.
 """
 
+_SAME_ORIGIN = """
+SELECT mine.id FROM main.origin mine JOIN other.origin theirs
+  USING (hardware, versions, git_commit) WHERE theirs.id = run.origin
+"""
+_MERGE = (
+    "INSERT OR IGNORE INTO main.origin (hardware, versions, git_commit) "
+    "SELECT hardware, versions, git_commit FROM other.origin",
+    "DELETE FROM main.run WHERE status = 'failed' "
+    "AND key IN (SELECT key FROM other.run WHERE status = 'done')",
+    "INSERT OR IGNORE INTO main.run SELECT key, task, method, signal, seed, settings, status, "
+    f"error, start, ({_SAME_ORIGIN}), cpu_seconds, wall_seconds, tokens, signal_calls, "
+    "teacher_calls, monte_carlo_calls FROM other.run",
+    "INSERT INTO main.part SELECT * FROM other.part "
+    "WHERE preset NOT IN (SELECT preset FROM main.part)",
+    "INSERT OR IGNORE INTO main.curve SELECT * FROM other.curve",
+    "INSERT OR IGNORE INTO main.evaluation SELECT * FROM other.evaluation",
+)
+"""Takes over what another store, attached as `other`, has besides."""
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -151,6 +170,37 @@ class StudyStore(SQLiteFile):
         with self.transaction():
             line = " ".join(error.split())[:LONGEST_ERROR]
             self._add_run(cell, "failed", line, None, origin, (None,) * 6)
+
+    def merge(self, other: Path) -> int:
+        """Take over the runs of another store; a run that is done here stays as it is.
+
+        Args:
+            other: the other store's file, which is only read. The plan of a preset that both have
+                stays that of this store.
+
+        Returns:
+            The number of finished runs that are new.
+
+        Raises:
+            FileError: it does not exist, or is no store of this format.
+        """
+        with StudyStore(other) as given:  # it refuses what is no store
+            has_added = bool(given.added_figures())
+        before = list(self.statuses().values()).count("done")
+        with self._errors():
+            self._base.execute("ATTACH ? AS other", (str(other),))
+        try:
+            with self.transaction():
+                for statement in _MERGE:
+                    self._base.execute(statement)
+                if has_added:
+                    self._base.execute(_ADDED_TABLE)
+                    self._base.execute(
+                        "INSERT OR IGNORE INTO main.added_figure SELECT * FROM other.added_figure"
+                    )
+        finally:
+            self._base.execute("DETACH other")
+        return list(self.statuses().values()).count("done") - before
 
     def rows(self, query: str, values: Sequence[Any] = ()) -> list[sqlite3.Row]:
         """The rows that an SQL query finds."""
