@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import torch
+from tests.engines.turn_values import SCORES, expected
 from tests.loading import module_of
 
 import stepcredit as sc
@@ -15,18 +15,6 @@ from stepcredit.engines.turn_credit import TurnTrajectory, turn_advantages
 from stepcredit.errors import EngineError
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples/rllm_advantages.py"
-SCORES = [[0.9, 0.4], [0.2, 0.6]]
-
-
-def expected(k: float = 1.0) -> list[list[float]]:
-    """PASS of these scores by turn, with outcomes 1 and 0, written out."""
-    values = torch.tensor(SCORES).double()
-    z = ((values - values.mean()) / (values.std() + 1e-6)).tolist()
-    out = 0.5 / (0.5**0.5 + 1e-6)
-    return [
-        [(row[0] + row[1] + 2 * sign * out) / 2**k, row[1] + sign * out]
-        for row, sign in zip(z, (1, -1), strict=True)
-    ]
 
 
 def test_turns_are_steps_and_turns_without_tokens_are_left_out() -> None:

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, groupby
 from typing import Any
+
+from torch import Tensor
 
 import stepcredit as sc
 from stepcredit.data.rules import counted
 from stepcredit.errors import EngineError
 
-__all__ = ["TurnTrajectory", "turn_advantages"]
+__all__ = ["TurnTrajectory", "turn_advantages", "turn_tokens"]
 
 StateKey = str | int | Sequence[str | int]
 
@@ -75,6 +77,20 @@ def turn_advantages(
         cuts = zip([0, *ends], ends, strict=False)
         found.append([values[start:end] for start, end in cuts])
     return found
+
+
+def turn_tokens(mask: Sequence[int] | Tensor) -> list[int]:
+    """Number of sampled tokens of each turn: of each run of set flags in a response's mask.
+
+    Args:
+        mask: a flag per token of one response, set where the model sampled it.
+
+    Example:
+        >>> turn_tokens([0, 1, 1, 0, 1])
+        [2, 1]
+    """
+    flags = mask.tolist() if isinstance(mask, Tensor) else mask
+    return [sum(1 for _ in run) for is_set, run in groupby(flags, bool) if is_set]
 
 
 def _credit(trajectories: Sequence[TurnTrajectory], estimator: sc.Estimator) -> list[list[float]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from datasets import Dataset
@@ -139,6 +141,22 @@ def test_a_sibling_that_does_not_exist_ends_the_run_by_name(make_trainer, data, 
         "completion 0: sibling: no other response of the group is right; absent='zero' gives "
         "scores of 0"
     )
+
+
+def test_an_answer_in_the_students_prompt_ends_the_run_by_name(make_trainer, data, teacher):
+    shown = data.map(lambda row: {"answer": row["prompt"][-2]})  # of 3+4=, the 4
+    own = teacher(in_prompt="refuse", template="{{ prompt }}{{ answer }}")
+    trainer = make_trainer(
+        args={"temperature": 0.7}, train_dataset=shown, process_signal=own, **ONES
+    )
+    with pytest.raises(RolloutError) as caught:
+        trainer.train()
+    found = re.fullmatch(
+        r"completion 0: prompt: holds the answer '\d' already, so the student reads it too; "
+        r"in_prompt='allow' lets it",
+        str(caught.value),
+    )
+    assert found is not None
 
 
 def test_a_prompt_longer_than_the_model_is_refused(make_trainer, data, teacher):

@@ -7,7 +7,7 @@ from datasets import Dataset
 
 import stepcredit as sc
 from stepcredit.data.files.reading import read_rollouts, read_rows
-from stepcredit.errors import EngineError, RolloutError, SettingError
+from stepcredit.errors import EngineError, RolloutError
 
 STEPS = [2, 2, 1, 2, 2, 2, 2, 2]
 STATES = [["x", "y"], ["x", "z"], ["q"], ["x", "y"], *(["x", "x"] for _ in range(4))]
@@ -113,8 +113,18 @@ def test_tool_calls_by_name_are_states(make_trainer, task):
         ),
         (
             {"states": "no-such"},
-            SettingError,
+            EngineError,
             "states: expected tool-calls, or ",
+        ),
+        (
+            {"states": "no_such_module:keys"},
+            EngineError,
+            "states: ",
+        ),
+        (
+            {"given": [["x"] * steps for steps in (2, 2, 1, 2, 2, 2, 2, 3)]},
+            RolloutError,
+            "completion 7: step_states: 3 states, but 2 steps",
         ),
     ],
 )

@@ -10,11 +10,11 @@ import stepcredit as sc
 from stepcredit.credit.method_registry import METHODS
 from stepcredit.engines.build import SPLITTER_FIELDS, build_named, fields_of, finite_setting
 from stepcredit.engines.trl.config import METHOD, StepCreditConfig, new_name
-from stepcredit.errors import EngineError
+from stepcredit.errors import EngineError, SettingError
 from stepcredit.settings.registry import Registry
 from stepcredit.signals.signal_registry import SIGNALS
 from stepcredit.signals.splitting import SPLITTERS, Splitter
-from stepcredit.signals.state_keys import state_function
+from stepcredit.signals.state_keys import StateFunction, state_function
 
 FIELDS = {"method": "fields", "splitter": "splitter_fields"}
 """Settings whose fields have another name than NAME_fields, and all that name one thing."""
@@ -31,9 +31,9 @@ def credit_settings(config: Any, given: Mapping[str, Any]) -> dict[str, Any]:
         given: the trainer's keywords; None where one is not given.
 
     Raises:
-        EngineError: a keyword that is a class, or is neither an object of its kind nor a name; a
-            threshold that is no finite number; one reward as outcome and format; or `method` is
-            given under its old name too.
+        EngineError: a keyword that is a class, or is neither an object of its kind nor a name;
+            `states` that name no function; a threshold that is no finite number; one reward as
+            outcome and format; or `method` is given under its old name too.
     """
     known = {name: value for name, value in given.items() if value is not None}
     known = {new_name(name, known): value for name, value in known.items()}
@@ -53,13 +53,21 @@ def credit_settings(config: Any, given: Mapping[str, Any]) -> dict[str, Any]:
         if setting in known:
             chosen[setting] = _sources(setting, known[setting], own)
     if chosen.get("states") is not None:
-        chosen["states"] = state_function(chosen["states"])
+        chosen["states"] = _states(chosen["states"])
     _check_gate(chosen["format_gate"])
     threshold = chosen["right_above"]
     chosen["right_above"] = finite_setting(0 if threshold is None else threshold, "right_above")
     chosen["preflight"] = chosen["preflight"] is not False
     _check_rewards(chosen["outcome_reward"], chosen["format_reward"])
     return chosen
+
+
+def _states(given: Any) -> StateFunction:
+    """The function of the setting `states`; what is wrong with it is an error of a setting here."""
+    try:
+        return state_function(given)
+    except SettingError as error:
+        raise EngineError(error.reason, field=error.field) from error.__cause__
 
 
 def _thing(setting: str, given: Any, registry: Registry[Any], kind: type, config: Any) -> Any:
