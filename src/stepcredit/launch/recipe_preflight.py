@@ -250,7 +250,9 @@ def _check_rows(found: Preflight, made: Ingredients) -> bool:
         found.run(f"columns that {each.__name__} reads", partial(check_facts, [each], rows))
         if len(found.errors) == faults:
             found.run(f"gold answers of {each.__name__}", partial(check_gold_answers, [each], rows))
-    return len(found.errors) == before and len(made.functions) == len(named)
+    chosen = {training.outcome_reward, training.format_reward} - {None}
+    built = {each.__name__ for each in made.functions}
+    return len(found.errors) == before and len(built) == len(named) and chosen <= built
 
 
 def _check_credit(found: Preflight, made: Ingredients, good: bool) -> None:

@@ -192,7 +192,7 @@ SAMPLED_AT = "actor_rollout_ref.rollout.temperature"
 def test_a_setting_that_loses_credit_or_counts_it_twice_is_refused(compose, overrides, line):
     with pytest.raises(EngineError) as caught:
         checked_settings(compose(*overrides))
-    assert str(caught.value) == line
+    assert line in str(caught.value).splitlines()
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ def load(tmp_path: Path, compose: Callable[..., Any]) -> Callable[..., StepCredi
         path = tmp_path / "train.parquet"
         pq.write_table(pa.Table.from_pylist([row_of(gold) for gold in golds]), path)
         config = compose(
+            "+algorithm.stepcredit.preflight=false",  # there is no policy to try
             f"data.train_files={path}",
             f"data.val_files={path}",
             f"data.cache_dir={tmp_path}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ import stepcredit as sc
 from stepcredit.engines.build import check_known_streams, check_states
 from stepcredit.engines.loss_probe import check_token_loss
 from stepcredit.engines.method_probe import check_shape
+from stepcredit.engines.preflight.preflight_report import Preflight
 from stepcredit.engines.verl.batch_credit import with_engine
 from stepcredit.engines.verl.config_keys import (
     CONFIG_KEY,
@@ -73,25 +75,38 @@ def check_config(config: Any, settings: VerlSettings) -> None:
 
     Raises:
         EngineError: one line, beginning with the key.
+        SeveralErrors: several of them.
     """
-    check_one_outcome(config, settings)
-    check_states(settings.estimator, f"{CONFIG_KEY}.method", given=_states_from(config, settings))
-    _check_self_teachers(settings)
+    found = Preflight()
+    method, given = f"{CONFIG_KEY}.method", _states_from(config, settings)
+    found.run("outcome", lambda: check_one_outcome(config, settings))
+    found.run("states", lambda: check_states(settings.estimator, method, given=given))
+    found.run("self-teachers", lambda: _check_self_teachers(settings))
     for key, refused, reason in _refusals(config, settings):
         if refused:
-            raise EngineError(f"{_at(config, key)!r} {reason}", field=key)
+            found.refuse(key, EngineError(f"{_at(config, key)!r} {reason}", field=key))
     for model in sorted(models_read(settings)):
-        _check_model(config, model)
+        found.run(f"log-probs of {model}", partial(_check_model, config, model))
     if uses_engine(config):
-        check_engine(settings.estimator, str(_at(config, "algorithm.adv_estimator")))
-    _check_streams(config, settings)
+        name = str(_at(config, "algorithm.adv_estimator"))
+        found.run("verl's advantage", lambda: check_engine(settings.estimator, name))
+    found.run("streams", lambda: _check_streams(config, settings))
+    found.stop()
 
 
 def _states_from(config: Any, settings: VerlSettings) -> Any:
     """What may give the states of steps: the setting, or an agent loop that is none of verl's."""
+    return settings.states or own_agent_loop(config)
+
+
+def own_agent_loop(config: Any) -> str | None:
+    """The name of the agent loop, if it is none of verl's own.
+
+    Args:
+        config: verl's.
+    """
     loop = _at(config, "actor_rollout_ref.rollout.agent.default_agent_loop")
-    named = str(loop) if loop not in (None, *LOOPS_WITHOUT_STATES) else None
-    return settings.states or named
+    return str(loop) if loop not in (None, *LOOPS_WITHOUT_STATES) else None
 
 
 def _check_self_teachers(settings: VerlSettings) -> None:

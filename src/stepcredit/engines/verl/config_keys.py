@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import stepcredit as sc
@@ -19,6 +20,7 @@ from stepcredit.engines.build import (
     finite_setting,
     keeps_format,
 )
+from stepcredit.engines.preflight.preflight_report import Preflight
 from stepcredit.errors import EngineError, SettingError
 from stepcredit.rewards.base import Reward
 from stepcredit.rewards.reward_registry import REWARDS
@@ -48,6 +50,7 @@ DEFAULTS: dict[str, Any] = {
     "format_reward_fields": None,
     "format_gate": None,
     "right_above": 0.0,
+    "preflight": True,
 }
 Given = dict[str, Any]
 Thing = TypeVar("Thing")
@@ -67,6 +70,7 @@ class VerlSettings:
             is above 0.
         right_above: the metrics call a response right where its outcome is above this.
         states: gives the state of each step; None: the agent loop may give them.
+        preflight: whether the trainer tries rows, rewards and signals before its workers start.
     """
 
     estimator: sc.Estimator
@@ -77,6 +81,7 @@ class VerlSettings:
     format_gate: float | None
     right_above: float = 0.0
     states: StateFunction | None = None
+    preflight: bool = True
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> VerlSettings:
@@ -90,6 +95,7 @@ class VerlSettings:
 
         Raises:
             EngineError: an unknown key or name, or a bad value; it begins with the path of the key.
+            SeveralErrors: several of them.
 
         Example:
             >>> given = {"method": "pure", "process_signal": "equations"}
@@ -97,22 +103,39 @@ class VerlSettings:
             >>> settings.estimator.name, list(settings.signals)
             ('pure', ['process'])
         """
-        given = _with_defaults(_plain(config["algorithm"].get("stepcredit")))
-        _import(given["import"])
-        splitter_fields = _mapping(given["splitter_fields"], "splitter_fields")
-        given["splitter_fields"] = {**SPLITTER_FIELDS, **splitter_fields}
-        estimator = _build("method", "fields", METHODS, given)
-        signals = _signals(given)
-        check_stream_weights(estimator, signals, f"{CONFIG_KEY}.fields.weights")
+        found = Preflight()
+        settings = cls.collected(config, found)
+        found.stop()
+        return settings
+
+    @classmethod
+    def collected(cls, config: Mapping[str, Any], found: Preflight) -> VerlSettings:
+        """As `of`; a part that is refused has its default, and its fault is kept.
+
+        Args:
+            config: verl's, with `algorithm` in it.
+            found: gets the faults.
+        """
+        given = _with_defaults(found, _plain(config["algorithm"].get("stepcredit")))
+        found.run("modules of your own", lambda: _import(given["import"]))
+        estimator = found.run("method", lambda: _build("method", "fields", METHODS, given))
+        faults = len(found.errors)
+        signals = _signals(found, given)
+        method = estimator or sc.PASS()
+        if estimator is not None and len(found.errors) == faults:
+            weights = f"{CONFIG_KEY}.fields.weights"
+            found.run("weights", lambda: check_stream_weights(method, signals, weights))
         return cls(
-            estimator=estimator,
+            estimator=method,
             signals=signals,
-            splitter=_build("splitter", "splitter_fields", SPLITTERS, given),
-            outcome_reward=_reward("outcome_reward", given),
-            format_reward=_reward("format_reward", given),
-            format_gate=_gate(given["format_gate"]),
-            right_above=_right_above(given["right_above"]),
-            states=_states(given["states"]),
+            splitter=found.run("splitter", lambda: _splitter(given))
+            or SPLITTERS.build(SPLITTER, SPLITTER_FIELDS),
+            outcome_reward=found.run("outcome_reward", lambda: _reward("outcome_reward", given)),
+            format_reward=found.run("format_reward", lambda: _reward("format_reward", given)),
+            format_gate=found.run("format_gate", lambda: _gate(given["format_gate"])),
+            right_above=found.run("right_above", lambda: _right_above(given["right_above"])) or 0.0,
+            states=found.run("states", lambda: _states(given["states"])),
+            preflight=bool(given["preflight"]),
         )
 
     @property
@@ -150,13 +173,20 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _with_defaults(given: Any) -> Given:
+def _with_defaults(found: Preflight, given: Any) -> Given:
     """The value of every key: the given one, or the default."""
-    keys = fields_of(given, CONFIG_KEY)
+    keys = found.run(CONFIG_KEY, lambda: fields_of(given, CONFIG_KEY)) or {}
     for key in keys:
         if key not in DEFAULTS:
-            raise _refused(f"no such key{hint(str(key), list(DEFAULTS))}", str(key))
+            reason = f"no such key{hint(str(key), list(DEFAULTS))}"
+            found.refuse(CONFIG_KEY, _refused(reason, str(key)))
     return {**DEFAULTS, **keys}
+
+
+def _splitter(given: Given) -> Splitter:
+    own = _mapping(given["splitter_fields"], "splitter_fields")
+    fields = {**SPLITTER_FIELDS, **own}
+    return _build("splitter", "splitter_fields", SPLITTERS, {**given, "splitter_fields": fields})
 
 
 def _mapping(given: Any, key: str) -> Given:
@@ -170,12 +200,27 @@ def _import(names: Any) -> None:
         raise _refused(str(error), "import") from error.__cause__
 
 
-def _signals(given: Given) -> dict[str, Signal]:
+def _signals(found: Preflight, given: Given) -> dict[str, Signal]:
+    """The signals that can be built, by stream."""
     names, setting = given["process_signal"], f"{CONFIG_KEY}.process_signal"
-    for stream in names if isinstance(names, Mapping) else ():
-        if not isinstance(stream, str) or stream in (*RESERVED_NAMES, ENGINE_STREAM):
-            raise _refused(NAME_TAKEN, f"process_signal.{stream}")
-    return build_signals(names, given["process_signal_fields"], setting)
+    fields = given["process_signal_fields"]
+    if not isinstance(names, Mapping):
+        return found.run("signal", lambda: build_signals(names, fields, setting)) or {}
+    unknown = found.run("signals", lambda: _mapping(fields, "process_signal_fields")) or {}
+    signals: dict[str, Signal] = {}
+    for stream, name in names.items():
+        own = {stream: unknown.pop(stream)} if stream in unknown else None
+        build = partial(_signal, stream, name, own, setting)
+        signals.update(found.run(f"signal {stream}", build) or {})
+    if unknown:
+        found.run("signals", lambda: build_signals(names, unknown, setting))
+    return signals
+
+
+def _signal(stream: Any, name: Any, fields: Given | None, setting: str) -> dict[str, Signal]:
+    if not isinstance(stream, str) or stream in (*RESERVED_NAMES, ENGINE_STREAM):
+        raise _refused(NAME_TAKEN, f"process_signal.{stream}")
+    return build_signals({stream: name}, fields, setting)
 
 
 def _reward(key: str, given: Given) -> Reward | None:

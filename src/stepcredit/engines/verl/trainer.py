@@ -27,6 +27,7 @@ except ImportError as error:
 
 from stepcredit.credit.metrics.batch_warnings import CreditWarning
 from stepcredit.engines.gold_answers import refuse_unreadable
+from stepcredit.engines.preflight.preflight_report import Preflight
 from stepcredit.engines.run_record import lines_of, write_run
 from stepcredit.engines.verl.batch import FIELDS, QueuedBatch, unbind_rows
 from stepcredit.engines.verl.batch_credit import BatchCredit
@@ -39,6 +40,7 @@ from stepcredit.engines.verl.config_checks import (
     uses_engine,
 )
 from stepcredit.engines.verl.config_keys import CONFIG_KEY, VerlSettings
+from stepcredit.engines.verl.config_preflight import check_run
 from stepcredit.engines.verl.extras import ERROR
 from stepcredit.engines.verl.reward_loop import TRAINING
 from stepcredit.engines.verl.run_folder import begin_run, record_of, unread_keys
@@ -81,9 +83,15 @@ class StepCreditPPOTrainer(PPOTrainerSync):
         super().__init__(config)
 
     def _init_dataloader(self) -> None:
-        """Load verl's data sets, and refuse gold answers that the outcome's reward refuses."""
+        """Load verl's data sets, then run the preflight, before any worker starts."""
         super()._init_dataloader()
-        check_dataset_golds(self.credit_settings.outcome_reward, self.train_dataset)
+        found, settings = Preflight(), self.credit_settings
+        rule = settings.outcome_reward
+        found.run("gold answers", lambda: check_dataset_golds(rule, self.train_dataset))
+        if settings.preflight:
+            check_run(found, self.config, settings, self.tokenizer, self.train_dataset)
+        found.stop()
+        print(found.summary, flush=True)
 
     def _warn(self, lines: Mapping[str, str]) -> None:
         """Warn once per kind."""
@@ -167,13 +175,29 @@ def checked_settings(config: Any) -> VerlSettings:
 
     Raises:
         EngineError: names the key, or the hook that verl lacks.
+        SeveralErrors: several of them.
     """
-    check_trainer_hooks(PPOTrainerSync, transfer_queue)
-    settings = VerlSettings.of(config)
-    check_config(config, settings)
-    libraries = config.actor_rollout_ref.model.get("external_lib")
-    import_external_libs(libraries)  # they may register a policy loss
-    check_policy_loss(config.actor_rollout_ref.actor)
+    found = Preflight()
+    settings = collected_settings(found, config)
+    found.stop()
+    return settings
+
+
+def collected_settings(found: Preflight, config: Any) -> VerlSettings:
+    """The settings of credit in verl's config; a part that is refused has its default.
+
+    Args:
+        found: gets the faults of the keys, of verl's other settings and of its policy loss.
+        config: verl's.
+    """
+    found.run("verl's hooks", lambda: check_trainer_hooks(PPOTrainerSync, transfer_queue))
+    faults = len(found.errors)
+    settings = VerlSettings.collected(config, found)
+    if len(found.errors) == faults:
+        found.run("verl's settings", lambda: check_config(config, settings))
+    libraries = config.actor_rollout_ref.model.get("external_lib")  # may register a policy loss
+    found.run("external_lib", lambda: import_external_libs(libraries))
+    found.run("policy loss", lambda: check_policy_loss(config.actor_rollout_ref.actor))
     return settings
 
 
