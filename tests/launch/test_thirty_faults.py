@@ -73,14 +73,14 @@ FAULTS = {
     ),
     "a judge that does not answer": (
         {"process_signal": "judge", "process_signal_fields": SERVED},
-        "process_signal: the ... made-up response: http://127.0.0.1:9/v1/chat/completions: ",
+        "process_signal: the ... : http://127.0.0.1:9/v1/chat/completions: ",
     ),
     "a server that breaks off": (
         {
             "process_signal": "logprobs-served",
             "process_signal_fields": {**SERVED, "url": "{server}", "model": "t", "api": "sglang"},
         },
-        "process_signal: the ... made-up response: {server}/generate: ",
+        "process_signal: the ... : {server}/generate: ",
     ),
     "no API key": (
         {

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 import typer
 
@@ -77,6 +78,12 @@ COMMANDS = {
             "List the rewards: equation, fields with their defaults, source.",
         ),
     },
+    "This installation": {
+        "doctor": (
+            "doctor:doctor_command",
+            "Print what a bug report needs: versions, hooks that hold, GPUs, tokenizers.",
+        ),
+    },
     "Training and judging": {
         "train": (
             "train:train_command",
@@ -106,6 +113,28 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from stepcredit import __version__
+
+        typer.echo(f"stepcredit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", is_eager=True, callback=_print_version, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
 for panel, commands in COMMANDS.items():
     for name, (target, about) in commands.items():
         lazy_command(app, name, f"stepcredit.cli.{target}", about, panel)
