@@ -381,6 +381,8 @@ def test_validation_scores_no_steps_and_averages_outcome_and_format(trainer_of, 
     metrics = trainer._validate()
     assert server.count()["requests"] == 0
     assert metrics["val-core/openai/gsm8k/acc/mean@2"] == 0.75
+    assert metrics["val-core/openai/gsm8k/outcome/pass@1"] == 0.75  # 3 of 4 samples, 2 per prompt
+    assert metrics["val-core/openai/gsm8k/outcome/pass@2"] == 1.0
     assert metrics["val-aux/openai/gsm8k/format/mean@2"] == 1.0
 
 

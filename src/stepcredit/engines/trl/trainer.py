@@ -30,6 +30,7 @@ from stepcredit.credit.metrics.panel import training_metrics
 from stepcredit.data.states import FIELD as STATES
 from stepcredit.data.trajectories import FIELD as TRAJECTORY
 from stepcredit.engines.build import SPLITTER, SPLITTER_FIELDS, check_states, keeps_format
+from stepcredit.engines.prompt_pass_at_k import prompt_pass_at_k
 from stepcredit.engines.run_record import Record
 from stepcredit.engines.trl.checkpointing import CreditReport, ResumingGRPOTrainer, check_saving
 from stepcredit.engines.trl.distributed import RankData, all_gather
@@ -400,6 +401,10 @@ class StepCreditGRPOTrainer(ResumingGRPOTrainer):
             return None
         return [keeps_format(value, gate) for value in format_]
 
+    def _pass_at_k(self, rollouts: sc.Rollouts) -> dict[str, list[float]]:
+        outcomes = rollouts.outcome.masked_fill(~rollouts.has_outcome, torch.nan)
+        return prompt_pass_at_k(rollouts.group_index.tolist(), outcomes.tolist(), self.right_above)
+
     def _log_credit(self, data: RankData, rollouts: sc.Rollouts, advantages: sc.Advantages) -> None:
         """Log the metrics, and replace TRL's reward figures and the advantages of its table."""
         figures = training_metrics(
@@ -418,6 +423,9 @@ class StepCreditGRPOTrainer(ResumingGRPOTrainer):
             metrics[f"stepcredit/{name}"].append(value)
         for name, value in reward_figures(rollouts).items():
             metrics[name][-1:] = [value]
+        if self._mode() == "eval":
+            for name, each in self._pass_at_k(rollouts.joined()).items():
+                metrics[f"stepcredit/{name}"].extend(each)
         pairs = zip(advantages.ragged(), data.trained, strict=True)
         means = [float(row.mean()) if trained else 0.0 for row, trained in pairs]
         logged: Any = self._logs["advantages"]

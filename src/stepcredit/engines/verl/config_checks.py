@@ -34,6 +34,10 @@ HOOKS = {
     "_next_train_batch": ("self", "num_prompts"),
     "_load_checkpoint": ("self",),
     "_save_checkpoint": ("self",),
+    "_val_metrics_update": (
+        *("self", "data_sources", "sample_uids", "reward_extra_infos_dict"),
+        *("sample_turns", "expected_acc_counts"),
+    ),
 }
 QUEUE_FUNCTIONS = ("kv_batch_get", "kv_batch_put")
 UNSUPPORTED_ESTIMATORS = ("gdpo", "remax", "optimal_token_baseline", "tir_optimal_token_baseline")

@@ -28,6 +28,7 @@ except ImportError as error:
 from stepcredit.credit.metrics.batch_warnings import CreditWarning
 from stepcredit.engines.gold_answers import refuse_unreadable
 from stepcredit.engines.preflight.preflight_report import Preflight
+from stepcredit.engines.prompt_pass_at_k import prompt_pass_at_k
 from stepcredit.engines.run_record import lines_of, write_run
 from stepcredit.engines.verl.batch import FIELDS, QueuedBatch, unbind_rows
 from stepcredit.engines.verl.batch_credit import BatchCredit
@@ -116,6 +117,22 @@ class StepCreditPPOTrainer(PPOTrainerSync):
         batch = super()._next_train_batch(*args, **kwargs)
         batch[TRAINING] = NonTensorData(True)
         return batch
+
+    def _val_metrics_update(
+        self, data_sources: Any, sample_uids: Any, extras: Any, *rest: Any, **more: Any
+    ) -> dict[str, float]:
+        """verl's figures of a validation, and each data source's pass@k without bias.
+
+        verl's own `best@k` draws with replacement, so it is too low.
+        """
+        figures = super()._val_metrics_update(data_sources, sample_uids, extras, *rest, **more)
+        outcomes, above = extras.get("outcome", extras["reward"]), self.credit_settings.right_above
+        for source in dict.fromkeys(data_sources):
+            rows = [row for row, each in enumerate(data_sources) if each == source]
+            prompts, values = [sample_uids[row] for row in rows], [outcomes[row] for row in rows]
+            for name, each in prompt_pass_at_k(prompts, values, above).items():
+                figures[f"val-core/{source}/outcome/{name}"] = sum(each) / len(each)
+        return dict(figures)
 
     def _compute_advantage(self, batch: Any, metrics: dict[str, Any]) -> Any:
         """Let verl compute its advantages, then overwrite them; `credited` keeps the credit."""
