@@ -92,6 +92,18 @@ def hard_math(given: Mapping[str, Any]) -> Row | None:
     return maths_row(given, "math") if level in ("3", "4", "5") else None
 
 
+def math500(given: Mapping[str, Any]) -> Row | None:
+    """MATH-500, which no recipe trains on: to evaluate with."""
+    return maths_row(given, "math500")
+
+
+def gsm8k(given: Mapping[str, Any]) -> Row | None:
+    """GSM8K's word problems; the gold answer stands behind `####`."""
+    _, mark, answer = str(given["answer"]).rpartition("####")
+    known = {"problem": given["question"], "answer": answer.strip().replace(",", "")}
+    return maths_row(known, "gsm8k") if mark else None
+
+
 def hotpotqa(given: Mapping[str, Any]) -> Row:
     """A question with its ten paragraphs."""
     context, supporting = _columns(given["context"]), _columns(given["supporting_facts"])
@@ -151,7 +163,13 @@ def chain_sums(rows: int, seed: int) -> list[Row]:
 ORIGINS = {
     "deepscaler": Origin(deepscaler, hub="agentica-org/DeepScaleR-Preview-Dataset"),
     "math": Origin(hard_math, hub="DigitalLearningGmbH/MATH-lighteval"),
+    "math500": Origin(math500, hub="HuggingFaceH4/MATH-500", split="test"),
+    "gsm8k": Origin(gsm8k, hub="openai/gsm8k", config="main"),
+    "gsm8k-test": Origin(gsm8k, hub="openai/gsm8k", config="main", split="test"),
     "hotpotqa": Origin(hotpotqa, hub="hotpotqa/hotpot_qa", config="distractor"),
+    "hotpotqa-validation": Origin(
+        hotpotqa, hub="hotpotqa/hotpot_qa", config="distractor", split="validation"
+    ),
     "chain-sums": Origin(sum_row),
     "chain-sums-sft": Origin(worked_sum),
 }

@@ -1,4 +1,4 @@
-"""The lengths in the recipes add up: prompt, response, template and marks fit every model."""
+"""Lengths and memory in the recipes add up: texts fit every model, and a GPU holds what it must."""
 
 from __future__ import annotations
 
@@ -9,12 +9,24 @@ from typing import Any
 
 import pytest
 import yaml
+from recipes.memory_table import (
+    FOLDER,
+    MARKS,
+    name_of,
+    plan_of,
+    recipe_paths,
+    table,
+    verl_config,
+)
 
-FOLDER = Path(__file__).resolve().parents[1] / "recipes"
+from stepcredit.launch.memory_estimate import estimate_memory
+
 CONTEXTS = {
     "Qwen/Qwen2.5-Math-7B": 4096,
     "Qwen/Qwen2.5-Math-PRM-7B": 4096,
     "jinachris/PURE-PRM-7B": 4096,
+    "Qwen/Qwen2.5-Math-1.5B": 4096,
+    "Qwen/Qwen2.5-1.5B-Instruct": 32768,
     "Qwen/Qwen2.5-7B-Instruct": 32768,
     "Qwen/Qwen2.5-32B-Instruct": 32768,
     "runs/smollm2-sft": 8192,
@@ -45,25 +57,6 @@ class Lengths:
         return self.total + TEMPLATE + self.response // TOKENS_PER_STEP
 
 
-def verl_config(path: Path) -> dict[str, Any]:
-    """A recipe for verl with those that it is built on."""
-    own = yaml.safe_load(path.read_text())
-    merged: dict[str, Any] = {}
-    for name in own.pop("defaults"):
-        if name not in ("ppo_trainer", "_self_"):
-            merge(merged, verl_config(path.parent / f"{name}.yaml"))
-    merge(merged, own)
-    return merged
-
-
-def merge(into: dict[str, Any], other: Mapping[str, Any]) -> None:
-    for key, value in other.items():
-        if isinstance(value, Mapping) and isinstance(into.get(key), dict):
-            merge(into[key], value)
-        else:
-            into[key] = value
-
-
 def models_in(value: Any) -> set[str]:
     """The names of models among a signal's fields."""
     if isinstance(value, Mapping):
@@ -92,7 +85,7 @@ def lengths_of(path: Path) -> Lengths:
     )
 
 
-RECIPES = sorted(path for path in FOLDER.glob("*/*.yaml") if path.name != "sft.yaml")
+RECIPES = recipe_paths()
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: f"{path.parent.name}/{path.stem}")
@@ -123,3 +116,36 @@ def test_the_reward_models_are_among_those_read() -> None:
     read = {scorer for path in RECIPES for scorer in lengths_of(path).scorers}
     assert {"Qwen/Qwen2.5-Math-PRM-7B", "jinachris/PURE-PRM-7B"} <= read
     assert "Qwen/Qwen2.5-32B-Instruct" in read
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=name_of)
+def test_a_tenth_of_each_gpu_stays_free(path: Path) -> None:
+    plan = plan_of(path)
+    assert estimate_memory(plan).peak <= 0.9 * plan.gpu_bytes
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=name_of)
+def test_the_sampler_holds_some_responses_of_full_length_and_sleeps(path: Path) -> None:
+    plan, lengths = plan_of(path), lengths_of(path)
+    if plan.sampler_share:
+        assert plan.sampler_sleeps
+        assert estimate_memory(plan).cached_tokens >= 32 * lengths.total
+
+
+def test_the_table_of_memory_is_that_of_the_code() -> None:
+    text = (FOLDER / "README.md").read_text()
+    written = text.partition(MARKS[0])[2].partition(MARKS[1])[0]
+    assert written.strip() == table(), "python recipes/memory_table.py --write"
+
+
+def test_the_arithmetic_that_the_readme_spells_out() -> None:
+    """pass-maths/trl: 7,615,616,512 parameters on 8 GPUs, 15,360 tokens of a micro-batch."""
+    found = estimate_memory(plan_of(FOLDER / "pass-maths/trl.yaml"))
+    gib = 2**30
+    assert found.parts["weights"] == 7_615_616_512 * 4 / 8
+    assert found.parts["optimizer"] == 7_615_616_512 * 8 / 8
+    assert found.parts["scorers"] == 7_615_616_512 * 2
+    inputs, layer = 28 * 3584 * 2, 26 * 3584 + 4 * (3584 + 512) + 8 * 18_944
+    assert found.parts["activations"] == 4 * (1024 + 2816) * (inputs + layer)
+    assert found.parts["KV cache"] == int(0.45 * 80 * gib) - 2 * 7_615_616_512
+    assert found.cached_tokens == found.parts["KV cache"] // 57_344

@@ -13,6 +13,7 @@ from types import ModuleType
 
 import pytest
 import yaml
+from recipes.memory_table import MACHINES, Machine, name_of
 from tests.loading import module_of
 
 pytest.importorskip("trl")
@@ -31,6 +32,9 @@ RECIPES = sorted(
     for path in FOLDER.glob("*/*.yaml")
     if not path.name.startswith("verl") and path.name != "sft.yaml"
 )
+JUDGED = "without-a-prm/judge.yaml"
+WITHOUT_SIGNAL = ["--process_signal", "none"]
+"""No tiny model gives verdicts."""
 BASELINES = [
     ("pass-maths/trl.yaml", ["--method", "grpo"]),
     ("pass-maths/trl.yaml", ["--method", "grpo-process"]),
@@ -60,6 +64,7 @@ def prepare() -> ModuleType:
 
 def test_there_are_as_many_as_are_told() -> None:
     assert [named(path) for path in RECIPES] == [
+        "pass-maths/trl-1.5b.yaml",
         "pass-maths/trl.yaml",
         "pass-qa/gopd.yaml",
         "pass-qa/opd.yaml",
@@ -70,6 +75,10 @@ def test_there_are_as_many_as_are_told() -> None:
         "self-distillation/sibling.yaml",
         "smollm2/trl.yaml",
         "tips/trl.yaml",
+        "without-a-prm/answer-progress.yaml",
+        "without-a-prm/arithmetic.yaml",
+        "without-a-prm/judge.yaml",
+        "without-a-prm/teacher.yaml",
     ]
 
 
@@ -83,11 +92,27 @@ def test_every_key_is_accepted(path: Path) -> None:
     accumulated = training.gradient_accumulation_steps
     assert training.save_steps % (training.steps_per_generation // accumulated) == 0
     assert training.per_device_train_batch_size % training.num_generations in (0, 4)
+    assert training.loss_type == "dapo"
+    assert training.save_strategy == "no" or training.save_total_limit == 2
+    assert training.vllm_enable_sleep_mode == training.use_vllm
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=named)
+def test_each_is_evaluated_on_rows_that_it_does_not_train_on(path: Path) -> None:
+    given = yaml.safe_load(path.read_text())
+    assert given["eval_strategy"] == "steps"
+    assert given["eval_steps"] > 0
+    held_out = given.get("eval_dataset_name"), given["dataset_test_split"]
+    if held_out[0] is None:
+        assert (given["dataset_train_split"], held_out[1]) == ("train[:2744]", "train[2744:]")
+    assert held_out[0] != given["dataset_name"]
+    gpus = MACHINES.get(name_of(path), Machine()).gpus
+    assert gpus * given["per_device_eval_batch_size"] % given["num_generations_eval"] == 0
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=named)
 def test_each_starts_and_takes_its_steps(path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    told = steps_of(path, [], capfd)
+    told = steps_of(path, WITHOUT_SIGNAL if named(path) == JUDGED else [], capfd)
     changed = {line.split()[1].rstrip(":") for line in told if line.startswith("smoke: ")}
     assert {"model_name_or_path", "dataset_name", "max_steps"} <= changed
     kept = {"method", "fields", "rewards", "reward_fields", "splitter", "beta"}
@@ -148,11 +173,9 @@ def test_readmes_name_what_is_there(folder: Path, prepare: ModuleType) -> None:
         assert path.stem in text
     made = dict(re.findall(r"prepare\.py ([\w-]+) ([\w/.-]+)", text))
     assert set(made) <= set(prepare.ORIGINS)
-    wanted = {
-        yaml.safe_load(path.read_text())["dataset_name"]
-        for path in RECIPES
-        if path.parent == folder
-    }
+    read = [yaml.safe_load(path.read_text()) for path in RECIPES if path.parent == folder]
+    wanted = {each["dataset_name"] for each in read}
+    wanted |= {each["eval_dataset_name"] for each in read if "eval_dataset_name" in each}
     assert wanted <= set(re.findall(r"data/[\w.-]+", text))
 
 
@@ -164,6 +187,8 @@ def test_maths_rows_serve_both_trainers(prepare: ModuleType, shared_dir: Path) -
     assert [turn["role"] for turn in first["prompt"]] == ["system", "user"]
     assert first["reward_model"] == {"style": "rule", "ground_truth": first["answer"]}
     assert first["extra_info"] == {"answer": first["answer"]}
+    held_out = prepare.prepared("math500", source=source)
+    assert [row["prompt"] for row in held_out] == [row["prompt"] for row in rows]
     hard = prepare.prepared("math", source=source)
     levels = [row["level"] for row in load_rows(source)]
     assert len(hard) == sum(level >= 3 for level in levels)
@@ -174,6 +199,21 @@ def test_maths_rows_serve_both_trainers(prepare: ModuleType, shared_dir: Path) -
     known = [row["answer"] is not None for row in tenth]
     assert sum(known) == round(0.1 * len(tenth))
     assert known == [row["extra_info"]["answer"] is not None for row in tenth]
+
+
+def test_word_problems_have_the_number_behind_the_mark(
+    prepare: ModuleType, shared_dir: Path
+) -> None:
+    from stepcredit.rewards import reward
+
+    source = str(shared_dir / "data/math/gsm8k_test.jsonl")
+    rows = prepare.prepared("gsm8k-test", source=source, rows=50)
+    golds = {row["question"]: row["answer"] for row in load_rows(source)}
+    for row in rows:
+        solution = golds[row["prompt"][1]["content"]]
+        assert solution.replace(",", "").endswith(f"#### {row['answer']}")
+    texts = [rf"So \boxed{{{row['answer']}}}." for row in rows]
+    assert reward("maths")(texts, rows) == [1.0] * 50
 
 
 def test_a_search_agent_reads_the_question_alone(prepare: ModuleType, shared_dir: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,12 +16,12 @@ from stepcredit.errors import StepCreditError, first_line
 from stepcredit.launch.memory_estimate import (
     GIB,
     HALF,
-    SINGLE,
     ModelShape,
     TrainingPlan,
     estimate_memory,
 )
 from stepcredit.launch.recipe import Recipe
+from stepcredit.launch.recipe_memory import trl_plan
 from stepcredit.signals.models.local_model import LocalModel
 from stepcredit.signals.signal import signals_in
 
@@ -87,24 +88,28 @@ def memory_lines(config: Any, recipe: Recipe, prompt: int, signal: Any) -> list[
 
 def _plan(config: Any, recipe: Recipe, prompt: int, signal: Any) -> TrainingPlan:
     training, model = recipe.training, recipe.model
-    shards = bool(training.fsdp or training.deepspeed)
     gpu = torch.cuda.get_device_properties(0).total_memory if torch.cuda.is_available() else None
-    beside = training.use_vllm and training.vllm_mode == "colocate"
-    length = prompt + (training.max_completion_length or 0)
-    return TrainingPlan(
-        policy=ModelShape.of(config.get_text_config().to_dict()),
-        tokens=max(1, training.per_device_train_batch_size * length),
-        gpus=int(os.environ.get("WORLD_SIZE", "1")) if shards else 1,
-        weight_bytes=HALF if _dtype(config, model).itemsize == HALF else SINGLE,
-        adapter_rank=model.lora_r if model.use_peft else 0,
-        recomputes=training.gradient_checkpointing,
-        reference=training.beta > 0 and not model.use_peft,
-        scorers=tuple(_scorers(signal)),
+    half = _dtype(config, model).itemsize == HALF
+    keys = {
+        **vars(training),
+        **vars(model),
+        "max_prompt_length": max(1, prompt),
+        "dtype": "bfloat16" if half else "float32",
+        "process_signal_fields": None,
+    }
+    plan = trl_plan(
+        keys,
+        gpus=int(os.environ.get("WORLD_SIZE", "1")) if _shards(training) else 1,
+        shape_of=lambda _: ModelShape.of(config.get_text_config().to_dict()),
         gpu_bytes=gpu or 80 * GIB,
-        sampler_share=training.vllm_gpu_memory_utilization if beside else 0.0,
-        sampler_gpus=training.vllm_tensor_parallel_size,
-        sampler_sleeps=training.vllm_enable_sleep_mode,
     )
+    return replace(plan, scorers=tuple(_scorers(signal)))
+
+
+def _shards(training: Any) -> bool:
+    """Whether processes share the weights, by TRL's keys or by accelerate's own config."""
+    by_launcher = os.environ.get("ACCELERATE_USE_FSDP", "false").lower() in ("true", "1")
+    return bool(training.fsdp or training.deepspeed) or by_launcher
 
 
 def _scorers(signal: Any) -> Iterator[ModelShape]:

@@ -91,6 +91,17 @@ def test_the_papers_recipes_are_there() -> None:
 
 
 @each_recipe
+def test_is_evaluated_on_rows_that_it_does_not_train_on(recipe: Path) -> None:
+    config = composed(recipe)
+    assert config.data.val_files != config.data.train_files
+    assert config.trainer.test_freq > 0
+    samples = config.actor_rollout_ref.rollout.val_kwargs
+    assert (samples.n, samples.do_sample) == (4, True)
+    assert samples.temperature == config.actor_rollout_ref.rollout.temperature
+    assert config.trainer.max_actor_ckpt_to_keep == 2
+
+
+@each_recipe
 def test_composes_and_passes_verls_checks(recipe: Path) -> None:
     config = composed(recipe, "trainer.nnodes=4")
     assert config.trainer.v1.trainer_mode == "stepcredit"
@@ -153,11 +164,14 @@ def test_command_in_the_header_is_this_recipes(recipe: Path) -> None:
     if not commands:
         assert "defaults:\n  - verl-" in recipe.read_text()
         return
-    (command,) = commands
-    options = shlex.split(command.replace("$PWD", str(FOLDER.parent)))
-    flags = dict(zip(options[:4:2], options[1:4:2], strict=True))
-    assert flags == {"--config-dir": str(recipe.parent), "--config-name": recipe.stem}
-    composed(recipe, *options[4:])
+    for command in commands:
+        options = shlex.split(command.replace("$PWD", str(FOLDER.parent)))
+        flags = dict(zip(options[:4:2], options[1:4:2], strict=True))
+        assert flags == {"--config-dir": str(recipe.parent), "--config-name": recipe.stem}
+        config = composed(recipe, *options[4:])
+        gpus = config.trainer.nnodes * config.trainer.n_gpus_per_node
+        batch = config.data.train_batch_size * config.actor_rollout_ref.rollout.n
+        assert batch % gpus == 0
 
 
 def test_command_line_composes_the_same() -> None:

@@ -243,3 +243,29 @@ def test_our_keys_leave_verls_own_reading_of_the_config_alone(compose):
     validate_config(config, need_reference_policy(config), need_critic(config))
     OmegaConf.resolve(config)
     assert VerlSettings.of(config).estimator == sc.PURE(temperature=0.2)
+
+
+def test_a_validation_has_the_unbiased_pass_at_k_of_each_source(compose):
+    """Two samples per prompt: of a's two prompts one is right once, one twice; b's never."""
+    trainer = trainer_of(compose())
+    outcomes = [1.0, 0.0, 1.0, 1.0, 0.0, 0.0]
+    extras = {"reward": outcomes, "acc": outcomes}
+    uids, sources = ["p", "p", "q", "q", "r", "r"], ["a"] * 4 + ["b"] * 2
+    figures = trainer._val_metrics_update(sources, uids, extras, [])
+    ours = {name: value for name, value in figures.items() if "pass@" in name}
+    assert ours == {
+        "val-core/a/outcome/pass@1": 0.75,
+        "val-core/a/outcome/pass@2": 1.0,
+        "val-core/b/outcome/pass@1": 0.0,
+        "val-core/b/outcome/pass@2": 0.0,
+    }
+    assert figures["val-core/a/acc/mean@2"] == 0.75
+    assert figures["val-core/a/acc/best@2/mean"] < 1.0  # drawn with replacement
+
+
+def test_partial_credit_and_unknown_outcomes_of_a_validation(compose):
+    trainer = trainer_of(compose("+algorithm.stepcredit.right_above=0.5"))
+    extras = {"reward": [0.0] * 4, "outcome": [0.5, 0.9, None, 1.0]}
+    figures = trainer._val_metrics_update(["a"] * 4, ["p", "p", "q", "q"], extras, [])
+    assert figures["val-core/a/outcome/pass@1"] == 0.5
+    assert figures["val-core/a/outcome/pass@2"] == 1.0

@@ -1,0 +1,99 @@
+"""What the keys of recipes say about memory, worked out by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from stepcredit.errors import SettingError
+from stepcredit.launch.memory_estimate import GIB, PUBLISHED_SHAPES, TrainingPlan
+from stepcredit.launch.recipe_memory import local_models, trl_plan, verl_plan
+
+LARGE, SMALL = "Qwen/Qwen2.5-Math-7B", "Qwen/Qwen2.5-Math-1.5B"
+
+
+def test_trls_keys() -> None:
+    keys = {
+        "model_name_or_path": LARGE,
+        "max_prompt_length": 1024,
+        "max_completion_length": 2048,
+        "per_device_train_batch_size": 4,
+        "gradient_checkpointing": False,
+        "beta": 0.001,
+        "process_signal_fields": {"model": "Qwen/Qwen2.5-Math-PRM-7B", "protocol": "pure"},
+        "use_vllm": True,
+        "vllm_mode": "colocate",
+        "vllm_gpu_memory_utilization": 0.5,
+        "vllm_tensor_parallel_size": 2,
+        "vllm_enable_sleep_mode": True,
+    }
+    large = PUBLISHED_SHAPES[LARGE]
+    assert trl_plan(keys, gpus=8, gpu_bytes=40 * GIB) == TrainingPlan(
+        policy=large,
+        tokens=4 * 3072,
+        gpus=8,
+        recomputes=False,
+        reference=True,
+        scorers=(large,),
+        gpu_bytes=40 * GIB,
+        sampler_share=0.5,
+        sampler_gpus=2,
+        sampler_sleeps=True,
+    )
+
+
+def test_adapters_need_no_reference_and_a_server_no_memory_of_the_trainers() -> None:
+    keys = {
+        "model_name_or_path": SMALL,
+        "dtype": "bfloat16",
+        "use_peft": True,
+        "lora_r": 32,
+        "beta": 0.1,
+        "max_completion_length": 100,
+        "per_device_train_batch_size": 1,
+        "use_vllm": True,
+        "vllm_mode": "server",
+        "process_signal_fields": {"teacher": {"url": "http://localhost:8000", "model": LARGE}},
+    }
+    assert trl_plan(keys, gpus=1) == TrainingPlan(
+        policy=PUBLISHED_SHAPES[SMALL], tokens=100, weight_bytes=2, adapter_rank=32
+    )
+
+
+def test_verls_keys_and_defaults() -> None:
+    parts = {
+        "model": {"path": LARGE},
+        "actor": {"use_kl_loss": True},
+        "rollout": {},
+        "ref": {},
+    }
+    config = {"actor_rollout_ref": parts, "trainer": {"nnodes": 2, "n_gpus_per_node": 4}}
+    expected = TrainingPlan(
+        policy=PUBLISHED_SHAPES[LARGE],
+        tokens=16_384,
+        gpus=8,
+        whole_logits=True,
+        reference=True,
+        sampler_share=0.5,
+        sampler_gpus=2,
+        sampler_sleeps=True,
+    )
+    assert verl_plan(config) == expected
+    parts["ref"] = {"fsdp_config": {"param_offload": True}}
+    parts["model"]["use_fused_kernels"] = True
+    parts["rollout"] = {"free_cache_engine": False, "tensor_model_parallel_size": 1}
+    changed = verl_plan(config)
+    assert (changed.reference, changed.whole_logits) == (False, False)
+    assert (changed.sampler_sleeps, changed.sampler_gpus) == (False, 1)
+
+
+def test_models_of_several_signals() -> None:
+    fields = {"prm": {"model": "a"}, "teacher": {"teacher": "b", "base": "c"}}
+    assert local_models(fields) == ["a", "b", "c"]
+    assert local_models({"model": "a", "url": "http://localhost:8000"}) == []
+    assert local_models(None) == []
+
+
+def test_an_unknown_model_is_named() -> None:
+    keys = {"model_name_or_path": "mine", "max_completion_length": 1}
+    with pytest.raises(SettingError, match="model: its shape is not known: mine"):
+        trl_plan(keys, gpus=1)
