@@ -97,3 +97,24 @@ def test_an_unknown_model_is_named() -> None:
     keys = {"model_name_or_path": "mine", "max_completion_length": 1}
     with pytest.raises(SettingError, match="model: its shape is not known: mine"):
         trl_plan(keys, gpus=1)
+
+
+def test_shards_by_accelerates_own_config_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`accelerate launch --config_file recipes/fsdp.yaml` leaves TRL's key `fsdp` empty."""
+    pytest.importorskip("trl")
+    from transformers import Qwen2Config
+
+    from stepcredit.launch.recipe import RecipeParser, read_recipe
+    from stepcredit.launch.recipe_size import memory_lines
+
+    values, _ = RecipeParser().values(["--model_name_or_path", "mine", "--use_cpu", "true"])
+    recipe = read_recipe(values | {"bf16": False, "dtype": "float32"})
+    config = Qwen2Config(  # 3,584 x 152,064 twice are 1.09e9 parameters, 4.06 GiB of float32
+        num_hidden_layers=1, hidden_size=3584, intermediate_size=3584, vocab_size=152_064
+    )
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    whole = memory_lines(config, recipe, 100, None)[1]
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    shared = memory_lines(config, recipe, 100, None)[1]
+    weights = [float(line.split("weights ")[1].split(",")[0]) for line in (whole, shared)]
+    assert weights[0] == pytest.approx(8 * weights[1], rel=0.01)
