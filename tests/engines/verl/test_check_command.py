@@ -119,3 +119,37 @@ def test_several_faults_are_one_list(check, capsys, tmp_path):
 def test_each_fault_is_a_line(check, capsys, overrides, line):
     assert check(*overrides) == 2
     assert any(each.startswith(line) for each in capsys.readouterr().err.splitlines())
+
+
+def test_the_trainer_runs_it_before_a_worker_starts(check, files, tmp_path, capsys, monkeypatch):
+    """The command's own config, given to the trainer's hook: a fault stops it."""
+    from stepcredit.engines.verl import check_command
+    from stepcredit.engines.verl.config_keys import VerlSettings
+    from stepcredit.engines.verl.trainer import StepCreditPPOTrainer
+    from stepcredit.errors import SeveralErrors
+
+    configs = []
+    whole = check_command.check_whole_config
+    monkeypatch.setattr(
+        check_command,
+        "check_whole_config",
+        lambda found, config: configs.append(config) or whole(found, config),
+    )
+    more = (f"data.val_files={files}/rows.parquet", "data.train_batch_size=2")
+    workers = "data.dataloader_num_workers=0"
+    assert check(*more, workers) == 0
+    check(*more, workers, "data.max_response_length=8192", "trainer.default_local_dir=/proc/no/out")
+    from transformers import AutoTokenizer
+
+    trainer = StepCreditPPOTrainer.__new__(StepCreditPPOTrainer)
+    trainer.tokenizer = AutoTokenizer.from_pretrained(f"{files}/policy")
+    trainer.processor, trainer.trainer_mode, trainer.parameter_sync_step = None, "sync", 1
+    trainer.config, trainer.credit_settings = configs[0], VerlSettings.of(configs[0])
+    capsys.readouterr()
+    trainer._init_dataloader()
+    assert "preflight: " in capsys.readouterr().out
+    trainer.config = configs[1]
+    with pytest.raises(SeveralErrors) as refused:
+        trainer._init_dataloader()
+    keys = [line.partition(":")[0] for line in str(refused.value).splitlines()]
+    assert {"data.max_response_length", "trainer.default_local_dir"} <= set(keys)

@@ -134,6 +134,7 @@ def config_of(compose, files, server):
         f"data.train_files={files / 'sums.parquet'}",
         f"data.val_files={files / 'sums.parquet'}",
         "data.train_batch_size=2",
+        "data.max_prompt_length=128",
         "data.max_response_length=256",
         "data.dataloader_num_workers=0",
         "data.shuffle=false",
