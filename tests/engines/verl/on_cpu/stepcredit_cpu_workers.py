@@ -37,12 +37,21 @@ class CPUActor(ActorRolloutRefWorker):
 
 
 class ScriptedAgentLoop(AgentLoopBase):
-    """Says `extra_info["responses"][session]`; from "<tool>" to after "</tool>" a tool speaks."""
+    """Says `extra_info["responses"][session]`; from "<tool>" to after "</tool>" a tool speaks.
 
-    async def run(self, sampling_params: dict[str, Any], **kwargs: Any) -> AgentLoopOutput:
+    At each "<cut>" an output of the session ends, and the next one begins.
+    """
+
+    async def run(
+        self, sampling_params: dict[str, Any], **kwargs: Any
+    ) -> AgentLoopOutput | list[AgentLoopOutput]:
         messages = list(kwargs["raw_prompt"])
         asked = self.tokenizer.apply_chat_template(messages, tokenize=False)
-        text = kwargs["extra_info"]["responses"][kwargs["session_id"]]
+        said = kwargs["extra_info"]["responses"][kwargs["session_id"]].split("<cut>")
+        outputs = [self._output(asked, text) for text in said]
+        return outputs if len(outputs) > 1 else outputs[0]
+
+    def _output(self, asked: str, text: str) -> AgentLoopOutput:
         start, stop = text.find("<tool>"), text.find("</tool>\n\n") + len("</tool>\n\n")
         ids = [*self.tokenizer(text)["input_ids"], self.tokenizer.eos_token_id]
         own = [int(start < 0 or not start <= place < stop) for place in range(len(ids))]
