@@ -304,11 +304,12 @@ def test_the_plugin_is_in_every_worker_of_the_reward_loop(loops):
 
 def test_a_step_trains_along_the_cores_advantages(trainer_of, server):
     trainer = trainer_of()
+    checked = server.count()["questions"]  # what the preflight asked
     before = trainer.actor_rollout_wg.weights()[0]
     batch, metrics, rows = stepped(trainer)
     assert len(rows) == 8
     assert len(batch) == 12
-    assert server.count()["questions"] == 8
+    assert server.count()["questions"] - checked == 8
     own = expected(trainer.tokenizer, rows)
     for key, row in rows.items():
         torch.testing.assert_close(row["advantages"], own[key], rtol=2**-22, atol=1e-7)
@@ -379,8 +380,9 @@ def assert_fused_with_engine(trainer, batch, rows):
 
 def test_validation_scores_no_steps_and_averages_outcome_and_format(trainer_of, server):
     trainer = trainer_of()
+    checked = server.count()["requests"]  # what the preflight asked
     metrics = trainer._validate()
-    assert server.count()["requests"] == 0
+    assert server.count()["requests"] == checked
     assert metrics["val-core/openai/gsm8k/acc/mean@2"] == 0.75
     assert metrics["val-core/openai/gsm8k/outcome/pass@1"] == 0.75  # 3 of 4 samples, 2 per prompt
     assert metrics["val-core/openai/gsm8k/outcome/pass@2"] == 1.0

@@ -68,19 +68,20 @@ def sessions_of(trainer, credit):
 
 
 def test_a_session_is_one_member_of_its_group(trainer_of):
-    for found in sessions_of(trainer_of(), {"method": "rloo"}):
+    credit = {"method": "rloo", "process_signal": "arithmetic"}  # rloo reads the outcome alone
+    for found in sessions_of(trainer_of(), credit):
         for session, outcome in enumerate(OUTCOMES):
             others = (sum(OUTCOMES) - outcome) / 3
             assert [len(each) for each in found[session]] == [len(t) + 1 for t in SAID[session]]
             for row in found[session]:
-                assert set(row.tolist()) == {pytest.approx(outcome - others)}
+                assert row.tolist() == pytest.approx([outcome - others] * len(row))
 
 
 def test_returns_go_on_from_one_output_to_the_next(trainer_of):
-    """Blank lines end steps, and so does the end of an output; equations score them."""
-    credit = {"method": "turn-return", "process_signal": "equations"}
-    sizes = [[11, 11, 19], [11, 10, 7], [17], [11, 7]]
-    scores = [[1.0, 0.0, 0.0], [0.0, 0.0, 0.0], [0.0], [1.0, 0.0]]
+    """Blank lines end steps, and so does the end of an output; their sums are checked."""
+    credit = {"method": "turn-return", "process_signal": "arithmetic"}
+    sizes = [[11, 11, 18], [11, 10, 6], [15], [11, 6]]  # characters, which are tokens
+    scores = [[1.0, 0.0, 0.5], [0.0, 0.5, 0.5], [0.5], [1.0, 0.5]]  # 0.5: no sum
     cut = [{1}, {0, 1}, set(), set()]
     ends, place = [], 0
     for session, lengths in enumerate(sizes):
