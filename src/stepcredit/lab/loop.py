@@ -165,6 +165,7 @@ def build_trainer(
         format_reward="format_reward",
         rollout_func=StepSampler(settings.seed, settings.max_new_tokens, tools),
         states=tools.states if tools is not None and estimator.reads.states else None,
+        preflight=False,  # all that it would load is made here
     )
     trainer.remove_callback(PrinterCallback)
     trainer.remove_callback(CreditReport)
