@@ -1,0 +1,32 @@
+"""The figures of the study that other pages quote are those of its own page."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+INTERVAL = re.compile(r"-?\d\.\d{3} to -?\d\.\d{3}")
+
+
+def intervals(text: str) -> list[str]:
+    """Every interval of three decimals, without plus signs, with a plain minus."""
+    return INTERVAL.findall(text.replace("\N{MINUS SIGN}", "-").replace("+", ""))
+
+
+def part(page: str, heading: str) -> str:
+    """The text below a heading, as far as the next."""
+    return (ROOT / page).read_text().split(f"\n## {heading}\n")[1].split("\n## ")[0]
+
+
+@pytest.mark.parametrize(
+    ("page", "heading", "least"),
+    [("README.md", "Which method should I use?", 4), ("docs/agents.md", "A trained agent", 10)],
+)
+def test_quoted_intervals_stand_in_the_evidence(page: str, heading: str, least: int) -> None:
+    quoted = intervals(part(page, heading))
+    assert len(quoted) >= least
+    missing = set(quoted) - set(intervals((ROOT / "docs/evidence.md").read_text()))
+    assert not missing
