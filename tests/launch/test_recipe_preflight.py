@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from transformers import dynamic_module_utils
 
 from stepcredit.engines.trl.trainer import StepCreditGRPOTrainer
 from stepcredit.launch.script import train_from_flags
@@ -104,3 +107,72 @@ def test_several_faults_are_one_list_and_no_trainer_is_made(recipe, capfd, tmp_p
             assert line in lines
         assert any(line.startswith(f"output_dir: {tmp_path}/file/out can't be") for line in lines)
         assert any(line.startswith("process_signal: no/such/folder") for line in lines)
+
+
+OWN_CONFIG = """
+from transformers import Qwen2Config
+
+class OwnConfig(Qwen2Config):
+    model_type = "own-code"
+"""
+OWN_MODEL = """
+from transformers import Qwen2ForCausalLM
+from .configuration_own import OwnConfig
+
+class OwnModel(Qwen2ForCausalLM):
+    config_class = OwnConfig
+"""
+
+
+@pytest.fixture
+def own_code(tmp_path, models, monkeypatch):
+    """A policy whose config and model are code in its folder."""
+    modules = tmp_path / "modules"
+    monkeypatch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(modules))
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    policy = tmp_path / "own"
+    shutil.copytree(models / "policy", policy)
+    (policy / "configuration_own.py").write_text(OWN_CONFIG)
+    (policy / "modeling_own.py").write_text(OWN_MODEL)
+    names = {
+        "AutoConfig": "configuration_own.OwnConfig",
+        "AutoModelForCausalLM": "modeling_own.OwnModel",
+    }
+    config = json.loads((policy / "config.json").read_text())
+    config |= {"model_type": "own-code", "auto_map": names}
+    (policy / "config.json").write_text(json.dumps(config))
+    return str(policy)
+
+
+def test_a_policy_with_code_of_its_own_is_loaded_where_the_recipe_trusts_it(
+    recipe, own_code, capfd
+):
+    trusted = recipe(model_name_or_path=own_code, trust_remote_code=True)
+    assert train_from_flags(["--config", str(trusted), "--check"]) == 0
+    lines = [line.split() for line in capfd.readouterr().out.splitlines()]
+    assert ["ok", "the", "policy's", "config"] in lines
+    assert ["ok", "disk", "space"] in [line[:3] for line in lines]  # its weights were counted
+    refused = recipe(model_name_or_path=own_code, trust_remote_code=False)
+    assert train_from_flags(["--config", str(refused), "--check"]) == 2
+    assert "model_name_or_path: " in capfd.readouterr().err
+
+
+def test_a_policy_s_prompt_is_measured_with_the_recipe_s_template_arguments(recipe, capsys, models):
+    """A template with a long text where the recipe says so: 4000 tokens more."""
+    policy = Path(shutil.copytree(models / "policy", recipe().parent / "talking"))
+    template = "{% if long %}{{ 'x' * 4000 }}{% endif %}{{ messages[0]['content'] }}"
+    settings = json.loads((policy / "tokenizer_config.json").read_text())
+    (policy / "chat_template.jinja").write_text(template)
+    (policy / "tokenizer_config.json").write_text(
+        json.dumps({**settings, "chat_template": template})
+    )
+    path = recipe(
+        model_name_or_path=str(policy),
+        chat=True,
+        chat_template_kwargs={"long": True},
+        process_signal=None,
+        process_signal_fields=None,
+        method="grpo",
+    )
+    assert train_from_flags(["--config", str(path), "--check"]) == 0
+    assert "4007 + 64 of 4096" in capsys.readouterr().out

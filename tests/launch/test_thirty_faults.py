@@ -104,8 +104,11 @@ FAULTS = {
         {"max_completion_length": 300, "process_signal_fields": {**PRM, "model": "{models}/short"}},
         "process_signal: the right made-up response: text: is 68 tokens with its prompt",
     ),
-    "lengths beyond the policy": (
-        {"max_completion_length": 4096, "process_signal": None, "process_signal_fields": None},
+    "lengths beyond the policy, in vLLM": (
+        {
+            **{"max_completion_length": 4096, "use_vllm": True},
+            **{"process_signal": None, "process_signal_fields": None},
+        },
         "max_completion_length: 4096 tokens after a prompt of",
     ),
     "no rows": ({"dataset_name": "{folder}/none.jsonl"}, "dataset_name: no such file"),
@@ -127,7 +130,7 @@ FAULTS = {
     ),
     "a reward function that gives too few": (
         {"import": "{folder}/thirty_rewards.py", "rewards": {"mine": "thirty_rewards:too_few"}},
-        "rewards.mine: gave 1 rewards for 8 completions",
+        "rewards.mine: gave 1 rewards for 14 completions",  # 2 x 2 of row 0, 2 of each other
     ),
     "a reward function that gives no numbers": (
         {"import": "{folder}/thirty_rewards.py", "rewards": {"mine": "thirty_rewards:texts"}},

@@ -9,7 +9,7 @@ from typing import Any
 
 from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
 
-from stepcredit.engines.trl.run_limits import prompt_ids_of
+from stepcredit.engines.preflight.context_lengths import prompt_ids_of
 from stepcredit.errors import SettingError, first_line
 from stepcredit.settings.registry import hint
 

@@ -23,6 +23,7 @@ from stepcredit.engines.run_record import Record
 from stepcredit.engines.trl.checkpointing import check_saving
 from stepcredit.engines.trl.config import StepCreditConfig
 from stepcredit.engines.trl.keywords import credit_settings
+from stepcredit.engines.trl.planned_run import PlannedRun, planned_record
 from stepcredit.engines.trl.policy_logprobs import check_models, needed_models
 from stepcredit.engines.trl.privileged_logprobs import trained_teacher
 from stepcredit.engines.trl.reward_function import check_gold_answers
@@ -34,7 +35,7 @@ from stepcredit.engines.trl.run_limits import (
 )
 from stepcredit.engines.trl.signal_streams import check_sources, check_weights, unread_settings
 from stepcredit.engines.trl.start_checks import check_enough_rows, check_settings
-from stepcredit.engines.trl.start_preflight import PlannedRun, check_made_up, planned_record
+from stepcredit.engines.trl.start_preflight import check_made_up
 from stepcredit.errors import EngineError, SettingError, StepCreditError
 from stepcredit.launch.recipe import KINDS, Recipe, mapping_of, names_of
 from stepcredit.launch.recipe_size import checkpoint_weights, memory_lines
@@ -292,6 +293,8 @@ def _check_credit(found: Preflight, made: Ingredients, good: bool) -> None:
         longest=training.max_completion_length or 0,
         trainer_models=[*(models or ()), *(["teacher"] if teacher and teacher[0] else [])],
         has_tools=bool(made.tools),
+        num_generations=training.num_generations or 1,
+        template=_template(made),
         **{name: credit[name] for name in _PLANNED},
     )
     names = list(made.recipe.arguments.rewards or {})
@@ -314,6 +317,23 @@ _PLANNED = (
 )
 
 
+def _template(made: Ingredients) -> dict[str, Any]:
+    """What TRL gives the chat template beside the messages."""
+    assert made.recipe is not None
+    given = made.recipe.training.chat_template_kwargs
+    return {**made.tools, **mapping_of(given, "chat_template_kwargs")}
+
+
+def _policy_config(name: str, recipe: Recipe) -> Any:
+    """The policy's config, by the same revision and trust with which the policy is loaded."""
+    given = mapping_of(recipe.training.model_init_kwargs, "model_init_kwargs")
+    return AutoConfig.from_pretrained(
+        name,
+        revision=given.get("revision", recipe.model.model_revision),
+        trust_remote_code=given.get("trust_remote_code", recipe.training.trust_remote_code),
+    )
+
+
 def _check_size(found: Preflight, made: Ingredients) -> None:
     """Folders, disk and lengths, and the estimate of memory."""
     assert made.recipe is not None
@@ -322,17 +342,18 @@ def _check_size(found: Preflight, made: Ingredients) -> None:
     if name is not None and made.tokenizer is not None:
         config = found.run(
             "the policy's config",
-            lambda: AutoConfig.from_pretrained(name, revision=recipe.model.model_revision),
+            lambda: _policy_config(name, recipe),
             at="model_name_or_path",
         )
-    weights = None if config is None else checkpoint_weights(config, recipe.model)
+    trusts = training.trust_remote_code
+    weights = None if config is None else checkpoint_weights(config, recipe.model, trusts)
     check_output(found, training, weights)
     if config is None:
         return
     longest = recipe.arguments.max_prompt_length
     if longest is None and made.rows is not None:
         few = made.rows.select(range(min(MEASURED_ROWS, len(made.rows))))
-        longest = longest_prompt(few, made.tokenizer)
+        longest = longest_prompt(few, made.tokenizer, **_template(made))
     check_policy_lengths(found, training, longest or 0, config)
     signal = None if made.credit is None else made.credit["process_signal"]
     made.sizes = memory_lines(config, recipe, longest or 0, signal)

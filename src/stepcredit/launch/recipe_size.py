@@ -32,19 +32,24 @@ FORMULA = (
 )
 
 
-def checkpoint_weights(config: Any, model: ModelConfig) -> int | None:
+def checkpoint_weights(
+    config: Any, model: ModelConfig, trust_remote_code: bool = False
+) -> int | None:
     """Bytes of the weights that a recipe trains, without loading them.
 
     Args:
         config: of the policy.
         model: the recipe's keys of the model.
+        trust_remote_code: whether code that comes with the policy may run.
 
     Returns:
         None: transformers has no language model of this config.
     """
     try:
         with torch.device("meta"):
-            policy = AutoModelForCausalLM.from_config(config, dtype=_dtype(config, model))
+            policy = AutoModelForCausalLM.from_config(
+                config, dtype=_dtype(config, model), trust_remote_code=trust_remote_code
+            )
             adapters = get_peft_config(model)
             if adapters is not None:
                 from peft import get_peft_model
@@ -118,7 +123,7 @@ def _scorers(signal: Any) -> Iterator[ModelShape]:
         for each in outer.walk():
             if isinstance(each, LocalModel) and isinstance(each.model, str):
                 try:
-                    config = AutoConfig.from_pretrained(each.model)
+                    config = AutoConfig.from_pretrained(each.model, trust_remote_code=False)
                 except (OSError, ValueError) as error:
                     raise StepCreditError(first_line(error), field=each.name) from error
                 yield ModelShape.of(config.get_text_config().to_dict())

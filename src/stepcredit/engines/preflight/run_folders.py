@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from stepcredit.errors import EngineError
@@ -46,39 +47,59 @@ def existing_part(folder: str | Path) -> Path:
     return path
 
 
-def checkpoint_size(trained_bytes: int) -> int:
-    """Bytes of one checkpoint: the trained weights and Adam's two moments.
+def size_on_disk(folders: Iterable[Path]) -> int:
+    """Bytes of all files in some folders."""
+    files = (path for folder in folders for path in folder.rglob("*"))
+    return sum(path.stat().st_size for path in files if path.is_file())
 
-        bytes = (1 + 2) x bytes of the trained weights
+
+def checkpoint_size(trained_bytes: int, moments: int = MOMENTS) -> int:
+    """Bytes of one checkpoint: the trained weights and the optimizer's moments.
+
+        bytes = (1 + moments) x bytes of the trained weights
 
     Args:
         trained_bytes: of all trained weights.
+        moments: numbers that the optimizer keeps per weight, two by Adam.
 
     Example:
         >>> checkpoint_size(4 * 1000)
         12000
     """
-    return (1 + MOMENTS) * trained_bytes
+    return (1 + moments) * trained_bytes
 
 
-def check_disk(folder: str | Path, trained_bytes: int, checkpoints: int, setting: str) -> str:
+def check_disk(
+    folder: str | Path,
+    trained_bytes: int,
+    checkpoints: int,
+    setting: str,
+    *,
+    moments: int = MOMENTS,
+    existing: int = 0,
+) -> str:
     """Refuse a disk without room for the checkpoints that a run keeps, and the final model.
 
-        needed = checkpoints x (1 + 2) x trained bytes + trained bytes
+        all = checkpoints x (1 + moments) x trained bytes
+        needed = all - min(existing, all) + trained bytes
 
     Args:
         folder: where they are written.
         trained_bytes: of all trained weights.
         checkpoints: how many are kept at the same time, the one being written included.
         setting: the setting that names the folder.
+        moments: numbers that the optimizer keeps per weight; 0: it is not saved.
+        existing: bytes of the run's checkpoints that are on the disk already.
 
     Raises:
         EngineError: names the setting, what is needed and what is free.
     """
-    needed = checkpoints * checkpoint_size(trained_bytes) + trained_bytes
+    kept = checkpoints * checkpoint_size(trained_bytes, moments)
+    needed = kept - min(existing, kept) + trained_bytes
     free = shutil.disk_usage(existing_part(folder)).free
     if needed > free:
-        reason = f"{checkpoints} checkpoints and the model take {needed / GB:.1f} GB, but"
+        more = " more" if existing else ""
+        reason = f"{checkpoints} checkpoints and the model take {needed / GB:.1f} GB{more}, but"
         reason = f"{reason} {free / GB:.1f} GB are free: keep fewer, or name another disk"
         raise EngineError(reason, field=setting)
     return f"{needed / GB:.3g} GB of {free / GB:.3g} GB free, for {checkpoints} checkpoints"

@@ -2,38 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import partial
 from itertools import islice
 from math import ceil
+from pathlib import Path
 from typing import Any
 
+from stepcredit.engines.preflight.context_lengths import (
+    check_sum,
+    context_length,
+    has_rope,
+    prompt_ids_of,
+)
 from stepcredit.engines.preflight.preflight_report import Preflight
 from stepcredit.engines.preflight.run_folders import (
+    MOMENTS,
     check_disk,
     check_folder_writable,
     kept_checkpoints,
+    size_on_disk,
 )
-from stepcredit.errors import EngineError
-from stepcredit.signals.chat import apply_chat_template
 
 MEASURED_ROWS = 64
 """Rows whose prompts are measured where no longest prompt is set."""
+ADAM = ("adamw_torch", "adamw_torch_fused", "adamw_apex_fused")
+"""Optimizers of transformers that keep Adam's two moments in the precision of the weights."""
 
 
-def prompt_ids_of(prompt: str | Sequence[Any], tokenizer: Any) -> list[int]:
-    """The tokens of a prompt, in the form in which the policy gets it."""
-    if isinstance(prompt, str):
-        return list(tokenizer(prompt)["input_ids"])
-    text = apply_chat_template(tokenizer, prompt, add_generation_prompt=True, tokenize=False)
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+def longest_prompt(rows: Iterable[Mapping[str, Any]], tokenizer: Any, **template: Any) -> int:
+    """The most tokens of the rows' prompts; 0 where they can't be told.
 
-
-def longest_prompt(rows: Iterable[Mapping[str, Any]], tokenizer: Any) -> int:
-    """The most tokens of the rows' prompts; 0 where they can't be told."""
+    Args:
+        rows: the first ones are read.
+        tokenizer: the policy's.
+        template: further arguments of the chat template.
+    """
     try:
         few = islice(rows, MEASURED_ROWS)
-        return max((len(prompt_ids_of(row["prompt"], tokenizer)) for row in few), default=0)
+        lengths = (len(prompt_ids_of(row["prompt"], tokenizer, **template)) for row in few)
+        return max(lengths, default=0)
     except Exception:  # a prompt with images, or a template that fails: other checks say so
         return 0
 
@@ -44,13 +52,16 @@ def trained_bytes(model: Any) -> int:
     return sum(getattr(each, "ds_numel", each.numel()) * each.element_size() for each in trained)
 
 
-def check_output(found: Preflight, args: Any, weights: int | None) -> None:
+def check_output(
+    found: Preflight, args: Any, weights: int | None, *, has_own_optimizer: bool = False
+) -> None:
     """Check that the run's folders can be written, and that its checkpoints fit the disk.
 
     Args:
         found: gets the results.
         args: the config.
         weights: bytes of the trained weights; None: not known.
+        has_own_optimizer: whether the trainer was given an optimizer, which `args` do not name.
     """
     folder = str(args.output_dir)
     writable = found.run(
@@ -64,8 +75,23 @@ def check_output(found: Preflight, args: Any, weights: int | None) -> None:
     if writable is None or weights is None:
         found.skip("disk space", "the folder or the size of the model has a fault")
         return
+    moments = 0 if args.save_only_model else MOMENTS
+    optimizer = str(getattr(args.optim, "value", args.optim))
+    if moments and (has_own_optimizer or optimizer not in ADAM):
+        moments, name = 0, "of your own" if has_own_optimizer else optimizer
+        found.note("disk space", f"the state of the optimizer {name} is not counted")
     count = checkpoints_of(args)
-    found.run("disk space", lambda: check_disk(folder, weights, count, "output_dir"))
+    found.run(
+        "disk space",
+        lambda: check_disk(
+            folder,
+            weights,
+            count,
+            "output_dir",
+            moments=moments,
+            existing=size_on_disk(Path(folder).expanduser().glob("checkpoint-*")),
+        ),
+    )
 
 
 def checkpoints_of(args: Any) -> int:
@@ -78,15 +104,19 @@ def checkpoints_of(args: Any) -> int:
         str(getattr(args.save_strategy, "value", args.save_strategy)),
         args.save_total_limit,
     )
-    if strategy == "epoch":
+    if strategy == "epoch" and args.max_steps <= 0:
         return kept_checkpoints(ceil(args.num_train_epochs), 1, limit)
     steps = args.max_steps if args.max_steps > 0 else None
-    every = {"steps": args.save_steps, "best": args.eval_steps or 1}.get(strategy)
+    if strategy != "steps":  # "best", or "epoch" where steps are set: how many is not known
+        steps = None
+    every = {"steps": args.save_steps, "best": 1, "epoch": 1}.get(strategy)
     return kept_checkpoints(steps, every, limit)
 
 
 def check_policy_lengths(found: Preflight, args: Any, prompt: int, config: Any) -> None:
     """Check that a prompt and the longest completion fit the policy, and the sampler.
+
+    A policy with RoPE computes any length, so that without vLLM a longer one is a note.
 
     Args:
         found: gets the results.
@@ -95,19 +125,15 @@ def check_policy_lengths(found: Preflight, args: Any, prompt: int, config: Any) 
         config: of the policy.
     """
     text = config.get_text_config() if hasattr(config, "get_text_config") else config
-    limits = {"the model": getattr(text, "max_position_embeddings", None)}
-    if args.use_vllm:
-        limits["vllm_max_model_length"] = args.vllm_max_model_length
-    for what, limit in limits.items():
-        if limit is not None:
-            found.run(
-                f"lengths fit {what}",
-                partial(_check_sum, prompt, args.max_completion_length, what, limit),
-            )
-
-
-def _check_sum(prompt: int, completion: int, what: str, limit: int) -> str:
-    if prompt + completion > limit:
-        reason = f"{completion} tokens after a prompt of {prompt} need {prompt + completion}"
-        raise EngineError(f"{reason}, {what} has {limit}", field="max_completion_length")
-    return f"{prompt} + {completion} of {limit}"
+    completion, setting = args.max_completion_length, "max_completion_length"
+    what, limit = "lengths fit the model", context_length(text)
+    if limit is not None and prompt + completion > limit and has_rope(text) and not args.use_vllm:
+        found.note(what, f"{prompt} + {completion} tokens are more than the {limit} it is made for")
+    elif limit is not None:
+        found.run(what, partial(check_sum, prompt, completion, "the model", limit, setting))
+    longest = args.vllm_max_model_length if args.use_vllm else None
+    if longest is not None:
+        what = "vllm_max_model_length"
+        found.run(
+            f"lengths fit {what}", partial(check_sum, prompt, completion, what, longest, setting)
+        )

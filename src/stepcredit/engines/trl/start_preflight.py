@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Real
+from math import ceil
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import TrainerState
 
-import stepcredit as sc
 from stepcredit.engines.build import SPLITTER, SPLITTER_FIELDS, keeps_format
+from stepcredit.engines.preflight.context_lengths import prompt_ids_of
 from stepcredit.engines.preflight.made_up_credit import CreditSources, Source, check_scoring
 from stepcredit.engines.preflight.made_up_responses import (
     OUTCOMES,
@@ -22,23 +22,22 @@ from stepcredit.engines.preflight.made_up_responses import (
     right_text,
 )
 from stepcredit.engines.preflight.preflight_report import Preflight, first_rows
-from stepcredit.engines.run_record import Record, by_stream, describe
+from stepcredit.engines.run_record import by_stream
 from stepcredit.engines.texts import question_of
+from stepcredit.engines.trl.planned_run import PlannedRun, planned_run
 from stepcredit.engines.trl.reward_values import format_values, outcome_values
 from stepcredit.engines.trl.run_limits import (
     MEASURED_ROWS,
     check_output,
     check_policy_lengths,
     longest_prompt,
-    prompt_ids_of,
     trained_bytes,
 )
-from stepcredit.engines.trl.signal_streams import Given, has_named_streams, policy_streams
+from stepcredit.engines.trl.signal_streams import policy_streams
 from stepcredit.errors import EngineError
 from stepcredit.signals.responses import Response
 from stepcredit.signals.signal import Signal
 from stepcredit.signals.splitting import Splitter, Turns, splitter
-from stepcredit.signals.state_keys import StateFunction
 
 TRIED_ROWS = 8
 """Rows of the data set on which rewards are tried."""
@@ -51,39 +50,6 @@ PLACES = {
 }
 
 
-@dataclass(frozen=True)
-class PlannedRun:
-    """What rewards and credit of a run are computed from, before there is a trainer.
-
-    Args:
-        estimator: the method.
-        reward_funcs: the reward functions, by name.
-        tokenizer: the policy's.
-        rows: the training set.
-        longest: the most tokens of a completion.
-        process_signal, logprobs, outcome_reward, format_reward, format_gate, splitter, states: as
-            `StepCreditGRPOTrainer` takes them.
-        trainer_models: the models whose log-probs the trainer computes.
-        has_tools: whether tools write some of the tokens.
-        template: further arguments of the chat template.
-    """
-
-    estimator: sc.Estimator
-    reward_funcs: Mapping[str, Any]
-    tokenizer: Any
-    rows: Any
-    longest: int
-    process_signal: Given = None
-    logprobs: Given = None
-    outcome_reward: str | None = None
-    format_reward: str | None = None
-    format_gate: Any = None
-    splitter: Splitter | None = None
-    states: StateFunction | None = None
-    trainer_models: Iterable[str] = ()
-    has_tools: bool = False
-
-
 def preflight_of_trainer(trainer: Any) -> Preflight:
     """The checks of a trainer that is about to sample.
 
@@ -94,63 +60,22 @@ def preflight_of_trainer(trainer: Any) -> Preflight:
         The results; nothing is raised.
     """
     found = Preflight()
-    if trainer.rollout_func is not None or trainer.environments is not None:
+    run, args = planned_run(trainer), trainer.args
+    if trainer.rollout_func is not None or trainer.environment_factories is not None:
         found.skip("rewards, signals and credit", "the run itself writes what they read")
     else:
-        check_made_up(found, planned_run(trainer))
-    args = trainer.args
-    check_output(found, args, trained_bytes(trainer.model))
-    longest = longest_prompt(first_rows(trainer.train_dataset, MEASURED_ROWS), trainer._tokenizer)
+        check_made_up(found, run)
+    weights, has_own = trained_bytes(trainer.model), _has_own_optimizer(trainer)
+    check_output(found, args, weights, has_own_optimizer=has_own)
+    longest = longest_prompt(first_rows(run.rows, MEASURED_ROWS), run.tokenizer, **run.template)
     check_policy_lengths(
         found, args, longest, trainer.accelerator.unwrap_model(trainer.model).config
     )
     return found
 
 
-def planned_run(trainer: Any) -> PlannedRun:
-    """What a trainer computes rewards and credit from."""
-    functions = zip(trainer.reward_func_names, trainer.reward_funcs, strict=True)
-    teacher = [] if trainer._teacher is None else ["teacher"]
-    return PlannedRun(
-        estimator=trainer.estimator,
-        reward_funcs=dict(functions),
-        tokenizer=trainer._tokenizer,
-        rows=trainer.train_dataset,
-        longest=trainer.max_completion_length,
-        process_signal=trainer.process_signal,
-        logprobs=trainer.logprobs,
-        outcome_reward=trainer.outcome_reward,
-        format_reward=trainer.format_reward,
-        format_gate=trainer.format_gate,
-        splitter=trainer.splitter,
-        states=trainer.states,
-        trainer_models=[*trainer._models, *teacher],
-        has_tools=bool(trainer.tools),
-    )
-
-
-def planned_record(run: PlannedRun, right_above: float) -> Record:
-    """What credit is made of, as it is printed at the start and kept with checkpoints.
-
-    Args:
-        run: what it is computed from; of the reward functions, their names.
-        right_above: the outcome above which the metrics call a response right.
-    """
-    others = [name for name in run.reward_funcs if name != run.format_reward]
-    chosen = others if run.outcome_reward is None else [run.outcome_reward]
-    default: Any = Turns(inside="extend") if run.has_tools else SPLITTER
-    return describe(
-        run.estimator,
-        run.process_signal,
-        outcome=" + ".join(chosen) or "none",
-        format_reward=run.format_reward,
-        gate=run.format_gate,
-        splitter=run.splitter or default,
-        logprobs=run.logprobs,
-        untrained=[name for name in others if name not in chosen],
-        right_above=right_above,
-        complete=has_named_streams(run.process_signal),
-    )
+def _has_own_optimizer(trainer: Any) -> bool:
+    return trainer.optimizer is not None or trainer.optimizer_cls_and_kwargs is not None
 
 
 def check_made_up(found: Preflight, run: PlannedRun) -> None:
@@ -174,7 +99,7 @@ def check_made_up(found: Preflight, run: PlannedRun) -> None:
     )
     if ids is None:
         return
-    tried = _Tried.of(rows, ids, run.tokenizer)
+    tried = _Tried.of(rows, ids, run.tokenizer, run.num_generations)
     outcomes, formats = _rewards(found, run, tried)
     responses = found.run(
         "the made-up responses as signals read them",
@@ -182,7 +107,7 @@ def check_made_up(found: Preflight, run: PlannedRun) -> None:
             ids,
             run.tokenizer,
             question=question_of(rows[0]["prompt"]),
-            prompt_ids=prompt_ids_of(rows[0]["prompt"], run.tokenizer),
+            prompt_ids=prompt_ids_of(rows[0]["prompt"], run.tokenizer, **run.template),
             row=rows[0],
             outcomes=outcomes or OUTCOMES,
             logprobs=list(run.trainer_models),
@@ -203,70 +128,102 @@ def check_made_up(found: Preflight, run: PlannedRun) -> None:
 
 @dataclass(frozen=True)
 class _Tried:
-    """What reward functions and callables are called with; the first three rows are one group."""
+    """What reward functions and callables are called with: whole groups, one prompt each.
+
+    Args:
+        prompts, completions, completion_ids, inputs: as TRL gives them. The completions of the
+            first row are the made-up ones over and over, those of another row are right.
+        first: how many are of the first row.
+        rows: how many rows there are.
+    """
 
     prompts: list[Any]
     completions: list[Any]
     completion_ids: list[list[int]]
     inputs: list[dict[str, Any]]
+    first: int
+    rows: int
 
     @classmethod
-    def of(cls, rows: Sequence[dict[str, Any]], ids: list[list[int]], tokenizer: Any) -> _Tried:
-        others = rows[1:]
-        texts = [*tokenizer.batch_decode(ids, skip_special_tokens=True), *map(right_text, others)]
+    def of(
+        cls, rows: Sequence[dict[str, Any]], ids: list[list[int]], tokenizer: Any, generations: int
+    ) -> _Tried:
+        first = ceil(len(ids) / generations) * generations
+        repeated = (ids * first)[:first]
+        others = [row for row in rows[1:] for _ in range(generations)]
+        texts = [
+            *tokenizer.batch_decode(repeated, skip_special_tokens=True),
+            *map(right_text, others),
+        ]
         others_ids = [list(tokenizer(right_text(row))["input_ids"]) for row in others]
-        inputs = [rows[0]] * len(ids) + list(others)
+        inputs = [rows[0]] * first + others
         in_turns = not isinstance(rows[0]["prompt"], str)
         return cls(
             prompts=[row["prompt"] for row in inputs],
             completions=[
                 [{"role": "assistant", "content": text}] if in_turns else text for text in texts
             ],
-            completion_ids=[*ids, *others_ids],
+            completion_ids=[*repeated, *others_ids],
             inputs=inputs,
+            first=first,
+            rows=len(rows),
         )
 
-    def group(self, size: int) -> dict[str, Any]:
-        """The keywords of a callable signal or gate, for the first responses."""
-        return {name: getattr(self, name)[:size] for name in vars(self)}
+    def group(self) -> dict[str, Any]:
+        """The keywords of a callable signal or gate, for the first row."""
+        names = ("prompts", "completions", "completion_ids", "inputs")
+        return {name: getattr(self, name)[: self.first] for name in names}
 
     def columns(self) -> dict[str, list[Any]]:
         """The data set's columns, one value per completion."""
-        names = [name for name in self.inputs[0] if name not in ("prompt", "completion")]
+        names = [name for name in self.inputs[0] if name not in _NOT_COLUMNS]
         return {name: [row.get(name) for row in self.inputs] for name in names}
+
+
+_NOT_COLUMNS = ("prompt", "completion", "completion_ids")
 
 
 def _rewards(
     found: Preflight, run: PlannedRun, tried: _Tried
 ) -> tuple[list[float | None] | None, list[float | None] | None]:
-    """Outcomes and format rewards of the three responses; made-up ones where a reward fails."""
-    before, size = len(found.errors), len(OUTCOMES)
-    columns = [_reward(found, name, each, tried) for name, each in run.reward_funcs.items()]
-    if not columns or len(found.errors) > before:
+    """Outcomes and format rewards of the three responses; made-up ones where a reward is unknown.
+
+    They are made up where a function fails or is not called, and where it can't judge the first
+    row alone: a row without a gold answer is no fault.
+    """
+    size, names = len(OUTCOMES), list(run.reward_funcs)
+    columns = [_reward(found, name, run, tried) for name in names]
+    known = [column for column in columns if column is not None]
+    if not known or len(known) < len(columns):
         return list(OUTCOMES), None if run.format_reward is None else [1.0] * size
-    values, names = torch.stack(columns, 1)[:size], list(run.reward_funcs)
-    return (
-        outcome_values(values, names, run.outcome_reward, run.format_reward),
-        format_values(values, names, run.format_reward),
-    )
+    values = torch.stack(known, 1)
+    formats = format_values(values[:size], names, run.format_reward)
+    outcomes = outcome_values(values, names, run.outcome_reward, run.format_reward)
+    if outcomes is None:
+        return None, formats
+    later = any(value is not None for value in outcomes[size:])
+    return list(OUTCOMES) if later and set(outcomes[:size]) == {None} else outcomes[:size], formats
 
 
-def _reward(found: Preflight, name: str, function: Any, tried: _Tried) -> Tensor:
-    """What a reward function gives for the made-up completions; NaN where it gives nothing."""
-    unknown = torch.full((len(tried.prompts),), torch.nan)
-    if isinstance(function, torch.nn.Module):
+def _reward(found: Preflight, name: str, run: PlannedRun, tried: _Tried) -> Tensor | None:
+    """What a reward function gives for the made-up completions; None: a fault, or not called."""
+    if isinstance(run.reward_funcs[name], torch.nn.Module):
         found.skip(f"reward {name}", "a reward model")
-        return unknown
-    values = found.run(
-        f"reward {name} on {len(tried.inputs) - 2} rows",
-        lambda: _reward_values(function, tried),
+        return None
+    return found.run(
+        f"reward {name} on {tried.rows} rows",
+        lambda: _reward_values(run.reward_funcs[name], run.async_loop, tried),
         at=f"rewards.{name}",
     )
-    return unknown if values is None else values
 
 
-def _reward_values(function: Any, tried: _Tried) -> Tensor:
+def _reward_values(function: Any, loop: asyncio.AbstractEventLoop | None, tried: _Tried) -> Tensor:
     """One value per completion.
+
+    Args:
+        function: the reward function.
+        loop: TRL's own, on which it runs coroutines, so that what they open stays usable.
+        tried: what it is called with.
 
     Raises:
         EngineError: another number of values, or one that is no number.
@@ -276,18 +233,32 @@ def _reward_values(function: Any, tried: _Tried) -> Tensor:
         prompts=tried.prompts,
         completions=tried.completions,
         completion_ids=tried.completion_ids,
-        trainer_state=TrainerState(),
+        trainer_state=TrainerState(epoch=0.0, max_steps=1, num_train_epochs=1),
         log_extra=lambda *_: None,
         log_metric=lambda *_: None,
         **tried.columns(),
     )
-    values = list(asyncio.run(given) if asyncio.iscoroutine(given) else given)
+    if loop is not None and asyncio.iscoroutine(given):
+        given = asyncio.run_coroutine_threadsafe(given, loop).result()
+    values = [torch.nan if value is None else value for value in given]
     if len(values) != len(tried.prompts):
         raise EngineError(f"gave {len(values)} rewards for {len(tried.prompts)} completions")
-    for value in values:
-        if not isinstance(value, Real | None) and not torch.is_tensor(value):
-            raise EngineError(f"gave {value!r}, expected a number or None")
-    return torch.tensor([torch.nan if value is None else float(value) for value in values])
+    return torch.cat([_number(value) for value in values])
+
+
+def _number(value: Any) -> Tensor:
+    """A reward as a tensor of one value, by the same function of torch that TRL uses.
+
+    Raises:
+        EngineError: it is no number.
+    """
+    try:
+        number = torch.tensor([value], dtype=torch.float32)
+    except (TypeError, ValueError, RuntimeError):
+        number = torch.empty(0)
+    if number.shape != (1,):
+        raise EngineError(f"gave {value!r}, expected a number or None")
+    return number
 
 
 def _gate(
@@ -299,7 +270,7 @@ def _gate(
         size = len(OUTCOMES)
         kept = found.run(
             "the format gate",
-            lambda: [bool(kept) for kept in gate(**tried.group(size))],
+            lambda: [bool(kept) for kept in gate(**tried.group())][:size],
             at="format_gate",
         )
         return kept
@@ -331,8 +302,12 @@ def _source(given: Any, tried: _Tried) -> Source:
         return given
 
     def score(responses: Sequence[Response]) -> Any:
-        lengths = [response.num_tokens for response in responses]
+        lengths = [len(ids) for ids in tried.completion_ids[: tried.first]]
         own = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
-        return policy_streams(given(**tried.group(len(responses))), own, lengths)
+        rows = range(len(responses))
+        streams: Any = policy_streams(given(**tried.group()), own, lengths)
+        if isinstance(streams, Mapping):
+            return {name: each.take(rows) for name, each in streams.items()}
+        return streams.take(rows)
 
     return score

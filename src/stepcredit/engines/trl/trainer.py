@@ -42,6 +42,7 @@ from stepcredit.engines.trl.generation_file import (
 )
 from stepcredit.engines.trl.keywords import credit_settings
 from stepcredit.engines.trl.model_card import card_of, reward_figures
+from stepcredit.engines.trl.planned_run import planned_record, planned_run
 from stepcredit.engines.trl.policy_logprobs import (
     as_lists,
     check_models,
@@ -72,7 +73,7 @@ from stepcredit.engines.trl.start_checks import (
     check_loss,
     check_settings,
 )
-from stepcredit.engines.trl.start_preflight import planned_record, planned_run, preflight_of_trainer
+from stepcredit.engines.trl.start_preflight import preflight_of_trainer
 from stepcredit.errors import EngineError
 from stepcredit.signals.splitting import Splitter, Turns, splitter
 from stepcredit.signals.state_keys import StateFunction
