@@ -122,7 +122,7 @@ def test_what_is_no_plain_data_is_named(
     assert ended.said[0].startswith(f"{tmp_path / '0.pt'}: {what}")
 
 
-@pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04 and no more", None])
+@pytest.mark.parametrize("content", [b"", b"hello", b"\x80\x02.", b"PK\x03\x04 and no more", None])
 def test_a_file_that_is_not_whole(convert: Convert, tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "0.pt"
     if content is None:
@@ -130,6 +130,13 @@ def test_a_file_that_is_not_whole(convert: Convert, tmp_path: Path, content: byt
     path.write_bytes(content)
     ended = convert(path)
     assert (ended.code, ended.said) == (1, [f"{path}: is not a whole file of torch.save"])
+
+
+@pytest.mark.parametrize("flag", [None, "x", 0.5, [1]])
+def test_a_mask_of_other_values_is_named(convert: Convert, tmp_path: Path, flag: Any) -> None:
+    path = dump(tmp_path / "0.pt", 0, [sample(0), sample(1, loss_mask=[1, flag, 1])])
+    ended = convert(path)
+    assert any(f"loss_mask: expected 0 or 1, got {flag!r}" in line for line in ended.said)
 
 
 def test_another_object_is_no_log(convert: Convert, tmp_path: Path) -> None:

@@ -230,3 +230,5 @@ def test_a_merge_replaces_a_failed_run_and_refuses_what_is_no_store(tmp_path: Pa
         assert store.statuses()[key] == "done"
         with pytest.raises(FileError, match=r"none\.sqlite: no such file"):
             store.merge(tmp_path / "none.sqlite")
+        with pytest.raises(FileError, match=r"mine\.sqlite: is the store itself"):
+            store.merge(tmp_path / "." / "mine.sqlite")

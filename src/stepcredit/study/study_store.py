@@ -182,8 +182,10 @@ class StudyStore(SQLiteFile):
             The number of finished runs that are new.
 
         Raises:
-            FileError: it does not exist, or is no store of this format.
+            FileError: it does not exist, is no store of this format, or is this one.
         """
+        if other.exists() and other.samefile(self.path):
+            raise FileError("is the store itself", field=str(other))
         with StudyStore(other) as given:  # it refuses what is no store
             has_added = bool(given.added_figures())
         before = list(self.statuses().values()).count("done")

@@ -133,6 +133,9 @@ def _tokens(record: Record) -> dict[str, Any]:
         if not isinstance(mask, list) or len(mask) != length:
             held = len(mask) if isinstance(mask, list) else repr(mask)
             raise record.fault(f"{held} values, but response_length is {length}", "loss_mask")
+        wrong = [flag for flag in mask if flag not in (0, 1)]
+        if wrong:
+            raise record.fault(f"expected 0 or 1, got {wrong[0]!r}", "loss_mask")
         row["loss_mask"] = [int(flag) for flag in mask]
     return row
 
