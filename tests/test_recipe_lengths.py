@@ -9,18 +9,11 @@ from typing import Any
 
 import pytest
 import yaml
-from recipes.memory_table import (
-    FOLDER,
-    MARKS,
-    name_of,
-    plan_of,
-    recipe_paths,
-    table,
-    verl_config,
-)
+from tests.loading import module_of
 
 from stepcredit.launch.memory_estimate import estimate_memory
 
+memory_table = module_of(Path(__file__).parents[1] / "recipes" / "memory_table.py")
 CONTEXTS = {
     "Qwen/Qwen2.5-Math-7B": 4096,
     "Qwen/Qwen2.5-Math-PRM-7B": 4096,
@@ -66,7 +59,7 @@ def models_in(value: Any) -> set[str]:
 
 def lengths_of(path: Path) -> Lengths:
     if path.name.startswith("verl"):
-        config = verl_config(path)
+        config = memory_table.verl_config(path)
         credit, data = config["algorithm"]["stepcredit"], config["data"]
         scorers = models_in(credit.get("process_signal_fields"))
         scorers |= models_in(config.get("distillation", {}))
@@ -85,7 +78,7 @@ def lengths_of(path: Path) -> Lengths:
     )
 
 
-RECIPES = recipe_paths()
+RECIPES = memory_table.recipe_paths()
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: f"{path.parent.name}/{path.stem}")
@@ -102,7 +95,10 @@ def test_prompt_and_response_fit_every_model(path: Path) -> None:
 def test_a_reward_model_does_not_end_the_run_over_one_response(path: Path) -> None:
     """Marks have no bound but the response's own tokens: steps may be as short as one token."""
     if path.name.startswith("verl"):
-        fields = verl_config(path)["algorithm"]["stepcredit"].get("process_signal_fields") or {}
+        fields = (
+            memory_table.verl_config(path)["algorithm"]["stepcredit"].get("process_signal_fields")
+            or {}
+        )
     else:
         fields = yaml.safe_load(path.read_text()).get("process_signal_fields") or {}
     if "protocol" not in fields:
@@ -118,29 +114,29 @@ def test_the_reward_models_are_among_those_read() -> None:
     assert "Qwen/Qwen2.5-32B-Instruct" in read
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=name_of)
+@pytest.mark.parametrize("path", RECIPES, ids=memory_table.name_of)
 def test_a_tenth_of_each_gpu_stays_free(path: Path) -> None:
-    plan = plan_of(path)
+    plan = memory_table.plan_of(path)
     assert estimate_memory(plan).peak <= 0.9 * plan.gpu_bytes
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=name_of)
+@pytest.mark.parametrize("path", RECIPES, ids=memory_table.name_of)
 def test_the_sampler_holds_some_responses_of_full_length_and_sleeps(path: Path) -> None:
-    plan, lengths = plan_of(path), lengths_of(path)
+    plan, lengths = memory_table.plan_of(path), lengths_of(path)
     if plan.sampler_share:
         assert plan.sampler_sleeps
         assert estimate_memory(plan).cached_tokens >= 32 * lengths.total
 
 
 def test_the_table_of_memory_is_that_of_the_code() -> None:
-    text = (FOLDER / "README.md").read_text()
-    written = text.partition(MARKS[0])[2].partition(MARKS[1])[0]
-    assert written.strip() == table(), "python recipes/memory_table.py --write"
+    text = (memory_table.FOLDER / "README.md").read_text()
+    written = text.partition(memory_table.MARKS[0])[2].partition(memory_table.MARKS[1])[0]
+    assert written.strip() == memory_table.table(), "python recipes/memory_table.py --write"
 
 
 def test_the_arithmetic_that_the_readme_spells_out() -> None:
     """pass-maths/trl: 7,615,616,512 parameters on 8 GPUs, 15,360 tokens of a micro-batch."""
-    found = estimate_memory(plan_of(FOLDER / "pass-maths/trl.yaml"))
+    found = estimate_memory(memory_table.plan_of(memory_table.FOLDER / "pass-maths/trl.yaml"))
     gib = 2**30
     assert found.parts["weights"] == 7_615_616_512 * 4 / 8
     assert found.parts["optimizer"] == 7_615_616_512 * 8 / 8

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
-import sys
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
@@ -13,7 +11,6 @@ from types import ModuleType
 
 import pytest
 import yaml
-from recipes.memory_table import MACHINES, Machine, name_of
 from tests.loading import module_of
 
 pytest.importorskip("trl")
@@ -27,6 +24,7 @@ from stepcredit.launch.recipe import RecipeParser, read_recipe
 from stepcredit.launch.script import train_from_flags
 
 FOLDER = Path(__file__).resolve().parents[1] / "recipes"
+memory_table = module_of(FOLDER / "memory_table.py")
 RECIPES = sorted(
     path
     for path in FOLDER.glob("*/*.yaml")
@@ -53,13 +51,7 @@ def named(path: Path) -> str:
 @pytest.fixture(scope="module")
 def prepare() -> ModuleType:
     """`recipes/prepare.py`."""
-    spec = importlib.util.spec_from_file_location("recipes_prepare", FOLDER / "prepare.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # where dataclasses look their annotations up
-    spec.loader.exec_module(module)
-    return module
+    return module_of(FOLDER / "prepare.py")
 
 
 def test_there_are_as_many_as_are_told() -> None:
@@ -106,7 +98,7 @@ def test_each_is_evaluated_on_rows_that_it_does_not_train_on(path: Path) -> None
     if held_out[0] is None:
         assert (given["dataset_train_split"], held_out[1]) == ("train[:2744]", "train[2744:]")
     assert held_out[0] != given["dataset_name"]
-    gpus = MACHINES.get(name_of(path), Machine()).gpus
+    gpus = memory_table.MACHINES.get(memory_table.name_of(path), memory_table.Machine()).gpus
     assert gpus * given["per_device_eval_batch_size"] % given["num_generations_eval"] == 0
 
 

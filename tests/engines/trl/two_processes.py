@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, ClassVar
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -24,10 +26,11 @@ from stepcredit.lab.arithmetic import build_tokenizer
 from stepcredit.lab.model import ModelSettings, build_model
 from stepcredit.signals import Regex
 from stepcredit.signals.programs.checked import Program
-from stepcredit.signals.programs.prefixes import SharedPrefix
+from stepcredit.signals.responses import Response
+from stepcredit.signals.signal import IndexedScores, Signal
 
 ROWS, GROUP, MINIBATCHES, GENERATIONS = 12, 4, 3, 2
-STREAMS = ("program", "tokens", "prefix", "mine")
+STREAMS = ("program", "tokens", "mates", "mine")
 
 
 def drawn(seed: str, row: int) -> list[int]:
@@ -53,6 +56,22 @@ def accuracy(completion_ids: Any, trajectory: Any, **_: Any) -> list[float]:
 def form(completion_ids: Any, trajectory: Any, **_: Any) -> list[float]:
     pairs = zip(completion_ids, trajectory, strict=True)
     return [1.0 if name else float(ids[-1]) for ids, name in pairs]
+
+
+class Mates(Signal):
+    """Step j scores how many rows of its group have the token with which the step ends."""
+
+    grain = "steps"
+    cacheable = False
+    identity: ClassVar[dict[str, Any]] = {"signal": "mates"}
+
+    def stream(self, responses: Sequence[Response]) -> Iterator[IndexedScores]:
+        ids = [response.token_ids or () for response in responses]
+        pairs = zip(responses, ids, strict=True)
+        known = Counter((r.facts["group"], token) for r, own in pairs for token in set(own))
+        for row, (response, own) in enumerate(zip(responses, ids, strict=True)):
+            group = response.facts["group"]
+            yield row, [float(known[group, own[end]]) for end in response.step_ends]
 
 
 def mine(completion_ids: Any, **_: Any) -> Any:
@@ -96,7 +115,7 @@ def train(folder: Path) -> dict[str, Any]:
     tokenizer = build_tokenizer()
     program = Program(lambda r: [len(s) + r.facts["bonus"] for s in r.step_texts])
     tokens = Program(lambda r: [i / 7 for i in r.token_ids], per="tokens")
-    signals = {"program": program, "tokens": tokens, "prefix": SharedPrefix(), "mine": mine}
+    signals = {"program": program, "tokens": tokens, "mates": Mates(), "mine": mine}
 
     def rollout(prompts: list[str], trainer: Any) -> dict[str, Any]:
         first = trainer.accelerator.process_index * len(prompts)

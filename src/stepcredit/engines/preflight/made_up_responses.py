@@ -28,8 +28,8 @@ def right_text(row: Mapping[str, Any], answer: str = "answer") -> str:
         answer: the field with the gold answer.
 
     Example:
-        >>> right_text({"answer": 42})[-8:]
-        '\\n\\n#### 42'
+        >>> right_text({"answer": 42}).splitlines()[-1]
+        '#### 42'
     """
     gold = row.get(answer)
     if isinstance(gold, list | tuple) and gold:
