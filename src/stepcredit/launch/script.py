@@ -98,6 +98,7 @@ def _preflight(found: Preflight, flags: list[str], stack: ExitStack) -> Ingredie
     values, notes = RecipeParser().values(rest, faults)
     for fault in faults:
         found.refuse("keys of the YAML file", fault)
+    found.left_out.update(str(fault.field) for fault in faults)
     if values[IMPORT] is not None:
         found.run("modules of your own", lambda: import_key(values[IMPORT]))
     if "--smoke" in flags:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -37,6 +38,8 @@ class Preflight:
     Args:
         results: in the order of the checks.
         errors: of the checks that failed.
+        left_out: settings whose values were refused, so that their defaults are checked in their
+            place; a fault that names one is not kept.
 
     Example:
         >>> found = Preflight()
@@ -50,6 +53,7 @@ class Preflight:
 
     results: list[TriedCheck] = field(default_factory=list)
     errors: list[Exception] = field(default_factory=list)
+    left_out: set[str] = field(default_factory=set)
 
     def run(self, what: str, check: Callable[[], Value], *, at: str = "") -> Value | None:
         """Run a check.
@@ -75,7 +79,7 @@ class Preflight:
         return value
 
     def refuse(self, what: str, error: BaseException, *, at: str = "") -> None:
-        """Keep a fault.
+        """Keep a fault, unless it is about the default of a setting that was left out.
 
         Args:
             what: what was checked.
@@ -83,6 +87,10 @@ class Preflight:
             at: the setting at fault, where the error does not begin with it.
         """
         located = located_error(error, at)
+        named = self.left_out.intersection(re.findall(r"\w+", str(located)))
+        if named:
+            self.skip(what, f"{sorted(named)[0]} has a fault")
+            return
         self.results.append(TriedCheck(REFUSED, what, str(located)))
         self.errors.append(located)
 
