@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import gc
+import json
+import shutil
 import sys
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 pytest.importorskip("verl", reason="needs verl, in an environment of its own")
 
 import pandas
+from omegaconf import OmegaConf
+from transformers import PreTrainedModel
 
+from stepcredit.engines.verl import checkpoint_space
 from stepcredit.engines.verl.check_command import check_from_flags
 from stepcredit.launch.tiny_models import save_language_model, save_reward_model
 
@@ -81,7 +89,6 @@ def test_several_faults_are_one_list(check, capsys, tmp_path):
         f"+{CREDIT}.fields.kk=1",
         f"+{CREDIT}.outcome_reward=exakt",
         f"{CREDIT}.process_signal_fields.model=no/such/model",
-        "data.max_response_length=8192",
         f"trainer.default_local_dir={tmp_path}/file/out",
     )
     lines = capsys.readouterr().err.splitlines()
@@ -89,7 +96,6 @@ def test_several_faults_are_one_list(check, capsys, tmp_path):
     for line in (
         f"{CREDIT}.fields.kk: pass has no such field, did you mean 'k'?",
         f"{CREDIT}.outcome_reward: unknown reward 'exakt', did you mean 'exact'?",
-        "data.max_response_length: 8192 tokens after a prompt of 64 need 8256, the model has 4096",
     ):
         assert line in lines
     assert any(line.startswith(f"{CREDIT}.process_signal: no/such/model") for line in lines)
@@ -138,7 +144,8 @@ def test_the_trainer_runs_it_before_a_worker_starts(check, files, tmp_path, caps
     more = (f"data.val_files={files}/rows.parquet", "data.train_batch_size=2")
     workers = "data.dataloader_num_workers=0"
     assert check(*more, workers) == 0
-    check(*more, workers, "data.max_response_length=8192", "trainer.default_local_dir=/proc/no/out")
+    wrong = "reward.custom_reward_function.path=no_such.py"
+    check(*more, workers, wrong, "trainer.default_local_dir=/proc/no/out")
     from transformers import AutoTokenizer
 
     trainer = StepCreditPPOTrainer.__new__(StepCreditPPOTrainer)
@@ -147,9 +154,180 @@ def test_the_trainer_runs_it_before_a_worker_starts(check, files, tmp_path, caps
     trainer.config, trainer.credit_settings = configs[0], VerlSettings.of(configs[0])
     capsys.readouterr()
     trainer._init_dataloader()
-    assert "preflight: " in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "signal process (its model is loaded only by the reward workers)" in shown
+    prm = trainer.credit_settings.signals["process"]
+    assert not any(isinstance(each, torch.nn.Module) for each in _kept_by(prm))
     trainer.config = configs[1]
     with pytest.raises(SeveralErrors) as refused:
         trainer._init_dataloader()
     keys = [line.partition(":")[0] for line in str(refused.value).splitlines()]
-    assert {"data.max_response_length", "trainer.default_local_dir"} <= set(keys)
+    assert {"reward.custom_reward_function", "trainer.default_local_dir"} <= set(keys)
+
+
+def _kept_by(signal):
+    """What a signal keeps, and what those keep, such as a loaded model."""
+    kept = list(vars(signal).values())
+    return [*kept, *(inner for each in kept for inner in getattr(each, "__dict__", {}).values())]
+
+
+def _models_in_memory():
+    gc.collect()
+    return sum(issubclass(type(each), PreTrainedModel) for each in gc.get_objects())
+
+
+def test_nothing_that_it_loads_stays_in_memory(check):
+    before = _models_in_memory()
+    assert check() == 0
+    assert _models_in_memory() == before
+
+
+def _reward_file(folder, body):
+    """A reward function of the user's, as an override."""
+    path = folder / "mine.py"
+    begin = "import numpy, torch\ndef compute_score(data_source, solution_str, ground_truth"
+    path.write_text(f"{begin}, extra_info):\n    {body}\n")
+    return f"reward.custom_reward_function.path={path}"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "return 1.0 / extra_info['num_turns']",
+        "return float(extra_info['rollout_reward_scores'] == {})",
+        "return float(extra_info.pop('index') >= 0)",
+        "return numpy.bool_(True)",
+        "return torch.tensor(1.0)",
+        "return {'score': numpy.float32(0.5)}",
+    ],
+)
+def test_a_reward_function_that_works_under_verl_passes(check, tmp_path, body):
+    assert check(_reward_file(tmp_path, body)) == 0
+
+
+def test_a_reward_function_without_a_number_is_a_fault(check, tmp_path, capsys):
+    assert check(_reward_file(tmp_path, "return 'good'")) == 2
+    place = "reward.custom_reward_function: "
+    assert [line[: len(place)] for line in capsys.readouterr().err.splitlines()] == [place]
+
+
+@pytest.fixture
+def foreign_rows(files, tmp_path):
+    """The same rows from a source that verl's own reward function does not know."""
+
+    def write(**columns):
+        rows = pandas.read_parquet(files / "rows.parquet")
+        rows = rows.assign(data_source="mine", **columns)
+        rows.to_parquet(tmp_path / "mine.parquet")
+        return f"data.train_files={tmp_path}/mine.parquet"
+
+    return write
+
+
+def test_rows_that_no_reward_function_knows_are_a_fault(check, foreign_rows, capsys):
+    assert check(foreign_rows()) == 2
+    assert "\ndata.reward_fn_key: NotImplementedError: " in capsys.readouterr().err
+
+
+def test_an_agent_loop_that_a_row_names_gives_the_outcomes(check, foreign_rows, capsys):
+    assert check(foreign_rows(agent_name="my_agent")) == 0
+    assert "the agent loop my_agent may give them" in capsys.readouterr().out
+
+
+def test_another_reward_manager_gives_the_outcomes(check, foreign_rows, capsys, tmp_path):
+    path = tmp_path / "manager.py"
+    path.write_text(
+        "from stepcredit.engines.verl.reward_manager import StepCreditRewardManager\n"
+        "class Mine(StepCreditRewardManager):\n    pass\n"
+    )
+    manager = "reward.reward_manager"
+    own = (f"{manager}.source=importlib", f"{manager}.name=Mine", f"{manager}.module.path={path}")
+    assert check(foreign_rows(), *own) == 0
+    assert "the reward manager Mine gives them" in capsys.readouterr().out
+
+
+def test_a_data_set_of_ones_own_class_is_skipped(check, tmp_path, capsys):
+    path = tmp_path / "own.py"
+    path.write_text(
+        "from verl.utils.dataset.rl_dataset import RLHFDataset\nclass Own(RLHFDataset):\n    pass\n"
+    )
+    assert check(f"data.custom_cls.path={path}", "data.custom_cls.name=Own") == 0
+    assert "a data set of your own class" in capsys.readouterr().out
+
+
+def test_a_response_that_the_sampler_ends_early_is_a_note(check, capsys):
+    """verl's samplers end it at their context, so the run works."""
+    own = "actor_rollout_ref.model.override_config.max_position_embeddings"
+    signal = (f"{CREDIT}.process_signal=equations", f"{CREDIT}.process_signal_fields=null")
+    longer = ("data.max_response_length=8192", *signal)
+    assert check(*longer) == 0
+    assert "after a prompt of 64 it ends responses at 4032, not at 8192" in _one_line(capsys)
+    assert check(*longer, f"+{own}=16384") == 0
+    assert "64 + 8192 of 16384" in _one_line(capsys)
+
+
+def _one_line(capsys):
+    return " ".join(capsys.readouterr().out.split())
+
+
+def test_a_policy_whose_code_is_its_own(check, files, tmp_path):
+    """Its config is loaded as verl loads it, with `trust_remote_code`."""
+    folder = shutil.copytree(files / "policy", tmp_path / "policy")
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"model_type": "mine", "auto_map": {"AutoConfig": "configuration_mine.Mine"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "configuration_mine.py").write_text(
+        "from transformers import Qwen2Config\n\n\nclass Mine(Qwen2Config):\n"
+        "    model_type = 'mine'\n"
+    )
+    model = "actor_rollout_ref.model"
+    assert check(f"{model}.path={folder}", f"{model}.trust_remote_code=true") == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, 1200),  # 100 parameters: 4 bytes each, and two moments
+        ({"actor.checkpoint.save_contents": ["model"]}, 400),
+        ({"actor.checkpoint.save_contents": ["optimizer", "extra"]}, 800),
+        ({"actor.checkpoint.save_contents": ["model", "hf_model"]}, 600),
+        ({"actor.fsdp_config.model_dtype": "bf16"}, 600),
+        ({"actor.optim.optimizer": "SGD"}, 400),
+        ({"model.lora_rank": 8}, 400),
+        ({"model.lora_rank": 8, "actor.checkpoint.save_lora_only": True}, 0),
+    ],
+)
+def test_the_size_of_a_checkpoint(changes, expected):
+    config = OmegaConf.create(
+        {
+            "actor": {
+                "checkpoint": {"save_contents": ["model", "optimizer", "extra"]},
+                "optim": {"optimizer": "AdamW"},
+                "fsdp_config": {"model_dtype": "fp32"},
+            },
+            "model": {"lora_rank": 0},
+        }
+    )
+    for key, value in changes.items():
+        OmegaConf.update(config, key, value)
+    assert checkpoint_space.saved_bytes(config, 100) == expected
+
+
+def test_a_full_disk(check, capsys, monkeypatch, tmp_path):
+    """5712 parameters take 68.5 kB with their moments, 22.8 kB without."""
+    usage = SimpleNamespace(free=160_000)
+    monkeypatch.setattr(checkpoint_space.shutil, "disk_usage", lambda _: usage)
+    steps = "trainer.total_training_steps=30"
+    assert check(steps) == 2
+    begin = "trainer.default_local_dir: 3 checkpoints take 0.000206 GB"
+    assert capsys.readouterr().err.startswith(begin)
+    assert check(steps, "actor_rollout_ref.actor.checkpoint.save_contents=[model]") == 0
+    assert check(steps, "trainer.max_actor_ckpt_to_keep=2") == 0
+    assert check(steps, "actor_rollout_ref.model.lora_rank=4") == 0
+    capsys.readouterr()
+    assert check(steps, "trainer.nnodes=2") == 0
+    assert "each node writes its part" in _one_line(capsys)
+    before = tmp_path / "out" / "global_step_10"
+    before.mkdir(parents=True)
+    (before / "model.pt").write_bytes(bytes(68_544))
+    assert check(steps) == 0

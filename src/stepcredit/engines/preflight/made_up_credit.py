@@ -35,6 +35,7 @@ class CreditSources:
         states: gives the state of each step; None: nothing does, or only the run itself.
         places: the settings of the method, the process streams, the log-probs, the splitter and
             the states, for faults.
+        unscored: process streams that this process can't score, and why.
     """
 
     estimator: sc.Estimator
@@ -43,6 +44,7 @@ class CreditSources:
     logprobs: Mapping[str, Source] = field(default_factory=dict)
     states: StateFunction | None = None
     places: Mapping[str, str] = field(default_factory=dict)
+    unscored: Mapping[str, str] = field(default_factory=dict)
 
     def place(self, part: str, name: str | None = None) -> str:
         """The setting of a part; of one of its streams or models, where there are several."""
@@ -76,6 +78,8 @@ def check_scoring(
         found.skip("signals and credit", "the responses have no steps")
         return
     faults = len(found.errors)
+    for name, why in sources.unscored.items():
+        found.skip(f"signal {name}", why)
     process = _scores(found, sources, "process", split)
     logprobs = _scores(found, sources, "logprobs", split)
     keys = None
@@ -90,6 +94,8 @@ def check_scoring(
         found.skip("credit of the made-up responses", "the states of steps come from the run")
     elif len(found.errors) > faults:
         found.skip("credit of the made-up responses", "a signal has a fault")
+    elif sources.unscored:
+        found.skip("credit of the made-up responses", "not all signals are scored here")
     else:
         known = {"outcome": outcomes, "format": formats, "format_ok": format_ok}
         found.run(

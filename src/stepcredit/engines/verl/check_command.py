@@ -106,7 +106,7 @@ def check_whole_config(found: Preflight, config: Any) -> list[str]:
     if dataset:
         rule = settings.outcome_reward
         found.run("gold answers", lambda: check_dataset_golds(rule, dataset))
-    check_run(found, config, settings, tokenizer, dataset)
+    check_run(found, config, settings, tokenizer, dataset, load_worker_models=True)
     for line in unread_keys(settings):
         found.note("not read by the method", line)
     return lines_of(record_of(config, settings))

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from functools import partial
 from inspect import iscoroutine
-from numbers import Real
 from typing import Any
 
-import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from verl.utils.config import omega_conf_to_dataclass
+from verl.utils.dataset.rl_dataset import RLHFDataset
 
+from stepcredit.engines.preflight.context_lengths import prompt_ids_of
 from stepcredit.engines.preflight.made_up_credit import CreditSources, check_scoring
 from stepcredit.engines.preflight.made_up_responses import (
     OUTCOMES,
@@ -21,16 +21,14 @@ from stepcredit.engines.preflight.made_up_responses import (
     right_text,
 )
 from stepcredit.engines.preflight.preflight_report import Preflight, first_rows
-from stepcredit.engines.preflight.run_folders import (
-    check_disk,
-    check_folder_writable,
-    kept_checkpoints,
-)
+from stepcredit.engines.preflight.run_folders import check_folder_writable
 from stepcredit.engines.texts import question_of
-from stepcredit.engines.verl.config_checks import models_read, own_agent_loop
+from stepcredit.engines.verl.checkpoint_space import check_checkpoint_space
+from stepcredit.engines.verl.config_checks import MANAGER, models_read
 from stepcredit.engines.verl.config_keys import CONFIG_KEY, VerlSettings
+from stepcredit.engines.verl.extras import reported_outcome
 from stepcredit.engines.verl.reward_loop import dataset_facts
-from stepcredit.errors import EngineError
+from stepcredit.signals.models.local_model import RunsModels
 
 TRIED_ROWS = 8
 FOLDERS = (
@@ -44,10 +42,20 @@ PLACES = {
     "splitter": f"{CONFIG_KEY}.splitter",
     "states": f"{CONFIG_KEY}.states",
 }
+SINGLE_TURN = "single_turn_agent"
+"""verl's agent loop that only samples: what it adds to a row is known."""
+ADDED_INFO = {"num_turns": 2, "rollout_reward_scores": {}}
+"""What verl's naive reward manager adds to `extra_info` after that loop."""
 
 
 def check_run(
-    found: Preflight, config: Any, settings: VerlSettings, tokenizer: Any, dataset: Any
+    found: Preflight,
+    config: Any,
+    settings: VerlSettings,
+    tokenizer: Any,
+    dataset: Any,
+    *,
+    load_worker_models: bool,
 ) -> None:
     """Check all that a run needs but its config, which `check_config` checks.
 
@@ -57,14 +65,32 @@ def check_run(
         settings: those of its keys that could be built.
         tokenizer: the policy's; None: it has a fault.
         dataset: verl's training set; None: it has a fault.
+        load_worker_models: whether signals are scored whose models otherwise only the reward
+            workers load; they stay loaded as long as the settings live.
     """
-    table = getattr(dataset, "dataframe", None)
-    rows = first_rows(table, TRIED_ROWS) if table is not None else []
-    if tokenizer is None or not rows:
-        found.skip("rewards, signals and credit", "tokenizer or rows have a fault")
+    what = "rewards, signals and credit"
+    unscored = {} if load_worker_models else _models_of_workers(settings)
+    if tokenizer is None or not dataset:
+        found.skip(what, "tokenizer or rows have a fault")
+    elif type(dataset) is not RLHFDataset:
+        found.skip(what, "what a data set of your own class gives is known only in the run")
     else:
-        _check_made_up(found, config, settings, tokenizer, rows)
-    _check_limits(found, config)
+        rows = first_rows(dataset.dataframe, TRIED_ROWS)
+        _check_made_up(found, config, settings, tokenizer, rows, unscored)
+    _check_folders(found, config)
+    if tokenizer is None:
+        found.skip("lengths and disk space", "the policy has a fault")
+    else:
+        _check_policy(found, config)
+
+
+def _models_of_workers(settings: VerlSettings) -> dict[str, str]:
+    """Why a signal is not scored in the trainer's process, by stream."""
+    return {
+        name: "its model is loaded only by the reward workers"
+        for name, signal in settings.scored_with_rewards.items()
+        if any(isinstance(each, RunsModels) for each in signal.walk())
+    }
 
 
 def _check_made_up(
@@ -73,8 +99,10 @@ def _check_made_up(
     settings: VerlSettings,
     tokenizer: Any,
     rows: Sequence[Mapping[str, Any]],
+    unscored: Mapping[str, str],
 ) -> None:
     prompt_key, longest = str(config.data.prompt_key), int(config.data.max_response_length)
+    template = dict(config.data.get("apply_chat_template_kwargs") or {})
     facts = [dataset_facts(row.get("reward_model"), row.get("extra_info")) for row in rows]
     ids = found.run(
         "tokens of the made-up responses",
@@ -88,14 +116,13 @@ def _check_made_up(
     sources = [rows[0]] * len(ids) + list(rows[1:])
     outcomes = _outcomes(found, config, settings, texts, known, sources)
     formats = _rule(found, settings.format_reward, "format_reward", texts, known)
-    prompt = rows[0][prompt_key]
     responses = found.run(
         "the made-up responses as signals read them",
         lambda: made_up_responses(
             ids,
             tokenizer,
-            question=question_of(prompt, without=""),
-            prompt_ids=_prompt_ids(prompt, tokenizer),
+            question=question_of(rows[0][prompt_key], without=""),
+            prompt_ids=prompt_ids_of(rows[0][prompt_key], tokenizer, **template),
             row=facts[0],
             outcomes=outcomes,
             logprobs=sorted(models_read(settings)),
@@ -108,7 +135,8 @@ def _check_made_up(
             CreditSources(
                 settings.estimator,
                 settings.splitter,
-                process=dict(settings.signals),
+                process={n: each for n, each in settings.signals.items() if n not in unscored},
+                unscored=unscored,
                 states=settings.states,
                 places=PLACES,
             ),
@@ -117,13 +145,6 @@ def _check_made_up(
             formats=formats,
             format_ok=None if formats is None else list(map(settings.keeps_format, formats)),
         )
-
-
-def _prompt_ids(prompt: Any, tokenizer: Any) -> list[int]:
-    if isinstance(prompt, str):
-        return list(tokenizer(prompt)["input_ids"])
-    text = tokenizer.apply_chat_template(list(prompt), add_generation_prompt=True, tokenize=False)
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 def _rule(
@@ -160,13 +181,11 @@ def _outcomes(
     if settings.outcome_reward is not None:
         given = _rule(found, settings.outcome_reward, f"{CONFIG_KEY}.outcome_reward", texts, facts)
         return given or list(OUTCOMES)
+    why = _why_not_called(config, rows)
+    if why is not None:
+        found.skip("outcomes", why)
+        return list(OUTCOMES)
     path = (config.reward.get("custom_reward_function") or {}).get("path")
-    if path is None and (loop := own_agent_loop(config)) is not None:
-        found.skip("outcomes", f"the agent loop {loop} may give them")
-        return list(OUTCOMES)
-    if (config.reward.get("reward_model") or {}).get("enable"):
-        found.skip("outcomes", "verl's reward model gives them")
-        return list(OUTCOMES)
     place = "reward.custom_reward_function" if path else "data.reward_fn_key"
     scored = found.run(
         "verl's reward function on the first rows",
@@ -174,6 +193,23 @@ def _outcomes(
         at=place,
     )
     return list(OUTCOMES) if scored is None else scored[: len(OUTCOMES)]
+
+
+def _why_not_called(config: Any, rows: Sequence[Mapping[str, Any]]) -> str | None:
+    """Why the reward function can't be called as in the run; None: it can."""
+    reward, manager = config.reward, config.reward.reward_manager
+    default = config.actor_rollout_ref.rollout.agent.default_agent_loop
+    loops = {str(row.get("agent_name", default)) for row in rows} - {SINGLE_TURN}
+    if manager.source != "register" or manager.name not in ("naive", MANAGER):
+        return f"the reward manager {manager.name} gives them"
+    if loops:
+        named = ", ".join(sorted(loops))
+        return f"the agent loop {named} may give them, or facts that the reward function reads"
+    if (reward.get("reward_model") or {}).get("enable"):
+        return "verl's reward model, or a function that asks it, gives them"
+    if (reward.get("sandbox_fusion") or {}).get("url"):
+        return "the reward function runs code in a sandbox"
+    return None
 
 
 def _reward_function(config: Any) -> Callable[..., Any]:
@@ -187,77 +223,57 @@ def _reward_function(config: Any) -> Callable[..., Any]:
 def _scores(
     function: Callable[..., Any], texts: Sequence[str], rows: Sequence[Mapping[str, Any]]
 ) -> list[float | None]:
-    """What a reward function in verl's shape gives.
+    """What a reward function in verl's shape gives, called as verl's naive manager calls it.
 
     Raises:
-        EngineError: something that is no number.
+        RolloutError: something that is no number.
         Exception: whatever the function raises.
     """
-    found: list[float | None] = []
-    for text, row in zip(texts, rows, strict=True):
+    outcomes: list[float | None] = []
+    for text, source in zip(texts, rows, strict=True):
+        row = deepcopy(dict(source))
         given = function(
             data_source=row.get("data_source"),
             solution_str=text,
             ground_truth=(row.get("reward_model") or {}).get("ground_truth"),
-            extra_info=row.get("extra_info") or {},
+            extra_info={**(row.get("extra_info") or {}), **deepcopy(ADDED_INFO)},
         )
         if iscoroutine(given):
             given = asyncio.run(given)
-        outcome = given.get("outcome", given.get("score")) if isinstance(given, Mapping) else given
-        if not isinstance(outcome, Real | None):
-            raise EngineError(f"gave {given!r}, expected a number, or a dict with a score")
-        found.append(None if outcome is None else float(outcome))
-    return found
+        extras, score = (given, given.get("score")) if isinstance(given, dict) else ({}, given)
+        outcomes.append(reported_outcome(extras, score))
+    return outcomes
 
 
-def _check_limits(found: Preflight, config: Any) -> None:
-    """Folders, lengths and the disk."""
+def _check_folders(found: Preflight, config: Any) -> None:
     for key in FOLDERS:
         folder = config.trainer.get(key.rpartition(".")[2])
         if folder is not None:
             found.run(f"{key} can be written", partial(check_folder_writable, str(folder), key))
-    path = os.path.expanduser(config.actor_rollout_ref.model.path)
+
+
+def _check_policy(found: Preflight, config: Any) -> None:
+    """Lengths and the disk, by the policy's config as verl's workers load it."""
     policy = found.run(
         "the policy's config",
-        lambda: AutoConfig.from_pretrained(str(path)),
+        lambda: omega_conf_to_dataclass(config.actor_rollout_ref.model).hf_config,
         at="actor_rollout_ref.model.path",
     )
     if policy is None:
         found.skip("lengths and disk space", "the policy has a fault")
         return
-    found.run("lengths fit the model", lambda: _check_sum(config, policy))
-    weights = _policy_bytes(policy)
-    if weights is None:
-        found.skip("disk space", "the size of the policy is not known")
-        return
-    trainer = config.trainer
-    steps = trainer.get("total_training_steps")
-    every = trainer.save_freq if trainer.save_freq > 0 else None
-    kept = kept_checkpoints(steps, every, trainer.get("max_actor_ckpt_to_keep"))
-    found.run(
-        "disk space",
-        lambda: check_disk(
-            str(trainer.default_local_dir), weights, kept, "trainer.default_local_dir"
-        ),
-    )
+    _check_lengths(found, config, policy)
+    check_checkpoint_space(found, config, policy)
 
 
-def _check_sum(config: Any, policy: Any) -> str:
+def _check_lengths(found: Preflight, config: Any, policy: Any) -> None:
+    """Note where the context is too short: verl's samplers then end responses early."""
     prompt, response = int(config.data.max_prompt_length), int(config.data.max_response_length)
-    limit = getattr(policy.get_text_config(), "max_position_embeddings", None)
-    named = config.actor_rollout_ref.rollout.get("max_model_len")
-    for what, most in (("the model", limit), ("rollout.max_model_len", named)):
-        if most is not None and prompt + response > most:
-            reason = f"{response} tokens after a prompt of {prompt} need {prompt + response}"
-            raise EngineError(f"{reason}, {what} has {most}", field="data.max_response_length")
-    return f"{prompt} + {response} of {limit}"
-
-
-def _policy_bytes(config: Any) -> int | None:
-    """Bytes of the policy's weights in float32, in which verl's FSDP trains and saves them."""
-    try:
-        with torch.device("meta"):
-            policy = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    except Exception:  # of any architecture's own code
-        return None
-    return sum(each.numel() * each.element_size() for each in policy.parameters())
+    own = getattr(policy.get_text_config(), "max_position_embeddings", None)
+    context = config.actor_rollout_ref.rollout.get("max_model_len") or own
+    if context is None or prompt + response <= context:
+        found.run("lengths fit the context", lambda: f"{prompt} + {response} of {context}")
+        return
+    reason = f"verl's sampler has {context} tokens (rollout.max_model_len, or the policy's)"
+    most = f"after a prompt of {prompt} it ends responses at {max(0, context - prompt)}"
+    found.note("lengths", f"{reason}: {most}, not at {response}")

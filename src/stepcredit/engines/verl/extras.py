@@ -71,7 +71,7 @@ def averageable(extras: Extras) -> dict[str, Any]:
     }
 
 
-def reported_outcome(extras: Extras, reward: float) -> float | None:
+def reported_outcome(extras: Extras, reward: float | None) -> float | None:
     """The outcome of a row: its extra `outcome`, where None means unknown, or else its reward.
 
     Raises:

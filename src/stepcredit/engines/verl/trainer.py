@@ -90,7 +90,14 @@ class StepCreditPPOTrainer(PPOTrainerSync):
         rule = settings.outcome_reward
         found.run("gold answers", lambda: check_dataset_golds(rule, self.train_dataset))
         if settings.preflight:
-            check_run(found, self.config, settings, self.tokenizer, self.train_dataset)
+            check_run(
+                found,
+                self.config,
+                settings,
+                self.tokenizer,
+                self.train_dataset,
+                load_worker_models=False,
+            )
         found.stop()
         print(found.summary, flush=True)
 
