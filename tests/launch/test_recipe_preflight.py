@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from transformers import dynamic_module_utils
+from transformers import Qwen2Config, dynamic_module_utils
+from trl import ModelConfig
 
 from stepcredit.engines.trl.trainer import StepCreditGRPOTrainer
+from stepcredit.launch.recipe_size import checkpoint_weights
 from stepcredit.launch.script import train_from_flags
 from stepcredit.launch.tiny_models import save_language_model, save_reward_model
 
@@ -176,3 +178,14 @@ def test_a_policy_s_prompt_is_measured_with_the_recipe_s_template_arguments(reci
     )
     assert train_from_flags(["--config", str(path), "--check"]) == 0
     assert "4007 + 64 of 4096" in capsys.readouterr().out
+
+
+def test_of_adapters_alone_the_trained_weights_are_counted():
+    """Rank 2 on the 16 x 16 map of queries: 2 x (16 + 16) numbers, in float32."""
+    pytest.importorskip("peft")
+    config = Qwen2Config(
+        **{"hidden_size": 16, "intermediate_size": 32, "vocab_size": 100},
+        **{"num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1},
+    )
+    adapters = {"use_peft": True, "lora_r": 2, "lora_target_modules": ["q_proj"]}
+    assert checkpoint_weights(config, ModelConfig(dtype="float32", **adapters)) == 64 * 4
