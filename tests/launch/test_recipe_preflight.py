@@ -181,11 +181,11 @@ def test_a_policy_s_prompt_is_measured_with_the_recipe_s_template_arguments(reci
 
 
 def test_of_adapters_alone_the_trained_weights_are_counted():
-    """Rank 2 on the 16 x 16 map of queries: 2 x (16 + 16) numbers, in float32."""
+    """Rank 2 on the 16 x 16 map of queries and the 16 x 8 of values: 2 x 32 + 2 x 24 numbers."""
     pytest.importorskip("peft")
     config = Qwen2Config(
         **{"hidden_size": 16, "intermediate_size": 32, "vocab_size": 100},
         **{"num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1},
     )
-    adapters = {"use_peft": True, "lora_r": 2, "lora_target_modules": ["q_proj"]}
-    assert checkpoint_weights(config, ModelConfig(dtype="float32", **adapters)) == 64 * 4
+    adapters = {"use_peft": True, "lora_r": 2, "lora_target_modules": ["q_proj", "v_proj"]}
+    assert checkpoint_weights(config, ModelConfig(dtype="float32", **adapters)) == 112 * 4
