@@ -9,8 +9,8 @@ from types import ModuleType
 
 
 def module_of(path: Path) -> ModuleType:
-    """The file, run as a module of its own, named by its folder and itself."""
-    spec = importlib.util.spec_from_file_location(f"{path.parent.name}_{path.stem}", path)
+    """The file, run as a module of its own."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

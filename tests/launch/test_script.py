@@ -359,12 +359,25 @@ def test_the_import_key_is_a_text_or_a_list(folder, capfd):
     assert capfd.readouterr().err.strip().splitlines()[-1] == line
 
 
+TOOLS = '''
+def double(number: int) -> int:
+    """Double a number.
+
+    Args:
+        number: any.
+    """
+    return 2 * number
+'''
+
+
 def test_named_tools_are_the_trainers(folder, monkeypatch):
     given = {}
+    (folder / "tools_here.py").write_text(TOOLS)
+    monkeypatch.syspath_prepend(folder)
     monkeypatch.setattr(script, "StepCreditGRPOTrainer", lambda **settings: given.update(settings))
-    values, notes = values_of(folder, "--tools", "math:hypot", "operator:add")
+    values, notes = values_of(folder, "--tools", "tools_here:double")
     script.trainer_of_recipe(read_recipe(values, notes))
-    assert [tool.__name__ for tool in given["tools"]] == ["hypot", "add"]
+    assert [tool.__name__ for tool in given["tools"]] == ["double"]
     given.clear()
     script.trainer_of_recipe(read_recipe(*values_of(folder)))
     assert "tools" not in given
