@@ -135,9 +135,12 @@ def test_earnings_are_those_of_plain_loops(edit: str, method: sc.Estimator, tmp_
         assert (change.responses, change.groups) == (len(expected), len(groups))
 
 
-def test_a_planted_hack_is_found_and_the_checker_is_not_accused(tmp_path: Path) -> None:
+def test_a_planted_hack_is_found_and_the_checker_is_not_accused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     names = ("insert-contentless", "double-check", "break-arithmetic")
-    plan = planned(tmp_path, rows(12), *names)
+    monkeypatch.chdir(tmp_path)  # a row's draws depend on its file's name, here without the folder
+    plan = planned(Path(), rows(12), *names)
     methods = {"sum": sc.PASS(scope="process", k=0.0), "pure": sc.PURE()}
     hacked = run_attack(plan, signal("callable", function=talk_is_paid), methods)
     assert hacked.exploitable("sum") == ["insert-contentless", "double-check"]
