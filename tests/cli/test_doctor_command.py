@@ -51,8 +51,8 @@ def test_a_missing_hook_and_an_untested_version_are_told(monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
-        ("/root/a/b.py:3: no", "<path>:3: no"),
-        ("not in ~/.cache/x or '/tmp/y z'", "not in <path> or '<path> z'"),
+        ("/srv/a/b.py:3: no", "<path>:3: no"),
+        ("not in ~/.cache/x or '/data/y z'", "not in <path> or '<path> z'"),
         ("CUDA 12.8 and 3/4 of a/b", "CUDA 12.8 and 3/4 of a/b"),
     ],
 )
