@@ -28,15 +28,19 @@ from stepcredit.engines.trl.policy_logprobs import check_models, needed_models
 from stepcredit.engines.trl.privileged_logprobs import trained_teacher
 from stepcredit.engines.trl.reward_function import check_gold_answers
 from stepcredit.engines.trl.run_limits import (
-    MEASURED_ROWS,
     check_output,
     check_policy_lengths,
     longest_prompt,
 )
 from stepcredit.engines.trl.signal_streams import check_sources, check_weights, unread_settings
-from stepcredit.engines.trl.start_checks import check_enough_rows, check_settings
+from stepcredit.engines.trl.start_checks import (
+    check_enough_rows,
+    check_format_gate,
+    check_reward_name,
+    check_settings,
+)
 from stepcredit.engines.trl.start_preflight import check_made_up
-from stepcredit.errors import EngineError, SettingError, StepCreditError
+from stepcredit.errors import SettingError, StepCreditError
 from stepcredit.launch.recipe import KINDS, Recipe, mapping_of, names_of
 from stepcredit.launch.recipe_size import checkpoint_weights, memory_lines
 from stepcredit.launch.reward_functions import (
@@ -230,10 +234,8 @@ def _check_training(found: Preflight, training: StepCreditConfig, made: Ingredie
     found.run("checkpoints", lambda: check_saving(training))
     names = list(made.recipe.arguments.rewards or {}) if made.recipe else []
     for setting in ("outcome_reward", "format_reward"):
-        name = getattr(training, setting)
-        if name is not None and name not in names:
-            reason = f"no reward function {name!r}, there are: {', '.join(names)}"
-            found.refuse(setting, EngineError(reason, field=setting))
+        named = partial(check_reward_name, setting, getattr(training, setting), names)
+        found.run(setting, named)
 
 
 def _check_rows(found: Preflight, made: Ingredients) -> bool:
@@ -267,11 +269,8 @@ def _check_credit(found: Preflight, made: Ingredients, good: bool) -> None:
     if not found.faults or signal is not None:
         found.run("weights of streams", lambda: check_weights(estimator, signal))
     found.run("states", lambda: check_states(estimator, "method", given=credit["states"]))
-    if isinstance(credit["format_gate"], float) and credit["format_reward"] is None:
-        reason = (
-            f"{credit['format_gate']:g} is a threshold of the format reward: name format_reward"
-        )
-        found.refuse("format_gate", EngineError(reason, field="format_gate"))
+    gate, format_reward = credit["format_gate"], credit["format_reward"]
+    found.run("format_gate", lambda: check_format_gate(gate, format_reward))
     models = found.run("log-probs", lambda: needed_models(estimator, signal, logprobs))
     if models is not None:
         view = SimpleNamespace(
@@ -352,8 +351,7 @@ def _check_size(found: Preflight, made: Ingredients) -> None:
         return
     longest = recipe.arguments.max_prompt_length
     if longest is None and made.rows is not None:
-        few = made.rows.select(range(min(MEASURED_ROWS, len(made.rows))))
-        longest = longest_prompt(few, made.tokenizer, **_template(made))
+        longest = longest_prompt(made.rows, made.tokenizer, **_template(made))
     check_policy_lengths(found, training, longest or 0, config)
     signal = None if made.credit is None else made.credit["process_signal"]
     made.sizes = memory_lines(config, recipe, longest or 0, signal)

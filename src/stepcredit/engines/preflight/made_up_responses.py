@@ -13,6 +13,8 @@ from stepcredit.signals.responses import Response
 
 OUTCOMES = (1.0, 0.0, 1.0)
 """Of the right, the wrong and the longest response, where no reward says another."""
+TRIED_ROWS = 8
+"""Rows of the data set on which rewards are tried."""
 RIGHT = "I write down what is given.\n\nThe answer is \\boxed{{{gold}}}.\n\n#### {gold}"
 WRONG = "I only guess.\n\nThere is no answer."
 ENDLESS = "The next step follows from the one before it, and nothing else is changed by it.\n\n"

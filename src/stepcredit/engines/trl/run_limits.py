@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from functools import partial
-from itertools import islice
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ from stepcredit.engines.preflight.context_lengths import (
     has_rope,
     prompt_ids_of,
 )
-from stepcredit.engines.preflight.preflight_report import Preflight
+from stepcredit.engines.preflight.preflight_report import Preflight, first_rows
 from stepcredit.engines.preflight.run_folders import (
     MOMENTS,
     check_disk,
@@ -30,17 +28,17 @@ ADAM = ("adamw_torch", "adamw_torch_fused", "adamw_apex_fused")
 """Optimizers of transformers that keep Adam's two moments in the precision of the weights."""
 
 
-def longest_prompt(rows: Iterable[Mapping[str, Any]], tokenizer: Any, **template: Any) -> int:
+def longest_prompt(rows: Any, tokenizer: Any, **template: Any) -> int:
     """The most tokens of the rows' prompts; 0 where they can't be told.
 
     Args:
-        rows: the first ones are read.
+        rows: a data set, of which the first rows are read.
         tokenizer: the policy's.
         template: further arguments of the chat template.
     """
     try:
-        few = islice(rows, MEASURED_ROWS)
-        lengths = (len(prompt_ids_of(row["prompt"], tokenizer, **template)) for row in few)
+        prompts = (row["prompt"] for row in first_rows(rows, MEASURED_ROWS))
+        lengths = (len(prompt_ids_of(prompt, tokenizer, **template)) for prompt in prompts)
         return max(lengths, default=0)
     except Exception:  # a prompt with images, or a template that fails: other checks say so
         return 0

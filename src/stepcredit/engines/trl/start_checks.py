@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -111,6 +111,33 @@ def check_loss(trainer: Any) -> None:
         return value
 
     check_token_loss(loss, trainer.loss_type, "loss_type", trainer.accelerator.device)
+
+
+def check_reward_name(setting: str, name: str | None, known: Sequence[str]) -> None:
+    """Refuse a setting that names no reward function.
+
+    Args:
+        setting: the setting.
+        name: its value; None: none is named.
+        known: the names of the reward functions.
+
+    Raises:
+        EngineError: names the setting, and lists the functions.
+    """
+    if name is not None and name not in known:
+        reason = f"no reward function {name!r}, there are: {', '.join(known)}"
+        raise EngineError(reason, field=setting)
+
+
+def check_format_gate(gate: Any, format_reward: str | None) -> None:
+    """Refuse a gate that is a threshold where no reward function gives the format reward.
+
+    Raises:
+        EngineError: says so.
+    """
+    if isinstance(gate, int | float) and format_reward is None:
+        reason = f"{gate:g} is a threshold of the format reward: name format_reward"
+        raise EngineError(reason, field="format_gate")
 
 
 def check_enough_rows(args: Any, rows: int, field: str) -> None:

@@ -17,6 +17,7 @@ from stepcredit.engines.preflight.context_lengths import prompt_ids_of
 from stepcredit.engines.preflight.made_up_credit import CreditSources, Source, check_scoring
 from stepcredit.engines.preflight.made_up_responses import (
     OUTCOMES,
+    TRIED_ROWS,
     made_up_ids,
     made_up_responses,
     right_text,
@@ -27,7 +28,6 @@ from stepcredit.engines.texts import question_of
 from stepcredit.engines.trl.planned_run import PlannedRun, planned_run
 from stepcredit.engines.trl.reward_values import format_values, outcome_values
 from stepcredit.engines.trl.run_limits import (
-    MEASURED_ROWS,
     check_output,
     check_policy_lengths,
     longest_prompt,
@@ -39,8 +39,6 @@ from stepcredit.signals.responses import Response
 from stepcredit.signals.signal import Signal
 from stepcredit.signals.splitting import Splitter, Turns, splitter
 
-TRIED_ROWS = 8
-"""Rows of the data set on which rewards are tried."""
 PLACES = {
     "process": "process_signal",
     "logprobs": "logprobs",
@@ -67,7 +65,7 @@ def preflight_of_trainer(trainer: Any) -> Preflight:
         check_made_up(found, run)
     weights, has_own = trained_bytes(trainer.model), _has_own_optimizer(trainer)
     check_output(found, args, weights, has_own_optimizer=has_own)
-    longest = longest_prompt(first_rows(run.rows, MEASURED_ROWS), run.tokenizer, **run.template)
+    longest = longest_prompt(run.rows, run.tokenizer, **run.template)
     check_policy_lengths(
         found, args, longest, trainer.accelerator.unwrap_model(trainer.model).config
     )

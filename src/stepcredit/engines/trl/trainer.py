@@ -69,8 +69,10 @@ from stepcredit.engines.trl.signal_streams import (
 )
 from stepcredit.engines.trl.start_checks import (
     check_advantages,
+    check_format_gate,
     check_hooks,
     check_loss,
+    check_reward_name,
     check_settings,
 )
 from stepcredit.engines.trl.start_preflight import preflight_of_trainer
@@ -179,13 +181,8 @@ class StepCreditGRPOTrainer(ResumingGRPOTrainer):
         check_saving(self.args)
         check_folder(self.rollouts_dir)
         for setting in ("outcome_reward", "format_reward"):
-            name = getattr(self, setting)
-            if name is not None and name not in self.reward_func_names:
-                names = ", ".join(self.reward_func_names)
-                raise EngineError(f"no reward function {name!r}, there are: {names}", field=setting)
-        if isinstance(self.format_gate, int | float) and self.format_reward is None:
-            reason = f"{self.format_gate:g} is a threshold of the format reward: name format_reward"
-            raise EngineError(reason, field="format_gate")
+            check_reward_name(setting, getattr(self, setting), self.reward_func_names)
+        check_format_gate(self.format_gate, self.format_reward)
         check_gold_answers(self.reward_funcs, self.train_dataset)
         check_states(self.estimator, "method", given=self.states or self.rollout_func)
         check_models(self, self._models)

@@ -16,6 +16,7 @@ from stepcredit.engines.preflight.context_lengths import prompt_ids_of
 from stepcredit.engines.preflight.made_up_credit import CreditSources, check_scoring
 from stepcredit.engines.preflight.made_up_responses import (
     OUTCOMES,
+    TRIED_ROWS,
     made_up_ids,
     made_up_responses,
     right_text,
@@ -30,7 +31,6 @@ from stepcredit.engines.verl.extras import reported_outcome
 from stepcredit.engines.verl.reward_loop import dataset_facts
 from stepcredit.signals.models.local_model import RunsModels
 
-TRIED_ROWS = 8
 FOLDERS = (
     "trainer.default_local_dir",
     "trainer.rollout_data_dir",
