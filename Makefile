@@ -4,6 +4,7 @@
 # make test-verl   the tests of verl's engine, in an environment of its own
 # make test-wheel   builds the package, installs it in an empty environment and tries it
 # make test-trl-next   the tests of TRL's engine on the newest TRL there is
+# make test-environments   builds each environment of docs/versions.md and runs its engine's tests; ROWS="trl-oldest" one
 # make docs   the documentation's site, in site/; a broken link or an undocumented name fails
 # make evidence-quick   reruns a part of the study and checks that it agrees (under 15 minutes)
 # make bench   what shaping costs; ARGS=--check fails where a bar is missed
@@ -12,6 +13,8 @@ VENV ?= .venv
 VERL ?= .venv-verl
 WHEEL ?= .venv-wheel
 TRL_NEXT ?= .venv-trl-next
+ENVIRONMENTS ?= .venv-environments
+ROWS ?=
 PYTHON ?= python3
 BIN = $(VENV)/bin
 ARGS ?=
@@ -20,7 +23,7 @@ export OMP_NUM_THREADS = 1
 export HF_HUB_OFFLINE = 1
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: train evidence-quick test test-verl test-wheel test-trl-next lint types docs bench clean
+.PHONY: train evidence-quick test test-verl test-wheel test-trl-next test-environments lint types docs bench clean
 
 train: $(VENV)/.train
 	$(BIN)/stepcredit train $(ARGS)
@@ -53,6 +56,10 @@ test-wheel: $(VENV)/.dev
 test-trl-next: $(TRL_NEXT)/.ready
 	-$(TRL_NEXT)/bin/python tools/trl_next.py
 	$(TRL_NEXT)/bin/pytest tests/engines/trl
+
+test-environments: $(VENV)/.dev
+	mkdir -p $(ENVIRONMENTS)
+	$(BIN)/python tools/environments.py $(ENVIRONMENTS) $(ROWS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -104,4 +111,4 @@ $(TRL_NEXT)/.ready: constraints.txt pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(VERL) $(WHEEL) $(TRL_NEXT)
+	rm -rf $(VENV) $(VERL) $(WHEEL) $(TRL_NEXT) $(ENVIRONMENTS)

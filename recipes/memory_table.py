@@ -1,6 +1,6 @@
 """The table of GPU memory of all recipes: `python recipes/memory_table.py --write`.
 
-Nothing in it is measured: `stepcredit.launch.memory_estimate` has the formulas.
+Nothing in it is measured: `stepcredit.engines.preflight.memory_estimate` has the formulas.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from stepcredit.launch.memory_estimate import (
+from stepcredit.engines.preflight.memory_estimate import (
     GIB,
     PUBLISHED_SHAPES,
     ModelShape,
@@ -21,7 +21,7 @@ from stepcredit.launch.memory_estimate import (
     checkpoint_bytes,
     estimate_memory,
 )
-from stepcredit.launch.recipe_memory import published_shape, trl_plan, verl_plan
+from stepcredit.engines.preflight.memory_plans import published_shape, trl_plan, verl_plan
 
 FOLDER = Path(__file__).resolve().parent
 MARKS = "<!-- memory: begin -->", "<!-- memory: end -->"

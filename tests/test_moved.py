@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import warnings
 from importlib import import_module
 from importlib.util import find_spec
 from operator import attrgetter
+from pathlib import Path
 
 import pytest
 
 from stepcredit import _moved
 
 EXTRAS = {"verl"}
+CHANGELOG = (Path(__file__).parents[1] / "CHANGELOG.md").read_text()
+
+
+def test_every_old_module_that_the_changelog_names_still_works() -> None:
+    table = CHANGELOG.partition("| old module | new module |")[2].partition("\n\n")[0]
+    cells = [line.split("|")[1] for line in table.splitlines() if line.startswith("| ")]
+    names = [name for cell in cells for name in re.findall(r"`([a-z_]+\.[a-z_.]+)`", cell)]
+    assert len(names) > 20
+    for name in names:
+        import_module(f"stepcredit.{name}")
 
 
 @pytest.mark.parametrize("old", sorted(_moved.MOVED))

@@ -23,7 +23,8 @@ from stepcredit.launch.script import train_and_save, trainer_of_recipe
 from stepcredit.launch.smoke import for_smoke_test
 
 FOLDER = Path(__file__).resolve().parents[1] / "recipes/without-a-prm"
-RECIPES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
+RECIPES = sorted(path.stem for path in FOLDER.glob("*.yaml") if "verl" not in path.stem)
+FOR_VERL = sorted(path.stem for path in FOLDER.glob("verl*.yaml"))
 
 
 class Verdicts(BaseHTTPRequestHandler):
@@ -95,9 +96,54 @@ def test_the_first_two_lines_run_on_what_the_recipe_writes(
         "student=Qwen/Qwen2.5-1.5B-Instruct": f"student={values['model_name_or_path']}",
         "teacher=Qwen/Qwen2.5-7B-Instruct": f"teacher={fields.get('teacher')}",
     }
+    run_first_two_lines(name, "rollouts-000000.jsonl", tiny)
+
+
+def dump_as_verl_does(folder: Path) -> None:
+    """Two files of `trainer.rollout_data_dir`: 8 prompts, 4 responses each, some of them right."""
+    folder.mkdir()
+    for step in (1, 2):
+        rows = [
+            {
+                "input": f"user\n{term} + {step} + 3?\nassistant\n",
+                "output": f"{term} + {step} = {term + step + slip}\n\n"
+                rf"So \boxed{{{term + step + 3}}}.",
+                "gts": str(term + step + 3),
+                "score": float(slip == 0),
+                "step": step,
+                "uid": f"{step}-{term}_{slip}_0",
+                "acc": float(slip == 0),
+                "outcome": float(slip == 0),
+                "format": 1.0,
+                "format_ok": True,
+                "step_ends": [9, 15],
+                "step_scores": [float(slip == 0), 0.5],
+            }
+            for term in range(8)
+            for slip in range(4)
+        ]
+        lines = "".join(f"{json.dumps(row)}\n" for row in rows)
+        (folder / f"{step}.jsonl").write_text(lines)
+
+
+@pytest.mark.parametrize("name", FOR_VERL)
+def test_the_first_two_lines_run_on_what_verl_dumps(
+    name: str, tmp_path: Path, judge_url: str
+) -> None:
+    assert f"rollout_data_dir: runs/{name}/rollouts " in (FOLDER / f"{name}.yaml").read_text()
+    dump_as_verl_does(tmp_path / "rollouts")
+    tiny = {
+        f"runs/{name}/rollouts": str(tmp_path / "rollouts"),
+        "http://JUDGE_HOST:8000": judge_url,
+    }
+    run_first_two_lines(name, "1.jsonl", tiny)
+
+
+def run_first_two_lines(name: str, first_file: str, tiny: dict[str, str]) -> None:
+    """Run the commands at the top of a recipe, with names of a small run in place of the real."""
     lines = (FOLDER / f"{name}.yaml").read_text().splitlines()[:2]
     assert lines[0] == f"# stepcredit audit runs/{name}/rollouts"
-    assert lines[1].startswith(f"# stepcredit attack runs/{name}/rollouts/rollouts-000000.jsonl ")
+    assert lines[1].startswith(f"# stepcredit attack runs/{name}/rollouts/{first_file} ")
     for line in lines:
         for real, small in tiny.items():
             line = line.replace(real, small)

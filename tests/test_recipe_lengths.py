@@ -11,7 +11,7 @@ import pytest
 import yaml
 from tests.loading import module_of
 
-from stepcredit.launch.memory_estimate import estimate_memory
+from stepcredit.engines.preflight.memory_estimate import estimate_memory
 
 memory_table = module_of(Path(__file__).parents[1] / "recipes" / "memory_table.py")
 CONTEXTS = {

@@ -171,6 +171,21 @@ def test_readmes_name_what_is_there(folder: Path, prepare: ModuleType) -> None:
     assert wanted <= set(re.findall(r"data/[\w.-]+", text))
 
 
+def test_flags_of_the_readmes_change_what_they_name_alone() -> None:
+    tried = 0
+    for folder in sorted({path.parent for path in RECIPES}):
+        text = (folder / "README.md").read_text()
+        for key, flag in re.findall(r"--(\w*fields) '(\{.*?\})'", text):
+            command = text[: text.index(flag)]
+            path = FOLDER.parent / re.findall(r"--config (recipes/\S+yaml)", command)[-1]
+            before = yaml.safe_load(path.read_text())[key]
+            values, notes = RecipeParser().values(["--config", str(path), f"--{key}", flag])
+            assert values[key] == {**before, **json.loads(flag)}
+            assert len(notes) == bool(before.keys() - json.loads(flag).keys())
+            tried += 1
+    assert tried >= 4
+
+
 def test_maths_rows_serve_both_trainers(prepare: ModuleType, shared_dir: Path) -> None:
     source = str(shared_dir / "data/math/math500.jsonl")
     rows = prepare.prepared("deepscaler", source=source)

@@ -1,6 +1,6 @@
 """Import paths of release 0.1: each still works, with a warning that names the new one.
 
-This module goes with the next release.
+This module goes in the release that `stepcredit._deprecations` names.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from operator import attrgetter
 from types import FunctionType, ModuleType
 from typing import Any, ParamSpec, TypeVar
 from warnings import warn
+
+from stepcredit._deprecations import NEXT_MINOR
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
@@ -389,7 +391,8 @@ def moved(old: str, name: str, new: str) -> Any:
     new_module, _, new_name = RENAMED.get(f"{old}:{name}", f"{new}:{name}").partition(":")
     found = attrgetter(new_name)(import_module(f"stepcredit.{new_module}"))
     place = f"stepcredit.{new_module}.{new_name}"
-    warn(f"stepcredit.{old}.{name} is now {place}", DeprecationWarning, stacklevel=3)
+    reason = f"stepcredit.{old}.{name} is now {place}; the old name goes in {NEXT_MINOR}"
+    warn(reason, DeprecationWarning, stacklevel=3)
     return found
 
 

@@ -13,7 +13,7 @@ from stepcredit.audit.check_registry import AuditInput
 from stepcredit.audit.checks.hack_detectors import check_hack_detectors, hack_patterns
 from stepcredit.audit.finding import CheckResult
 from stepcredit.audit.logged_batch import LoggedBatch
-from stepcredit.audit.response_patterns import truncated_responses, unsolved_thinking
+from stepcredit.credit.metrics.response_patterns import truncated_responses, unsolved_thinking
 
 GROUPS, ANSWERS = 20, 6
 STEPS = ["3+4=7 ", "7*2=4 ", "4-1=3 "]

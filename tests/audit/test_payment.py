@@ -15,7 +15,7 @@ from stepcredit.audit.finding import AuditFigure, CheckResult
 from stepcredit.audit.group_means import group_gap, group_mean
 from stepcredit.audit.logged_batch import LoggedBatch
 from stepcredit.audit.step_credit import step_credit
-from stepcredit.audit.step_kinds import StepKinds
+from stepcredit.credit.metrics.step_kinds import StepKinds
 
 METHODS = {
     "grpo": sc.GRPO(),
@@ -175,7 +175,7 @@ def test_measures_of_nothing() -> None:
 def test_kinds_without_texts_are_those_of_the_truth() -> None:
     row = {"group": 1, "step_ends": [0, 2], "step_labels": ["right", "filler"], "outcome": 1.0}
     batch = LoggedBatch.of([row, row])
-    kinds = StepKinds.of(batch)
+    kinds = StepKinds.of(batch.rollouts, batch.steps, batch.step_labels)
     assert kinds is not None
     assert "repeated" not in kinds.flags
     credit = step_credit(sc.GRPO()(batch.rollouts), kinds.ends).numpy()

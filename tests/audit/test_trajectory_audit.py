@@ -14,6 +14,7 @@ import stepcredit as sc
 from stepcredit.audit.audit_report import audit
 from stepcredit.audit.logged_batch import LoggedBatch
 from stepcredit.audit.stored_advantages import StoredAdvantages
+from stepcredit.credit.metrics.response_patterns import truncated_responses
 from stepcredit.errors import RowError
 
 Row = dict[str, Any]
@@ -64,6 +65,27 @@ def test_what_rows_hold_is_put_together_by_hand() -> None:
     assert stored is not None
     assert stored.values.tolist() == [0.5, 0.5, 0.5]
     assert stored.trained.tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "want"),
+    [
+        ({"truncated": False}, {"truncated": True}, [True]),
+        ({"truncated": False}, {"truncated": False}, [False]),
+        ({}, {"truncated": True}, [True]),
+        ({"finish_reason": "length"}, {"finish_reason": "stop"}, [True]),
+        ({"finish_reason": "stop"}, {"finish_reason": "length"}, [True]),
+        ({"finish_reason": "stop"}, {}, [False]),
+        ({}, {}, None),
+    ],
+)
+def test_a_trajectory_is_truncated_where_one_of_its_parts_is(
+    first: Row, last: Row, want: list[bool] | None
+) -> None:
+    common: Row = {"group": 1, "trajectory": "t", "length": 2}
+    batch = LoggedBatch.of([common | first, common | last | {"outcome": 0.0}])
+    found = truncated_responses([row.fields for row in batch.rows])
+    assert (None if found is None else found.tolist()) == want
 
 
 def test_parts_that_disagree_are_refused_by_line() -> None:

@@ -40,6 +40,15 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def test_too_few_groups_are_not_taken_for_a_safe_signal(run: Run, folder: Path) -> None:
+    ended = run(*ATTACK, "--method", "pass:scope=process,k=0", "--limit", "4")
+    closing = "pass:scope=process,k=0: undecided, with 2 of the 5 groups that a verdict needs"
+    assert closing in ended.out
+    assert "exploitable" not in ended.out
+    whole = run(*ATTACK, "--method", "pass:k=0.7", "--edits", "break-arithmetic")
+    assert "pass:k=0.7: no edit is exploitable (1 of 1 are undecided)" in whole.out
+
+
 def test_cost_first_then_tables_and_json(run: Run, folder: Path) -> None:
     methods = ("--method", "pass", "--method", "pass:scope=process,k=0")
     edits = ("--edits", "insert-contentless,break-arithmetic")

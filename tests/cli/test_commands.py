@@ -331,42 +331,6 @@ def test_color_without_texts_shows_indexes(run: Run, tmp_path: Path) -> None:
     assert " 4\x1b[0m" in out
 
 
-def test_compare_shows_where_methods_differ(run: Run, tmp_path: Path) -> None:
-    rows = [
-        {"group": i // 4, "step_ends": [1, 3], "step_scores": [i % 3, i % 2], "outcome": i % 2}
-        for i in range(12)
-    ]
-    write(tmp_path / "in.jsonl", rows)
-    ended = run("compare", "in.jsonl", "grpo", "grpo", "pass")
-    assert (ended.code, ended.err) == (0, "")
-    lines = ended.out.splitlines()
-    assert lines[0].split() == ["methods", "correlation", "same", "sign", "rank", "agreement"]
-    assert lines[1].split() == ["grpo", "grpo", "1.000", "100.0%", "1.000"]
-    assert lines[2].split()[:2] == ["grpo", "pass"]
-    assert 0 < float(lines[2].split()[2]) < 1
-    assert lines[-6].split() == ["line", "group", "grpo", "grpo", "pass"]
-    assert lines[-1].split()[0].isdigit()
-
-
-def test_compare_counts_a_trajectory_of_several_rows_once(run: Run, tmp_path: Path) -> None:
-    scores = [(0.5, 1.0), (0.25, -1.0), (2.0, 0.0), (0.0, 0.75)]
-    shared = [{"group": "q", "outcome": float(i % 2)} for i in range(len(scores))]
-    whole = [
-        row | {"step_ends": [1, 4], "step_scores": list(both)}
-        for row, both in zip(shared, scores, strict=True)
-    ]
-    parts = [
-        row | {"trajectory": i, "step_ends": [last], "step_scores": [score], "length": last + 1}
-        for part, last in enumerate((1, 2))
-        for i, (row, score) in enumerate(zip(shared, (both[part] for both in scores), strict=True))
-    ]
-    write(tmp_path / "whole.jsonl", whole)
-    write(tmp_path / "parts.jsonl", parts)
-    of_whole, of_parts = (run("compare", f"{n}.jsonl", "grpo", "pass") for n in ("whole", "parts"))
-    assert (of_parts.code, of_parts.err) == (0, "")
-    assert of_parts.out == of_whole.out  # line i of either is the first of trajectory i
-
-
 def test_methods_lists_every_method(run: Run) -> None:
     out = run("methods").out
     for name, method in sc.methods().items():

@@ -225,6 +225,7 @@ def test_question_answering_has_joint_scores(run: Run, server: FakeServer, tmp_p
     files = ["--tasks", "hotpotqa", "--file", "hotpotqa=qa.jsonl", "-o", "qa-out.jsonl"]
     done = run("eval", *place, *files, "--json")
     assert done.code == 0, done.err
+    assert f"sampling: {server.url}: 2 sent, 0 failed" in done.err
     figures = {k: v["mean"] for k, v in json.loads(done.out)["tasks"][0]["figures"].items()}
     f1, support, joint = 2 / 3, 2 / 3, 0.5  # precisions 1/2 and 1, recalls 1 and 1/2
     assert figures["f1"] == pytest.approx(f1 / 2)

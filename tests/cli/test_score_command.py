@@ -66,7 +66,8 @@ def test_tokens_and_ends_of_the_row_are_kept(run: Run, tmp_path: Path) -> None:
     assert row == given | {"step_ends": [1, 4, 6], "step_scores": [1.0, 0.0, 0.5]}
     write(tmp_path / "in.jsonl", [given])
     ended = run("score", "in.jsonl", "-o", "out.jsonl", *SUMS)
-    line = "in.jsonl:1: steps: step 0 ends inside token 2 ('.\\n\\nThen')\n"
+    line = "in.jsonl:1: steps: step 0 ends inside token 2 ('.\\n\\nThen'); the splitter's field "
+    line += "inside=extend ends it with that token\n"
     assert (ended.code, ended.err) == (1, line)
     split = ("--split", "blank-line:inside=extend")
     assert run("score", "in.jsonl", "-o", "out.jsonl", *SUMS, *split).code == 0

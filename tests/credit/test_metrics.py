@@ -211,6 +211,9 @@ def test_no_name_holds_what_verl_reduces_by() -> None:
         assert not re.search("min|max|sum", name.lower()), name
     assert safe_name("share/gemini") == "share/gem-ini"
     assert safe_name("share/Subtotal") == "share/Subt-otal"
+    assert [safe_name(f"share/{name}") for name in ("lr", "my_LR", "lrs", "color")] == [
+        *("share/l-r", "share/my_L-R", "share/lrs", "share/color"),
+    ]
 
 
 SHARING = {
@@ -290,6 +293,7 @@ def test_steps_come_from_tokens_and_may_be_ids() -> None:
     told = training_metrics(sc.Rollouts(**plain, tokens=tokens), sc.PASS())
     given = training_metrics(sc.Rollouts(**plain), sc.PASS(), steps=[["so x", "So x"], ["---"]])
     assert told.pop("reflection_words") == 0.0
+    assert told.pop("pay/contentless_responses") < 0  # texts alone tell it
     assert told == given
     rollouts = sc.Rollouts(**plain)
     marks = sc.Rollouts([0, 0], lengths=[4, 1], step_ends=ends).step_ends

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import pytest
 
+from stepcredit.engines.preflight.memory_estimate import (
+    GIB,
+    PUBLISHED_SHAPES,
+    TrainingPlan,
+    estimate_memory,
+)
+from stepcredit.engines.preflight.memory_lines import memory_lines
+from stepcredit.engines.preflight.memory_plans import local_models, trl_plan, verl_plan
+from stepcredit.engines.preflight.preflight_report import Preflight
 from stepcredit.errors import SettingError
-from stepcredit.launch.memory_estimate import GIB, PUBLISHED_SHAPES, TrainingPlan
-from stepcredit.launch.recipe_memory import local_models, trl_plan, verl_plan
 
 LARGE, SMALL = "Qwen/Qwen2.5-Math-7B", "Qwen/Qwen2.5-Math-1.5B"
 
@@ -105,7 +112,7 @@ def test_shards_by_accelerates_own_config_count(monkeypatch: pytest.MonkeyPatch)
     from transformers import Qwen2Config
 
     from stepcredit.launch.recipe import RecipeParser, read_recipe
-    from stepcredit.launch.recipe_size import memory_lines
+    from stepcredit.launch.recipe_size import recipe_plan
 
     values, _ = RecipeParser().values(["--model_name_or_path", "mine", "--use_cpu", "true"])
     recipe = read_recipe(values | {"bf16": False, "dtype": "float32"})
@@ -113,8 +120,39 @@ def test_shards_by_accelerates_own_config_count(monkeypatch: pytest.MonkeyPatch)
         num_hidden_layers=1, hidden_size=3584, intermediate_size=3584, vocab_size=152_064
     )
     monkeypatch.setenv("WORLD_SIZE", "8")
-    whole = memory_lines(config, recipe, 100, None)[1]
+    whole = recipe_plan(config, recipe, 100, None)
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
-    shared = memory_lines(config, recipe, 100, None)[1]
-    weights = [float(line.split("weights ")[1].split(",")[0]) for line in (whole, shared)]
+    shared = recipe_plan(config, recipe, 100, None)
+    assert (whole.gpus, shared.gpus) == (1, 8)
+    weights = [estimate_memory(plan).parts["weights"] for plan in (whole, shared)]
     assert weights[0] == pytest.approx(8 * weights[1], rel=0.01)
+    assert weights[0] / GIB == pytest.approx(4.4, abs=0.01)  # with 0.34 of the layer
+
+
+def test_the_lines_say_what_does_not_fit() -> None:
+    found, shape = Preflight(), PUBLISHED_SHAPES[LARGE]
+    lines = memory_lines(found, lambda: TrainingPlan(shape, tokens=4096, gpus=1))
+    assert "G = 1" in lines[0]
+    assert len(found.results) == 1
+    # 18 bytes of each of 7.6e9 parameters are 128 GiB; activations and logits take 2.5 and 2.3
+    said = "about 133 GiB of 80 at G = 1: keep a tenth free, or the run may end without memory"
+    assert found.results[0].said == said
+    found = Preflight()
+    lines = memory_lines(found, lambda: TrainingPlan(shape, tokens=4096, gpus=8))
+    assert (found.results, "G = 8" in lines[0]) == ([], True)
+
+    def unknown() -> TrainingPlan:
+        raise SettingError("its shape is not known: mine", field="model")
+
+    line = "memory: not estimated: model: its shape is not known: mine"
+    assert memory_lines(found, unknown) == [line]
+
+
+def test_verls_fixed_batches_and_samplers_apart() -> None:
+    rollout = {"gpu_memory_utilization": 0.6, "tensor_model_parallel_size": 1}
+    actor = {"use_dynamic_bsz": False, "ppo_micro_batch_size_per_gpu": 3}
+    parts = {"model": {"path": LARGE}, "rollout": rollout, "actor": actor}
+    data = {"max_prompt_length": 100, "max_response_length": 400}
+    trainer = {"v1": {"trainer_mode": "stepcredit_separate_async"}}
+    plan = verl_plan({"actor_rollout_ref": parts, "data": data, "trainer": trainer})
+    assert (plan.tokens, plan.sampler_share) == (1500, 0.0)

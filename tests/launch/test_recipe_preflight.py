@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 import yaml
-from transformers import Qwen2Config, dynamic_module_utils
+from transformers import AutoTokenizer, Qwen2Config, dynamic_module_utils
 from trl import ModelConfig
 
+from stepcredit.engines.preflight.preflight_report import Preflight
+from stepcredit.engines.run_record import write_run
 from stepcredit.engines.trl.trainer import StepCreditGRPOTrainer
 from stepcredit.launch.recipe_size import checkpoint_weights
-from stepcredit.launch.script import train_from_flags
+from stepcredit.launch.script import _preflight, train_from_flags
 from stepcredit.launch.tiny_models import save_language_model, save_reward_model
 
 ROWS = [{"prompt": f"{n} + 1 =", "answer": str(n + 1)} for n in range(1, 7)]
@@ -76,12 +79,100 @@ def test_a_check_prints_results_credit_and_sizes_and_trains_nothing(recipe, caps
         "  process: prm(model=",
         "  outcome: right (weight 1)",
         "memory of one GPU, estimated: ",
-        "  by: weights P b / G, gradients T t / G, Adam 2 T t / G",
+        "  by: weights P b / G (+ 4 A), gradients T t / G, optimizer 2 T t / G",
     ):
         assert any(each.startswith(line) for each in shown.splitlines()), line
     assert "lengths fit the model" in shown
     assert shown.splitlines()[-1].startswith("preflight: ")
     assert not (tmp_path / "out").exists()
+
+
+def test_bounds_of_a_watch_are_checked_before_anything_is_made(recipe, capfd):
+    path = recipe(watch={"stepcredit/lenght": {"max": 8}})
+    assert train_from_flags(["--config", str(path), "--check"]) == 2
+    line = "watch.stepcredit/lenght: no such metric (did you mean stepcredit/length or "
+    assert line in capfd.readouterr().err
+    good = {"rewards/right/mean": {"min": 0}, "agreement/process": {"min": 0.5, "then": "stop"}}
+    assert train_from_flags(["--config", str(recipe(watch=good)), "--check"]) == 0
+
+
+STOP = {"length": {"max": 1, "then": "stop"}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        (
+            {"watch": STOP, "save_only_model": True},
+            "save_only_model: True writes checkpoints that can't be resumed, but a stop of watch "
+            "needs one that can; let watch only warn",
+        ),
+        (
+            {"save_strategy": "best", "metric_for_best_model": "eval_reward", "eval_steps": 1}
+            | {"eval_strategy": "steps", "dataset_test_split": "train[:4]"}
+            | {"gradient_accumulation_steps": 1, "steps_per_generation": 2},
+            "eval_steps: step 1 is within a generation, where the best model can't be kept; use a "
+            "multiple of 2",
+        ),
+        (
+            {"save_total_limit": 1},
+            "save_total_limit: {out} holds checkpoint-2 of an earlier run, and the lowest numbers "
+            "are deleted first: name another output_dir",
+        ),
+        (
+            {"rollouts_dir": "{out}/rollouts"},
+            "rollouts_dir: {out}/rollouts/rollouts-000000.jsonl is of an earlier run: name another "
+            "folder, or move its files",
+        ),
+        (
+            {"resume_from_checkpoint": True},
+            "resume_from_checkpoint: {out}/checkpoint-2 holds only the model: start a new training "
+            "from it",
+        ),
+    ],
+)
+def test_what_the_start_would_refuse_is_found_by_the_check(recipe, capfd, tmp_path, changes, line):
+    out = tmp_path / "out"
+    (out / "checkpoint-2").mkdir(parents=True)
+    (out / "rollouts").mkdir()
+    (out / "rollouts/rollouts-000000.jsonl").write_text("")
+    placed = {
+        name: value.replace("{out}", str(out)) if isinstance(value, str) else value
+        for name, value in changes.items()
+    }
+    for flags in (["--check"], []):
+        assert train_from_flags(["--config", str(recipe(**placed)), *flags]) == 2
+        assert line.replace("{out}", str(out)) in capfd.readouterr().err.splitlines()
+
+
+def test_a_checkpoint_of_other_credit_is_found_by_the_check(recipe, capfd, tmp_path):
+    """The record that the check compares is the one that a trainer would write."""
+    checkpoint = tmp_path / "out/checkpoint-2"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "rng_state.pth").write_bytes(b"")
+    found = Preflight()
+    made = _preflight(found, ["--config", str(recipe()), "--check"], ExitStack())
+    assert not found.errors
+    write_run(checkpoint, "run", made.record)
+    write_run(tmp_path / "out", "run", made.record)
+    for value, code in ((0.7, 0), (1.0, 2)):
+        path = recipe(fields={"k": value}, resume_from_checkpoint=True)
+        assert train_from_flags(["--config", str(path), "--check"]) == code
+    line = f"resume_from_checkpoint: {checkpoint} was trained with other credit: fields.k was 0.7, "
+    assert any(each.startswith(f"{line}is 1.0") for each in capfd.readouterr().err.splitlines())
+
+
+def test_rows_are_measured_with_the_arguments_of_the_chat_template(recipe, models, capfd, tmp_path):
+    policy = shutil.copytree(models / "policy", tmp_path / "policy")
+    tokenizer = AutoTokenizer.from_pretrained(policy)
+    tokenizer.chat_template = "{{ messages[0].content }}{% if long %}{{ '1' * 99 }}{% endif %}"
+    tokenizer.save_pretrained(policy)
+    limits = {"model_name_or_path": str(policy), "max_prompt_length": 40}
+    assert train_from_flags(["--config", str(recipe(**limits)), "--check"]) == 0
+    path = recipe(**limits, chat_template_kwargs={"long": True})
+    assert train_from_flags(["--config", str(path), "--check"]) == 2
+    line = "max_prompt_length: each of the 6 prompts has more than 40 tokens"
+    assert line in capfd.readouterr().err.splitlines()
 
 
 def test_several_faults_are_one_list_and_no_trainer_is_made(recipe, capfd, tmp_path):
@@ -102,8 +193,8 @@ def test_several_faults_are_one_list_and_no_trainer_is_made(recipe, capfd, tmp_p
             f"{path}: methud: unknown key, did you mean 'method'?",
             "fields.kk: pass has no such field, did you mean 'k'?",
             "rewards.layout: unknown reward 'formatt', did you mean 'format'?, or MODULE:FUNCTION",
-            "scale_rewards: 'batch' has no effect: the estimator standardizes; set its operator "
-            "instead",
+            "scale_rewards: 'batch' has no effect: the method standardizes; leave it out, and set "
+            "the method's operator",
             "resume_from_checkpoint: no such folder: no-such-checkpoint",
         ):
             assert line in lines

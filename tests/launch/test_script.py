@@ -10,20 +10,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from datasets import Dataset, DatasetDict
 from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
 from stepcredit.engines.trl.reward_function import TRLReward
 from stepcredit.errors import SettingError
 from stepcredit.launch import script
-from stepcredit.launch.datasets import (
-    load_rows,
-    prompt_length,
-    with_named_columns,
-    with_prompts,
-    within_length,
-)
 from stepcredit.launch.recipe import RecipeParser, help_text, read_recipe
 from stepcredit.launch.reward_functions import (
     NamedReward,
@@ -238,6 +230,24 @@ def test_a_baseline_is_one_changed_key(folder):
     assert values_of(folder)[0]["fields"] == {"k": 0.9, "gate": False}
 
 
+def test_fields_of_a_flag_are_merged_into_the_recipes(folder):
+    values, notes = values_of(folder, "--fields", '{"gate": true, "weights": {"process": 2}}')
+    assert values["fields"] == {"k": 0.9, "gate": True, "weights": {"process": 2}}
+    assert notes == (f"fields: k stay as in {folder / 'recipe.yaml'}",)
+    recipe = folder / "recipe.yaml"
+    text = recipe.read_text()
+    assert "\nfields: {k: 0.9, gate: false}" in text
+    weights = "{process: 1.0, outcome: 1.0}"
+    recipe.write_text(text.replace("{k: 0.9,", f"{{k: 0.9, weights: {weights},"))
+    values, _ = values_of(folder, "--fields", '{"weights": {"process": 2}}')
+    assert values["fields"]["weights"] == {"process": 2, "outcome": 1.0}
+    values, _ = values_of(folder, "--fields", '{"weights": [1, 2, 0]}')
+    assert values["fields"] == {"k": 0.9, "gate": False, "weights": [1, 2, 0]}
+    flags = ["--method", "pass", "--fields", '{"clip": 2}']
+    assert values_of(folder, *flags)[0]["fields"] == '{"clip": 2}'  # of --method, not of the recipe
+    assert values_of(folder, "--fields", "none of it")[0]["fields"] == "none of it"
+
+
 def test_old_keys_and_flags_are_read_with_a_warning(folder):
     recipe = folder / "recipe.yaml"
     old = (
@@ -246,10 +256,16 @@ def test_old_keys_and_flags_are_read_with_a_warning(folder):
         .replace("\nfields:", "\nestimator_fields:")
     )
     recipe.write_text(old)
-    with pytest.warns(FutureWarning, match=r"the setting estimator_fields is now called fields$"):
+    with pytest.warns(
+        FutureWarning,
+        match=r"the setting estimator_fields is now called fields; the old name goes in 0\.2\.0$",
+    ):
         values, notes = values_of(folder)
     assert (values["method"], values["fields"], notes) == ("pass", {"k": 0.9, "gate": False}, ())
-    with pytest.warns(FutureWarning, match=r"the setting estimator is now called method$"):
+    with pytest.warns(
+        FutureWarning,
+        match=r"the setting estimator is now called method; the old name goes in 0\.2\.0$",
+    ):
         values, notes = values_of(folder, "--estimator", "grpo")
     assert (values["method"], values["fields"]) == ("grpo", None)
     assert notes == ("fields: left out, because they are not fields of --method grpo",)
@@ -407,57 +423,6 @@ def test_the_modules_are_the_script(tmp_path, name):
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.splitlines()[-1] == "--config: no.yaml: no such file or directory"
-
-
-def test_rows_come_from_files_and_folders(tmp_path):
-    rows = Dataset.from_list(ROWS)
-    rows.to_parquet(tmp_path / "rows.parquet")
-    rows.to_json(tmp_path / "rows.jsonl.gz", compression="gzip")
-    (tmp_path / "shards").mkdir()
-    rows.to_json(tmp_path / "shards/train.jsonl")
-    rows.save_to_disk(tmp_path / "saved")
-    DatasetDict(train=rows, test=rows.select([0])).save_to_disk(tmp_path / "both")
-    for name in ("rows.parquet", "rows.jsonl.gz", "shards", "saved", "both"):
-        assert load_rows(str(tmp_path / name)).to_list() == ROWS
-    assert load_rows(str(tmp_path / "both"), split="test").to_list() == ROWS[:1]
-    assert load_rows(str(tmp_path / "rows.parquet"), split="train[:2]").to_list() == ROWS[:2]
-    with pytest.raises(SettingError, match="no split 'dev', there are: train, test"):
-        load_rows(str(tmp_path / "both"), split="dev")
-    (tmp_path / "rows.txt").write_text("a")
-    with pytest.raises(SettingError) as refused:
-        load_rows(str(tmp_path / "rows.txt"), setting="eval_dataset_name")
-    known = ".json, .jsonl, .parquet, .csv"
-    reason = f"eval_dataset_name: {tmp_path}/rows.txt: expected one of {known}"
-    assert str(refused.value) == reason
-
-
-def test_prompts_are_conversations_or_texts():
-    rows = with_named_columns(
-        Dataset.from_list(ROWS), {"prompt": "problem", "answer": "gold.value"}, ""
-    )
-    assert rows[1]["answer"] == "3"
-    user = {"role": "user", "content": "Sum 2, 2 + 1 = {}"}
-    asked = with_prompts(rows, system="Add.", template="Sum {id}, {prompt} {}")
-    assert asked[1]["prompt"] == [{"role": "system", "content": "Add."}, user]
-    assert with_prompts(rows)[0]["prompt"] == [{"role": "user", "content": "1 + 1 ="}]
-    assert with_prompts(rows, chat=False)[0]["prompt"] == "1 + 1 ="
-    assert with_prompts(rows, chat=False, template="<{prompt}>")[0]["prompt"] == "<1 + 1 =>"
-    messages = Dataset.from_list([{"prompt": [user]}])
-    assert with_prompts(messages, system="Add.")[0]["prompt"][0]["content"] == "Add."
-    again = with_prompts(with_prompts(messages, system="Add."), system="Subtract.")
-    assert [turn["content"] for turn in again[0]["prompt"]] == ["Add.", user["content"]]
-    with pytest.raises(SettingError, match="prompt_template: the prompts are already messages"):
-        with_prompts(messages, template="{prompt}")
-
-
-def test_long_prompts_are_left_out(policy):
-    tokenizer = AutoTokenizer.from_pretrained(policy)
-    rows = Dataset.from_list([{"prompt": "12"}, {"prompt": "1234"}])
-    assert within_length(rows, tokenizer, 2).to_list() == [{"prompt": "12"}]
-    assert within_length(rows, tokenizer, None) is rows
-    turns = [{"role": "user", "content": "12"}]
-    written = "<|im_start|>user\n12<|im_end|>\n<|im_start|>assistant\n"
-    assert prompt_length(turns, tokenizer) == len(tokenizer(written)["input_ids"])
 
 
 def test_a_row_without_an_answer_gets_no_reward():

@@ -7,9 +7,11 @@ import shutil
 import subprocess
 import sys
 from collections import namedtuple
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from stepcredit.engines.preflight import run_folders
@@ -111,6 +113,16 @@ FAULTS = {
         },
         "max_completion_length: 4096 tokens after a prompt of",
     ),
+    "a context beyond the policy's, in vLLM": (
+        {"use_vllm": True, "vllm_max_model_length": 90000},
+        "vllm_max_model_length: 90000 tokens: vLLM refuses more than the 4096",
+    ),
+    "vLLM that is not installed": ({"use_vllm": True}, "use_vllm: vLLM is not installed"),
+    "a logger that is not installed": (
+        {"report_to": ["clearml"]},
+        "report_to: ClearMLCallback requires 'clearml' to be installed",
+    ),
+    "an unknown logger": ({"report_to": ["wandbb"]}, "report_to: 'wandbb' is unknown"),
     "no rows": ({"dataset_name": "{folder}/none.jsonl"}, "dataset_name: no such file"),
     "a column that is not there": (
         {"columns": {"answer": "gold"}},
@@ -240,6 +252,8 @@ def test_the_recipe_itself_has_no_fault(written):
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_planted_fault_is_told_before_a_trainer_is_made(fault, written, capfd):
     changes, line = FAULTS[fault]
+    if fault == "vLLM that is not installed" and find_spec("vllm"):
+        pytest.skip("vLLM is installed here")
     names = written(changes)
     assert train_from_flags(["--config", str(names["recipe"])]) == 2
     told = capfd.readouterr().err.splitlines()
@@ -252,10 +266,73 @@ def test_a_full_disk_is_told(written, capfd, monkeypatch):
     monkeypatch.setattr(run_folders.shutil, "disk_usage", lambda path: usage(1000, 1, 999))
     names = written({"save_steps": 1, "save_total_limit": 1})
     assert train_from_flags(["--config", str(names["recipe"])]) == 2
-    assert "output_dir: 2 checkpoints and the model take 0.0 GB, but" in capfd.readouterr().err
+    told = capfd.readouterr().err
+    assert "output_dir: 2 checkpoints of 3 x " in told
+    assert ", and 999 bytes are free: keep fewer, or name another disk" in told
 
 
 def test_there_are_thirty_and_the_documents_list_each():
     page = (Path(__file__).parents[2] / "docs" / "preflight.md").read_text()
     assert len(FAULTS) >= 30
     assert [fault for fault in FAULTS if f"| {fault} |" not in page] == []
+
+
+DEAD = "http://127.0.0.1:9"
+JUDGE = {**SERVED, "url": DEAD, "model": "j", "attempts": 2, "backoff": 0.01}
+TOLD_TOGETHER = {
+    "a dead judge and a bound on no metric": (
+        {
+            **{"process_signal": "judge", "process_signal_fields": JUDGE},
+            "watch": {"stepcredit/lenght": {"max": 5}},
+        },
+        [],
+        ["watch.stepcredit/lenght: ", f"process_signal: the  ... {DEAD}"],
+    ),
+    "a dead judge and a column that is not there": (
+        {
+            **{"process_signal": "judge", "process_signal_fields": JUDGE},
+            "columns": {"answer": "gold"},
+        },
+        [],
+        ["columns.answer: ", f"process_signal: {DEAD}: does not answer: connection refused"],
+    ),
+    "a dead server of vLLM, which trains elsewhere": (
+        {"use_vllm": True, "vllm_mode": "server", "vllm_server_base_url": DEAD},
+        ["--check"],
+        [f"vllm_server_base_url: {DEAD}: does not answer: connection refused"],
+    ),
+    "an unknown flag, an unknown key and no rows": (
+        {"methud": "pass", "dataset_name": "{folder}/none.jsonl"},
+        ["--methodd", "pass", "--max_step=3"],
+        [
+            "--methodd: unknown flag",
+            "--max_step: unknown flag",
+            "{recipe}: methud",
+            "dataset_name: no such",
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("faults", TOLD_TOGETHER)
+def test_one_fault_does_not_hide_another(faults, written, capfd):
+    changes, flags, lines = TOLD_TOGETHER[faults]
+    names = written(changes)
+    flags = ["--config", str(names["recipe"]), *flags]
+    assert train_from_flags(flags) == 2
+    told = capfd.readouterr().err.splitlines()
+    for line in lines:
+        begins, _, holds = line.replace("{recipe}", str(names["recipe"])).partition(" ... ")
+        assert any(each.startswith(begins) and holds in each for each in told), "\n".join(told)
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="a machine without a GPU")
+def test_a_recipe_for_gpus_is_checked_without_one(written, capfd):
+    names = written({"use_cpu": False, "bf16": True, "tf32": True, "use_vllm": True})
+    assert train_from_flags(["--config", str(names["recipe"]), "--check"]) == 0
+    shown = capfd.readouterr().out
+    assert "it has no GPU: the run is checked as on a CPU, without bf16, tf32" in " ".join(
+        shown.split()
+    )
+    assert "credit of the made-up responses" in shown
+    assert train_from_flags(["--config", str(names["recipe"])]) == 2  # it can't train here

@@ -59,6 +59,7 @@ LOCAL: dict[str, Callable[[str], Signal]] = {
     "hops": lambda model: signal("hops"),
     "difference": lambda model: signal("difference", signal="arithmetic"),
     "discounted": lambda model: signal("discounted", signal="arithmetic"),
+    "cap-filler": lambda model: signal("cap-filler", signal="arithmetic"),
     "aggregate": lambda model: signal("aggregate", signal="arithmetic", splitter="sentence"),
     "affine": lambda model: signal("affine", signal="arithmetic"),
     "smooth": lambda model: signal("smooth", signal="arithmetic"),

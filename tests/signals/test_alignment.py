@@ -12,7 +12,7 @@ from tests.signals.policies import POLICIES, byte_fallback, byte_level
 from stepcredit.errors import RolloutError
 from stepcredit.signals.offsets import spans_of_ids, spans_of_text, special_ids, word_tokens
 from stepcredit.signals.responses import Response
-from stepcredit.signals.splitting import SPLITTERS, splitter, with_steps
+from stepcredit.signals.splitting import EXTENDS, SPLITTERS, splitter, with_steps
 
 PARTS = [
     "a",
@@ -141,7 +141,7 @@ def test_steps_end_where_tokens_end_or_the_token_is_named(response: Response, na
     step = inside[0][0]
     lines = [
         f"row 7: steps: step {step} ends inside token {token} "
-        f"({response.text[slice(*response.spans[token])]!r})"
+        f"({response.text[slice(*response.spans[token])]!r}); {EXTENDS} ends it with that token"
         for at, token in inside
         if at == step
     ]
@@ -262,7 +262,9 @@ def test_a_merged_token_of_two_steps_is_refused_or_extended() -> None:
     response = Response("?", "a.\n\nThe b.\n\nc", ((0, 1), (1, 7), (7, 12), (12, 13)), name="in:3")
     with pytest.raises(RolloutError) as raised:
         splitter("blank-line").split(response)
-    assert str(raised.value) == "in:3: steps: step 0 ends inside token 1 ('.\\n\\nThe')"
+    assert str(raised.value) == (
+        f"in:3: steps: step 0 ends inside token 1 ('.\\n\\nThe'); {EXTENDS} ends it with that token"
+    )
     extended = splitter("blank-line", inside="extend").split(response)
     assert extended.step_texts == ["a.\n\nThe ", "b.\n\n", "c"]
     assert extended.step_ends == [1, 2, 3]

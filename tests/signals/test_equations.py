@@ -283,6 +283,20 @@ def rounded(value: Fraction, places: int) -> set[Fraction]:
     return {sign * one / 10**places for one in shown}
 
 
+@pytest.mark.parametrize(
+    ("equation", "verdict"),
+    [
+        ("501.2/5 = 100", True),
+        ("100.2 = +100", True),
+        ("100.2 = (100)/1", False),
+        ("100.2 = 50 * 2", False),
+        ("99.2 = 99", False),
+    ],
+)
+def test_only_a_whole_number_alone_may_be_rounded(equation: str, verdict: bool) -> None:
+    assert holds(equation) is verdict
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.integers(-999, 999), st.integers(1, 99), st.integers(1, 3), st.integers(-2, 2))
 def test_decimals_are_rounded_or_cut(over: int, under: int, places: int, off: int) -> None:
@@ -327,7 +341,7 @@ def test_steps_are_scored_by_their_equations() -> None:
     assert exact.scores(split) == [[0.0, 1.0, -1, 0.0, -1]]
     assert signal("arithmetic").scores(split) == [[0.5, 0.5, 0.5, 0.5, 0.0]]
     settings = {"neutral": -1, "exact": True}
-    assert exact.identity == {"signal": "equations", "reading": 2, **settings}
+    assert exact.identity == {"signal": "equations", "reading": 3, **settings}
 
 
 def test_a_callable_scores_what_it_is_given() -> None:

@@ -11,7 +11,7 @@ from tests.credit.strategies import examples
 
 from stepcredit.cli.score import map_scores
 from stepcredit.errors import SettingError
-from stepcredit.signals import Aggregated, Difference, Discounted, Signal, Weighted
+from stepcredit.signals import Aggregated, CappedFiller, Difference, Discounted, Signal, Weighted
 from stepcredit.signals.combine import Affine
 from stepcredit.signals.programs.checked import Program
 from stepcredit.signals.responses import Response
@@ -114,6 +114,17 @@ def test_what_was_left_out_stays_left_out() -> None:
     assert Aggregated(FirstSteps([])).scores(three) == [[]]
 
 
+def test_filler_and_repeated_steps_are_capped_by_the_rules_of_the_metrics() -> None:
+    """The same steps as `filler_gap` counts; a lower score stays, and an unscored step too."""
+    text = "2+2 = 4\n...\n 2+2 =  4\nwait\nWAIT"
+    (split,) = Newline()([Response.of_text("?", text)])
+    capped = CappedFiller(FirstSteps([0.9, 0.8, -1.0, 0.6, 0.7]), most=0.25)
+    assert capped.scores([split]) == [[0.9, 0.25, -1.0, 0.6, 0.25]]
+    assert CappedFiller(FirstSteps([0.9, 0.8])).scores([split]) == [[0.9, 0.0]]
+    other = Newline()([Response.of_text("?", text.replace("...", "3+3"))])[0]
+    assert capped.content(split) != capped.content(other)  # a cache must tell them apart
+
+
 def test_each_is_a_signal_by_name_and_a_map() -> None:
     text = "2+2 = 4\n1+1 = 3\n1+2 = 3"
     split = Newline()([Response.of_text("?", text)])
@@ -121,6 +132,7 @@ def test_each_is_a_signal_by_name_and_a_map() -> None:
     named = {
         "difference": signal("difference", signal={"arithmetic": {"neutral": 0.0}}, start=1.0),
         "discounted": signal("discounted", signal="arithmetic", gamma=0.5),
+        "cap-filler": signal("cap-filler", signal="arithmetic", most=-0.5),
         "aggregate": signal("aggregate", signal="arithmetic", how="last"),
         "affine": signal("affine", signal="arithmetic", scale=-1.0),
         "smooth": signal("smooth", signal="arithmetic", amount=0.5),
@@ -132,6 +144,7 @@ def test_each_is_a_signal_by_name_and_a_map() -> None:
     assert {name: each.scores(split)[0] for name, each in named.items()} == {
         "difference": [0.0, -1.0, 1.0],
         "discounted": [1.25, 0.5, 1.0],
+        "cap-filler": [1.0, 0.0, 1.0],
         "aggregate": [1.0, 0.0, 1.0],
         "affine": [-1.0, 0.0, -1.0],
         "smooth": [0.75, 0.25, 0.75],
@@ -181,6 +194,11 @@ def test_each_is_a_signal_by_name_and_a_map() -> None:
             "aggregate",
             {"signal": "equations", "splitter": "lines"},
             "splitter: unknown splitter 'lines', did you mean 'newline'?",
+        ),
+        (
+            "cap-filler",
+            {"signal": {"callable": {"function": "math:sqrt", "per": "tokens"}}},
+            "signal: expected a signal that scores steps, got one of tokens",
         ),
         (
             "weighted",

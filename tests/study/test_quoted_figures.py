@@ -30,3 +30,25 @@ def test_quoted_intervals_stand_in_the_evidence(page: str, heading: str, least: 
     assert len(quoted) >= least
     missing = set(quoted) - set(intervals((ROOT / "docs/evidence.md").read_text()))
     assert not missing
+
+
+def test_the_quoted_p_values_are_corrected_for_the_present_number_of_claims() -> None:
+    """Holm's correction grows with the claims that have been run."""
+    quoted = re.findall(r"p = (0\.\d{3})", part("README.md", "Which method should I use?"))
+    shown = re.findall(r"Holm p (0\.\d{3})", (ROOT / "docs/evidence.md").read_text())
+    assert quoted
+    assert set(quoted) <= set(shown)
+
+
+def test_the_quoted_counts_of_claims_are_those_of_the_page() -> None:
+    text = part("README.md", "Which method should I use?")
+    claims, unknown, undecided = re.search(
+        r"Of (\d+) claims, (\d+) have not been run and (\d+) are\s+undecided", text
+    ).groups()  # type: ignore[union-attr]
+    verdicts = re.findall(
+        r"\*\*(held|not held|undecided|not run yet)\*\*(?: \(interim[^|]*\))? \|$",
+        (ROOT / "docs/evidence.md").read_text(),
+        re.MULTILINE,
+    )
+    counts = [len(verdicts), verdicts.count("not run yet"), verdicts.count("undecided")]
+    assert [int(claims), int(unknown), int(undecided)] == counts

@@ -18,7 +18,9 @@ from stepcredit.study.agreement_check import check_agreement
 from stepcredit.study.budget import preset_costs
 from stepcredit.study.claim_verdicts import decide
 from stepcredit.study.claims import read_claims_file
+from stepcredit.study.page_pictures import FOLDER, write_pictures
 from stepcredit.study.study_data import StudyData
+from stepcredit.study.study_figures import preset_curves_svg
 from stepcredit.study.study_page import html_page, markdown_page
 from stepcredit.study.study_presets import find_preset
 from stepcredit.study.study_store import Origin, StudyStore
@@ -166,6 +168,52 @@ def test_the_committed_page_is_that_of_the_committed_store(tmp_path: Path) -> No
     assert PAGE.read_text() == text
     assert all(claim.id for claim in CLAIMS.claims)
     assert text.count("**not run yet**") == len(CLAIMS.claims) or STORE.is_file()
+
+
+def test_the_committed_pictures_are_those_of_the_committed_store() -> None:
+    """Each says how many runs it is of, and the page shows all that there are."""
+    linked = re.findall(rf"\]\({FOLDER}/(\S+)\)", PAGE.read_text())
+    there = {path.name for path in (PAGE.parent / FOLDER).glob("*")}
+    assert set(linked) == there
+    with StudyStore(STORE) as store:
+        runs = StudyData(store).runs
+    for name in linked:
+        preset = name.removesuffix(".svg").removesuffix("-curves")
+        own = [run for run in runs if run.preset == preset]
+        done = sum(run.status == "done" for run in own)
+        about = re.search(r'aria-label="([^"]*)"', (PAGE.parent / FOLDER / name).read_text())
+        assert about
+        assert about[1].endswith(f", {preset}, {done} of {len(own)} runs")
+
+
+def test_pictures_of_a_preset_are_files_that_show_collapses(
+    data: StudyData, tmp_path: Path
+) -> None:
+    files = {path.name: path.read_text() for path in write_pictures(data, tmp_path / "new" / "a")}
+    assert set(files) == {"main.svg", "main-curves.svg", "own.svg", "own-curves.svg"}
+    assert "), 10 of 10 collapsed</text>" in files["main.svg"]
+    assert ">pass:sum-matched</text>" in files["main.svg"]
+    assert ">pass:sum-matched</text>" not in files["main-curves.svg"]
+    assert write_pictures(data, tmp_path)[0].read_text() in files.values()
+
+
+def strokes(svg: str, panel: int) -> list[str]:
+    """Colours of a panel's curves in their order; its grid has one colour for all."""
+    group = svg.partition(f'<g id="axes_{panel}">')[2].partition('<g id="axes_')[0]
+    found = re.findall(r'style="fill: none; stroke: (#\w{6}); stroke-width: 1\.6', group)
+    return list(dict.fromkeys(found))
+
+
+def test_a_method_has_one_colour_in_all_panels_of_a_preset(data: StudyData) -> None:
+    first, second = cell_tables("main", data)[:2]
+    one, two = (arm_curves(table, data)[:5] for table in (first, second))
+    plain = preset_curves_svg("main", [(first, one), (second, two)])
+    turned = preset_curves_svg("main", [(first, one), (second, two[::-1])])
+    names = len(strokes(plain, 1))
+    assert names == 5
+    for panel in range(1, 9):
+        other = strokes(turned, panel)
+        assert strokes(plain, panel) == (other if panel <= 4 else other[::-1])
 
 
 def test_turns_stand_beside_the_reward_where_the_task_has_tools(tmp_path: Path) -> None:

@@ -65,6 +65,7 @@ def audit_page(report: AuditReport | RunReport, *, is_growing: bool = False) -> 
         "is_growing": is_growing,
         "report": view,
         "method_texts": visible_values(list(last.method_texts.values())),
+        "right_text": last.right_text,
         "pictures": _pictures(last, view),
         "attack": _attack_table(view),
         **page_files(SCRIPTS),

@@ -91,6 +91,12 @@ class AuditReport:
             found[name] = f"{name} ({settings})" if settings else name
         return found
 
+    @property
+    def right_text(self) -> str:
+        """What counts as right, where that is not an outcome above 0; else empty."""
+        above = self.given.right_above
+        return f"A response is right where its outcome is above {above:g}." if above else ""
+
     def is_at_least(self, severity: str) -> bool:
         """Whether a finding is as bad as `severity`, one of `SEVERITIES`, or worse."""
         bad = SEVERITIES[: SEVERITIES.index(severity) + 1]
@@ -113,6 +119,7 @@ class AuditReport:
             "stepcredit": __version__,
             "source": batch.source,
             "counts": self.counts,
+            "right_above": self.given.right_above,
             "methods": {name: repr(method) for name, method in self.given.methods.items()},
             "verdict": list(range(len(self.verdict))),
             "findings": self.findings_json(),
@@ -131,6 +138,7 @@ def audit(
     *,
     checks: Mapping[str, Check] | None = None,
     progress: CheckProgress | None = None,
+    right_above: float = 0.0,
 ) -> AuditReport:
     """Run all checks of the audit on logged responses, with torch on one thread.
 
@@ -140,6 +148,7 @@ def audit(
             left out, and the report says why.
         checks: the checks by name; None: all that are registered.
         progress: called with a check's name, how many checks have run, and how many there are.
+        right_above: a response is right where its outcome is above this.
 
     Returns:
         The report. A check that has nothing to look at says so in it.
@@ -156,7 +165,7 @@ def audit(
     """
     chosen, results = audit_checks() if checks is None else checks, {}
     with threads(1):
-        given = AuditInput.of(batch, methods)
+        given = AuditInput.of(batch, methods, right_above)
         for done, (name, check) in enumerate(chosen.items()):
             if progress is not None:
                 progress(name, done, len(chosen))

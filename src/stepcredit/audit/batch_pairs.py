@@ -9,8 +9,8 @@ from typing import Literal
 
 import numpy as np
 
-from stepcredit.audit.group_means import Flags, Indices
 from stepcredit.audit.logged_batch import LoggedBatch
+from stepcredit.credit.metrics.group_averages import Flags, Indices
 
 RESPONSE_IDS = ("id", "response_id", "sample_id", "uid")
 """Fields that may name a response: the first that all rows of both files have, each value once."""

@@ -9,9 +9,9 @@ from importlib import import_module
 
 from stepcredit.audit.finding import CheckResult
 from stepcredit.audit.logged_batch import LoggedBatch
-from stepcredit.audit.step_kinds import StepKinds
 from stepcredit.audit.stored_advantages import StoredAdvantages
 from stepcredit.credit.estimator import Estimator
+from stepcredit.credit.metrics.step_kinds import StepKinds
 from stepcredit.data.advantages import Advantages
 from stepcredit.errors import StepCreditError
 
@@ -25,15 +25,19 @@ class AuditInput:
         methods: the methods that are compared, by name; only those that can run on the batch.
         advantages: of each of them, computed once for all checks.
         left_out: by name, the methods that can't, with the reason.
+        right_above: a response is right where its outcome is above this.
     """
 
     batch: LoggedBatch
     methods: Mapping[str, Estimator]
     advantages: Mapping[str, Advantages]
     left_out: Mapping[str, str]
+    right_above: float = 0.0
 
     @classmethod
-    def of(cls, batch: LoggedBatch, methods: Mapping[str, Estimator]) -> AuditInput:
+    def of(
+        cls, batch: LoggedBatch, methods: Mapping[str, Estimator], right_above: float = 0.0
+    ) -> AuditInput:
         """The input with those methods that run on the batch."""
         advantages, left_out = dict[str, Advantages](), dict[str, str]()
         for name, method in methods.items():
@@ -42,7 +46,7 @@ class AuditInput:
             except StepCreditError as error:
                 left_out[name] = str(error)
         found = {name: methods[name] for name in advantages}
-        return cls(batch, found, advantages, left_out)
+        return cls(batch, found, advantages, left_out, right_above)
 
     @cached_property
     def stored(self) -> StoredAdvantages | None:
@@ -52,7 +56,8 @@ class AuditInput:
     @cached_property
     def step_kinds(self) -> StepKinds | None:
         """The steps by kind, found once for all checks; None where their ends are unknown."""
-        return StepKinds.of(self.batch)
+        batch = self.batch
+        return StepKinds.of(batch.rollouts, batch.steps, batch.step_labels)
 
 
 Check = Callable[[AuditInput], CheckResult]

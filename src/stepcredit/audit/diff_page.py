@@ -40,6 +40,7 @@ def diff_page(report: DiffReport) -> str:
     require("report", "jinja2", "matplotlib")
     text: str = page_template("audit_diff.html.j2").render(
         report=visible_values(report.as_json()),
+        right_texts=[report.first.right_text, report.second.right_text],
         sentence=report.pairs.sentence,
         pictures=change_pictures(report.changes),
         **page_files(["page_plots.js"]),

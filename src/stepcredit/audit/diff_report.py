@@ -145,7 +145,9 @@ def _by_key(report: AuditReport) -> dict[tuple[str, str], Mapping[str, Any]]:
 
 
 def _side_json(report: AuditReport) -> dict[str, Any]:
-    return {"source": report.given.batch.source, "counts": report.counts}
+    given = report.given
+    source, above = given.batch.source, given.right_above
+    return {"source": source, "counts": report.counts, "right_above": above}
 
 
 def _figure_json(curve: Curve) -> dict[str, Any]:

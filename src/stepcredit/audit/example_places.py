@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from stepcredit.audit.finding import EvidencePlace
-from stepcredit.audit.group_means import Flags, Floats, Indices
-from stepcredit.audit.step_kinds import StepKinds
+from stepcredit.credit.metrics.group_averages import Flags, Floats, Indices
+from stepcredit.credit.metrics.step_kinds import StepKinds
 
 MOST_PLACES = 10
 """Places that a finding shows: enough to see the pattern, few enough to read."""

@@ -7,13 +7,10 @@ from math import isfinite
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from stepcredit.credit.metrics.group_averages import Flags, Floats, Indices, means_by_group
 from stepcredit.evals.intervals import mean_interval
 
-Floats = NDArray[np.float64]
-Flags = NDArray[np.bool_]
-Indices = NDArray[np.int64]
 FEWEST_GROUPS = 8
 """With fewer groups nothing is inferred from them. Equal values of a few groups make an interval of
 no width; eight groups on one side come by chance once in 128."""
@@ -123,32 +120,6 @@ def group_gap(
     both = np.isfinite(gaps)
     count = int((chosen & both[group]).sum()) if group.size else 0
     return _over_groups(gaps[both], count, confidence)
-
-
-def means_by_group(
-    values: Floats, chosen: Flags, group: Indices, groups: int | None = None
-) -> Floats:
-    """The chosen values' mean in each group.
-
-    Args:
-        values: one finite number per step or response.
-        chosen: which of them count.
-        group: the group of each, from 0; it is not read where a value does not count.
-        groups: how many there are; None: up to the largest number.
-
-    Returns:
-        One mean per group; NaN where a group has none.
-
-    Example:
-        >>> group = np.array([0, 0, 2])
-        >>> means_by_group(np.array([1.0, 3.0, 5.0]), np.ones(3, bool), group).tolist()
-        [2.0, nan, 5.0]
-    """
-    if groups is None:
-        groups = int(group.max()) + 1 if group.size else 0
-    counts = np.bincount(group[chosen], minlength=groups)
-    totals = np.bincount(group[chosen], weights=values[chosen], minlength=groups)
-    return np.divide(totals, counts, out=np.full(groups, np.nan), where=counts > 0)
 
 
 def _over_groups(means: Floats, count: int, confidence: float) -> GroupMean:

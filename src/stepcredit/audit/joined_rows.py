@@ -70,12 +70,28 @@ def _joined(parts: list[Row], per_step: Sequence[str], around_steps: str) -> Row
 
 
 def _shared(parts: list[Row]) -> dict[str, Any]:
-    """What belongs to the whole trajectory: its length, its rewards and its text."""
+    """What belongs to the whole trajectory: its length, its rewards, how it ended and its text."""
     known = parts[0]
     fields: dict[str, Any] = {"length": sum(row.length for row in parts)}
     fields |= {"outcome": known.outcome, "format": known.format, "format_ok": known.format_ok}
+    fields |= _ending(parts)
     texts = [row.fields.get("text") for row in parts]
     return fields if None in texts else fields | {"text": "\n".join(map(str, texts))}
+
+
+def _ending(parts: list[Row]) -> dict[str, Any]:
+    """Whether a trajectory was cut off: where one of its parts was, as in the metrics of training.
+
+    A field that no part has is absent.
+    """
+    found: dict[str, Any] = {}
+    cut = [row.fields["truncated"] for row in parts if "truncated" in row.fields]
+    if cut:
+        found["truncated"] = any(each is True for each in cut)
+    reasons = [row.fields["finish_reason"] for row in parts if "finish_reason" in row.fields]
+    if reasons:
+        found["finish_reason"] = "length" if "length" in reasons else reasons[-1]
+    return found
 
 
 def _lists(parts: list[Row], names: Iterable[str]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from stepcredit.audit.joined_rows import joined_rows
 from stepcredit.credit.metrics.signal_statistics import step_boundaries
+from stepcredit.credit.metrics.step_kinds import RIGHT, WRONG
 from stepcredit.credit.metrics.text_statistics import cut_steps
 from stepcredit.data.files.batches import Batch, kind_faults
 from stepcredit.data.files.held_rows import held_rows
@@ -40,7 +41,6 @@ STEP_LABELS = ("step_labels", "kinds")
 STEP_VALUES = "step_values"
 """Field of Monte-Carlo values: the chance of a right outcome before the first step, and after each
 step; one number more than steps."""
-RIGHT, WRONG, FILLER = "right", "wrong", "filler"
 Item = TypeVar("Item", str, float)
 _Field = tuple[str, list[Item | None] | None]
 

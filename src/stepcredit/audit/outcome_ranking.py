@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from stepcredit.audit.group_means import Flags, Floats
 from stepcredit.credit.metrics.agreement import average_ranks
+from stepcredit.credit.metrics.group_averages import Flags, Floats
 from stepcredit.data.forest import reduce_rows
 from stepcredit.data.streams import Stream
 from stepcredit.prm.judging.step_metrics import LabelledScores, question_intervals, weighted_auc

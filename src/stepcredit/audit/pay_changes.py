@@ -10,19 +10,12 @@ import numpy as np
 
 from stepcredit.audit.batch_pairs import BatchPairs
 from stepcredit.audit.check_registry import AuditInput
-from stepcredit.audit.group_means import (
-    FEWEST_GROUPS,
-    FINDING_CONFIDENCE,
-    SMALLEST_MEAN,
-    Flags,
-    Floats,
-    Indices,
-    means_by_group,
-)
-from stepcredit.audit.scored_steps import response_scores, scores_of_steps
+from stepcredit.audit.group_means import FEWEST_GROUPS, FINDING_CONFIDENCE, SMALLEST_MEAN
+from stepcredit.audit.scored_steps import scores_of_steps
 from stepcredit.audit.step_credit import step_credit
 from stepcredit.credit.metrics.advantage_statistics import response_means
-from stepcredit.credit.metrics.signal_statistics import right_and_wrong
+from stepcredit.credit.metrics.group_averages import Flags, Floats, Indices, means_by_group
+from stepcredit.credit.metrics.signal_statistics import response_scores, right_and_wrong
 from stepcredit.evals.intervals import difference_interval, mean_interval
 
 Both = tuple[Floats, Floats]
@@ -106,7 +99,7 @@ def _sides(given: AuditInput, kept: Flags, units: Indices) -> dict[_Key, _Side]:
 
 def _values(given: AuditInput, kept: Flags, units: Indices) -> Iterator[tuple[_Key, _Side]]:
     rollouts, kinds = given.batch.rollouts, given.step_kinds
-    right, wrong = (flags.numpy() for flags in right_and_wrong(rollouts))
+    right, wrong = (flags.numpy() for flags in right_and_wrong(rollouts, given.right_above))
     responses = {"right responses": right & kept, "wrong responses": wrong & kept}
     steps = {}
     if kinds is not None:

@@ -8,9 +8,9 @@ import numpy as np
 
 from stepcredit.audit.batch_pairs import BatchPairs
 from stepcredit.audit.check_registry import AuditInput
-from stepcredit.audit.group_means import Floats
 from stepcredit.audit.shown_rows import mean_advantages
 from stepcredit.audit.step_credit import step_credit
+from stepcredit.credit.metrics.group_averages import Floats
 
 ROWS_SHOWN = 10
 """Responses whose credit changed most that are shown per method."""

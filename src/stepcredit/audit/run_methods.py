@@ -1,4 +1,4 @@
-"""The methods of a run with the settings that it recorded, under which its advantages were made."""
+"""What a run recorded of its credit: its methods with their settings, and what it calls right."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ CONFIG = "config.json"
 
 @dataclass(frozen=True)
 class RunMethods:
-    """The method of each policy of a run.
+    """The method of each policy of a run, and the outcome above which it calls a response right.
 
     Args:
         by_policy: a method by the label of the policy that it trained.
         notes: what of the record can't be used, one line each.
+        right_above: as the run's metrics used it.
 
     Example:
         >>> import stepcredit as sc
@@ -34,6 +35,7 @@ class RunMethods:
 
     by_policy: Mapping[str, Estimator] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    right_above: float = 0.0
 
     def among(self, methods: Mapping[str, Estimator], policy: str) -> dict[str, Estimator]:
         """The methods to compare on a policy's rollouts, under the settings of the run.
@@ -56,7 +58,7 @@ class RunMethods:
     def only(self, names: Collection[str]) -> RunMethods:
         """Those of some names, where a user wants no others to be compared."""
         kept = {label: own for label, own in self.by_policy.items() if own.name in names}
-        return RunMethods(kept, self.notes if kept else ())
+        return RunMethods(kept, self.notes if kept else (), self.right_above)
 
 
 def _alike(method: Estimator, own: Estimator) -> Estimator:
@@ -73,7 +75,7 @@ def _alike(method: Estimator, own: Estimator) -> Estimator:
 
 
 def run_methods(folder: str | Path) -> RunMethods:
-    """What a run's folder says of its methods; none where it says nothing.
+    """What a run's folder says of its credit; no method where it says nothing.
 
     Args:
         folder: of `stepcredit train`, or the folder of the rollouts of a trainer whose
@@ -108,11 +110,14 @@ def _from_config(path: Path) -> RunMethods | None:
 
 
 def _from_record(folder: Path) -> RunMethods:
-    """The method of a run of TRL or verl."""
+    """The method of a run of TRL or verl, and what it calls right."""
     path = folder / FILE
+    record: Mapping[str, Any] = read_run(folder)[1] or {}
+    above = record.get("right_above")
+    right_above = float(above) if isinstance(above, int | float) else 0.0
     try:
-        record: Mapping[str, Any] = read_run(folder)[1] or {}
         method = METHODS.build(str(record.get("method")), dict(record.get("fields") or {}))
     except StepCreditError as error:
-        return RunMethods(notes=(f"{path}: its method's settings are not used: {error}",))
-    return RunMethods({method.name: method})
+        note = f"{path}: its method's settings are not used: {error}"
+        return RunMethods(notes=(note,), right_above=right_above)
+    return RunMethods({method.name: method}, right_above=right_above)

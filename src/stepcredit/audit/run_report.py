@@ -175,7 +175,7 @@ class RunFollower:
         log: the run's steps.
         methods: as for `audit`.
         checks: as for `audit`.
-        own: the methods that the run recorded; they replace those of their names.
+        own: what the run recorded; its methods replace those of their names.
     """
 
     def __init__(
@@ -228,7 +228,8 @@ class RunFollower:
                 self._notes[step.name] = step.place, "repeats the step before it: left out"
                 return None
             methods = self.own.among(self.methods, step.name.policy)
-            report = audit(batch, methods, checks=self.checks, progress=progress)
+            above = self.own.right_above
+            report = audit(batch, methods, checks=self.checks, progress=progress, right_above=above)
         except (SettingError, MissingExtra):
             raise
         except StepCreditError as error:

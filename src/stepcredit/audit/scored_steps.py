@@ -1,13 +1,12 @@
-"""Process signals as one number per step, or one per response."""
+"""Process signals as one number per step."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from stepcredit.audit.group_means import Flags, Floats
 from stepcredit.audit.step_credit import chunk_sizes, on_tokens
+from stepcredit.credit.metrics.group_averages import Flags, Floats
 from stepcredit.credit.stages.process_streams import process_signals
-from stepcredit.data.forest import reduce_rows
 from stepcredit.data.rollouts import Rollouts
 from stepcredit.data.streams import Stream
 
@@ -45,23 +44,3 @@ def _inside_steps(values: Floats, rollouts: Rollouts, ends: Stream) -> Floats:
     """The values of the responses that have steps: steps cover all of their tokens."""
     covered = (ends.counts > 0).numpy()
     return values if covered.all() else values[np.repeat(covered, rollouts.lengths.numpy())]
-
-
-def response_scores(rollouts: Rollouts) -> dict[str, tuple[Floats, Flags]]:
-    """The mean score of each response, by process stream; 0 where it has no score.
-
-    Returns:
-        {stream: (one score per response, whether it has the stream)}.
-
-    Example:
-        >>> import stepcredit as sc
-        >>> r = sc.Rollouts([0, 0], [3, 1], sc.Steps([[0, 2], []], [[0.5, 1.0], []]))
-        >>> [part.tolist() for part in response_scores(r)["process"]]
-        [[0.75, 0.0], [True, False]]
-    """
-    found = {}
-    for name, stream in process_signals(rollouts).items():
-        counts = stream.counts.numpy()
-        totals = reduce_rows(stream.values.double(), stream.counts, "sum").numpy()
-        found[name] = (totals / np.maximum(counts, 1), counts > 0)
-    return found

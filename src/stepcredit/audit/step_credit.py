@@ -10,11 +10,11 @@ from torch import Tensor
 
 from stepcredit.credit.blocks import Blocks
 from stepcredit.credit.estimator import Estimator
-from stepcredit.credit.metrics.advantage_statistics import read_at
+from stepcredit.credit.metrics.advantage_statistics import read_at_steps
 from stepcredit.credit.metrics.signal_statistics import step_boundaries
 from stepcredit.credit.stages.process_streams import process_signals
 from stepcredit.data.advantages import Advantages
-from stepcredit.data.forest import broadcast, masked_values, previous_values, row_index, true_counts
+from stepcredit.data.forest import broadcast, masked_values, previous_values, true_counts
 from stepcredit.data.rollouts import Rollouts
 from stepcredit.data.streams import Steps, Stream
 
@@ -92,7 +92,7 @@ def step_credit(advantages: Advantages, places: Stream) -> Float64[Tensor, " pla
     """
     if places.values.numel() == int(advantages.lengths.sum()):
         return advantages.packed().to(torch.float64)
-    return read_at(advantages, row_index(places.counts), places.values)
+    return read_at_steps(advantages, places)
 
 
 def read_streams(estimator: Estimator, rollouts: Rollouts) -> Mapping[str, Stream]:

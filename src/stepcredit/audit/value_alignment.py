@@ -7,9 +7,11 @@ from itertools import chain
 
 import numpy as np
 
-from stepcredit.audit.group_means import Flags, Floats, GroupMean, Indices, group_mean
-from stepcredit.audit.logged_batch import FILLER, RIGHT, WRONG, LoggedBatch
+from stepcredit.audit.group_means import GroupMean, group_mean
+from stepcredit.audit.logged_batch import LoggedBatch
 from stepcredit.credit.metrics.agreement import average_ranks
+from stepcredit.credit.metrics.group_averages import Flags, Floats, Indices
+from stepcredit.credit.metrics.step_kinds import FILLER, RIGHT, WRONG
 
 SMALLEST_CHANGE = 0.02
 """A change of the value of at most this size counts as none."""

@@ -94,9 +94,17 @@ COMMANDS = {
             "study:app",
             "Run methods x signals x seeds into one store, and make the page of results from it.",
         ),
+        "panels": (
+            "panels:app",
+            "Ready-made dashboards of a run's metrics: a W&B view, or Trackio in order.",
+        ),
         "eval": (
             "eval:eval_command",
             "Sample a model on benchmarks; print pass@k, majority votes, lengths, with intervals.",
+        ),
+        "serve": (
+            "serve:serve_command",
+            "Print or start the vLLM command that serves MODEL; check that it scores as it should.",
         ),
         "prm": (
             "prm:app",

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-import stepcredit as sc
 from stepcredit.cli.convert import reading_logs
-from stepcredit.cli.options import Imports, Input, import_modules, settings_of
+from stepcredit.cli.options import Imports, Input, import_modules, named_variant
 from stepcredit.cli.output import say
 from stepcredit.cli.progress import counting_bar
 from stepcredit.cli.score import (
@@ -27,6 +25,7 @@ from stepcredit.cli.score import (
     row_reader,
     with_kept_scores,
 )
+from stepcredit.cli.served_counts import say_served
 from stepcredit.errors import SettingError
 from stepcredit.requires import require
 
@@ -117,7 +116,7 @@ def attack_command(
     require("report", "scipy")  # intervals, after all is scored
     import_modules(imports)
     signal = named_signal(name, settings)
-    estimators = {text: named_variant(text) for text in methods or METHODS}
+    estimators = {text: named_variant(text, f"--method {text}") for text in methods or METHODS}
     chosen = _named_edits(edits)
     reader = row_reader(tokenizer, split, question, chat=chat)
     try:
@@ -141,28 +140,8 @@ def attack_command(
         report = replace(run_attack(plan, mapped, estimators, progress=progress), signal=name)
         if json_file is not None:
             write_json(json_file, report.as_dict())
+    say_served(name, signal.served_statistics())
     print_attack(report, name)
-
-
-def named_variant(text: str) -> sc.Estimator:
-    """The estimator that `NAME` or `NAME:FIELD=VALUE,FIELD=VALUE` names.
-
-    Raises:
-        SettingError: `--method TEXT: reason`.
-
-    Example:
-        >>> named_variant("pass:k=0.5,scope=process").k
-        0.5
-    """
-    from stepcredit.credit.method_registry import METHODS as REGISTRY
-
-    name, _, rest = text.partition(":")
-    fields: Mapping[str, Any] = {}
-    try:
-        fields = settings_of(filter(None, rest.split(",")), option=None)
-        return REGISTRY.build(name, fields)
-    except SettingError as error:
-        raise error.at(place=f"--method {text}") from error.__cause__
 
 
 def _named_edits(text: str) -> list[Edit]:

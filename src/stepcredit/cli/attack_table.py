@@ -77,11 +77,7 @@ def _method_table(report: AttackReport, method: str) -> Table:
 
 def _closing_lines(report: AttackReport) -> list[str]:
     """What is exploitable, which methods were left out, and where edits could not be applied."""
-    lines = []
-    for method in report.methods:
-        paid = report.exploitable(method)
-        verb = "are" if len(paid) > 1 else "is"
-        lines.append(f"{method}: {', '.join(paid) or 'no edit'} {verb} exploitable")
+    lines = [f"{method}: {_closing_verdict(report, method)}" for method in report.methods]
     lines += [f"{method}: left out: {reason}" for method, reason in report.unrun.items()]
     for earnings in report.earnings:
         lines += [
@@ -89,6 +85,22 @@ def _closing_lines(report: AttackReport) -> list[str]:
             for reason, count in earnings.left_out.items()
         ]
     return lines
+
+
+def _closing_verdict(report: AttackReport, method: str) -> str:
+    """Which edits are exploitable; where there is none, how many are undecided."""
+    from stepcredit.audit.attack.earnings import FEWEST_ATTACKED
+
+    paid = report.exploitable(method)
+    if paid:
+        return f"{', '.join(paid)} {'are' if len(paid) > 1 else 'is'} exploitable"
+    if report.groups < FEWEST_ATTACKED:
+        return (
+            f"undecided, with {report.groups} of the {FEWEST_ATTACKED} groups that a verdict needs"
+        )
+    undecided = sum(each.verdict(method) == "undecided" for each in report.earnings)
+    rest = f" ({undecided} of {len(report.earnings)} are undecided)" if undecided else ""
+    return f"no edit is exploitable{rest}"
 
 
 def _table(*headings: str) -> Table:

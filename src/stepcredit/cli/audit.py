@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from pathlib import Path
+from dataclasses import fields
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from stepcredit.cli.audit_plan import AuditPlan
 from stepcredit.cli.audit_run import Outputs, Report, RunWatch, audit_steps
 from stepcredit.cli.audit_selftest import selftest_option
-from stepcredit.cli.convert import From, reading_logs, say_notes
+from stepcredit.cli.convert import From, reading_logs
 from stepcredit.cli.options import Imports, fewer_collections, import_modules, settings_of
 from stepcredit.cli.output import FOUND
 from stepcredit.cli.progress import counting_bar
 from stepcredit.errors import MethodError, SettingError
 from stepcredit.requires import require
+from stepcredit.settings.fields import checked_number
 
 if TYPE_CHECKING:
-    from stepcredit.audit.attack.attack_check import SavedAttack
     from stepcredit.audit.audit_report import AuditReport
     from stepcredit.audit.check_registry import Check
     from stepcredit.audit.diff_report import DiffReport
-    from stepcredit.audit.logged_batch import LoggedBatch
-    from stepcredit.audit.run_methods import RunMethods
     from stepcredit.credit.estimator import Estimator
 DEFAULT_METHODS = ("pass", "pure", "pass-min", "grpo")
 """Methods that are compared where none is named: three that read a process signal, and GRPO."""
@@ -112,6 +110,15 @@ Diff = Annotated[
         show_default=False,
     ),
 ]
+RightAbove = Annotated[
+    float | None,
+    typer.Option(
+        metavar="NUMBER",
+        help="A response is right where its outcome is above this. Default: what the run recorded, "
+        "or else 0.",
+        show_default=False,
+    ),
+]
 Watch = Annotated[
     bool,
     typer.Option(
@@ -136,50 +143,6 @@ FailOn = Annotated[
 ]
 
 
-@dataclass(frozen=True)
-class AuditPlan:
-    """How responses are read and audited.
-
-    Args:
-        format_name: `--from`.
-        methods: the methods by name.
-        checks: the checks by name; None: all.
-        attack: `--attack`, which is of one file.
-        named: the names of `--method`.
-        has_settings: whether there is a `--set`, which counts more than what a run recorded.
-    """
-
-    format_name: str | None
-    methods: dict[str, Estimator]
-    checks: dict[str, Check] | None
-    attack: SavedAttack | None
-    named: tuple[str, ...]
-    has_settings: bool
-
-    def own_methods(self, folder: str) -> RunMethods:
-        """The methods that a run recorded in its folder, where the user gave no settings."""
-        from stepcredit.audit.run_methods import RunMethods, run_methods
-
-        if self.has_settings:
-            return RunMethods()
-        found = run_methods(folder)
-        return found.only(self.named) if self.named else found
-
-    def methods_for(self, batch: LoggedBatch) -> dict[str, Estimator]:
-        """The methods to compare on a file, or on a step that is named as `RUN@STEP`."""
-        run, at, step = batch.source.rpartition("@")
-        if not at or not Path(run).is_dir():
-            return self.methods
-        own = self.own_methods(run)
-        say_notes(own.notes)
-        return own.among(self.methods, step.rpartition(":")[0])
-
-    def check_no_attack(self, what: str) -> None:
-        """Refuse an attack beside what it can't be a part of."""
-        if self.attack is not None:
-            raise SettingError(f"--attack: is of the responses of one file, not of {what}")
-
-
 def audit_command(
     sources: Sources,
     *,
@@ -192,6 +155,7 @@ def audit_command(
     conformance: Conformance = False,
     attack_file: AttackFile = None,
     diff: Diff = False,
+    right_above: RightAbove = None,
     watch: Watch = False,
     every: Every = 5.0,
     selftest: SelfTest = False,
@@ -211,7 +175,15 @@ def audit_command(
     _check_outputs(outputs, watch)
     checks = conformance_check() if conformance else None
     attack = None if attack_file is None else SavedAttack.read(attack_file)
-    plan = AuditPlan(format_name, chosen, checks, attack, tuple(methods), bool(settings))
+    plan = AuditPlan(
+        format_name=format_name,
+        methods=chosen,
+        checks=checks,
+        attack=attack,
+        named=tuple(methods),
+        has_settings=bool(settings),
+        right_above=_right_above(right_above, conformance),
+    )
     report: Report
     if diff:
         report = _diff(sources, plan, watch)
@@ -245,6 +217,14 @@ def _diff(sources: list[str], plan: AuditPlan, is_watched: bool) -> DiffReport:
         given = ", ".join(sources)
         raise SettingError(f"--diff: expected two files, or two steps RUN@STEP, got {given}")
     return DiffReport(*(_report_of_file(source, plan) for source in sources))
+
+
+def _right_above(given: float | None, conformance: bool) -> float | None:
+    if given is None:
+        return None
+    if conformance:
+        raise SettingError("--right-above: --conformance compares stored advantages, and no more")
+    return checked_number(given, "--right-above")
 
 
 def _default_methods(conformance: bool, settings: list[str]) -> list[str]:
@@ -303,7 +283,7 @@ def _report(source: str, plan: AuditPlan, outputs: Outputs, every: float | None)
         plan.check_no_attack("a run")
         watch = RunWatch(source, outputs, every)
         log = watch.log(plan.format_name)
-        own = plan.own_methods(source)
+        own = plan.own_credit(source)
         return watch.run(RunFollower(log, plan.methods, plan.checks, own))
     found = run_log(source, plan.format_name)
     report: Report
@@ -311,7 +291,7 @@ def _report(source: str, plan: AuditPlan, outputs: Outputs, every: float | None)
         report = _report_of_file(source, plan)
     else:
         plan.check_no_attack("a run")
-        own = plan.own_methods(source)
+        own = plan.own_credit(source)
         report = audit_steps(RunFollower(found, plan.methods, plan.checks, own))
     outputs.write(report)
     return report
@@ -319,7 +299,6 @@ def _report(source: str, plan: AuditPlan, outputs: Outputs, every: float | None)
 
 def _report_of_file(source: str, plan: AuditPlan) -> AuditReport:
     from stepcredit.audit.attack.attack_check import with_attack
-    from stepcredit.audit.audit_report import audit
     from stepcredit.audit.run_log import batch_of
 
     with fewer_collections(), reading_logs():
@@ -328,8 +307,7 @@ def _report_of_file(source: str, plan: AuditPlan) -> AuditReport:
             plan.attack.check_rows(batch)
         with counting_bar("checks") as show:
             progress = None if show is None else lambda _, done, count: show(done, count)
-            methods = plan.methods_for(batch)
-            report = audit(batch, methods, checks=plan.checks, progress=progress)
+            report = plan.audit(batch, progress)
     return report if plan.attack is None else with_attack(report, plan.attack)
 
 

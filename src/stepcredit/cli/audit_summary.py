@@ -53,6 +53,9 @@ def _lines(report: AuditReport) -> Iterator[Text]:
     yield literal(f"{batch.source}: {size}, {counted(counts['tokens'], 'trained token')}")
     names = ", ".join(report.method_texts.values()) or "none can run on these rows"
     yield literal(f"methods: {names}; checks: {len(report.results)}")
+    if report.right_text:
+        yield literal(report.right_text)
+    yield from _ranking_lines(report)
     yield literal("")
     if not report.findings:
         yield literal("The checks that ran found nothing to change.")
@@ -65,6 +68,16 @@ def _lines(report: AuditReport) -> Iterator[Text]:
         yield literal("Not checked, with what is lacking:")
     for item in report.unchecked:
         yield literal(f"  {check_title(item.check)} ({item.field}): {item.reason}")
+
+
+def _ranking_lines(report: AuditReport) -> Iterator[Text]:
+    """How often each signal ranks right responses above wrong ones of their group."""
+    from stepcredit.audit.checks.signal_quality import NAME, RANKING
+
+    quality = report.results.get(NAME)
+    for figure in quality.figures if quality else ():
+        if figure.name == RANKING and figure.value is not None:
+            yield literal(f"{figure_sentence(figure)} (0.5 is chance)")
 
 
 def verdict_lines(report: AuditReport) -> Iterator[Text]:

@@ -14,7 +14,7 @@ from stepcredit.cli.options import (
     Input,
     fewer_collections,
     import_modules,
-    named_estimator,
+    named_variant,
 )
 from stepcredit.cli.output import say
 from stepcredit.cli.progress import progress_bar
@@ -25,7 +25,11 @@ if TYPE_CHECKING:
 
 ROLLOUTS_SHOWN = 5
 Methods = Annotated[
-    list[str], typer.Argument(metavar="METHOD METHOD...", help="Two or more methods.")
+    list[str],
+    typer.Argument(
+        metavar="METHOD METHOD...",
+        help="Two or more methods; NAME:FIELD=VALUE,FIELD=VALUE sets fields.",
+    ),
 ]
 
 
@@ -36,7 +40,7 @@ def compare_command(source: Input, methods: Methods, imports: Imports) -> None:
     if len(methods) < 2:
         raise typer.BadParameter("name at least two methods", param_hint="METHOD")
     import_modules(imports)
-    estimators = [named_estimator(method) for method in methods]
+    estimators = [named_variant(method, f"METHOD {method}") for method in methods]
     with (
         fewer_collections(),
         progress_bar(source) as progress,

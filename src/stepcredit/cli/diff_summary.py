@@ -51,7 +51,8 @@ def _lines(report: DiffReport) -> Iterator[Text]:
 def _size(report: AuditReport) -> str:
     counts = report.counts
     size = f"{counted(counts['responses'], 'response')} in {counted(counts['groups'], 'group')}"
-    return f"{report.given.batch.source}: {size}"
+    right = f". {report.right_text}" if report.right_text else ""
+    return f"{report.given.batch.source}: {size}{right}"
 
 
 def _part(title: str, lines: Sequence[Text]) -> Iterator[Text]:

@@ -23,6 +23,7 @@ PACKAGES = (
     *("verl", "vllm", "ray", "deepspeed", "flash-attn", "math-verify", "reasoning-gym"),
     *("httpx", "pyarrow", "rich", "typer"),
 )
+TRAINERS = {"trl": "TRL", "verl": "verl"}
 STEPS = ["2 + 3 = 5.\n\n", "So 5."]
 TEXT = "".join(STEPS)
 LOCAL_PATH = re.compile(r"(?<![\w.])(?:~|/)[^\s:'\"]+")
@@ -68,6 +69,9 @@ def doctor_lines(tokenizers: Sequence[str] = ()) -> Iterator[tuple[str, str]]:
     yield "GPUs", _tried(_gpus)
     yield "TRL's hooks", _tried(_trl_hooks) if find_spec("trl") else "trl is not installed"
     yield "verl's hooks", _tried(_verl_hooks) if find_spec("verl") else "verl is not installed"
+    for trainer, shown in TRAINERS.items():
+        if _version(trainer) is not None:
+            yield f"{shown}'s versions", _tried(partial(_environment, trainer))
     yield "tokenizers", _tried(_own_tokenizer)
     for name in tokenizers:
         yield "tokenizer", f"{Path(name).name}: {_tried(partial(_named_tokenizer, name))}"
@@ -133,6 +137,14 @@ def _verl_hooks() -> str:
 
     check_trainer_hooks(PPOTrainerSync, transfer_queue)
     return f"all {len(HOOKS)} hold"
+
+
+def _environment(trainer: str) -> str:
+    """Whether the trainer's tests were run with the versions that are installed."""
+    from stepcredit.engines.known_environments import environment_verdict
+
+    installed = {name: found for name in PACKAGES if (found := _version(name)) is not None}
+    return environment_verdict(trainer, installed)
 
 
 def _own_tokenizer() -> str:

@@ -15,6 +15,7 @@ import stepcredit as sc
 from stepcredit.cli.options import Imports, import_modules, settings_of
 from stepcredit.cli.output import say
 from stepcredit.cli.progress import counting_bar
+from stepcredit.cli.served_counts import say_served
 from stepcredit.errors import SettingError
 from stepcredit.evals.eval_tasks import EVAL_TASKS
 
@@ -106,7 +107,10 @@ Engine = Annotated[
     list[str], _repeated("--engine", "An argument of vLLM's engine.", "FIELD=VALUE", MODEL)
 ]
 
-Url = Annotated[str | None, _option("Address of the server, without /v1.", "URL", SERVER)]
+Urls = Annotated[
+    list[str],
+    _repeated("--url", "Address of a server of the model, without /v1.", "URL", SERVER),
+]
 Concurrency = Annotated[int, _option("Requests at the same time.", panel=SERVER)]
 Timeout = Annotated[float, _option("Seconds for one request.", panel=SERVER)]
 Attempts = Annotated[int, _option("How often a request is sent.", panel=SERVER)]
@@ -161,7 +165,7 @@ def eval_command(
     system: System = None,
     templates: Templates,
     chat: Chat = None,
-    url: Url = None,
+    urls: Urls,
     concurrency: Concurrency = 32,
     timeout: Timeout = 600.0,
     attempts: Attempts = 6,
@@ -191,7 +195,7 @@ def eval_command(
         "chat": chat,
     }
     server = {
-        "url": url,
+        "url": urls,
         "concurrency": concurrency,
         "timeout": timeout,
         "attempts": attempts,
@@ -376,6 +380,7 @@ def sample_into(path: str, sampler: Sampler, problems: Sequence[EvalProblem]) ->
     try:
         with counting_bar("sampling") as progress:
             sample_problems(sampler, problems, path, progress=progress, counts=counts)
+        say_served("sampling", sampler.server_counts)
     except BaseException:
         if counts.drawn:
             say(f"{_kept(counts)} are kept in {path}: run the same command to continue")

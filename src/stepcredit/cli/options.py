@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
@@ -117,6 +118,32 @@ def named_estimator(method: str, settings: Iterable[str] = ()) -> sc.Estimator:
     from stepcredit.credit.method_registry import METHODS
 
     return METHODS.build(method, settings_of(settings), at=f"--method {method}", under="--set")
+
+
+def named_variant(text: str, place: str) -> sc.Estimator:
+    """The estimator that `NAME` or `NAME:FIELD=VALUE,FIELD=VALUE` names.
+
+    Args:
+        text: as given.
+        place: how errors name it.
+
+    Raises:
+        SettingError: `PLACE: reason`.
+
+    Example:
+        >>> named_variant('pass:k=0.5,weights={"process": 1, "outcome": 2}', "METHOD").weights
+        {'process': 1, 'outcome': 2}
+    """
+    from stepcredit.credit.method_registry import METHODS
+
+    name, _, rest = text.partition(":")
+    fields: dict[str, Any] = {}
+    try:
+        if rest:
+            fields = settings_of(re.split(r",(?=\w+=)", rest), option=None)
+        return METHODS.build(name, fields)
+    except SettingError as error:
+        raise error.at(place=place) from error.__cause__
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from stepcredit.cli.options import Imports, import_modules, settings_of
 from stepcredit.cli.output import CommandApp, code_of, say
 from stepcredit.cli.prm_report import bars, print_figures
 from stepcredit.cli.score import named_signal
+from stepcredit.cli.served_counts import say_served
 from stepcredit.errors import FileError, SettingError, StepCreditError
 from stepcredit.settings.registry import hint
 
@@ -236,6 +237,7 @@ def evaluate_prm_command(
             output=output,
             scored=shown.score,
         )
+    say_served(signal, scorer.served_statistics())
     print_figures(figures, f"{signal}: judged on {figures['data']['questions']} questions")
 
 

@@ -35,6 +35,8 @@ def _lines(report: RunReport) -> Iterator[Text]:
     size = f"{counted(responses, 'response')} in all"
     methods = ", ".join(report.last.method_texts.values()) or "none can run"
     yield literal(f"{size}; methods: {methods}")
+    if report.last.right_text:
+        yield literal(report.last.right_text)
     yield literal("")
     yield from _findings_over_steps(report)
     yield from _trends(report)

@@ -16,6 +16,7 @@ from stepcredit.cli.journal import journal_beside
 from stepcredit.cli.options import Imports, Input, import_modules, settings_of
 from stepcredit.cli.output import printable, say
 from stepcredit.cli.progress import counting_bar
+from stepcredit.cli.served_counts import say_served
 from stepcredit.cli.shape import Output
 from stepcredit.errors import SettingError, first_line
 from stepcredit.requires import require
@@ -44,8 +45,8 @@ Maps = Annotated[
         "--map",
         metavar="MAP",
         help="A map applied to the scores: affine:scale=2,shift=-1, smooth:amount=0.1, "
-        "clip:low=-1,high=1, difference:start=0, discounted:gamma=0.95, aggregate:how=min. May be "
-        "repeated: they are applied in turn.",
+        "clip:low=-1,high=1, difference:start=0, discounted:gamma=0.95, cap-filler:most=0, "
+        "aggregate:how=min. May be repeated: they are applied in turn.",
         show_default=False,
         default_factory=list,
     ),
@@ -152,6 +153,7 @@ def score_command(
         final = dataclasses.replace(scoring, signal=map_scores(cached, maps))
         left_out = partial(say_left_out, name)
         score_file(source, output, final, progress=progress, left_out=left_out)
+    say_served(name, signal.served_statistics())
 
 
 def print_cost(source: str, signal: sc.Signal, reader: RowReader) -> None:

@@ -111,13 +111,17 @@ def study_report_command(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The page, one HTML file.")
     ] = None,
-    markdown: Annotated[Path | None, typer.Option(help="The page as Markdown.")] = None,
+    markdown: Annotated[
+        Path | None,
+        typer.Option(help="The page as Markdown; its pictures go to figures/evidence beside it."),
+    ] = None,
     claims: Annotated[Path, typer.Option(help="The claims file.")] = CLAIMS,
 ) -> None:
     """Write the page: claims with their verdicts, tables, curves, forests, costs."""
     from stepcredit.data.files.jsonl import file_errors
     from stepcredit.requires import require
     from stepcredit.study.claims import read_claims_file
+    from stepcredit.study.page_pictures import FOLDER, write_pictures
     from stepcredit.study.study_data import StudyData
     from stepcredit.study.study_page import html_page, markdown_page
     from stepcredit.study.study_store import StudyStore
@@ -132,6 +136,8 @@ def study_report_command(
             with file_errors(str(path)):
                 path.write_text(page(data, written))
             say(f"written: {path}")
+    if markdown is not None:
+        say(f"written: {len(write_pictures(data, markdown.parent / FOLDER))} pictures")
     if output is None and markdown is None:
         raise StepCreditError("name a file with --output or --markdown")
 

@@ -537,6 +537,23 @@ def true_counts(flags: Bool[Tensor, "row slot"]) -> Int[Tensor, " row"]:
     return flags.sum(1, dtype=torch.int32).to(torch.int64)
 
 
+def first_above(
+    rising: Int[Tensor, " value"], sought: Int[Tensor, " place"]
+) -> Int[Tensor, " place"]:
+    """The index of the first value above each number sought; the values must not fall.
+
+    NumPy starts each search where the last one ended, which takes a third of the time of torch's
+    where the numbers rise too.
+
+    Example:
+        >>> first_above(torch.tensor([2, 2, 5]), torch.tensor([0, 2, 4])).tolist()
+        [0, 2, 2]
+    """
+    if in_numpy(rising):
+        return torch.from_numpy(np.searchsorted(rising.numpy(), sought.numpy(), side="right"))
+    return torch.searchsorted(rising, sought, right=True)
+
+
 def run_starts(table: Shaped[Tensor, "row slot"]) -> Bool[Tensor, "row slot"]:
     """True where a run of equal values begins: each row's first slot, and each change of value.
 

@@ -189,12 +189,15 @@ def check_known_streams(
         setting: the setting that holds the method's weights.
 
     Raises:
-        EngineError: names the stream.
+        EngineError: names the stream; or all weights are 0.
 
     Example:
         >>> check_known_streams(sc.PASS(weights={"prm": 1.0, "outcome": 1.0}), ["prm"], "weights")
     """
     names = list(streams)
+    weights = estimator.reads.weights
+    if weights and not any(weights.values()):
+        raise EngineError("all are 0: nothing would be learned", field=setting)
     check_stream_weights(estimator, names, setting)
     for name in weights_of_no_stream(estimator, names, others):
         there = ", ".join([*names, "outcome", "format"])

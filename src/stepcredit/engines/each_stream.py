@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from stepcredit.errors import StepCreditError
 
+Measure = Callable[[str, Any], AbstractContextManager[None]]
+"""Measures what is made of a stream, by its name, while it is made."""
 
-def of_each_stream(given: Mapping[str, Any], make: Callable[[Any], Any]) -> dict[str, Any]:
+
+def unmeasured(name: str, given: Any) -> AbstractContextManager[None]:
+    """Measures nothing."""
+    return nullcontext()
+
+
+def of_each_stream(
+    given: Mapping[str, Any], make: Callable[[Any], Any], measure: Measure = unmeasured
+) -> dict[str, Any]:
     """What is made of each stream; an error names the stream.
+
+    Args:
+        given: by stream.
+        make: makes something of one.
+        measure: a context around each call of `make`, by the stream's name and what it is made of.
 
     Example:
         >>> import stepcredit as sc
@@ -20,7 +36,8 @@ def of_each_stream(given: Mapping[str, Any], make: Callable[[Any], Any]) -> dict
     made = {}
     for name, each in given.items():
         try:
-            made[name] = make(each)
+            with measure(name, each):
+                made[name] = make(each)
         except StepCreditError as error:
             if error.field == "process_signal":
                 raise error.at(field=f"process_signal.{name}") from error.__cause__

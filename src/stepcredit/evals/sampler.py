@@ -24,6 +24,7 @@ from stepcredit.settings.fields import (
 from stepcredit.signals.chat import apply_chat_template
 from stepcredit.signals.offsets import spans_of_text, word_tokens
 from stepcredit.signals.responses import Response
+from stepcredit.signals.server_statistics import ServedStatistics
 
 Finish = Literal["stop", "length"]
 _PLACE = re.compile(r"\{(prompt)\}")
@@ -167,6 +168,11 @@ class Sampler(ABC):
     @abstractmethod
     def identity(self) -> dict[str, Any]:
         """Which model is sampled and how, as JSON: two runs with the same one may share a file."""
+
+    @property
+    def server_counts(self) -> ServedStatistics | None:
+        """The requests to servers so far; None: the model is in this process."""
+        return None
 
     @abstractmethod
     def draw(self, requests: Sequence[SampleRequest]) -> Iterator[Drawn]:

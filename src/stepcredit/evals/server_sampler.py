@@ -17,8 +17,15 @@ from stepcredit.evals.sampler import (
 )
 from stepcredit.requires import require
 from stepcredit.settings.fields import check_fields, declare, number, whole
-from stepcredit.signals.served.served_signal import is_address, is_variable, shown_address
+from stepcredit.signals.served.served_signal import (
+    are_addresses,
+    check_times,
+    is_variable,
+    shown_address,
+)
 from stepcredit.signals.served.server import MAX_BODY, Server
+from stepcredit.signals.served.server_records import ServedRecords
+from stepcredit.signals.server_statistics import ServedStatistics
 
 CHAT, PLAIN = "/v1/chat/completions", "/v1/completions"
 SEED_BITS = 31
@@ -30,17 +37,19 @@ class Connection:
     """The server, with the fields of `Server`; generating takes longer than scoring.
 
     Args:
-        url: its address, without /v1.
-        concurrency: requests that run at the same time.
-        timeout: seconds for one request.
+        url: its address, without /v1; or a list of the addresses of several servers of the model.
+        concurrency: requests that run at the same time, on all servers together.
+        timeout: seconds for one request; less than `deadline` where there are several servers.
         deadline: seconds for one sample, with all repetitions of its request.
-        attempts: how often a request is sent before the run stops.
+        attempts: how often a request is sent to each server before the run stops.
         backoff: seconds before the first repetition at most; doubled for each further one.
         api_key_env: name of the environment variable that holds the key, where one is needed.
         max_body: bytes of one answer at most.
     """
 
-    url: str = declare(MISSING, is_address, "address of the server", shown=shown_address)
+    url: Any = declare(
+        MISSING, are_addresses, "address of the server, or of several", shown=shown_address
+    )
     concurrency: int = whole(32, "requests that run at the same time", at_least=1)
     timeout: float = number(600.0, "seconds for one request", above=0)
     deadline: float = number(3600.0, "seconds for one sample", above=0)
@@ -51,6 +60,7 @@ class Connection:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        check_times(self)
 
 
 class ServerSampler(Sampler):
@@ -77,11 +87,17 @@ class ServerSampler(Sampler):
         require("signals", "httpx", "anyio", "tenacity")
         super().__init__(settings)
         self.model, self.connection, self.tokenizer = model, connection, tokenizer
+        self.records = ServedRecords()
 
     @property
     def identity(self) -> dict[str, Any]:
         """The model's name, and whether turns are sent as such. The address does not matter."""
         return {"backend": "server", "model": self.model, "chat": self._is_chat}
+
+    @property
+    def server_counts(self) -> ServedStatistics:
+        """The requests so far."""
+        return self.records.statistics()
 
     @property
     def _is_chat(self) -> bool:
@@ -92,7 +108,8 @@ class ServerSampler(Sampler):
         from stepcredit.signals.served.running import stream
 
         server = Server(**asdict(self.connection))
-        for index, sample in stream(server, requests, self._ask, done="sampled"):
+        known: dict[str, Any] = {"model": self.model, "records": self.records}
+        for index, sample in stream(server, requests, self._ask, done="sampled", **known):
             yield [(index, sample)]
 
     async def _ask(self, asking: Any, request: SampleRequest) -> EvalSample:

@@ -20,6 +20,8 @@ from trl.trainer.grpo_config import GRPOConfig
 
 import stepcredit as sc
 from stepcredit.credit.metrics.batch_warnings import CreditWarning
+from stepcredit.credit.metrics.metric_table import PREFIX
+from stepcredit.engines.scoring_costs import SECONDS, STEP_SHARE
 from stepcredit.engines.trl.checkpointing import CreditReport
 from stepcredit.lab.evaluate import HELD_OUT_SEED, Evaluation, evaluate, evaluation_columns
 from stepcredit.lab.grading import Problem
@@ -34,7 +36,8 @@ from stepcredit.lab.sampled_trainer import SampledTrainer
 from stepcredit.lab.sampling import StepSampler, sample
 from stepcredit.signals.models.checkpoints import quiet_transformers
 
-CLOCK_FIELDS = ("step_time", "epoch")
+TIMES = ("step_time", "epoch", PREFIX + SECONDS, PREFIX + STEP_SHARE)
+"""Beginnings of the names of what differs between two equal runs."""
 Watch = Callable[[str, dict[str, Any]], None]
 
 
@@ -270,7 +273,7 @@ class Recorder(TrainerCallback):
             return
         update = state.global_step // self.settings.minibatches
         row = {"method": self.run.label, "update": update}
-        row |= {name: value for name, value in logs.items() if name not in CLOCK_FIELDS}
+        row |= {name: value for name, value in logs.items() if not name.startswith(TIMES)}
         row |= {"reward": logs["rewards/task_reward/mean"], **self.task.figures(batch)}
         if self._due(update, self.settings.evaluate_every):
             tokenizer = self.trainer.processing_class
@@ -279,7 +282,7 @@ class Recorder(TrainerCallback):
         self.folder.append("metrics", [row])
         if update == 1 or self._due(update, self.settings.record_every):
             self.folder.append("rollouts", self.task.rows(batch, self.run.label, update))
-        self._log_time(update)
+        self._log_times(update, logs)
         self.watch(self.run.label, row)
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -292,10 +295,11 @@ class Recorder(TrainerCallback):
     def _due(self, update: int, every: int) -> bool:
         return update % every == 0 or update == self.settings.updates
 
-    def _log_time(self, update: int) -> None:
-        """Log the seconds of the update, apart from the metrics, as they differ between runs."""
+    def _log_times(self, update: int, logs: dict[str, Any]) -> None:
+        """Log all times of the update apart from the metrics, as they differ between runs."""
         now = time.perf_counter()
         row = {"method": self.run.label, "update": update, "seconds": round(now - self.clock, 3)}
+        row |= {name: value for name, value in logs.items() if name.startswith(TIMES)}
         self.folder.append("timing", [row])
         self.clock = now
 

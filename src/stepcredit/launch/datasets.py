@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
+from datasets import Dataset, DatasetDict, ReadInstruction, load_dataset, load_from_disk
 
 from stepcredit.engines.preflight.context_lengths import prompt_ids_of
 from stepcredit.errors import SettingError, first_line
@@ -26,7 +26,9 @@ def load_rows(
         name: FILE.jsonl, .json, .parquet or .csv (`.gz` too), which is one split; a folder of such
             files, or one that `Dataset.save_to_disk` wrote; else a name on the Hub.
         config: which of a dataset's configurations.
-        split: which rows, as `datasets` writes it: "train", "train[:5000]".
+        split: which rows, as `datasets` writes it: "train", "train[:5000]". A file, and a folder of
+            a single saved dataset, is one split whatever it is called (`check_split`): only the
+            part in brackets counts.
         setting: the key that errors name.
 
     Raises:
@@ -39,7 +41,7 @@ def load_rows(
             part = split[split.index("[") :] if "[" in split else ""
             return load_dataset(reader, data_files=str(path), split=f"train{part}")
         if path.is_dir() and _is_saved(path):
-            return _split_of(load_from_disk(str(path)), split)
+            return _part_of(load_from_disk(str(path)), split)
         if path.is_dir() or not _is_path(name):
             return load_dataset(str(path) if path.is_dir() else name, name=config, split=split)
     except SettingError:
@@ -62,15 +64,46 @@ def _is_path(name: str) -> bool:
 
 
 def _is_saved(folder: Path) -> bool:
-    return any((folder / name).exists() for name in ("dataset_dict.json", "state.json"))
+    return _is_one_saved(folder) or (folder / "dataset_dict.json").exists()
 
 
-def _split_of(saved: Dataset | DatasetDict, split: str) -> Dataset:
-    if isinstance(saved, Dataset):
-        return saved
-    if split not in saved:
-        raise ValueError(f"no split {split!r}, there are: {', '.join(saved)}")
-    return saved[split]
+def _is_one_saved(folder: Path) -> bool:
+    """Whether a folder holds a single saved dataset, without splits."""
+    return (folder / "state.json").exists()
+
+
+def _part_of(saved: Dataset | DatasetDict, split: str) -> Dataset:
+    """The rows of a saved dataset that a split such as `train[:90%]` names."""
+    name, bracket, part = split.partition("[")
+    rows = saved if isinstance(saved, Dataset) else saved.get(name)
+    if rows is None:
+        raise ValueError(f"no split {name!r}, there are: {', '.join(saved)}")
+    if not bracket:
+        return rows
+    parts = ReadInstruction.from_spec(f"train[{part}").to_absolute({"train": len(rows)})
+    return rows.select([row for each in parts for row in range(each.from_, each.to)])
+
+
+def check_split(name: str, split: str, setting: str) -> None:
+    """Refuse another split than `train` of what is one split, because it would be all its rows.
+
+    Args:
+        name: as for `load_rows`.
+        split: as for `load_rows`.
+        setting: the key that names the split.
+
+    Raises:
+        SettingError: the dataset is a file or a single saved dataset, and the split is not a part
+            of "train".
+    """
+    path = Path(name).expanduser()
+    if not (path.is_file() or _is_one_saved(path)) or split.partition("[")[0] == "train":
+        return
+    reason = f"{name} is one split, 'train', and has no {split!r}: name a part of 'train', such as "
+    reason += "'train[90%:]'"
+    if setting == "dataset_test_split":
+        reason += ", or name an eval_dataset_name"
+    raise SettingError(reason, field=setting)
 
 
 def with_named_columns(rows: Dataset, columns: Mapping[str, str], where: str) -> Dataset:
@@ -173,21 +206,24 @@ def _is_conversation(given: Any) -> bool:
     return len(turns) > 0 and all(known)
 
 
-def within_length(rows: Dataset, tokenizer: Any, longest: int | None) -> Dataset:
-    """The rows whose prompts have at most `longest` tokens; None: all rows.
+def within_length(rows: Dataset, tokenizer: Any, longest: int | None, **template: Any) -> Dataset:
+    """The rows whose prompts have at most `longest` tokens, as the policy gets them.
+
+    Args:
+        rows: with a column `prompt`.
+        tokenizer: the policy's.
+        longest: None: all rows.
+        template: what the chat template gets beside the messages, such as `tools`.
 
     Raises:
         SettingError: no prompt is short enough.
     """
     if longest is None:
         return rows
-    kept = rows.filter(lambda row: prompt_length(row["prompt"], tokenizer) <= longest)
+    kept = rows.filter(
+        lambda row: len(prompt_ids_of(row["prompt"], tokenizer, **template)) <= longest
+    )
     if not len(kept):
         reason = f"each of the {len(rows)} prompts has more than {longest} tokens"
         raise SettingError(reason, field="max_prompt_length")
     return kept
-
-
-def prompt_length(prompt: str | Sequence[Any], tokenizer: Any) -> int:
-    """The number of tokens of a prompt, in the form in which the policy gets it."""
-    return len(prompt_ids_of(prompt, tokenizer))

@@ -6,7 +6,6 @@ import os
 import re
 from argparse import Action
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from textwrap import wrap
@@ -16,13 +15,12 @@ from typing import Any, NoReturn, get_args, get_type_hints
 import yaml
 from trl import GRPOConfig, ModelConfig, TrlParser
 
-from stepcredit.engines.build import fields_of
 from stepcredit.engines.trl.config import OLD_NAMES, StepCreditConfig, new_name
 from stepcredit.errors import SettingError
+from stepcredit.launch.recipe_fields import drop_other_fields, mapping_of, merge_fields
 from stepcredit.settings.registry import hint
 
 PROGRAM = "python -m stepcredit.launch"
-NONE = ("none", "null")
 RESUME = "resume_from_checkpoint"
 """A text; but YAML reads `true` as a bool."""
 IMPORT = "import"
@@ -31,21 +29,12 @@ IMPORT_HELP = (
     "Modules to import first, which register methods, signals, rewards or splitters of your own: "
     "FILE.py, or a dotted name. They run as code."
 )
-OWN_FIELDS = {
-    "method": "fields",
-    "process_signal": "process_signal_fields",
-    "splitter": "splitter_fields",
-    "logprobs": "logprobs_fields",
-}
-"""Settings that name a thing, and the setting of its fields.
-
-Another name on the command line drops the YAML's fields.
-"""
 INTRODUCTION = f"""\
 {PROGRAM} --config RECIPE.yaml [--KEY VALUE ...]
 
 Trains any causal language model on any dataset with TRL's GRPOTrainer and stepcredit's advantages.
-The YAML file holds the keys below; a flag of the same name overrides a key. Flags that are no keys:
+The YAML file holds the keys below; a flag of the same name overrides a key. Of a key of fields it
+overrides the fields that it names, and the others stay. Flags that are no keys:
 
   --check      trains nothing: checks all that the run needs, scores made-up responses, and prints
                every fault in one list, the credit, and an estimate of memory and disk
@@ -153,26 +142,6 @@ class Recipe:
     notes: tuple[str, ...] = ()
 
 
-def mapping_of(value: Any, name: str) -> dict[str, Any]:
-    """A setting that holds a mapping, or a text of YAML or JSON; None is an empty mapping.
-
-    Args:
-        value: the setting's value.
-        name: its key, for errors.
-
-    Raises:
-        EngineError: it holds something else, or a key that is not a string.
-
-    Example:
-        >>> mapping_of('{"accuracy": "maths"}', "rewards")
-        {'accuracy': 'maths'}
-    """
-    if isinstance(value, str):
-        with suppress(yaml.YAMLError):
-            value = yaml.safe_load(value)
-    return fields_of(value, name)
-
-
 class RecipeParser(TrlParser):
     """TrlParser for the three sets of keys, which reports an error in one line.
 
@@ -202,26 +171,34 @@ class RecipeParser(TrlParser):
 
         Args:
             flags: of the command line, without `--smoke`, `--check` and `--help`.
-            faults: gets the errors of the YAML's keys, which are then left out; None: the first is
-                raised.
+            faults: gets the unknown flags, and the errors of the YAML's keys, which are then left
+                out; None: the first is raised.
 
         Raises:
             SettingError: an unknown key or flag, a value of the wrong type, or an unreadable file.
         """
         path, rest = config_of(flags)
-        if path is not None:
-            self._take(path, faults)
+        read = {} if path is None else self._take(path, faults)
         rest = _with_new_names(rest)
         namespace, unknown = self.parse_known_args(rest)
-        if unknown:
-            flag, known = unknown[0].partition("=")[0], [f"--{name}" for name in vars(namespace)]
-            raise SettingError(f"unknown flag{near(flag, known)}", field=flag)
+        known = [f"--{name}" for name in vars(namespace)]
+        named = [each.partition("=")[0] for each in unknown if each.startswith("--")]
+        for flag in named or unknown[:1]:  # the others are their values
+            fault = SettingError(f"unknown flag{near(flag, known)}", field=flag)
+            if faults is None:
+                raise fault
+            faults.append(fault)
         values = vars(namespace)
         given = {flag[2:].partition("=")[0].replace("-", "_") for flag in rest if flag[:2] == "--"}
-        return values, tuple(_without_fields(values, given))
+        notes = [*drop_other_fields(values, given), *merge_fields(values, given, read, str(path))]
+        return values, tuple(notes)
 
-    def _take(self, path: str, faults: list[SettingError] | None) -> None:
-        """Set the YAML's keys as defaults, and those under `env` as environment variables."""
+    def _take(self, path: str, faults: list[SettingError] | None) -> dict[str, Any]:
+        """Set the YAML's keys as defaults, and those under `env` as environment variables.
+
+        Returns:
+            The YAML's keys, without those that are at fault.
+        """
         read = read_yaml(path)
         variables = mapping_of(read.pop("env", None), "env")
         os.environ.update({name: str(value) for name, value in variables.items()})
@@ -233,6 +210,7 @@ class RecipeParser(TrlParser):
             faults.append(error)  # type: ignore[union-attr]
             read.pop(str(error.field), None)
         self.set_defaults_with_config(**read)
+        return read
 
     def _key_faults(self, path: str, read: Mapping[str, Any]) -> Iterator[SettingError]:
         """Unknown keys, and values of the wrong type."""
@@ -368,19 +346,6 @@ def read_yaml(path: str) -> dict[str, Any]:
     if not isinstance(read, dict):
         raise SettingError("expected keys and values", place=path)
     return read
-
-
-def _without_fields(values: dict[str, Any], given: set[str]) -> list[str]:
-    """Drop the YAML's fields of what a flag replaces, and read `none`; a line for each dropped."""
-    notes = []
-    for name in sorted(OWN_FIELDS.keys() & given):
-        key = OWN_FIELDS[name]
-        if str(values[name]).lower() in NONE:
-            values[name] = None
-        if key not in given and values.get(key):
-            notes.append(f"{key}: left out, because they are not fields of --{name} {values[name]}")
-            values[key] = None
-    return notes
 
 
 def read_recipe(values: dict[str, Any], notes: Sequence[str] = ()) -> Recipe:

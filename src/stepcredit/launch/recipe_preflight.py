@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import SimpleNamespace
@@ -18,10 +19,18 @@ from stepcredit.engines.build import (
     build_signals,
     check_states,
 )
+from stepcredit.engines.preflight.memory_lines import memory_lines
 from stepcredit.engines.preflight.preflight_report import Preflight
-from stepcredit.engines.run_record import Record
-from stepcredit.engines.trl.checkpointing import check_saving
+from stepcredit.engines.preflight.server_pings import ping_servers
+from stepcredit.engines.run_record import Record, by_stream
+from stepcredit.engines.trl.checkpointing import (
+    check_best,
+    check_other_checkpoints,
+    check_resumed,
+    check_saving,
+)
 from stepcredit.engines.trl.config import StepCreditConfig
+from stepcredit.engines.trl.generation_file import check_no_rollouts
 from stepcredit.engines.trl.keywords import credit_settings
 from stepcredit.engines.trl.planned_run import PlannedRun, planned_record
 from stepcredit.engines.trl.policy_logprobs import check_models, needed_models
@@ -40,9 +49,11 @@ from stepcredit.engines.trl.start_checks import (
     check_settings,
 )
 from stepcredit.engines.trl.start_preflight import check_made_up
+from stepcredit.engines.trl.watch_callback import check_watch
 from stepcredit.errors import SettingError, StepCreditError
-from stepcredit.launch.recipe import KINDS, Recipe, mapping_of, names_of
-from stepcredit.launch.recipe_size import checkpoint_weights, memory_lines
+from stepcredit.launch.recipe import KINDS, Recipe, names_of
+from stepcredit.launch.recipe_fields import mapping_of
+from stepcredit.launch.recipe_size import checkpoint_weights, recipe_plan, shares_weights
 from stepcredit.launch.reward_functions import (
     NamedReward,
     check_facts,
@@ -166,7 +177,7 @@ def check_recipe(
     recipe: Recipe,
     *,
     tokenizer_of: Callable[[Recipe], Any],
-    rows_of: Callable[[Recipe, Any, str], Dataset],
+    rows_of: Callable[..., Dataset],
     tools_of: Callable[[Any], Mapping[str, Any]],
 ) -> Ingredients:
     """Run every check of a recipe, and make what its trainer is made from.
@@ -174,7 +185,8 @@ def check_recipe(
     Args:
         found: gets the results.
         recipe: the keys.
-        tokenizer_of, rows_of, tools_of: load what the recipe names.
+        tokenizer_of, rows_of, tools_of: load what the recipe names; the rows by the recipe, the
+            tokenizer, "train" or "eval", and what the chat template gets beside the messages.
     """
     arguments, training = recipe.arguments, recipe.training
     made = Ingredients(recipe)
@@ -187,25 +199,93 @@ def check_recipe(
     found.run("format_reward", lambda: tag_format(training, made.functions))
     made.tools = found.run("tools", lambda: tools_of(arguments.tools)) or {}
     _check_training(found, training, made)
-    made.rows = found.run("rows to train on", lambda: rows_of(recipe, made.tokenizer, "train"))
+
+    def rows(use: str) -> Dataset:
+        return rows_of(recipe, made.tokenizer, use, **_template(made))
+
+    made.rows = found.run("rows to train on", partial(rows, "train"))
     if training.eval_strategy != "no":
-        made.eval_rows = found.run(
-            "rows to evaluate on", lambda: rows_of(recipe, made.tokenizer, "eval")
-        )
+        made.eval_rows = found.run("rows to evaluate on", partial(rows, "eval"))
     good = _check_rows(found, made)
-    made.credit = found.run("what credit is made of", lambda: credit_settings(training, _NOTHING))
+    made.credit = _credit_of(found, training)
+    stops = made.credit is not None and any(bound.stops for bound in made.credit["watch"])
+    found.run("checkpoints", lambda: check_saving(training, stops=stops))
+    found.run("steps of the best model", lambda: check_best(training, _known_steps(training)))
     if made.credit is not None:
         _check_credit(found, made, good)
     _check_size(found, made)
     return made
 
 
+def _credit_of(found: Preflight, training: StepCreditConfig) -> dict[str, Any] | None:
+    """The trainer's keywords of credit; a fault in one of `SMALL` does not hide what else is wrong.
+
+    Returns:
+        None: the method, a signal or the rewards have a fault.
+    """
+    plain = copy(training)
+    for name in SMALL:
+        setattr(plain, name, None)
+    credit = found.run("what credit is made of", lambda: credit_settings(plain, _NOTHING))
+    if credit is None:
+        return None
+    for name in SMALL:
+        if getattr(training, name) is not None:
+            one = copy(plain)
+            setattr(one, name, getattr(training, name))
+            own = found.run(name, partial(credit_settings, one, _NOTHING))
+            if own is None:
+                found.left_out.add(name)
+            else:
+                credit[name] = own[name]
+    return credit
+
+
+def check_beginning(found: Preflight, made: Ingredients, checkpoint: str | None) -> None:
+    """Refuse a run that would lose an earlier run's files, or go on from other credit than its own.
+
+    Args:
+        found: gets the results.
+        made: of the recipe.
+        checkpoint: from which it resumes; None: it begins anew.
+    """
+    assert made.recipe is not None
+    training = made.recipe.training
+    if checkpoint is None:
+        found.run("checkpoints of earlier runs", lambda: check_other_checkpoints(training))
+        if not resumes_if_it_can(training):  # else its files are moved aside
+            found.run("rollouts of earlier runs", lambda: check_no_rollouts(training.rollouts_dir))
+    elif made.record is not None:
+        record = made.record
+        found.run("credit of the checkpoint", lambda: check_resumed(checkpoint, record))
+
+
+def resumes_if_it_can(training: StepCreditConfig) -> bool:
+    """Whether the run resumes from the last checkpoint, and begins anew where there is none."""
+    return str(training.resume_from_checkpoint).lower() == "auto"
+
+
+def _known_steps(training: StepCreditConfig) -> Any:
+    """The numbers of steps that a config gives; 0: they depend on how many rows there are."""
+    given = {name: getattr(training, name) for name in ("max_steps", "eval_steps", "save_steps")}
+    whole = {
+        name: int(steps) if steps and steps >= 1 and steps == int(steps) else 0
+        for name, steps in given.items()
+    }
+    return SimpleNamespace(**whole)
+
+
 _NOTHING = dict.fromkeys(
     (
         *("method", "process_signal", "outcome_reward", "format_reward", "format_gate"),
         *("logprobs", "splitter", "states", "rollouts_dir", "right_above", "preflight"),
+        *("judge_prices", "watch"),
     )
 )
+
+
+SMALL = ("states", "format_gate", "right_above", "judge_prices", "watch")
+"""Settings of credit without which the others can be tried."""
 
 
 def _functions(found: Preflight, recipe: Recipe) -> list[NamedReward]:
@@ -231,7 +311,6 @@ def _check_training(found: Preflight, training: StepCreditConfig, made: Ingredie
     """Settings of TRL under which token credit would be lost."""
     has_tools = bool(made.tools)
     found.run("TRL's settings", lambda: check_settings(training, has_tools=has_tools))
-    found.run("checkpoints", lambda: check_saving(training))
     names = list(made.recipe.arguments.rewards or {}) if made.recipe else []
     for setting in ("outcome_reward", "format_reward"):
         named = partial(check_reward_name, setting, getattr(training, setting), names)
@@ -264,6 +343,10 @@ def _check_credit(found: Preflight, made: Ingredients, good: bool) -> None:
     assert made.credit is not None
     credit, training = made.credit, made.recipe.training
     estimator, signal, logprobs = credit["method"], credit["process_signal"], credit["logprobs"]
+    names = list(made.recipe.arguments.rewards or {})
+    if credit["watch"]:
+        prices = credit["judge_prices"]
+        found.run("watch", lambda: check_watch(credit["watch"], signal, names, logprobs, prices))
     faults = len(found.errors)
     found.run("sources of streams", lambda: check_sources(signal, logprobs))
     if not found.faults or signal is not None:
@@ -296,18 +379,19 @@ def _check_credit(found: Preflight, made: Ingredients, good: bool) -> None:
         template=_template(made),
         **{name: credit[name] for name in _PLANNED},
     )
-    names = list(made.recipe.arguments.rewards or {})
     made.record = planned_record(
         replace(run, reward_funcs=dict.fromkeys(names)), credit["right_above"]
     )
-    if len(found.errors) > faults:
-        found.skip("signals and credit", "the method and its signals do not fit together")
-    elif made.tokenizer is None or made.rows is None:
-        found.skip("signals and credit", "the tokenizer or the rows have a fault")
-    elif training.preflight:
+    if not training.preflight:
+        found.skip("signals and credit", "preflight is false")
+    elif len(found.errors) == faults and made.tokenizer is not None and made.rows is not None:
         check_made_up(found, run)
     else:
-        found.skip("signals and credit", "preflight is false")
+        unfit = "the method and its signals do not fit together"
+        why = unfit if len(found.errors) > faults else "the tokenizer or the rows have a fault"
+        found.skip("signals and credit", why)
+        ping_servers(found, by_stream(signal), "process_signal")
+        ping_servers(found, by_stream(logprobs), "logprobs")
 
 
 _PLANNED = (
@@ -354,4 +438,10 @@ def _check_size(found: Preflight, made: Ingredients) -> None:
         longest = longest_prompt(made.rows, made.tokenizer, **_template(made))
     check_policy_lengths(found, training, longest or 0, config)
     signal = None if made.credit is None else made.credit["process_signal"]
-    made.sizes = memory_lines(config, recipe, longest or 0, signal)
+    plan = partial(recipe_plan, config, recipe, longest or 0, signal)
+    made.sizes = memory_lines(found, plan)
+    if not shares_weights(training):
+        made.sizes.append(
+            "  G is 1, because nothing shares the weights: start --check as the run, with "
+            "`accelerate launch --config_file ...`, to count its processes"
+        )

@@ -16,19 +16,32 @@ from trl import ModelConfig, get_peft_config, get_quantization_config
 
 from stepcredit.engines.preflight.preflight_report import Preflight
 from stepcredit.engines.run_record import lines_of
-from stepcredit.engines.trl.checkpointing import last_checkpoint
+from stepcredit.engines.trl.checkpointing import RESUME, last_checkpoint
 from stepcredit.engines.trl.generation_file import set_rollouts_aside
 from stepcredit.engines.trl.trainer import StepCreditGRPOTrainer
 from stepcredit.errors import SettingError, SeveralErrors, StepCreditError, first_line
-from stepcredit.launch.datasets import load_rows, with_named_columns, with_prompts, within_length
+from stepcredit.launch.datasets import (
+    check_split,
+    load_rows,
+    with_named_columns,
+    with_prompts,
+    within_length,
+)
+from stepcredit.launch.machine_checks import as_on_cpu, check_loggers, check_sampler
 from stepcredit.launch.recipe import (
     IMPORT,
     Recipe,
     RecipeParser,
     help_text,
-    mapping_of,
 )
-from stepcredit.launch.recipe_preflight import Ingredients, check_recipe, checked_recipe
+from stepcredit.launch.recipe_fields import mapping_of
+from stepcredit.launch.recipe_preflight import (
+    Ingredients,
+    check_beginning,
+    check_recipe,
+    checked_recipe,
+    resumes_if_it_can,
+)
 from stepcredit.launch.smoke import CreditCount, for_smoke_test
 from stepcredit.settings.modules import import_named, object_named
 
@@ -97,7 +110,7 @@ def _preflight(found: Preflight, flags: list[str], stack: ExitStack) -> Ingredie
     faults: list[SettingError] = []
     values, notes = RecipeParser().values(rest, faults)
     for fault in faults:
-        found.refuse("keys of the YAML file", fault)
+        found.refuse("keys and flags", fault)
     found.left_out.update(str(fault.field) for fault in faults)
     if values[IMPORT] is not None:
         found.run("modules of your own", lambda: import_key(values[IMPORT]))
@@ -106,6 +119,11 @@ def _preflight(found: Preflight, flags: list[str], stack: ExitStack) -> Ingredie
         values, changed = for_smoke_test(values, folder)
         notes = (*notes, *(f"smoke: {line}" for line in changed))
         found.skip("the recipe's own models, servers and rows", "--smoke replaces them")
+    is_check = "--check" in flags
+    elsewhere = as_on_cpu(values) if is_check else []
+    if elsewhere:
+        line = f"it has no GPU: the run is checked as on a CPU, without {', '.join(elsewhere)}"
+        found.note("this machine", line)
     recipe = checked_recipe(found, values, notes)
     for note in notes:
         _say(note)
@@ -114,8 +132,13 @@ def _preflight(found: Preflight, flags: list[str], stack: ExitStack) -> Ingredie
     made = check_recipe(
         found, recipe, tokenizer_of=_policy_tokenizer, rows_of=_rows, tools_of=tools_of
     )
+    check_sampler(found, recipe.training, is_elsewhere=bool(elsewhere), waits=not is_check)
+    check_loggers(found, recipe.training)
+    checkpoint, before = None, len(found.errors)
     if recipe.training.resume_from_checkpoint is not None:
-        found.run("resume_from_checkpoint", lambda: named_checkpoint(recipe.training))
+        checkpoint = found.run(RESUME, lambda: named_checkpoint(recipe.training))
+    if len(found.errors) == before:
+        check_beginning(found, made, checkpoint)
     return made
 
 
@@ -236,17 +259,15 @@ def _tokenizer(model: ModelConfig, training: Any) -> Any:
         raise SettingError(first_line(error), field="model_name_or_path") from error
 
 
-def _rows(recipe: Recipe, tokenizer: Any, use: str) -> Dataset:
+def _rows(recipe: Recipe, tokenizer: Any, use: str, **template: Any) -> Dataset:
     """The rows to train or to evaluate on. One process makes them, the others read its cache."""
     arguments: Any = recipe.arguments
-    setting = "dataset_name"
-    name, split = arguments.dataset_name, arguments.dataset_train_split
-    if use == "eval":
-        split = arguments.dataset_test_split
-        if arguments.eval_dataset_name is not None:
-            setting, name = "eval_dataset_name", arguments.eval_dataset_name
-        elif name is not None:
-            check_split(name, split)
+    own = use == "eval" and arguments.eval_dataset_name is not None
+    setting = "eval_dataset_name" if own else "dataset_name"
+    splits = "dataset_test_split" if use == "eval" else "dataset_train_split"
+    name, split = getattr(arguments, setting), getattr(arguments, splits)
+    if name is not None and not own:
+        check_split(name, split, splits)
     if name is None:
         raise SettingError("required: a file, a folder or a name on the Hub", field=setting)
     with PartialState().main_process_first():
@@ -261,30 +282,16 @@ def _rows(recipe: Recipe, tokenizer: Any, use: str) -> Dataset:
             chat=arguments.chat,
         )
         limit = None if tokenizer is None else arguments.max_prompt_length
-        kept = within_length(rows, tokenizer, limit)
+        kept = within_length(rows, tokenizer, limit, **template)
     left = f"; {len(rows) - len(kept)} longer prompts left out" if len(kept) < len(rows) else ""
     _say(f"{use}: {len(kept)} rows of {name} ({split}){left}")
     return kept
 
 
-def check_split(name: str, split: str) -> None:
-    """Refuse a test split of a file: a file is one split, so all its training rows would be used.
-
-    Raises:
-        SettingError: the dataset is a file, and a split other than "train" is named.
-    """
-    if Path(name).expanduser().is_file() and split.partition("[")[0] != "train":
-        reason = (
-            f"{name} is one split, 'train', and has no {split!r}: name a part of 'train', such as"
-        )
-        reason += " 'train[90%:]', or name an eval_dataset_name"
-        raise SettingError(reason, field="dataset_test_split")
-
-
 def checkpoint_of(training: Any) -> str | None:
     """As `named_checkpoint`; the rollouts of an attempt without a checkpoint are moved away."""
     found = named_checkpoint(training, say=_say)
-    if found is None and str(training.resume_from_checkpoint).lower() == "auto":
+    if found is None and resumes_if_it_can(training):
         _set_aside(training.rollouts_dir)
     return found
 
@@ -312,11 +319,12 @@ def named_checkpoint(training: Any, say: Callable[[str], None] | None = None) ->
             say(f"resume_from_checkpoint: of another run, left out: {', '.join(others)}")
         if last is None and str(wanted).lower() == "true":
             reason = f"no checkpoint in {folder}"
-            raise SettingError(reason, field="resume_from_checkpoint")
+            raise SettingError(reason, field=RESUME)
         return last
-    if not Path(wanted).is_dir():
-        raise SettingError(f"no such folder: {wanted}", field="resume_from_checkpoint")
-    return str(wanted)
+    chosen = Path(wanted).expanduser()
+    if not chosen.is_dir():
+        raise SettingError(f"no such folder: {wanted}", field=RESUME)
+    return str(chosen)
 
 
 def _set_aside(folder: str | None) -> None:
@@ -339,4 +347,4 @@ def train_and_save(trainer: StepCreditGRPOTrainer, recipe: Recipe, resume: str |
     _say(f"{trainer.state.global_step} steps; model in {recipe.training.output_dir}")
     if recipe.training.push_to_hub:
         trainer.push_to_hub(dataset_name=recipe.arguments.dataset_name)
-    trainer.end()
+    trainer.accelerator.end_training()

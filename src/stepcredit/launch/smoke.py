@@ -11,7 +11,7 @@ from accelerate.utils import gather_object
 from transformers import TrainerCallback
 
 from stepcredit.errors import SettingError
-from stepcredit.launch.recipe import mapping_of
+from stepcredit.launch.recipe_fields import mapping_of
 from stepcredit.launch.tiny_models import ROWS, save_language_model, save_reward_model, save_rows
 from stepcredit.launch.tiny_vocabulary import TinyVocabulary, reward_pieces
 from stepcredit.signals.served.served_signal import Served

@@ -32,6 +32,10 @@ NO_OUTCOME = (
     "the log has no column of numbers that may be a reward, so that outcomes are unknown; "
     "--outcome COLUMN names one"
 )
+TOKENIZED_ANEW = (
+    "{n} without logged token ids: the tokenizer makes tokens of the text, which can be more or "
+    "fewer than were sampled"
+)
 SMALLEST_OF_TWO = 4
 """Responses of two groups of one prompt, each of which has something to compare."""
 UNKNOWN_GROUPS = (
@@ -306,6 +310,8 @@ class LogConversion:
         row: dict[str, Any] = {"text": "".join(text for text, _ in each.parts)}
         if "token_ids" in each.row:
             return row | self._token_texts({**row, **each.row})
+        if self.context.tokenizer is not None:
+            self.context.note(TOKENIZED_ANEW, each.record)
         parts = [self._reader.with_tokens({"text": text}) for text, _ in each.parts]
         kinds = [kind for kind in ("tokens", "token_ids") if any(kind in part for part in parts)]
         row |= {kind: [token for part in parts for token in part[kind]] for kind in kinds}

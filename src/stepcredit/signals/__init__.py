@@ -3,7 +3,8 @@
 from stepcredit.signals.cache import Cached
 from stepcredit.signals.combine import Affine, Clipped, Smoothed, Weighted, rescaled
 from stepcredit.signals.responses import Response
-from stepcredit.signals.score_maps import Aggregated, Difference, Discounted
+from stepcredit.signals.score_maps import Aggregated, CappedFiller, Difference, Discounted
+from stepcredit.signals.server_statistics import ServedStatistics, ServerStatistics
 from stepcredit.signals.signal import Signal
 from stepcredit.signals.signal_registry import register_signal, signals
 from stepcredit.signals.splitting import (
@@ -23,6 +24,7 @@ __all__ = [
     "Aggregated",
     "BlankLine",
     "Cached",
+    "CappedFiller",
     "Clipped",
     "Difference",
     "Discounted",
@@ -31,6 +33,8 @@ __all__ = [
     "Regex",
     "Response",
     "Sentence",
+    "ServedStatistics",
+    "ServerStatistics",
     "Signal",
     "Smoothed",
     "Splitter",

@@ -22,6 +22,7 @@ OWN_MAPS = {
     "clip": _HERE,
     "difference": _ALONG,
     "discounted": _ALONG,
+    "cap-filler": _ALONG,
     "aggregate": _ALONG,
 }
 """Our own maps and the modules that register them."""

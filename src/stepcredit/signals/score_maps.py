@@ -1,4 +1,4 @@
-"""Signals made of another signal's scores along a response: progress, returns, scores of turns."""
+"""Signals made of another signal's scores along a response: progress, returns, turns, filler."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from itertools import pairwise
 from math import fsum
 from typing import Any, ClassVar
 
+from stepcredit.credit.metrics.text_statistics import contentless_steps, repeated_steps
+from stepcredit.errors import SettingError
 from stepcredit.settings.fields import choice, declare, number
 from stepcredit.signals.combine import MappedSignal, register_map
 from stepcredit.signals.responses import Response
@@ -78,6 +80,55 @@ class Discounted(MappedSignal):
         for score in reversed(scores):
             returns.append(score + self.gamma * (returns[-1] if returns else 0.0))
         return returns[::-1]
+
+
+@register_map("cap-filler")
+@dataclass(frozen=True)
+class CappedFiller(MappedSignal):
+    """Scores that pay nothing for steps that add nothing.
+
+        s'_j = min(s_j, most)   if step j has no letter or digit, or repeats an earlier step
+        s'_j = s_j              for every other step
+
+    For a reward model that scores such steps high, so that the policy learns to write more of
+    them. The rules are those of `filler_gap` and of the audit; repetitions are found without case
+    and space.
+
+    Args:
+        signal: scores steps: a signal, its name, or {name: fields}.
+        most: the highest score that such a step keeps; of a signal from 0 to 1 its lowest, 0.
+
+    Raises:
+        SettingError: the other signal scores tokens.
+
+    Example:
+        >>> from stepcredit.signals.programs.checked import Program
+        >>> from stepcredit.signals.splitting import Newline
+        >>> high = Program(lambda response: [0.9, 0.9, 0.9, -1.0])
+        >>> lines = Response.of_text("?", "2 + 3 = 5\\n...\\n2 + 3 = 5\\n?")
+        >>> CappedFiller(high).scores(Newline()([lines]))
+        [[0.9, 0.0, 0.0, -1.0]]
+    """
+
+    most: float = number(0.0, "the highest score of a step that adds nothing")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.signal.grain != "steps":
+            reason = f"expected a signal that scores steps, got one of {self.signal.grain}"
+            raise SettingError(reason, field="signal")
+
+    def content(self, response: Response) -> Any:
+        """What the other scores depend on, and the texts of the steps."""
+        return [self.signal.content(response), response.step_texts]
+
+    def stream(self, responses: Sequence[Response]) -> Iterator[IndexedScores]:
+        """The capped scores, in the order of the other signal."""
+        for index, scores in self.signal.checked(responses):
+            steps = [responses[index].step_texts]
+            (empty,), (repeated,) = contentless_steps(steps), repeated_steps(steps)
+            known = zip(scores, empty, repeated, strict=False)  # the last steps may have no score
+            yield index, [min(s, self.most) if none or again else s for s, none, again in known]
 
 
 def _mean(scores: Sequence[float]) -> float:

@@ -16,6 +16,9 @@ from stepcredit.errors import RolloutError, SignalError
 from stepcredit.signals.responses import Response
 from stepcredit.signals.unscorable import Unscorable, scored_ends
 
+if TYPE_CHECKING:
+    from stepcredit.signals.server_statistics import ServedStatistics
+
 Grain = Literal["steps", "tokens"]
 IndexedScores = tuple[int, list[float]]
 """The index of a response, and its scores."""
@@ -114,6 +117,21 @@ class Signal(ABC):
             return self
         names = [field.name for field in fields(self) if field.init]
         return replace(self, **{name: _changed(getattr(self, name), change) for name in names})
+
+    @property
+    def own_statistics(self) -> ServedStatistics | None:
+        """The counts of its own requests to servers; None where it has no server."""
+        return None
+
+    def served_statistics(self) -> ServedStatistics | None:
+        """The requests to servers since the signal was made, its parts' included.
+
+        Take the difference of two with `ServedStatistics.since`.
+
+        Returns:
+            None if neither the signal nor one of its parts has a server.
+        """
+        return served_statistics_in(self)
 
     def content(self, response: Response) -> Any:
         """The parts of a response that its scores depend on, as JSON."""
@@ -287,6 +305,38 @@ def signals_in(value: Any) -> Iterator[Signal]:
     elif isinstance(value, list | tuple):
         for item in value:
             yield from signals_in(item)
+
+
+def distinct_signals(value: Any) -> list[Signal]:
+    """The signals in a value and their parts, each object once, in however many places it is.
+
+    What an object counts of itself, such as its requests, must not be added up once per place.
+
+    Args:
+        value: as for `signals_in`.
+
+    Example:
+        >>> from stepcredit.signals.combine import Weighted
+        >>> from stepcredit.signals.signal_registry import signal
+        >>> shared = signal("equations")
+        >>> len(distinct_signals(Weighted((shared, shared))))
+        2
+    """
+    walked = (each for outer in signals_in(value) for each in outer.walk())
+    return list({id(each): each for each in walked}.values())
+
+
+def served_statistics_in(value: Any) -> ServedStatistics | None:
+    """The requests to servers of all signals in a value; None: none of them has a server.
+
+    Args:
+        value: as for `signals_in`.
+    """
+    from stepcredit.signals.server_statistics import sum_statistics
+
+    found = [each.own_statistics for each in distinct_signals(value)]
+    counted = [each for each in found if each is not None]
+    return sum_statistics(counted) if counted else None
 
 
 def _settings(signal: Signal) -> dict[str, Any]:

@@ -33,6 +33,7 @@ OWN = {
     "callable": f"{_PROGRAMS}.checked",
     "difference": _MAPS,
     "discounted": _MAPS,
+    "cap-filler": _MAPS,
     "aggregate": _MAPS,
     "affine": _COMBINED,
     "smooth": _COMBINED,

@@ -33,6 +33,7 @@ SENTENCE = (
     r"""[.!?]["'”’)\]}$*]*\s+(?=["'“‘「『（《【(\[$*\\]*(\w))|"""
     rf"""[。！？｡]+["'”’」』）》】)\]}}$*]*\s*|{NEWLINE}"""
 )
+EXTENDS = "the splitter's field inside=extend"
 _INSIDE = "a step that ends inside a token: refuse it, or extend the step to that token's end"
 
 
@@ -90,7 +91,8 @@ def _kept(response: Response, ends: Iterable[int], inside: str) -> Iterator[int]
         while (token := straddling(response.spans, before, after)) is not None:
             start, stop = response.spans[token]
             if inside == "refuse":
-                reason = f"step {step} ends inside token {token} ({response.text[start:stop]!r})"
+                reason = f"step {step} ends inside token {token} ({response.text[start:stop]!r}); "
+                reason += f"{EXTENDS} ends it with that token"
                 raise RolloutError(reason, field="steps", place=response.name)
             before, after = gap_at(words, stop)
         if before > done and after < len(response.text):

@@ -119,7 +119,13 @@ def _data(store: Path) -> tuple[StudyData | None, set[str]]:
 def study_table(store: Path, tuned: Path) -> Table:
     """The presets with their costs, and the sum, as `stepcredit study list` prints them."""
     costs, workers = preset_costs(store, tuned), cores()
-    table = Table(title=f"presets; hours on {workers} cores", title_justify="left")
+    missing = f"{tuned} is not here: runs are counted at the defaults, not at the chosen settings"
+    table = Table(
+        title=f"presets; hours on {workers} cores",
+        title_justify="left",
+        caption=None if tuned.is_file() else missing,
+        caption_justify="left",
+    )
     for name in ("preset", "runs", "done", "hours left", "what it asks"):
         table.add_column(
             name, justify="right" if name in ("runs", "done", "hours left") else "left"

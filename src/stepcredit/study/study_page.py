@@ -12,6 +12,7 @@ from stepcredit.html_pages import page_environment
 from stepcredit.study.budget import SLICED, study_order
 from stepcredit.study.claim_verdicts import ClaimVerdict, decide
 from stepcredit.study.claims import ClaimsFile
+from stepcredit.study.page_pictures import FOLDER, picture_files
 from stepcredit.study.study_data import StudyData
 from stepcredit.study.study_figures import curves_svg, forest_svg
 from stepcredit.study.study_statistics import Estimate
@@ -30,13 +31,16 @@ class PresetSection:
     Args:
         name: its name.
         tables: its tables.
-        pictures: SVG elements by the table's place in `tables`: curves, then the forest.
+        pictures: SVG elements by the table's place in `tables`: curves, then the forest; none on
+            the Markdown page, which links to files.
+        files: names of the files of pictures that the Markdown page shows.
         command: the command that runs it.
     """
 
     name: str
     tables: tuple[CellTable, ...]
     pictures: tuple[tuple[str, str], ...]
+    files: tuple[str, ...]
     command: str
 
 
@@ -51,7 +55,7 @@ def html_page(data: StudyData, claims: ClaimsFile) -> str:
 
 
 def markdown_page(data: StudyData, claims: ClaimsFile) -> str:
-    """The page as Markdown, without pictures.
+    """The page as Markdown, with links to the files that `page_pictures` has.
 
     Args:
         data: the runs.
@@ -76,6 +80,7 @@ def _rendered(template: str, data: StudyData, claims: ClaimsFile, *, pictures: b
         sections=preset_sections(data, pictures=pictures),
         summary=summary(data),
         origins=data.origins,
+        folder=FOLDER,
         failures=[run for run in data.runs if run.status == "failed"],
     )
 
@@ -93,10 +98,12 @@ def preset_sections(data: StudyData, *, pictures: bool) -> list[PresetSection]:
 
 
 def _section(name: str, data: StudyData, pictures: bool) -> PresetSection:
-    tables = tuple(cell_tables(name, data))
+    tables = cell_tables(name, data)
     shown = tables if pictures else ()
     drawn = [(curves_svg(table, arm_curves(table, data)), forest_svg(table)) for table in shown]
-    return PresetSection(name, tables, tuple(drawn), preset_command(name))
+    return PresetSection(
+        name, tables, tuple(drawn), picture_files(name, tables), preset_command(name)
+    )
 
 
 def preset_command(name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import fmean
 
 import numpy as np
@@ -40,6 +41,7 @@ class ArmRow:
         upper_bound: the one-sided 95 % upper bound of the rate of collapse.
         difference: paired difference of pass@1 to the reference arm; None for the reference.
         dots: that difference for each seed.
+        fallen: whether the run of each dot has collapsed.
         improvement: probability that a run ends above one of the reference arm.
         splits: pass@1 on each further split of the evaluation.
         costs: mean CPU seconds, tokens and calls of a run.
@@ -62,6 +64,7 @@ class ArmRow:
     costs: tuple[tuple[str, float], ...] = ()
     stds: tuple[tuple[str, float], ...] = ()
     turns: float | None = None
+    fallen: tuple[bool, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -87,19 +90,22 @@ class CellTable:
     done: int
 
 
-def cell_tables(preset: str, data: StudyData) -> list[CellTable]:
+@lru_cache(maxsize=64)
+def cell_tables(preset: str, data: StudyData) -> tuple[CellTable, ...]:
     """The tables of a preset: one per task and signal that has finished runs.
+
+    They are kept, since their bootstraps take seconds and a report shows them in several pages.
 
     Args:
         preset: its name.
-        data: the runs.
+        data: the runs, which do not change.
     """
     runs = data.cell_runs(preset)
     places = dict.fromkeys((run.task, run.signal) for run in runs)
     tables = [
         _table(preset, *place, [r for r in runs if (r.task, r.signal) == place]) for place in places
     ]
-    return [table for table in tables if table is not None]
+    return tuple(table for table in tables if table is not None)
 
 
 def _table(preset: str, task: str, signal: str, runs: Sequence[Run]) -> CellTable | None:
@@ -145,6 +151,7 @@ def arm_row(label: str, runs: Sequence[Run], reference: Sequence[Run]) -> ArmRow
         _mean_costs(runs),
         _mean_stds(runs),
         _mean_figure(runs, "turns"),
+        tuple(has_collapsed(run) for run, _ in pairs) if other else (),
     )
 
 

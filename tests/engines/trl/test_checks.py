@@ -6,9 +6,11 @@ import importlib
 import sys
 
 import pytest
+import transformers
 import trl
 from trl import GRPOTrainer
 
+from stepcredit.credit.metrics.batch_warnings import CreditWarning
 from stepcredit.engines.trl.start_checks import check_hooks, check_settings
 from stepcredit.errors import EngineError, MissingExtra
 
@@ -33,18 +35,19 @@ from stepcredit.errors import EngineError, MissingExtra
         ),
         (
             {"scale_rewards": "batch"},
-            "scale_rewards: 'batch' has no effect: the estimator standardizes; set its operator "
-            "instead",
+            "scale_rewards: 'batch' has no effect: the method standardizes; leave it out, and set "
+            "the method's operator",
         ),
         (
             {"multi_objective_aggregation": "normalize_then_sum"},
-            "multi_objective_aggregation: 'normalize_then_sum' has no effect: the estimator "
-            "aggregates; use method='gdpo' instead",
+            "multi_objective_aggregation: 'normalize_then_sum' has no effect: the method "
+            "adds the streams up; leave it out, and use method='gdpo'",
         ),
         (
             {"reward_weights": [1.0, 0.5, 0.0]},
-            "reward_weights: [1.0, 0.5, 0.0] has no effect: the estimator weighs the streams; set "
-            "its weights instead",
+            "reward_weights: [1.0, 0.5, 0.0] has no effect: the method weighs the streams; leave "
+            "it out, and set the method's weights, or name one reward function that returns the "
+            "weighted sum",
         ),
     ],
 )
@@ -52,6 +55,22 @@ def test_settings_that_would_lose_credit_are_refused_by_name(make_trainer, args,
     with pytest.raises(EngineError) as refused:
         make_trainer(args=args)
     assert str(refused.value) == line
+
+
+def score(completions, **_):
+    return [0.0 for _ in completions]
+
+
+def test_two_reward_functions_of_one_name_are_no_role(make_trainer):
+    """Both would be taken for the format, and no outcome would be left."""
+    for setting in ("outcome_reward", "format_reward"):
+        other = {"outcome_reward": None, "format_reward": None}
+        with pytest.raises(EngineError) as refused:
+            make_trainer(reward_funcs=[score, score], **{**other, setting: "score"})
+        line = f"{setting}: 2 reward functions are called 'score': give them names of their own "
+        assert str(refused.value) == f"{line}(`__name__`)"
+    with pytest.warns(CreditWarning, match="2 reward functions are called 'score': their metrics"):
+        make_trainer(reward_funcs=[score, score], outcome_reward=None, format_reward=None)
 
 
 @pytest.mark.parametrize("loss", ["grpo", "bnpo", "dr_grpo", "dapo", "luspo", "sapo", "cispo"])
@@ -100,7 +119,8 @@ def test_a_trl_without_the_hook_is_refused():
     with pytest.raises(EngineError) as refused:
         check_hooks(Older)
     assert str(refused.value) == (
-        "_generate_and_score_completions: trl 1.16.0 has no such method: it is the hook"
+        f"_generate_and_score_completions: trl {trl.__version__} with transformers "
+        f"{transformers.__version__} has no such method: it is the hook"
     )
 
 

@@ -117,8 +117,9 @@ def recipe(tmp_path):
         ({"dataset_name": 5}, "{}/recipe.yaml: dataset_name: expected a text, got 5"),
         ({"output_dir": ["a"]}, "{}/recipe.yaml: output_dir: expected a text, got ['a']"),
         ({"reward_weights": [1.0, "a"]}, "{}/recipe.yaml: reward_weights: expected float, got 'a'"),
-        ({"reward_weights": [1.0]}, "reward_weights: [1.0] has no effect: the estimator weighs the "
-         "streams; set its weights instead"),
+        ({"reward_weights": [1.0]}, "reward_weights: [1.0] has no effect: the method weighs the "
+         "streams; leave it out, and set the method's weights, or name one reward function that "
+         "returns the weighted sum"),
         ({"reward_fields": {"right": "last"}}, "reward_fields.right: expected a mapping, got "
          "'last'"),
         ({"format_gate": 0.5}, "format_gate: 0.5 is a threshold of the format reward: name "

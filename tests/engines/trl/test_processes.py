@@ -70,6 +70,9 @@ def test_two_processes_give_the_advantages_of_one(tmp_path):
     assert {"stepcredit/filler_gap", "stepcredit/truncated_share"} <= named[0].keys()
     assert named[0]["stepcredit/repeated_step_share"] > 0
     assert [entry for entry in pair[0]["metrics"] if entry] == [pytest.approx(e) for e in named]
+    # A signal of whole groups scores each response once, in the first process.
+    assert alone["scored"] == pair[0]["scored"] == [12, 12]
+    assert pair[1]["scored"] == []
 
 
 def test_agents_with_tools_and_states_are_credited_alike_in_two_processes(tmp_path):

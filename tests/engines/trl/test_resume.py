@@ -28,7 +28,11 @@ def same(one, other):
 def logged(trainer):
     """Every log but that of the end, without the clock's figures."""
     return [
-        {name: value for name, value in entry.items() if name not in TIMES}
+        {
+            name: value
+            for name, value in entry.items()
+            if name not in TIMES and "/scoring_" not in name
+        }
         for entry in trainer.state.log_history
         if "train_loss" not in entry
     ]

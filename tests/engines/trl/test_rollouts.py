@@ -14,7 +14,11 @@ from stepcredit.credit.metrics.panel import training_metrics
 from stepcredit.data.files.reading import read_rollouts, read_rows
 from stepcredit.data.files.rollout_file import RolloutFile
 from stepcredit.engines.trl.generation import Generation
-from stepcredit.engines.trl.generation_file import check_folder
+from stepcredit.engines.trl.generation_file import (
+    check_folder,
+    check_no_rollouts,
+    set_rollouts_aside,
+)
 from stepcredit.errors import EngineError
 from stepcredit.lab.arithmetic import problems
 from stepcredit.signals import Regex
@@ -65,11 +69,17 @@ def test_the_metrics_of_30_steps_are_those_of_the_rollouts_it_kept(make_trainer,
             trainer.estimator,
             truncated=[row.fields["truncated"] for row in batch.rows],
         )
-        shown = {name: value for name, value in entry.items() if name.startswith("stepcredit/")}
+        shown = without_clock(entry)
         expected = {f"stepcredit/{name}": value for name, value in figures.items()}
         assert shown == pytest.approx(expected, rel=1e-12, abs=1e-15)
         told |= figures.keys()
     assert {"share/drift", "filler_gap", "clipped_share", "variance/drift"} <= told
+
+
+def without_clock(entry):
+    """The metrics of ours in a log, but for those of time, which no file holds."""
+    ours = {name: value for name, value in entry.items() if name.startswith("stepcredit/")}
+    return {name: value for name, value in ours.items() if "/scoring_" not in name}
 
 
 def test_a_file_holds_the_generation_and_the_commands_read_it(make_trainer, tmp_path):
@@ -196,6 +206,19 @@ def test_a_folder_that_takes_no_file_is_refused_at_start(make_trainer, tmp_path)
     assert list((tmp_path / "new" / "folder").iterdir()) == []
 
 
+def test_a_folder_below_the_users_home_is_found_there(tmp_path, monkeypatch):
+    """As the preflight reads it; without it, a folder called `~` appears where the run starts."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    check_folder("~/rollouts")
+    assert (tmp_path / "rollouts").is_dir()
+    assert not (tmp_path / "~").exists()
+    (tmp_path / "rollouts/rollouts-000000.jsonl").write_text("")
+    with pytest.raises(EngineError, match=r"rollouts-000000.jsonl is of an earlier run"):
+        check_no_rollouts("~/rollouts")
+    assert set_rollouts_aside("~/rollouts") == tmp_path / "rollouts/earlier-1"
+
+
 def test_a_folder_without_leave_to_write_is_refused_by_the_first_process(monkeypatch, tmp_path):
     def refuse(**_):
         raise PermissionError(13, "Permission denied")
@@ -241,7 +264,7 @@ def test_a_first_row_without_the_first_stream_changes_no_metric(make_trainer, tm
     figures = training_metrics(read, trainer.estimator, truncated=cut_off)
     shown = {f"stepcredit/{name}": value for name, value in figures.items()}
     (entry,) = [entry for entry in trainer.state.log_history if "loss" in entry]
-    logged = {name: value for name, value in entry.items() if name.startswith("stepcredit/")}
+    logged = without_clock(entry)
     assert logged == pytest.approx(shown, rel=1e-12, abs=1e-15)
     out = tmp_path / "scored.jsonl"
     options = ["--signal", "equations", "--replace", "--split", "blank-line"]

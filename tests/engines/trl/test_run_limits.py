@@ -79,9 +79,18 @@ def test_without_vllm_rope_has_no_limit_and_learned_positions_have():
 def test_vllm_s_own_limit_stays_a_refusal():
     config = LlamaConfig(max_position_embeddings=4096)
     found = lengths(config, 1000, use_vllm=True, vllm_max_model_length=1024)
-    assert states(found) == ["ok", "FAULT"]
+    assert states(found) == ["ok", "FAULT", "ok"]
     assert "vllm_max_model_length has 1024" in found.faults[0]
     assert states(lengths(config, 1000, vllm_max_model_length=1024)) == ["ok"]
+
+
+def test_vllm_takes_no_more_than_the_model_unless_it_is_told_to(monkeypatch):
+    config, plan = LlamaConfig(max_position_embeddings=4096), {"vllm_max_model_length": 4097}
+    found = lengths(config, 1000, use_vllm=True, **plan)
+    assert states(found) == ["ok", "ok", "FAULT"]
+    assert found.faults[0].startswith("vllm_max_model_length: 4097 tokens: vLLM refuses more than")
+    monkeypatch.setenv("VLLM_ALLOW_LONG_MAX_MODEL_LEN", "1")
+    assert states(lengths(config, 1000, use_vllm=True, **plan)) == ["ok", "ok", "ok"]
 
 
 @pytest.fixture

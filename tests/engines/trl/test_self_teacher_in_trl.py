@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,6 +11,9 @@ from datasets import Dataset
 from tests.engines.trl.conftest import TINY
 
 import stepcredit as sc
+from stepcredit.engines import scoring_costs
+from stepcredit.engines.trl import privileged_logprobs
+from stepcredit.engines.trl.policy_logprobs import policy_forward
 from stepcredit.engines.trl.privileged_logprobs import NO_CONTEXT, trained_teacher
 from stepcredit.errors import EngineError, RolloutError
 from stepcredit.lab.arithmetic import problems
@@ -80,6 +84,24 @@ def test_both_sides_are_the_policy_in_training(make_trainer, task, data, teacher
         assert torch.allclose(scores, with_context - by_hand(model, prompts[row], own), atol=2e-4)
     assert float(streams.values.abs().max()) > 0.05
     assert trainer.state.log_history[0][NO_CONTEXT] == 0.0
+
+
+def test_the_teachers_forward_is_measured_as_scoring_of_its_stream(
+    make_trainer, data, teacher, monkeypatch
+):
+    clock = [0.0]
+
+    def slow(*args):
+        clock[0] += 64.0
+        return policy_forward(*args)
+
+    monkeypatch.setattr(privileged_logprobs, "policy_forward", slow)
+    now = SimpleNamespace(perf_counter=lambda: clock[0])
+    monkeypatch.setattr(scoring_costs, "time", now)
+    args = {"temperature": 0.7, "max_steps": 1, "logging_steps": 1}
+    trainer = make_trainer(args=args, train_dataset=data, process_signal=teacher(), **ONES)
+    trainer.train()
+    assert trainer.state.log_history[0]["stepcredit/scoring_seconds/process"] == 64.0
 
 
 def test_the_loss_reads_the_students_prompts(make_trainer, task, data, teacher, seen):

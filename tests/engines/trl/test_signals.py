@@ -10,6 +10,7 @@ from tests.signals.tiny_models import save
 from torch.nn.utils.rnn import pad_sequence
 
 import stepcredit as sc
+from stepcredit.engines.scoring_costs import ScoringMeter
 from stepcredit.engines.trl.generation import Generation
 from stepcredit.engines.trl.signal_streams import check_sources, policy_streams
 from stepcredit.errors import EngineError, RolloutError
@@ -71,7 +72,7 @@ def test_steps_are_paragraphs_where_no_splitter_is_given(make_trainer, task):
     }
     output["completion_mask"] = torch.arange(9) < torch.tensor([[9], [2]])
     trainer = make_trainer(outcome_reward="accuracy")
-    generation = trainer._with_facts(sampled.with_output(output, 0), output)
+    generation = trainer._with_facts(sampled.with_output(output, 0), output, ScoringMeter())
     assert generation.prompt_ids == [[1], [4]]
     assert [r.step_texts for r in generation.responses] == [["1\n2\n\n", "<3>"], ["4"]]
     assert [r.step_ends for r in generation.responses] == [[4, 8], [1]]

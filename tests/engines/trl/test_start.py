@@ -319,3 +319,22 @@ def short():
                 yield index, [float(len(response.text))] if index % 2 else []
 
     return Short()
+
+
+def test_a_sum_of_rewards_is_not_called_right_without_a_word(make_trainer):
+    """Either reward alone would count as a right answer in the metrics and in pass@k."""
+    told = "right_above: the outcome is accuracy \\+ format_reward"
+    summed = {"outcome_reward": None, "format_reward": None, "method": "grpo"}
+    summed["process_signal"] = None
+    with pytest.warns(CreditWarning, match=told):
+        make_trainer(**summed)
+    for roles in ({"right_above": 1.0}, {"outcome_reward": "accuracy"}):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            make_trainer(**{**summed, **roles})
+        assert [each for each in caught if "right_above" in str(each.message)] == []
+
+
+def test_weights_that_are_all_0_are_refused(make_trainer):
+    line = refused(make_trainer, method=sc.PASS(weights=(0.0, 0.0, 0.0)), process_signal=SUMS)
+    assert line == "fields.weights: all are 0: nothing would be learned"

@@ -213,3 +213,22 @@ def test_a_trainer_s_own_chat_template_arguments_and_groups_are_used(make_traine
     run = planned_run(trainer)
     assert run.template["enable_thinking"] is False
     assert run.num_generations == 4
+
+
+def test_a_reward_that_knows_no_answer_is_noted_at_the_start(make_trainer):
+    """A run with a column of another name would train on process scores alone."""
+
+    def unsure(completions, **_):
+        return [None] * len(completions)
+
+    settings = {"outcome_reward": "unsure", "format_reward": None, "process_signal": "arithmetic"}
+    found = make_trainer(reward_funcs=[unsure], **settings, method="pass").check()
+    assert not found.faults
+    noted = "note: outcomes (no reward gives a number for one of the first 8 rows"
+    assert noted in found.summary
+    sure = make_trainer(
+        reward_funcs=[lambda completions, **_: [1.0] * len(completions)],
+        **{**settings, "outcome_reward": None},
+        method="pass",
+    ).check()
+    assert "note: outcomes" not in sure.summary

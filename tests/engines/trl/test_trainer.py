@@ -265,6 +265,8 @@ def test_the_table_and_the_metrics_show_the_new_advantages(make_trainer):
     assert {"process_std", "share/outcome", "clipped_share", "filler_gap"} <= set(figures)
     assert figures["truncated_share"] == pytest.approx(logged["completions/clipped_ratio"])
     shown = {name: value for name, value in logged.items() if name.startswith("stepcredit/")}
+    times = [shown.pop(f"stepcredit/scoring_{of}/process") for of in ("seconds", "step_share")]
+    assert min(times) > 0
     assert shown == {f"stepcredit/{name}": pytest.approx(v, 1e-6) for name, v in figures.items()}
     values = sc.PASS(weights=(1.0, 1.0, 0.3), gate=False)(batch.rollouts).packed()
     assert figures["clipped_share"] == pytest.approx(float((values.abs() > 5.0).float().mean()))

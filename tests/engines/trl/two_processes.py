@@ -64,8 +64,12 @@ class Mates(Signal):
     grain = "steps"
     cacheable = False
     identity: ClassVar[dict[str, Any]] = {"signal": "mates"}
+    scored: ClassVar[list[int]] = []
+    """How many sampled responses each call scored, on this process."""
 
     def stream(self, responses: Sequence[Response]) -> Iterator[IndexedScores]:
+        if all((response.name or "").startswith("completion") for response in responses):
+            self.scored.append(len(responses))
         ids = [response.token_ids or () for response in responses]
         pairs = zip(responses, ids, strict=True)
         known = Counter((r.facts["group"], token) for r, own in pairs for token in set(own))
@@ -165,12 +169,17 @@ def train(folder: Path) -> dict[str, Any]:
     trainer.add_callback(keep)
     trainer.train()
     shown = [
-        {name: value for name, value in entry.items() if name.startswith("stepcredit/")}
+        {
+            name: value
+            for name, value in entry.items()
+            if name.startswith("stepcredit/") and "/scoring_" not in name  # the clock's
+        }
         for entry in trainer.state.log_history
     ]
     accelerator = trainer.accelerator
     world, rank = accelerator.num_processes, accelerator.process_index
-    return {"world": world, "rank": rank, "generations": keep.rows, "metrics": shown}
+    kept = {"generations": keep.rows, "metrics": shown, "scored": Mates.scored}
+    return {"world": world, "rank": rank, **kept}
 
 
 if __name__ == "__main__":

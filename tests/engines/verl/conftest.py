@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -30,6 +30,8 @@ class Made:
     ENDS = ([1, 5], [1, 3, 6, 7], [2], [0, 2, 3], [0, 4], [2, 3, 5])
     OUTCOMES = (1.0, 0.0, 0.0, 1.0, 0.5, 1.0)
     PADDING_UID = "padded"
+    MARKED: ClassVar[dict[str, Any]] = {"stepcredit_train": torch.ones(8, 1, dtype=torch.bool)}
+    """The mark that the trainer sets on prompts, as the queue has it: `queue(extras, **MARKED)`."""
 
     @staticmethod
     def scores_of(row: int) -> list[float]:

@@ -46,6 +46,19 @@ def assert_rows(made, credit, expected):
     assert [row.tolist() for row in rows[len(made.UIDS) :]] == [[0.0], [0.0]]
 
 
+def test_process_is_the_first_stream_then_come_those_of_the_config(made):
+    """Metrics that read one stream read the first: under TRL it is the same."""
+    extras = [
+        extra | {"signals": {name: {"ends": extra["step_ends"], "scores": extra["step_scores"]}}}
+        for name, extra in zip(["own", "late", "early"] * 2, made.step_extras(), strict=True)
+    ]
+    batch = QueuedBatch.of(*made.queue(extras, **made.MARKED))
+    signals = {"early": "equations", "late": "arithmetic"}
+    known = settings(method="grpo", process_signal=signals)
+    credit = BatchCredit(batch, known, build_tokenizer())
+    assert list(credit.rollouts.streams) == ["process", "early", "late", "own"]
+
+
 PROCESS = ["pass", "pure", "pass-min", "grpo-process", "adca", "turn-return", "redistribute"]
 
 
@@ -323,11 +336,30 @@ def test_steps_and_tokens_in_one_stream_are_refused(made):
 
 
 def test_scores_asked_of_the_reward_loop_and_not_there_are_refused(made):
-    batch = QueuedBatch.of(*made.queue([{}] * 6))
+    batch = QueuedBatch.of(*made.queue([{}] * 6, **made.MARKED))
     with pytest.raises(EngineError) as caught:
         _ = BatchCredit(batch, settings(process_signal="equations")).rollouts
     reason = "no response has its scores: does another reward manager run?"
     assert str(caught.value) == f"algorithm.stepcredit.process_signal (process): {reason}"
+
+
+def test_responses_that_an_agent_loop_rewarded_itself_are_said(made):
+    extras = made.step_extras()
+    whole = QueuedBatch.of(*made.queue(extras, **made.MARKED))
+    assert (
+        "skipped/process"
+        not in BatchCredit(
+            whole, settings(process_signal="equations"), build_tokenizer()
+        ).warnings()
+    )
+    batch = QueuedBatch.of(*made.queue([*extras[:2], {}, *extras[3:]], **made.MARKED))
+    credit = BatchCredit(batch, settings(process_signal="equations"), build_tokenizer())
+    counts = credit.rollouts.streams["process"].counts.tolist()
+    assert [count == 0 for count in counts] == [row == 2 for row in range(6)]
+    line = "algorithm.stepcredit.process_signal (process): has no scores of 1 of 6 responses, "
+    line += f"such as {batch.name_of(2)}: only their outcome trains them. verl's reward loop "
+    line += "does not read a response whose agent loop returns a reward_score of its own"
+    assert credit.warnings()["skipped/process"] == line
 
 
 def test_a_missing_field_is_refused(made):

@@ -17,6 +17,7 @@ import pandas
 from omegaconf import OmegaConf
 from transformers import PreTrainedModel
 
+from stepcredit.engines.preflight import run_folders
 from stepcredit.engines.verl import checkpoint_space
 from stepcredit.engines.verl.check_command import check_from_flags
 from stepcredit.launch.tiny_models import save_language_model, save_reward_model
@@ -78,9 +79,18 @@ def test_a_config_without_a_fault(check, capsys, tmp_path):
     shown = capsys.readouterr().out
     assert "mean advantages" in shown
     assert "  process: prm(model=" in shown
+    assert "memory of one GPU, estimated: " in shown
+    assert "; G = 8" in shown
     assert shown.splitlines()[-1].startswith("preflight: ")
     assert not (tmp_path / "out").exists()
     assert "ray" not in sys.modules or not sys.modules["ray"].is_initialized()
+
+
+def test_a_validation_of_other_rows_in_each_run_is_noted(check, capsys):
+    line = "verl draws 3 of them anew in each run, so that runs can't be compared: set data.seed"
+    for seed, noted in (("null", True), ("0", False)):
+        assert check("data.val_max_samples=3", f"data.seed={seed}") == 0
+        assert (line in " ".join(capsys.readouterr().out.split())) == noted
 
 
 def test_several_faults_are_one_list(check, capsys, tmp_path):
@@ -316,11 +326,11 @@ def test_the_size_of_a_checkpoint(changes, expected):
 def test_a_full_disk(check, capsys, monkeypatch, tmp_path):
     """5712 parameters take 68.5 kB with their moments, 22.8 kB without."""
     usage = SimpleNamespace(free=160_000)
-    monkeypatch.setattr(checkpoint_space.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(run_folders.shutil, "disk_usage", lambda _: usage)
     steps = "trainer.total_training_steps=30"
     assert check(steps) == 2
-    begin = "trainer.default_local_dir: 3 checkpoints take 0.000206 GB"
-    assert capsys.readouterr().err.startswith(begin)
+    begin = "trainer.default_local_dir: 3 checkpoints take 205.6 kB, and 160.0 kB are free"
+    assert any(line.startswith(begin) for line in capsys.readouterr().err.splitlines())
     assert check(steps, "actor_rollout_ref.actor.checkpoint.save_contents=[model]") == 0
     assert check(steps, "trainer.max_actor_ckpt_to_keep=2") == 0
     assert check(steps, "actor_rollout_ref.model.lora_rank=4") == 0
@@ -331,3 +341,57 @@ def test_a_full_disk(check, capsys, monkeypatch, tmp_path):
     before.mkdir(parents=True)
     (before / "model.pt").write_bytes(bytes(68_544))
     assert check(steps) == 0
+
+
+MODES = "stepcredit, stepcredit_colocate_async, stepcredit_separate_async"
+SYNC = "trainer.v1.trainer_mode=sync"
+
+
+@pytest.mark.parametrize("mode", ["sync", "colocate_async", "separate_async"])
+def test_keys_that_verls_own_trainer_ignores_are_a_fault(check, capsys, mode):
+    assert check(f"trainer.v1.trainer_mode={mode}", f"+{CREDIT}.fields.kk=1") == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        f"{CREDIT}: trainer.v1.trainer_mode={mode} does not read these keys, and grpo would train "
+        f"instead: use one of the modes {MODES}",
+        f"{CREDIT}.fields.kk: pass has no such field, did you mean 'k'?",  # beside all other faults
+    ]
+
+
+def test_an_unknown_trainer_mode_is_a_fault(check, capsys):
+    assert check("trainer.v1.trainer_mode=stepcredt") == 2
+    line = "trainer.v1.trainer_mode: ValueError: Unknown trainer 'stepcredt'. Available trainers: "
+    assert capsys.readouterr().err.startswith(line)
+
+
+def test_a_run_of_verl_without_credit_is_told_so(check, capsys):
+    assert check(SYNC, f"~{CREDIT}") == 0
+    said = f"{SYNC} computes no credit: use one of the modes {MODES}"
+    assert f"rows, rewards and credit ({said})" in _one_line(capsys)
+
+
+def test_an_estimator_of_ours_under_verls_own_trainer(check, capsys):
+    """Its keys are read there, its credit is tried, and others are refused."""
+    rloo = (SYNC, "algorithm.adv_estimator=stepcredit-rloo", f"~{CREDIT}")
+    fields = f"+{CREDIT}.fields.clip=1.0"
+    assert check(*rloo) == 0
+    assert (
+        check(SYNC, rloo[1], f"~{CREDIT}.process_signal", f"~{CREDIT}.process_signal_fields") == 0
+    )
+    shown = capsys.readouterr().out
+    assert "mean advantages" in shown
+    assert "advantages: stepcredit-rloo, of rewards alone" in shown
+    assert check(SYNC, rloo[1], fields) == 2
+    assert capsys.readouterr().err.startswith(f"{CREDIT}.process_signal: stepcredit-rloo gets ")
+    assert check(SYNC, "algorithm.adv_estimator=stepcredit-pass", f"~{CREDIT}") == 2
+    assert capsys.readouterr().err.startswith("algorithm.adv_estimator: ValueError: ")
+
+
+def test_a_trainer_of_the_users_may_read_the_keys(check, monkeypatch):
+    from verl.trainer.ppo.v1 import PPOTrainerSync, trainer_base
+
+    class Mine(PPOTrainerSync):
+        pass
+
+    monkeypatch.setitem(trainer_base.TRAINER_REGISTRY, "mine", Mine)
+    assert check("trainer.v1.trainer_mode=mine") == 0

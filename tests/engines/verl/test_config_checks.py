@@ -273,7 +273,7 @@ def test_methods_that_fuse_streams_take_verls_own_advantage():
 def test_a_verl_outside_the_range_is_told_of_and_a_missing_hook_refused(monkeypatch):
     check_trainer_hooks(PPOTrainerSync, transfer_queue)
     monkeypatch.setattr(verl, "__version__", "0.10.0")
-    told = r"^verl 0.10.0 is outside the range tested, >=0.9.0,<0.10$"
+    told = r"^verl 0.10.0 is outside the range tested, >=0.9.1,<0.10$"
     with pytest.warns(UserWarning, match=told):
         check_trainer_hooks(PPOTrainerSync, transfer_queue)
     monkeypatch.setattr(verl, "__version__", "0.9.1")

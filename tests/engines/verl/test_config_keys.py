@@ -98,6 +98,15 @@ def test_a_signal_of_a_signal_by_name():
     assert models_from_rows(ratio.signals) == {"student", "teacher"}
 
 
+def test_a_list_of_servers_is_taken_wherever_one_is():
+    urls = ["http://a:8000", "http://b:8000"]
+    judge = settings(process_signal="judge", process_signal_fields={"url": urls, "model": "m"})
+    assert judge.signals["process"].urls == tuple(urls)
+    teacher = {"url": urls, "model": "m"}
+    distilled = settings(process_signal="opd", process_signal_fields={"teacher": teacher})
+    assert distilled.signals["process"].teacher.urls == tuple(urls)
+
+
 def test_nodes_of_omegaconf_are_read_as_what_they_hold():
     conf = pytest.importorskip("omegaconf").OmegaConf
     tree = {
@@ -211,6 +220,7 @@ def test_log_probs_are_seen_through_signals_made_of_signals():
             "format_reward_fields: fields without a reward: set its name too",
         ),
         ({"format_gate": True}, "format_gate: expected a finite number, got True"),
+        ({"preflight": "no"}, "preflight: expected true or false, got 'no'"),
         ({"right_above": "0.5"}, "right_above: expected a finite number, got '0.5'"),
         ({"right_above": float("nan")}, "right_above: expected a finite number, got nan"),
     ],

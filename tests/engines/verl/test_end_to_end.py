@@ -107,8 +107,8 @@ def config_of(compose, files, server):
     credit = {
         "process_signal": "prm-served",
         "process_signal_fields": signal,
-        "format_reward": "format",
-        "format_reward_fields": {"template": r"^[\s\S]+\n\n[\s\S]+$"},
+        "import": str(HERE / "on_cpu" / "own_rule.py"),
+        "format_reward": "several-steps",
     }
     base = (
         "trainer.v1.trainer_mode=stepcredit",
@@ -290,15 +290,18 @@ def along(trainer, batch, rows):
     )
 
 
-def test_the_plugin_is_in_every_worker_of_the_reward_loop(loops):
+def test_the_plugin_and_ones_own_module_are_in_every_worker_of_the_reward_loop(loops):
     def names(worker):
         from verl.trainer.ppo.v1.trainer_base import TRAINER_REGISTRY
 
         manager = type(worker.reward_manager)
-        return [manager.__module__, manager.__name__, "stepcredit" in TRAINER_REGISTRY]
+        rule = type(worker.reward_manager.settings.format_reward)
+        known = "stepcredit" in TRAINER_REGISTRY
+        return [manager.__module__, manager.__name__, known, rule.__module__, rule.__name__]
 
     calls = [w.__ray_call__.remote(names) for w in loops.rewards.reward_loop_workers]
     found = ["stepcredit.engines.verl.reward_manager", "StepCreditRewardManager", True]
+    found += ["own_rule", "SeveralSteps"]  # the module that the key `import` names
     assert ray.get(calls, timeout=60) == [found, found]
 
 

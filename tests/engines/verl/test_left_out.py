@@ -36,7 +36,7 @@ def test_the_extras_of_a_cut_and_of_an_unscored_response() -> None:
 
 
 def credit_of(made, extras, **changes) -> BatchCredit:
-    fields, keys, tags = made.queue(extras)
+    fields, keys, tags = made.queue(extras, **made.MARKED)
     settings = VerlSettings.of({"algorithm": {"stepcredit": {"process_signal": "equations"}}})
     settings = replace(settings, signals={"process": PRM}, **changes)
     return BatchCredit(QueuedBatch.of(fields, keys, tags), settings, build_tokenizer())

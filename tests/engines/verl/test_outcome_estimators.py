@@ -62,6 +62,16 @@ def test_the_methods_fields_are_read_under_our_key():
     assert str(caught.value) == f"algorithm.stepcredit.method: {reason}"
 
 
+def test_keys_that_an_estimator_does_not_read_are_refused():
+    read = {"outcome_reward": "maths", "splitter": "blank-line", "preflight": False}
+    assert advantages_of("stepcredit-rloo", {"stepcredit": read})["advantages"].max() > 0
+    with pytest.raises(EngineError) as caught:
+        advantages_of("stepcredit-rloo", {"stepcredit": {"process_signal": "equations"}})
+    reason = "stepcredit-rloo gets rewards alone, so that this key has no effect: use a trainer of "
+    reason += "stepcredit (trainer.v1.trainer_mode) with algorithm.adv_estimator=grpo"
+    assert str(caught.value) == f"algorithm.stepcredit.process_signal: {reason}"
+
+
 def test_a_batch_of_padding_alone_has_no_advantages():
     estimator = get_adv_estimator_fn("stepcredit-grpo")
     rewards, mask = torch.ones(2, 3), torch.zeros(2, 3)

@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("verl", reason="needs verl, in an environment of its own")
 
 from stepcredit.engines.verl import plugin
-from stepcredit.engines.verl.trainer import StepCreditPPOTrainer, register_trainer
+from stepcredit.engines.verl.trainer import StepCreditPPOTrainer, register_trainers
 from stepcredit.errors import EngineError
 
 
@@ -38,7 +38,8 @@ def test_importing_verl_registers_all_three_when_each_is_loaded():
         "print(get_trainer_cls('stepcredit').__name__)",
     )
     assert found == [
-        "['stepcredit._moved', 'stepcredit.engines', 'stepcredit.engines.verl', "
+        "['stepcredit._deprecations', 'stepcredit._moved', 'stepcredit.engines', "
+        "'stepcredit.engines.verl', "
         "'stepcredit.engines.verl.plugin']",
         "{'method': 'grpo'}",
         "stepcredit.engines.verl.reward_manager",
@@ -102,10 +103,10 @@ def test_a_part_that_fails_is_told_of_and_stops_nothing(monkeypatch, caplog):
 def test_anothers_trainer_of_the_name_is_refused(monkeypatch):
     from verl.trainer.ppo.v1 import PPOTrainerSync, trainer_base
 
-    register_trainer()
+    register_trainers()
     assert trainer_base.TRAINER_REGISTRY["stepcredit"] is StepCreditPPOTrainer
     monkeypatch.setitem(trainer_base.TRAINER_REGISTRY, "stepcredit", PPOTrainerSync)
     with pytest.raises(EngineError) as caught:
-        register_trainer()
+        register_trainers()
     name = "verl.trainer.ppo.v1.trainer_sync.PPOTrainerSync"
     assert str(caught.value) == f"trainer.v1.trainer_mode: 'stepcredit' is already {name}"

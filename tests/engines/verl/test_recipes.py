@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from functools import cache, partial
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,14 @@ from omegaconf import DictConfig, OmegaConf
 from tensordict import TensorDict
 from verl.trainer.distillation.losses import distillation_ppo_loss
 from verl.trainer.ppo.utils import create_rl_dataset, need_critic, need_reference_policy
+from verl.trainer.ppo.v1 import get_trainer_cls
 from verl.utils.config import omega_conf_to_dataclass, validate_config
 from verl.workers.utils.losses import ppo_loss
 
 from stepcredit.engines.verl.config_checks import check_config
 from stepcredit.engines.verl.config_keys import VerlSettings
 from stepcredit.engines.verl.score_function import as_compute_score
+from stepcredit.engines.verl.trainer import check_verls_own, is_verls_own
 from stepcredit.lab.tokenizer import build_tokenizer
 from stepcredit.rewards import reward
 
@@ -76,18 +79,26 @@ def header(recipe: Path) -> str:
     return "\n".join(lines).replace("\\\n", " ")
 
 
-def baselines(recipe: Path) -> list[str]:
-    """The overrides that a recipe's header names as its baselines."""
-    listed = header(recipe).partition("Baselines")[2]
-    found = re.findall(r"^   (\+?[a-z][\w.]*=)('[^']*'|\S+)", listed, re.MULTILINE)
-    return [key + value.strip("'") for key, value in found]
+OVERRIDE = re.compile(r"~[a-z][\w.]*|\+?[a-z][\w.]*=.*")
 
 
-def test_the_papers_recipes_are_there() -> None:
+def baselines(recipe: Path) -> list[list[str]]:
+    """The overrides of each baseline that a recipe's header names."""
+    listed = header(recipe).partition("Baselines")[2].splitlines()
+    rows = [
+        [word.replace("'", "") for word in re.findall(r"(?:'[^']*'|[^\s'])+|'", line)]
+        for line in listed
+    ]
+    found = [list(takewhile(OVERRIDE.fullmatch, words)) for words in rows]
+    return [overrides for overrides in found if overrides]
+
+
+def test_there_are_as_many_as_are_told() -> None:
     found = [str(path.relative_to(FOLDER)) for path in RECIPES]
     pure = ["pure/verl-prm-vr.yaml", "pure/verl-prm.yaml", "pure/verl-vr.yaml"]
     qa = ["pass-qa/verl-gopd.yaml", "pass-qa/verl-opd.yaml"]
-    assert found == ["pass-maths/verl.yaml", *qa, *pure]
+    without = ["without-a-prm/verl-arithmetic.yaml", "without-a-prm/verl-judge.yaml"]
+    assert found == ["pass-maths/verl.yaml", *qa, *pure, *without]
 
 
 @each_recipe
@@ -148,14 +159,20 @@ def test_credits_keys_build_and_nothing_is_refused(recipe: Path) -> None:
 
 
 @each_recipe
-def test_baselines_are_one_key(recipe: Path) -> None:
+def test_baselines_are_one_line(recipe: Path) -> None:
     named = baselines(recipe)
     assert len(named) >= 3 or "defaults:\n  - verl-" in recipe.read_text()
     usual = composed(recipe)
-    for override in named:
-        changed = composed(recipe, override)
+    for overrides in named:
+        changed = composed(recipe, *overrides)
         assert changed != usual
-        check_config(changed, VerlSettings.of(changed))
+        trainer = get_trainer_cls(changed.trainer.v1.trainer_mode)
+        check_verls_own(changed, trainer)
+        if not is_verls_own(trainer):
+            assert len(overrides) == 1
+            check_config(changed, VerlSettings.of(changed))
+        else:
+            assert VerlSettings.of(changed).outcome_reward == VerlSettings.of(usual).outcome_reward
 
 
 @each_recipe
@@ -207,12 +224,15 @@ def test_is_the_method_of_the_recipe_for_trl(recipe: Path) -> None:
     other = recipe.with_stem("trl" if recipe.stem == "verl" else recipe.stem.removeprefix("verl-"))
     theirs, config = yaml.safe_load(other.read_text()), composed(recipe)
     same = {key: OmegaConf.select(config, place) for key, place in SHARED.items() if key in theirs}
+    if theirs.get("use_peft"):
+        assert same.pop("learning_rate") < theirs["learning_rate"]  # of all weights, of adapters
     assert same == {key: theirs[key] for key in same}
-    own = VerlSettings.of(config)
-    assert {key: getattr(own.estimator, key) for key in theirs["fields"]} == {
-        **theirs["fields"],
-        **({"weights": (1, 1, 1)} if "weights" in theirs["fields"] else {}),
-    }
+    betas = [theirs.get("adam_beta1", 0.9), theirs.get("adam_beta2", 0.999)]  # TRL's defaults
+    assert list(config.actor_rollout_ref.actor.optim.betas) == betas
+    own, fields = VerlSettings.of(config), dict(theirs["fields"])
+    if "weights" in fields:
+        fields["weights"] = tuple(fields["weights"].values())  # process, outcome, format
+    assert {key: getattr(own.estimator, key) for key in fields} == fields
     rewards = theirs["rewards"]
     assert own.outcome_reward == reward(
         rewards["accuracy"], **theirs["reward_fields"].get("accuracy", {})
@@ -221,8 +241,20 @@ def test_is_the_method_of_the_recipe_for_trl(recipe: Path) -> None:
         assert own.format_reward == reward("format", **theirs["reward_fields"]["format"])
 
 
+@each_recipe
+def test_every_run_is_evaluated_on_the_same_rows(recipe: Path) -> None:
+    """verl draws `val_max_samples` rows with the data's seed, and without one anew in each run."""
+    data = composed(recipe).data
+    assert data.val_max_samples <= 0 or data.seed is not None
+
+
 SOURCES: dict[str, tuple[str, Any, str]] = {
     "deepscaler": ("pass-maths/verl", {"problem": "1+1?", "answer": "2"}, r"\boxed{2}"),
+    "gsm8k": (
+        "without-a-prm/verl-arithmetic",
+        {"question": "2+3?", "answer": "It is 5.\n#### 5"},
+        r"\boxed{5}",
+    ),
     "math": (
         "pure/verl-vr",
         {"problem": "2+3?", "solution": r"It is \boxed{5}.", "level": "Level 3"},

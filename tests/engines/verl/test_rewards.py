@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -149,6 +150,10 @@ def test_steps_are_scored_on_the_tokens_that_were_sampled(tokenizer):
     (found,) = rewarded(tokenizer, [sent(tokenizer, TEXT)], process_signal="equations")
     extras = found["reward_extra_info"]
     assert found["reward_score"] == 1.0
+    cost = extras.pop("stepcredit_cost")
+    assert cost["streams"]["process"]["seconds"] > 0
+    assert cost["streams"]["process"]["usage"] is None
+    assert str(os.getpid()) in cost["worker"]
     assert extras == {
         "score": 1.0,
         "acc": 1.0,

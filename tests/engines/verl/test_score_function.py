@@ -119,7 +119,7 @@ def test_the_old_path_warns_of_the_new_one() -> None:
     from stepcredit import rewards
 
     place = "stepcredit.engines.verl.score_function.compute_score"
-    line = f"^stepcredit.rewards.compute_score is now {place}$"
+    line = f"^stepcredit.rewards.compute_score is now {place}; the old name goes in 0\\.2\\.0$"
     with pytest.warns(DeprecationWarning, match=line) as caught:
         found = rewards.compute_score
     assert found is compute_score

@@ -6,14 +6,19 @@ import pytest
 
 pytest.importorskip("verl", reason="needs verl, in an environment of its own")
 
+from types import SimpleNamespace
+
+import numpy as np
 import torch
 from omegaconf import OmegaConf
 from tensordict import NonTensorStack, TensorDict
 from torch.nn.utils.rnn import pad_sequence
+from verl.utils.tensordict_utils import get_tensordict
 
 import stepcredit as sc
 from stepcredit.engines.verl.config_keys import VerlSettings
 from stepcredit.engines.verl.trainer import StepCreditPPOTrainer
+from stepcredit.engines.verl.training_mark import is_marked
 from stepcredit.errors import EngineError
 from stepcredit.lab.arithmetic import build_tokenizer
 
@@ -100,7 +105,8 @@ def test_metrics_are_the_librarys_and_verl_averages_them_all(batch, compose, mad
     ended = [list(range(10, 10 + len(mask))) for mask in made.MASKS]
     ended[1][-1] = trainer.tokenizer.eos_token_id
     ids = made.nested([*ended, [1], [1]], torch.int64)
-    trainer._compute_advantage(batch(made.step_extras(), responses=ids), metrics)
+    again = trainer_of(compose())  # a trainer refuses prompts that come twice
+    again._compute_advantage(batch(made.step_extras(), responses=ids), metrics)
     assert metrics["stepcredit/truncated_share"] == 0
     assert {f"stepcredit/{name}" for name in ("reflection_words", "repeated_step_share")} <= set(
         ours
@@ -213,7 +219,24 @@ def test_prompts_to_train_on_are_marked_for_the_reward_loop(compose, monkeypatch
     monkeypatch.setattr(PPOTrainerSync, "_next_train_batch", lambda self, number=None: prompts)
     found = trainer_of(compose())._next_train_batch(4)
     parts = found.chunk(2)  # as verl hands them to its agent loops
-    assert [part["stepcredit_train"] for part in parts] == [True, True]
+    assert [part["stepcredit_train"].tolist() for part in parts] == [[[True], [True]]] * 2
+
+
+def test_prompts_that_a_checkpoint_left_unfinished_keep_their_mark(
+    transfer_queue, compose, made, monkeypatch
+):
+    """verl's own methods, with its own queue: they keep only the fields that have rows."""
+    sent = []
+    trainer = trainer_of(compose("data.train_batch_size=2"))
+    trainer.trainer_mode, trainer.global_steps = "colocate_async", 3
+    trainer.agent_loop_manager = SimpleNamespace(generate_sequences=sent.append)
+    rows = {"uid": np.array(["c1", "c2"], dtype=object), "dummy_tensor": torch.zeros(2, 1)}
+    monkeypatch.setattr(trainer, "_fetch_one_gen_batch", lambda: get_tensordict(rows))
+    trainer._submit_batch_to_rollout(trainer._next_train_batch())
+    assert trainer._reissue_inflight_prompts() == 2
+    transfer_queue.kv_clear(keys=["c1", "c2"], partition_id="train")
+    for prompts in sent:
+        assert [is_marked(row) for row in prompts["stepcredit_train"]] == [True, True]
 
 
 def test_one_key_turns_it_on_and_the_reward_manager_follows(compose, monkeypatch):

@@ -23,7 +23,7 @@ def pooling(question: Answer, setting: Answer, fault: str | None) -> Answer:
     """vLLM's `/pooling`: two probabilities at each tag, or at each token."""
     assert question["task"] == "token_classify"
     ids, tag = question["input"], setting.get("step_tag_id")
-    rows, total = [], 0
+    rows, total = [], setting.get("shift", 0)
     for id in ids:
         total += id
         if tag is None or id == tag:

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,13 +34,35 @@ class Misbehaving:
         return found
 
 
-@pytest.fixture(scope="session")
-def process() -> Iterator[Misbehaving]:
-    """One server for all tests."""
-    with subprocess.Popen([sys.executable, str(SCRIPT)], stdout=subprocess.PIPE, text=True) as it:
+@contextmanager
+def running_server(port: int = 0) -> Iterator[Misbehaving]:
+    """A server in a process of its own, on a free port or the one given."""
+    arguments = [sys.executable, str(SCRIPT), str(port)]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as it:
         assert it.stdout is not None
         yield Misbehaving(f"http://127.0.0.1:{int(it.stdout.readline())}")
         it.kill()
+
+
+@pytest.fixture(scope="session")
+def process() -> Iterator[Misbehaving]:
+    """One server for all tests."""
+    with running_server() as one:
+        yield one
+
+
+@pytest.fixture(scope="session")
+def second_process() -> Iterator[Misbehaving]:
+    """Another one."""
+    with running_server() as two:
+        yield two
+
+
+@pytest.fixture
+def second(second_process: Misbehaving, server: Misbehaving) -> Misbehaving:
+    """A second server, well-behaved again."""
+    second_process.plan()
+    return second_process
 
 
 @pytest.fixture

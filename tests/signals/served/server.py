@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import socket
 import struct
 import sys
@@ -29,6 +30,10 @@ DEFAULTS: dict[str, Any] = {
     "delay": 0.0,  # seconds before every answer
     "wait": 0,  # seconds that the fault "busy" asks to wait
     "fail": None,  # [status, body, headers]: the answer to everything
+    "models": None,  # the names that /v1/models lists; None: there is no such list
+    "serves": None,  # the only model that requests may name
+    "paths": None,  # the only endpoints that there are
+    "dies_after": None,  # the process ends with the request after so many
     "setting": {},  # how the models were started: step_tag_id, alphabet ...
 }
 
@@ -137,6 +142,12 @@ async def answer(
     state.asked[body] = times + 1
     plan, question = state.plan, json.loads(body)
     state.last = question
+    if plan["dies_after"] is not None and sum(state.asked.values()) > plan["dies_after"]:
+        os._exit(1)
+    missing = missing_here(plan, path, question)
+    if missing:
+        writer.write(reply(writer, 404, json.dumps({"error": {"message": missing}}).encode()))
+        return True
     fault = fault_of(plan, body, times)
     if fault:
         state.faults[fault] = state.faults.get(fault, 0) + 1
@@ -165,6 +176,16 @@ async def answer(
     whole = reply(writer, 200, b"<html>" if fault == "garbage" else json.dumps(found).encode())
     writer.write(whole if fault != "torn" else whole[:-10])
     return fault != "torn"
+
+
+def missing_here(plan: dict[str, Any], path: str, question: dict[str, Any]) -> str | None:
+    """What the server says of an endpoint or a model that it does not have."""
+    if plan["paths"] is not None and path not in plan["paths"]:
+        return "Not Found"
+    model = question.get("model")
+    if plan["serves"] is not None and model != plan["serves"]:
+        return f"The model `{model}` does not exist."
+    return None
 
 
 async def counted_answer(
@@ -198,6 +219,10 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
                 writer.write(reply(writer, 200, b"{}"))
             elif path == "/count":
                 writer.write(reply(writer, 200, json.dumps(counted()).encode()))
+            elif path == "/v1/models":
+                names = NOW.state.plan["models"]
+                listed = json.dumps({"data": [{"id": name} for name in names or ()]}).encode()
+                writer.write(reply(writer, 404 if names is None else 200, listed))
             else:
                 goes_on = await counted_answer(path, headers, body, reader, writer)
             await writer.drain()

@@ -130,6 +130,8 @@ def test_requests_and_tokens_are_counted_before_and_after(server: Misbehaving) -
         f"3 requests, about {-(-3 * letters // 4):,} tokens to read, at most 600 to write",
         "3 answers, 750 tokens read, 36 written",
     ]
+    given.scores([THREE])
+    assert str(given.spent) == "4 answers, 1,000 tokens read, 48 written"
 
 
 def test_answers_that_are_asked_for_again_are_counted_too(server: Misbehaving) -> None:

@@ -269,15 +269,27 @@ def test_no_cookie_is_kept(server: Misbehaving) -> None:
 
 
 def test_key_goes_through_no_proxy_to_a_plain_address(
-    server: Misbehaving, key: str, monkeypatch: pytest.MonkeyPatch
+    key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    with pytest.raises(SignalError) as caught:
+        prm("http://prm.invalid", api_key_env="MY_KEY").scores(truth.responses(1))
+    assert "connection refused" not in str(caught.value)
+    with pytest.raises(SignalError, match=r"/pooling: connection refused"):
+        prm("http://prm.invalid").scores(truth.responses(1))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_no_proxy_is_used_on_the_machine_itself(
+    server: Misbehaving, monkeypatch: pytest.MonkeyPatch, host: str
 ) -> None:
     server.plan(setting={"step_tag_id": truth.TAG})
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
-    assert prm(server.url, api_key_env="MY_KEY").scores(truth.responses(1))
-    with pytest.raises(SignalError, match=r"/pooling: connection refused"):
-        prm(server.url).scores(truth.responses(1))
+    assert prm(server.url.replace("127.0.0.1", host)).scores(truth.responses(1))
 
 
 @pytest.mark.parametrize(
@@ -296,9 +308,9 @@ def test_proxy_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch, proxy: str) 
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HTTPS_PROXY", proxy)
     with pytest.raises(SignalError) as caught:
-        prm("https://127.0.0.1:9").scores(truth.responses(1))
+        prm("https://prm.invalid").scores(truth.responses(1))
     reason = "the proxy that HTTP_PROXY, HTTPS_PROXY, ALL_PROXY or NO_PROXY names can't be used"
-    assert str(caught.value) == f"rollouts.jsonl:1: https://127.0.0.1:9/pooling: {reason}"
+    assert str(caught.value) == f"rollouts.jsonl:1: https://prm.invalid/pooling: {reason}"
     assert "sk-secret" not in chain(caught.value)
 
 
@@ -310,7 +322,7 @@ def test_proxy_that_is_not_there(monkeypatch: pytest.MonkeyPatch, proxy: str) ->
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HTTPS_PROXY", proxy)
     with pytest.raises(SignalError) as caught:
-        prm("https://127.0.0.1:9").scores(truth.responses(1))
+        prm("https://prm.invalid").scores(truth.responses(1))
     assert str(caught.value).endswith("(attempt 3, the last)")
     assert "pw@" not in chain(caught.value)
 

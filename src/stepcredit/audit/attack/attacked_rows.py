@@ -9,7 +9,8 @@ from typing import Any
 
 from stepcredit.audit.attack.attack_plan import AttackedResponse
 from stepcredit.audit.attack.edited_response import Cutter, cutter_for
-from stepcredit.audit.logged_batch import RIGHT, WRONG, row_labels
+from stepcredit.audit.logged_batch import row_labels
+from stepcredit.credit.metrics.step_kinds import RIGHT, WRONG
 from stepcredit.data.files.batches import group_label
 from stepcredit.data.files.rollout_file import RolloutFile
 from stepcredit.data.files.rows import Row, check_row

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,29 +18,18 @@ from stepcredit.audit.finding import (
     Unchecked,
     evidence_of,
 )
-from stepcredit.audit.group_means import (
-    FINDING_CONFIDENCE,
-    Flags,
-    Floats,
-    GroupMean,
-    Indices,
-    group_gap,
-    group_mean,
-)
-from stepcredit.audit.response_patterns import (
-    best_of_group,
-    contentless_responses,
-    convincing_wrong,
-    one_step_responses,
-    truncated_responses,
-    unscored_responses,
-    unsolved_thinking,
-)
-from stepcredit.audit.scored_steps import response_scores, scores_of_steps
-from stepcredit.audit.step_kinds import PADDING, StepKinds
+from stepcredit.audit.group_means import FINDING_CONFIDENCE, GroupMean, group_gap, group_mean
+from stepcredit.audit.scored_steps import scores_of_steps
 from stepcredit.credit.metrics.advantage_statistics import response_means
+from stepcredit.credit.metrics.group_averages import Flags, Floats, Indices
 from stepcredit.credit.metrics.leave_one_out import without_format
-from stepcredit.credit.metrics.signal_statistics import right_and_wrong
+from stepcredit.credit.metrics.response_patterns import (
+    best_of_group,
+    pattern_flags,
+    truncated_responses,
+)
+from stepcredit.credit.metrics.signal_statistics import response_scores, right_and_wrong
+from stepcredit.credit.metrics.step_kinds import PADDING, StepKinds
 
 NAME = "hack_detectors"
 CONVINCING_SHARE = 0.25
@@ -50,6 +39,35 @@ FORMAT_ONLY_SHARE = 0.1
 """Share of the wrong responses that only the format pays from which it is worth a note."""
 FEWEST = 3
 """Responses of a pattern from which a share of them is a finding."""
+PATTERNS = {
+    "contentless": (
+        "responses without content",
+        "Set `format_ok` to false for them, so that the format gate leaves only the format.",
+    ),
+    "unsolved": (
+        "responses that think and give no answer",
+        "Grade a response without a final answer as wrong, and set its `format_ok` to false.",
+    ),
+    "one step": (
+        "responses of one giant step",
+        "Cut steps by another rule (`stepcredit score --split sentence`), or use a method that "
+        "does not favour few steps (`--method pass`, k below 1).",
+    ),
+    "no step": (
+        "responses without any scored step",
+        "Give every response at least one step, or set `format_ok` to false for these.",
+    ),
+    "convincing": (
+        "wrong responses that score like right ones",
+        "Give the outcome more weight, for example `--set weights='[0.3, 1, 1]'`, or let it "
+        "bound the steps' return (`--method pass-min`).",
+    ),
+    "truncated": (
+        "responses that were cut off",
+        "Grade a truncated response as wrong, or raise the token limit of sampling.",
+    ),
+}
+"""By pattern, the responses in words, and what to change where they are paid."""
 
 
 @dataclass(frozen=True)
@@ -101,68 +119,21 @@ def hack_patterns(given: AuditInput) -> dict[str, HackPattern]:
         >>> {name: pattern.flags.tolist() for name, pattern in found.items()}
         {'contentless': [True, False], 'unsolved': [False, False]}
     """
-    found = _of_texts(given) | _of_steps(given) | _of_outcomes(given)
+    rollouts = given.batch.rollouts
     cut = truncated_responses([row.fields for row in given.batch.rows])
-    if cut is not None:
-        advice = "Grade a truncated response as wrong, or raise the token limit of sampling."
-        found["truncated"] = HackPattern("responses that were cut off", cut, advice)
-    return found
-
-
-def _of_texts(given: AuditInput) -> dict[str, HackPattern]:
-    texts = given.batch.texts
-    if all(text is None for text in texts):
-        return {}
-    gate = "Set `format_ok` to false for them, so that the format gate leaves only the format."
-    return {
-        "contentless": HackPattern(
-            "responses without content", contentless_responses(texts), gate, is_never_right=True
-        ),
-        "unsolved": HackPattern(
-            "responses that think and give no answer",
-            unsolved_thinking(texts),
-            "Grade a response without a final answer as wrong, and set its `format_ok` to false.",
-        ),
+    flags = pattern_flags(rollouts, given.batch.texts, cut, given.right_above)
+    patterns = {
+        name: HackPattern(words, flags[name], advice, is_never_right=name == "contentless")
+        for name, (words, advice) in PATTERNS.items()
+        if name in flags
     }
-
-
-def _of_steps(given: AuditInput) -> dict[str, HackPattern]:
-    found, batch = {}, given.batch
-    if batch.step_counts is not None:
-        found["one step"] = HackPattern(
-            "responses of one giant step",
-            one_step_responses(batch.step_counts),
-            "Cut steps by another rule (`stepcredit score --split sentence`), or use a method that "
-            "does not favour few steps (`--method pass`, k below 1).",
-        )
-    streams = batch.rollouts.streams
-    if streams:
-        counts = np.sum([stream.counts.numpy() for stream in streams.values()], axis=0)
-        found["no step"] = HackPattern(
-            "responses without any scored step",
-            unscored_responses(counts.tolist()),
-            "Give every response at least one step, or set `format_ok` to false for these.",
-        )
-    return found
-
-
-def _of_outcomes(given: AuditInput) -> dict[str, HackPattern]:
-    rollouts, scores = given.batch.rollouts, response_scores(given.batch.rollouts)
-    if not bool(rollouts.has_outcome.any()) or not scores:
-        return {}
-    right, wrong = (flags.numpy() for flags in right_and_wrong(rollouts))
-    values, known = next(iter(scores.values()))
-    flags = convincing_wrong(values, right & known, wrong & known, rollouts.group_index.numpy())
-    return {
-        "convincing": HackPattern(
-            "wrong responses that score like right ones",
-            flags,
-            "Give the outcome more weight, for example `--set weights='[0.3, 1, 1]'`, or let it "
-            "bound the steps' return (`--method pass-min`).",
-            least_share=CONVINCING_SHARE,
-            among=wrong & known,
-        )
-    }
+    if "convincing" in patterns:
+        wrong = right_and_wrong(rollouts, given.right_above)[1].numpy()
+        _, known = next(iter(response_scores(rollouts).values()))
+        found = patterns["convincing"]
+        among = wrong & known
+        patterns["convincing"] = replace(found, least_share=CONVINCING_SHARE, among=among)
+    return patterns
 
 
 @register_check(NAME)
@@ -311,7 +282,7 @@ def _format_only(
 ) -> Iterator[tuple[AuditFigure, Finding | None]]:
     """Wrong responses whose mean advantage is above 0, and would not be without the format."""
     rollouts = given.batch.rollouts
-    wrong = right_and_wrong(rollouts)[1].numpy()
+    wrong = right_and_wrong(rollouts, given.right_above)[1].numpy()
     if not wrong.any() or not bool(rollouts.has_format.any()):
         return
     quiet = without_format(rollouts)

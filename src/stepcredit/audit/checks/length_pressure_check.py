@@ -29,9 +29,12 @@ from stepcredit.audit.step_credit import read_streams
 from stepcredit.credit.estimator import Estimator
 from stepcredit.credit.methods.pass_ import PASS
 from stepcredit.credit.methods.pure import PURE
-from stepcredit.credit.metrics.advantage_statistics import group_correlation, length_correlation
+from stepcredit.credit.metrics.advantage_statistics import (
+    length_correlation,
+    value_length_correlation,
+)
+from stepcredit.credit.metrics.signal_statistics import response_scores
 from stepcredit.credit.stages.process_streams import process_signals
-from stepcredit.data.forest import reduce_rows
 from stepcredit.data.rollouts import Rollouts
 from stepcredit.evals.intervals import mean_interval
 
@@ -216,12 +219,11 @@ def _advice(method: Estimator) -> str:
 def _correlations(data: AuditInput) -> tuple[list[AuditFigure], list[Finding]]:
     """Correlations with length, within groups, of outcome, signals and advantages."""
     rollouts = data.batch.rollouts
-    outcome = _correlated(rollouts.outcome, rollouts.has_outcome, rollouts)
+    outcome = value_length_correlation(rollouts.outcome, rollouts.has_outcome, rollouts)
     figures = [_figure("outcome", *outcome, stream="outcome")]
     findings = []
-    for name, stream in process_signals(rollouts).items():
-        totals = reduce_rows(stream.values.to(torch.float64), stream.counts, "sum")
-        found = _correlated(totals / stream.counts.clamp(min=1), stream.counts > 0, rollouts)
+    for name, (scores, known) in response_scores(rollouts).items():
+        found = value_length_correlation(torch.as_tensor(scores), torch.as_tensor(known), rollouts)
         figures.append(_figure("mean score", *found, stream=name))
         if _beyond(*found, outcome[0]):
             findings.append(_longer(f"The scores of {name!r}", *found, figures[0], figures[-1]))
@@ -232,15 +234,6 @@ def _correlations(data: AuditInput) -> tuple[list[AuditFigure], list[Finding]]:
             subject = f"The advantages of {name}"
             findings.append(_longer(subject, *found, figures[0], figures[-1]))
     return figures, findings
-
-
-def _correlated(
-    values: torch.Tensor, known: torch.Tensor, rollouts: Rollouts
-) -> tuple[float | None, int]:
-    """Correlation with length over the responses whose value is known, and how many they are."""
-    group, lengths = rollouts.group_index[known], rollouts.lengths[known].to(torch.float64)
-    found = group_correlation(values[known].to(torch.float64), lengths, group, rollouts.num_groups)
-    return found, int(known.sum())
 
 
 def _figure(

@@ -15,16 +15,10 @@ from stepcredit.audit.finding import (
     Worse,
     evidence_of,
 )
-from stepcredit.audit.group_means import (
-    FINDING_CONFIDENCE,
-    Floats,
-    GroupMean,
-    group_gap,
-    group_mean,
-)
-from stepcredit.audit.logged_batch import RIGHT, WRONG
+from stepcredit.audit.group_means import FINDING_CONFIDENCE, GroupMean, group_gap, group_mean
 from stepcredit.audit.step_credit import step_credit
-from stepcredit.audit.step_kinds import FIRST, OTHER, PADDING, REPEATED, StepKinds
+from stepcredit.credit.metrics.group_averages import Floats
+from stepcredit.credit.metrics.step_kinds import OTHER, PADDING, RIGHT, WRONG, StepKinds
 
 NAME = "payment"
 WORSE: dict[str, Worse] = {RIGHT: "lower", **dict.fromkeys((WRONG, *PADDING), "higher")}
@@ -48,9 +42,9 @@ def payment_by_kind(
 
     Example:
         >>> import numpy as np
-        >>> from stepcredit.audit.logged_batch import LoggedBatch
-        >>> row = {"group": 1, "tokens": ["a", "."], "step_ends": [0, 1]}
-        >>> kinds = StepKinds.of(LoggedBatch.of([row]))
+        >>> import stepcredit as sc
+        >>> r = sc.Rollouts([1], process=sc.Steps([[0, 1]], [[0.5, 0.5]]))
+        >>> kinds = StepKinds.of(r, [["a", "."]])
         >>> payment_by_kind(np.array([1.0, -1.0]), kinds)["filler"].mean
         -1.0
     """
@@ -67,9 +61,7 @@ def padding_gaps(
 
         gap(kind) = mean over groups of (mean A of the group's such steps - of its right steps)
 
-    Without truth about steps, the steps that are neither filler nor repeated stand for right ones.
-    A repeated step is never the first, and many methods pay by place, so it is not compared with
-    first steps.
+    `StepKinds.compared` says which steps stand for right ones.
     Above 0 the policy learns to pad. On the embedded task this figure told every collapse before
     training.
 
@@ -81,13 +73,9 @@ def padding_gaps(
     Returns:
         {"filler": ..., "repeated": ...}, without a mean where no group has both kinds.
     """
-    base = kinds.flags[kinds.baseline]
-    others = {kind: base & ~kinds.flags[kind] for kind in PADDING if kind in kinds.flags}
-    if REPEATED in others:
-        others[REPEATED] = others[REPEATED] & ~kinds.flags[FIRST]
     return {
         kind: group_gap(credit, kinds.flags[kind], rest, kinds.group, confidence)
-        for kind, rest in others.items()
+        for kind, rest in kinds.compared.items()
     }
 
 

@@ -9,11 +9,12 @@ import numpy as np
 from stepcredit.audit.check_registry import AuditInput, register_check
 from stepcredit.audit.example_places import best_steps
 from stepcredit.audit.finding import AuditFigure, CheckResult, Finding, Unchecked, Worse
-from stepcredit.audit.group_means import FINDING_CONFIDENCE, Floats, GroupMean
+from stepcredit.audit.group_means import FINDING_CONFIDENCE, GroupMean
 from stepcredit.audit.scored_steps import scores_of_steps
 from stepcredit.audit.step_credit import read_streams, step_credit
-from stepcredit.audit.step_kinds import StepKinds
 from stepcredit.audit.value_alignment import SMALLEST_CHANGE, Alignment, ValueChanges, alignment
+from stepcredit.credit.metrics.group_averages import Floats
+from stepcredit.credit.metrics.step_kinds import StepKinds
 
 NAME = "q_alignment"
 MOST_LEAKAGE = 1.2

@@ -8,7 +8,8 @@ import numpy as np
 
 from stepcredit.audit.check_registry import AuditInput, register_check
 from stepcredit.audit.finding import AuditFigure, CheckResult, Finding, Unchecked
-from stepcredit.audit.logged_batch import RIGHT, WRONG, LoggedBatch
+from stepcredit.audit.logged_batch import LoggedBatch
+from stepcredit.credit.metrics.step_kinds import RIGHT, WRONG
 from stepcredit.data.streams import Steps
 
 SHIFTED = "shifted scores"

@@ -10,21 +10,23 @@ import numpy as np
 from stepcredit.audit.check_registry import AuditInput, register_check
 from stepcredit.audit.example_places import MOST_PLACES, best_rows
 from stepcredit.audit.finding import AuditFigure, CheckResult, EvidencePlace, Finding, Unchecked
-from stepcredit.audit.group_means import FEWEST_GROUPS, Floats
-from stepcredit.audit.logged_batch import RIGHT, WRONG, LoggedBatch
+from stepcredit.audit.group_means import FEWEST_GROUPS
+from stepcredit.audit.logged_batch import LoggedBatch
 from stepcredit.audit.outcome_ranking import (
     auc_with_interval,
     compared_groups,
     labelled_cases,
     score_aggregates,
 )
-from stepcredit.audit.response_patterns import convincing_wrong
 from stepcredit.audit.scored_steps import scores_of_steps
+from stepcredit.credit.metrics.group_averages import Floats
+from stepcredit.credit.metrics.response_patterns import convincing_wrong
 from stepcredit.credit.metrics.signal_statistics import (
     agreements,
     right_and_wrong,
     step_boundaries,
 )
+from stepcredit.credit.metrics.step_kinds import RIGHT, WRONG
 from stepcredit.credit.stages.process_streams import process_signals
 from stepcredit.data.streams import Stream
 from stepcredit.prm.judging.step_metrics import FirstErrors, LabelledScores, reliability
@@ -38,6 +40,9 @@ LARGE_ECE = 0.25
 FEWEST_STEPS = 200
 """Steps below which bins hold too few of them for a word about calibration."""
 WITHIN = "AUC within groups"
+OF_OUTCOME = "of the step {} for the outcome"
+RANKING = f"{WITHIN} {OF_OUTCOME.format('mean')}"
+"""The figure that says first whether a signal is worth more than chance, which is 0.5."""
 
 
 @register_check(NAME)
@@ -47,7 +52,7 @@ def check_signal_quality(given: AuditInput) -> CheckResult:
     if not process_signals(batch.rollouts):
         reason = "Without a process signal there is nothing whose quality could be measured."
         return CheckResult(unchecked=(Unchecked(NAME, "step_scores", reason),))
-    parts = [*_of_outcomes(batch), *_of_step_truth(batch)]
+    parts = [*_of_outcomes(given), *_of_step_truth(batch)]
     for part in parts:
         result = CheckResult(
             result.figures + part.figures,
@@ -57,21 +62,22 @@ def check_signal_quality(given: AuditInput) -> CheckResult:
     return CheckResult(result.figures, result.findings, tuple(_unchecked(batch)), result.series)
 
 
-def _of_outcomes(batch: LoggedBatch) -> Iterator[CheckResult]:
+def _of_outcomes(given: AuditInput) -> Iterator[CheckResult]:
     """Each signal's minimum, mean and product against the outcome."""
-    rollouts = batch.rollouts
+    rollouts = given.batch.rollouts
     if not bool(rollouts.has_outcome.any()):
         return
-    pairs = agreements(rollouts)
+    pairs = agreements(rollouts, given.right_above)
+    sides = right_and_wrong(rollouts, given.right_above)
     for name, stream in process_signals(rollouts).items():
         scored = (stream.counts > 0).numpy()
-        right, wrong = (flags.numpy() & scored for flags in right_and_wrong(rollouts))
+        right, wrong = (flags.numpy() & scored for flags in sides)
         aggregates = score_aggregates(stream)
         cases = labelled_cases(aggregates, right, wrong, rollouts.group_index.numpy())
         count = int((right | wrong).sum())
         if not count:
             continue
-        figures = _auc_figures(cases, "of the step {} for the outcome", "responses", name)
+        figures = _auc_figures(cases, OF_OUTCOME, "responses", name)
         within = [each for each in figures if each.name.startswith(WITHIN)]
         if name in pairs:
             what = "share of pairs of one group in which the right response has the higher mean"

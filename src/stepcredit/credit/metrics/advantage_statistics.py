@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from jaxtyping import Bool, Float64, Int
+from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
 from stepcredit.credit.estimator import Estimator
@@ -14,13 +14,16 @@ from stepcredit.credit.stages.groups import TOLERANCE
 from stepcredit.data.advantages import Advantages
 from stepcredit.data.forest import (
     all_true,
+    first_above,
     group_max,
     group_sum,
     largest_of_rows,
     offsets,
     reduce_rows,
+    row_index,
 )
 from stepcredit.data.rollouts import Rollouts
+from stepcredit.data.streams import Stream
 
 PerRow = Float64[Tensor, " rollout"]
 
@@ -81,8 +84,25 @@ def read_at(
     """
     place = offsets(advantages.lengths)[rows] + tokens
     if advantages.sizes is not None:
-        place = torch.searchsorted(advantages.sizes.cumsum(0), place, right=True)
+        place = first_above(advantages.sizes.cumsum(0), place)
     return advantages.values[place].to(torch.float64)
+
+
+def read_at_steps(advantages: Advantages, ends: Stream) -> Float64[Tensor, " step"]:
+    """The advantage of each step's last token, packed.
+
+    Args:
+        advantages: of the rollouts.
+        ends: the steps' last tokens, as `step_boundaries` gives them.
+
+    Example:
+        >>> import stepcredit as sc
+        >>> r = sc.Rollouts([0, 0], lengths=[1, 2], outcome=[1.0, 0.0])
+        >>> ends = Stream._of(values=torch.tensor([0, 0, 1]), counts=torch.tensor([1, 2]))
+        >>> read_at_steps(sc.RLOO()(r), ends).tolist()
+        [1.0, -1.0, -1.0]
+    """
+    return read_at(advantages, row_index(ends.counts), ends.values)
 
 
 def first_token_advantages(advantages: Advantages) -> PerRow:
@@ -146,6 +166,30 @@ def length_correlation(advantages: Advantages, rollouts: Rollouts) -> float | No
     """
     group, long = rollouts.group_index, rollouts.lengths.to(torch.float64)
     return group_correlation(response_means(advantages), long, group, rollouts.num_groups)
+
+
+def value_length_correlation(
+    values: Float[Tensor, " rollout"], known: Bool[Tensor, " rollout"], rollouts: Rollouts
+) -> tuple[float | None, int]:
+    """Correlation with length, within groups, of one number per response where it is known.
+
+    Args:
+        values: one number per response, such as its outcome or its mean score.
+        known: which of them count.
+        rollouts: the batch.
+
+    Returns:
+        As `length_correlation`, and how many numbers count.
+
+    Example:
+        >>> import stepcredit as sc
+        >>> r = sc.Rollouts(group=[0, 0, 0], lengths=[5, 2, 9], outcome=[1.0, 0.0, 0.0])
+        >>> value_length_correlation(r.outcome, torch.tensor([True, True, False]), r)
+        (1.0, 2)
+    """
+    group, lengths = rollouts.group_index[known], rollouts.lengths[known].to(torch.float64)
+    found = group_correlation(values[known].to(torch.float64), lengths, group, rollouts.num_groups)
+    return found, int(known.sum())
 
 
 def group_correlation(

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Bool
 from torch import Tensor
@@ -19,7 +20,13 @@ from stepcredit.credit.metrics.advantage_statistics import (
     gated_rows,
     length_correlation,
     path_density,
+    read_at_steps,
     zero_group_share,
+)
+from stepcredit.credit.metrics.credit_payment import (
+    length_correlations,
+    pay_of_responses,
+    pay_of_steps,
 )
 from stepcredit.credit.metrics.leave_one_out import (
     EVERY_PROCESS,
@@ -31,21 +38,21 @@ from stepcredit.credit.metrics.leave_one_out import (
 from stepcredit.credit.metrics.signal_statistics import (
     agreements,
     means_where,
+    raw_statistics,
     right_and_wrong,
     step_boundaries,
     stream_variances,
 )
+from stepcredit.credit.metrics.step_kinds import FILLER, REPEATED, StepKinds
 from stepcredit.credit.metrics.text_statistics import (
     Step,
     check_one_per_rollout,
     check_steps,
-    contentless_steps,
     cut_steps,
-    filler_gap,
     fraction,
+    gap_of_steps,
     is_contentless,
     reflection_words,
-    repeated_steps,
 )
 from stepcredit.credit.metrics.token_sums import TokenSums
 from stepcredit.credit.stages.fusion import SCALARS
@@ -74,31 +81,8 @@ def training_metrics(
 ) -> dict[str, float]:
     """All metrics that a trainer logs of a batch; a metric that is unknown is left out, never NaN.
 
-        share/<stream>                  `advantage_shares`; "logprobs" for methods made of them
-        variance/<stream>               `stream_variances`
-        agreement/<stream>              `agreements` of process and outcome
-        <part>_std                      `stream_std`: advantage, process, outcome, format
-        unscored_share/<stream>         responses without a score of the stream, of all
-        cut_share/<stream>              responses scored up to a place before their end, of all
-        chunks_per_response             mean over responses
-        tokens_per_chunk                trained tokens / chunks
-        path_density                    `path_density`, in units of an advantage
-        advantage_length_correlation    `length_correlation`, in [-1, 1]
-        zero_advantage_group_share      `zero_group_share`, of groups
-        format_gated_share              responses that learn the format alone, of all
-        clipped_share                   tokens whose advantage `clip` cuts, of all
-        single_state_share              steps whose state no other step of their group is in, of all
-                                        steps with a state; at 1 `gigpo` is GRPO
-        truncated_share                 responses cut off at the length limit, of all
-        right_share                     responses whose outcome is above `right_above`, of those
-                                        with a known outcome
-        right_above                     the number itself, so that a log says what "right" means
-        length, length_right, _wrong    mean trained tokens: of all responses, right, wrong ones
-        steps, steps_right, _wrong      mean steps per response whose steps are known: the same
-        repeated_step_share             `repeated_steps`, of all steps
-        contentless_step_share          `contentless_steps`, of all steps
-        filler_gap                      `filler_gap` of steps that are either
-        reflection_words                `reflection_words` per response
+    `METRICS` (of `credit.metrics.metric_table`) says of each what it means, and what to do when it
+    drifts.
 
     The metrics do not depend on the order or the layout of the rollouts; for one process's part of
     a batch they describe that part. The parts of a trajectory are joined first: a response is a
@@ -159,7 +143,9 @@ def training_metrics(
     found |= _of_right(rollouts, right_above)
     found |= _of_lengths(rollouts, right_above)
     found |= _of_steps(rollouts, final, steps, contentless)
-    found["reflection_words"] = _reflection(rollouts, texts)
+    texts = _texts(rollouts, texts)
+    found |= _of_pay(rollouts, final, texts, truncated, right_above)
+    found["reflection_words"] = None if texts is None else reflection_words(texts)
     return {name: value for name, value in found.items() if value is not None}
 
 
@@ -236,8 +222,11 @@ def _of_streams(
 ) -> Known:
     """Share, variance and agreement of each stream, and the stds."""
     each = {name: change for name, change in without.changes.items() if name != EVERY_PROCESS}
+    raw = raw_statistics(rollouts)
     by_stream = {
         "share": advantage_shares(each),
+        "raw_mean": {name: mean for name, (mean, _) in raw.items()},
+        "raw_std": {name: std for name, (_, std) in raw.items()},
         "variance": stream_variances(rollouts),
         "agreement": agreements(rollouts, right_above),
     }
@@ -284,9 +273,12 @@ def _of_credit(
 
 
 def _share_of_flags(flags: Truncated, rollouts: Rollouts, field: str) -> float:
+    return float(_flags(flags, rollouts, field).to(torch.float64).mean())
+
+
+def _flags(flags: Truncated, rollouts: Rollouts, field: str) -> Tensor:
     check_one_per_rollout(flags, rollouts.num_rollouts, field)
-    known = flags_of(flags, rollouts.num_rollouts, torch.device("cpu"), field)
-    return float(known.to(torch.float64).mean())
+    return flags_of(flags, rollouts.num_rollouts, torch.device("cpu"), field)
 
 
 def _of_lengths(rollouts: Rollouts, right_above: float) -> Known:
@@ -313,36 +305,53 @@ def _of_steps(
     steps: Sequence[Sequence[Step]] | None,
     contentless: Callable[[Step], bool],
 ) -> Known:
-    """Shares of repeated and contentless steps, and the filler gap."""
+    """Shares of repeated and contentless steps, the filler gap, and what kinds of steps get."""
     ends = step_boundaries(rollouts)
     if ends is None:
         return {}
     if steps is None:
         tokens = _every_text(rollouts)
-        if tokens is None:
-            return {}
-        steps = cut_steps(tokens, ends)
-    check_steps(steps, ends, "steps")
-    empty, again = contentless_steps(steps, contentless), repeated_steps(steps)
-    either = [
-        [first or second for first, second in zip(*rows, strict=True)]
-        for rows in zip(empty, again, strict=True)
-    ]
+        steps = None if tokens is None else cut_steps(tokens, ends)
+    if steps is not None:
+        check_steps(steps, ends, "steps")
+    kinds = StepKinds.of(rollouts, steps, contentless=contentless)
+    if kinds is None:
+        return {}
+    values = read_at_steps(advantages, ends)
+    paid = pay_of_steps(values, kinds)
+    if steps is None:
+        return paid
+    either = kinds.flags[FILLER] | kinds.flags[REPEATED]
     return {
-        "repeated_step_share": fraction(again),
-        "contentless_step_share": fraction(empty),
-        "filler_gap": filler_gap(advantages, ends, either),
+        "repeated_step_share": fraction([kinds.flags[REPEATED].tolist()]),
+        "contentless_step_share": fraction([kinds.flags[FILLER].tolist()]),
+        "filler_gap": gap_of_steps(values, torch.from_numpy(either).to(values.device)),
+        **paid,
     }
 
 
-def _reflection(rollouts: Rollouts, texts: Sequence[str] | None) -> float | None:
-    if texts is None:
-        tokens = _every_text(rollouts)
-        if tokens is None:
-            return None
-        texts = ["".join(row) for row in tokens]
-    check_one_per_rollout(texts, rollouts.num_rollouts, "texts")
-    return reflection_words(texts)
+def _of_pay(
+    rollouts: Rollouts,
+    advantages: Advantages,
+    texts: Sequence[str] | None,
+    truncated: Truncated | None,
+    right_above: float,
+) -> Known:
+    """What responses get, and how outcome and scores go with length."""
+    cut = None if truncated is None else np.array(_flags(truncated, rollouts, "truncated").tolist())
+    paid = pay_of_responses(
+        advantages, rollouts, texts=texts, truncated=cut, right_above=right_above
+    )
+    return length_correlations(rollouts) | paid
+
+
+def _texts(rollouts: Rollouts, texts: Sequence[str] | None) -> Sequence[str] | None:
+    """The responses' texts as given, or of their tokens where every response has them."""
+    if texts is not None:
+        check_one_per_rollout(texts, rollouts.num_rollouts, "texts")
+        return texts
+    tokens = _every_text(rollouts)
+    return None if tokens is None else ["".join(row) for row in tokens]
 
 
 def _every_text(rollouts: Rollouts) -> list[list[str]] | None:

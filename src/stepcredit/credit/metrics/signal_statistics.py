@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
+from stepcredit.credit.metrics.group_averages import Flags, Floats
+from stepcredit.credit.metrics.token_sums import TokenSums
 from stepcredit.credit.stages.groups import TOLERANCE
+from stepcredit.credit.stages.process_streams import process_signals
 from stepcredit.data.forest import broadcast, group_max, group_sum, largest_of_rows, reduce_rows
 from stepcredit.data.rollouts import Rollouts
 from stepcredit.data.streams import Steps, Stream
@@ -113,6 +117,30 @@ def stream_variances(rollouts: Rollouts) -> dict[str, float]:
     return {name: value for name, value in found.items() if value is not None}
 
 
+def raw_statistics(rollouts: Rollouts) -> dict[str, tuple[float, float]]:
+    """Mean and population std of the raw values of each stream, the outcome and the format.
+
+    They are over all values of the batch, before any standardization. The log-probs of a model are
+    the stream `MODEL_logprobs`.
+
+    Returns:
+        {stream: (mean, std)}, in the values' unit, without the streams that have no value.
+
+    Example:
+        >>> import stepcredit as sc
+        >>> r = sc.Rollouts(group=[0, 0], lengths=[1, 1], outcome=[1.0, 0.0])
+        >>> raw_statistics(r)
+        {'outcome': (0.5, 0.5)}
+    """
+    values = {name: stream.values for name, stream in rollouts.streams.items()}
+    values |= {f"{name}_logprobs": each.values for name, each in rollouts.logprobs.items()}
+    for name, scalar in (("outcome", rollouts.outcomes), ("format", rollouts.formats)):
+        if scalar.any_known:
+            values[name] = scalar.values[scalar.known]
+    sums = {name: TokenSums.of(each) for name, each in values.items() if each.numel()}
+    return {name: (each.moments.mean, each.std) for name, each in sums.items()}
+
+
 def means_where(
     values: Shaped[Tensor, " rollout"], chosen: Bool[Tensor, "choice rollout"]
 ) -> list[float | None]:
@@ -169,6 +197,26 @@ def agreements(rollouts: Rollouts, right_above: float = 0.0) -> dict[str, float]
     right, wrong = right_and_wrong(rollouts, right_above)
     found = {name: _agreement(s, rollouts, right, wrong) for name, s in rollouts.streams.items()}
     return {name: value for name, value in found.items() if value is not None}
+
+
+def response_scores(rollouts: Rollouts) -> dict[str, tuple[Floats, Flags]]:
+    """The mean score of each response, by process stream; 0 where it has no score.
+
+    Returns:
+        {stream: (one score per response, whether it has the stream)}.
+
+    Example:
+        >>> import stepcredit as sc
+        >>> r = sc.Rollouts([0, 0], [3, 1], sc.Steps([[0, 2], []], [[0.5, 1.0], []]))
+        >>> [part.tolist() for part in response_scores(r)["process"]]
+        [[0.75, 0.0], [True, False]]
+    """
+    found = {}
+    for name, stream in process_signals(rollouts).items():
+        counts = stream.counts.cpu().numpy()
+        totals = reduce_rows(stream.values.double(), stream.counts, "sum").cpu().numpy()
+        found[name] = (totals / np.maximum(counts, 1), counts > 0)
+    return found
 
 
 def _response_scores(stream: Stream) -> Float[Tensor, " rollout"]:

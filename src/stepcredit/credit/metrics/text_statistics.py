@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence, Sized
 from typing import Any
 
 import torch
+from jaxtyping import Bool, Float64
+from torch import Tensor
 
-from stepcredit.credit.metrics.advantage_statistics import read_at
+from stepcredit.credit.metrics.advantage_statistics import read_at_steps
 from stepcredit.data.advantages import Advantages
-from stepcredit.data.forest import row_index
 from stepcredit.data.streams import Stream
 from stepcredit.errors import RolloutError
 
@@ -127,11 +128,16 @@ def filler_gap(advantages: Advantages, ends: Stream, filler: Flags) -> float | N
         -0.333333
     """
     check_steps(filler, ends, "filler")
-    values = read_at(advantages, row_index(ends.counts), ends.values)
-    flag = torch.tensor([f for row in filler for f in row], dtype=torch.bool, device=values.device)
-    if not bool(flag.any()) or bool(flag.all()):
+    values = read_at_steps(advantages, ends)
+    flags = torch.tensor([f for row in filler for f in row], dtype=torch.bool)
+    return gap_of_steps(values, flags.to(values.device))
+
+
+def gap_of_steps(values: Float64[Tensor, " step"], filler: Bool[Tensor, " step"]) -> float | None:
+    """`filler_gap` of values that were read already, one per step, with one flag per step."""
+    if not bool(filler.any()) or bool(filler.all()):
         return None
-    return float(values[flag].mean() - values[~flag].mean())
+    return float(values[filler].mean() - values[~filler].mean())
 
 
 def check_steps(rows: Sequence[Sequence[object]], ends: Stream, field: str) -> None:

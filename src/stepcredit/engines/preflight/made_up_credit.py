@@ -12,13 +12,16 @@ from stepcredit.engines.preflight.made_up_responses import LOGPROB
 from stepcredit.engines.preflight.preflight_report import Preflight
 from stepcredit.errors import EngineError
 from stepcredit.signals.responses import Response
+from stepcredit.signals.served.chat_judge import ChatJudge
 from stepcredit.signals.served.served_signal import Served
-from stepcredit.signals.signal import Signal
+from stepcredit.signals.signal import Signal, distinct_signals
 from stepcredit.signals.splitting import Splitter
 from stepcredit.signals.state_keys import StateFunction, step_keys
 
 ATTEMPTS = 2
 """How often a server is asked at most: one that does not answer should be told of soon."""
+SAME_WEIGHTS = 0.1
+"""The mean difference between scores of two servers that rounding and batching may explain."""
 Source = Signal | Callable[[Sequence[Response]], Any]
 
 
@@ -111,16 +114,75 @@ def _scores(
     """The streams of a part; of a source that fails there is none."""
     streams: dict[str, Any] = {}
     for name, source in getattr(sources, part).items():
-        stream = found.run(
+        stream = _stream_of(
+            found,
             f"{part} {name}" if part == "logprobs" else f"signal {name}",
-            partial(_impatient(source), responses),
-            at=sources.place(part, name),
+            source,
+            responses,
+            sources.place(part, name),
         )
         if isinstance(stream, Mapping):  # of a callable, which names its streams
             streams.update(stream)
         elif stream is not None:
             streams[name] = stream
     return streams
+
+
+def _stream_of(
+    found: Preflight, what: str, source: Source, responses: Sequence[Response], at: str
+) -> Any:
+    """The scores of one source; None if it or one of its servers has a fault."""
+    for part in _parts_of_several(source):
+        name = what if part is source else f"{what}: {part.name} ({part.model})"
+        streams = _of_each_server(found, name, part, responses, at)
+        if streams is None:
+            return None
+        if part is source:
+            return next(iter(streams.values()))
+    return found.run(what, partial(_impatient(source), responses), at=at)
+
+
+def _parts_of_several(source: Source) -> list[Served]:
+    """The parts of a source, or itself, that have several servers."""
+    parts = distinct_signals(source)
+    return [part for part in parts if isinstance(part, Served) and len(part.urls) > 1]
+
+
+def _of_each_server(
+    found: Preflight, what: str, part: Served, responses: Sequence[Response], at: str
+) -> dict[str, Any] | None:
+    """The scores of a served part by each server's address; None if one has a fault.
+
+    They are its own scores: what a signal makes of them may hide a difference, or enlarge it.
+    """
+    streams = {}
+    for url in part.urls:
+        each = _impatient(replace(part, url=url))
+        streams[url] = found.run(f"{what} at {url}", partial(each, responses), at=at)
+    if any(stream is None for stream in streams.values()):
+        return None
+    if not isinstance(part, ChatJudge):  # a chat model's answers are drawn
+        same = f"{what}: the same from each server"
+        if found.run(same, partial(_agree, part.name, streams), at=at) is None:
+            return None
+    return streams
+
+
+def _agree(part: str, streams: Mapping[str, Any]) -> str:
+    """How far the scores of a part's several servers differ, as a text.
+
+    Raises:
+        EngineError: further than the rounding of one model explains.
+    """
+    (first, one), *others = streams.items()
+    worst = 0.0
+    for server, other in others:
+        gap = float((one.values - other.values).abs().mean()) if len(one.values) else 0.0
+        if gap > SAME_WEIGHTS:
+            reason = f"scores of {part} at {first} and {server} differ by {gap:.3g} on average"
+            raise EngineError(f"{reason}: they do not serve the same weights")
+        worst = max(worst, gap)
+    return f"mean difference {worst:.3g}"
 
 
 def _impatient(source: Source) -> Source:
@@ -138,7 +200,7 @@ def _credit(
     states: list[list[Any]] | None,
     known: Mapping[str, Any],
 ) -> str:
-    """The mean advantage of each response, as a text.
+    """The outcome and the mean advantage of each response, as a text.
 
     Raises:
         EngineError: an advantage is not a finite number.
@@ -163,4 +225,9 @@ def _credit(
     if not bool(advantages.packed().isfinite().all()):
         raise EngineError("gave an advantage that is not a finite number")
     means = [float(row.mean()) for row in advantages.ragged()]
-    return "mean advantages " + ", ".join(f"{mean:.3g}" for mean in means)
+    shown = f"mean advantages {', '.join(f'{mean:.3g}' for mean in means)}"
+    outcomes = known.get("outcome")
+    if outcomes is None:
+        return shown
+    told = ("unknown" if outcome is None else f"{outcome:g}" for outcome in outcomes)
+    return f"outcomes {', '.join(told)}; {shown}"

@@ -121,11 +121,20 @@ class Preflight:
 
     @property
     def summary(self) -> str:
-        """How many checks passed, and what was skipped, in one line."""
+        """How many checks passed, what was skipped, and what was noted, in one line.
+
+        Example:
+            >>> found = Preflight()
+            >>> found.note("outcomes", "none is known")
+            >>> found.summary
+            'preflight: 0 checks passed; note: outcomes (none is known)'
+        """
         states = [result.state for result in self.results]
-        skipped = [f"{each.what} ({each.said})" for each in self.results if each.state == SKIPPED]
-        rest = f"; skipped: {', '.join(skipped)}" if skipped else ""
-        return f"preflight: {states.count(PASSED)} checks passed{rest}"
+        line = f"preflight: {states.count(PASSED)} checks passed"
+        for state, heading in ((SKIPPED, "skipped"), (NOTED, "note")):
+            told = [f"{each.what} ({each.said})" for each in self.results if each.state == state]
+            line += f"; {heading}: {', '.join(told)}" if told else ""
+        return line
 
     def lines(self) -> list[str]:
         """A table of all results, and one line per fault below it."""

@@ -8,11 +8,12 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from rich.filesize import decimal
+
 from stepcredit.errors import EngineError
 
 MOMENTS = 2
 """Adam's, per parameter, beside the parameter itself."""
-GB = 10**9
 
 
 def check_folder_writable(folder: str | Path, setting: str) -> str:
@@ -96,13 +97,40 @@ def check_disk(
     """
     kept = checkpoints * checkpoint_size(trained_bytes, moments)
     needed = kept - min(existing, kept) + trained_bytes
+    each = f"{1 + moments} x {decimal(trained_bytes)}"
+    what = f"{checkpoints} checkpoints of {each} and the model"
+    return check_room(folder, needed, what, setting, more=existing > 0)
+
+
+def check_room(
+    folder: str | Path, needed: int, what: str, setting: str, *, more: bool = False
+) -> str:
+    """Refuse a disk without room for what a run writes.
+
+    Args:
+        folder: where it is written.
+        needed: bytes, beside what is there already.
+        what: what is written, in the plural.
+        setting: the setting that names the folder.
+        more: whether a part of it is there already.
+
+    Returns:
+        What is needed and what is free.
+
+    Raises:
+        EngineError: names the setting, what is needed and what is free.
+
+    Example:
+        >>> check_room("/", 5_000_000, "2 checkpoints", "output_dir").startswith(
+        ...     "2 checkpoints take 5.0 MB, and ")
+        True
+    """
     free = shutil.disk_usage(existing_part(folder)).free
+    size = f"{decimal(needed)} more" if more else decimal(needed)
+    said = f"{what} take {size}, and {decimal(free)} are free"
     if needed > free:
-        more = " more" if existing else ""
-        reason = f"{checkpoints} checkpoints and the model take {needed / GB:.1f} GB{more}, but"
-        reason = f"{reason} {free / GB:.1f} GB are free: keep fewer, or name another disk"
-        raise EngineError(reason, field=setting)
-    return f"{needed / GB:.3g} GB of {free / GB:.3g} GB free, for {checkpoints} checkpoints"
+        raise EngineError(f"{said}: keep fewer, or name another disk", field=setting)
+    return said
 
 
 def kept_checkpoints(steps: int | None, every: float | None, limit: int | None) -> int:

@@ -30,6 +30,8 @@ from stepcredit.engines.trl.start_checks import check_enough_rows
 from stepcredit.errors import EngineError
 
 STATE = "stepcredit_state.pt"
+RESUME = "resume_from_checkpoint"
+"""The setting that names the checkpoint, for errors."""
 
 
 def last_checkpoint(folder: str | Path) -> tuple[str | None, list[str]]:
@@ -90,8 +92,12 @@ def updates_per_generation(args: Any) -> int:
     return lcm(args.gradient_accumulation_steps, every) // args.gradient_accumulation_steps
 
 
-def check_saving(args: Any) -> None:
+def check_saving(args: Any, *, stops: bool = False) -> None:
     """Refuse settings under which a resumed run would differ from an uninterrupted one.
+
+    Args:
+        args: the config.
+        stops: whether a watch may stop the run, with a checkpoint.
 
     Raises:
         EngineError: one line, beginning with the setting.
@@ -99,9 +105,13 @@ def check_saving(args: Any) -> None:
     if args.ignore_data_skip:
         reason = "True resumes with the wrong prompts; leave it off"
         raise EngineError(reason, field="ignore_data_skip")
-    saves = args.save_strategy != "no"
+    if stops and args.save_only_model:
+        reason = "True writes checkpoints that can't be resumed, but a stop of watch needs one that"
+        raise EngineError(f"{reason} can; let watch only warn", field="save_only_model")
+    saves = args.save_strategy != "no" or stops
     if saves and args.sync_ref_model:
         reason = "True changes the reference, which no checkpoint holds; set save_strategy='no'"
+        reason += " and let watch only warn" if stops else ""
         raise EngineError(reason, field="sync_ref_model")
     if args.enable_jit_checkpoint:
         reason = "True saves within a generation; save every few steps instead"
@@ -130,6 +140,47 @@ def check_best(args: Any, state: Any) -> None:
         if steps % every:
             reason = f"step {steps} is within a generation, where the best model can't be kept"
             raise EngineError(f"{reason}; use a multiple of {every}", field=field)
+
+
+def check_other_checkpoints(args: Any) -> None:
+    """Refuse a new run whose checkpoints would be deleted in favour of an earlier run's.
+
+    Args:
+        args: the config.
+
+    Raises:
+        EngineError: names the newest checkpoint that is there.
+    """
+    others = checkpoints_in(str(args.output_dir))
+    if others and args.save_total_limit and args.save_strategy != "no":
+        reason = f"{args.output_dir} holds {others[-1].name} of an earlier run, and the lowest"
+        reason += " numbers are deleted first: name another output_dir"
+        raise EngineError(reason, field="save_total_limit")
+
+
+def check_is_whole(checkpoint: str | Path) -> None:
+    """Refuse a checkpoint without the state from which training goes on.
+
+    Raises:
+        EngineError: names the checkpoint.
+    """
+    if not any(Path(checkpoint).glob("rng_state*.pth")):
+        reason = f"{checkpoint} holds only the model: start a new training from it"
+        raise EngineError(reason, field=RESUME)
+
+
+def check_resumed(checkpoint: str, record: Record) -> None:
+    """Refuse to resume from a checkpoint that is not whole, or was trained with other credit.
+
+    Args:
+        checkpoint: its folder.
+        record: what credit is made of now.
+
+    Raises:
+        EngineError: says what is missing, or what differs.
+    """
+    check_is_whole(checkpoint)
+    check_same_credit(read_run(checkpoint)[1], record, RESUME, checkpoint)
 
 
 class ResumingGRPOTrainer(GRPOTrainer):
@@ -161,7 +212,7 @@ class ResumingGRPOTrainer(GRPOTrainer):
             resume_from_checkpoint, _ = last_checkpoint(str(self.args.output_dir))
             if resume_from_checkpoint is None:
                 reason = f"no checkpoint in {self.args.output_dir}"
-                raise EngineError(reason, field="resume_from_checkpoint")
+                raise EngineError(reason, field=RESUME)
         return super().train(resume_from_checkpoint, *args, **rest)
 
     @property
@@ -185,9 +236,8 @@ class ResumingGRPOTrainer(GRPOTrainer):
         self, max_steps: int, steps_per_epoch: int, epochs: int, checkpoint: Any, trial: Any
     ) -> tuple[int, int]:
         """Refuse a checkpoint that training can't resume from; restore the epoch's prompt order."""
-        if checkpoint is not None and not any(Path(checkpoint).glob("rng_state*.pth")):
-            reason = f"{checkpoint} holds only the model: start a new training from it"
-            raise EngineError(reason, field="resume_from_checkpoint")
+        if checkpoint is not None:
+            check_is_whole(checkpoint)
         self._step, self._buffered_inputs, self._waiting = 0, None, False
         done: tuple[int, int] = super()._init_training_state(
             max_steps, steps_per_epoch, epochs, checkpoint, trial
@@ -197,7 +247,7 @@ class ResumingGRPOTrainer(GRPOTrainer):
         if done[1] % self._substeps:
             reason = f"step {step} is within a generation; resume from a multiple of"
             every = updates_per_generation(self.args)
-            raise EngineError(f"{reason} {every}", field="resume_from_checkpoint")
+            raise EngineError(f"{reason} {every}", field=RESUME)
         sampler = self._train_sampler
         if getattr(sampler, "shuffle", False):
             for _ in range(done[0]):
@@ -219,17 +269,13 @@ class ResumingGRPOTrainer(GRPOTrainer):
         else:
             name, before = read_run(checkpoint)
             self._run = name or new_run()
-            check_same_credit(before, record, "resume_from_checkpoint", str(checkpoint))
+            check_same_credit(before, record, RESUME, str(checkpoint))
         if self.args.should_save:
             write_run(folder, self._run, record)
 
     def _check_other_runs(self) -> None:
-        """Refuse a new run whose checkpoints would be deleted in favour of an earlier run's."""
-        others = checkpoints_in(str(self.args.output_dir))
-        if others and self.args.save_total_limit and self.args.save_strategy != "no":
-            reason = f"{self.args.output_dir} holds {others[-1].name} of an earlier run, and the"
-            reason += " lowest numbers are deleted first: name another output_dir"
-            raise EngineError(reason, field="save_total_limit")
+        """Refuse a new run beside the files of an earlier one, where some would be lost."""
+        check_other_checkpoints(self.args)
 
     def _check_processes(self) -> None:
         """Refuse a checkpoint of another number of processes: samples and order would differ."""
@@ -237,7 +283,7 @@ class ResumingGRPOTrainer(GRPOTrainer):
         wrote = there if self._restored is None else self._restored["loss"].numel()
         if wrote != there:
             reason = f"it was written by {wrote} processes, but there are {there}: start {wrote}"
-            raise EngineError(reason, field="resume_from_checkpoint")
+            raise EngineError(reason, field=RESUME)
 
     def _maybe_log_save_evaluate(self, tr_loss: Any, *args: Any, **kwargs: Any) -> None:
         self.control.should_save |= self._waiting

@@ -9,6 +9,7 @@ from typing import Any
 
 from trl.trainer.grpo_config import GRPOConfig
 
+from stepcredit._deprecations import NEXT_MINOR
 from stepcredit.credit.method_registry import METHODS
 from stepcredit.engines.build import (
     SPLITTER,
@@ -46,9 +47,10 @@ class StepCreditConfig(GRPOConfig):
         splitter_fields: its fields; unless they say so, a step within a token ends with the token.
         rollouts_dir: folder that gets one file of rollouts per generation, with signals and
             advantages.
+        judge_prices, watch: as `StepCreditGRPOTrainer` takes them.
         right_above, preflight: as `StepCreditGRPOTrainer` takes them.
-        estimator, estimator_fields: the old names of `method` and `fields`; they are read for this
-            release, with a FutureWarning.
+        estimator, estimator_fields: the old names of `method` and `fields`; they are read until
+            0.2.0, with a FutureWarning.
 
     Raises:
         EngineError: an unknown name, a refused field, or a setting given under its old and its new
@@ -70,6 +72,8 @@ class StepCreditConfig(GRPOConfig):
         "logprobs",
         "logprobs_fields",
         "splitter_fields",
+        "judge_prices",
+        "watch",
         "estimator_fields",
     ]
 
@@ -174,11 +178,26 @@ class StepCreditConfig(GRPOConfig):
             "response is sampled."
         },
     )
+    judge_prices: Fields = field(
+        default=None,
+        metadata={
+            "help": "Prices of the tokens of judges, by stream, per million, such as "
+            '{"process": {"read": 0.15, "written": 0.6}}; what judges cost is then logged.'
+        },
+    )
+    watch: Fields = field(
+        default=None,
+        metadata={
+            "help": "Bounds on logged metrics, such as "
+            '{"stepcredit/length": {"max": 800, "for": 3, "then": "stop"}}: where a metric is '
+            "outside for so many values in a row, the run warns or stops with a checkpoint."
+        },
+    )
     estimator: str | None = field(
-        default=None, metadata={"help": "The old name of method, for this release only."}
+        default=None, metadata={"help": f"The old name of method, which goes in {NEXT_MINOR}."}
     )
     estimator_fields: Fields = field(
-        default=None, metadata={"help": "The old name of fields, for this release only."}
+        default=None, metadata={"help": f"The old name of fields, which goes in {NEXT_MINOR}."}
     )
 
     def __post_init__(self) -> None:
@@ -214,6 +233,8 @@ class StepCreditConfig(GRPOConfig):
             "rollouts_dir": self.rollouts_dir,
             "right_above": self.right_above,
             "preflight": self.preflight,
+            "judge_prices": self._fields("judge_prices"),
+            "watch": self._fields("watch"),
         }
 
     def _splitter(self) -> Splitter | None:
@@ -255,5 +276,6 @@ def new_name(name: str, given: Collection[str]) -> str:
         return name
     if new in given:
         raise EngineError(f"it is the old name of {new}: give only {new}", field=name)
-    warnings.warn(f"the setting {name} is now called {new}", FutureWarning, stacklevel=4)
+    reason = f"the setting {name} is now called {new}; the old name goes in {NEXT_MINOR}"
+    warnings.warn(reason, FutureWarning, stacklevel=4)
     return new

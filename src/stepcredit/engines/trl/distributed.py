@@ -6,17 +6,20 @@ the texts, which metrics read. No padded tensor is sent.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from accelerate.utils import gather_object
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list, gather_object
 
 import stepcredit as sc
 from stepcredit.data.streams import Stream
+from stepcredit.engines.scoring_costs import ScoringCost, merged_costs
 from stepcredit.errors import EngineError
 
+Made = TypeVar("Made")
 GivenStreams = Stream | Mapping[str, Stream] | None
 _LISTS = (
     *("lengths", "trained", "format_ok", "tokens", "truncated", "texts", "steps"),
@@ -43,6 +46,8 @@ class RankData:
         states: the state of each trained step, for methods that compare states; or None.
         trajectory: which rollouts are the parts of one trajectory, where the `rollout_func` says
             so; or None.
+        costs: what scoring took, by stream; of several processes, the seconds of the slowest and
+            the answers of all.
     """
 
     lengths: list[int]
@@ -58,6 +63,22 @@ class RankData:
     cut: Mapping[str, list[bool]] = field(default_factory=dict)
     trajectory: list[Any] | None = None
     states: list[list[Any]] | None = None
+    costs: Mapping[str, ScoringCost] = field(default_factory=dict)
+
+
+def made_once(make: Callable[[], Made]) -> Made:
+    """What the first process makes, for all processes; called on each of them.
+
+    Args:
+        make: is called on the first process alone.
+
+    Example:
+        >>> made_once(lambda: 3)
+        3
+    """
+    made: list[Any] = [make() if PartialState().is_main_process else None]
+    broadcast_object_list(made)
+    return made[0]  # type: ignore[no-any-return]
 
 
 def all_gather(data: RankData) -> RankData:
@@ -89,6 +110,7 @@ def concat_ranks(parts: Sequence[RankData]) -> RankData:
         logprobs=_concat_streams([part.logprobs for part in parts], "logprobs"),
         step_ends=_concat_stream([part.step_ends for part in parts]),
         cut={name: [flag for part in parts for flag in part.cut[name]] for name in parts[0].cut},
+        costs=merged_costs([part.costs for part in parts]),
         **lists,
     )
 

@@ -29,6 +29,11 @@ Row = dict[str, Any]
 PREFIX = "rollouts-"
 
 
+def _path_of(folder: str | Path) -> Path:
+    """The folder, where `~` is the user's home."""
+    return Path(folder).expanduser()
+
+
 def check_folder(folder: str | Path | None) -> None:
     """Refuse a folder in which no file can be written; the first process checks, before training.
 
@@ -41,8 +46,8 @@ def check_folder(folder: str | Path | None) -> None:
     if folder is None or not PartialState().is_main_process:
         return
     try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
+        _path_of(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=_path_of(folder)):
             pass
     except OSError as error:
         reason = f"rollouts can't be written to {folder}: {error.strerror}"
@@ -60,7 +65,7 @@ def check_no_rollouts(folder: str | Path | None) -> None:
     Raises:
         EngineError: names a file.
     """
-    there = [] if folder is None else sorted(Path(folder).glob(f"{PREFIX}*.jsonl"))
+    there = [] if folder is None else sorted(_path_of(folder).glob(f"{PREFIX}*.jsonl"))
     if there:
         reason = f"{there[0]} is of an earlier run: name another folder, or move its files"
         raise EngineError(reason, field="rollouts_dir")
@@ -75,11 +80,11 @@ def set_rollouts_aside(folder: str | Path | None) -> Path | None:
     Returns:
         The folder they are in now; None where there were none.
     """
-    there = [] if folder is None else sorted(Path(folder).glob(f"{PREFIX}*.jsonl"))
+    there = [] if folder is None else sorted(_path_of(folder).glob(f"{PREFIX}*.jsonl"))
     if folder is None or not there:
         return None
-    number = 1 + len(list(Path(folder).glob("earlier-*")))
-    target = Path(folder) / f"earlier-{number}"
+    number = 1 + len(list(_path_of(folder).glob("earlier-*")))
+    target = _path_of(folder) / f"earlier-{number}"
     with file_errors(str(target)):
         target.mkdir()
         for path in there:
@@ -116,8 +121,8 @@ def write_generation(
     rows = [row for part in gather_object([own]) for row in part]
     if PartialState().is_main_process:
         with file_errors(str(folder)):
-            Path(folder).mkdir(parents=True, exist_ok=True)
-        write_rollouts(Path(folder) / f"{PREFIX}{label}.jsonl", rows)
+            _path_of(folder).mkdir(parents=True, exist_ok=True)
+        write_rollouts(_path_of(folder) / f"{PREFIX}{label}.jsonl", rows)
 
 
 def rollout_rows(

@@ -9,7 +9,9 @@ from typing import Any
 import stepcredit as sc
 from stepcredit.credit.method_registry import METHODS
 from stepcredit.engines.build import SPLITTER_FIELDS, build_named, fields_of, finite_setting
+from stepcredit.engines.scoring_costs import checked_prices
 from stepcredit.engines.trl.config import METHOD, StepCreditConfig, new_name
+from stepcredit.engines.watch import checked_bounds
 from stepcredit.errors import EngineError, SettingError
 from stepcredit.settings.registry import Registry
 from stepcredit.signals.signal_registry import SIGNALS
@@ -58,6 +60,9 @@ def credit_settings(config: Any, given: Mapping[str, Any]) -> dict[str, Any]:
     threshold = chosen["right_above"]
     chosen["right_above"] = finite_setting(0 if threshold is None else threshold, "right_above")
     chosen["preflight"] = chosen["preflight"] is not False
+    prices, signals = chosen["judge_prices"], chosen["process_signal"]
+    chosen["judge_prices"] = checked_prices(prices, signals, "judge_prices")
+    chosen["watch"] = checked_bounds(chosen["watch"], "watch")
     _check_rewards(chosen["outcome_reward"], chosen["format_reward"])
     return chosen
 

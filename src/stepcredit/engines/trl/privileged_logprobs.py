@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from accelerate.utils import gather_object
 
+from stepcredit.engines.run_record import by_stream
 from stepcredit.engines.trl.generation import Generation
 from stepcredit.engines.trl.policy_logprobs import OF_IMAGES, as_lists, policy_forward
 from stepcredit.errors import EngineError
@@ -44,6 +45,19 @@ def trained_teacher(process_signal: Any) -> SelfTeacher | None:
         reason = f"{reason} one self-teacher: name a teacher for the others"
         raise EngineError(reason, field="process_signal")
     return found[0] if found else None
+
+
+def teacher_stream(teacher: SelfTeacher, process_signal: Any) -> str:
+    """The stream that a self-teacher is in, by which its time is measured.
+
+    Example:
+        >>> from stepcredit.signals.signal_registry import signal
+        >>> own = signal("self-teacher")
+        >>> teacher_stream(own, own), teacher_stream(own, {"told": own})
+        ('process', 'told')
+    """
+    sources = by_stream(process_signal).items()
+    return next(name for name, source in sources if any(x is teacher for x in log_ratios(source)))
 
 
 def with_privileged_logprobs(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -31,6 +32,43 @@ def outcome_values(
         return None
     chosen = rewards[:, columns]
     return _known_values(chosen.nansum(1).masked_fill(chosen.isnan().all(1), torch.nan))
+
+
+def summed_outcome(
+    names: Sequence[str], outcome_reward: str | None, format_reward: str | None, right_above: float
+) -> Iterator[str]:
+    """A line where the outcome is a sum of rewards, of which one is enough to count as right.
+
+    Args:
+        names, outcome_reward, format_reward: as in `outcome_values`.
+        right_above: the outcome above which the metrics call a response right.
+
+    Example:
+        >>> print(*summed_outcome(["right", "layout"], None, None, 0.0))
+        right_above: the outcome is right + layout, and one of them is enough to be above 0, where \
+the metrics call a response right: set right_above, or name the outcome_reward
+        >>> list(summed_outcome(["right", "layout"], None, "layout", 0.0))
+        []
+    """
+    summed = [name for name in names if name != format_reward]
+    if outcome_reward is None and len(summed) > 1 and right_above == 0:
+        line = f"right_above: the outcome is {' + '.join(summed)}, and one of them is enough to be "
+        line += "above 0, where the metrics call a response right: set right_above, or name the "
+        yield f"{line}outcome_reward"
+
+
+def equal_names(names: Sequence[str]) -> Iterator[str]:
+    """A line for each name that several reward functions have: TRL logs them under one metric.
+
+    Example:
+        >>> print(*equal_names(["right", "<lambda>", "<lambda>"]))
+        2 reward functions are called '<lambda>': their metrics are mixed, and the preflight tries \
+the last alone; give each a name of its own (`__name__`)
+    """
+    for name, count in Counter(names).items():
+        if count > 1:
+            line = f"{count} reward functions are called {name!r}: their metrics are mixed, and the"
+            yield f"{line} preflight tries the last alone; give each a name of its own (`__name__`)"
 
 
 def format_values(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from math import ceil
 from pathlib import Path
@@ -21,9 +22,12 @@ from stepcredit.engines.preflight.run_folders import (
     kept_checkpoints,
     size_on_disk,
 )
+from stepcredit.errors import EngineError
 
 MEASURED_ROWS = 64
 """Rows whose prompts are measured where no longest prompt is set."""
+LONGER = "VLLM_ALLOW_LONG_MAX_MODEL_LEN"
+"""Environment variable with which vLLM takes a context longer than the model's."""
 ADAM = ("adamw_torch", "adamw_torch_fused", "adamw_apex_fused")
 """Optimizers of transformers that keep Adam's two moments in the precision of the weights."""
 
@@ -135,3 +139,18 @@ def check_policy_lengths(found: Preflight, args: Any, prompt: int, config: Any) 
         found.run(
             f"lengths fit {what}", partial(check_sum, prompt, completion, what, longest, setting)
         )
+        found.run(f"{what} fits the model", partial(_check_sampled, longest, limit))
+
+
+def _check_sampled(longest: int, limit: int | None) -> str:
+    """What vLLM would refuse: a context longer than the model's.
+
+    Raises:
+        EngineError: names the setting.
+    """
+    if limit is not None and longest > limit and not os.environ.get(LONGER):
+        reason = f"vLLM refuses more than the {limit} that the model is made for, unless the"
+        raise EngineError(
+            f"{longest} tokens: {reason} variable {LONGER} is 1", field="vllm_max_model_length"
+        )
+    return f"{longest} of {limit or 'any'}"

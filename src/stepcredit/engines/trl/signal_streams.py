@@ -22,8 +22,9 @@ from stepcredit.engines.build import check_known_streams, unread_streams
 from stepcredit.engines.each_stream import of_each_stream
 from stepcredit.engines.method_probe import check_shape
 from stepcredit.engines.run_record import by_stream
+from stepcredit.engines.scoring_costs import ScoringMeter
 from stepcredit.engines.texts import decode_with_steps, trained_texts
-from stepcredit.engines.trl.distributed import GivenStreams
+from stepcredit.engines.trl.distributed import GivenStreams, made_once
 from stepcredit.engines.trl.generation import Generation
 from stepcredit.errors import EngineError
 from stepcredit.signals.signal import Signal
@@ -150,19 +151,26 @@ def process_streams(given: Given, generation: Generation) -> Any:
     Raises:
         EngineError: an answer that does not fit the completions.
     """
-    return streams_and_cut_rows(given, generation)[0]
+    return streams_and_cut_rows(given, generation, ScoringMeter())[0]
 
 
-def streams_and_cut_rows(given: Given, generation: Generation) -> tuple[Any, dict[str, list[bool]]]:
+def streams_and_cut_rows(
+    given: Given, generation: Generation, meter: ScoringMeter
+) -> tuple[Any, dict[str, list[bool]]]:
     """`process_streams`, and `cut_rows`."""
     if given is None:
         return None, {}
-    scores = scores_from(given, generation)
+    scores = measured_scores(given, generation, meter)
     streams = policy_streams(scores, generation.policy_tokens, generation.lengths)
     return streams, cut_rows(given, generation, scores)
 
 
-def logprob_streams(given: Given, generation: Generation, estimator: sc.Estimator) -> Any:
+def logprob_streams(
+    given: Given,
+    generation: Generation,
+    estimator: sc.Estimator,
+    meter: ScoringMeter | None = None,
+) -> Any:
     """The log-probs of a generation, over the policy's tokens.
 
     They are the given ones, plus the policy's and the reference's where the method needs them.
@@ -171,29 +179,53 @@ def logprob_streams(given: Given, generation: Generation, estimator: sc.Estimato
         given: the trainer's `logprobs`.
         generation: what was sampled.
         estimator: the method.
+        meter: measures what the given ones take; those of a model are `MODEL_logprobs`.
 
     Raises:
         EngineError: an answer that does not fit the completions.
     """
+    meter = ScoringMeter() if meter is None else meter
     if not isinstance(given, Mapping | None):
-        return process_streams(given, generation)
+        with meter.of("logprobs", given):
+            scores = scores_from(given, generation)
+        return policy_streams(scores, generation.policy_tokens, generation.lengths)
     models = estimator.reads.logprobs
     own = {name: sc.Tokens(rows) for name, rows in generation.logprobs.items() if name in models}
-    streams = {**own, **({} if given is None else scores_from(given, generation))}
+    measure = meter.of_logprobs
+    scored = of_each_stream(given or {}, lambda each: scores_from(each, generation), measure)
+    streams = {**own, **scored}
     if not streams:
         return None
     return policy_streams(streams, generation.policy_tokens, generation.lengths)
 
 
-def scores_from(source: Source | Mapping[str, Source], generation: Generation) -> Any:
-    """What a signal, a callable or each of several gives for a generation."""
-    if isinstance(source, Mapping):
-        return of_each_stream(source, lambda each: scores_from(each, generation))
+def measured_scores(
+    given: Source | Mapping[str, Source], generation: Generation, meter: ScoringMeter
+) -> Any:
+    """What a signal, a callable or each of several gives for a generation.
+
+    Args:
+        given: the trainer's; a single one is measured as the stream "process".
+        generation: what was sampled.
+        meter: measures what the scores take.
+    """
+    if isinstance(given, Mapping):
+        return of_each_stream(given, lambda each: scores_from(each, generation), meter.of)
+    with meter.of("process", given):
+        return scores_from(given, generation)
+
+
+def scores_from(source: Source, generation: Generation) -> Any:
+    """What a signal or a callable gives for a generation.
+
+    A signal that reads whole groups is asked once, by the first process: each judge in it is paid
+    for one answer, and all processes have the same scores.
+    """
     if isinstance(source, Signal) and source.cacheable:
         return source(generation.responses)
-    if isinstance(source, Signal):  # it reads whole groups
+    if isinstance(source, Signal):
         responses, own = generation.responses_of_all_processes
-        return source(responses).take(own)
+        return made_once(lambda: source(responses)).take(own)
     return source(**generation.arguments())
 
 

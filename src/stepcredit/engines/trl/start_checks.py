@@ -7,15 +7,17 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+import transformers
 import trl
 from torch import Tensor
 
 import stepcredit as sc
+from stepcredit.engines.known_environments import supported_range
 from stepcredit.engines.loss_probe import check_token_loss
 from stepcredit.engines.versions import warn_outside
 from stepcredit.errors import EngineError
 
-TESTED = ("1.16.0", "1.17")
+TESTED = supported_range("trl")
 HOOKS = (
     *("_calculate_rewards", "_generate_and_score_completions", "_compute_loss"),
     *("_init_training_state", "_maybe_log_save_evaluate", "_save_checkpoint"),
@@ -33,7 +35,9 @@ def check_hooks(trainer: type) -> None:
     warn_outside("trl", version, TESTED)
     for hook in HOOKS:
         if not callable(getattr(trainer, hook, None)):
-            raise EngineError(f"trl {version} has no such method: it is the hook", field=hook)
+            versions = f"trl {version} with transformers {transformers.__version__}"
+            reason = f"{versions} has no such method: it is the hook"
+            raise EngineError(reason, field=hook)
 
 
 def check_settings(args: Any, *, has_tools: bool) -> None:
@@ -76,17 +80,18 @@ def _refusals(args: Any, has_tools: bool) -> list[tuple[str, bool, str]]:
         (
             "scale_rewards",
             args.scale_rewards != "group",
-            "has no effect: the estimator standardizes; set its operator instead",
+            "has no effect: the method standardizes; leave it out, and set the method's operator",
         ),
         (
             "multi_objective_aggregation",
             args.multi_objective_aggregation != "sum_then_normalize",
-            "has no effect: the estimator aggregates; use method='gdpo' instead",
+            "has no effect: the method adds the streams up; leave it out, and use method='gdpo'",
         ),
         (
             "reward_weights",
             args.reward_weights is not None,
-            "has no effect: the estimator weighs the streams; set its weights instead",
+            "has no effect: the method weighs the streams; leave it out, and set the method's "
+            "weights, or name one reward function that returns the weighted sum",
         ),
         (
             "mask_truncated_completions",
@@ -114,7 +119,7 @@ def check_loss(trainer: Any) -> None:
 
 
 def check_reward_name(setting: str, name: str | None, known: Sequence[str]) -> None:
-    """Refuse a setting that names no reward function.
+    """Refuse a setting that names no reward function, or more than one.
 
     Args:
         setting: the setting.
@@ -127,6 +132,9 @@ def check_reward_name(setting: str, name: str | None, known: Sequence[str]) -> N
     if name is not None and name not in known:
         reason = f"no reward function {name!r}, there are: {', '.join(known)}"
         raise EngineError(reason, field=setting)
+    if name is not None and known.count(name) > 1:
+        reason = f"{known.count(name)} reward functions are called {name!r}: give them names of "
+        raise EngineError(f"{reason}their own (`__name__`)", field=setting)
 
 
 def check_format_gate(gate: Any, format_reward: str | None) -> None:

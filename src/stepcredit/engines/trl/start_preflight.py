@@ -200,6 +200,9 @@ def _rewards(
     if outcomes is None:
         return None, formats
     later = any(value is not None for value in outcomes[size:])
+    if not later and set(outcomes[:size]) == {None}:
+        said = f"no reward gives a number for one of the first {tried.rows} rows"
+        found.note("outcomes", f"{said}: nothing is learned from outcomes there")
     return list(OUTCOMES) if later and set(outcomes[:size]) == {None} else outcomes[:size], formats
 
 

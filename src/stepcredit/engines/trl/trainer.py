@@ -26,15 +26,19 @@ except ImportError as error:  # pragma: no cover - needs an environment without 
 
 import stepcredit as sc
 from stepcredit.credit.metrics.batch_warnings import CreditWarning, credit_warnings
+from stepcredit.credit.metrics.metric_table import PREFIX
 from stepcredit.credit.metrics.panel import training_metrics
 from stepcredit.data.states import FIELD as STATES
 from stepcredit.data.trajectories import FIELD as TRAJECTORY
 from stepcredit.engines.build import SPLITTER, SPLITTER_FIELDS, check_states, keeps_format
+from stepcredit.engines.preflight.preflight_report import Preflight
 from stepcredit.engines.prompt_pass_at_k import prompt_pass_at_k
 from stepcredit.engines.run_record import Record
+from stepcredit.engines.scoring_costs import Prices, ScoringMeter, cost_metrics, server_warnings
 from stepcredit.engines.trl.checkpointing import CreditReport, ResumingGRPOTrainer, check_saving
 from stepcredit.engines.trl.distributed import RankData, all_gather
 from stepcredit.engines.trl.generation import Generation
+from stepcredit.engines.trl.generation_clock import GenerationClock
 from stepcredit.engines.trl.generation_file import (
     check_folder,
     check_no_rollouts,
@@ -49,9 +53,18 @@ from stepcredit.engines.trl.policy_logprobs import (
     needed_models,
     policy_logprobs,
 )
-from stepcredit.engines.trl.privileged_logprobs import trained_teacher, with_privileged_logprobs
+from stepcredit.engines.trl.privileged_logprobs import (
+    teacher_stream,
+    trained_teacher,
+    with_privileged_logprobs,
+)
 from stepcredit.engines.trl.reward_function import check_gold_answers
-from stepcredit.engines.trl.reward_values import format_values, outcome_values
+from stepcredit.engines.trl.reward_values import (
+    equal_names,
+    format_values,
+    outcome_values,
+    summed_outcome,
+)
 from stepcredit.engines.trl.signal_streams import (
     Given,
     check_given_streams,
@@ -76,6 +89,8 @@ from stepcredit.engines.trl.start_checks import (
     check_settings,
 )
 from stepcredit.engines.trl.start_preflight import preflight_of_trainer
+from stepcredit.engines.trl.watch_callback import WatchCallback, check_watch
+from stepcredit.engines.watch import Bound
 from stepcredit.errors import EngineError
 from stepcredit.signals.splitting import Splitter, Turns, splitter
 from stepcredit.signals.state_keys import StateFunction
@@ -120,7 +135,12 @@ class StepCreditGRPOTrainer(ResumingGRPOTrainer):
             not given.
         preflight: whether `train` first tries rewards and signals on made-up responses; True if it
             is not given.
-        estimator: the old name of `method`, read for this release with a FutureWarning.
+        judge_prices: {stream: {"read": price, "written": price}}, per million tokens of its judge:
+            what the judges cost is logged.
+        watch: bounds on logged metrics, {metric: {"min": ..., "max": ..., "for": values in a row,
+            "then": "warn" or "stop"}}: the run warns, or stops with a checkpoint, where a metric
+            is outside.
+        estimator: the old name of `method`, read until 0.2.0 with a FutureWarning.
         args, kwargs: GRPOTrainer's own.
 
     Raises:
@@ -154,6 +174,8 @@ class StepCreditGRPOTrainer(ResumingGRPOTrainer):
         rollouts_dir: str | Path | None = None,
         right_above: float | None = None,
         preflight: bool | None = None,
+        judge_prices: Prices | None = None,
+        watch: Mapping[str, Any] | None = None,
         estimator: sc.Estimator | str | None = None,
         **kwargs: Any,
     ) -> None:
@@ -170,6 +192,8 @@ class StepCreditGRPOTrainer(ResumingGRPOTrainer):
             "rollouts_dir": rollouts_dir,
             "right_above": right_above,
             "preflight": preflight,
+            "judge_prices": judge_prices,
+            "watch": watch,
             "estimator": estimator,
         }
         self._set_credit(credit_settings(config, given))
@@ -178,11 +202,13 @@ class StepCreditGRPOTrainer(ResumingGRPOTrainer):
             check_settings(config, has_tools=bool(kwargs.get("tools")))
         super().__init__(*args, **kwargs)
         check_settings(self.args, has_tools=bool(self.tools))
-        check_saving(self.args)
+        check_saving(self.args, stops=any(bound.stops for bound in self.watch))
         check_folder(self.rollouts_dir)
         for setting in ("outcome_reward", "format_reward"):
             check_reward_name(setting, getattr(self, setting), self.reward_func_names)
         check_format_gate(self.format_gate, self.format_reward)
+        logged_for = (self.reward_func_names, self.logprobs, self.judge_prices)
+        check_watch(self.watch, self.process_signal, *logged_for)
         check_gold_answers(self.reward_funcs, self.train_dataset)
         check_states(self.estimator, "method", given=self.states or self.rollout_func)
         check_models(self, self._models)
@@ -191,9 +217,13 @@ class StepCreditGRPOTrainer(ResumingGRPOTrainer):
         unread = unread_settings(
             self.estimator, self.process_signal, self.logprobs, self.format_reward
         )
-        for line in unread:
+        roles = (self.outcome_reward, self.format_reward, self.right_above)
+        names = self.reward_func_names
+        for line in (*unread, *summed_outcome(names, *roles), *equal_names(names)):
             self._warn({line: line})
         self.add_callback(CreditReport(self))
+        if self.watch:
+            self.add_callback(WatchCallback(self, self.watch))
 
     def _set_credit(self, chosen: dict[str, Any]) -> None:
         check_sources(chosen["process_signal"], chosen["logprobs"])
@@ -209,6 +239,9 @@ class StepCreditGRPOTrainer(ResumingGRPOTrainer):
         self.rollouts_dir: str | Path | None = chosen["rollouts_dir"]
         self.right_above: float = chosen["right_above"]
         self.preflight: bool = chosen["preflight"]
+        self.judge_prices: Prices = chosen["judge_prices"]
+        self.watch: tuple[Bound, ...] = chosen["watch"]
+        self._clock = GenerationClock()
         self._last_generation = (-1, 0)
         self._name, self._paper = card_of(self.estimator)
         self._models = needed_models(self.estimator, self.process_signal, self.logprobs)
@@ -221,6 +254,15 @@ class StepCreditGRPOTrainer(ResumingGRPOTrainer):
         """What credit is made of, as it is printed at the start and kept with checkpoints."""
         return planned_record(planned_run(self), self.right_above)
 
+    def check(self) -> Preflight:
+        """Run the preflight alone: nothing is sampled or trained.
+
+        Returns:
+            The results: `print(*trainer.check().lines(), sep="\\n")` shows them as a table, and
+            `faults` has a line per fault. Nothing is raised.
+        """
+        return preflight_of_trainer(self)
+
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """Train, after the preflight: rewards, signals, folders and lengths are tried first.
 
@@ -229,11 +271,20 @@ class StepCreditGRPOTrainer(ResumingGRPOTrainer):
             SeveralErrors: of all faults, one line each.
         """
         if self.preflight:
-            found = preflight_of_trainer(self)
+            found = self.check()
             found.stop()
             if self.accelerator.is_main_process:
                 print(found.summary, flush=True)
         return super().train(*args, **kwargs)
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Any:
+        """TRL's step; after the last one on a generation, the share of scoring in its time."""
+        with self._clock.running():
+            loss = super().training_step(*args, **kwargs)
+        if self.is_between_generations:
+            for name, value in self._clock.ended().items():
+                self._metrics["train"][f"{PREFIX}{name}"].append(value)
+        return loss
 
     def _check_other_runs(self) -> None:
         super()._check_other_runs()
@@ -263,8 +314,9 @@ class StepCreditGRPOTrainer(ResumingGRPOTrainer):
             raise EngineError("TRL did not call it", field="_calculate_rewards")
         check_settings(self.args, has_tools="tool_mask" in output)
         first = self.accelerator.process_index * len(sampled.completion_ids)
-        generation = self._with_facts(sampled.with_output(output, first), output)
-        data = all_gather(self._rank_data(generation))
+        meter = ScoringMeter()
+        generation = self._with_facts(sampled.with_output(output, first), output, meter)
+        data = all_gather(self._rank_data(generation, meter))
         rollouts = self._rollouts(data, generation.rewards)
         advantages = self.estimator(rollouts)
         check_advantages(advantages, self.estimator.name)
@@ -289,7 +341,9 @@ class StepCreditGRPOTrainer(ResumingGRPOTrainer):
         number = self._last_generation[1]
         return f"{step:06d}" + (f"-{number}" if number else "")
 
-    def _with_facts(self, generation: Generation, output: Mapping[str, Any]) -> Generation:
+    def _with_facts(
+        self, generation: Generation, output: Mapping[str, Any], meter: ScoringMeter
+    ) -> Generation:
         """The generation with what signals read of it: splitter, groups, outcomes, log-probs."""
         lengths = generation.lengths
         own = slice(generation.first, generation.first + len(lengths))
@@ -311,7 +365,8 @@ class StepCreditGRPOTrainer(ResumingGRPOTrainer):
         known = replace(known, states=self._states(known))
         if self._teacher is None:
             return known
-        return with_privileged_logprobs(self, self._teacher, known, output)
+        with meter.of(teacher_stream(self._teacher, self.process_signal), self._teacher):
+            return with_privileged_logprobs(self, self._teacher, known, output)
 
     def _from_rollout_func(self, name: str, inputs: list[dict[str, Any]]) -> list[Any] | None:
         """A field of the `rollout_func`; a column of the data set is another thing."""
@@ -332,11 +387,11 @@ class StepCreditGRPOTrainer(ResumingGRPOTrainer):
             raise EngineError("missing: the rollout_func gives no such field", field=STATES)
         return completion_states(generation, given)
 
-    def _rank_data(self, generation: Generation) -> RankData:
+    def _rank_data(self, generation: Generation, meter: ScoringMeter) -> RankData:
         """What this process knows of its rollouts and the estimator or the metrics read."""
         gate = self.format_gate
         kept = gate(**generation.arguments()) if callable(gate) else None
-        process, cut = streams_and_cut_rows(self.process_signal, generation)
+        process, cut = streams_and_cut_rows(self.process_signal, generation, meter)
         check_given_streams(self.estimator, self.process_signal, process)
         ends = step_ends_of(generation, self.estimator)
         texts, steps = response_and_step_texts(generation, process, ends)
@@ -345,7 +400,7 @@ class StepCreditGRPOTrainer(ResumingGRPOTrainer):
             lengths=generation.policy_tokens.sum(1).tolist(),
             trained=generation.mask.any(1).tolist(),
             process=process,
-            logprobs=logprob_streams(self.logprobs, generation, self.estimator),
+            logprobs=logprob_streams(self.logprobs, generation, self.estimator, meter),
             format_ok=None if kept is None else [bool(ok) for ok in kept],
             step_ends=ends,
             tokens=policy_token_texts(generation, self.estimator),
@@ -355,6 +410,7 @@ class StepCreditGRPOTrainer(ResumingGRPOTrainer):
             cut=cut,
             trajectory=generation.trajectory,
             states=trained_states(generation),
+            costs=meter.costs,
         )
 
     def _rollouts(self, data: RankData, rewards: Tensor) -> sc.Rollouts:
@@ -415,15 +471,19 @@ class StepCreditGRPOTrainer(ResumingGRPOTrainer):
             right_above=self.right_above,
             cut=data.cut,
         )
+        figures |= cost_metrics(data.costs, self.judge_prices)
+        if self._mode() == "train":
+            self._clock.scored(data.costs)
+        self._warn(server_warnings(data.costs))
         self._warn(credit_warnings(rollouts, figures, right_above=self.right_above))
         metrics = self._metrics[self._mode()]
         for name, value in figures.items():
-            metrics[f"stepcredit/{name}"].append(value)
+            metrics[f"{PREFIX}{name}"].append(value)
         for name, value in reward_figures(rollouts).items():
             metrics[name][-1:] = [value]
         if self._mode() == "eval":
             for name, each in self._pass_at_k(rollouts.joined()).items():
-                metrics[f"stepcredit/{name}"].extend(each)
+                metrics[f"{PREFIX}{name}"].extend(each)
         pairs = zip(advantages.ragged(), data.trained, strict=True)
         means = [float(row.mean()) if trained else 0.0 for row, trained in pairs]
         logged: Any = self._logs["advantages"]

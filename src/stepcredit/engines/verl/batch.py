@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,12 +13,13 @@ from torch import Tensor
 from stepcredit.engines.texts import question_of
 from stepcredit.engines.verl.extras import Extras, agent_extras, reported_outcome
 from stepcredit.engines.verl.reward_loop import dataset_facts, with_outcome
+from stepcredit.engines.verl.training_mark import TRAINING, is_marked
 from stepcredit.errors import EngineError, RolloutError
 from stepcredit.signals.responses import Response
 from stepcredit.signals.splitting import Splitter
 
 REQUIRED = ("uid", "response_mask", "rm_scores", "prompts", "responses")
-OPTIONAL = ("extra_fields", "raw_prompt", "reward_model", "extra_info", "data_source")
+OPTIONAL = ("extra_fields", "raw_prompt", "reward_model", "extra_info", "data_source", TRAINING)
 LOGPROBS = {"student": "old_log_probs", "base": "ref_log_prob", "ref": "ref_log_prob"}
 """The field that holds each model's log-probs, one per token of the response."""
 TEACHER = "teacher_logprobs"
@@ -125,6 +126,27 @@ class QueuedBatch:
     def agent_extras(self) -> list[Extras]:
         """What the agent loop said of each member's steps, in its own `extra_fields`."""
         return [agent_extras(row) for row in self._extra_fields]
+
+    def check_marks(self, was_scored: Callable[[Extras], bool]) -> None:
+        """Refuse rows of training that the reward loop took for rows of validation.
+
+        verl's queue gives the mark only where all rows of the batch have it, so without it the
+        extras of each row decide.
+
+        Args:
+            was_scored: whether a row's extras are those of a row of training.
+
+        Raises:
+            EngineError: names the first such response.
+        """
+        marks = self.columns.get(TRAINING)
+        for member, (row, extras) in enumerate(zip(self.members, self.extras, strict=True)):
+            marked = marks is not None and is_marked(marks[row])
+            if not marked and not was_scored(extras):
+                reason = f"{self.name_of(member)} has lost this mark of training, so its steps were"
+                reason += " not scored: an agent loop manager of your own must pass it on, and the"
+                reason += " prompts of an old checkpoint are sampled anew without its folder"
+                raise EngineError(f"{reason} transfer_queue", field=TRAINING)
 
     @property
     def _extra_fields(self) -> list[Extras]:

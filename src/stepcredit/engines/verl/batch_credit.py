@@ -13,6 +13,7 @@ from torch import Tensor
 
 import stepcredit as sc
 from stepcredit.credit.metrics.batch_warnings import credit_warnings
+from stepcredit.credit.metrics.metric_table import PREFIX
 from stepcredit.credit.metrics.panel import training_metrics
 from stepcredit.credit.metrics.signal_statistics import step_boundaries
 from stepcredit.data.masking import row_tokens_to_trained
@@ -20,10 +21,11 @@ from stepcredit.data.states import FIELD as STATES
 from stepcredit.data.streams import Stream
 from stepcredit.engines.build import check_stream_weights, weights_of_no_stream
 from stepcredit.engines.each_stream import of_each_stream
+from stepcredit.engines.scoring_costs import ScoringCost, ScoringMeter, summed_costs
 from stepcredit.engines.texts import decode_with_steps
 from stepcredit.engines.verl.batch import QueuedBatch, with_key
 from stepcredit.engines.verl.config_keys import CONFIG_KEY, ENGINE_STREAM, VerlSettings
-from stepcredit.engines.verl.extras import CUT, has_scores_of, reported_streams
+from stepcredit.engines.verl.extras import CUT, has_scores_of, reported_streams, scoring_costs
 from stepcredit.engines.verl.metric_names import safe_name
 from stepcredit.errors import EngineError, MethodError, RolloutError
 from stepcredit.signals.models.ratios import models_from_rows
@@ -110,7 +112,7 @@ class BatchCredit:
         ]
 
     def metrics(self, longest: int | None = None) -> dict[str, float]:
-        """What is logged of the batch, under the prefix `stepcredit/`.
+        """What is logged of the batch, under the prefix `stepcredit/`; the trainer adds `costs`.
 
         Args:
             longest: verl's limit on a response's tokens; a response of that length that does not
@@ -137,11 +139,11 @@ class BatchCredit:
                 cut=self._cut_rows(),
             )
         )
-        return {f"stepcredit/{safe_name(name)}": value for name, value in self.figures.items()}
+        return {f"{PREFIX}{safe_name(name)}": value for name, value in self.figures.items()}
 
     def warnings(self) -> dict[str, str]:
         """What a person should know of the batch's credit, by kind, after `metrics`."""
-        found = self._absent_streams()
+        found = self._absent_streams() | self._skipped_responses()
         return found | credit_warnings(
             self.rollouts, self.figures, right_above=self.settings.right_above
         )
@@ -173,7 +175,20 @@ class BatchCredit:
     def _scored_here(self) -> dict[str, Stream]:
         """The streams of the signals that are scored in the trainer, over all tokens."""
         signals = self._signals_here
-        return of_each_stream(signals, lambda signal: signal(self._responses).to("cpu"))
+        return of_each_stream(
+            signals, lambda signal: signal(self._responses).to("cpu"), self._meter.of
+        )
+
+    @cached_property
+    def _meter(self) -> ScoringMeter:
+        """Measures what is scored in the trainer."""
+        return ScoringMeter()
+
+    def costs(self) -> dict[str, ScoringCost]:
+        """What scoring took, in the reward loop and then in the trainer, by stream."""
+        by_session = dict(zip(self.batch.sessions, self.batch.extras, strict=True))
+        rewarding = scoring_costs(by_session.values())  # all outputs of a session have the same
+        return summed_costs([rewarding, self._meter.costs])
 
     @cached_property
     def _signals_here(self) -> dict[str, Signal]:
@@ -193,23 +208,54 @@ class BatchCredit:
         return self.batch.responses(self.tokenizer, self.settings.splitter, models)
 
     def _streams(self) -> dict[str, Stream]:
+        """The process streams: `process` first, then in the order of the config, as under TRL."""
         streams = self._reported_streams()
         for name in self.settings.scored_with_rewards.keys() - self._signals_here.keys():
-            scored = any(has_scores_of(row, name) for row in self.batch.extras)
-            if name not in streams and not scored:
-                reason = "no response has its scores: does another reward manager run?"
-                raise EngineError(reason, field=f"{CONFIG_KEY}.process_signal ({name})")
+            self._check_scored(name)
         for name, stream in self._scored_here.items():
             if name in streams:
                 reason = "the reward function returns a stream of this name too"
                 raise EngineError(reason, field=f"{CONFIG_KEY}.process_signal ({name})")
             streams[name] = stream
+        names = dict.fromkeys(("process", *self.settings.signals, *streams))
+        streams = {name: streams[name] for name in names if name in streams}
         check_stream_weights(self.estimator, streams, f"{CONFIG_KEY}.fields.weights")
         if self.engine is not None:
             check_outcomes(self.batch)
             rows = [self.engine[row].double() for row in self.batch.members]
             streams[ENGINE_STREAM] = sc.TokenAdvantages(rows)
         return streams
+
+    def _check_scored(self, name: str) -> None:
+        """Refuse rows that the reward loop did not score: all of them, or those without a mark."""
+        if name in self._agent_streams:
+            return
+        self.batch.check_marks(lambda extras: has_scores_of(extras, name))
+        if all(self._unscored(name)):
+            reason = "no response has its scores: does another reward manager run?"
+            raise EngineError(reason, field=f"{CONFIG_KEY}.process_signal ({name})")
+
+    def _unscored(self, name: str) -> list[bool]:
+        """Which members the reward loop did not score for a stream."""
+        return [not has_scores_of(row, name) for row in self.batch.extras]
+
+    def _skipped_responses(self) -> dict[str, str]:
+        """What a person should know of members that the reward loop did not read, by kind.
+
+        verl's reward loop does not read a response whose agent loop gave a reward of its own.
+        """
+        found = {}
+        for name in self.settings.scored_with_rewards.keys() - self._signals_here.keys():
+            skipped = [] if name in self._agent_streams else self._unscored(name)
+            if any(skipped):
+                line = f"{CONFIG_KEY}.process_signal ({name}): has no scores of {sum(skipped)} of"
+                line += (
+                    f" {len(skipped)} responses, such as {self.batch.name_of(skipped.index(True))}:"
+                )
+                line += " only their outcome trains them. verl's reward loop does not read a"
+                line += " response whose agent loop returns a reward_score of its own"
+                found[f"skipped/{name}"] = line
+        return found
 
     def _step_ends(self) -> list[Sequence[int] | None]:
         """Where steps end: as the agent loop says, or as the splitter cuts the response."""
@@ -241,7 +287,7 @@ class BatchCredit:
             EngineError: both give a stream; or the reward function's own scores, of the last of
                 several outputs alone.
         """
-        own = reported_streams(self.batch.agent_extras)
+        own = self._agent_streams
         streams = reported_streams(self.batch.extras)
         for name in own.keys() & streams.keys():
             reason = "the agent loop and the reward function both give it"
@@ -254,6 +300,10 @@ class BatchCredit:
                 reason += f" a signal of {CONFIG_KEY}.process_signal"
                 raise EngineError(reason, field=f"stream {name!r}")
         return own
+
+    @cached_property
+    def _agent_streams(self) -> dict[str, Stream]:
+        return reported_streams(self.batch.agent_extras)
 
     def _logprobs(self) -> dict[str, list[Tensor]]:
         """The log-probs that the method reads; 0 on tokens that are not trained."""

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
+from rich.filesize import decimal
 from transformers import AutoModelForCausalLM
 from verl.utils.torch_dtypes import PrecisionType
 
 from stepcredit.engines.preflight.preflight_report import Preflight
 from stepcredit.engines.preflight.run_folders import (
-    GB,
     MOMENTS,
-    existing_part,
+    check_room,
     kept_checkpoints,
     size_on_disk,
 )
-from stepcredit.errors import EngineError
 
 FOLDER = "trainer.default_local_dir"
 STRATEGIES = ("fsdp", "fsdp2")
@@ -46,16 +44,13 @@ def check_checkpoint_space(found: Preflight, config: Any, policy: Any) -> None:
         return
     folder, kept = Path(config.trainer.default_local_dir), _kept(config.trainer)
     size = kept * saved_bytes(config.actor_rollout_ref, parameters)
-    needed = max(0, size - size_on_disk(folder.glob("global_step_*")))
-    free = shutil.disk_usage(existing_part(folder)).free
-    said = f"{kept} checkpoints take {needed / GB:.3g} GB, and {free / GB:.3g} GB are free"
+    existing = size_on_disk(folder.glob("global_step_*"))
+    needed = max(0, size - existing)
+    what = f"{kept} checkpoints"
     if config.trainer.nnodes > 1:
-        found.note("disk space", f"{said} here; each node writes its part")
-    elif needed > free:
-        reason = f"{said}: keep fewer, or name another disk"
-        found.refuse("disk space", EngineError(reason, field=FOLDER))
+        found.note("disk space", f"{what} take {decimal(needed)}; each node writes its part")
     else:
-        found.run("disk space", lambda: said)
+        found.run("disk space", lambda: check_room(folder, needed, what, FOLDER, more=existing > 0))
 
 
 def saved_bytes(config: Any, parameters: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -13,22 +13,27 @@ from torch import Tensor
 
 import stepcredit as sc
 from stepcredit.engines.build import check_known_streams, check_states
+from stepcredit.engines.known_environments import supported_range
 from stepcredit.engines.loss_probe import check_token_loss
 from stepcredit.engines.method_probe import check_shape
 from stepcredit.engines.preflight.preflight_report import Preflight
+from stepcredit.engines.scoring_costs import has_judge, has_server
 from stepcredit.engines.verl.batch_credit import with_engine
 from stepcredit.engines.verl.config_keys import (
     CONFIG_KEY,
     ENGINE_STREAM,
     VerlSettings,
     check_one_outcome,
+    value_at,
 )
+from stepcredit.engines.verl.metric_names import EARLY, OF_VERL, is_early, safe_name
 from stepcredit.engines.versions import warn_outside
+from stepcredit.engines.watch import CostStreams, check_watched, every_stream
 from stepcredit.errors import EngineError
 from stepcredit.signals.models.ratios import log_ratios, models_from_rows
 from stepcredit.signals.models.self_teacher import SelfTeacher
 
-TESTED_VERSIONS = ("0.9.0", "0.10")
+TESTED_VERSIONS = supported_range("verl")
 HOOKS = {
     "_compute_advantage": ("self", "batch", "metrics"),
     "_next_train_batch": ("self", "num_prompts"),
@@ -38,6 +43,8 @@ HOOKS = {
         *("self", "data_sources", "sample_uids", "reward_extra_infos_dict"),
         *("sample_turns", "expected_acc_counts"),
     ),
+    "step": ("self", "metrics", "timing_raw"),
+    "_compute_metrics": ("self", "batch", "metrics", "timing_raw", "global_steps", "epoch"),
 }
 QUEUE_FUNCTIONS = ("kv_batch_get", "kv_batch_put")
 UNSUPPORTED_ESTIMATORS = ("gdpo", "remax", "optimal_token_baseline", "tir_optimal_token_baseline")
@@ -88,13 +95,14 @@ def check_config(config: Any, settings: VerlSettings) -> None:
     found.run("self-teachers", lambda: _check_self_teachers(settings))
     for key, refused, reason in _refusals(config, settings):
         if refused:
-            found.refuse(key, EngineError(f"{_at(config, key)!r} {reason}", field=key))
+            found.refuse(key, EngineError(f"{value_at(config, key)!r} {reason}", field=key))
     for model in sorted(models_read(settings)):
         found.run(f"log-probs of {model}", partial(_check_model, config, model))
     if uses_engine(config):
-        name = str(_at(config, "algorithm.adv_estimator"))
+        name = str(value_at(config, "algorithm.adv_estimator"))
         found.run("verl's advantage", lambda: check_engine(settings.estimator, name))
     found.run("streams", lambda: _check_streams(config, settings))
+    found.run("watch", lambda: _check_watch(config, settings))
     found.stop()
 
 
@@ -109,7 +117,7 @@ def own_agent_loop(config: Any) -> str | None:
     Args:
         config: verl's.
     """
-    loop = _at(config, "actor_rollout_ref.rollout.agent.default_agent_loop")
+    loop = value_at(config, "actor_rollout_ref.rollout.agent.default_agent_loop")
     return str(loop) if loop not in (None, *LOOPS_WITHOUT_STATES) else None
 
 
@@ -132,11 +140,35 @@ def _check_streams(config: Any, settings: VerlSettings) -> None:
     """
     streams, key = list(settings.signals), f"{CONFIG_KEY}.fields.weights"
     ours = config.reward.reward_manager.name in (MANAGER, "naive")
-    if ours and _at(config, "reward.custom_reward_function.path") is None:
+    if ours and value_at(config, "reward.custom_reward_function.path") is None:
         others = [ENGINE_STREAM] if uses_engine(config) else []
         method = f"{CONFIG_KEY}.method"
         check_known_streams(settings.estimator, streams, key, others, method=method)
     check_shape(settings.estimator, streams, f"{CONFIG_KEY}.method")
+
+
+def _check_watch(config: Any, settings: VerlSettings) -> None:
+    """Refuse bounds on unknown metrics, and a stop by one that is known too late."""
+    streams, setting = None, f"{CONFIG_KEY}.watch"
+    custom = value_at(config, "reward.custom_reward_function.path")
+    if custom is None and own_agent_loop(config) is None:  # else they may give further streams
+        streams = [safe_name(name) for name in every_stream([*settings.signals, ENGINE_STREAM])]
+    costs = _cost_streams(settings)
+    check_watched(settings.watch, setting, "verl", streams, prefixes=OF_VERL, costs=costs)
+    for bound in settings.watch:
+        if bound.stops and not is_early(bound.metric):
+            reason = f"only metrics that begin with {' or '.join(EARLY)} can stop a run: verl"
+            reason += " computes this one after its checkpoint; use then: warn"
+            raise EngineError(reason, field=f"{setting}.{bound.metric}")
+
+
+def _cost_streams(settings: VerlSettings) -> CostStreams:
+    """The streams whose scoring is measured, under the names that are logged."""
+    signals = settings.signals
+    judged = [safe_name(name) for name, signal in signals.items() if has_judge(signal)]
+    priced = [safe_name(name) for name in settings.judge_prices]
+    served = [safe_name(name) for name, signal in signals.items() if has_server(signal)]
+    return CostStreams([safe_name(name) for name in signals], judged, priced, served)
 
 
 def uses_engine(config: Any) -> bool:
@@ -144,7 +176,7 @@ def uses_engine(config: Any) -> bool:
 
     grpo's advantage is the standardized outcome, which the method computes itself.
     """
-    return bool(_at(config, "algorithm.adv_estimator") != "grpo")
+    return bool(value_at(config, "algorithm.adv_estimator") != "grpo")
 
 
 def models_read(settings: VerlSettings) -> set[str]:
@@ -160,7 +192,7 @@ def _refusals(config: Any, settings: VerlSettings) -> Iterator[Refusal]:
 
 
 def _refusals_of_estimator(config: Any, settings: VerlSettings) -> Iterator[Refusal]:
-    name, engine = str(_at(config, "algorithm.adv_estimator")), uses_engine(config)
+    name, engine = str(value_at(config, "algorithm.adv_estimator")), uses_engine(config)
     method = name.removeprefix("stepcredit-")
     yield (
         "algorithm.adv_estimator",
@@ -176,11 +208,11 @@ def _refusals_of_estimator(config: Any, settings: VerlSettings) -> Iterator[Refu
         "algorithm.norm_adv_by_std_in_grpo",
         not engine
         and settings.estimator.standardizes
-        and not _at(config, "algorithm.norm_adv_by_std_in_grpo", True),
+        and not value_at(config, "algorithm.norm_adv_by_std_in_grpo", True),
         f"has no effect: {settings.estimator.name!r} divides by the standard deviation; choose "
         f"another method, or another {CONFIG_KEY}.fields.operator",
     )
-    in_reward = bool(_at(config, "algorithm.use_kl_in_reward", False))
+    in_reward = bool(value_at(config, "algorithm.use_kl_in_reward", False))
     yield (
         "algorithm.use_kl_in_reward",
         in_reward and not engine,
@@ -193,28 +225,28 @@ def _refusals_of_estimator(config: Any, settings: VerlSettings) -> Iterator[Refu
     )
     yield (
         "algorithm.use_pf_ppo",
-        bool(_at(config, "algorithm.use_pf_ppo", False)),
+        bool(value_at(config, "algorithm.use_pf_ppo", False)),
         "samples the rows again, but credit is written back row by row",
     )
 
 
 def _refusals_of_distillation(config: Any, settings: VerlSettings) -> Iterator[Refusal]:
-    if not _at(config, "distillation.enabled", False):
+    if not value_at(config, "distillation.enabled", False):
         return
     loss, reads = "distillation.distillation_loss", "teacher" in models_read(settings)
     yield (
         f"{loss}.use_task_rewards",
-        not _at(config, f"{loss}.use_task_rewards", True),
+        not value_at(config, f"{loss}.use_task_rewards", True),
         "drops the policy loss, and the advantages with it; set it to true",
     )
     yield (
         f"{loss}.distillation_loss_coef",
-        reads and _at(config, f"{loss}.distillation_loss_coef", 1.0) != 0,
+        reads and value_at(config, f"{loss}.distillation_loss_coef", 1.0) != 0,
         "counts the teacher twice: it is in the advantages; set it to 0",
     )
     yield (
         f"{loss}.loss_mode",
-        reads and "topk" in str(_at(config, f"{loss}.loss_mode", "")),
+        reads and "topk" in str(value_at(config, f"{loss}.loss_mode", "")),
         "keeps the largest log-probs, not the sampled token's; use k1",
     )
 
@@ -222,7 +254,7 @@ def _refusals_of_distillation(config: Any, settings: VerlSettings) -> Iterator[R
 def _refusals_of_temperature(config: Any, settings: VerlSettings) -> Iterator[Refusal]:
     """verl computes log-probs of policy and reference at the temperature at which it samples."""
     key = "actor_rollout_ref.rollout.temperature"
-    temperature = _at(config, key, 1.0)
+    temperature = value_at(config, key, 1.0)
     yield (
         key,
         "teacher" in models_read(settings) and temperature != 1,
@@ -244,12 +276,12 @@ def _refusals_of_rewards(config: Any, settings: VerlSettings) -> Iterator[Refusa
         return
     yield (
         "reward.reward_manager.name",
-        not _is_manager(config),
+        not (is_default_manager(config) or is_our_manager(config)),
         f"does not compute the scores that {CONFIG_KEY} names; use {MANAGER}",
     )
-    model, custom = "reward.reward_model", _at(config, "reward.custom_reward_function.path")
-    enabled = bool(_at(config, f"{model}.enable", False))
-    colocated = enabled and not _at(config, f"{model}.enable_resource_pool", False)
+    model, custom = "reward.reward_model", value_at(config, "reward.custom_reward_function.path")
+    enabled = bool(value_at(config, f"{model}.enable", False))
+    colocated = enabled and not value_at(config, f"{model}.enable_resource_pool", False)
     yield (
         f"{model}.enable",
         enabled and not custom,
@@ -263,14 +295,15 @@ def _refusals_of_rewards(config: Any, settings: VerlSettings) -> Iterator[Refusa
     )
 
 
-def _is_manager(config: Any) -> bool:
-    """Whether the reward loop will run stepcredit's manager, or a subclass of it."""
+def is_our_manager(config: Any) -> bool:
+    """Whether the reward manager is stepcredit's, or a subclass of it.
+
+    The trainer makes it so where it is the default of verl's config.
+    """
     from verl.trainer.ppo.reward import resolve_reward_manager_cls
 
     from stepcredit.engines.verl.reward_manager import StepCreditRewardManager
 
-    if is_default_manager(config):
-        return True  # the trainer replaces it with ours
     return issubclass(resolve_reward_manager_cls(config), StepCreditRewardManager)
 
 
@@ -289,10 +322,10 @@ def needs_manager(settings: VerlSettings) -> bool:
 def _check_model(config: Any, model: str) -> None:
     """Refuse a method or signal that reads log-probs which verl will not put into the queue."""
     actor = "actor_rollout_ref.actor.use_kl_loss"
-    kept = _at(config, actor, False) or _at(config, "algorithm.use_kl_in_reward", False)
+    kept = value_at(config, actor, False) or value_at(config, "algorithm.use_kl_in_reward", False)
     reference = (kept, f"set {actor}=true (its kl_loss_coef may be 0)")
     teacher = (
-        _at(config, "distillation.enabled", False),
+        value_at(config, "distillation.enabled", False),
         "set distillation.enabled=true and distillation.distillation_loss.distillation_loss_coef=0",
     )
     none = (False, "verl has none; use the signal 'implicit' with its own models")
@@ -348,12 +381,3 @@ def check_policy_loss(actor: Any) -> None:
         return value
 
     check_token_loss(loss, name, "actor_rollout_ref.actor.policy_loss.loss_mode")
-
-
-def _at(config: Any, path: str, default: Any = None) -> Any:
-    """The value under a dotted path; the default if any part of the path is missing."""
-    for name in path.split("."):
-        if not isinstance(config, Mapping) or config.get(name) is None:
-            return default
-        config = config[name]
-    return config

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
@@ -21,6 +21,8 @@ from stepcredit.engines.build import (
     keeps_format,
 )
 from stepcredit.engines.preflight.preflight_report import Preflight
+from stepcredit.engines.scoring_costs import Prices, checked_prices
+from stepcredit.engines.watch import Bound, checked_bounds
 from stepcredit.errors import EngineError, SettingError
 from stepcredit.rewards.base import Reward
 from stepcredit.rewards.reward_registry import REWARDS
@@ -51,6 +53,8 @@ DEFAULTS: dict[str, Any] = {
     "format_gate": None,
     "right_above": 0.0,
     "preflight": True,
+    "judge_prices": None,
+    "watch": None,
 }
 Given = dict[str, Any]
 Thing = TypeVar("Thing")
@@ -71,6 +75,8 @@ class VerlSettings:
         right_above: the metrics call a response right where its outcome is above this.
         states: gives the state of each step; None: the agent loop may give them.
         preflight: whether the trainer tries rows, rewards and signals before its workers start.
+        judge_prices: by stream, the prices of its judge's tokens per million.
+        watch: bounds on logged metrics.
     """
 
     estimator: sc.Estimator
@@ -82,6 +88,8 @@ class VerlSettings:
     right_above: float = 0.0
     states: StateFunction | None = None
     preflight: bool = True
+    judge_prices: Prices = field(default_factory=dict)
+    watch: tuple[Bound, ...] = ()
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> VerlSettings:
@@ -135,7 +143,9 @@ class VerlSettings:
             format_gate=found.run("format_gate", lambda: _gate(given["format_gate"])),
             right_above=found.run("right_above", lambda: _right_above(given["right_above"])) or 0.0,
             states=found.run("states", lambda: _states(given["states"])),
-            preflight=bool(given["preflight"]),
+            preflight=found.run("preflight", lambda: _preflight(given["preflight"])) is not False,
+            judge_prices=found.run("judge_prices", lambda: _prices(given, signals)) or {},
+            watch=found.run("watch", lambda: _watch(given)) or (),
         )
 
     @property
@@ -236,6 +246,20 @@ def _right_above(given: Any) -> float:
     return finite_setting(given, f"{CONFIG_KEY}.right_above")
 
 
+def _preflight(given: Any) -> bool:
+    if not isinstance(given, bool):
+        raise _refused(f"expected true or false, got {given!r}", "preflight")
+    return given
+
+
+def _prices(given: Given, signals: Mapping[str, Signal]) -> Prices:
+    return checked_prices(given["judge_prices"], signals, f"{CONFIG_KEY}.judge_prices")
+
+
+def _watch(given: Given) -> tuple[Bound, ...]:
+    return checked_bounds(given["watch"], f"{CONFIG_KEY}.watch")
+
+
 def _states(given: Any) -> StateFunction | None:
     try:
         return None if given is None else state_function(given)
@@ -271,3 +295,17 @@ def check_one_outcome(config: Mapping[str, Any], settings: VerlSettings) -> None
     if settings.format_reward is not None and settings.format_reward == settings.outcome_reward:
         reason = f"{settings.format_reward.name} is the outcome_reward too, so it would count twice"
         raise _refused(reason, "format_reward")
+
+
+def value_at(config: Any, path: str, default: Any = None) -> Any:
+    """The value under a dotted path of verl's config; the default if any part of it is missing.
+
+    Example:
+        >>> value_at({"data": {"seed": 1}}, "data.seed"), value_at({}, "data.seed", 0)
+        (1, 0)
+    """
+    for name in path.split("."):
+        if not isinstance(config, Mapping) or config.get(name) is None:
+            return default
+        config = config[name]
+    return config

@@ -21,10 +21,14 @@ from stepcredit.engines.preflight.made_up_responses import (
     made_up_responses,
     right_text,
 )
+from stepcredit.engines.preflight.memory_estimate import ModelShape
+from stepcredit.engines.preflight.memory_lines import memory_lines, memory_of_gpu
+from stepcredit.engines.preflight.memory_plans import verl_plan
 from stepcredit.engines.preflight.preflight_report import Preflight, first_rows
 from stepcredit.engines.preflight.run_folders import check_folder_writable
+from stepcredit.engines.preflight.server_pings import ping_servers
 from stepcredit.engines.texts import question_of
-from stepcredit.engines.verl.checkpoint_space import check_checkpoint_space
+from stepcredit.engines.verl.checkpoint_space import STRATEGIES, check_checkpoint_space
 from stepcredit.engines.verl.config_checks import MANAGER, models_read
 from stepcredit.engines.verl.config_keys import CONFIG_KEY, VerlSettings
 from stepcredit.engines.verl.extras import reported_outcome
@@ -56,7 +60,7 @@ def check_run(
     dataset: Any,
     *,
     load_worker_models: bool,
-) -> None:
+) -> list[str]:
     """Check all that a run needs but its config, which `check_config` checks.
 
     Args:
@@ -67,21 +71,26 @@ def check_run(
         dataset: verl's training set; None: it has a fault.
         load_worker_models: whether signals are scored whose models otherwise only the reward
             workers load; they stay loaded as long as the settings live.
+
+    Returns:
+        Lines of the estimate of memory.
     """
     what = "rewards, signals and credit"
     unscored = {} if load_worker_models else _models_of_workers(settings)
     if tokenizer is None or not dataset:
         found.skip(what, "tokenizer or rows have a fault")
+        ping_servers(found, settings.signals, f"{CONFIG_KEY}.process_signal")
     elif type(dataset) is not RLHFDataset:
         found.skip(what, "what a data set of your own class gives is known only in the run")
     else:
         rows = first_rows(dataset.dataframe, TRIED_ROWS)
         _check_made_up(found, config, settings, tokenizer, rows, unscored)
     _check_folders(found, config)
-    if tokenizer is None:
-        found.skip("lengths and disk space", "the policy has a fault")
-    else:
-        _check_policy(found, config)
+    _note_validation(found, config.data)
+    if tokenizer is not None:
+        return _check_policy(found, config)
+    found.skip("lengths and disk space", "the policy has a fault")
+    return []
 
 
 def _models_of_workers(settings: VerlSettings) -> dict[str, str]:
@@ -252,8 +261,8 @@ def _check_folders(found: Preflight, config: Any) -> None:
             found.run(f"{key} can be written", partial(check_folder_writable, str(folder), key))
 
 
-def _check_policy(found: Preflight, config: Any) -> None:
-    """Lengths and the disk, by the policy's config as verl's workers load it."""
+def _check_policy(found: Preflight, config: Any) -> list[str]:
+    """Lengths, the disk and the memory, by the policy's config as verl's workers load it."""
     policy = found.run(
         "the policy's config",
         lambda: omega_conf_to_dataclass(config.actor_rollout_ref.model).hf_config,
@@ -261,9 +270,25 @@ def _check_policy(found: Preflight, config: Any) -> None:
     )
     if policy is None:
         found.skip("lengths and disk space", "the policy has a fault")
-        return
+        return []
     _check_lengths(found, config, policy)
     check_checkpoint_space(found, config, policy)
+    if config.actor_rollout_ref.actor.strategy not in STRATEGIES:
+        return ["memory: not estimated: it is known for FSDP alone"]
+
+    def shape_of(_: str) -> ModelShape:
+        return ModelShape.of(policy.get_text_config().to_dict())
+
+    plan = partial(verl_plan, config, shape_of=shape_of, gpu_bytes=memory_of_gpu())
+    return memory_lines(found, plan)
+
+
+def _note_validation(found: Preflight, data: Any) -> None:
+    """Note where each run is evaluated on rows of its own: verl draws them without a seed."""
+    count = data.get("val_max_samples") or 0
+    if count > 0 and data.get("shuffle") and data.get("seed") is None:
+        said = f"verl draws {count} of them anew in each run, so that runs can't be compared"
+        found.note("rows to evaluate on", f"{said}: set data.seed")
 
 
 def _check_lengths(found: Preflight, config: Any, policy: Any) -> None:

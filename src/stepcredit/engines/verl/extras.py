@@ -7,7 +7,7 @@ of tokens count all tokens of the response.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy as np
 import stepcredit as sc
 from stepcredit.data.streams import Stream
 from stepcredit.engines.each_stream import of_each_stream
+from stepcredit.engines.scoring_costs import ScoringCost, merged_costs
 from stepcredit.errors import EngineError, RolloutError
 from stepcredit.signals.signal import Signal
 from stepcredit.signals.unscorable import scored_ends
@@ -24,6 +25,9 @@ ERROR = "stepcredit_error"
 
 CUT = "stepcredit_cut"
 """Extra that says which streams scored a row only up to a step before the last."""
+
+COST = "stepcredit_cost"
+"""Extra that says what a row's scores took: the worker, and by stream the seconds and answers."""
 
 Extras = Mapping[str, Any]
 OF_AGENTS = ("step_ends", "step_scores", "token_scores", "signals", "step_states")
@@ -130,6 +134,30 @@ def score_extras(
         else:
             extras["token_scores"] = own
     return extras
+
+
+def scoring_costs(rows: Iterable[Extras]) -> dict[str, ScoringCost]:
+    """What the reward loop's scores of a batch took, by stream.
+
+    Args:
+        rows: each response's extras.
+
+    Returns:
+        Of each stream, the seconds of the slowest worker and the answers of all.
+
+    Example:
+        >>> def row(worker, seconds):
+        ...     return {COST: {"worker": worker, "streams": {"prm": {"seconds": seconds}}}}
+        >>> scoring_costs([row("a", 1.0), row("b", 1.5), row("a", 1.0), {}])["prm"].seconds
+        2.0
+    """
+    by_worker: dict[str, dict[str, ScoringCost]] = {}
+    for extras in rows:
+        told = extras.get(COST) or {}
+        own = by_worker.setdefault(told.get("worker", ""), {})
+        for name, extra in told.get("streams", {}).items():
+            own[name] = own.get(name, ScoringCost()).after(ScoringCost.of_extra(extra))
+    return merged_costs(list(by_worker.values()))
 
 
 def has_scores_of(extras: Extras, stream: str) -> bool:

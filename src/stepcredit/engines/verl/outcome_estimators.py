@@ -18,12 +18,18 @@ from torch import Tensor
 
 import stepcredit as sc
 from stepcredit.credit.method_registry import METHODS
-from stepcredit.engines.verl.config_keys import CONFIG_KEY, VerlSettings
+from stepcredit.engines.build import fields_of
+from stepcredit.engines.verl.config_keys import CONFIG_KEY, DEFAULTS, VerlSettings
 from stepcredit.errors import EngineError
 
 logger = logging.getLogger(__name__)
 
 PREFIX = "stepcredit-"
+OUTCOME_KEYS = ("outcome_reward", "outcome_reward_fields")
+"""Keys that the reward manager `stepcredit` reads under any trainer, where the config names it."""
+READ_KEYS = ("import", "method", "fields", *OUTCOME_KEYS)
+"""Keys that are read where verl passes rewards alone to an estimator."""
+INSTEAD = "use a trainer of stepcredit (trainer.v1.trainer_mode) with algorithm.adv_estimator=grpo"
 Both = tuple[Float[Tensor, "rollout token"], Float[Tensor, "rollout token"]]
 
 
@@ -50,18 +56,14 @@ def outcome_advantages(
         and 0 off the mask. A row without a trained token does not count as a member of its group.
 
     Raises:
-        EngineError: a bad key under `algorithm.stepcredit`.
+        EngineError: a bad key under `algorithm.stepcredit`, or one that is not read here.
 
     Example:
         >>> rewards, mask = torch.tensor([[0.0, 1.0], [0.0, 0.0]]), torch.ones(2, 2)
         >>> outcome_advantages(rewards, mask, ["q", "q"], method="rloo")[0].tolist()
         [[1.0, 1.0], [-1.0, -1.0]]
     """
-    given = (config or {}).get("stepcredit") or {}
-    if given.get("method", method) != method:
-        reason = f"is {given['method']!r}, but algorithm.adv_estimator is {PREFIX}{method}"
-        raise EngineError(reason, field=f"{CONFIG_KEY}.method")
-    settings = VerlSettings.of({"algorithm": {"stepcredit": {**given, "method": method}}})
+    settings = outcome_settings((config or {}).get("stepcredit") or {}, method)
     trained = response_mask.bool()
     members = trained.any(1).nonzero()[:, 0]
     advantages = torch.zeros_like(token_level_rewards)
@@ -74,6 +76,35 @@ def outcome_advantages(
         padded = settings.estimator(rollouts).padded(trained[members])
         advantages[members] = padded.to(advantages.dtype)
     return advantages, advantages
+
+
+def outcome_settings(given: Mapping[str, Any], method: str, instead: str = INSTEAD) -> VerlSettings:
+    """The settings of a method that verl uses as an estimator.
+
+    Args:
+        given: the keys under `algorithm.stepcredit`.
+        method: the method's name.
+        instead: what to use for a key that has no effect here, for errors.
+
+    Raises:
+        EngineError: a bad key, another method, or a key that has no effect here; it names the key.
+
+    Example:
+        >>> outcome_settings({"fields": {"clip": 1.0}}, "rloo").estimator.clip
+        1.0
+        >>> outcome_settings({"process_signal": "equations"}, "rloo")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        stepcredit.errors.EngineError: algorithm.stepcredit.process_signal: stepcredit-rloo gets ...
+    """
+    own = fields_of(given, CONFIG_KEY)
+    if own.get("method", method) != method:
+        reason = f"is {own['method']!r}, but algorithm.adv_estimator is {PREFIX}{method}"
+        raise EngineError(reason, field=f"{CONFIG_KEY}.method")
+    for key, value in own.items():
+        if key in DEFAULTS and key not in READ_KEYS and value and value != DEFAULTS[key]:
+            reason = f"{PREFIX}{method} gets rewards alone, so that this key has no effect"
+            raise EngineError(f"{reason}: {instead}", field=f"{CONFIG_KEY}.{key}")
+    return VerlSettings.of({"algorithm": {"stepcredit": {**own, "method": method}}})
 
 
 def outcome_methods() -> list[str]:

@@ -23,6 +23,10 @@ OURS = "stepcredit.engines.verl"
 PARTS = {
     "verl.trainer.ppo.core_algos": (f"{OURS}.outcome_estimators", "register_estimators"),
     "verl.trainer.ppo.v1": (f"{OURS}.trainer", None),
+    "verl.experimental.separation.ray_trainer": (
+        f"{OURS}.experimental_trainers",
+        "guard_experimental_trainers",
+    ),
     "verl.experimental.reward_loop.reward_manager": (f"{OURS}.reward_manager", None),
 }
 """For each module of verl with a registry: our module, and the function in it that registers our

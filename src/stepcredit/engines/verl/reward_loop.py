@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from stepcredit.engines.scoring_costs import CostWatch, ScoringCost
 from stepcredit.engines.texts import question_of
+from stepcredit.engines.verl.training_mark import TRAINING, is_marked
 from stepcredit.signals.responses import Response
 from stepcredit.signals.served.served_signal import Served
 from stepcredit.signals.signal import Signal
-
-TRAINING = "stepcredit_train"
-"""Field that the trainer sets on rows sampled for training: verl doesn't mark validation rows."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ class RewardedRow:
     @property
     def is_training(self) -> bool:
         """Whether it was sampled for training: only then are its steps scored."""
-        return bool(self.columns.get(TRAINING, False))
+        return is_marked(self.columns.get(TRAINING))
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -109,6 +108,29 @@ def with_outcome(facts: Mapping[str, Any], outcome: float | None) -> dict[str, A
     """
     others = {name: value for name, value in facts.items() if name != "outcome"}
     return others if outcome is None else {**others, "outcome": outcome}
+
+
+def measured(
+    signal: Signal,
+) -> Callable[[Sequence[Response]], Iterator[tuple[int, tuple[list[float], ScoringCost]]]]:
+    """The signal's checked scores, each with what it took since the one before it.
+
+    Example:
+        >>> from stepcredit.signals.signal_registry import signal
+        >>> response = Response("?", "<<1+1=2>>", spans=((0, 9),), steps=(9,))
+        >>> [(index, (scores, cost))] = measured(signal("equations"))([response])
+        >>> index, scores, cost.seconds >= 0
+        (0, [1.0], True)
+    """
+
+    def score(
+        responses: Sequence[Response],
+    ) -> Iterator[tuple[int, tuple[list[float], ScoringCost]]]:
+        watch = CostWatch(signal)
+        for index, scores in signal.checked(responses):
+            yield index, (scores, watch.lap())
+
+    return score
 
 
 def split_concurrency(signal: Signal, workers: int) -> Signal:

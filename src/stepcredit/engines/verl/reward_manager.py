@@ -11,22 +11,28 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+from collections.abc import Mapping
 from math import nan
+from socket import gethostname
 from typing import Any
 
 from verl.experimental.reward_loop.reward_manager import register
 from verl.experimental.reward_loop.reward_manager.naive import NaiveRewardManager
 
+from stepcredit.engines.scoring_costs import ScoringCost
 from stepcredit.engines.verl.async_batcher import AsyncBatcher
 from stepcredit.engines.verl.config_keys import VerlSettings, check_one_outcome
 from stepcredit.engines.verl.extras import (
+    COST,
     ERROR,
     averageable,
     merge_extras,
     reported_outcome,
     score_extras,
 )
-from stepcredit.engines.verl.reward_loop import RewardedRow, split_concurrency
+from stepcredit.engines.verl.group_filter import REWARD, filter_metric
+from stepcredit.engines.verl.reward_loop import RewardedRow, measured, split_concurrency
 from stepcredit.engines.verl.score_function import as_compute_score
 from stepcredit.errors import StepCreditError
 from stepcredit.signals.responses import Response
@@ -49,7 +55,8 @@ class StepCreditRewardManager(NaiveRewardManager):
 
     If a reward or signal fails, its error is the extra `stepcredit_error` and a failed outcome is
     NaN: training stops, and averages of the validation are NaN. verl would log the error, train on
-    the other rows, and count the row as 0 in validation.
+    the other rows, and count the row as 0 in validation. Where verl filters groups, the reward of
+    such a row is NaN too, so that its group is not dropped before training stops.
 
     Args:
         config: verl's; the keys under `algorithm.stepcredit` are those of `VerlSettings`.
@@ -77,9 +84,12 @@ class StepCreditRewardManager(NaiveRewardManager):
             compute_score = as_compute_score(outcome_reward)
         super().__init__(config, tokenizer, compute_score, **rest)
         self.signals = self.settings.scored_with_rewards
+        self._filtered_by = filter_metric(config)
         workers = config["reward"]["num_workers"]
         self._batchers = {
-            name: AsyncBatcher[Response, list[float]](split_concurrency(signal, workers).checked)
+            name: AsyncBatcher[Response, tuple[list[float], ScoringCost]](
+                measured(split_concurrency(signal, workers))
+            )
             for name, signal in self.signals.items()
         }
 
@@ -105,9 +115,19 @@ class StepCreditRewardManager(NaiveRewardManager):
                 raise  # the user's reward function failed: verl handles it
             error = _in_one_line(failure, row)
             logger.error("%s", error, exc_info=failure)
-            extras = {**score_extras(self.signals, {}, None), **extras}
+            unscored = score_extras(self.signals, {}, None)
+            extras = {**unscored, **({COST: None} if self.signals else {}), **extras}
+            if row.is_training and self._filtered_by is not None:
+                reward, extras = nan, self._kept_by_filter(extras)
         extras = {**extras, ERROR: error} if row.is_training else averageable(extras)
         return {"reward_score": reward, "reward_extra_info": extras}
+
+    def _kept_by_filter(self, extras: Mapping[str, Any]) -> dict[str, Any]:
+        """The extras of a response that failed, whose group verl's filter does not drop.
+
+        It would drop a group of equal values, and the error with it.
+        """
+        return {**extras, **({} if self._filtered_by == REWARD else {str(self._filtered_by): nan})}
 
     async def _format_extras(self, row: RewardedRow) -> dict[str, Any]:
         """The format reward and whether the format is kept; nothing without a format reward."""
@@ -128,8 +148,13 @@ class StepCreditRewardManager(NaiveRewardManager):
             return {}
         response = await asyncio.to_thread(self._split, row, outcome)
         scores = await asyncio.gather(*(score(response) for score in self._batchers.values()))
-        by_stream = dict(zip(self._batchers, scores, strict=True))
-        return score_extras(self.signals, by_stream, response.step_ends)
+        pairs = dict(zip(self._batchers, scores, strict=True))
+        by_stream = {name: own for name, (own, _) in pairs.items()}
+        costs = {name: cost.as_extra() for name, (_, cost) in pairs.items()}
+        return {
+            **score_extras(self.signals, by_stream, response.step_ends),
+            COST: {"worker": f"{gethostname()} {os.getpid()}", "streams": costs},
+        }
 
     def _split(self, row: RewardedRow, outcome: float | None) -> Response:
         return self.settings.splitter.split(row.response(self.tokenizer, outcome))

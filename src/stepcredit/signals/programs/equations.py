@@ -11,13 +11,13 @@ from itertools import pairwise
 
 from stepcredit.signals.programs.plain_spelling import spelled_plainly
 
-READING = 2
+READING = 3
 """Increased when equations are read differently, so that cached scores are not used."""
 LONGEST = 300
 FLOAT = Fraction(1, 10**14)
 """How far a calculator that counts in floats may be off, as a share of the value."""
 LARGE = 100
-"""From here on a sum of decimals may be shown as the nearest whole number."""
+"""From here on a sum of decimals may be shown as the nearest whole number, alone on its side."""
 _OPERATIONS: dict[type[ast.operator], Callable[[Fraction, Fraction], Fraction]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -32,6 +32,7 @@ _START = re.compile(r"\s*[\d.]+%?(?=\s*[-+*/])")
 _SUM = re.compile(r"[-+*/(). \t\d]*", re.ASCII)
 _PERCENT = re.compile(r"\s*[-+]?\s*[\d.]+%\s*")
 _SHOWN = re.compile(r"\s*[-+]?\s*\d*\.\d+\s*")
+_WHOLE = re.compile(r"\s*[-+]?\s*\d+\s*")
 
 
 def annotated_equations(text: str) -> list[str]:
@@ -121,8 +122,8 @@ def _agree(
         return any(_agree(given, 100 * shown, number, exact) for given in (value, 100 * value))
     if value == shown:
         return True
-    rounded = has_decimals and shown.denominator == 1 and abs(shown) >= LARGE
-    if not exact and rounded and abs(value - shown) <= Fraction(1, 2) and "." not in side:
+    rounded = has_decimals and abs(shown) >= LARGE and _WHOLE.fullmatch(side)
+    if not exact and rounded and abs(value - shown) <= Fraction(1, 2):
         return True
     return not exact and _is_shown(value, shown, side)
 

@@ -7,7 +7,7 @@ import logging
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from stepcredit.errors import SettingError
@@ -83,6 +83,11 @@ class ChatJudge(Served):
         """All settings but those of the connection and of what is said."""
         return {name: value for name, value in super().identity.items() if name != "tell"}
 
+    @cached_property
+    def spent(self) -> Usage:
+        """What this judge was asked so far, over all its streams; trainers log it."""
+        return Usage()
+
     @abstractmethod
     def bodies(self, response: Response) -> list[dict[str, Any]]:
         """The requests that a response needs."""
@@ -121,7 +126,7 @@ class ChatJudge(Served):
             self.tell(str(usage))
 
     async def _counted(self, usage: Usage, asking: Any, response: Response) -> list[float]:
-        return await self.ask(CountedAsking(asking, usage), response)
+        return await self.ask(CountedAsking(asking, (usage, self.spent)), response)
 
     def body(self, messages: list[dict[str, str]], **more: Any) -> dict[str, Any]:
         """A request for `votes` answers, with further fields and those of `extra`."""

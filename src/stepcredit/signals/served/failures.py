@@ -14,15 +14,16 @@ class Ended(Exception):
     Args:
         reason: the reason in a few words; each `{}` in it is replaced by a text of `said`.
         said: texts that a server or a library wrote, of any length.
+        status: the answer's HTTP status, where that is the failure.
 
     Example:
         >>> Ended("HTTP 401: {}", "wrong key sk-1").text(lambda said: said.replace("sk-1", "***"))
         'HTTP 401: wrong key ***'
     """
 
-    def __init__(self, reason: str, *said: str) -> None:
+    def __init__(self, reason: str, *said: str, status: int | None = None) -> None:
         super().__init__(reason)
-        self.reason, self.said = reason, said
+        self.reason, self.said, self.status = reason, said, status
 
     def text(self, shown: Callable[[str], str]) -> str:
         """The whole reason, with each of the server's texts changed by `shown`."""
@@ -40,6 +41,10 @@ class Fault(Ended):
     def __init__(self, reason: str, *said: str, wait: float = 0.0) -> None:
         super().__init__(reason, *said)
         self.wait = wait
+
+
+class OtherModel(Fault):
+    """A server that was started anew with another model, which no repetition mends soon."""
 
 
 class Refused(Ended):

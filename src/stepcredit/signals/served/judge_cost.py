@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 LETTERS_PER_TOKEN = 4
@@ -79,6 +79,21 @@ class Usage:
             self.read += read
             self.written += written
 
+    def __sub__(self, earlier: Usage) -> Usage:
+        """What was asked since an earlier count.
+
+        Example:
+            >>> Usage(answers=3, read=20) - Usage(answers=1, read=5)
+            Usage(answers=2, read=15, written=0, uncounted=0)
+        """
+        pairs = zip(astuple(self), astuple(earlier), strict=True)
+        return Usage(*(now - before for now, before in pairs))
+
+    def __add__(self, other: Usage) -> Usage:
+        """The counts of both."""
+        pairs = zip(astuple(self), astuple(other), strict=True)
+        return Usage(*(mine + its for mine, its in pairs))
+
     def __str__(self) -> str:
         text = f"{self.answers:,} answer{'s' * (self.answers != 1)}"
         if self.uncounted < self.answers:
@@ -100,17 +115,18 @@ class CountedAsking:
 
     Args:
         asking: sends a request.
-        usage: counts.
+        usages: they count, each of them.
     """
 
     asking: Any
-    usage: Usage
+    usages: tuple[Usage, ...]
 
     async def __call__(self, path: str, body: dict[str, Any], read: Callable[[Any], Any]) -> Any:
         """As `Asking`."""
 
         def counted(answer: Any) -> Any:
-            self.usage.add(answer)
+            for usage in self.usages:
+                usage.add(answer)
             return read(answer)
 
         return await self.asking(path, body, counted)

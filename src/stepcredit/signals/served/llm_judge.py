@@ -125,7 +125,7 @@ class Judge(ChatJudge):
         self, asking: Any, response: Response, bodies: list[dict[str, Any]]
     ) -> list[float]:
         """Send the requests, all at the same time."""
-        from stepcredit.signals.served.running import together
+        from stepcredit.signals.served.side_by_side import together
 
         if self.per == "response":
             lines = partial(self.verdicts.of_lines, len(response.step_texts))

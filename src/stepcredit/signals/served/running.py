@@ -13,9 +13,12 @@ import anyio
 from anyio.from_thread import start_blocking_portal
 
 from stepcredit.errors import SignalError
-from stepcredit.signals.served.client import Asking, Client
+from stepcredit.signals.served.asking import Asking
 from stepcredit.signals.served.failures import Refused
 from stepcredit.signals.served.server import Server
+from stepcredit.signals.served.server_pool import ServerPool
+from stepcredit.signals.served.server_records import ServedRecords
+from stepcredit.signals.served.side_by_side import together
 
 
 class Named(Protocol):
@@ -35,6 +38,9 @@ def stream(
     items: Sequence[Item],
     ask: Callable[[Asking, Item], Awaitable[Result]],
     done: str = "scored",
+    *,
+    model: str | None = None,
+    records: ServedRecords | None = None,
 ) -> Iterator[tuple[int, Result]]:
     """Yield the result of each item as soon as it is complete.
 
@@ -42,29 +48,43 @@ def stream(
     and the thread has ended.
 
     Args:
-        server: the server's address, timeouts and retries.
+        server: the servers' addresses, timeouts and retries.
         items: responses to score, or other items; any number.
         ask: sends the requests that one item needs.
         done: what is done with an item, for errors.
+        model: the name under which each of several servers must serve the model; None: only that
+            all serve the same.
+        records: what is known of the servers, and counts; updated.
 
     Returns:
         (index, result) in the order of completion.
 
     Raises:
-        SignalError: names the first item that got no result; the others are cancelled.
+        SignalError: names the item that failed first in time; the others are cancelled. Where
+            several run at once, that need not be the first of `items`.
     """
-    client = Client(server)
+    pool = ServerPool(server, model, records)
     results = SimpleQueue[tuple[int, Result] | None]()
 
     async def run() -> None:
         waiting = iter(enumerate(items))
+        workers = min(server.concurrency, len(items))
+        queued = len(items) - workers
+        since = pool.records.queue(queued)
 
         async def work() -> None:
+            nonlocal queued
             for index, item in waiting:
-                results.put((index, await _answered(client, item, ask, done)))
+                if index >= workers:
+                    queued -= 1
+                    pool.records.leave(since)
+                results.put((index, await _answered(pool, item, ask, done)))
 
-        async with client:
-            await together([work] * min(server.concurrency, len(items)))
+        async with pool:
+            try:
+                await together([work] * workers)
+            finally:
+                pool.records.leave(since, queued, served=False)
 
     with start_blocking_portal() as portal:
         running = portal.start_task_soon(run)
@@ -75,35 +95,16 @@ def stream(
 
 
 async def _answered(
-    client: Client, item: Item, ask: Callable[[Asking, Item], Awaitable[Result]], done: str
+    pool: ServerPool, item: Item, ask: Callable[[Asking, Item], Awaitable[Result]], done: str
 ) -> Result:
-    asking = Asking(client)
+    asking = Asking(pool)
     try:
-        with anyio.fail_after(client.server.deadline):
+        with anyio.fail_after(pool.server.deadline):
             return await ask(asking, item)
     except Refused as refused:
         reason = asking.text(refused)
     except TimeoutError:
         last = f", last: {asking.last_fault}" if asking.last_fault else ""
-        reason = f"{client.server.url}: not {done} within {client.server.deadline:g} s{last}"
+        places = ", ".join(pool.server.urls)
+        reason = f"{places}: not {done} within {pool.server.deadline:g} s{last}"
     raise SignalError(reason, place=item.name)  # without its cause, which may hold the key
-
-
-async def together(calls: Sequence[Callable[[], Awaitable[Result]]]) -> list[Result]:
-    """Results of calls that run at the same time, in the calls' order.
-
-    Raises:
-        Exception: the first that one of them raises; the others are cancelled.
-    """
-    results: dict[int, Result] = {}
-
-    async def run(index: int) -> None:
-        results[index] = await calls[index]()
-
-    try:
-        async with anyio.create_task_group() as group:
-            for index in range(len(calls)):
-                group.start_soon(run, index)
-    except BaseExceptionGroup as failures:
-        raise failures.exceptions[0] from failures.exceptions[0].__cause__
-    return [results[index] for index in range(len(calls))]

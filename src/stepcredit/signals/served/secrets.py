@@ -72,7 +72,7 @@ class Redactor:
 
     def __call__(self, said: str) -> str:
         """The text without the key, on one line, cut to 300 characters."""
-        line = _one_line(self._without_key(said[:READ]))
+        line = _one_line(self.hide(said[:READ]))
         if len(said) > READ:  # a part of the key may stand at the cut
             line = line[: -max(self._pieces, default=1)] + "…"
         return shortened(line)
@@ -80,7 +80,8 @@ class Redactor:
     def _folded(self, text: str) -> str:
         return text.translate(_LOWER) if self._folds else text
 
-    def _without_key(self, text: str) -> str:
+    def hide(self, text: str) -> str:
+        """The whole text without the key."""
         folded, hidden = self._folded(text), bytearray(len(text))
         for size, pieces in self._pieces.items():
             for start in range(len(text) - size + 1):

@@ -6,12 +6,16 @@ import re
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import MISSING, dataclass, fields
+from functools import cached_property
 from typing import Any, ClassVar
 
+from stepcredit.errors import SettingError
 from stepcredit.requires import require
 from stepcredit.settings.fields import check_fields, declare, is_name, number, text, whole
 from stepcredit.signals.responses import Response
-from stepcredit.signals.served.server import MAX_BODY, Server
+from stepcredit.signals.served.server import MAX_BODY, Server, urls_of
+from stepcredit.signals.served.server_records import ServedRecords
+from stepcredit.signals.server_statistics import ServedStatistics
 from stepcredit.signals.signal import IndexedScores, Signal
 
 OPERATION = tuple(declared.name for declared in fields(Server))
@@ -39,6 +43,8 @@ def is_address(value: Any) -> str | None:
         return "an address without user, query and fragment (api_key_env names where a key is)"
     if not all("!" <= letter <= "~" for letter in value):
         return f"{ADDRESS} in ASCII, without spaces and control characters"
+    if "," in value.partition("://")[2].partition("/")[0]:
+        return 'one address (several addresses are a list: ["http://a:8000", "http://b:8000"])'
     try:
         url = httpx.URL(value)
         url.host.encode("idna")  # as for the look-up: no part longer than 63 characters
@@ -48,11 +54,53 @@ def is_address(value: Any) -> str | None:
     return None if known else ADDRESS
 
 
-def shown_address(value: Any) -> str:
-    """An address as an error may show it.
+def are_addresses(value: Any) -> str | None:
+    """A check for one http address, or a list of several different ones.
 
     Example:
-        >>> shown_address("localhost:8000"), shown_address("http://me:secret@host")
+        >>> are_addresses("http://a:8000"), are_addresses(["http://a:8000", "http://b:8000"])
+        (None, None)
+        >>> are_addresses(["http://a", "http://A:80/"]), are_addresses([])
+        ('each address once', 'an http:// or https:// address, or a list of them')
+    """
+    if not isinstance(value, list | tuple):
+        return is_address(value)
+    if not value:
+        return f"{ADDRESS}, or a list of them"
+    wrong = next(filter(None, map(is_address, value)), None)
+    if wrong is None and len(set(map(_place, urls_of(value)))) < len(value):
+        return "each address once"
+    return wrong
+
+
+def _place(url: str) -> tuple[str, ...]:
+    """What makes an address another one: neither capitals in its host nor a default port."""
+    import httpx
+
+    known = httpx.URL(url)  # it has no port where that is the scheme's own
+    return known.scheme, known.host, str(known.port), known.path.rstrip("/")
+
+
+def check_times(settings: Any) -> None:
+    """Refuse a `timeout` that leaves no time for another server.
+
+    Args:
+        settings: a dataclass with `url`, `timeout` and `deadline`.
+
+    Raises:
+        SettingError: several addresses, and `timeout` is not below `deadline`.
+    """
+    if len(urls_of(settings.url)) > 1 and settings.timeout >= settings.deadline:
+        why = "so that another server can answer when one hangs"
+        expected = f"less than deadline ({settings.deadline:g}) with several addresses, {why}"
+        raise SettingError(f"expected {expected}, got {settings.timeout:g}", field="timeout")
+
+
+def shown_address(value: Any) -> str:
+    """One or several addresses as an error may show them.
+
+    Example:
+        >>> shown_address("localhost:8000"), shown_address(["http://a", "http://me:secret@host"])
         ("'localhost:8000'", 'another (not shown: it may hold a secret)')
     """
     return NOT_SHOWN if _may_hold_secret(str(value)) else repr(value)
@@ -79,14 +127,16 @@ class Served(Signal):
     """A signal scored by a server.
 
     Args:
-        url: the server's address, such as `http://localhost:8000`.
+        url: the server's address, such as `http://localhost:8000`; or a list of the addresses of
+            several servers of the same model: each request goes to the one with the fewest under
+            way, and a server that fails is set aside for a while.
         model: its name on the server; part of a score's identity.
         revision: which weights are served, as any text; part of a score's identity. Give it
             when a name can mean several models: after retraining, cached scores are then not used.
-        concurrency: requests that run at the same time.
-        timeout: seconds for one request.
+        concurrency: requests that run at the same time, on all servers together.
+        timeout: seconds for one request; less than `deadline` where there are several servers.
         deadline: seconds for one response, all its requests and repetitions.
-        attempts: how often a request is sent before the run stops.
+        attempts: how often a request is sent to each server before the run stops.
         backoff: seconds before the first repetition at most, doubled for each further one up to
             30; a server's `Retry-After` goes before it.
         api_key_env: name of the environment variable that holds the key, where one is needed. The
@@ -97,7 +147,9 @@ class Served(Signal):
     local_signal: ClassVar[str | None] = None
     """The name of the signal that computes the same scores in this process, if there is one."""
 
-    url: str = declare(MISSING, is_address, "address of the server", shown=shown_address)
+    url: Any = declare(
+        MISSING, are_addresses, "address of the server, or of several", shown=shown_address
+    )
     model: str = declare(MISSING, is_name, "the model's name on the server")
     revision: str | None = text(None, "which weights are served; part of the identity")
     concurrency: int = whole(32, "requests that run at the same time", at_least=1)
@@ -117,12 +169,33 @@ class Served(Signal):
     def __post_init__(self) -> None:
         require("signals", "httpx", "anyio", "tenacity")
         check_fields(self)
+        check_times(self)
 
     @property
     def identity(self) -> dict[str, Any]:
         """The signal's name and all its settings but those of the connection."""
         names = [declared.name for declared in fields(self) if declared.name not in OPERATION]
         return {"signal": self.name, **{name: getattr(self, name) for name in names}}
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """The addresses of the servers."""
+        return urls_of(self.url)
+
+    @property
+    def named_model(self) -> str | None:
+        """The name under which each server must serve the model; None: any, but all the same."""
+        return self.model
+
+    @cached_property
+    def records(self) -> ServedRecords:
+        """What is known of the servers, and the counts of the requests to them."""
+        return ServedRecords()
+
+    @property
+    def own_statistics(self) -> ServedStatistics:
+        """The counts of its requests since it was made."""
+        return self.records.statistics()
 
     @abstractmethod
     async def ask(self, asking: Any, response: Response) -> list[float]:
@@ -146,4 +219,4 @@ class Served(Signal):
         from stepcredit.signals.served.running import stream
 
         server = Server(**{name: getattr(self, name) for name in OPERATION})
-        return stream(server, responses, ask)
+        return stream(server, responses, ask, model=self.named_model, records=self.records)

@@ -60,6 +60,11 @@ class ServedLogProbs(Served):
             reason = f"a server gives log-probs only at temperature 1, got {self.temperature:g}"
             raise SettingError(reason, field="temperature")
 
+    @property
+    def named_model(self) -> str | None:
+        """As for every served signal; SGLang's requests name no model, so it may have any name."""
+        return self.model if self.api == "vllm" else None
+
     async def ask(self, asking: Any, response: Response) -> list[float]:
         """One request: the log-probs of the response's tokens."""
         prompt, tokens = policy_ids(response)
@@ -76,7 +81,9 @@ class ServedLogProbs(Served):
         self, response: Response, tokens: tuple[int, ...], read_tokens: list[TokenLogprob]
     ) -> None:
         if self.check_vocabulary and all(text is None for _, text in read_tokens):
-            raise Refused("{} gives no token's text, which check_vocabulary needs", self.url)
+            raise Refused(
+                "{} gives no token's text, which check_vocabulary needs", ", ".join(self.urls)
+            )
         for index, (logprob, text) in enumerate(read_tokens):
             token = f"token {index} ({tokens[index]})"
             if logprob <= LEAST:

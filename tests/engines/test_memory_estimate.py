@@ -7,8 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from stepcredit.errors import SettingError
-from stepcredit.launch.memory_estimate import (
+from stepcredit.engines.preflight.memory_estimate import (
     GIB,
     PUBLISHED_SHAPES,
     ModelShape,
@@ -16,6 +15,7 @@ from stepcredit.launch.memory_estimate import (
     checkpoint_bytes,
     estimate_memory,
 )
+from stepcredit.errors import SettingError
 
 LARGE = PUBLISHED_SHAPES["Qwen/Qwen2.5-Math-7B"]
 SMALL = PUBLISHED_SHAPES["Qwen/Qwen2.5-Math-1.5B"]

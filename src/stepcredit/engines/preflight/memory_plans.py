@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from stepcredit.errors import SettingError
-from stepcredit.launch.memory_estimate import (
+from stepcredit.engines.preflight.memory_estimate import (
     GIB,
     HALF,
     PUBLISHED_SHAPES,
@@ -14,9 +13,12 @@ from stepcredit.launch.memory_estimate import (
     ModelShape,
     TrainingPlan,
 )
+from stepcredit.errors import SettingError
 
 MODEL_FIELDS = ("model", "teacher", "student", "base", "prm", "ref")
 """Fields of signals that name a model."""
+APART = "separate_async"
+"""The end of the names of verl's trainers whose sampler has GPUs of its own."""
 Shapes = Callable[[str], ModelShape]
 
 
@@ -118,18 +120,23 @@ def verl_plan(
     """
     parts, trainer = config["actor_rollout_ref"], config["trainer"]
     actor, rollout, model = parts["actor"], parts["rollout"], parts["model"]
-    adapters = model.get("lora_rank", 0)
+    adapters, data = model.get("lora_rank", 0), config.get("data", {})
+    tokens = actor.get("ppo_max_token_len_per_gpu", 16_384)
+    if not actor.get("use_dynamic_bsz", True):
+        longest = data.get("max_prompt_length", 512) + data.get("max_response_length", 512)
+        tokens = longest * (actor.get("ppo_micro_batch_size_per_gpu") or 1)
+    apart = trainer.get("v1", {}).get("trainer_mode", "").endswith(APART)
     offloaded = parts.get("ref", {}).get("fsdp_config", {}).get("param_offload", False)
     return TrainingPlan(
         policy=shape_of(model["path"]),
-        tokens=actor.get("ppo_max_token_len_per_gpu", 16_384),
+        tokens=tokens,
         gpus=trainer.get("nnodes", 1) * trainer.get("n_gpus_per_node", 8),
         adapter_rank=adapters,
         recomputes=model.get("enable_gradient_checkpointing", True),
         whole_logits=not model.get("use_fused_kernels", False),
         reference=bool(actor.get("use_kl_loss")) and not adapters and not offloaded,
         gpu_bytes=gpu_bytes,
-        sampler_share=rollout.get("gpu_memory_utilization", 0.5),
+        sampler_share=0.0 if apart else rollout.get("gpu_memory_utilization", 0.5),
         sampler_gpus=rollout.get("tensor_model_parallel_size", 2),
         sampler_sleeps=rollout.get("free_cache_engine", True),
     )

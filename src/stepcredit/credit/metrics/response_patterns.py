@@ -7,8 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from stepcredit.audit.group_means import Flags, Floats, Indices
+from stepcredit.credit.metrics.group_averages import Flags, Floats, Indices
+from stepcredit.credit.metrics.signal_statistics import (
+    response_scores,
+    right_and_wrong,
+    step_boundaries,
+)
 from stepcredit.credit.metrics.text_statistics import is_contentless, reflection_words
+from stepcredit.data.rollouts import Rollouts
 
 USUAL_STEPS = 3
 """Steps of the median response from which a response of a single step stands out."""
@@ -16,6 +22,47 @@ MARKED_SHARE = 0.5
 """Where more texts than this hold a final answer's mark, a text without one has no answer."""
 _ANSWER_MARKS = ("\\boxed", "####", "answer", "\na:")
 _THINK_END = "</think>"
+
+
+def pattern_flags(
+    rollouts: Rollouts,
+    texts: Sequence[str | None] | None = None,
+    truncated: Flags | None = None,
+    right_above: float = 0.0,
+) -> dict[str, Flags]:
+    """Which responses show each pattern that a batch allows to look for.
+
+    Args:
+        rollouts: the batch.
+        texts: the responses; None: unknown.
+        truncated: which responses were cut off at the length limit; None: unknown.
+        right_above: a response is right where its outcome is above this.
+
+    Returns:
+        {"contentless", "unsolved", "one step", "no step", "convincing" or "truncated": one flag
+        per response}, without the patterns whose fields the batch lacks.
+
+    Example:
+        >>> import stepcredit as sc
+        >>> found = pattern_flags(sc.Rollouts([0, 0], lengths=[1, 1]), ["...", "5"])
+        >>> {name: flags.tolist() for name, flags in found.items()}
+        {'contentless': [True, False], 'unsolved': [False, False]}
+    """
+    found: dict[str, Flags] = {}
+    if texts is not None and any(text is not None for text in texts):
+        found |= {"contentless": contentless_responses(texts), "unsolved": unsolved_thinking(texts)}
+    ends, scores = step_boundaries(rollouts), response_scores(rollouts)
+    if ends is not None:
+        found["one step"] = one_step_responses(ends.counts.tolist())
+    if rollouts.streams:
+        counts = [stream.counts.cpu().numpy() for stream in rollouts.streams.values()]
+        found["no step"] = unscored_responses(np.sum(counts, axis=0).tolist())
+    if scores and bool(rollouts.has_outcome.any()):
+        right, wrong = (each.cpu().numpy() for each in right_and_wrong(rollouts, right_above))
+        values, known = next(iter(scores.values()))
+        group = rollouts.group_index.cpu().numpy()
+        found["convincing"] = convincing_wrong(values, right & known, wrong & known, group)
+    return found if truncated is None else found | {"truncated": truncated}
 
 
 def contentless_responses(texts: Sequence[str | None]) -> Flags:
@@ -39,7 +86,8 @@ def one_step_responses(step_counts: Sequence[int]) -> Flags:
     """
     counts = np.asarray(step_counts)
     usual = counts.size > 0 and float(np.median(counts)) >= USUAL_STEPS
-    return (counts == 1) & usual
+    found: Flags = (counts == 1) & usual
+    return found
 
 
 def unscored_responses(score_counts: Sequence[int]) -> Flags:
@@ -50,7 +98,8 @@ def unscored_responses(score_counts: Sequence[int]) -> Flags:
         ([True, False], [False, False])
     """
     counts = np.asarray(score_counts)
-    return (counts == 0) & bool(counts.any())
+    found: Flags = (counts == 0) & bool(counts.any())
+    return found
 
 
 def unsolved_thinking(texts: Sequence[str | None]) -> Flags:
@@ -125,7 +174,8 @@ def convincing_wrong(scores: Floats, right: Flags, wrong: Flags, group: Indices)
     counts = np.bincount(group[right], minlength=groups)
     totals = np.bincount(group[right], weights=scores[right], minlength=groups)
     mean = np.divide(totals, counts, out=np.full(groups, np.inf), where=counts > 0)
-    return wrong & (scores >= mean[group])
+    found: Flags = wrong & (scores >= mean[group])
+    return found
 
 
 def best_of_group(values: Floats, group: Indices) -> Flags:
@@ -139,4 +189,5 @@ def best_of_group(values: Floats, group: Indices) -> Flags:
     high, low = np.full(groups, -np.inf), np.full(groups, np.inf)
     np.maximum.at(high, group, values)
     np.minimum.at(low, group, values)
-    return (values == high[group]) & (high > low)[group]
+    found: Flags = (values == high[group]) & (high > low)[group]
+    return found

@@ -1,0 +1,1 @@
+"""Ready-made dashboards of the metrics that our engines log: for W&B and for Trackio."""

@@ -1,0 +1,70 @@
+"""The pictures of the Markdown page: files beside it, one or two per preset."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from stepcredit.data.files.jsonl import file_errors
+from stepcredit.study.budget import SLICED
+from stepcredit.study.study_data import StudyData
+from stepcredit.study.study_figures import preset_curves_svg, preset_forests_svg
+from stepcredit.study.study_tables import ArmCurve, CellTable, arm_curves, cell_tables
+from stepcredit.study.tuning import TUNING
+
+FOLDER = "figures/evidence"
+"""Where the pictures are, from the folder of the page."""
+
+
+def picture_files(preset: str, tables: Sequence[CellTable]) -> tuple[str, ...]:
+    """Files of a preset's pictures: paired differences, and curves where it is run in full.
+
+    Curves are those of methods as they are, without their variants, whose labels have a colon.
+    Tuning has no picture: it compares settings, not methods.
+
+    Args:
+        preset: its name.
+        tables: its tables.
+    """
+    if preset == TUNING or not any(row.difference for table in tables for row in table.rows):
+        return ()
+    curves = preset not in SLICED and all(len(_methods(table)) > 1 for table in tables)
+    return (f"{preset}.svg", *([f"{preset}-curves.svg"] if curves else []))
+
+
+def write_pictures(data: StudyData, folder: Path) -> list[Path]:
+    """Draw the pictures of every preset.
+
+    Args:
+        data: the runs.
+        folder: where they go; it is made.
+
+    Returns:
+        The files.
+
+    Raises:
+        FileError: a file can't be written.
+    """
+    written = []
+    with file_errors(str(folder)):
+        folder.mkdir(parents=True, exist_ok=True)
+        for preset in data.presets:
+            tables = cell_tables(preset, data)
+            for file in picture_files(preset, tables):
+                (folder / file).write_text(_drawn(file, preset, tables, data) + "\n")
+                written.append(folder / file)
+    return written
+
+
+def _drawn(file: str, preset: str, tables: Sequence[CellTable], data: StudyData) -> str:
+    if file == f"{preset}.svg":
+        return preset_forests_svg(preset, tables)
+    return preset_curves_svg(preset, [(table, _method_curves(table, data)) for table in tables])
+
+
+def _methods(table: CellTable) -> list[str]:
+    return [row.label for row in table.rows if ":" not in row.label]
+
+
+def _method_curves(table: CellTable, data: StudyData) -> list[ArmCurve]:
+    return [curve for curve in arm_curves(table, data) if curve.label in _methods(table)]
