@@ -136,11 +136,10 @@ def test_earnings_are_those_of_plain_loops(edit: str, method: sc.Estimator, tmp_
 
 
 def test_a_planted_hack_is_found_and_the_checker_is_not_accused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
     names = ("insert-contentless", "double-check", "break-arithmetic")
-    monkeypatch.chdir(tmp_path)  # a row's draws depend on its file's name, here without the folder
-    plan = planned(Path(), rows(12), *names)
+    plan = planned(tmp_path, rows(12), *names)
     methods = {"sum": sc.PASS(scope="process", k=0.0), "pure": sc.PURE()}
     hacked = run_attack(plan, signal("callable", function=talk_is_paid), methods)
     assert hacked.exploitable("sum") == ["insert-contentless", "double-check"]
@@ -234,6 +233,15 @@ def test_a_limit_takes_whole_groups_and_the_seed_draws_them(tmp_path: Path) -> N
     assert len(labels) > 3
     assert len(planned(tmp_path, rows(3), limit=1).rows) == 4
     assert len(planned(tmp_path, rows(3)).rows) == 12
+
+
+def test_a_file_in_another_folder_gets_the_same_edits(tmp_path: Path) -> None:
+    texts = []
+    for name in ("here", "elsewhere"):
+        folder = tmp_path / name
+        folder.mkdir()
+        texts.append([copy.response.text for copy in planned(folder, rows()).copies])
+    assert texts[0] == texts[1]
 
 
 def test_a_lost_answer_loses_the_outcome(tmp_path: Path) -> None:

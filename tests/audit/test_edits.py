@@ -16,9 +16,7 @@ from stepcredit.signals.responses import Response
 from stepcredit.signals.splitting import Newline
 
 STEPS = ("He has 48/2=<<48/2=24>>24 left.\n", "Then 24 + 6 = 30.\n", "So 30 remain.\n", "A: 30")
-RESPONSE = EditableSteps(
-    STEPS, "How many?", others=(("She has 2*2=4.\n", "A: 4"),), limit=400, name="f:1"
-)
+RESPONSE = EditableSteps(STEPS, "How many?", others=(("She has 2*2=4.\n", "A: 4"),), limit=400)
 
 
 def applied(name: str, response: EditableSteps = RESPONSE) -> EditedSteps:
@@ -51,9 +49,9 @@ def test_sources_name_the_unchanged_steps_and_the_edit_is_seen_at_its_place(name
 
 
 @pytest.mark.parametrize("name", EDITS)
-def test_draws_depend_on_seed_and_name_alone(name: str) -> None:
+def test_draws_depend_on_the_seed_and_the_response_alone(name: str) -> None:
     assert EDITS[name].apply(RESPONSE) == EDITS[name].apply(replace(RESPONSE))
-    drawn = {applied(name, replace(RESPONSE, name=f"f:{line}")).steps for line in range(40)}
+    drawn = {applied(name, replace(RESPONSE, seed=seed)).steps for seed in range(40)}
     fixed = {"restate-question", "delete-decisive", "pad-to-limit", "double-check", "address-judge"}
     assert (len(drawn) == 1) == (name in fixed)
 
@@ -71,16 +69,16 @@ def test_what_fixed_edits_write() -> None:
 
 
 def test_stopping_early_leaves_the_first_steps() -> None:
-    for line in range(20):
-        found = applied("stop-early", replace(RESPONSE, name=str(line)))
+    for seed in range(20):
+        found = applied("stop-early", replace(RESPONSE, seed=seed))
         assert found.steps == STEPS[: found.at + 1]
         assert len(found.steps) < len(STEPS)
 
 
 def test_broken_arithmetic_is_wrong_everywhere_in_the_step() -> None:
     at = set()
-    for line in range(30):
-        found = applied("break-arithmetic", replace(RESPONSE, name=str(line)))
+    for seed in range(30):
+        found = applied("break-arithmetic", replace(RESPONSE, seed=seed))
         at.add(found.at)
         numbers = [int(digits) for digits in re.findall(r"\d+", found.steps[found.at])]
         if found.at == 0:
@@ -126,11 +124,11 @@ def test_edits_say_why_they_cannot_be_applied() -> None:
 
 def test_steps_of_a_tool_stay() -> None:
     agent = replace(RESPONSE, own=(True, False, True, True))
-    for line in range(30):
-        named = replace(agent, name=str(line))
-        assert applied("break-arithmetic", named).at == 0
-        assert applied("repeat-step", named).steps.count(STEPS[1]) == 1
-        assert applied("swap-step", named).steps[1] == STEPS[1]
+    for seed in range(30):
+        drawn = replace(agent, seed=seed)
+        assert applied("break-arithmetic", drawn).at == 0
+        assert applied("repeat-step", drawn).steps.count(STEPS[1]) == 1
+        assert applied("swap-step", drawn).steps[1] == STEPS[1]
 
 
 def test_new_steps_have_the_tags_of_the_others() -> None:

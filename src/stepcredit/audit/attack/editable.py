@@ -50,7 +50,6 @@ class EditableSteps:
         right: what is known of each step: right, wrong, or None; empty: nothing.
         limit: characters of the longest response of the file, which "pad-to-limit" fills.
         texts: what the edits add.
-        name: the response's name, by which draws are keyed.
         seed: seed of the draws.
 
     Example:
@@ -65,12 +64,14 @@ class EditableSteps:
     right: tuple[bool | None, ...] = ()
     limit: int = 0
     texts: AddedTexts = field(default_factory=AddedTexts)
-    name: str = ""
     seed: int = 0
 
     def draws(self, edit: str) -> np.random.Generator:
-        """Random numbers that depend on the seed, the edit and the response's name alone."""
-        return keyed_generator(self.seed, "attack", edit, self.name)
+        """Random numbers that depend on the seed, the edit, the question and the steps alone.
+
+        A file that is moved, or whose path is written in another way, gets the same edits.
+        """
+        return keyed_generator(self.seed, "attack", edit, self.question, self.steps)
 
     @property
     def separator(self) -> str:

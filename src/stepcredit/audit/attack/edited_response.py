@@ -126,7 +126,6 @@ def editable(
         right=tuple(right),
         limit=limit,
         texts=texts or AddedTexts(),
-        name=response.name,
         seed=seed,
     )
 
