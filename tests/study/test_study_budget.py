@@ -30,3 +30,13 @@ def test_without_the_chosen_settings_the_table_says_so(run: Run) -> None:
     shown = listed(run)
     assert "│ main │ 360 │ 360 │" not in shown
     assert "evidence/tuned.yaml is not here: runs are counted at the defaults" in shown
+
+
+def test_a_report_into_a_missing_folder_is_refused_before_the_work(
+    run: Run, tmp_path: Path
+) -> None:
+    store = str(ROOT / "evidence/study.sqlite")
+    asked = run("study", "report", store, "-o", str(tmp_path / "none" / "page.html"))
+    assert asked.code == 1
+    assert "none/page.html: no such file or directory" in asked.err
+    assert run("study", "report", store).err == "name a file with --output or --markdown\n"

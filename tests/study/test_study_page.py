@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sqlite3
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,9 +17,12 @@ from tests.study.fake_store import ORIGIN, SAMPLES, fill_store
 from stepcredit.errors import FileError
 from stepcredit.study.agreement_check import check_agreement
 from stepcredit.study.budget import preset_costs
-from stepcredit.study.claim_verdicts import decide
+from stepcredit.study.claim_verdicts import decide, decide_one
 from stepcredit.study.claims import read_claims_file
+from stepcredit.study.equal_tokens import equal_tokens_difference, tokens_and_pass_at_1
+from stepcredit.study.overview import overview_rows
 from stepcredit.study.page_pictures import FOLDER, write_pictures
+from stepcredit.study.rule_standings import rule_standings
 from stepcredit.study.study_data import StudyData
 from stepcredit.study.study_figures import preset_curves_svg
 from stepcredit.study.study_page import html_page, markdown_page
@@ -96,8 +100,107 @@ def test_verdicts_of_invented_runs(data: StudyData) -> None:
     assert found["sum-form-collapses"].verdict == "held"
     assert found["own-never-collapses"].verdict == "held"
     assert found["pass-distillation-transfer"].verdict == "held"
-    assert "0 of" in found["own-never-collapses"].note
+    assert found["own-never-collapses"].note.endswith(
+        "0 of 65 collapsed, 95 % upper bound 0.045; of their warm starts 0 of 20 collapsed, "
+        "95 % upper bound 0.139"
+    )
     assert found["k-is-robust"].verdict == "not run yet"
+    assert found["k-is-robust"].interim == ""
+
+
+def test_a_verdict_is_interim_while_a_preset_of_it_has_no_run(data: StudyData) -> None:
+    found = {verdict.claim.id: verdict for verdict in decide(CLAIMS.claims, data)}
+    assert found["own-never-collapses"].interim == "hacking is not run yet"
+    assert found["pass-over-grpo"].interim == ""
+    for page in (html_page(data, CLAIMS), markdown_page(data, CLAIMS)):
+        assert "interim: hacking is not run yet" in page
+
+
+def test_cpu_times_of_other_machines_are_not_compared(tmp_path: Path) -> None:
+    claim = next(claim for claim in CLAIMS.claims if claim.id == "no-latency-alone")
+    path, preset = tmp_path / "study.sqlite", find_preset("main", None)
+    fill_store(path, preset, GAINS)
+    slow = Origin("8 x other", "Python 3, torch 2", "def")
+    with StudyStore(path) as store:
+        assert decide_one(claim, StudyData(store)).verdict == "held"  # all took 30 s
+    base = sqlite3.connect(path)
+    given = (slow.hardware, slow.versions, slow.git_commit)
+    base.execute("INSERT INTO origin (hardware, versions, git_commit) VALUES (?, ?, ?)", given)
+    base.execute("UPDATE run SET cpu_seconds = 90, origin = 2 WHERE method = 'pass' AND seed < 105")
+    base.commit()
+    base.close()
+    with StudyStore(path) as store:
+        found = decide_one(claim, StudyData(store))
+    assert found.estimate is not None
+    assert (found.estimate.value, found.estimate.n) == (0.0, 5)
+
+
+def test_a_method_stands_beside_the_best_of_the_others(tmp_path: Path) -> None:
+    path = tmp_path / "study.sqlite"
+    for name in ("main", "own"):
+        fill_store(path, find_preset(name, None), {"pass-min": 0.4}, collapse="pure-sum")
+    claim = next(claim for claim in CLAIMS.claims if claim.kind == "most")
+    with StudyStore(path) as store:
+        data = StudyData(store)
+    found = {standing.label: standing for standing in rule_standings(claim, data)}
+    assert next(iter(found)) == "pass-min"
+    assert len(found) == 7
+    assert found["pass-min"].count("best or tied") == len(found["pass-min"].cells) == 9
+    assert found["pass-min"].qualifies
+    assert found["pure-sum"].count("below") == len(found["pure-sum"].cells) == 4
+    assert found["pure-sum"].collapsed == found["pure-sum"].runs == 40
+    assert not any(standing.qualifies for label, standing in found.items() if label != "pass-min")
+    page = markdown_page(data, CLAIMS)
+    assert "**pass-min**, by these runs." in page
+    assert "| `pass-min` | 9 of 9 | 0 | 0 | 0 of 65 |" in page
+    assert decide_one(claim, data).verdict == "held"
+
+
+def test_runs_are_compared_at_equal_tokens() -> None:
+    def run(length: float, scores: tuple[float, ...]) -> SimpleNamespace:
+        rows = [
+            {"update": 10 * (i + 1), "length": length, "pass_at_1": score}
+            for i, score in enumerate(scores)
+        ]
+        return SimpleNamespace(curve=rows, costs={"tokens": 1000 * length * len(scores)})
+
+    short, long = run(10, (0.1, 0.2, 0.3)), run(20, (0.2, 0.4, 0.6))
+    tokens, scores = tokens_and_pass_at_1(long)
+    assert tokens.tolist() == [10_000, 30_000, 50_000]
+    assert scores.tolist() == [0.2, 0.4, 0.6]
+    # the short one's last row is around its token 25,000, where the long one is at 0.35
+    found = equal_tokens_difference([(short, long), (short, long)])
+    assert found.value == pytest.approx(0.3 - 0.35)
+    assert equal_tokens_difference([(long, short)]).value == pytest.approx(0.35 - 0.3)
+
+
+def test_the_overview_has_the_methods_that_ran_on_every_signal(data: StudyData) -> None:
+    tables = cell_tables("main", data)
+    rows = {row.label: row for row in overview_rows(tables)}
+    assert {"warm start", "grpo", "pass", "pass:sum"} <= set(rows)
+    assert not {"pass:steps", "pass:sum-matched"} & set(rows)
+    own = [next(r for r in table.rows if r.label == "pass") for table in tables]
+    assert rows["pass"].mean[0] == pytest.approx(np.mean([r.pass_at_1.value for r in own]))
+    assert CLAIMS.published["grpo"] in markdown_page(data, CLAIMS)
+
+
+def test_the_page_says_what_its_names_mean_and_what_was_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "study.sqlite"
+    fill_store(path, find_preset("base", None).slice(), {})
+    with StudyStore(path) as store:
+        page = markdown_page(StudyData(store), CLAIMS)
+    assert "| `pass:center` | `pass` with operator = center |" in page
+    assert "| `noisy` | a simulated reward model" in page
+    assert "Left out: A baseline like REINFORCE++'s" in page
+    assert "The same fusion over the baselines of GRPO" in page
+
+
+def test_policies_stand_beside_their_warm_start_on_further_splits(data: StudyData) -> None:
+    hops = next(t for t in cell_tables("main", data) if t.task == "multihop")
+    assert [name for name, _ in hops.start.splits] == ["3 hops", "4 hops"]
+    by_seed = {run.seed: run for run in data.cell_runs("main", task="multihop")}
+    before = np.mean([run.record("before", "4 hops").pass_at_1 for run in by_seed.values()])
+    assert dict(hops.start.splits)["4 hops"].value == pytest.approx(before, abs=1e-9)
 
 
 def test_pages_hold_every_claim_and_every_arm(data: StudyData) -> None:
@@ -193,7 +296,7 @@ def test_pictures_of_a_preset_are_files_that_show_collapses(
     assert set(files) == {"main.svg", "main-curves.svg", "own.svg", "own-curves.svg"}
     assert "), 10 of 10 collapsed</text>" in files["main.svg"]
     assert ">pass:sum-matched</text>" in files["main.svg"]
-    assert ">pass:sum-matched</text>" not in files["main-curves.svg"]
+    assert ">pass:sum-matched</text>" not in files["main-curves.svg"]  # of ten arms
     assert write_pictures(data, tmp_path)[0].read_text() in files.values()
 
 

@@ -33,8 +33,34 @@ def test_one_figure_per_run_gives_the_bootstrap_of_scipy(scores: np.ndarray) -> 
         (scores,), np.mean, n_resamples=20_000, method="percentile", rng=3
     ).confidence_interval
     assert found.value == pytest.approx(scores.mean())
-    assert (found.low, found.high) == pytest.approx(tuple(expected), abs=0.003)
+    low, high = (scores.mean() + few(12) * (end - scores.mean()) for end in expected)
+    assert (found.low, found.high) == pytest.approx((low, high), abs=0.004)
     assert found.n == 12
+
+
+def few(n: int) -> float:
+    """How much wider than the normal's the interval of Student is, of a variance with n - 1."""
+    return float((n / (n - 1)) ** 0.5 * stats.t.ppf(0.975, n - 1) / stats.norm.ppf(0.975))
+
+
+def test_the_interval_of_normal_seeds_is_that_of_student() -> None:
+    found = crossed_mean([np.random.default_rng(7).normal(0, 1, (6, 1))])
+    values = np.random.default_rng(7).normal(0, 1, 6)
+    expected = stats.t.interval(0.95, 5, values.mean(), stats.sem(values))
+    assert found.high - found.low == pytest.approx(expected[1] - expected[0], rel=0.06)
+
+
+@pytest.mark.parametrize(("seeds", "problems"), [(3, 1), (5, 1), (10, 1), (3, 40), (5, 40)])
+def test_the_interval_holds_the_true_value_in_95_of_100_studies(seeds: int, problems: int) -> None:
+    generator, studies, held = np.random.default_rng(8), 500, 0
+    for study in range(studies):
+        matrix = generator.normal(0, 1, (seeds, 1))
+        if problems > 1:
+            matrix = matrix + generator.normal(0, 2, (1, problems))
+            matrix = matrix + generator.normal(0, 1, (seeds, problems))
+        found = crossed_mean([matrix], resamples=1000, seed=study)
+        held += found.low <= 0 <= found.high
+    assert held / studies > 0.92
 
 
 def test_one_run_in_each_resample_gives_the_bootstrap_over_problems() -> None:
@@ -62,7 +88,7 @@ def test_strata_count_equally_and_are_resampled_apart() -> None:
     a, b = generator.normal(0, 1, (30, 1)), generator.normal(5, 1, (10, 1))
     found = crossed_mean([a, b])
     assert found.value == pytest.approx((a.mean() + b.mean()) / 2)
-    expected = 1.96 * np.sqrt(a.var() / 30 + b.var() / 10) / 2
+    expected = 1.96 * np.sqrt(few(30) ** 2 * a.var() / 30 + few(10) ** 2 * b.var() / 10) / 2
     assert found.high - found.low == pytest.approx(2 * expected, rel=0.06)
     assert found.n == 40
 
@@ -83,8 +109,13 @@ def test_the_interquartile_mean_of_all_runs(scores: np.ndarray) -> None:
     for _ in range(4000):  # rliable: each task's runs are drawn anew, and all are trimmed together
         drawn = [generator.choice(task[:, 0], len(task)) for task in tasks]
         draws.append(stats.trim_mean(np.concatenate(drawn), 0.25))
-    expected = np.percentile(draws, [2.5, 97.5])
-    assert (found.low, found.high) == pytest.approx(tuple(expected), abs=0.008)
+    variances = [task.var() / len(task) for task in tasks]
+    wide = sum(v * few(len(task)) ** 2 for v, task in zip(variances, tasks, strict=True))
+    factor = np.sqrt(wide / sum(variances))
+    low, high = (
+        found.value + factor * (e - found.value) for e in np.percentile(draws, [2.5, 97.5])
+    )
+    assert (found.low, found.high) == pytest.approx((low, high), abs=0.012)
 
 
 def test_probability_of_improvement_by_counting() -> None:

@@ -118,6 +118,7 @@ def study_report_command(
     claims: Annotated[Path, typer.Option(help="The claims file.")] = CLAIMS,
 ) -> None:
     """Write the page: claims with their verdicts, tables, curves, forests, costs."""
+    from stepcredit.data.files.atomic import check_writable
     from stepcredit.data.files.jsonl import file_errors
     from stepcredit.requires import require
     from stepcredit.study.claims import read_claims_file
@@ -127,6 +128,10 @@ def study_report_command(
     from stepcredit.study.study_store import StudyStore
 
     require("study", "jinja2", "matplotlib", "scipy", "statsmodels")
+    if output is None and markdown is None:
+        raise StepCreditError("name a file with --output or --markdown")
+    for path in filter(None, (output, markdown)):
+        check_writable(path)
     written = read_claims_file(claims)
     with StudyStore(store) as opened:
         data = StudyData(opened)
@@ -138,8 +143,6 @@ def study_report_command(
             say(f"written: {path}")
     if markdown is not None:
         say(f"written: {len(write_pictures(data, markdown.parent / FOLDER))} pictures")
-    if output is None and markdown is None:
-        raise StepCreditError("name a file with --output or --markdown")
 
 
 @app.command("check")

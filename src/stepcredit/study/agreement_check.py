@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stepcredit.errors import StepCreditError
-from stepcredit.study.claim_verdicts import problem_figures
+from stepcredit.study.paired_runs import problem_figures
 from stepcredit.study.study_data import Run, StudyData
 from stepcredit.study.study_statistics import crossed_mean
 

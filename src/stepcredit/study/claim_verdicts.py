@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import isnan
-from statistics import fmean
 
 import numpy as np
 
-from stepcredit.evals import pass_at_k
 from stepcredit.evals.intervals import rate_upper_bound
 from stepcredit.study.claims import StudyClaim
 from stepcredit.study.collapse import has_collapsed
-from stepcredit.study.study_data import Run, StudyData
+from stepcredit.study.paired_runs import (
+    arm_runs,
+    counted_runs,
+    difference_strata,
+    distinct_runs,
+    pair_difference,
+    paired_runs,
+)
+from stepcredit.study.rule_standings import GOOD, rival_labels, rule_standing
+from stepcredit.study.study_data import StudyData
 from stepcredit.study.study_statistics import (
     Estimate,
-    Matrix,
     crossed_mean,
     holm_adjusted,
     rate_estimate,
@@ -24,9 +30,6 @@ from stepcredit.study.study_statistics import (
 )
 
 NOT_RUN = "not run yet"
-PER_PROBLEM = ("pass_at_1", "pass_at_8")
-Place = tuple[str, str]
-"""(task, signal): one cell of a table."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class ClaimVerdict:
         note: what else belongs to it, such as the upper bound of a rate of 0.
         p: adjusted p-value of a primary claim; None: it has none.
         missing: runs of the claim's presets that are not done.
+        not_begun: those of the claim's presets of which no run is planned in the store.
     """
 
     claim: StudyClaim
@@ -50,6 +54,15 @@ class ClaimVerdict:
     note: str = ""
     p: float | None = None
     missing: int = 0
+    not_begun: tuple[str, ...] = ()
+
+    @property
+    def interim(self) -> str:
+        """Why the verdict may still change: "" if all runs are done, or none is."""
+        if self.verdict == NOT_RUN:
+            return ""
+        reasons = [f"{self.missing} runs are missing"] * bool(self.missing)
+        return "; ".join([*reasons, *(f"{name} is not run yet" for name in self.not_begun)])
 
 
 def decide(claims: Sequence[StudyClaim], data: StudyData) -> list[ClaimVerdict]:
@@ -59,7 +72,7 @@ def decide(claims: Sequence[StudyClaim], data: StudyData) -> list[ClaimVerdict]:
         claims: the claims.
         data: the runs.
     """
-    found = [decide_one(claim, data) for claim in claims]
+    found = [_with_missing(decide_one(claim, data), data) for claim in claims]
     tested = [i for i, v in enumerate(found) if v.claim.primary and v.p is not None]
     adjusted = holm_adjusted([found[i].p or 0.0 for i in tested])
     for i, p in zip(tested, adjusted, strict=True):
@@ -68,7 +81,7 @@ def decide(claims: Sequence[StudyClaim], data: StudyData) -> list[ClaimVerdict]:
 
 
 def decide_one(claim: StudyClaim, data: StudyData) -> ClaimVerdict:
-    """The verdict on one claim; its p-value is not adjusted yet."""
+    """The verdict on one claim; its p-value is not adjusted, and missing runs are not counted."""
     if claim.kind == "most":
         return _most(claim, data)
     if claim.metric == "collapse":
@@ -88,7 +101,7 @@ def decide_one(claim: StudyClaim, data: StudyData) -> ClaimVerdict:
     if claim.primary and claim.kind == "greater":
         p = sign_flip_p(per_seed, claim.margin)
     verdict = interval_verdict(estimate, claim.kind, claim.margin)
-    return ClaimVerdict(claim, verdict, estimate, tuple(dots), p=p, missing=_missing(claim, data))
+    return ClaimVerdict(claim, verdict, estimate, tuple(dots), p=p)
 
 
 def interval_verdict(estimate: Estimate, kind: str, margin: float) -> str:
@@ -116,141 +129,49 @@ def interval_verdict(estimate: Estimate, kind: str, margin: float) -> str:
     return "held" if held else "not held" if lost else "undecided"
 
 
-def paired_runs(claim: StudyClaim, data: StudyData) -> dict[Place, list[tuple[Run, Run]]]:
-    """The finished pairs of runs that a claim compares, by cell and in the order of their seeds.
-
-    Within a task only seeds count that every cell has, so that each cell has the same seeds.
-    """
-    ours, theirs = (arm_runs(claim, label, data) for label in claim.compare)
-    places = [place for place in ours if place in theirs]
-    found: dict[Place, list[tuple[Run, Run]]] = {}
-    for place in places:
-        cells = [by[other] for by in (ours, theirs) for other in places if other[0] == place[0]]
-        seeds = sorted(set.intersection(*(set(cell) for cell in cells)))
-        if seeds:
-            found[place] = [(ours[place][seed], theirs[place][seed]) for seed in seeds]
-    return found
-
-
-def arm_runs(claim: StudyClaim, label: str, data: StudyData) -> dict[Place, dict[int, Run]]:
-    """The finished runs of an arm that count for a claim, by cell and seed."""
-    found: dict[Place, dict[int, Run]] = {}
-    for run in _counted(claim, data):
-        if run.label == label and run.status == "done":
-            found.setdefault((run.task, run.signal), {})[run.seed] = run
-    return found
-
-
-def _counted(claim: StudyClaim, data: StudyData) -> list[Run]:
-    """The runs, done or not, of the claim's presets, task and signals."""
-    return [
-        run
-        for preset in claim.presets
-        for run in data.cell_runs(preset)
-        if claim.task in (None, run.task) and (claim.signals is None or run.signal in claim.signals)
-    ]
-
-
-def _missing(claim: StudyClaim, data: StudyData) -> int:
-    labels = {*claim.compare, *(_rivals(claim, data) if claim.kind == "most" else ())}
-    runs = [run for run in _counted(claim, data) if run.label in labels]
-    return sum(run.status != "done" for run in runs)
-
-
-def difference_strata(
-    pairs: Mapping[Place, Sequence[tuple[Run, Run]]], metric: str, split: str | None
-) -> list[Matrix]:
-    """For each task the (seed, problem) matrix of the mean difference over its signals."""
-    tasks = list(dict.fromkeys(task for task, _ in pairs))
-    return [
-        np.mean(
-            [
-                [pair_difference(a, b, metric, split) for a, b in cell]
-                for (own, _), cell in pairs.items()
-                if own == task
-            ],
-            axis=0,
-        )
-        for task in tasks
-    ]
-
-
-def pair_difference(a: Run, b: Run, metric: str, split: str | None = None) -> np.ndarray:
-    """The difference of two runs: per problem for pass@k, else one number."""
-    if metric == "cpu_ratio":
-        return np.array([a.costs["cpu_seconds"] / b.costs["cpu_seconds"] - 1])
-    if metric in PER_PROBLEM:
-        return problem_figures(a, metric, split) - problem_figures(b, metric, split)
-    figure = "length" if metric == "length_ratio" else metric
-    ours, theirs = (run.figures("after", split)[figure] for run in (a, b))
-    if metric == "length_ratio":
-        return np.array([ours / theirs - 1])
-    return np.array([ours - theirs])
-
-
-def problem_figures(run: Run, metric: str, split: str | None = None) -> np.ndarray:
-    """pass@1 or pass@8 of a run on each problem."""
-    record = run.record("after", split)
-    k = 1 if metric == "pass_at_1" else min(8, record.samples)
-    return np.asarray(pass_at_k(record.correct.astype(np.int64), record.samples, k))
+def _with_missing(found: ClaimVerdict, data: StudyData) -> ClaimVerdict:
+    """The verdict with what of its presets is not run yet."""
+    claim = found.claim
+    labels = {*claim.compare, *(rival_labels(claim, data) if claim.kind == "most" else ())}
+    runs = [run for run in counted_runs(claim, data) if run.label in labels]
+    missing = sum(run.status != "done" for run in runs)
+    not_begun = tuple(name for name in claim.presets if name not in data.presets)
+    return replace(found, missing=missing, not_begun=not_begun)
 
 
 def _collapse(claim: StudyClaim, data: StudyData) -> ClaimVerdict:
     """The verdict on how often an arm collapses; a run that several presets share counts once."""
-    cells = arm_runs(claim, claim.compare[0], data)
-    runs = list({run.key: run for cell in cells.values() for run in cell.values()}.values())
+    runs = distinct_runs(arm_runs(claim, claim.compare[0], data))
     if not runs:
         return ClaimVerdict(claim, NOT_RUN)
-    events = sum(map(has_collapsed, runs))
-    estimate = rate_estimate(events, len(runs))
-    bound = f"95 % upper bound {rate_upper_bound(events, len(runs)):.3f}"
-    note = f"{events} of {len(runs)} collapsed, {bound}"
-    verdict = "held" if events == 0 else "not held"
+    fallen = [run for run in runs if has_collapsed(run)]
+    estimate = rate_estimate(len(fallen), len(runs))
+    starts, lost = ({(run.task, run.seed) for run in some} for some in (runs, fallen))
+    counted = collapse_count(len(fallen), len(runs))
+    note = f"{counted}; of their warm starts {collapse_count(len(lost), len(starts))}"
+    verdict = "not held" if fallen else "held"
     if claim.kind != "never":
         verdict = interval_verdict(estimate, claim.kind, claim.margin)
-    return ClaimVerdict(claim, verdict, estimate, note=note, missing=_missing(claim, data))
+    return ClaimVerdict(claim, verdict, estimate, note=note)
+
+
+def collapse_count(events: int, runs: int) -> str:
+    """How many collapsed, with the upper bound of the rate.
+
+    Example:
+        >>> collapse_count(0, 40)
+        '0 of 40 collapsed, 95 % upper bound 0.072'
+    """
+    bound = rate_upper_bound(events, runs)
+    return f"{events} of {runs} collapsed, 95 % upper bound {bound:.3f}"
 
 
 def _most(claim: StudyClaim, data: StudyData) -> ClaimVerdict:
     """The verdict on "best or tied in most cells"."""
-    ours = arm_runs(claim, claim.compare[0], data)
-    rivals = {label: arm_runs(claim, label, data) for label in _rivals(claim, data)}
-    good, lines = 0, []
-    for place, own in ours.items():
-        found = _against_best(own, {n: by[place] for n, by in rivals.items() if place in by}, claim)
-        if found is None:
-            continue
-        label, estimate = found
-        fine = estimate.low > 0 or interval_verdict(estimate, "tied", claim.margin) == "held"
-        good += fine
-        interval = f"{estimate.value:+.3f} ({estimate.low:+.3f} to {estimate.high:+.3f})"
-        mark = "best or tied" if fine else "not"
-        lines.append(f"{place[0]}, {place[1]}: {interval} to {label}: {mark}")
-    if not lines:
+    standing = rule_standing(claim, claim.compare[0], data)
+    if not standing.cells:
         return ClaimVerdict(claim, NOT_RUN)
-    verdict = "held" if good > len(lines) / 2 else "not held"
-    note = f"{good} of {len(lines)} cells; {'; '.join(lines)}"
-    return ClaimVerdict(claim, verdict, note=note, missing=_missing(claim, data))
-
-
-def _rivals(claim: StudyClaim, data: StudyData) -> list[str]:
-    """The other methods of a claim's presets; a label with a colon is a variant of one."""
-    labels = {run.label for run in _counted(claim, data) if ":" not in run.label}
-    return sorted(labels - set(claim.compare))
-
-
-def _against_best(
-    own: Mapping[int, Run], rivals: Mapping[str, Mapping[int, Run]], claim: StudyClaim
-) -> tuple[str, Estimate] | None:
-    """The rival with the highest mean on the common seeds, and the paired difference to it."""
-    common = {label: sorted(set(own) & set(runs)) for label, runs in rivals.items()}
-    common = {label: seeds for label, seeds in common.items() if seeds}
-    if not common:
-        return None
-    means = {
-        label: fmean(rivals[label][seed].pass_at_1 for seed in seeds)
-        for label, seeds in common.items()
-    }
-    best = max(means, key=lambda label: means[label])
-    matrix = [pair_difference(own[seed], rivals[best][seed], claim.metric) for seed in common[best]]
-    return best, crossed_mean([np.array(matrix)])
+    good, all_cells = standing.count(GOOD), len(standing.cells)
+    verdict = "held" if good > all_cells / 2 else "not held"
+    note = f"best or tied in {good} of {all_cells} cells; {'; '.join(map(str, standing.cells))}"
+    return ClaimVerdict(claim, verdict, note=note)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ class StudyClaim:
         signals: the signals that count; None: all that both arms were run on.
         split: the split of the evaluation; None: the one that was trained on.
         primary: whether it is one of the primary claims.
+        amended: what was added or changed after runs had been seen, and why; "": nothing.
     """
 
     id: str
@@ -53,12 +54,13 @@ class StudyClaim:
     signals: tuple[str, ...] | None = None
     split: str | None = None
     primary: bool = False
+    amended: str = ""
 
     def __post_init__(self) -> None:
-        for field, value, known in (("kind", self.kind, KINDS), ("metric", self.metric, METRICS)):
+        for name, value, known in (("kind", self.kind, KINDS), ("metric", self.metric, METRICS)):
             if value not in known:
                 reason = f"expected one of {', '.join(known)}, got {value!r}"
-                raise StepCreditError(reason, field=field)
+                raise StepCreditError(reason, field=name)
         alone = self.kind in ("never", "most") or self.metric == "collapse"
         if len(self.compare) != 2 - alone:
             reason = f"expected {2 - alone} labels, got {len(self.compare)}"
@@ -72,10 +74,12 @@ class ClaimsFile:
     Args:
         definitions: what each word means.
         claims: the claims.
+        published: the published figures of an arm, by its label.
     """
 
     definitions: Mapping[str, str]
     claims: tuple[StudyClaim, ...]
+    published: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_claims_file(path: Path = CLAIMS) -> ClaimsFile:
@@ -91,7 +95,7 @@ def read_claims_file(path: Path = CLAIMS) -> ClaimsFile:
     """
     content = yaml_mapping(path)
     try:
-        check_names(content, {"definitions", "claims"}, ("definitions", "claims"))
+        check_names(content, {"definitions", "published", "claims"}, ("definitions", "claims"))
         claims = tuple(_claim(given) for given in content["claims"])
     except StepCreditError as error:
         raise error.at(place=str(path)) from error.__cause__
@@ -99,7 +103,7 @@ def read_claims_file(path: Path = CLAIMS) -> ClaimsFile:
         raise FileError("two claims have one id", field=str(path))
     if sum(claim.primary for claim in claims) > MOST_PRIMARY:
         raise FileError(f"more than {MOST_PRIMARY} claims are primary", field=str(path))
-    return ClaimsFile(content["definitions"], claims)
+    return ClaimsFile(content["definitions"], claims, content.get("published", {}))
 
 
 def _claim(given: Mapping[str, Any]) -> StudyClaim:

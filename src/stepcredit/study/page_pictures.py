@@ -14,12 +14,13 @@ from stepcredit.study.tuning import TUNING
 
 FOLDER = "figures/evidence"
 """Where the pictures are, from the folder of the page."""
+MOST_CURVES = 7
+"""With more arms than this, variants of a method (labels with a colon) are left out of curves."""
 
 
 def picture_files(preset: str, tables: Sequence[CellTable]) -> tuple[str, ...]:
     """Files of a preset's pictures: paired differences, and curves where it is run in full.
 
-    Curves are those of methods as they are, without their variants, whose labels have a colon.
     Tuning has no picture: it compares settings, not methods.
 
     Args:
@@ -28,8 +29,8 @@ def picture_files(preset: str, tables: Sequence[CellTable]) -> tuple[str, ...]:
     """
     if preset == TUNING or not any(row.difference for table in tables for row in table.rows):
         return ()
-    curves = preset not in SLICED and all(len(_methods(table)) > 1 for table in tables)
-    return (f"{preset}.svg", *([f"{preset}-curves.svg"] if curves else []))
+    curves = [] if preset in SLICED else [f"{preset}-curves.svg"]
+    return (f"{preset}.svg", *curves)
 
 
 def write_pictures(data: StudyData, folder: Path) -> list[Path]:
@@ -59,12 +60,12 @@ def write_pictures(data: StudyData, folder: Path) -> list[Path]:
 def _drawn(file: str, preset: str, tables: Sequence[CellTable], data: StudyData) -> str:
     if file == f"{preset}.svg":
         return preset_forests_svg(preset, tables)
-    return preset_curves_svg(preset, [(table, _method_curves(table, data)) for table in tables])
+    return preset_curves_svg(preset, [(table, _shown_curves(table, data)) for table in tables])
 
 
-def _methods(table: CellTable) -> list[str]:
-    return [row.label for row in table.rows if ":" not in row.label]
-
-
-def _method_curves(table: CellTable, data: StudyData) -> list[ArmCurve]:
-    return [curve for curve in arm_curves(table, data) if curve.label in _methods(table)]
+def _shown_curves(table: CellTable, data: StudyData) -> list[ArmCurve]:
+    """The curves of a table; of many arms, those of the methods without their variants."""
+    labels = [row.label for row in table.rows]
+    methods = [label for label in labels if ":" not in label]
+    shown = methods if len(labels) > MOST_CURVES and len(methods) > 1 else labels
+    return [curve for curve in arm_curves(table, data) if curve.label in shown]

@@ -46,6 +46,7 @@ class Run:
         error: why it failed.
         settings: its resolved settings.
         costs: seconds, tokens and calls by name.
+        origin: number of the machine and version of the code that made it; None until it is done.
         before, after: evaluations by split, of the warm start and of the final policy; None until
             it is done.
         curve: its learning curve, row by row.
@@ -61,6 +62,7 @@ class Run:
     error: str | None
     settings: Mapping[str, Any]
     costs: Mapping[str, float]
+    origin: int | None
     before: Mapping[str, SplitRecord] | None
     after: Mapping[str, SplitRecord] | None
     curve: Sequence[Mapping[str, float | None]]
@@ -129,6 +131,7 @@ class StudyData:
             error=None if row is None else row["error"],
             settings={} if row is None else json.loads(row["settings"]),
             costs={name: row[name] for name in COSTS} if row is not None and done else {},
+            origin=row["origin"] if row is not None and done else None,
             before=self._splits(row["start"]) if row is not None and done else None,
             after=self._splits(part["key"]) if done else None,
             curve=[self._curve_row(r) for r in self._curves.get(part["key"], [])],

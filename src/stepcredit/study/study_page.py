@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import isnan
 from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup, escape
+
 from stepcredit.html_pages import page_environment
 from stepcredit.study.budget import SLICED, study_order
 from stepcredit.study.claim_verdicts import ClaimVerdict, decide
 from stepcredit.study.claims import ClaimsFile
+from stepcredit.study.overview import OverviewRow, overview_rows
 from stepcredit.study.page_pictures import FOLDER, picture_files
+from stepcredit.study.page_words import (
+    PresetWords,
+    comparison_words,
+    merged_words,
+    preset_words,
+)
+from stepcredit.study.rule_standings import RuleStanding, rule_standings
 from stepcredit.study.study_data import StudyData
 from stepcredit.study.study_figures import curves_svg, forest_svg
 from stepcredit.study.study_statistics import Estimate
@@ -35,6 +46,8 @@ class PresetSection:
             the Markdown page, which links to files.
         files: names of the files of pictures that the Markdown page shows.
         command: the command that runs it.
+        words: what it asks, and what its arms and signals are.
+        overview: one row per method over all signals, for `OVERVIEW`.
     """
 
     name: str
@@ -42,6 +55,12 @@ class PresetSection:
     pictures: tuple[tuple[str, str], ...]
     files: tuple[str, ...]
     command: str
+    words: PresetWords
+    overview: tuple[OverviewRow, ...]
+
+
+OVERVIEW = "main"
+"""The preset that has one row per method, like the papers' first tables."""
 
 
 def html_page(data: StudyData, claims: ClaimsFile) -> str:
@@ -72,14 +91,24 @@ def _rendered(template: str, data: StudyData, claims: ClaimsFile, *, pictures: b
         "claim_figure": claim_figure,
         "cost": cost,
         "cell": table_cell,
+        "compared": comparison_words,
+        "pair": pair_of_shares,
+        "code": code_words,
     }
     environment = page_environment(TEMPLATES, filters, escapes=pictures)
+    sections = preset_sections(data, pictures=pictures)
+    verdicts = decide(claims.claims, data)
     return environment.get_template(template).render(
-        verdicts=decide(claims.claims, data),
+        verdicts=verdicts,
+        counts=Counter(found.verdict for found in verdicts),
+        standings=method_standings(claims, data),
         definitions=claims.definitions,
-        sections=preset_sections(data, pictures=pictures),
+        published=claims.published,
+        sections=sections,
+        arms=merged_words(pair for section in sections for pair in section.words.arms),
+        signals=merged_words(pair for section in sections for pair in section.words.signals),
         summary=summary(data),
-        origins=data.origins,
+        origins=run_origins(data),
         folder=FOLDER,
         failures=[run for run in data.runs if run.status == "failed"],
     )
@@ -102,7 +131,13 @@ def _section(name: str, data: StudyData, pictures: bool) -> PresetSection:
     shown = tables if pictures else ()
     drawn = [(curves_svg(table, arm_curves(table, data)), forest_svg(table)) for table in shown]
     return PresetSection(
-        name, tables, tuple(drawn), picture_files(name, tables), preset_command(name)
+        name,
+        tables,
+        tuple(drawn),
+        picture_files(name, tables),
+        preset_command(name),
+        preset_words(name),
+        tuple(overview_rows(tables)) if name == OVERVIEW else (),
     )
 
 
@@ -127,6 +162,19 @@ def summary(data: StudyData) -> dict[str, Any]:
         "tokens": sum(run.costs["tokens"] for run in runs),
         "seeds": sorted({run.seed for run in runs}),
     }
+
+
+def method_standings(claims: ClaimsFile, data: StudyData) -> list[RuleStanding]:
+    """How every method stands beside the others, by the first claim of the kind "most"."""
+    found = (claim for claim in claims.claims if claim.kind == "most")
+    claim = next(found, None)
+    return rule_standings(claim, data) if claim else []
+
+
+def run_origins(data: StudyData) -> list[tuple[Mapping[str, Any], int]]:
+    """Each machine and version of the code that made runs, and how many."""
+    made = Counter(run.origin for run in data.finished)
+    return [(origin, made[origin["id"]]) for origin in data.origins if made[origin["id"]]]
 
 
 def figure(value: float | None, digits: int = 3) -> str:
@@ -177,9 +225,33 @@ def claim_figure(verdict: ClaimVerdict) -> str:
     return difference(found, 1 if claim.metric == "length" else 3)
 
 
+def pair_of_shares(pair: tuple[float, float]) -> str:
+    """pass@1 and pass@8.
+
+    Example:
+        >>> pair_of_shares((0.5, 0.875))
+        '0.500 / 0.875'
+    """
+    return " / ".join(map(figure, pair))
+
+
 def cost(row: ArmRow, name: str) -> str:
     """A cost of an arm, rounded."""
     return f"{dict(row.costs)[name]:,.0f}"
+
+
+def code_words(text: str) -> Markup:
+    """Text for HTML, in which `names` are set as code.
+
+    Example:
+        >>> code_words("`pass` < 1")
+        Markup('<code>pass</code> &lt; 1')
+    """
+    parts = text.split("`")
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if number % 2 else escape(part)
+        for number, part in enumerate(parts)
+    )
 
 
 def table_cell(text: str) -> str:

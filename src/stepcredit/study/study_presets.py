@@ -132,7 +132,9 @@ def _arms(entry: Any, arms: Mapping[str, Any]) -> Iterator[Arm]:
     except StepCreditError as error:
         raise error.at(place=f"arm {label}") from error.__cause__
     fields, lab = ({**base.get(part, {}), **given.get(part, {})} for part in ("fields", "lab"))
-    arm = Arm(label, method, fields, lab, given.get("about", base.get("about", "")))
+    changed = given.get("fields") or given.get("lab")  # it is no more what the other arm is
+    about = given.get("about", "" if changed else base.get("about", ""))
+    arm = Arm(label, method, fields, lab, about)
     grid: Mapping[str, Any] = given.get("grid", {})
     for values in product(*grid.values()):
         yield _with_values(arm, dict(zip(grid, values, strict=True)))

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from statistics import fmean
 
 import numpy as np
 
 from stepcredit.evals.intervals import rate_upper_bound
-from stepcredit.study.claim_verdicts import pair_difference, problem_figures
 from stepcredit.study.collapse import has_collapsed
+from stepcredit.study.equal_tokens import equal_tokens_difference
+from stepcredit.study.paired_runs import pair_difference, problem_figures
 from stepcredit.study.single_run import ADDED_CURVE, CURVE
 from stepcredit.study.study_data import Run, StudyData
 from stepcredit.study.study_statistics import (
+    LEVEL,
     Estimate,
     Matrix,
     crossed_iqm,
@@ -36,13 +38,15 @@ class ArmRow:
         label: the arm, or "warm start".
         runs: its finished runs.
         pass_at_1, iqm, pass_at_8: final figures over seeds and problems.
-        length, fillers, turns: final means over seeds; None where the task has no such figure.
+        length, fillers, turns, step_accuracy: final means over seeds; None where the task has no
+            such figure.
         collapsed: number of runs that collapsed.
         upper_bound: the one-sided 95 % upper bound of the rate of collapse.
         difference: paired difference of pass@1 to the reference arm; None for the reference.
         dots: that difference for each seed.
         fallen: whether the run of each dot has collapsed.
         improvement: probability that a run ends above one of the reference arm.
+        equal_tokens: paired difference while training, at equal sampled tokens.
         splits: pass@1 on each further split of the evaluation.
         costs: mean CPU seconds, tokens and calls of a run.
         stds: mean std of each stream over a run.
@@ -65,6 +69,8 @@ class ArmRow:
     stds: tuple[tuple[str, float], ...] = ()
     turns: float | None = None
     fallen: tuple[bool, ...] = ()
+    equal_tokens: Estimate | None = None
+    step_accuracy: float | None = None
 
 
 @dataclass(frozen=True)
@@ -137,9 +143,9 @@ def arm_row(label: str, runs: Sequence[Run], reference: Sequence[Run]) -> ArmRow
     return ArmRow(
         label,
         len(runs),
-        crossed_mean([matrix]),
-        crossed_iqm([matrix]),
-        crossed_mean([score_matrix(runs, "pass_at_8")]),
+        _share(crossed_mean([matrix])),
+        _share(crossed_iqm([matrix])),
+        _share(crossed_mean([score_matrix(runs, "pass_at_8")])),
         _mean_figure(runs, "length"),
         _mean_figure(runs, "fillers"),
         collapsed,
@@ -147,35 +153,46 @@ def arm_row(label: str, runs: Sequence[Run], reference: Sequence[Run]) -> ArmRow
         crossed_mean([differences]) if other else None,
         tuple(differences.mean(axis=1).tolist()) if other else (),
         _improvement(runs, reference) if other else None,
-        _further_splits(runs),
+        _further_splits(runs, "after"),
         _mean_costs(runs),
         _mean_stds(runs),
         _mean_figure(runs, "turns"),
         tuple(has_collapsed(run) for run, _ in pairs) if other else (),
+        equal_tokens_difference(pairs) if other else None,
+        _mean_figure(runs, "step_accuracy"),
     )
 
 
 def start_row(runs: Sequence[Run]) -> ArmRow:
     """The figures of the warm starts, one per seed."""
-    counts = np.array([r.record("before").correct / r.record("before").samples for r in runs])
-    eight = np.array([[_figure(run, "before", "pass_at_8") or 0.0] for run in runs])
+    one, eight = (score_matrix(runs, name, when="before") for name in ("pass_at_1", "pass_at_8"))
     return ArmRow(
         WARM_START_LABEL,
         len(runs),
-        crossed_mean([counts]),
-        crossed_iqm([counts]),
-        crossed_mean([eight]),
+        _share(crossed_mean([one])),
+        _share(crossed_iqm([one])),
+        _share(crossed_mean([eight])),
         _mean_figure(runs, "length", "before"),
         _mean_figure(runs, "fillers", "before"),
+        splits=_further_splits(runs, "before"),
         turns=_mean_figure(runs, "turns", "before"),
+        step_accuracy=_mean_figure(runs, "step_accuracy", "before"),
     )
 
 
+def _share(found: Estimate) -> Estimate:
+    """The estimate of a share, whose interval ends at 0 and 1 at the latest."""
+    return replace(found, low=max(found.low, 0.0), high=min(found.high, 1.0))
+
+
 def score_matrix(
-    runs: Sequence[Run], metric: str = "pass_at_1", split: str | None = None
+    runs: Sequence[Run],
+    metric: str = "pass_at_1",
+    split: str | None = None,
+    when: str = "after",
 ) -> Matrix:
-    """(seed, problem): a figure of each run on each problem."""
-    return np.array([problem_figures(run, metric, split) for run in runs])
+    """(seed, problem): a figure of each run, or of its warm start, on each problem."""
+    return np.array([problem_figures(run, metric, split, when) for run in runs])
 
 
 def _figure(run: Run, when: str, name: str) -> float | None:
@@ -192,9 +209,12 @@ def _improvement(runs: Sequence[Run], reference: Sequence[Run]) -> float:
     return probability_of_improvement(ours, theirs)
 
 
-def _further_splits(runs: Sequence[Run]) -> tuple[tuple[str, Estimate], ...]:
+def _further_splits(runs: Sequence[Run], when: str) -> tuple[tuple[str, Estimate], ...]:
     splits = list(runs[0].after or ())[1:]
-    return tuple((s, crossed_mean([score_matrix(runs, split=s)])) for s in splits)
+    return tuple(
+        (split, _share(crossed_mean([score_matrix(runs, split=split, when=when)])))
+        for split in splits
+    )
 
 
 def _mean_costs(runs: Sequence[Run]) -> tuple[tuple[str, float], ...]:
@@ -212,7 +232,7 @@ def _mean_stds(runs: Sequence[Run]) -> tuple[tuple[str, float], ...]:
 
 @dataclass(frozen=True)
 class ArmCurve:
-    """The learning curve of an arm: mean over its seeds, with a band of ± 1.96 standard errors.
+    """The learning curve of an arm: mean over its seeds, with a 95 % band.
 
     Args:
         label: the arm.
@@ -239,19 +259,22 @@ def arm_curves(table: CellTable, data: StudyData) -> list[ArmCurve]:
 
 
 def arm_curve(label: str, runs: Sequence[Run]) -> ArmCurve:
-    """The learning curve of an arm.
+    """The learning curve of an arm; its band is ± t(n - 1) standard errors, none for one seed.
 
     Args:
         label: the arm.
         runs: its finished runs, of equal length.
     """
+    from scipy.stats import t
+
     mean, low, high = {}, {}, {}
+    errors = t.ppf((1 + LEVEL) / 2, len(runs) - 1) / len(runs) ** 0.5 if len(runs) > 1 else 0.0
     for name in (*CURVE, *ADDED_CURVE):
         rows = [[row[name] for row in run.curve] for run in runs]
         if any(value is None for row in rows for value in row):
             continue
         values = np.array(rows, dtype=np.float64)
-        half = 1.96 * values.std(axis=0, ddof=min(1, len(runs) - 1)) / len(runs) ** 0.5
+        half = errors * values.std(axis=0, ddof=min(1, len(runs) - 1))
         mean[name] = values.mean(axis=0)
         low[name], high[name] = mean[name] - half, mean[name] + half
     updates = tuple(float(row["update"] or 0) for row in runs[0].curve)
