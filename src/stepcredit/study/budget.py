@@ -91,7 +91,7 @@ def _cells(preset: Preset, data: StudyData | None) -> list[Cell]:
 
 def study_order() -> list[str]:
     """Names of the presets: tuning, those that are run in full, then the slices."""
-    first = [TUNING, "main", "own", "k", "ablation", "optimizer", "hacking"]
+    first = [TUNING, "main", "own", "k", "ablation", "optimizer", "hacking", "matched"]
     return first + [name for name in preset_names() if name not in first]
 
 
