@@ -192,7 +192,7 @@ def _draw_row(axis: Any, place: int, row: ArmRow) -> None:
     if found.value < LOWEST:
         fallen = f", {row.collapsed} of {row.runs} collapsed" if row.collapsed else ""
         text = f"{found.value:+.2f} ({found.low:+.2f} to {found.high:+.2f}){fallen}"
-        axis.text(LOWEST + 0.015, place, text, va="center", fontsize=8, color=INK)
+        axis.text(LOWEST + 0.015, place, text, va="center", fontsize=8, color=INK, bbox=PAPER)
         return
     axis.plot([max(found.low, LOWEST), found.high], [place, place], color="#1f5fa8", linewidth=2)
     axis.plot([found.value], [place], "D", color=INK, markersize=4.5)
@@ -214,6 +214,8 @@ CROSS: dict[str, Any] = {
     "alpha": 0.8,
     "markersize": 5,
 }
+PAPER: dict[str, Any] = {"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 0.5}
+"""What is behind a text, so that it can be read over dots."""
 OUTSIDE: dict[str, Any] = {"marker": 8}
 """A triangle whose tip is at its place, to the left."""
 
