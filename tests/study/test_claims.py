@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("trl")
 
-from stepcredit.study.claims import StudyClaim, read_claims_file
+from stepcredit.errors import StepCreditError
+from stepcredit.study.claims import METRICS, StudyClaim, read_claims_file
 from stepcredit.study.collapse import LENGTH_RATIO, LOST_PASS_AT_1
+from stepcredit.study.page_words import METRIC_WORDS
 from stepcredit.study.study_presets import find_preset
 
 CLAIMS = Path(__file__).resolve().parents[2] / "evidence" / "claims.yaml"
@@ -38,3 +41,15 @@ def test_the_definitions_say_what_the_code_does() -> None:
     assert f"{LOST_PASS_AT_1} below" in text
     assert f"{LENGTH_RATIO[0]} to {LENGTH_RATIO[1]} times" in text
     assert all(claim.margin == 0.03 for claim in FILE.claims if claim.kind == "tied")
+
+
+def test_the_page_has_words_for_every_metric_and_knows_every_arm_with_published_figures() -> None:
+    assert set(METRIC_WORDS) == set(METRICS)
+    arms = {"warm start", *(arm.label for b in find_preset("main", None).blocks for arm in b.arms)}
+    assert set(FILE.published_by_arm) <= arms
+
+
+def test_a_claim_about_most_signals_is_about_pass_at_1() -> None:
+    claim = next(claim for claim in FILE.claims if claim.kind == "most")
+    with pytest.raises(StepCreditError, match="metric: a claim of the kind 'most' is about pass@1"):
+        replace(claim, metric="length")

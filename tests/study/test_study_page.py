@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,13 +21,14 @@ from stepcredit.study.budget import preset_costs
 from stepcredit.study.claim_verdicts import decide, decide_one
 from stepcredit.study.claims import read_claims_file
 from stepcredit.study.equal_tokens import equal_tokens_difference, tokens_and_pass_at_1
+from stepcredit.study.method_standings import cell_mark, method_standings
 from stepcredit.study.overview import overview_rows
 from stepcredit.study.page_pictures import FOLDER, write_pictures
-from stepcredit.study.rule_standings import rule_standings
 from stepcredit.study.study_data import StudyData
 from stepcredit.study.study_figures import preset_curves_svg
 from stepcredit.study.study_page import html_page, markdown_page
 from stepcredit.study.study_presets import find_preset
+from stepcredit.study.study_statistics import Estimate
 from stepcredit.study.study_store import Origin, StudyStore
 from stepcredit.study.study_tables import arm_curves, cell_tables
 from stepcredit.study.tuning import (
@@ -101,8 +103,8 @@ def test_verdicts_of_invented_runs(data: StudyData) -> None:
     assert found["own-never-collapses"].verdict == "held"
     assert found["pass-distillation-transfer"].verdict == "held"
     assert found["own-never-collapses"].note.endswith(
-        "0 of 65 collapsed, 95 % upper bound 0.045; of their warm starts 0 of 20 collapsed, "
-        "95 % upper bound 0.139"
+        "0 of 65 with a collapse, 95 % upper bound 0.045; "
+        "counted by warm start, 0 of 20 with a collapse, 95 % upper bound 0.139"
     )
     assert found["k-is-robust"].verdict == "not run yet"
     assert found["k-is-robust"].interim == ""
@@ -126,13 +128,14 @@ def test_cpu_times_of_other_machines_are_not_compared(tmp_path: Path) -> None:
     base = sqlite3.connect(path)
     given = (slow.hardware, slow.versions, slow.git_commit)
     base.execute("INSERT INTO origin (hardware, versions, git_commit) VALUES (?, ?, ?)", given)
-    base.execute("UPDATE run SET cpu_seconds = 90, origin = 2 WHERE method = 'pass' AND seed < 105")
+    moved = "seed < 105 OR seed = 105 AND signal = 'hackable'"
+    base.execute(f"UPDATE run SET cpu_seconds = 90, origin = 2 WHERE method = 'pass' AND ({moved})")
     base.commit()
     base.close()
+    both = replace(claim, signals=("noisy", "hackable"))
     with StudyStore(path) as store:
-        found = decide_one(claim, StudyData(store))
-    assert found.estimate is not None
-    assert (found.estimate.value, found.estimate.n) == (0.0, 5)
+        found = [decide_one(one, StudyData(store)).estimate for one in (claim, both)]
+    assert [(one.value, one.n) for one in found if one] == [(0.0, 5), (0.0, 4)]
 
 
 def test_a_method_stands_beside_the_best_of_the_others(tmp_path: Path) -> None:
@@ -142,7 +145,7 @@ def test_a_method_stands_beside_the_best_of_the_others(tmp_path: Path) -> None:
     claim = next(claim for claim in CLAIMS.claims if claim.kind == "most")
     with StudyStore(path) as store:
         data = StudyData(store)
-    found = {standing.label: standing for standing in rule_standings(claim, data)}
+    found = {standing.label: standing for standing in method_standings(claim, data)}
     assert next(iter(found)) == "pass-min"
     assert len(found) == 7
     assert found["pass-min"].count("best or tied") == len(found["pass-min"].cells) == 9
@@ -151,8 +154,9 @@ def test_a_method_stands_beside_the_best_of_the_others(tmp_path: Path) -> None:
     assert found["pure-sum"].collapsed == found["pure-sum"].runs == 40
     assert not any(standing.qualifies for label, standing in found.items() if label != "pass-min")
     page = markdown_page(data, CLAIMS)
-    assert "**pass-min**, by these runs." in page
-    assert "| `pass-min` | 9 of 9 | 0 | 0 | 0 of 65 |" in page
+    assert "**pass-min, by these runs.**" in page
+    assert "| `pass-min` | 9 | 0 | 0 | 0 of 65 |" in page
+    assert "| `pure-sum` | 0 | 4 | 0 | 40 of 40 |" in page
     assert decide_one(claim, data).verdict == "held"
 
 
@@ -172,6 +176,38 @@ def test_runs_are_compared_at_equal_tokens() -> None:
     found = equal_tokens_difference([(short, long), (short, long)])
     assert found.value == pytest.approx(0.3 - 0.35)
     assert equal_tokens_difference([(long, short)]).value == pytest.approx(0.35 - 0.3)
+    grown = run(10, (0.1, 0.2))
+    grown.curve[1]["length"] = 30  # its rows hold 1/4 and 3/4 of its tokens
+    grown.costs["tokens"] = 40_000
+    assert tokens_and_pass_at_1(grown)[0].tolist() == [5_000, 25_000]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0.001, 0.2, "best or tied"),
+        (-0.03, 0.03, "best or tied"),
+        (-0.02, -0.005, "best or tied"),
+        (-0.04, -0.005, "below"),
+        (-0.04, 0.01, "not shown"),
+        (-0.01, 0.04, "not shown"),
+    ],
+)
+def test_what_an_interval_says_of_a_cell(low: float, high: float, expected: str) -> None:
+    assert cell_mark(Estimate((low + high) / 2, low, high, 10), 0.03) == expected
+
+
+def test_a_method_that_lacks_signals_does_not_qualify_by_those_it_has(tmp_path: Path) -> None:
+    path = tmp_path / "study.sqlite"
+    for name in ("main", "own"):
+        fill_store(path, find_preset(name, None), {"grpo-process": 0.5})
+    claim = next(claim for claim in CLAIMS.claims if claim.kind == "most")
+    with StudyStore(path) as store:
+        found = method_standings(claim, StudyData(store))
+    best = next(standing for standing in found if standing.label == "grpo-process")
+    assert best.count("best or tied") == len(best.cells) == 4
+    assert (best.collapsed, best.all_cells) == (0, 9)
+    assert not best.qualifies
 
 
 def test_the_overview_has_the_methods_that_ran_on_every_signal(data: StudyData) -> None:
@@ -179,9 +215,12 @@ def test_the_overview_has_the_methods_that_ran_on_every_signal(data: StudyData) 
     rows = {row.label: row for row in overview_rows(tables)}
     assert {"warm start", "grpo", "pass", "pass:sum"} <= set(rows)
     assert not {"pass:steps", "pass:sum-matched"} & set(rows)
-    own = [next(r for r in table.rows if r.label == "pass") for table in tables]
-    assert rows["pass"].mean[0] == pytest.approx(np.mean([r.pass_at_1.value for r in own]))
-    assert CLAIMS.published["grpo"] in markdown_page(data, CLAIMS)
+    by_signal: dict[tuple[str, str], list[float]] = {}
+    for run in data.cell_runs("main", label="pass"):
+        by_signal.setdefault((run.task, run.signal), []).append(run.pass_at_1)
+    assert len(by_signal) == 4
+    assert rows["pass"].mean[0] == pytest.approx(np.mean([np.mean(v) for v in by_signal.values()]))
+    assert CLAIMS.published_by_arm["grpo"] in markdown_page(data, CLAIMS)
 
 
 def test_the_page_says_what_its_names_mean_and_what_was_left_out(tmp_path: Path) -> None:

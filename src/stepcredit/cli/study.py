@@ -130,8 +130,8 @@ def study_report_command(
     require("study", "jinja2", "matplotlib", "scipy", "statsmodels")
     if output is None and markdown is None:
         raise StepCreditError("name a file with --output or --markdown")
-    for asked in filter(None, (output, markdown)):
-        check_writable(asked)
+    for page_path in filter(None, (output, markdown)):
+        check_writable(page_path)
     written = read_claims_file(claims)
     with StudyStore(store) as opened:
         data = StudyData(opened)

@@ -4,27 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import isnan
 
 import numpy as np
 
 from stepcredit.evals.intervals import rate_upper_bound
 from stepcredit.study.claims import StudyClaim
 from stepcredit.study.collapse import has_collapsed
+from stepcredit.study.method_standings import GOOD, method_standing, rival_labels
 from stepcredit.study.paired_runs import (
     arm_runs,
     counted_runs,
     difference_strata,
     distinct_runs,
-    pair_difference,
     paired_runs,
 )
-from stepcredit.study.rule_standings import GOOD, rival_labels, rule_standing
 from stepcredit.study.study_data import StudyData
 from stepcredit.study.study_statistics import (
     Estimate,
     crossed_mean,
     holm_adjusted,
+    interval_verdict,
     rate_estimate,
     sign_flip_p,
 )
@@ -40,7 +39,6 @@ class ClaimVerdict:
         claim: the claim.
         verdict: "held", "not held", "undecided" or "not run yet".
         estimate: the paired difference or the rate; None where there is none.
-        differences: one paired difference per seed and cell, to be drawn as dots.
         note: what else belongs to it, such as the upper bound of a rate of 0.
         p: adjusted p-value of a primary claim; None: it has none.
         missing: runs of the claim's presets that are not done.
@@ -50,7 +48,6 @@ class ClaimVerdict:
     claim: StudyClaim
     verdict: str
     estimate: Estimate | None = None
-    differences: tuple[float, ...] = ()
     note: str = ""
     p: float | None = None
     missing: int = 0
@@ -61,7 +58,8 @@ class ClaimVerdict:
         """Why the verdict may still change: "" if all runs are done, or none is."""
         if self.verdict == NOT_RUN:
             return ""
-        reasons = [f"{self.missing} runs are missing"] * bool(self.missing)
+        runs = "1 run is" if self.missing == 1 else f"{self.missing} runs are"
+        reasons = [f"{runs} missing"] * bool(self.missing)
         return "; ".join([*reasons, *(f"{name} is not run yet" for name in self.not_begun)])
 
 
@@ -92,41 +90,11 @@ def decide_one(claim: StudyClaim, data: StudyData) -> ClaimVerdict:
     strata = difference_strata(pairs, claim.metric, claim.split)
     estimate = crossed_mean(strata)
     per_seed = np.concatenate([matrix.mean(axis=1) for matrix in strata])
-    dots = [
-        float(pair_difference(a, b, claim.metric, claim.split).mean())
-        for cell in pairs.values()
-        for a, b in cell
-    ]
     p = None
     if claim.primary and claim.kind == "greater":
         p = sign_flip_p(per_seed, claim.margin)
     verdict = interval_verdict(estimate, claim.kind, claim.margin)
-    return ClaimVerdict(claim, verdict, estimate, tuple(dots), p=p)
-
-
-def interval_verdict(estimate: Estimate, kind: str, margin: float) -> str:
-    """Held, not held or undecided, by an interval.
-
-    Args:
-        estimate: the figure with its interval.
-        kind: "greater", "less" or "tied".
-        margin: the margin.
-
-    Example:
-        >>> interval_verdict(Estimate(0.05, 0.01, 0.09, 10), "greater", 0.0)
-        'held'
-        >>> interval_verdict(Estimate(0.05, 0.01, 0.09, 10), "tied", 0.03)
-        'undecided'
-    """
-    low, high = estimate.low, estimate.high
-    if isnan(low) or isnan(high):
-        return "undecided"
-    if kind == "less":
-        return interval_verdict(replace(estimate, low=-high, high=-low), "greater", -margin)
-    held, lost = low > margin, high < margin
-    if kind == "tied":
-        held, lost = -margin <= low and high <= margin, low > margin or high < -margin
-    return "held" if held else "not held" if lost else "undecided"
+    return ClaimVerdict(claim, verdict, estimate, p=p)
 
 
 def _with_missing(found: ClaimVerdict, data: StudyData) -> ClaimVerdict:
@@ -147,8 +115,10 @@ def _collapse(claim: StudyClaim, data: StudyData) -> ClaimVerdict:
     fallen = [run for run in runs if has_collapsed(run)]
     estimate = rate_estimate(len(fallen), len(runs))
     starts, lost = ({(run.task, run.seed) for run in some} for some in (runs, fallen))
-    counted = collapse_count(len(fallen), len(runs))
-    note = f"{counted}; of their warm starts {collapse_count(len(lost), len(starts))}"
+    note = (
+        f"{collapse_count(len(fallen), len(runs))}; counted by warm start, "
+        f"{collapse_count(len(lost), len(starts))}"
+    )
     verdict = "not held" if fallen else "held"
     if claim.kind != "never":
         verdict = interval_verdict(estimate, claim.kind, claim.margin)
@@ -160,18 +130,17 @@ def collapse_count(events: int, runs: int) -> str:
 
     Example:
         >>> collapse_count(0, 40)
-        '0 of 40 collapsed, 95 % upper bound 0.072'
+        '0 of 40 with a collapse, 95 % upper bound 0.072'
     """
     bound = rate_upper_bound(events, runs)
-    return f"{events} of {runs} collapsed, 95 % upper bound {bound:.3f}"
+    return f"{events} of {runs} with a collapse, 95 % upper bound {bound:.3f}"
 
 
 def _most(claim: StudyClaim, data: StudyData) -> ClaimVerdict:
     """The verdict on "best or tied in most cells"."""
-    standing = rule_standing(claim, claim.compare[0], data)
+    standing = method_standing(claim, claim.compare[0], data)
     if not standing.cells:
         return ClaimVerdict(claim, NOT_RUN)
-    good, all_cells = standing.count(GOOD), len(standing.cells)
-    verdict = "held" if good > all_cells / 2 else "not held"
-    note = f"best or tied in {good} of {all_cells} cells; {'; '.join(map(str, standing.cells))}"
-    return ClaimVerdict(claim, verdict, note=note)
+    verdict = "held" if standing.is_good_in_most else "not held"
+    note = f"{GOOD} in {standing.count(GOOD)} of {standing.all_cells} cells"
+    return ClaimVerdict(claim, verdict, note="; ".join([note, *map(str, standing.cells)]))

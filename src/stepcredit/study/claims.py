@@ -61,6 +61,8 @@ class StudyClaim:
             if value not in known:
                 reason = f"expected one of {', '.join(known)}, got {value!r}"
                 raise StepCreditError(reason, field=name)
+        if self.kind == "most" and (self.metric, self.split) != ("pass_at_1", None):
+            raise StepCreditError("a claim of the kind 'most' is about pass@1", field="metric")
         alone = self.kind in ("never", "most") or self.metric == "collapse"
         if len(self.compare) != 2 - alone:
             reason = f"expected {2 - alone} labels, got {len(self.compare)}"
@@ -74,12 +76,12 @@ class ClaimsFile:
     Args:
         definitions: what each word means.
         claims: the claims.
-        published: the published figures of an arm, by its label.
+        published_by_arm: the published figures of an arm, in percent, by its label.
     """
 
     definitions: Mapping[str, str]
     claims: tuple[StudyClaim, ...]
-    published: Mapping[str, str] = field(default_factory=dict)
+    published_by_arm: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_claims_file(path: Path = CLAIMS) -> ClaimsFile:
@@ -95,7 +97,9 @@ def read_claims_file(path: Path = CLAIMS) -> ClaimsFile:
     """
     content = yaml_mapping(path)
     try:
-        check_names(content, {"definitions", "published", "claims"}, ("definitions", "claims"))
+        check_names(
+            content, {"definitions", "published_by_arm", "claims"}, ("definitions", "claims")
+        )
         claims = tuple(_claim(given) for given in content["claims"])
     except StepCreditError as error:
         raise error.at(place=str(path)) from error.__cause__
@@ -103,7 +107,7 @@ def read_claims_file(path: Path = CLAIMS) -> ClaimsFile:
         raise FileError("two claims have one id", field=str(path))
     if sum(claim.primary for claim in claims) > MOST_PRIMARY:
         raise FileError(f"more than {MOST_PRIMARY} claims are primary", field=str(path))
-    return ClaimsFile(content["definitions"], claims, content.get("published", {}))
+    return ClaimsFile(content["definitions"], claims, content.get("published_by_arm", {}))
 
 
 def _claim(given: Mapping[str, Any]) -> StudyClaim:

@@ -22,7 +22,8 @@ def equal_tokens_difference(pairs: Sequence[tuple[Run, Run]]) -> Estimate:
 
     Returns:
         The mean over the pairs, with its interval over seeds. The answers are those of the training
-        problems, each seen once, which both runs of a pair share.
+        problems, each seen once. At T the two runs are at different updates, so the difference is
+        paired by seed and not by problem.
     """
     return crossed_mean([np.array([[_difference(*pair)] for pair in pairs])])
 

@@ -6,7 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from stepcredit.lab.simulated_prm import BLUR, FILLER, FLIPS, RIGHT, WRONG
 from stepcredit.study.claims import StudyClaim
+from stepcredit.study.method_standings import BELOW, GOOD, UNKNOWN
 from stepcredit.study.study_cells import Arm
 from stepcredit.study.study_presets import find_preset, preset_names
 from stepcredit.study.tuning import TUNING
@@ -15,20 +17,67 @@ METRIC_WORDS = {
     "pass_at_1": "pass@1",
     "pass_at_8": "pass@8",
     "length": "tokens per answer",
-    "length_ratio": "relative length",
     "fillers": "filler lines per answer",
-    "cpu_ratio": "relative CPU time",
+    "step_accuracy": "share of right steps",
+    "format": "share of answers in the right format",
     "collapse": "share of collapsed runs",
+    "cpu_ratio": "CPU time",
+    "length_ratio": "length",
 }
+"""What each metric of a claim is; of a ratio, what is divided."""
+CLAIMS_WORDS = (
+    "Each claim was written down before the runs, in `evidence/claims.yaml`, with its comparison "
+    "and its margin; claims that were added later, or changed in one of these, are marked.",
+    '"Ours" is the paired difference on the same seeds and problems, with its 95 % interval, and '
+    "n counts pairs of runs.",
+    "The verdict compares that interval with the margin, for each claim alone.",
+    "The Holm p of a primary claim comes from another test (sign flips over seeds), and counts "
+    "that several claims are tested.",
+    "So a claim can be held by its interval and have a p above 0.05; then it is weakly supported.",
+)
+"""How to read the table of claims."""
+STANDINGS_QUESTION = "Is there a method that never collapses and is best or tied on most signals?"
+NONE_QUALIFIES = "No method is shown to be."
+STANDINGS_WORDS = (
+    f'On each signal a method is compared with the best of the others. "{GOOD}": the interval of '
+    "the difference of pass@1 lies above 0, or within the margin of a tie. "
+    f'"{BELOW}": it lies below 0, and is no tie. "{UNKNOWN}": neither. The best of the others is '
+    f'chosen by the same runs, so "{BELOW}" is a little too frequent.'
+)
+OVERVIEW_WORDS = (
+    "pass@1 / pass@8 of every method that was run on all signals; the mean counts each signal "
+    "equally. The published figures are percentages, on other tasks and models."
+)
+SPLITS_WORDS = "pass@1 on what the runs were not trained on; the first row is before training."
+ORIGINS_WORDS = (
+    "CPU seconds depend on the machine and on what else ran on it, so only those of one origin can "
+    "be compared."
+)
+TABLE_WORDS = {
+    "IQM": "the interquartile mean, without the lowest and the highest quarter of the runs.",
+    "P(better)": "the probability that a run of the arm ends above one of the reference arm.",
+    "at most": "the one-sided 95 % upper bound of the rate of collapse.",
+    "at equal tokens": "the paired difference of pass@1 on the training problems, at the token "
+    "where the last row of the shorter run's learning curve is centred.",
+    "CPU seconds": "means over runs that several machines made; see the last section.",
+}
+"""What the columns of the tables are."""
+COSTS_SHOWN = {
+    "signal_calls": "scored by the signal",
+    "teacher_calls": "by a teacher",
+    "monte_carlo_calls": "by Monte Carlo",
+}
+"""The costs that are counts of answers, and their columns."""
 SIGNAL_WORDS = {
     "exact": "the checker itself: 1 for a right step, 0 for a wrong one, 0.5 for filler",
-    "noisy": "a simulated reward model: right steps 0.85, wrong 0.25, filler 0.70; blurred, and "
-    "one score in ten exchanged",
-    "hackable": "as `noisy`, but filler scores 0.95, above a right step",
+    "noisy": f"a simulated reward model: right steps {RIGHT}, wrong {WRONG}, filler "
+    f"{FILLER['noisy']}, with noise of std {BLUR}; a share of {FLIPS} of the scores is exchanged, "
+    "right for wrong",
+    "hackable": f"as `noisy`, but filler scores {FILLER['hackable']}, above a right step",
     "centred": "2s − 1 of `noisy`, so that wrong steps score below 0",
     "negative": "the logarithm of `noisy`, so that every score is below 0",
     "opd": "log-ratios of a better teacher, token by token (on-policy distillation)",
-    "g-opd": "as `opd`, and beyond the teacher, away from the warm start (G-OPD)",
+    "g-opd": "as `opd`, plus a part of the teacher's log-ratio to the warm start (G-OPD)",
     "opd-steps": "`opd`, summed over each step",
     "g-opd-steps": "`g-opd`, summed over each step",
     "opd-mismatched": "as `opd`, with a teacher that prefers longer answers",
@@ -96,7 +145,7 @@ def arm_words(arm: Arm) -> str:
 
 
 def signal_words(label: str, settings: Mapping[str, Any]) -> str:
-    """What a signal is; one that a preset has made is told by its settings.
+    """What a signal is; of one that a preset defines, its settings.
 
     Args:
         label: its name in tables.
@@ -119,7 +168,7 @@ def _listed(settings: Mapping[str, Any]) -> str:
 
 
 def merged_words(found: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Each label once, in alphabetical order, with the first that is said of it."""
+    """Each label once, in alphabetical order, with its first meaning."""
     merged: dict[str, str] = {}
     for label, words in found:
         merged.setdefault(label, words)
@@ -134,7 +183,7 @@ def comparison_words(claim: StudyClaim) -> str:
         >>> comparison_words(claim)
         'pass@1 of `pass` less that of `grpo`: above -0.03'
     """
-    metric, first = METRIC_WORDS.get(claim.metric, claim.metric), f"`{claim.compare[0]}`"
+    metric, first = METRIC_WORDS[claim.metric], f"`{claim.compare[0]}`"
     if claim.kind == "never":
         return f"no run of {first} collapses"
     if claim.kind == "most":
@@ -147,6 +196,5 @@ def comparison_words(claim: StudyClaim) -> str:
     if claim.metric == "collapse":
         return f"{metric} of {first}: {bound}"
     if claim.metric.endswith("_ratio"):
-        what = METRIC_WORDS[claim.metric].removeprefix("relative ")
-        return f"{what} of {first} divided by that of `{claim.compare[1]}`, less 1: {bound}"
+        return f"{metric} of {first} divided by that of `{claim.compare[1]}`, less 1: {bound}"
     return f"{metric} of {first} less that of `{claim.compare[1]}`: {bound}"

@@ -44,7 +44,8 @@ def paired_runs(claim: StudyClaim, data: StudyData) -> dict[Place, list[tuple[Ru
     """The finished pairs of runs that a claim compares, by cell and in the order of their seeds.
 
     Within a task only seeds count that every cell has, so that each cell has the same seeds. CPU
-    times are compared only where one machine made both runs with one version of the code.
+    times are compared only on seeds for which one machine made the runs of all cells of the task
+    with one version of the code.
     """
     ours, theirs = (arm_runs(claim, label, data) for label in claim.compare)
     places = [place for place in ours if place in theirs]

@@ -5,17 +5,23 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from math import isnan
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup, escape
-
 from stepcredit.html_pages import page_environment
+from stepcredit.study import page_words
 from stepcredit.study.budget import SLICED, study_order
-from stepcredit.study.claim_verdicts import ClaimVerdict, decide
+from stepcredit.study.claim_verdicts import NOT_RUN, ClaimVerdict, decide
 from stepcredit.study.claims import ClaimsFile
+from stepcredit.study.method_standings import (
+    BELOW,
+    GOOD,
+    UNKNOWN,
+    MethodStanding,
+    method_standings,
+)
 from stepcredit.study.overview import OverviewRow, overview_rows
+from stepcredit.study.page_numbers import NONE, difference, figure, interval, shares
 from stepcredit.study.page_pictures import FOLDER, picture_files
 from stepcredit.study.page_words import (
     PresetWords,
@@ -23,16 +29,12 @@ from stepcredit.study.page_words import (
     merged_words,
     preset_words,
 )
-from stepcredit.study.rule_standings import RuleStanding, rule_standings
 from stepcredit.study.study_data import StudyData
 from stepcredit.study.study_figures import curves_svg, forest_svg
-from stepcredit.study.study_statistics import Estimate
 from stepcredit.study.study_tables import ArmRow, CellTable, arm_curves, cell_tables
 from stepcredit.study.tuning import TUNING
 
 TEMPLATES = Path(__file__).with_name("templates")
-NONE = "–"
-"""What stands where there is no figure."""
 
 
 @dataclass(frozen=True)
@@ -92,18 +94,22 @@ def _rendered(template: str, data: StudyData, claims: ClaimsFile, *, pictures: b
         "cost": cost,
         "cell": table_cell,
         "compared": comparison_words,
-        "pair": pair_of_shares,
+        "shares": shares,
         "code": code_words,
     }
     environment = page_environment(TEMPLATES, filters, escapes=pictures)
     sections = preset_sections(data, pictures=pictures)
-    verdicts = decide(claims.claims, data)
+    verdicts, standings = decide(claims.claims, data), claim_standings(claims, data)
     return environment.get_template(template).render(
         verdicts=verdicts,
         counts=Counter(found.verdict for found in verdicts),
-        standings=method_standings(claims, data),
+        standings=standings,
+        qualified=[standing.label for standing in standings if standing.qualifies],
+        words=page_words,
+        marks=(GOOD, BELOW, UNKNOWN),
+        not_run=NOT_RUN,
         definitions=claims.definitions,
-        published=claims.published,
+        published=claims.published_by_arm,
         sections=sections,
         arms=merged_words(pair for section in sections for pair in section.words.arms),
         signals=merged_words(pair for section in sections for pair in section.words.signals),
@@ -160,59 +166,19 @@ def summary(data: StudyData) -> dict[str, Any]:
         "runs": len(runs),
         "cpu_hours": sum(run.costs["cpu_seconds"] for run in runs) / 3600,
         "tokens": sum(run.costs["tokens"] for run in runs),
-        "seeds": sorted({run.seed for run in runs}),
     }
 
 
-def method_standings(claims: ClaimsFile, data: StudyData) -> list[RuleStanding]:
-    """How every method stands beside the others, by the first claim of the kind "most"."""
-    found = (claim for claim in claims.claims if claim.kind == "most")
-    claim = next(found, None)
-    return rule_standings(claim, data) if claim else []
+def claim_standings(claims: ClaimsFile, data: StudyData) -> list[MethodStanding]:
+    """How every method compares with the others, by the first claim of the kind "most"."""
+    claim = next((claim for claim in claims.claims if claim.kind == "most"), None)
+    return method_standings(claim, data) if claim else []
 
 
 def run_origins(data: StudyData) -> list[tuple[Mapping[str, Any], int]]:
     """Each machine and version of the code that made runs, and how many."""
     made = Counter(run.origin for run in data.finished)
     return [(origin, made[origin["id"]]) for origin in data.origins if made[origin["id"]]]
-
-
-def figure(value: float | None, digits: int = 3) -> str:
-    """A number with fixed digits, or `NONE`.
-
-    Example:
-        >>> figure(0.52), figure(None)
-        ('0.520', '–')
-    """
-    return NONE if value is None or isnan(value) else f"{value:.{digits}f}"
-
-
-def interval(estimate: Estimate | None, digits: int = 3) -> str:
-    """A figure with its interval.
-
-    Example:
-        >>> interval(Estimate(0.5, 0.45, 0.56, 10))
-        '0.500 (0.450 to 0.560)'
-    """
-    if estimate is None:
-        return NONE
-    if isnan(estimate.low):
-        return figure(estimate.value, digits)
-    low, high = figure(estimate.low, digits), figure(estimate.high, digits)
-    return f"{figure(estimate.value, digits)} ({low} to {high})"
-
-
-def difference(estimate: Estimate | None, digits: int = 3) -> str:
-    """A difference with its interval, all with their signs.
-
-    Example:
-        >>> difference(Estimate(0.05, -0.01, 0.11, 10))
-        '+0.050 (-0.010 to +0.110)'
-    """
-    if estimate is None:
-        return NONE
-    value, low, high = (f"{x:+.{digits}f}" for x in (estimate.value, estimate.low, estimate.high))
-    return value if isnan(estimate.low) else f"{value} ({low} to {high})"
 
 
 def claim_figure(verdict: ClaimVerdict) -> str:
@@ -225,28 +191,20 @@ def claim_figure(verdict: ClaimVerdict) -> str:
     return difference(found, 1 if claim.metric == "length" else 3)
 
 
-def pair_of_shares(pair: tuple[float, float]) -> str:
-    """pass@1 and pass@8.
-
-    Example:
-        >>> pair_of_shares((0.5, 0.875))
-        '0.500 / 0.875'
-    """
-    return " / ".join(map(figure, pair))
-
-
 def cost(row: ArmRow, name: str) -> str:
     """A cost of an arm, rounded."""
     return f"{dict(row.costs)[name]:,.0f}"
 
 
-def code_words(text: str) -> Markup:
+def code_words(text: str) -> Any:
     """Text for HTML, in which `names` are set as code.
 
     Example:
         >>> code_words("`pass` < 1")
         Markup('<code>pass</code> &lt; 1')
     """
+    from markupsafe import Markup, escape
+
     parts = text.split("`")
     return Markup("").join(
         Markup("<code>{}</code>").format(part) if number % 2 else escape(part)

@@ -132,7 +132,7 @@ def _arms(entry: Any, arms: Mapping[str, Any]) -> Iterator[Arm]:
     except StepCreditError as error:
         raise error.at(place=f"arm {label}") from error.__cause__
     fields, lab = ({**base.get(part, {}), **given.get(part, {})} for part in ("fields", "lab"))
-    changed = given.get("fields") or given.get("lab")  # it is no more what the other arm is
+    changed = given.get("fields") or given.get("lab")  # it is not the other arm any more
     about = given.get("about", "" if changed else base.get("about", ""))
     arm = Arm(label, method, fields, lab, about)
     grid: Mapping[str, Any] = given.get("grid", {})
