@@ -134,49 +134,49 @@ def arm_row(label: str, runs: Sequence[Run], reference: Sequence[Run]) -> ArmRow
         runs: its finished runs.
         reference: those of the arm that it is compared with.
     """
-    matrix = score_matrix(runs)
+    row = _policy_row(label, runs, "after")
     theirs = {run.seed: run for run in reference}
     pairs = [(run, theirs[run.seed]) for run in runs if run.seed in theirs]
-    other = pairs and runs[0].label != reference[0].label
-    differences = np.array([pair_difference(a, b, "pass_at_1") for a, b in pairs])
     collapsed = sum(map(has_collapsed, runs))
-    return ArmRow(
-        label,
-        len(runs),
-        _share(crossed_mean([matrix])),
-        _share(crossed_iqm([matrix])),
-        _share(crossed_mean([score_matrix(runs, "pass_at_8")])),
-        _mean_figure(runs, "length"),
-        _mean_figure(runs, "fillers"),
-        collapsed,
-        rate_upper_bound(collapsed, len(runs)),
-        crossed_mean([differences]) if other else None,
-        tuple(differences.mean(axis=1).tolist()) if other else (),
-        _improvement(runs, reference) if other else None,
-        _further_splits(runs, "after"),
-        _mean_costs(runs),
-        _mean_stds(runs),
-        _mean_figure(runs, "turns"),
-        tuple(has_collapsed(run) for run, _ in pairs) if other else (),
-        equal_tokens_difference(pairs) if other else None,
-        _mean_figure(runs, "step_accuracy"),
+    row = replace(
+        row,
+        collapsed=collapsed,
+        upper_bound=rate_upper_bound(collapsed, len(runs)),
+        costs=_mean_costs(runs),
+        stds=_mean_stds(runs),
+    )
+    if not pairs or label == reference[0].label:
+        return row
+    differences = np.array([pair_difference(a, b, "pass_at_1") for a, b in pairs])
+    return replace(
+        row,
+        difference=crossed_mean([differences]),
+        dots=tuple(differences.mean(axis=1).tolist()),
+        fallen=tuple(has_collapsed(run) for run, _ in pairs),
+        improvement=_improvement(runs, reference),
+        equal_tokens=equal_tokens_difference(pairs),
     )
 
 
 def start_row(runs: Sequence[Run]) -> ArmRow:
     """The figures of the warm starts, one per seed."""
-    one, eight = (score_matrix(runs, name, when="before") for name in ("pass_at_1", "pass_at_8"))
+    return _policy_row(WARM_START_LABEL, runs, "before")
+
+
+def _policy_row(label: str, runs: Sequence[Run], when: str) -> ArmRow:
+    """What the policies of some runs are, "before" or "after" training, beside nothing else."""
+    one, eight = (score_matrix(runs, name, when=when) for name in ("pass_at_1", "pass_at_8"))
     return ArmRow(
-        WARM_START_LABEL,
+        label,
         len(runs),
-        _share(crossed_mean([one])),
-        _share(crossed_iqm([one])),
-        _share(crossed_mean([eight])),
-        _mean_figure(runs, "length", "before"),
-        _mean_figure(runs, "fillers", "before"),
-        splits=_further_splits(runs, "before"),
-        turns=_mean_figure(runs, "turns", "before"),
-        step_accuracy=_mean_figure(runs, "step_accuracy", "before"),
+        pass_at_1=_share(crossed_mean([one])),
+        iqm=_share(crossed_iqm([one])),
+        pass_at_8=_share(crossed_mean([eight])),
+        length=_mean_figure(runs, "length", when),
+        fillers=_mean_figure(runs, "fillers", when),
+        splits=_further_splits(runs, when),
+        turns=_mean_figure(runs, "turns", when),
+        step_accuracy=_mean_figure(runs, "step_accuracy", when),
     )
 
 
@@ -195,12 +195,8 @@ def score_matrix(
     return np.array([problem_figures(run, metric, split, when) for run in runs])
 
 
-def _figure(run: Run, when: str, name: str) -> float | None:
-    return run.figures(when).get(name)
-
-
-def _mean_figure(runs: Sequence[Run], name: str, when: str = "after") -> float | None:
-    values = [value for run in runs if (value := _figure(run, when, name)) is not None]
+def _mean_figure(runs: Sequence[Run], name: str, when: str) -> float | None:
+    values = [value for run in runs if (value := run.figures(when).get(name)) is not None]
     return fmean(values) if values else None
 
 
