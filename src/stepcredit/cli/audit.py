@@ -11,7 +11,7 @@ from stepcredit.cli.audit_plan import AuditPlan
 from stepcredit.cli.audit_run import Outputs, Report, RunWatch, audit_steps
 from stepcredit.cli.audit_selftest import selftest_option
 from stepcredit.cli.convert import From, reading_logs
-from stepcredit.cli.options import Imports, fewer_collections, import_modules, settings_of
+from stepcredit.cli.options import Imports, fewer_collections, import_modules, repeated, settings_of
 from stepcredit.cli.output import FOUND
 from stepcredit.cli.progress import counting_bar
 from stepcredit.errors import MethodError, SettingError
@@ -63,12 +63,10 @@ AuditedMethods = Annotated[
 ]
 AuditSettings = Annotated[
     list[str],
-    typer.Option(
+    repeated(
         "--set",
-        metavar="FIELD=VALUE",
-        help="A field of the methods that have it; VALUE is JSON, or a bare word. May be repeated.",
-        show_default=False,
-        default_factory=list,
+        "A field of the methods that have it; VALUE is JSON, or a bare word.",
+        "FIELD=VALUE",
     ),
 ]
 Conformance = Annotated[

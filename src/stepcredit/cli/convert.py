@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 import stepcredit as sc
+from stepcredit.cli.options import repeated
 from stepcredit.cli.output import say
 from stepcredit.cli.progress import counting_bar
 from stepcredit.cli.score import Tokenizer, loaded_tokenizer
@@ -53,13 +54,11 @@ GroupSize = Annotated[
 ]
 Marks = Annotated[
     list[str],
-    typer.Option(
+    repeated(
         "--tool-marks",
-        metavar="OPEN...CLOSE",
-        help="What stands around a tool's answer in a response, such as '<result>...</result>', "
-        "beside the marks that are known; none: tools wrote nothing. May be repeated.",
-        show_default=False,
-        default_factory=list,
+        "What stands around a tool's answer in a response, such as '<result>...</result>', "
+        "beside the marks that are known; none: tools wrote nothing.",
+        "OPEN...CLOSE",
     ),
 ]
 

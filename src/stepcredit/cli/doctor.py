@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import typer
 
 import stepcredit as sc
+from stepcredit.cli.options import repeated
 from stepcredit.errors import first_line
 
 PACKAGES = (
@@ -32,13 +33,7 @@ LOCAL_PATH = re.compile(r"(?<![\w.])(?:~|/)[^\s:'\"]+")
 
 Names = Annotated[
     list[str],
-    typer.Option(
-        "--tokenizer",
-        metavar="MODEL",
-        help="A model whose tokenizer is tried: a folder or a name. May be repeated.",
-        show_default=False,
-        default_factory=list,
-    ),
+    repeated("--tokenizer", "A model whose tokenizer is tried: a folder or a name.", "MODEL"),
 ]
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 import stepcredit as sc
-from stepcredit.cli.options import Imports, import_modules, settings_of
+from stepcredit.cli.options import Imports, import_modules, repeated, settings_of
 from stepcredit.cli.output import say
 from stepcredit.cli.progress import counting_bar
 from stepcredit.cli.served_counts import say_served
@@ -34,17 +34,6 @@ def _option(help: str, metavar: str | None = None, panel: str | None = None) -> 
     return typer.Option(metavar=metavar, help=help, rich_help_panel=panel, show_default=True)
 
 
-def _repeated(name: str, help: str, metavar: str, panel: str | None = None) -> Any:
-    return typer.Option(
-        name,
-        metavar=metavar,
-        help=f"{help} May be repeated.",
-        rich_help_panel=panel,
-        show_default=False,
-        default_factory=list,
-    )
-
-
 NAMES = ", ".join(EVAL_TASKS)
 Tasks = Annotated[str, _option(f"Benchmarks, with commas between them: {NAMES}.", "NAMES")]
 Output = Annotated[
@@ -56,7 +45,7 @@ From = Annotated[
     typer.Option("--from", metavar="FILE", help="Sample nothing: print the figures of FILE."),
 ]
 Files = Annotated[
-    list[str], _repeated("--file", "Read a task's rows from a local file.", "TASK=PATH")
+    list[str], repeated("--file", "Read a task's rows from a local file.", "TASK=PATH")
 ]
 Limit = Annotated[int | None, _option("Only the first problems of each task.", "N")]
 Ks = Annotated[
@@ -74,7 +63,7 @@ Seed = Annotated[int, _option("Seed of the draws.", panel=SAMPLING)]
 System = Annotated[str | None, _option("The system turn.", "TEXT", SAMPLING)]
 Templates = Annotated[
     list[str],
-    _repeated(
+    repeated(
         "--template",
         "The user's turn of a task, with {prompt} for the problem; @PATH reads it from a file.",
         "TASK=TEXT",
@@ -104,12 +93,12 @@ TokensPerBatch = Annotated[
     int | None, _option("Most tokens of a batch of transformers. Default: 65536.", "N", MODEL)
 ]
 Engine = Annotated[
-    list[str], _repeated("--engine", "An argument of vLLM's engine.", "FIELD=VALUE", MODEL)
+    list[str], repeated("--engine", "An argument of vLLM's engine.", "FIELD=VALUE", MODEL)
 ]
 
 Urls = Annotated[
     list[str],
-    _repeated("--url", "Address of a server of the model, without /v1.", "URL", SERVER),
+    repeated("--url", "Address of a server of the model, without /v1.", "URL", SERVER),
 ]
 Concurrency = Annotated[int, _option("Requests at the same time.", panel=SERVER)]
 Timeout = Annotated[float, _option("Seconds for one request.", panel=SERVER)]
@@ -122,7 +111,7 @@ Signal = Annotated[
     str | None, _option("A signal, as `stepcredit signals` lists them.", "NAME", SIGNAL)
 ]
 SignalSettings = Annotated[
-    list[str], _repeated("--set", "A field of the signal.", "FIELD=VALUE", SIGNAL)
+    list[str], repeated("--set", "A field of the signal.", "FIELD=VALUE", SIGNAL)
 ]
 Split = Annotated[str | None, _option("How texts are cut into steps.", "NAME", SIGNAL)]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from stepcredit.cli.options import Imports, import_modules, settings_of
+from stepcredit.cli.options import Imports, import_modules, repeated, settings_of
 from stepcredit.cli.output import CommandApp, code_of, say
 from stepcredit.cli.prm_report import bars, print_figures
 from stepcredit.cli.score import named_signal
@@ -62,23 +62,11 @@ Folder = Annotated[
 Resume = Annotated[Path | None, typer.Option(metavar="DIR", help="Continue the run in DIR.")]
 TrainSet = Annotated[
     list[str],
-    typer.Option(
-        "--set",
-        metavar="FIELD=VALUE",
-        help=f"One of {TRAIN_FIELDS}. May be repeated.",
-        show_default=False,
-        default_factory=list,
-    ),
+    repeated("--set", f"One of {TRAIN_FIELDS}.", "FIELD=VALUE"),
 ]
 SignalSet = Annotated[
     list[str],
-    typer.Option(
-        "--set",
-        metavar="FIELD=VALUE",
-        help="A field of the signal. May be repeated.",
-        show_default=False,
-        default_factory=list,
-    ),
+    repeated("--set", "A field of the signal.", "FIELD=VALUE"),
 ]
 
 app = CommandApp(

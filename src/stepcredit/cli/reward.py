@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stepcredit.cli.journal import journal_beside
-from stepcredit.cli.options import Imports, Input, import_modules, settings_of
+from stepcredit.cli.options import Imports, Input, import_modules, repeated, settings_of
 from stepcredit.cli.output import say
 from stepcredit.cli.progress import counting_bar, progress_bar
 from stepcredit.errors import RowError, SettingError
@@ -32,13 +32,11 @@ Names = Annotated[
 ]
 Settings = Annotated[
     list[str],
-    typer.Option(
+    repeated(
         "--set",
-        metavar="FIELD=VALUE",
-        help="A field of all rewards that have it, or of one: NAME.FIELD=VALUE; VALUE is JSON, or "
-        "a bare word. May be repeated.",
-        show_default=False,
-        default_factory=list,
+        "A field of all rewards that have it, or of one: NAME.FIELD=VALUE; VALUE is JSON, or "
+        "a bare word.",
+        "FIELD=VALUE",
     ),
 ]
 Answer = Annotated[

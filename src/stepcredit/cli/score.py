@@ -13,7 +13,7 @@ import typer
 
 import stepcredit as sc
 from stepcredit.cli.journal import journal_beside
-from stepcredit.cli.options import Imports, Input, import_modules, settings_of
+from stepcredit.cli.options import Imports, Input, import_modules, repeated, settings_of
 from stepcredit.cli.output import printable, say
 from stepcredit.cli.progress import counting_bar
 from stepcredit.cli.served_counts import say_served
@@ -31,13 +31,7 @@ Name = Annotated[
 ]
 Settings = Annotated[
     list[str],
-    typer.Option(
-        "--set",
-        metavar="FIELD=VALUE",
-        help="A field of the signal; VALUE is JSON, or a bare word. May be repeated.",
-        show_default=False,
-        default_factory=list,
-    ),
+    repeated("--set", "A field of the signal; VALUE is JSON, or a bare word.", "FIELD=VALUE"),
 ]
 Maps = Annotated[
     list[str],

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stepcredit.cli.options import settings_of
+from stepcredit.cli.options import repeated, settings_of
 from stepcredit.cli.output import printable, say
 from stepcredit.errors import SettingError, SignalError
 
@@ -49,13 +49,7 @@ ProtocolName = Annotated[
 ]
 ProtocolSet = Annotated[
     list[str],
-    typer.Option(
-        "--set",
-        metavar="FIELD=VALUE",
-        help="A field of the protocol. May be repeated.",
-        show_default=False,
-        default_factory=list,
-    ),
+    repeated("--set", "A field of the protocol.", "FIELD=VALUE"),
 ]
 Port = Annotated[int, typer.Option(help="Port of the server.", rich_help_panel=FLAGS)]
 Host = Annotated[
@@ -97,13 +91,8 @@ DataParallel = Annotated[
 ]
 Extra = Annotated[
     list[str],
-    typer.Option(
-        "--vllm",
-        metavar="ARGUMENT",
-        help="A further argument of vLLM, such as --vllm=--enforce-eager. May be repeated.",
-        rich_help_panel=FLAGS,
-        show_default=False,
-        default_factory=list,
+    repeated(
+        "--vllm", "A further argument of vLLM, such as --vllm=--enforce-eager.", "ARGUMENT", FLAGS
     ),
 ]
 Start = Annotated[
@@ -127,14 +116,7 @@ Log = Annotated[
 ]
 Verify = Annotated[
     list[str],
-    typer.Option(
-        "--verify",
-        metavar="URL",
-        help="Check the server that runs at URL, in place of printing. May be repeated.",
-        rich_help_panel=CHECK,
-        show_default=False,
-        default_factory=list,
-    ),
+    repeated("--verify", "Check the server that runs at URL, in place of printing.", "URL", CHECK),
 ]
 Tokenizer = Annotated[
     str | None,

@@ -14,6 +14,7 @@ from stepcredit.cli.options import (
     Settings,
     import_modules,
     named_estimator,
+    repeated,
     settings_of,
 )
 from stepcredit.cli.output import code_of, say
@@ -27,13 +28,7 @@ Compare = Annotated[str, typer.Option(help="A second method to train for compari
 Task = Annotated[str, typer.Option(help="The task: arithmetic, multihop or agent.")]
 TaskFields = Annotated[
     list[str],
-    typer.Option(
-        "--task-set",
-        metavar="FIELD=VALUE",
-        help="An option of the task; VALUE is JSON, or a bare word. May be repeated.",
-        show_default=False,
-        default_factory=list,
-    ),
+    repeated("--task-set", "An option of the task; VALUE is JSON, or a bare word.", "FIELD=VALUE"),
 ]
 Size = Annotated[str, typer.Option(help="Size of the policy: small or medium.")]
 Signal = Annotated[
