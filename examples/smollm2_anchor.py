@@ -7,7 +7,8 @@ seeds. `recipes/smollm2` has the settings. A stopped run continues with the same
 done is not done again, and training resumes from its last checkpoint.
 
 It needs a checkout, the extras `train` and `gym`, and the packages that `smollm2.py` names. The
-result is an anchor: three seeds on one task say little, and a CPU gets through few steps.
+result is an anchor: three seeds on one task say little, and a CPU gets through few steps. The file
+`evidence/anchor.json` has it; `stepcredit study report` prints it.
 """
 
 from __future__ import annotations
@@ -20,11 +21,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from stepcredit.study.study_runner import cores, processor
+
 ROOT = Path(__file__).resolve().parents[1]
 RECIPES = ROOT / "recipes"
 METHODS = ("pass", "pass-min", "grpo")
 TRL = "from trl.cli import main; main()"
-ACCURACY = "eval_rewards/accuracy/mean"
+ACCURACY, LENGTH = "eval_rewards/accuracy/mean", "eval_completions/mean_length"
+GROUP = 8
+SAMPLES = 2
+"""Responses per sum of an evaluation, as the recipe has it."""
 
 
 def once(done: Path, command: Sequence[object]) -> None:
@@ -81,19 +87,20 @@ START: dict[str, Any] = {
 }
 
 
-def train(folder: Path, method: str, seed: int, steps: int, prompts: int, sums: int) -> Path:
+def train(folder: Path, method: str, seed: int, asked: argparse.Namespace) -> Path:
     """One run; returns its folder."""
     run = folder / "runs" / f"{method}-{seed}"
-    responses = 8 * prompts
+    responses = GROUP * asked.prompts
     given: dict[str, object] = {
         "config": RECIPES / "smollm2/trl.yaml",
         "seed": seed,
-        "max_steps": steps,
+        "max_steps": asked.steps,
+        "learning_rate": asked.learning_rate,
         "model_name_or_path": folder / "start",
         "dataset_name": folder / "data/sums.parquet",
-        "dataset_test_split": f"train[2744:{2744 + sums}]",
+        "dataset_test_split": f"train[2744:{2744 + asked.sums}]",
         "output_dir": run,
-        "eval_steps": steps,
+        "eval_steps": asked.steps,
         "per_device_train_batch_size": responses // 2,
         "per_device_eval_batch_size": responses,
         "save_strategy": "steps",
@@ -110,12 +117,32 @@ def train(folder: Path, method: str, seed: int, steps: int, prompts: int, sums: 
     return run
 
 
-def figures(run: Path) -> tuple[float, float, float]:
-    """pass@1 before and after the run, and seconds per step."""
+def figures(run: Path) -> dict[str, float]:
+    """pass@1 and length before and after the run, and seconds per step."""
     history = json.loads((run / "trainer_state.json").read_text())["log_history"]
-    evals = [row[ACCURACY] for row in history if ACCURACY in row]
+    evaluated = [row for row in history if ACCURACY in row]
     times = [row["step_time"] for row in history if "step_time" in row]
-    return evals[0], evals[-1], sum(times) / max(1, len(times))
+    before, after = evaluated[0], evaluated[-1]
+    return {
+        "before": before[ACCURACY],
+        "after": after[ACCURACY],
+        "length_before": before[LENGTH],
+        "length_after": after[LENGTH],
+        "seconds_per_step": round(sum(times) / max(1, len(times)), 1),
+    }
+
+
+def settings(asked: argparse.Namespace) -> dict[str, Any]:
+    """What the runs have in common, for the file of results."""
+    return {
+        "model": "SmolLM2-135M-Instruct, 4-bit weights, dequantized",
+        "sft_steps": asked.sft_steps,
+        "steps": asked.steps,
+        "responses_per_step": GROUP * asked.prompts // 2,
+        "learning_rate": asked.learning_rate,
+        "answers": SAMPLES * asked.sums,
+        "hardware": f"{cores()} x {processor()}, float32",
+    }
 
 
 def main() -> None:
@@ -125,16 +152,22 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=100, help="optimizer steps of each run")
     parser.add_argument("--seeds", type=int, default=3, help="paired seeds, from 100 on")
     parser.add_argument("--prompts", type=int, default=16, help="prompts per generation")
+    parser.add_argument("--learning-rate", type=float, default=5e-6, help="of each run")
     parser.add_argument("--sums", type=int, default=128, help="evaluated, two responses each")
     parser.add_argument("--sft-steps", type=int, default=100, help="of the supervised start")
-    given = parser.parse_args()
-    prepare(given.folder, given.sft_steps)
+    parser.add_argument("--output", type=Path, help="the file of results to write, JSON")
+    asked = parser.parse_args()
+    prepare(asked.folder, asked.sft_steps)
+    runs: list[dict[str, Any]] = []
     print(f"{'method':10} {'seed':>5} {'before':>8} {'after':>8} {'s/step':>8}")
-    for seed in range(100, 100 + given.seeds):
+    for seed in range(100, 100 + asked.seeds):
         for method in METHODS:
-            run = train(given.folder, method, seed, given.steps, given.prompts, given.sums)
-            before, after, seconds = figures(run)
-            print(f"{method:10} {seed:5} {before:8.3f} {after:8.3f} {seconds:8.1f}", flush=True)
+            run = figures(train(asked.folder, method, seed, asked))
+            runs.append({"method": method, "seed": seed, **run})
+            numbers = f"{run['before']:8.3f} {run['after']:8.3f} {run['seconds_per_step']:8.1f}"
+            print(f"{method:10} {seed:5} {numbers}", flush=True)
+            if asked.output is not None:
+                asked.output.write_text(json.dumps({**settings(asked), "runs": runs}, indent=1))
 
 
 if __name__ == "__main__":

@@ -40,10 +40,14 @@ def test_the_anchor_does_nothing_twice_and_reads_its_runs(tmp_path: Path) -> Non
     with pytest.raises(SystemExit, match="the same command continues"):
         anchor.once(tmp_path / "other" / ".done", [sys.executable, "-c", "raise SystemExit(3)"])
     assert not (tmp_path / "other" / ".done").exists()
-    history = [{anchor.ACCURACY: 0.25}, {"step_time": 2.0}, {"step_time": 4.0}]
-    history.append({anchor.ACCURACY: 0.5})
+    first, last = (
+        {anchor.ACCURACY: accuracy, anchor.LENGTH: length}
+        for accuracy, length in ((0.25, 40.0), (0.5, 42.0))
+    )
+    history = [first, {"step_time": 2.0}, {"step_time": 4.0}, last]
     (tmp_path / "run" / "trainer_state.json").write_text(json.dumps({"log_history": history}))
-    assert anchor.figures(tmp_path / "run") == (0.25, 0.5, 3.0)
+    found = anchor.figures(tmp_path / "run")
+    assert list(found.values()) == [0.25, 0.5, 40.0, 42.0, 3.0]
 
 
 def test_the_attack_on_the_lab_prints_verdicts_and_confusion_tables(

@@ -12,7 +12,7 @@ from stepcredit.cli.output import CommandApp, say
 from stepcredit.errors import StepCreditError
 
 if TYPE_CHECKING:
-    from stepcredit.study.study_cells import Cell
+    from stepcredit.study.study_cells import Cell, Preset
 
 Name = Annotated[
     str, typer.Argument(metavar="NAME|CONFIG.yaml", help="A preset, or a file of your own.")
@@ -21,11 +21,18 @@ Store = Annotated[Path, typer.Option(help="The file of results.")]
 Tuned = Annotated[Path, typer.Option(help="The chosen settings, for presets that use them.")]
 CacheDir = Annotated[Path, typer.Option(help="Folder of the cached warm starts and teachers.")]
 Workers = Annotated[
-    int | None, typer.Option(min=1, help="Runs at the same time; default: one per core.")
+    int | None,
+    typer.Option(min=1, help="Runs at the same time; default: one per core, on a GPU one alone."),
 ]
 Slice = Annotated[bool, typer.Option("--slice", help="Only the first seeds of each block.")]
 Budget = Annotated[
     float | None, typer.Option(metavar="HOURS", help="Start no run that would end later.")
+]
+Device = Annotated[
+    str | None,
+    typer.Option(
+        help="Where the policies learn, cpu or cuda; default: as the preset says, or cpu."
+    ),
 ]
 Retry = Annotated[bool, typer.Option("--retry-failed", help="Run again what failed before.")]
 STORE, TUNED = Path("evidence/study.sqlite"), Path("evidence/tuned.yaml")
@@ -48,12 +55,13 @@ def study_run_command(
     workers: Workers = None,
     slice: Slice = False,
     budget: Budget = None,
+    device: Device = None,
     retry_failed: Retry = False,
 ) -> None:
     """Do the runs of a preset that the store does not have yet; Ctrl-C or a kill loses no other."""
     from stepcredit.study.study_presets import find_preset
 
-    preset = find_preset(name, tuned)
+    preset = _on_device(find_preset(name, tuned), device)
     chosen = preset.slice() if slice else preset
     options = _options(workers, budget, retry_failed, cache_dir)
     _run(preset.name, preset.cells(), chosen.cells(), store, options)
@@ -68,6 +76,7 @@ def study_tune_command(
     cache_dir: CacheDir = CACHE,
     workers: Workers = None,
     budget: Budget = None,
+    device: Device = None,
     retry_failed: Retry = False,
 ) -> None:
     """Run the tuning preset in two rounds, choose each method's settings, and write them."""
@@ -80,7 +89,7 @@ def study_tune_command(
         with StudyStore(store) as opened:
             return StudyData(opened)
 
-    preset = find_preset(name)
+    preset = _on_device(find_preset(name), device)
     if preset.role != "tuning":
         raise StepCreditError("is no tuning preset", field=name)
     options, cells = _options(workers, budget, retry_failed, cache_dir), first_round(preset)
@@ -116,11 +125,16 @@ def study_report_command(
         typer.Option(help="The page as Markdown; its pictures go to figures/evidence beside it."),
     ] = None,
     claims: Annotated[Path, typer.Option(help="The claims file.")] = CLAIMS,
+    anchor: Annotated[
+        Path | None,
+        typer.Option(help="Runs on a real model, of examples/smollm2_anchor.py."),
+    ] = None,
 ) -> None:
     """Write the page: claims with their verdicts, tables, curves, forests, costs."""
     from stepcredit.data.files.atomic import check_writable
     from stepcredit.data.files.jsonl import file_errors
     from stepcredit.requires import require
+    from stepcredit.study.anchor import read_anchor
     from stepcredit.study.claims import read_claims_file
     from stepcredit.study.page_pictures import FOLDER, write_pictures
     from stepcredit.study.study_data import StudyData
@@ -133,13 +147,14 @@ def study_report_command(
     for page_path in filter(None, (output, markdown)):
         check_writable(page_path)
     written = read_claims_file(claims)
+    anchored = None if anchor is None else read_anchor(anchor)
     with StudyStore(store) as opened:
         data = StudyData(opened)
     pages = ((output, html_page), (markdown, markdown_page))
     for path, page in pages:
         if path is not None:
             with file_errors(str(path)):
-                path.write_text(page(data, written))
+                path.write_text(page(data, written, anchored))
             say(f"written: {path}")
     if markdown is not None:
         say(f"written: {len(write_pictures(data, markdown.parent / FOLDER))} pictures")
@@ -176,6 +191,10 @@ def study_merge_command(
         say(f"{mine.merge(other)} runs are new in {store}")
 
 
+def _on_device(preset: Preset, device: str | None) -> Preset:
+    return preset if device is None else preset.on_device(device)
+
+
 def _options(workers: int | None, budget: float | None, retry: bool, cache_dir: Path) -> Any:
     from stepcredit.study.study_runner import RunOptions
 
@@ -194,6 +213,7 @@ def _run(
 
     require("study", "transformers", "trl", "datasets", "filelock", "yaml")
     with StudyStore(path, create=True) as store:
+        store.check_devices(planned)
         store.plan(name, planned)
         try:
             tally = run_study(name, chosen, store, options, Console(stderr=True))

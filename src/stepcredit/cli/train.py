@@ -43,6 +43,7 @@ Signal = Annotated[
 Seed = Annotated[int, typer.Option(help="Seed of the warm start, the problems and the noise.")]
 Updates = Annotated[int | None, typer.Option(help="Number of generations to train on.")]
 Answered = Annotated[float, typer.Option(help="Share of the prompts whose outcomes are known.")]
+Device = Annotated[str, typer.Option(help="Where the policy learns: cpu or cuda.")]
 Quick = Annotated[bool, typer.Option("--quick", help="A small run of less than a minute.")]
 Name = Annotated[str | None, typer.Option(help="Name of the run's folder in RUNS_DIR.")]
 RunsDir = Annotated[Path, typer.Option(help="Folder of the runs.")]
@@ -65,6 +66,7 @@ def train_command(
     seed: Seed = 0,
     updates: Updates = None,
     answered: Answered = 1.0,
+    device: Device = "cpu",
     quick: Quick = False,
     name: Name = None,
     runs_dir: RunsDir = Path("runs"),
@@ -93,6 +95,7 @@ def train_command(
             model=model,
             seed=seed,
             answered=answered,
+            device=device,
             **{n: v for n, v in (("signal", signal), ("updates", updates)) if v is not None},
         )
         from stepcredit.lab import comparison as lab

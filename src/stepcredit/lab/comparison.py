@@ -17,6 +17,7 @@ from stepcredit.credit.rich_table import table_lines
 from stepcredit.credit.torch_threads import threads
 from stepcredit.data.files.atomic import write_json
 from stepcredit.data.masking import row_steps_to_trained
+from stepcredit.lab.devices import check_device_is_here
 from stepcredit.lab.evaluate import Evaluation, evaluation_columns
 from stepcredit.lab.lab_settings import LabSettings
 from stepcredit.lab.readers import Readers
@@ -59,6 +60,7 @@ def train(
         MissingExtra: the extra `train` is not installed.
     """
     require("train", "transformers", "trl", "datasets", "matplotlib")
+    check_device_is_here(settings.device)
     default = f"{settings.method}-{settings.signal}-s{settings.seed}"
     folder = RunFolder.create(Path(runs_dir), name, default)
     settings.save(folder.config)
@@ -83,11 +85,14 @@ def resume(
 
     Raises:
         FileError: the folder holds no run.
+        StepCreditError: this machine does not have the run's device.
         KeyboardInterrupt: the run was interrupted again.
     """
     require("train", "transformers", "trl", "datasets", "matplotlib")
     folder = RunFolder(Path(path))
-    return _run(LabSettings.load(folder.config), folder, Path(cache_dir), console or Console())
+    settings = LabSettings.load(folder.config)
+    check_device_is_here(settings.device)
+    return _run(settings, folder, Path(cache_dir), console or Console())
 
 
 def _run(settings: LabSettings, folder: RunFolder, cache_dir: Path, console: Console) -> Path:
@@ -142,7 +147,7 @@ def _start(
         _keep(settings.teacher, folder.teacher, cache_dir, shown)
     if folder.rows("metrics"):
         return
-    model, tokenizer = load_policy(folder.warm_start)
+    model, tokenizer = load_policy(folder.warm_start, settings.device)
     readers = load_readers(settings, folder, settings.estimators()[0][1], model, tokenizer)
     for line in signal_warnings(settings, model, tokenizer, readers):
         console.print(

@@ -12,6 +12,7 @@ import stepcredit as sc
 from stepcredit.data.files.jsonl import file_errors
 from stepcredit.errors import FileError, MethodError, StepCreditError
 from stepcredit.lab.answered import Answered
+from stepcredit.lab.devices import check_device_name
 from stepcredit.lab.model import SIZES, ModelSettings
 from stepcredit.lab.outcome_signals import OutcomeSignal
 from stepcredit.lab.task import ProcessSignal, Task, task_named
@@ -71,6 +72,9 @@ class LabSettings:
         answered: share of the prompts whose outcomes are known, by seed and prompt. The others keep
             their process scores and format rewards. A method that requires outcomes is trained on
             the known prompts of the run alone, again and again, so that it samples as many answers.
+        device: where the policy samples, learns and is evaluated, `cpu` or `cuda`; a setting
+            because the rounding depends on it. Supervised starts are always trained on the CPU, so
+            that runs on either begin alike.
     """
 
     method: str = "pass"
@@ -105,6 +109,7 @@ class LabSettings:
     task_fields: Mapping[str, Any] = field(default_factory=dict)
     model: str = "small"
     answered: float = 1.0
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         self._fill_in()
@@ -117,6 +122,7 @@ class LabSettings:
             reason = f"{self.minibatches} do not divide {completions} completions"
             raise StepCreditError(reason, field="minibatches")
         check_seed(self.seed)
+        check_device_name(self.device)
         self._check_signal()
         for label, estimator in self.estimators():
             check_task_has(label, estimator, self.built_task())

@@ -41,10 +41,10 @@ TIMES = ("step_time", "epoch", PREFIX + SECONDS, PREFIX + STEP_SHARE)
 Watch = Callable[[str, dict[str, Any]], None]
 
 
-def load_policy(path: Path) -> tuple[Any, Any]:
+def load_policy(path: Path, device: str = "cpu") -> tuple[Any, Any]:
     """Load (model, tokenizer) from a checkpoint, in float32; the model leaves padding out."""
     model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
-    return without_padding(model), AutoTokenizer.from_pretrained(path)
+    return without_padding(model).to(device), AutoTokenizer.from_pretrained(path)
 
 
 def evaluate_policy(settings: LabSettings, model: Any, tokenizer: Any) -> dict[str, Evaluation]:
@@ -85,7 +85,8 @@ def load_readers(
     names = settings.models_read(estimator)
     if not names:
         return None
-    teacher, base = load_policy(folder.teacher)[0], load_policy(folder.warm_start)[0]
+    paths = folder.teacher, folder.warm_start
+    teacher, base = (load_policy(path, settings.device)[0] for path in paths)
     return Readers.of(names, policy, teacher, base, tokenizer)
 
 
@@ -123,7 +124,7 @@ def train_method(
     """
     if stop.is_set():
         return False
-    model, tokenizer = load_policy(folder.warm_start)
+    model, tokenizer = load_policy(folder.warm_start, settings.device)
     readers = load_readers(settings, folder, run.estimator, model, tokenizer)
     task = grader(settings, model, tokenizer, readers)
     working = folder.working(run.label)
@@ -211,8 +212,8 @@ def can_weight_format(estimator: sc.Estimator) -> bool:
 
 
 def grpo_config(settings: LabSettings, output_dir: Path) -> GRPOConfig:
-    """TRL's settings: CPU, float32, one checkpoint per `checkpoint_every` generations."""
-    return GRPOConfig(
+    """TRL's settings: one device, float32, one checkpoint per `checkpoint_every` generations."""
+    config = GRPOConfig(
         output_dir=str(output_dir),
         seed=settings.seed,
         max_steps=settings.updates * settings.minibatches,
@@ -231,7 +232,7 @@ def grpo_config(settings: LabSettings, output_dir: Path) -> GRPOConfig:
         weight_decay=0.0,
         max_grad_norm=settings.max_grad_norm,
         shuffle_dataset=False,
-        use_cpu=True,
+        use_cpu=settings.device == "cpu",
         bf16=False,
         gradient_checkpointing=False,
         dataloader_pin_memory=False,
@@ -242,6 +243,8 @@ def grpo_config(settings: LabSettings, output_dir: Path) -> GRPOConfig:
         save_steps=settings.checkpoint_every * settings.minibatches,
         save_total_limit=2,
     )
+    config._n_gpu = min(1, config.n_gpu)  # of several GPUs, transformers would split the batch
+    return config
 
 
 class Recorder(TrainerCallback):

@@ -67,7 +67,7 @@ def token_logprobs(
         completion_ids: the token ids of one completion per prompt.
 
     Returns:
-        One log-prob per completion token.
+        One log-prob per completion token, on the CPU.
 
     Example:
         >>> from stepcredit.lab.model import build_model
@@ -79,11 +79,11 @@ def token_logprobs(
     """
     prompt_ids = [tokenizer(prompt).input_ids for prompt in prompts]
     rows = [[*a, *ids] for a, ids in zip(prompt_ids, completion_ids, strict=True)]
-    inputs = padded_ids(rows)
+    inputs = padded_ids(rows, model.device)
     ids, present = inputs["input_ids"], inputs["attention_mask"].bool()
-    prompt_ends = torch.tensor([len(prompt) for prompt in prompt_ids])[:, None]
-    written = present & (torch.arange(ids.shape[1]) >= prompt_ends)
+    prompt_ends = ids.new_tensor([len(prompt) for prompt in prompt_ids])[:, None]
+    written = present & (torch.arange(ids.shape[1], device=ids.device) >= prompt_ends)
     with torch.no_grad():
         logits = model(**inputs).logits
     said = torch.log_softmax(logits[:, :-1].double(), -1).gather(-1, ids[:, 1:, None])[..., 0]
-    return sc.Tokens(said[written[:, 1:]], counts=written.sum(1))
+    return sc.Tokens(said[written[:, 1:]].cpu(), counts=written.sum(1).cpu())

@@ -7,7 +7,6 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 import stepcredit as sc
 from stepcredit.data.streams import Stream
@@ -187,4 +186,4 @@ def scores_by_step(process: ProcessScores, ends: Sequence[Sequence[int]]) -> lis
 
 
 def _by_rollout(stream: Stream) -> list[np.ndarray]:
-    return [values.numpy() for values in torch.split(stream.values, stream.counts.tolist())]
+    return [values.numpy() for values in stream.values.cpu().split(stream.counts.tolist())]

@@ -157,14 +157,13 @@ class StepSampler:
             ids: token ids of completions, padded on the right.
             mask: 1 on their tokens, 0 on padding.
         """
-        lengths = torch.tensor([len(row) for row in self.ids])
-        if not torch.equal(mask.sum(1), lengths):
+        if mask.sum(1).tolist() != [len(row) for row in self.ids]:
             return None
         present = mask.bool()
-        if not torch.equal(ids[present], torch.tensor([i for row in self.ids for i in row])):
+        if ids[present].tolist() != [i for row in self.ids for i in row]:
             return None
-        known = torch.tensor([value for row in self.logprobs for value in row])
-        return torch.zeros(ids.shape).masked_scatter(present, known)
+        known = torch.tensor([value for row in self.logprobs for value in row], device=ids.device)
+        return torch.zeros(ids.shape, device=ids.device).masked_scatter(present, known)
 
 
 class Replies:

@@ -49,6 +49,23 @@ OVERVIEW_WORDS = (
     "equally. The published figures are percentages, on other tasks and models."
 )
 SPLITS_WORDS = "pass@1 on what the runs were not trained on; the first row is before training."
+ANCHOR_WORDS = (
+    "PASS, PASS-min and GRPO on a real small model, by `examples/smollm2_anchor.py`: chain sums in "
+    "words of natural language, after a short supervised start that all runs share; steps are "
+    "scored by a program that redoes their arithmetic. This is an anchor, and no proof: one task, "
+    "few seeds, few steps, nothing tuned. Differences are paired by seed, with the 95 % interval "
+    "of Student's t."
+)
+ANCHOR_SETTINGS = {
+    "model": "model",
+    "sft_steps": "supervised steps",
+    "steps": "RL steps",
+    "responses_per_step": "responses per step",
+    "learning_rate": "learning rate",
+    "answers": "answers per evaluation",
+    "hardware": "hardware",
+}
+"""The settings of an anchor, and what stands over each on the page."""
 ORIGINS_WORDS = (
     "CPU seconds depend on the machine and on what else ran on it, so only those of one origin can "
     "be compared."

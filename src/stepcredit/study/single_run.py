@@ -165,7 +165,8 @@ def _prepared(
     record = cache_dir / f"evaluation-{name}.json"
     with one_builder(cache_dir, record.name):
         if not record.is_file():
-            row = warm_start_row(evaluate_policy(settings, *load_policy(folder.warm_start)))
+            policy = load_policy(folder.warm_start, settings.device)
+            row = warm_start_row(evaluate_policy(settings, *policy))
             draft = record.with_suffix(".draft")
             draft.write_text(json.dumps(row))
             draft.replace(record)
@@ -196,7 +197,8 @@ def _supervised(start: WarmStartSettings, cache_dir: Path) -> Path:
 def start_name(settings: LabSettings) -> str:
     """Hash of the warm start and of how it is evaluated."""
     evaluated = [settings.evaluation_problems, settings.evaluation_samples, settings.seed]
-    text = json.dumps([settings.warm.key(), settings.max_new_tokens, evaluated])
+    gpu = [settings.device] * (settings.device != "cpu")  # whose rounding is another
+    text = json.dumps([settings.warm.key(), settings.max_new_tokens, evaluated, *gpu])
     return f"{digest64(text):016x}"
 
 

@@ -130,6 +130,11 @@ class Preset:
             raise error.at(place=f"preset {self.name}") from error.__cause__
         return sorted(cells, key=lambda cell: cell.seed)
 
+    def on_device(self, device: str) -> Preset:
+        """The same preset with all its runs on one device, `cpu` or `cuda`."""
+        moved = [replace(block, lab={**block.lab, "device": device}) for block in self.blocks]
+        return replace(self, blocks=tuple(moved))
+
     def slice(self) -> Preset:
         """The same preset with the first `slice_seeds` seeds of each block."""
         short = [replace(block, seeds=block.seeds[: self.slice_seeds]) for block in self.blocks]

@@ -10,6 +10,7 @@ from typing import Any
 
 from stepcredit.html_pages import page_environment
 from stepcredit.study import page_words
+from stepcredit.study.anchor import REFERENCE, Anchor
 from stepcredit.study.budget import SLICED, study_order
 from stepcredit.study.claim_verdicts import NOT_RUN, ClaimVerdict, decide
 from stepcredit.study.claims import ClaimsFile
@@ -65,27 +66,31 @@ OVERVIEW = "main"
 """The preset that has one row per method, like the papers' first tables."""
 
 
-def html_page(data: StudyData, claims: ClaimsFile) -> str:
+def html_page(data: StudyData, claims: ClaimsFile, anchor: Anchor | None = None) -> str:
     """The page as one HTML file without links to others.
 
     Args:
         data: the runs.
         claims: the claims.
+        anchor: runs on a real model, which get a part of their own.
     """
-    return _rendered("study_page.html.j2", data, claims, pictures=True)
+    return _rendered("study_page.html.j2", data, claims, anchor, pictures=True)
 
 
-def markdown_page(data: StudyData, claims: ClaimsFile) -> str:
+def markdown_page(data: StudyData, claims: ClaimsFile, anchor: Anchor | None = None) -> str:
     """The page as Markdown, with links to the files that `page_pictures` has.
 
     Args:
         data: the runs.
         claims: the claims.
+        anchor: runs on a real model, which get a part of their own.
     """
-    return _rendered("study_page.md.j2", data, claims, pictures=False)
+    return _rendered("study_page.md.j2", data, claims, anchor, pictures=False)
 
 
-def _rendered(template: str, data: StudyData, claims: ClaimsFile, *, pictures: bool) -> str:
+def _rendered(
+    template: str, data: StudyData, claims: ClaimsFile, anchor: Anchor | None, *, pictures: bool
+) -> str:
     filters: dict[str, Callable[..., Any]] = {
         "figure": figure,
         "interval": interval,
@@ -116,6 +121,8 @@ def _rendered(template: str, data: StudyData, claims: ClaimsFile, *, pictures: b
         summary=summary(data),
         origins=run_origins(data),
         folder=FOLDER,
+        anchor=anchor,
+        anchor_reference=REFERENCE,
         failures=[run for run in data.runs if run.status == "failed"],
     )
 

@@ -7,7 +7,7 @@ import platform
 import shutil
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -20,6 +20,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from stepcredit.credit.rich_table import literal
 from stepcredit.errors import FileError
+from stepcredit.lab.devices import check_device_is_here
 from stepcredit.study.single_run import FAILED_START
 from stepcredit.study.study_cells import Cell
 from stepcredit.study.study_store import Origin, StudyStore
@@ -33,7 +34,8 @@ class RunOptions:
     """How a study runs.
 
     Args:
-        workers: runs at the same time; None: one per core that this process may use.
+        workers: runs at the same time; None: one per core that this process may use, and one alone
+            where a run is on a GPU.
         budget_hours: no run starts that would end later than this, by the mean of the runs before
             it; None: no limit.
         retry_failed: run again what failed before.
@@ -82,6 +84,7 @@ def run_study(
 
     Raises:
         FileError: another study is running on this store.
+        StepCreditError: this machine does not have the device of a run.
         KeyboardInterrupt: Ctrl-C; the store holds every run that was finished.
     """
     lock = FileLock(f"{store.path}.lock")
@@ -98,6 +101,9 @@ def run_study(
 def _run_locked(
     preset: str, cells: Sequence[Cell], store: StudyStore, options: RunOptions, console: Console
 ) -> StudyTally:
+    devices = {cell.settings.device for cell in cells}
+    for device in devices:
+        check_device_is_here(device)
     if options.retry_failed:
         store.forget_failures([cell.key for cell in cells])
         for record in options.cache_dir.glob(f"*{FAILED_START}"):
@@ -111,7 +117,7 @@ def _run_locked(
     tally.failed = failures(store, order)
     shown = StudyProgress(preset, waiting, console)
     with shown.bars:
-        _Dispatch(store, options, tally, shown).run(waiting)
+        _Dispatch(store, options, tally, shown, devices).run(waiting)
     return tally
 
 
@@ -163,13 +169,19 @@ class _Dispatch:
     """Hands runs to the pool, and their results to the store."""
 
     def __init__(
-        self, store: StudyStore, options: RunOptions, tally: StudyTally, shown: StudyProgress
+        self,
+        store: StudyStore,
+        options: RunOptions,
+        tally: StudyTally,
+        shown: StudyProgress,
+        devices: Collection[str],
     ) -> None:
         self.store, self.options, self.tally, self.shown = store, options, tally, shown
-        self.workers = options.workers or cores()
+        on_gpu = any(device != "cpu" for device in devices)
+        self.workers = options.workers or (1 if on_gpu else cores())
         self.pool = WorkerPool(self.workers, shown.update)
         self.work_dir = Path(mkdtemp(prefix="stepcredit-study-"))
-        self.origin = this_origin()
+        self.origin = this_origin(on_gpu)
         self.cells: dict[str, Cell] = {}
         self.began, self.seconds, self.ends = time.monotonic(), [], 0  # type: ignore[var-annotated]
         self.started: dict[str, float] = {}
@@ -224,11 +236,19 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def this_origin() -> Origin:
-    """This machine, the libraries' versions, and the commit of the checkout."""
+def this_origin(on_gpu: bool = False) -> Origin:
+    """This machine, with its GPU if that is used, the versions, and the checkout's commit."""
     versions = " ".join(f"{name} {version(name)}" for name in LIBRARIES)
     python = f"Python {platform.python_version()}"
-    return Origin(f"{cores()} x {processor()}", f"{python} {versions}", checkout_commit())
+    hardware = f"{cores()} x {processor()}" + (f", {gpu()}" if on_gpu else "")
+    return Origin(hardware, f"{python} {versions}", checkout_commit())
+
+
+def gpu() -> str:
+    """The name of the GPU that runs use."""
+    import torch
+
+    return torch.cuda.get_device_name()
 
 
 def processor() -> str:

@@ -136,6 +136,18 @@ class StudyStore(SQLiteFile):
             self._base.execute("DELETE FROM part WHERE preset = ?", (preset,))
             self._base.executemany("INSERT INTO part VALUES (?,?,?,?,?,?,?)", rows)
 
+    def check_devices(self, cells: Iterable[Cell]) -> None:
+        """Refuse runs on another device than those that are here: a page compares the runs of one.
+
+        Raises:
+            FileError: names the devices.
+        """
+        query = "SELECT DISTINCT coalesce(json_extract(settings, '$.lab.device'), 'cpu') FROM run"
+        here, planned = {row[0] for row in self.rows(query)}, {c.settings.device for c in cells}
+        if here - planned:
+            reason = f"has runs on {', '.join(sorted(here))}, not {', '.join(sorted(planned))}"
+            raise FileError(f"{reason}: give another store", field=str(self.path))
+
     def statuses(self) -> dict[str, str]:
         """ "done" or "failed" of each run by key."""
         return {row["key"]: row["status"] for row in self.rows("SELECT key, status FROM run")}

@@ -1,0 +1,39 @@
+"""Where a run's policy samples and learns: on the CPU, or on one GPU."""
+
+from __future__ import annotations
+
+from stepcredit.errors import StepCreditError
+
+DEVICES = ("cpu", "cuda")
+"""Names of the devices as torch has them; `cuda` is also an AMD GPU under ROCm."""
+
+
+def check_device_name(name: str) -> None:
+    """Refuse a name that is not in `DEVICES`.
+
+    Raises:
+        StepCreditError: names the devices.
+
+    Example:
+        >>> check_device_name("gpu")
+        Traceback (most recent call last):
+        stepcredit.errors.StepCreditError: device: expected one of cpu, cuda, got 'gpu'
+    """
+    if name not in DEVICES:
+        reason = f"expected one of {', '.join(DEVICES)}, got {name!r}"
+        raise StepCreditError(reason, field="device")
+
+
+def check_device_is_here(name: str) -> None:
+    """Refuse a device that this machine does not have.
+
+    Raises:
+        StepCreditError: torch sees no such device.
+
+    Example:
+        >>> check_device_is_here("cpu")
+    """
+    import torch
+
+    if name != "cpu" and not torch.cuda.is_available():
+        raise StepCreditError(f"torch sees no GPU here, got {name!r}", field="device")
