@@ -17,11 +17,16 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
-from stepcredit.study.study_runner import cores, processor
+import torch
+
+from stepcredit.study.anchor import SETTINGS
+from stepcredit.study.anchor import START as SUPERVISED
+from stepcredit.study.study_runner import cores, gpu, processor
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPES = ROOT / "recipes"
@@ -102,7 +107,8 @@ def train(folder: Path, method: str, seed: int, asked: argparse.Namespace) -> Pa
         "output_dir": run,
         "eval_steps": asked.steps,
         "per_device_train_batch_size": responses // 2,
-        "per_device_eval_batch_size": responses,
+        "per_device_eval_batch_size": 64,
+        "eval_on_start": str(method == METHODS[0]).lower(),  # one start for all methods
         "save_strategy": "steps",
         "save_steps": 4,
         "save_total_limit": 1,
@@ -117,23 +123,38 @@ def train(folder: Path, method: str, seed: int, asked: argparse.Namespace) -> Pa
     return run
 
 
-def figures(run: Path) -> dict[str, float]:
-    """pass@1 and length before and after the run, and seconds per step."""
+def evaluations(run: Path) -> list[dict[str, float]]:
+    """pass@1 and length of each evaluation of a run."""
     history = json.loads((run / "trainer_state.json").read_text())["log_history"]
-    evaluated = [row for row in history if ACCURACY in row]
-    times = [row["step_time"] for row in history if "step_time" in row]
-    before, after = evaluated[0], evaluated[-1]
-    return {
-        "before": before[ACCURACY],
-        "after": after[ACCURACY],
-        "length_before": before[LENGTH],
-        "length_after": after[LENGTH],
-        "seconds_per_step": round(sum(times) / max(1, len(times)), 1),
-    }
+    return [
+        {"pass_at_1": row[ACCURACY], "length": row[LENGTH]} for row in history if ACCURACY in row
+    ]
+
+
+def seconds_per_step(run: Path) -> float:
+    """Mean seconds of a run's training steps."""
+    history = json.loads((run / "trainer_state.json").read_text())["log_history"]
+    return round(fmean(row["step_time"] for row in history if "step_time" in row), 1)
+
+
+def results(asked: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Train every method on every seed; the supervised start, then each run as it ends."""
+    for seed in range(100, 100 + asked.seeds):
+        for method in METHODS:
+            run = train(asked.folder, method, seed, asked)
+            if method == METHODS[0]:
+                yield {"method": SUPERVISED, "seed": seed, **evaluations(run)[0]}
+            yield {
+                "method": method,
+                "seed": seed,
+                **evaluations(run)[-1],
+                "seconds_per_step": seconds_per_step(run),
+            }
 
 
 def settings(asked: argparse.Namespace) -> dict[str, Any]:
     """What the runs have in common, for the file of results."""
+    machine = gpu() if torch.cuda.is_available() else f"{cores()} x {processor()}"
     return {
         "model": "SmolLM2-135M-Instruct, 4-bit weights, dequantized",
         "sft_steps": asked.sft_steps,
@@ -141,8 +162,21 @@ def settings(asked: argparse.Namespace) -> dict[str, Any]:
         "responses_per_step": GROUP * asked.prompts // 2,
         "learning_rate": asked.learning_rate,
         "answers": SAMPLES * asked.sums,
-        "hardware": f"{cores()} x {processor()}, float32",
+        "hardware": f"{machine}, float32",
     }
+
+
+def kept_settings(asked: argparse.Namespace) -> dict[str, Any]:
+    """The settings with which the folder was begun; a call with others ends the script."""
+    path, found = asked.folder / "settings.json", settings(asked)
+    if not path.exists():
+        path.write_text(json.dumps(found))
+    kept: dict[str, Any] = json.loads(path.read_text())
+    changed = [name for name in found if found[name] != kept.get(name)]
+    if changed:
+        sys.exit(f"{path}: was begun with another {changed[0]}; give another folder")
+    assert set(kept) == set(SETTINGS)
+    return kept
 
 
 def main() -> None:
@@ -157,17 +191,17 @@ def main() -> None:
     parser.add_argument("--sft-steps", type=int, default=100, help="of the supervised start")
     parser.add_argument("--output", type=Path, help="the file of results to write, JSON")
     asked = parser.parse_args()
+    asked.folder.mkdir(parents=True, exist_ok=True)
+    common = kept_settings(asked)
     prepare(asked.folder, asked.sft_steps)
     runs: list[dict[str, Any]] = []
-    print(f"{'method':10} {'seed':>5} {'before':>8} {'after':>8} {'s/step':>8}")
-    for seed in range(100, 100 + asked.seeds):
-        for method in METHODS:
-            run = figures(train(asked.folder, method, seed, asked))
-            runs.append({"method": method, "seed": seed, **run})
-            numbers = f"{run['before']:8.3f} {run['after']:8.3f} {run['seconds_per_step']:8.1f}"
-            print(f"{method:10} {seed:5} {numbers}", flush=True)
-            if asked.output is not None:
-                asked.output.write_text(json.dumps({**settings(asked), "runs": runs}, indent=1))
+    print(f"{'method':10} {'seed':>5} {'pass@1':>8} {'length':>8}")
+    for run in results(asked):
+        runs.append(run)
+        numbers = f"{run['pass_at_1']:8.3f} {run['length']:8.1f}"
+        print(f"{run['method']:10} {run['seed']:5} {numbers}", flush=True)
+        if asked.output is not None:
+            asked.output.write_text(json.dumps({**common, "runs": runs}, indent=1))
 
 
 if __name__ == "__main__":

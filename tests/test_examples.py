@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from pathlib import Path
@@ -46,8 +47,17 @@ def test_the_anchor_does_nothing_twice_and_reads_its_runs(tmp_path: Path) -> Non
     )
     history = [first, {"step_time": 2.0}, {"step_time": 4.0}, last]
     (tmp_path / "run" / "trainer_state.json").write_text(json.dumps({"log_history": history}))
-    found = anchor.figures(tmp_path / "run")
-    assert list(found.values()) == [0.25, 0.5, 40.0, 42.0, 3.0]
+    found = anchor.evaluations(tmp_path / "run")
+    assert found == [{"pass_at_1": 0.25, "length": 40.0}, {"pass_at_1": 0.5, "length": 42.0}]
+    assert anchor.seconds_per_step(tmp_path / "run") == 3.0
+    given = {"folder": tmp_path, "sft_steps": 10, "steps": 4, "prompts": 2, "sums": 8}
+    asked = argparse.Namespace(**given, learning_rate=1e-5)
+    kept = anchor.kept_settings(asked)
+    assert kept == anchor.kept_settings(asked)
+    assert set(kept) == set(anchor.SETTINGS)
+    asked.learning_rate = 2e-5
+    with pytest.raises(SystemExit, match="begun with another learning_rate; give another folder"):
+        anchor.kept_settings(asked)
 
 
 def test_the_attack_on_the_lab_prints_verdicts_and_confusion_tables(

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 pytest.importorskip("trl")
 
 from datasets import Dataset
+from tests.engines.trl.on_cpu import ON_CPU
 from trl import GRPOConfig
 
 import stepcredit as sc
@@ -90,12 +91,7 @@ def trainer(folder: Path, config: dict[str, Any] | None = None, **changes: Any) 
             num_generations=4,
             max_completion_length=96,
             logging_steps=1,
-            report_to="none",
-            use_cpu=True,
-            bf16=False,
-            gradient_checkpointing=False,
-            disable_tqdm=True,
-            **{"save_strategy": "no", **(config or {})},
+            **{**ON_CPU, **(config or {})},
         ),
     }
     return StepCreditGRPOTrainer(**{**settings, **changes})

@@ -40,7 +40,6 @@ MICRO = Preset(
 def run_micro(path: Path, cache: Path, preset: Preset = MICRO, workers: int = 2) -> StudyTally:
     """Run the study, and return what became of its runs."""
     with StudyStore(path, create=True) as store:
-        store.plan(preset.name, preset.cells())
         console = Console(stderr=True, width=120)
         options = RunOptions(workers=workers, cache_dir=cache)
         return run_study(preset.name, preset.cells(), store, options, console)

@@ -16,18 +16,23 @@ pytest.importorskip("trl")
 from tests.study.fake_store import ORIGIN, SAMPLES, fill_store
 
 from stepcredit.errors import FileError
+from stepcredit.lab.lab_settings import LabSettings
+from stepcredit.lab.model import build_model
+from stepcredit.study import page_words
 from stepcredit.study.agreement_check import check_agreement
+from stepcredit.study.anchor import ANCHOR, read_anchor
 from stepcredit.study.budget import preset_costs
-from stepcredit.study.claim_verdicts import decide, decide_one
+from stepcredit.study.claim_verdicts import ClaimVerdict, decide, decide_one
 from stepcredit.study.claims import read_claims_file
+from stepcredit.study.collapse import has_collapsed, has_lost_pass_at_1, has_other_length
 from stepcredit.study.equal_tokens import equal_tokens_difference, tokens_and_pass_at_1
 from stepcredit.study.method_standings import cell_mark, method_standings
 from stepcredit.study.overview import overview_rows
 from stepcredit.study.page_pictures import FOLDER, write_pictures
 from stepcredit.study.study_data import StudyData
 from stepcredit.study.study_figures import preset_curves_svg
-from stepcredit.study.study_page import html_page, markdown_page
-from stepcredit.study.study_presets import find_preset
+from stepcredit.study.study_page import claim_figure, collapses, html_page, markdown_page
+from stepcredit.study.study_presets import find_preset, preset_names
 from stepcredit.study.study_statistics import Estimate
 from stepcredit.study.study_store import Origin, StudyStore
 from stepcredit.study.study_tables import arm_curves, cell_tables
@@ -118,6 +123,88 @@ def test_a_verdict_is_interim_while_a_preset_of_it_has_no_run(data: StudyData) -
         assert "interim: hacking is not run yet" in page
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "metric", "verdict", "tie"),
+    [
+        (-0.03, 0.03, "pass_at_1", "undecided", True),
+        (-0.01, 0.031, "pass_at_1", "undecided", False),
+        (-0.01, 0.01, "pass_at_8", "undecided", False),
+        (0.001, 0.02, "pass_at_1", "held", False),
+    ],
+)
+def test_a_tie_is_undecided_with_no_larger_difference_left(
+    low: float, high: float, metric: str, verdict: str, tie: bool
+) -> None:
+    claim = replace(CLAIMS.claims[0], metric=metric)
+    found = ClaimVerdict(claim, verdict, Estimate((low + high) / 2, low, high, 10))
+    assert found.is_tie == tie
+    assert not ClaimVerdict(claim, "not run yet").is_tie
+
+
+def test_a_difference_over_a_few_signals_is_shown_on_each(path: Path, data: StudyData) -> None:
+    claim = next(claim for claim in CLAIMS.claims if claim.id == "pass-over-grpo")
+    claim = replace(claim, task="arithmetic")
+    found = decide_one(claim, data)
+    assert [place for place, _ in found.by_signal] == [
+        ("arithmetic", "noisy"),
+        ("arithmetic", "hackable"),
+    ]
+    assert found.estimate is not None
+    for (_, signal), one in found.by_signal:
+        ours, theirs = (scores(path, label, signal) for label in claim.compare)
+        differences = [ours[seed].mean() - theirs[seed].mean() for seed in ours]
+        assert one.value == pytest.approx(np.mean(differences))
+    assert found.estimate.value == pytest.approx(np.mean([one.value for _, one in found.by_signal]))
+    shown = claim_figure(found)
+    assert "; noisy +0." in shown
+    assert "; hackable +0." in shown
+    assert decide_one(replace(claim, signals=("noisy",)), data).by_signal == ()
+
+
+def test_collapses_by_pass_at_1_and_by_length_are_told_apart(data: StudyData) -> None:
+    table = next(t for t in cell_tables("main", data) if t.signal == "noisy")
+    rows = {row.label: row for row in table.rows}
+    assert collapses(rows["pure-sum"]) == "10 of 10 (pass@1: 10), at most 1.00"
+    assert collapses(rows["pass"]) == "0 of 10, at most 0.26"
+    (run, *_) = data.cell_runs("main", task="arithmetic", label="pass", signal="noisy")
+    assert run.after is not None
+    ((split, record),) = run.after.items()
+    longer = replace(record, figures={**record.figures, "length": 50.0})
+    padded = replace(run, after={split: longer})
+    assert (has_collapsed(padded), has_lost_pass_at_1(padded)) == (True, False)
+    assert (has_collapsed(run), has_other_length(run)) == (False, False)
+
+
+def test_a_method_that_collapsed_in_another_preset_does_not_qualify(tmp_path: Path) -> None:
+    path = tmp_path / "study.sqlite"
+    for name in ("main", "own"):
+        fill_store(path, find_preset(name, None), {"pass-min": 0.4})
+    claim = next(claim for claim in CLAIMS.claims if claim.kind == "most")
+    with StudyStore(path) as store:
+        assert method_standings(claim, StudyData(store))[0].qualifies
+    fill_store(path, find_preset("hacking", None), {}, collapse="pass-min")
+    with StudyStore(path) as store:
+        best = method_standings(claim, StudyData(store))[0]
+    assert (best.label, best.is_good_in_most, best.qualifies) == ("pass-min", True, False)
+    assert (best.collapsed, best.runs) == (0, 65)
+    assert (best.all_collapsed, best.all_runs) == (24, 89)
+
+
+def test_the_size_that_the_page_states_is_that_of_the_runs() -> None:
+    sizes = []
+    for task in ("arithmetic", "multihop", "agent"):
+        settings = LabSettings(task=task, compare=None)
+        model = build_model(settings.built_task().build_tokenizer(), settings.warm.model)
+        sizes.append(sum(weights.numel() for weights in model.parameters()) / 1e6)
+    presets = [find_preset(name, None) for name in preset_names()]
+    cells = [cell.settings for preset in presets for cell in preset.cells()]
+    updates = {one.updates for one in cells}
+    assert {one.prompts * one.group_size for one in cells} == {96}
+    stated = f"{min(sizes):.2f} to {max(sizes):.2f} million parameters, trained for "
+    stated += f"{min(updates)} to {max(updates)} updates of 96 answers"
+    assert stated in page_words.SIZE_WORDS[0]
+
+
 def test_cpu_times_of_other_machines_are_not_compared(tmp_path: Path) -> None:
     claim = next(claim for claim in CLAIMS.claims if claim.id == "no-latency-alone")
     path, preset = tmp_path / "study.sqlite", find_preset("main", None)
@@ -155,8 +242,8 @@ def test_a_method_stands_beside_the_best_of_the_others(tmp_path: Path) -> None:
     assert not any(standing.qualifies for label, standing in found.items() if label != "pass-min")
     page = markdown_page(data, CLAIMS)
     assert "**pass-min, by these runs.**" in page
-    assert "| `pass-min` | 9 | 0 | 0 | 0 of 65 |" in page
-    assert "| `pure-sum` | 0 | 4 | 0 | 40 of 40 |" in page
+    assert "| `pass-min` | 9 | 0 | 0 | 0 of 65 | 0 of 65 |" in page
+    assert "| `pure-sum` | 0 | 4 | 0 | 40 of 40 | 40 of 40 |" in page
     assert decide_one(claim, data).verdict == "held"
 
 
@@ -306,7 +393,8 @@ def test_the_committed_page_is_that_of_the_committed_store(tmp_path: Path) -> No
     source = STORE if STORE.is_file() else tmp_path / "empty.sqlite"
     with StudyStore(source, create=source != STORE) as store:
         data = StudyData(store)
-    text = markdown_page(data, CLAIMS)
+    anchor = read_anchor(ROOT / ANCHOR) if (ROOT / ANCHOR).is_file() else None
+    text = markdown_page(data, CLAIMS, anchor)
     assert PAGE.read_text() == text
     assert all(claim.id for claim in CLAIMS.claims)
     assert text.count("**not run yet**") == len(CLAIMS.claims) or STORE.is_file()

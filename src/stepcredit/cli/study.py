@@ -104,13 +104,15 @@ def study_tune_command(
 
 
 @app.command("list")
-def study_list_command(*, store: Store = STORE, tuned: Tuned = TUNED) -> None:
+def study_list_command(
+    *, store: Store = STORE, tuned: Tuned = TUNED, device: Device = None
+) -> None:
     """List the presets: runs, runs that are done, and hours that the others take on all cores."""
     from rich.console import Console
 
     from stepcredit.study.budget import study_table
 
-    Console().print(study_table(store, tuned))
+    Console().print(study_table(store, tuned, device))
 
 
 @app.command("report")
@@ -213,10 +215,8 @@ def _run(
 
     require("study", "transformers", "trl", "datasets", "filelock", "yaml")
     with StudyStore(path, create=True) as store:
-        store.check_devices(planned)
-        store.plan(name, planned)
         try:
-            tally = run_study(name, chosen, store, options, Console(stderr=True))
+            tally = run_study(name, chosen, store, options, Console(stderr=True), planned)
         except KeyboardInterrupt:
             say("interrupted: every finished run is in the store; the same command goes on")
             raise

@@ -36,4 +36,5 @@ def check_device_is_here(name: str) -> None:
     import torch
 
     if name != "cpu" and not torch.cuda.is_available():
-        raise StepCreditError(f"torch sees no GPU here, got {name!r}", field="device")
+        reason = f"torch sees no GPU here, and the run's is {name!r}"
+        raise StepCreditError(reason, field="device")

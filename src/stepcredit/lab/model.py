@@ -68,6 +68,6 @@ def build_model(
         pad_token_id=tokenizer.pad_token_id,
         tie_word_embeddings=False,
     )
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):  # a GPU's draws are not asked for
         torch.manual_seed(keyed_seed(seed, "model"))
         return LlamaForCausalLM(config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +27,7 @@ class AgreementCheck:
 
 
 def check_agreement(mine: StudyData, theirs: StudyData) -> AgreementCheck:
-    """Compare the runs that two stores share, arm by arm.
+    """Compare the runs that two stores share, arm by arm; their devices may differ.
 
     An arm agrees if its new mean pass@1 lies in the 95 % interval of the mean before, over the same
     seeds and problems. On the same processor and libraries the numbers are equal.
@@ -38,17 +39,24 @@ def check_agreement(mine: StudyData, theirs: StudyData) -> AgreementCheck:
     Raises:
         StepCreditError: no run is in both.
     """
-    before = {run.key: run for run in theirs.finished}
+    before = {_settings_without_device(run): run for run in theirs.finished}
     cells: dict[tuple[str, str, str], list[tuple[Run, Run]]] = {}
     for run in mine.finished:
-        if run.key in before:
+        other = before.get(_settings_without_device(run))
+        if other is not None:
             place = (run.task, run.signal, run.label)
-            cells.setdefault(place, []).append((run, before[run.key]))
+            cells.setdefault(place, []).append((run, other))
     if not cells:
         raise StepCreditError("the two stores share no run")
     found = {place: _agrees(pairs) for place, pairs in cells.items()}
     lines = [f"{', '.join(place)}: {line}" for place, (line, _) in found.items()]
     return AgreementCheck(tuple(lines), all(fine for _, fine in found.values()))
+
+
+def _settings_without_device(run: Run) -> str:
+    """What decides the numbers of a run up to the rounding of its device."""
+    lab = {name: value for name, value in run.settings["lab"].items() if name != "device"}
+    return json.dumps({**run.settings, "lab": lab}, sort_keys=True)
 
 
 def _agrees(pairs: list[tuple[Run, Run]]) -> tuple[str, bool]:

@@ -17,32 +17,37 @@ from stepcredit.study.study_statistics import Estimate
 
 ANCHOR = Path("evidence/anchor.json")
 REFERENCE = "grpo"
-SETTINGS = (
-    *("model", "sft_steps", "steps", "responses_per_step", "learning_rate", "answers"),
-    "hardware",
-)
-FIGURES = ("before", "after", "length_before", "length_after", "seconds_per_step")
+SETTINGS = {
+    "model": "model",
+    "sft_steps": "supervised steps",
+    "steps": "RL steps",
+    "responses_per_step": "responses per step",
+    "learning_rate": "learning rate",
+    "answers": "answers per evaluation",
+    "hardware": "hardware",
+}
+"""What the runs have in common, and what stands over each on the page."""
+START = "start"
+"""In place of a method's name: the supervised start that all runs share."""
+FIGURES = ("pass_at_1", "length")
 
 
 @dataclass(frozen=True)
 class AnchorRow:
-    """One method.
+    """The supervised start, or one method.
 
     Args:
-        method: its name.
-        before, after: mean pass@1 over the seeds, of the supervised start and of the policy.
-        each: pass@1 of the policy of each seed.
-        difference: of pass@1 after training to `REFERENCE`, paired by seed; None for itself.
-        length_before, length_after: mean tokens per answer.
+        method: its name, or `START`.
+        pass_at_1, length: means over the seeds; length in tokens per answer.
+        each: pass@1 of each seed.
+        difference: of pass@1 to `REFERENCE`, paired by seed; None for itself and the start.
     """
 
     method: str
-    before: float
-    after: float
+    pass_at_1: float
+    length: float
     each: tuple[float, ...]
     difference: Estimate | None
-    length_before: float
-    length_after: float
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,8 @@ class Anchor:
 
     Args:
         settings: what they have in common: `SETTINGS`.
-        runs: one mapping per run, with `method`, `seed` and `FIGURES`.
+        runs: one mapping per run, with `method`, `seed`, `FIGURES`, and, but for the start,
+            `seconds_per_step`.
     """
 
     settings: Mapping[str, Any]
@@ -65,22 +71,27 @@ class Anchor:
     @property
     def hours(self) -> float:
         """Hours of the training steps."""
-        seconds = sum(run["seconds_per_step"] for run in self.runs)
+        seconds = sum(run.get("seconds_per_step", 0) for run in self.runs)
         return float(seconds * self.settings["steps"] / 3600)
 
     def rows(self) -> list[AnchorRow]:
-        """One row per method, in the order of the runs."""
+        """The start, then one row per method, in the order of the runs."""
         return [self._row(method) for method in dict.fromkeys(run["method"] for run in self.runs)]
 
     def _row(self, method: str) -> AnchorRow:
         runs = self._by_seed(method)
-        means = {name: fmean(run[name] for run in runs.values()) for name in FIGURES[:-1]}
         each, other = (
-            [by_seed[seed]["after"] for seed in self.seeds]
+            [by_seed[seed]["pass_at_1"] for seed in self.seeds]
             for by_seed in (runs, self._by_seed(REFERENCE))
         )
-        found = None if method == REFERENCE else paired_difference(each, other)
-        return AnchorRow(method, each=tuple(each), difference=found, **means)
+        plain = method in (START, REFERENCE)
+        return AnchorRow(
+            method,
+            pass_at_1=fmean(each),
+            length=fmean(run["length"] for run in runs.values()),
+            each=tuple(each),
+            difference=None if plain else paired_difference(each, other),
+        )
 
     def _by_seed(self, method: str) -> dict[int, Mapping[str, Any]]:
         return {run["seed"]: run for run in self.runs if run["method"] == method}
@@ -117,21 +128,36 @@ def read_anchor(path: Path = ANCHOR) -> Anchor:
     content = yaml_mapping(path)  # JSON is YAML
     try:
         check_names(content, {*SETTINGS, "runs"}, (*SETTINGS, "runs"))
-        for run in content["runs"]:
-            check_names(run, {"method", "seed", *FIGURES}, ("method", "seed", *FIGURES))
         runs = content.pop("runs")
+        _check_runs(runs)
         _check_pairs(runs)
     except StepCreditError as error:
         raise error.at(place=str(path)) from error.__cause__
     return Anchor(content, runs)
 
 
+def _check_runs(runs: Any) -> None:
+    """Refuse what is no list of runs with numbers."""
+    if not isinstance(runs, list):
+        raise StepCreditError("expected a list", field="runs")
+    needed = ("method", "seed", *FIGURES)
+    for run in runs:
+        check_names(run, {*needed, "seconds_per_step"}, needed)
+        for name in FIGURES:
+            if not isinstance(run[name], int | float):
+                raise StepCreditError(f"expected a number, got {run[name]!r}", field=name)
+
+
 def _check_pairs(runs: Sequence[Mapping[str, Any]]) -> None:
-    """Refuse runs that are not one per method and seed, with the reference among the methods."""
+    """Refuse runs that are not one per method and seed, with the start and the reference."""
     methods = {run["method"] for run in runs}
-    if REFERENCE not in methods:
-        raise StepCreditError(f"no run of {REFERENCE}", field="runs")
+    for name in (START, REFERENCE):
+        if name not in methods:
+            raise StepCreditError(f"no run of {name}", field="runs")
+    seeds = {run["seed"] for run in runs}
+    if len(seeds) < 2:
+        raise StepCreditError("an interval needs at least two seeds", field="runs")
     pairs = [(run["method"], run["seed"]) for run in runs]
-    wanted = {(method, seed) for method in methods for seed in {run["seed"] for run in runs}}
+    wanted = {(method, seed) for method in methods for seed in seeds}
     if len(pairs) != len(wanted) or set(pairs) != wanted:
         raise StepCreditError("expected one run per method and seed", field="runs")

@@ -53,25 +53,38 @@ class PresetCost:
     notes: tuple[str, ...] = ()
 
 
-def seconds_per_update(data: StudyData | None) -> dict[str, float]:
-    """CPU seconds per update of each task: measured in the store, else assumed."""
+def seconds_per_update(data: StudyData | None, cost: str = "cpu_seconds") -> dict[str, float]:
+    """Seconds per update of each task: measured in the store, else assumed.
+
+    Args:
+        data: the runs; None: there are none.
+        cost: "cpu_seconds" or "wall_seconds".
+    """
     found = dict(ASSUMED_SECONDS)
     runs = [] if data is None else data.finished
     for task in {run.task for run in runs}:
         own = [run for run in runs if run.task == task and run.curve]
-        rates = [run.costs["cpu_seconds"] / (run.curve[-1]["update"] or 1) for run in own]
+        rates = [run.costs[cost] / (run.curve[-1]["update"] or 1) for run in own]
         found[task] = fmean(rates) if rates else found.get(task, 0.3)
     return found
 
 
-def preset_costs(store: Path, tuned: Path) -> list[PresetCost]:
-    """The cost of each preset, in the order in which they should run."""
+def preset_costs(store: Path, tuned: Path, device: str | None = None) -> list[PresetCost]:
+    """The cost of each preset, in the order in which they should run.
+
+    Args:
+        store: the file of results; it may be missing.
+        tuned: the chosen settings.
+        device: where the runs are done; None: as the presets say.
+    """
     data, done = _data(store)
-    rates, counted = seconds_per_update(data), set[str]()
+    cost = "cpu_seconds" if device in (None, "cpu") else "wall_seconds"
+    rates, counted = seconds_per_update(data, cost), set[str]()
     costs = []
     for name in study_order():
         try:
             preset = find_preset(name, tuned if tuned.is_file() else None)
+            preset = preset if device is None else preset.on_device(device)
             fresh = [c for c in _once(_cells(preset, data)) if c.key not in counted]
         except StepCreditError as error:
             costs.append(PresetCost(name, "", 0, 0, 0.0, (str(error),)))
@@ -116,12 +129,14 @@ def _data(store: Path) -> tuple[StudyData | None, set[str]]:
         return StudyData(opened), done
 
 
-def study_table(store: Path, tuned: Path) -> Table:
+def study_table(store: Path, tuned: Path, device: str | None = None) -> Table:
     """The presets with their costs, and the sum, as `stepcredit study list` prints them."""
-    costs, workers = preset_costs(store, tuned), cores()
+    costs, on_cpu = preset_costs(store, tuned, device), device in (None, "cpu")
+    workers = cores() if on_cpu else 1
+    where = f"{workers} cores" if on_cpu else "one GPU, one run at a time"
     missing = f"{tuned} is not here: runs are counted at the defaults, not at the chosen settings"
     table = Table(
-        title=f"presets; hours on {workers} cores",
+        title=f"presets; hours on {where}",
         title_justify="left",
         caption=None if tuned.is_file() else missing,
         caption_justify="left",

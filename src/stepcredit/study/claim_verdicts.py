@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,14 +12,16 @@ from stepcredit.study.claims import StudyClaim
 from stepcredit.study.collapse import has_collapsed
 from stepcredit.study.method_standings import GOOD, method_standing, rival_labels
 from stepcredit.study.paired_runs import (
+    Place,
     arm_runs,
     counted_runs,
     difference_strata,
     distinct_runs,
     paired_runs,
 )
-from stepcredit.study.study_data import StudyData
+from stepcredit.study.study_data import Run, StudyData
 from stepcredit.study.study_statistics import (
+    TIE,
     Estimate,
     crossed_mean,
     holm_adjusted,
@@ -29,6 +31,9 @@ from stepcredit.study.study_statistics import (
 )
 
 NOT_RUN = "not run yet"
+UNDECIDED = "undecided"
+FEW_SIGNALS = 4
+"""A difference over at most so many signals is also shown signal by signal."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,7 @@ class ClaimVerdict:
         p: adjusted p-value of a primary claim; None: it has none.
         missing: runs of the claim's presets that are not done.
         not_begun: those of the claim's presets of which no run is planned in the store.
+        by_signal: the difference on each signal, if there are two to `FEW_SIGNALS` of them.
     """
 
     claim: StudyClaim
@@ -52,6 +58,14 @@ class ClaimVerdict:
     p: float | None = None
     missing: int = 0
     not_begun: tuple[str, ...] = ()
+    by_signal: tuple[tuple[Place, Estimate], ...] = ()
+
+    @property
+    def is_tie(self) -> bool:
+        """Whether it is undecided, and no difference of pass@1 larger than `TIE` is left."""
+        if self.verdict != UNDECIDED or self.estimate is None or self.claim.metric != "pass_at_1":
+            return False
+        return interval_verdict(self.estimate, "tied", TIE) == "held"
 
     @property
     def interim(self) -> str:
@@ -94,7 +108,19 @@ def decide_one(claim: StudyClaim, data: StudyData) -> ClaimVerdict:
     if claim.primary and claim.kind == "greater":
         p = sign_flip_p(per_seed, claim.margin)
     verdict = interval_verdict(estimate, claim.kind, claim.margin)
-    return ClaimVerdict(claim, verdict, estimate, p=p)
+    return ClaimVerdict(claim, verdict, estimate, p=p, by_signal=_by_signal(claim, pairs))
+
+
+def _by_signal(
+    claim: StudyClaim, pairs: Mapping[Place, Sequence[tuple[Run, Run]]]
+) -> tuple[tuple[Place, Estimate], ...]:
+    """The difference on each signal alone, where there are a few."""
+    if not 1 < len(pairs) <= FEW_SIGNALS:
+        return ()
+    return tuple(
+        (place, crossed_mean(difference_strata({place: some}, claim.metric, claim.split)))
+        for place, some in pairs.items()
+    )
 
 
 def _with_missing(found: ClaimVerdict, data: StudyData) -> ClaimVerdict:

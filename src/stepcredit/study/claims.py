@@ -83,6 +83,16 @@ class ClaimsFile:
     claims: tuple[StudyClaim, ...]
     published_by_arm: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def most(self) -> StudyClaim | None:
+        """The first claim of the kind "most", over whose presets methods are compared."""
+        return next((claim for claim in self.claims if claim.kind == "most"), None)
+
+    @property
+    def standing_presets(self) -> tuple[str, ...]:
+        """The presets of `most`."""
+        return self.most.presets if self.most else ()
+
 
 def read_claims_file(path: Path = CLAIMS) -> ClaimsFile:
     """Read a claims file.

@@ -18,8 +18,17 @@ def has_collapsed(run: Run) -> bool:
     Args:
         run: a finished run.
     """
+    return has_lost_pass_at_1(run) or has_other_length(run)
+
+
+def has_lost_pass_at_1(run: Run) -> bool:
+    """Whether a finished run has collapsed by its pass@1."""
     before, after = run.figures("before"), run.figures("after")
-    ratio = after["length"] / before["length"]
+    return after["pass_at_1"] < before["pass_at_1"] - LOST_PASS_AT_1
+
+
+def has_other_length(run: Run) -> bool:
+    """Whether a finished run has collapsed by its length."""
+    before, after = run.figures("before"), run.figures("after")
     low, high = LENGTH_RATIO
-    lost = after["pass_at_1"] < before["pass_at_1"] - LOST_PASS_AT_1
-    return lost or not low <= ratio <= high
+    return not low <= after["length"] / before["length"] <= high

@@ -22,6 +22,7 @@ from stepcredit.study.paired_runs import (
     distinct_runs,
     pair_difference,
 )
+from stepcredit.study.study_cells import FIRST_TEST_SEED
 from stepcredit.study.study_data import Run, StudyData
 from stepcredit.study.study_statistics import Estimate, crossed_mean, interval_verdict
 
@@ -59,6 +60,7 @@ class MethodStanding:
         cells: one per signal on which it and another method have finished runs.
         all_cells: number of signals of all methods.
         runs, collapsed: its runs, and how many of them collapsed.
+        all_runs, all_collapsed: the same over all presets with test seeds, also of other settings.
     """
 
     label: str
@@ -66,6 +68,8 @@ class MethodStanding:
     all_cells: int
     runs: int
     collapsed: int
+    all_runs: int
+    all_collapsed: int
 
     def count(self, mark: str) -> int:
         """The number of cells with a mark."""
@@ -78,8 +82,8 @@ class MethodStanding:
 
     @property
     def qualifies(self) -> bool:
-        """Whether it is best or tied in most cells, and never collapsed."""
-        return self.is_good_in_most and self.collapsed == 0
+        """Whether it is best or tied in most cells, and never collapsed in any preset."""
+        return self.is_good_in_most and self.all_collapsed == 0
 
 
 def method_standings(claim: StudyClaim, data: StudyData) -> list[MethodStanding]:
@@ -111,9 +115,20 @@ def method_standing(claim: StudyClaim, label: str, data: StudyData) -> MethodSta
         if compared is not None:
             rival, found = compared
             cells.append(CellStanding(place, rival, found, cell_mark(found, claim.margin)))
-    own_runs = distinct_runs(ours)
-    collapsed = sum(map(has_collapsed, own_runs))
-    return MethodStanding(label, tuple(cells), len(places), len(own_runs), collapsed)
+    own_runs, all_runs = distinct_runs(ours), _test_runs(label, data)
+    return MethodStanding(
+        label,
+        tuple(cells),
+        len(places),
+        *(len(own_runs), sum(map(has_collapsed, own_runs))),
+        *(len(all_runs), sum(map(has_collapsed, all_runs))),
+    )
+
+
+def _test_runs(label: str, data: StudyData) -> list[Run]:
+    """The finished runs of an arm on test seeds, in all presets, each once."""
+    own = [run for run in data.finished_places if run.label == label]
+    return list({run.key: run for run in own if run.seed >= FIRST_TEST_SEED}.values())
 
 
 def cell_mark(found: Estimate, margin: float) -> str:

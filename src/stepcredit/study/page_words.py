@@ -11,6 +11,7 @@ from stepcredit.study.claims import StudyClaim
 from stepcredit.study.method_standings import BELOW, GOOD, UNKNOWN
 from stepcredit.study.study_cells import Arm
 from stepcredit.study.study_presets import find_preset, preset_names
+from stepcredit.study.study_statistics import TIE
 from stepcredit.study.tuning import TUNING
 
 METRIC_WORDS = {
@@ -25,15 +26,33 @@ METRIC_WORDS = {
     "length_ratio": "length",
 }
 """What each metric of a claim is; of a ratio, what is divided."""
+SIZE_WORDS = (
+    "The policies are decoders of 0.13 to 0.34 million parameters, trained for 40 to 240 updates "
+    "of 96 answers on three synthetic tasks: sums that are worked out line by line (arithmetic), "
+    "questions over a small knowledge base (multihop), and the same with tools (agent).",
+    "Process scores are simulated, or log-ratios of a small teacher.",
+    "So these runs test mechanisms; they do not show that a ranking holds for a model of billions "
+    "of parameters.",
+    "The warm start is the supervised checkpoint from which all runs of a seed begin; filler is a "
+    "line that adds nothing; right steps are the right lines of an answer, divided by the lines "
+    "that the problem needs.",
+)
+"""How large the experiment is, and words that all tables use."""
 CLAIMS_WORDS = (
     "Each claim was written down before the runs, in `evidence/claims.yaml`, with its comparison "
     "and its margin; claims that were added later, or changed in one of these, are marked.",
-    '"Ours" is the paired difference on the same seeds and problems, with its 95 % interval, and '
-    "n counts pairs of runs.",
-    "The verdict compares that interval with the margin, for each claim alone.",
+    '"Ours" is the paired difference on the same seeds and problems, with its 95 % interval, then '
+    "on each signal alone where there are two to four. n counts pairs of one task and seed; the "
+    "signals of a pair are averaged.",
+    "The verdict compares that interval with the margin, for each claim alone; differences on one "
+    "signal have no verdict and no correction for their number.",
+    "An undecided claim is called a tie where the interval of pass@1 lies within "
+    f"± {TIE}: then no larger difference is left, in either direction.",
     "The Holm p of a primary claim comes from another test (sign flips over seeds), and counts "
     "that several claims are tested.",
     "So a claim can be held by its interval and have a p above 0.05; then it is weakly supported.",
+    "The link leads to the runs and the command that made them. A preset without a link has no run "
+    "yet; one with a link may lack the arm or the signal of a claim.",
 )
 """How to read the table of claims."""
 STANDINGS_QUESTION = "Is there a method that never collapses and is best or tied on most signals?"
@@ -42,7 +61,9 @@ STANDINGS_WORDS = (
     f'On each signal a method is compared with the best of the others. "{GOOD}": the interval of '
     "the difference of pass@1 lies above 0, or within the margin of a tie. "
     f'"{BELOW}": it lies below 0, and is no tie. "{UNKNOWN}": neither. The best of the others is '
-    f'chosen by the same runs, so "{BELOW}" is a little too frequent.'
+    f'chosen by the same runs, so "{BELOW}" is a little too frequent. The last column counts the '
+    "runs of all presets on test seeds, also those of `hacking`, which are twice as long, and "
+    "those with other settings."
 )
 OVERVIEW_WORDS = (
     "pass@1 / pass@8 of every method that was run on all signals; the mean counts each signal "
@@ -56,16 +77,6 @@ ANCHOR_WORDS = (
     "few seeds, few steps, nothing tuned. Differences are paired by seed, with the 95 % interval "
     "of Student's t."
 )
-ANCHOR_SETTINGS = {
-    "model": "model",
-    "sft_steps": "supervised steps",
-    "steps": "RL steps",
-    "responses_per_step": "responses per step",
-    "learning_rate": "learning rate",
-    "answers": "answers per evaluation",
-    "hardware": "hardware",
-}
-"""The settings of an anchor, and what stands over each on the page."""
 ORIGINS_WORDS = (
     "CPU seconds depend on the machine and on what else ran on it, so only those of one origin can "
     "be compared."
@@ -74,8 +85,12 @@ TABLE_WORDS = {
     "IQM": "the interquartile mean, without the lowest and the highest quarter of the runs.",
     "P(better)": "the probability that a run of the arm ends above one of the reference arm.",
     "at most": "the one-sided 95 % upper bound of the rate of collapse.",
-    "at equal tokens": "the paired difference of pass@1 on the training problems, at the token "
-    "where the last row of the shorter run's learning curve is centred.",
+    "at equal tokens": "the paired difference of pass@1 on the training problems, after as many "
+    "sampled tokens as the run with fewer of them had in the middle of its last twelfth.",
+    "collapsed": "how many runs; in brackets, how many of them by a lower pass@1, the others by "
+    "their length alone.",
+    "learning rate": "as tuned for the arm where the preset uses tuned settings, else the default. "
+    "Arms with different rates differ by it, too.",
     "CPU seconds": "means over runs that several machines made; see the last section.",
 }
 """What the columns of the tables are."""

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from stepcredit.errors import StepCreditError
+from stepcredit.lab.devices import check_device_name
 from stepcredit.lab.lab_settings import LabSettings
 from stepcredit.study.run_key import lab_fields, run_key
 
@@ -90,6 +91,11 @@ class Block:
                     settings = cell_settings(self.task, {**self.lab, **signal}, arm, seed)
                     yield Cell(preset, arm.label, self.task, name, seed, settings)
 
+    def on_device(self, device: str) -> Block:
+        """The same block with all its runs on one device."""
+        moved = [replace(arm, lab={**arm.lab, "device": device}) for arm in self.arms]
+        return replace(self, arms=tuple(moved))
+
 
 @dataclass(frozen=True)
 class Preset:
@@ -131,9 +137,13 @@ class Preset:
         return sorted(cells, key=lambda cell: cell.seed)
 
     def on_device(self, device: str) -> Preset:
-        """The same preset with all its runs on one device, `cpu` or `cuda`."""
-        moved = [replace(block, lab={**block.lab, "device": device}) for block in self.blocks]
-        return replace(self, blocks=tuple(moved))
+        """The same preset with all its runs on one device, `cpu` or `cuda`.
+
+        Raises:
+            StepCreditError: there is no such device.
+        """
+        check_device_name(device)
+        return replace(self, blocks=tuple(block.on_device(device) for block in self.blocks))
 
     def slice(self) -> Preset:
         """The same preset with the first `slice_seeds` seeds of each block."""

@@ -114,7 +114,12 @@ class StudyData:
     @property
     def finished(self) -> list[Run]:
         """Every finished run once."""
-        return list({run.key: run for run in self.runs if run.status == "done"}.values())
+        return list({run.key: run for run in self.finished_places}.values())
+
+    @property
+    def finished_places(self) -> list[Run]:
+        """Every place of every preset whose run is finished."""
+        return [run for run in self.runs if run.status == "done"]
 
     def cell_runs(self, preset: str, **place: str) -> list[Run]:
         """The runs of a preset with this label, task or signal, done or not."""

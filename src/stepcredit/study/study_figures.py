@@ -7,6 +7,7 @@ from itertools import cycle
 from typing import Any
 
 from stepcredit.html_pages import svg_drawing, svg_element
+from stepcredit.study.study_statistics import TIE
 from stepcredit.study.study_tables import ArmCurve, ArmRow, CellTable
 
 PANELS = {
@@ -174,7 +175,7 @@ def _draw_forest(axis: Any, table: CellTable, title: str) -> None:
     What is below `LOWEST` is a triangle at the left edge; a mean there is written out.
     """
     rows = _compared(table)[::-1]
-    axis.axvspan(-0.03, 0.03, color="#f1f1f1", linewidth=0)
+    axis.axvspan(-TIE, TIE, color="#f1f1f1", linewidth=0)
     axis.axvline(0, color="#888888", linewidth=0.9)
     for place, row in enumerate(rows):
         _draw_row(axis, place, row)

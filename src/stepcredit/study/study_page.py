@@ -10,7 +10,7 @@ from typing import Any
 
 from stepcredit.html_pages import page_environment
 from stepcredit.study import page_words
-from stepcredit.study.anchor import REFERENCE, Anchor
+from stepcredit.study.anchor import REFERENCE, SETTINGS, Anchor
 from stepcredit.study.budget import SLICED, study_order
 from stepcredit.study.claim_verdicts import NOT_RUN, ClaimVerdict, decide
 from stepcredit.study.claims import ClaimsFile
@@ -98,6 +98,7 @@ def _rendered(
         "claim_figure": claim_figure,
         "cost": cost,
         "cell": table_cell,
+        "collapses": collapses,
         "compared": comparison_words,
         "shares": shares,
         "code": code_words,
@@ -108,7 +109,9 @@ def _rendered(
     return environment.get_template(template).render(
         verdicts=verdicts,
         counts=Counter(found.verdict for found in verdicts),
+        ties=sum(found.is_tie for found in verdicts),
         standings=standings,
+        standing_presets=" and ".join(f"`{name}`" for name in claims.standing_presets),
         qualified=[standing.label for standing in standings if standing.qualifies],
         words=page_words,
         marks=(GOOD, BELOW, UNKNOWN),
@@ -123,6 +126,7 @@ def _rendered(
         folder=FOLDER,
         anchor=anchor,
         anchor_reference=REFERENCE,
+        anchor_settings=SETTINGS,
         failures=[run for run in data.runs if run.status == "failed"],
     )
 
@@ -178,7 +182,7 @@ def summary(data: StudyData) -> dict[str, Any]:
 
 def claim_standings(claims: ClaimsFile, data: StudyData) -> list[MethodStanding]:
     """How every method compares with the others, by the first claim of the kind "most"."""
-    claim = next((claim for claim in claims.claims if claim.kind == "most"), None)
+    claim = claims.most
     return method_standings(claim, data) if claim else []
 
 
@@ -189,13 +193,30 @@ def run_origins(data: StudyData) -> list[tuple[Mapping[str, Any], int]]:
 
 
 def claim_figure(verdict: ClaimVerdict) -> str:
-    """Our figure for a claim: its difference or rate with the interval, or what its note says."""
+    """Our figure for a claim: its difference or rate with the interval, or what its note says.
+
+    A difference over a few signals is followed by that on each.
+    """
     found, claim = verdict.estimate, verdict.claim
     if found is None:
         return verdict.note or NONE
     if claim.metric == "collapse":
         return f"{interval(found)}; {verdict.note}"
-    return difference(found, 1 if claim.metric == "length" else 3)
+    digits = 1 if claim.metric == "length" else 3
+    tasks = {task for (task, _), _ in verdict.by_signal}
+    parts = [
+        f"{signal if len(tasks) == 1 else f'{task}, {signal}'} {difference(one, digits)}"
+        for (task, signal), one in verdict.by_signal
+    ]
+    return "; ".join([difference(found, digits), *parts])
+
+
+def collapses(row: ArmRow) -> str:
+    """How many runs of an arm collapsed, how many of them by pass@1, and the bound of the rate."""
+    if not row.costs:
+        return NONE
+    kinds = f" (pass@1: {row.lost})" if row.collapsed else ""
+    return f"{row.collapsed} of {row.runs}{kinds}, at most {figure(row.upper_bound, 2)}"
 
 
 def cost(row: ArmRow, name: str) -> str:

@@ -7,7 +7,7 @@ import platform
 import shutil
 import subprocess
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -68,7 +68,12 @@ class StudyTally:
 
 
 def run_study(
-    preset: str, cells: Sequence[Cell], store: StudyStore, options: RunOptions, console: Console
+    preset: str,
+    cells: Sequence[Cell],
+    store: StudyStore,
+    options: RunOptions,
+    console: Console,
+    planned: Sequence[Cell] | None = None,
 ) -> StudyTally:
     """Do the runs that the store does not have yet.
 
@@ -78,21 +83,26 @@ def run_study(
         store: holds the finished runs, and gets each new one when it ends.
         options: workers, budget, retries.
         console: shows the progress.
+        planned: all runs of the preset, which the store writes down; None: `cells`.
 
     Returns:
         What became of the runs.
 
     Raises:
-        FileError: another study is running on this store.
+        FileError: another study is running on this store, or its runs are on another device.
         StepCreditError: this machine does not have the device of a run.
         KeyboardInterrupt: Ctrl-C; the store holds every run that was finished.
     """
+    for device in {cell.settings.device for cell in cells}:
+        check_device_is_here(device)
     lock = FileLock(f"{store.path}.lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
         raise FileError("another study is running on this store", field=str(store.path)) from None
     try:
+        store.check_devices(planned or cells)
+        store.plan(preset, planned or cells)
         return _run_locked(preset, cells, store, options, console)
     finally:
         lock.release()
@@ -101,9 +111,6 @@ def run_study(
 def _run_locked(
     preset: str, cells: Sequence[Cell], store: StudyStore, options: RunOptions, console: Console
 ) -> StudyTally:
-    devices = {cell.settings.device for cell in cells}
-    for device in devices:
-        check_device_is_here(device)
     if options.retry_failed:
         store.forget_failures([cell.key for cell in cells])
         for record in options.cache_dir.glob(f"*{FAILED_START}"):
@@ -116,8 +123,9 @@ def _run_locked(
     tally = StudyTally(len(order), there=len(done))
     tally.failed = failures(store, order)
     shown = StudyProgress(preset, waiting, console)
+    on_gpu = any(map(is_on_gpu, cells))
     with shown.bars:
-        _Dispatch(store, options, tally, shown, devices).run(waiting)
+        _Dispatch(store, options, tally, shown, on_gpu=on_gpu).run(waiting)
     return tally
 
 
@@ -174,10 +182,10 @@ class _Dispatch:
         options: RunOptions,
         tally: StudyTally,
         shown: StudyProgress,
-        devices: Collection[str],
+        *,
+        on_gpu: bool,
     ) -> None:
         self.store, self.options, self.tally, self.shown = store, options, tally, shown
-        on_gpu = any(device != "cpu" for device in devices)
         self.workers = options.workers or (1 if on_gpu else cores())
         self.pool = WorkerPool(self.workers, shown.update)
         self.work_dir = Path(mkdtemp(prefix="stepcredit-study-"))
@@ -227,6 +235,11 @@ class _Dispatch:
         figures = outcome.result.after[0].figures
         line = f"pass@1 {figures['pass_at_1']:.3f}, length {figures['length']:.1f}"
         self.shown.ended(cell, self.ends, f"{line}, {outcome.result.wall_seconds:.0f} s")
+
+
+def is_on_gpu(cell: Cell) -> bool:
+    """Whether a run is on a GPU."""
+    return cell.settings.device != "cpu"
 
 
 def cores() -> int:

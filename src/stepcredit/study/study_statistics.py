@@ -14,6 +14,8 @@ from stepcredit.keys import keyed_generator
 
 RESAMPLES = 10_000
 LEVEL = 0.95
+TIE = 0.03
+"""Two arms are tied if the interval of their difference of pass@1 lies within ± this."""
 Matrix = np.ndarray
 """(seed, problem): one figure per run and problem."""
 

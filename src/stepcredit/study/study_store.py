@@ -142,11 +142,22 @@ class StudyStore(SQLiteFile):
         Raises:
             FileError: names the devices.
         """
-        query = "SELECT DISTINCT coalesce(json_extract(settings, '$.lab.device'), 'cpu') FROM run"
-        here, planned = {row[0] for row in self.rows(query)}, {c.settings.device for c in cells}
-        if here - planned:
-            reason = f"has runs on {', '.join(sorted(here))}, not {', '.join(sorted(planned))}"
-            raise FileError(f"{reason}: give another store", field=str(self.path))
+        self._check_one_device({cell.settings.device for cell in cells})
+
+    def devices(self) -> set[str]:
+        """The devices of the finished runs: one at most."""
+        query = (
+            "SELECT DISTINCT coalesce(json_extract(settings, '$.lab.device'), 'cpu') FROM run "
+            "WHERE status = 'done'"
+        )
+        return {row[0] for row in self.rows(query)}
+
+    def _check_one_device(self, more: set[str]) -> None:
+        here = self.devices()
+        if len(here | more) > 1:
+            found = f"has runs on {', '.join(here)}" if here else "has no run yet"
+            reason = f"{found}, and gets runs on {', '.join(sorted(more))}"
+            raise FileError(f"{reason}: a store is of one device", field=str(self.path))
 
     def statuses(self) -> dict[str, str]:
         """ "done" or "failed" of each run by key."""
@@ -194,11 +205,13 @@ class StudyStore(SQLiteFile):
             The number of finished runs that are new.
 
         Raises:
-            FileError: it does not exist, is no store of this format, or is this one.
+            FileError: it does not exist, is no store of this format, is this one, or has runs on
+                another device.
         """
         if other.exists() and other.samefile(self.path):
             raise FileError("is the store itself", field=str(other))
         with StudyStore(other) as given:  # it refuses what is no store
+            self._check_one_device(given.devices())
             has_added = bool(given.added_figures())
         before = list(self.statuses().values()).count("done")
         with self._errors():

@@ -10,7 +10,8 @@ from statistics import fmean
 import numpy as np
 
 from stepcredit.evals.intervals import rate_upper_bound
-from stepcredit.study.collapse import has_collapsed
+from stepcredit.lab.lab_settings import LabSettings
+from stepcredit.study.collapse import has_collapsed, has_lost_pass_at_1
 from stepcredit.study.equal_tokens import equal_tokens_difference
 from stepcredit.study.paired_runs import pair_difference, problem_figures
 from stepcredit.study.single_run import ADDED_CURVE, CURVE
@@ -41,6 +42,8 @@ class ArmRow:
         length, fillers, turns, step_accuracy: final means over seeds; None where the task has no
             such figure.
         collapsed: number of runs that collapsed.
+        lost: how many of them by their pass@1; the others by their length alone.
+        learning_rate: of the runs.
         upper_bound: the one-sided 95 % upper bound of the rate of collapse.
         difference: paired difference of pass@1 to the reference arm; None for the reference.
         dots: that difference for each seed.
@@ -60,6 +63,8 @@ class ArmRow:
     length: float | None
     fillers: float | None
     collapsed: int = 0
+    lost: int = 0
+    learning_rate: float | None = None
     upper_bound: float = 0.0
     difference: Estimate | None = None
     dots: tuple[float, ...] = ()
@@ -141,6 +146,8 @@ def arm_row(label: str, runs: Sequence[Run], reference: Sequence[Run]) -> ArmRow
     row = replace(
         row,
         collapsed=collapsed,
+        lost=sum(map(has_lost_pass_at_1, runs)),
+        learning_rate=runs[0].settings["lab"].get("learning_rate", LabSettings.learning_rate),
         upper_bound=rate_upper_bound(collapsed, len(runs)),
         costs=_mean_costs(runs),
         stds=_mean_stds(runs),

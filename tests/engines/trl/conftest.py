@@ -10,6 +10,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import pytest
 import torch
 from datasets import Dataset
+from tests.engines.trl.on_cpu import ON_CPU
 from transformers import PrinterCallback
 from trl import GRPOConfig, GRPOTrainer
 
@@ -60,16 +61,9 @@ def config(tmp_path):
             "num_generations": 4,
             "max_completion_length": 12,
             "learning_rate": 1e-2,
-            "use_cpu": True,
-            "bf16": False,
-            "gradient_checkpointing": False,
-            "dataloader_pin_memory": False,
-            "report_to": "none",
-            "save_strategy": "no",
             "logging_steps": 2,
-            "disable_tqdm": True,
         }
-        return GRPOConfig(**{**settings, **changes})
+        return GRPOConfig(**{**ON_CPU, **settings, **changes})
 
     return make
 

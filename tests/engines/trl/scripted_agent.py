@@ -19,6 +19,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import torch
 import trl
 from datasets import Dataset
+from tests.engines.trl.on_cpu import ON_CPU
 from tests.signals import tiny_models
 from transformers import PrinterCallback
 
@@ -82,13 +83,8 @@ def make_trainer(script: Script, folder: Path, **changes: Any) -> ScriptedTraine
         output_dir=str(folder / "out"),
         max_steps=1,
         max_completion_length=400,
-        use_cpu=True,
-        bf16=False,
-        gradient_checkpointing=False,
-        report_to="none",
-        save_strategy="no",
         logging_steps=1,
-        disable_tqdm=True,
+        **ON_CPU,
         **{"per_device_train_batch_size": 4, "num_generations": 4, **changes.pop("config", {})},
     )
     asked = {"prompt": [{"role": "user", "content": "Add 1 and 2."}]}

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from tests.engines.trl.on_cpu import ON_CPU
 from tests.engines.trl.scripted_agent import ScriptedTrainer, tokenizer
 from tests.loading import module_of
 from tests.signals import tiny_models
@@ -42,11 +43,7 @@ def test_the_agent_calls_its_tools_and_is_compared_by_state(tmp_path: Path) -> N
         max_completion_length=1500,
         max_steps=1,
         shuffle_dataset=False,
-        use_cpu=True,
-        bf16=False,
-        gradient_checkpointing=False,
-        report_to="none",
-        save_strategy="no",
+        **ON_CPU,
     )
     given["train_dataset"] = given["train_dataset"].select([7])
     model = tiny_models.build("llama", vocab_size=len(words), max_position_embeddings=4096)

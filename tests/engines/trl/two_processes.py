@@ -17,6 +17,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import torch
 from datasets import Dataset
+from tests.engines.trl.on_cpu import ON_CPU
 from transformers import PrinterCallback, TrainerCallback
 from trl import GRPOConfig
 
@@ -143,14 +144,8 @@ def train(folder: Path) -> dict[str, Any]:
             gradient_accumulation_steps=1,
             num_generations=GROUP,
             max_completion_length=12,
-            use_cpu=True,
-            bf16=False,
-            gradient_checkpointing=False,
-            dataloader_pin_memory=False,
-            report_to="none",
-            save_strategy="no",
             logging_steps=MINIBATCHES,
-            disable_tqdm=True,
+            **ON_CPU,
         ),
         train_dataset=Dataset.from_list([{"prompt": f"{n}+1=", "bonus": n} for n in range(9)]),
         processing_class=tokenizer,

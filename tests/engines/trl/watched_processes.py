@@ -14,6 +14,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import torch
 from datasets import Dataset
+from tests.engines.trl.on_cpu import ON_CPU
 from trl import GRPOConfig
 
 from stepcredit.engines.trl import StepCreditGRPOTrainer
@@ -51,14 +52,8 @@ if __name__ == "__main__":
             gradient_accumulation_steps=1,
             num_generations=4,
             max_completion_length=8,
-            use_cpu=True,
-            bf16=False,
-            gradient_checkpointing=False,
-            dataloader_pin_memory=False,
-            report_to="none",
-            save_strategy="no",
             logging_steps=8,
-            disable_tqdm=True,
+            **ON_CPU,
         ),
         train_dataset=Dataset.from_list([{"prompt": p.prompt} for p in problems(8)]),
         processing_class=tokenizer,
