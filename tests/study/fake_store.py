@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from stepcredit.study.study_store import Origin, StudyStore
 
 PROBLEMS, SAMPLES, START = 256, 8, 0.42
 ORIGIN = Origin("2 x test", "Python 3, torch 2", "abc")
+GAINS = {"pass": 0.12, "pass-min": 0.13, "pass:sum": 0.02, "reward-shaping": 0.12}
 
 
 def fill_store(
@@ -76,3 +78,15 @@ def evaluated(chance: np.ndarray, seed: int, length: float, fillers: float) -> E
         "format": 0.9,
     }
     return EvaluatedSplit("held-out", SAMPLES, tuple(correct.tolist()), figures)
+
+
+def scores(path: Path, label: str, signal: str) -> dict[int, np.ndarray]:
+    """Each seed's share of right answers by problem, read without any code of the study."""
+    base = sqlite3.connect(path)
+    rows = base.execute(
+        "SELECT part.seed, evaluation.correct FROM part JOIN evaluation ON owner = part.key "
+        "WHERE preset = 'main' AND task = 'arithmetic' AND label = ? AND signal = ?",
+        (label, signal),
+    ).fetchall()
+    base.close()
+    return {seed: np.frombuffer(blob, np.uint8) / SAMPLES for seed, blob in rows}
