@@ -7,8 +7,8 @@ seeds. `recipes/smollm2` has the settings. A stopped run continues with the same
 done is not done again, and training resumes from its last checkpoint.
 
 It needs a checkout, the extras `train` and `gym`, and the packages that `smollm2.py` names. The
-result is an anchor: three seeds on one task say little, and a CPU gets through few steps. The file
-`evidence/anchor.json` has it; `stepcredit study report` prints it.
+result is an anchor: three seeds on one task say little, and a CPU gets through few steps.
+`--output evidence/anchor.json` writes it, and `stepcredit study report --anchor` prints it.
 """
 
 from __future__ import annotations
