@@ -123,18 +123,21 @@ def train(folder: Path, method: str, seed: int, asked: argparse.Namespace) -> Pa
     return run
 
 
+def log_rows(run: Path, name: str) -> list[dict[str, Any]]:
+    """The rows of a run's log that have a figure."""
+    history = json.loads((run / "trainer_state.json").read_text())["log_history"]
+    return [row for row in history if name in row]
+
+
 def evaluations(run: Path) -> list[dict[str, float]]:
     """pass@1 and length of each evaluation of a run."""
-    history = json.loads((run / "trainer_state.json").read_text())["log_history"]
-    return [
-        {"pass_at_1": row[ACCURACY], "length": row[LENGTH]} for row in history if ACCURACY in row
-    ]
+    rows = log_rows(run, ACCURACY)
+    return [{"pass_at_1": row[ACCURACY], "length": row[LENGTH]} for row in rows]
 
 
 def seconds_per_step(run: Path) -> float:
     """Mean seconds of a run's training steps."""
-    history = json.loads((run / "trainer_state.json").read_text())["log_history"]
-    return round(fmean(row["step_time"] for row in history if "step_time" in row), 1)
+    return round(fmean(row["step_time"] for row in log_rows(run, "step_time")), 1)
 
 
 def results(asked: argparse.Namespace) -> Iterator[dict[str, Any]]:
@@ -142,12 +145,13 @@ def results(asked: argparse.Namespace) -> Iterator[dict[str, Any]]:
     for seed in range(100, 100 + asked.seeds):
         for method in METHODS:
             run = train(asked.folder, method, seed, asked)
+            evaluated = evaluations(run)
             if method == METHODS[0]:
-                yield {"method": SUPERVISED, "seed": seed, **evaluations(run)[0]}
+                yield {"method": SUPERVISED, "seed": seed, **evaluated[0]}
             yield {
                 "method": method,
                 "seed": seed,
-                **evaluations(run)[-1],
+                **evaluated[-1],
                 "seconds_per_step": seconds_per_step(run),
             }
 

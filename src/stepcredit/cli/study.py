@@ -12,7 +12,7 @@ from stepcredit.cli.output import CommandApp, say
 from stepcredit.errors import StepCreditError
 
 if TYPE_CHECKING:
-    from stepcredit.study.study_cells import Cell, Preset
+    from stepcredit.study.study_cells import Cell
 
 Name = Annotated[
     str, typer.Argument(metavar="NAME|CONFIG.yaml", help="A preset, or a file of your own.")
@@ -61,7 +61,7 @@ def study_run_command(
     """Do the runs of a preset that the store does not have yet; Ctrl-C or a kill loses no other."""
     from stepcredit.study.study_presets import find_preset
 
-    preset = _on_device(find_preset(name, tuned), device)
+    preset = find_preset(name, tuned).on_device(device)
     chosen = preset.slice() if slice else preset
     options = _options(workers, budget, retry_failed, cache_dir)
     _run(preset.name, preset.cells(), chosen.cells(), store, options)
@@ -89,7 +89,7 @@ def study_tune_command(
         with StudyStore(store) as opened:
             return StudyData(opened)
 
-    preset = _on_device(find_preset(name), device)
+    preset = find_preset(name).on_device(device)
     if preset.role != "tuning":
         raise StepCreditError("is no tuning preset", field=name)
     options, cells = _options(workers, budget, retry_failed, cache_dir), first_round(preset)
@@ -191,10 +191,6 @@ def study_merge_command(
 
     with StudyStore(store, create=True) as mine:
         say(f"{mine.merge(other)} runs are new in {store}")
-
-
-def _on_device(preset: Preset, device: str | None) -> Preset:
-    return preset if device is None else preset.on_device(device)
 
 
 def _options(workers: int | None, budget: float | None, retry: bool, cache_dir: Path) -> Any:

@@ -24,6 +24,16 @@ def check_device_name(name: str) -> None:
         raise StepCreditError(reason, field="device")
 
 
+def is_gpu(name: str | None) -> bool:
+    """Whether a device is a GPU; where none is named, it is the CPU.
+
+    Example:
+        >>> is_gpu("cuda"), is_gpu("cpu"), is_gpu(None)
+        (True, False, False)
+    """
+    return name not in (None, "cpu")
+
+
 def check_device_is_here(name: str) -> None:
     """Refuse a device that this machine does not have.
 
@@ -35,6 +45,6 @@ def check_device_is_here(name: str) -> None:
     """
     import torch
 
-    if name != "cpu" and not torch.cuda.is_available():
+    if is_gpu(name) and not torch.cuda.is_available():
         reason = f"torch sees no GPU here, and the run's is {name!r}"
         raise StepCreditError(reason, field="device")

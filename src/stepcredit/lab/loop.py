@@ -23,6 +23,7 @@ from stepcredit.credit.metrics.batch_warnings import CreditWarning
 from stepcredit.credit.metrics.metric_table import PREFIX
 from stepcredit.engines.scoring_costs import SECONDS, STEP_SHARE
 from stepcredit.engines.trl.checkpointing import CreditReport
+from stepcredit.lab.devices import is_gpu
 from stepcredit.lab.evaluate import HELD_OUT_SEED, Evaluation, evaluate, evaluation_columns
 from stepcredit.lab.grading import Problem
 from stepcredit.lab.lab_settings import LabSettings
@@ -232,7 +233,7 @@ def grpo_config(settings: LabSettings, output_dir: Path) -> GRPOConfig:
         weight_decay=0.0,
         max_grad_norm=settings.max_grad_norm,
         shuffle_dataset=False,
-        use_cpu=settings.device == "cpu",
+        use_cpu=not is_gpu(settings.device),
         bf16=False,
         gradient_checkpointing=False,
         dataloader_pin_memory=False,

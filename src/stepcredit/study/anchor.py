@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from stepcredit.errors import StepCreditError
+from stepcredit.evals import mean_interval
 from stepcredit.settings.yaml_files import yaml_mapping
 from stepcredit.study.study_presets import check_names
 from stepcredit.study.study_statistics import Estimate
@@ -108,11 +109,8 @@ def paired_difference(first: Sequence[float], second: Sequence[float]) -> Estima
         >>> [round(float(x), 3) for x in (found.value, found.low, found.high)]
         [0.2, -0.048, 0.448]
     """
-    from scipy.stats import ttest_1samp
-
-    differences = np.subtract(first, second)
-    ends = ttest_1samp(differences, 0).confidence_interval(0.95)
-    return Estimate(float(differences.mean()), float(ends.low), float(ends.high), len(differences))
+    found = mean_interval(np.subtract(first, second))
+    return Estimate(found.mean, found.low, found.high, len(first))
 
 
 def read_anchor(path: Path = ANCHOR) -> Anchor:

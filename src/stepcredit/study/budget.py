@@ -13,6 +13,7 @@ from rich.text import Text
 
 from stepcredit.credit.rich_table import literal
 from stepcredit.errors import StepCreditError
+from stepcredit.lab.devices import is_gpu
 from stepcredit.study.study_cells import Cell, Preset
 from stepcredit.study.study_data import StudyData
 from stepcredit.study.study_presets import find_preset, preset_names
@@ -78,13 +79,12 @@ def preset_costs(store: Path, tuned: Path, device: str | None = None) -> list[Pr
         device: where the runs are done; None: as the presets say.
     """
     data, done = _data(store)
-    cost = "cpu_seconds" if device in (None, "cpu") else "wall_seconds"
+    cost = "wall_seconds" if is_gpu(device) else "cpu_seconds"
     rates, counted = seconds_per_update(data, cost), set[str]()
     costs = []
     for name in study_order():
         try:
-            preset = find_preset(name, tuned if tuned.is_file() else None)
-            preset = preset if device is None else preset.on_device(device)
+            preset = find_preset(name, tuned if tuned.is_file() else None).on_device(device)
             fresh = [c for c in _once(_cells(preset, data)) if c.key not in counted]
         except StepCreditError as error:
             costs.append(PresetCost(name, "", 0, 0, 0.0, (str(error),)))
@@ -131,9 +131,8 @@ def _data(store: Path) -> tuple[StudyData | None, set[str]]:
 
 def study_table(store: Path, tuned: Path, device: str | None = None) -> Table:
     """The presets with their costs, and the sum, as `stepcredit study list` prints them."""
-    costs, on_cpu = preset_costs(store, tuned, device), device in (None, "cpu")
-    workers = cores() if on_cpu else 1
-    where = f"{workers} cores" if on_cpu else "one GPU, one run at a time"
+    costs, workers = preset_costs(store, tuned, device), 1 if is_gpu(device) else cores()
+    where = "one GPU, one run at a time" if is_gpu(device) else f"{workers} cores"
     missing = f"{tuned} is not here: runs are counted at the defaults, not at the chosen settings"
     table = Table(
         title=f"presets; hours on {where}",

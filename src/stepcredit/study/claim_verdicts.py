@@ -31,7 +31,6 @@ from stepcredit.study.study_statistics import (
 )
 
 NOT_RUN = "not run yet"
-UNDECIDED = "undecided"
 FEW_SIGNALS = 4
 """A difference over at most so many signals is also shown signal by signal."""
 
@@ -63,7 +62,7 @@ class ClaimVerdict:
     @property
     def is_tie(self) -> bool:
         """Whether it is undecided, and no difference of pass@1 larger than `TIE` is left."""
-        if self.verdict != UNDECIDED or self.estimate is None or self.claim.metric != "pass_at_1":
+        if self.verdict != "undecided" or self.estimate is None or self.claim.metric != "pass_at_1":
             return False
         return interval_verdict(self.estimate, "tied", TIE) == "held"
 

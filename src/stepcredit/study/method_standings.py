@@ -23,7 +23,7 @@ from stepcredit.study.paired_runs import (
     pair_difference,
 )
 from stepcredit.study.study_cells import FIRST_TEST_SEED
-from stepcredit.study.study_data import Run, StudyData
+from stepcredit.study.study_data import Run, StudyData, unique_runs
 from stepcredit.study.study_statistics import Estimate, crossed_mean, interval_verdict
 
 GOOD, BELOW, UNKNOWN = "best or tied", "below", "not shown"
@@ -127,8 +127,8 @@ def method_standing(claim: StudyClaim, label: str, data: StudyData) -> MethodSta
 
 def _test_runs(label: str, data: StudyData) -> list[Run]:
     """The finished runs of an arm on test seeds, in all presets, each once."""
-    own = [run for run in data.finished_places if run.label == label]
-    return list({run.key: run for run in own if run.seed >= FIRST_TEST_SEED}.values())
+    own = (run for run in data.finished_places if run.label == label)
+    return unique_runs(run for run in own if run.seed >= FIRST_TEST_SEED)
 
 
 def cell_mark(found: Estimate, margin: float) -> str:

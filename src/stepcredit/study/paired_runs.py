@@ -8,7 +8,7 @@ import numpy as np
 
 from stepcredit.evals import pass_at_k
 from stepcredit.study.claims import StudyClaim
-from stepcredit.study.study_data import Run, StudyData
+from stepcredit.study.study_data import Run, StudyData, unique_runs
 from stepcredit.study.study_statistics import Matrix
 
 PER_PROBLEM = ("pass_at_1", "pass_at_8")
@@ -37,7 +37,7 @@ def arm_runs(claim: StudyClaim, label: str, data: StudyData) -> dict[Place, dict
 
 def distinct_runs(cells: Mapping[Place, Mapping[int, Run]]) -> list[Run]:
     """All runs of these cells; one that several cells share, once."""
-    return list({run.key: run for cell in cells.values() for run in cell.values()}.values())
+    return unique_runs(run for cell in cells.values() for run in cell.values())
 
 
 def paired_runs(claim: StudyClaim, data: StudyData) -> dict[Place, list[tuple[Run, Run]]]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from stepcredit.errors import StepCreditError
 from stepcredit.keys import digest64
+from stepcredit.lab.devices import is_gpu
 from stepcredit.lab.lab_settings import LabSettings
 from stepcredit.lab.runs import RunFolder
 from stepcredit.lab.warm_settings import WarmStartSettings
@@ -197,7 +198,7 @@ def _supervised(start: WarmStartSettings, cache_dir: Path) -> Path:
 def start_name(settings: LabSettings) -> str:
     """Hash of the warm start and of how it is evaluated."""
     evaluated = [settings.evaluation_problems, settings.evaluation_samples, settings.seed]
-    gpu = [settings.device] * (settings.device != "cpu")  # whose rounding is another
+    gpu = [settings.device] * is_gpu(settings.device)  # whose rounding is another
     text = json.dumps([settings.warm.key(), settings.max_new_tokens, evaluated, *gpu])
     return f"{digest64(text):016x}"
 

@@ -136,12 +136,14 @@ class Preset:
             raise error.at(place=f"preset {self.name}") from error.__cause__
         return sorted(cells, key=lambda cell: cell.seed)
 
-    def on_device(self, device: str) -> Preset:
-        """The same preset with all its runs on one device, `cpu` or `cuda`.
+    def on_device(self, device: str | None) -> Preset:
+        """The same preset with all its runs on one device, `cpu` or `cuda`; None: unchanged.
 
         Raises:
             StepCreditError: there is no such device.
         """
+        if device is None:
+            return self
         check_device_name(device)
         return replace(self, blocks=tuple(block.on_device(device) for block in self.blocks))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -85,6 +85,11 @@ class Run:
         return {**known, "pass_at_1": record.pass_at_1}
 
 
+def unique_runs(runs: Iterable[Run]) -> list[Run]:
+    """Each run once, where several places share it."""
+    return list({run.key: run for run in runs}.values())
+
+
 class StudyData:
     """All runs of a store.
 
@@ -114,7 +119,7 @@ class StudyData:
     @property
     def finished(self) -> list[Run]:
         """Every finished run once."""
-        return list({run.key: run for run in self.finished_places}.values())
+        return unique_runs(self.finished_places)
 
     @property
     def finished_places(self) -> list[Run]:

@@ -20,7 +20,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from stepcredit.credit.rich_table import literal
 from stepcredit.errors import FileError
-from stepcredit.lab.devices import check_device_is_here
+from stepcredit.lab.devices import check_device_is_here, is_gpu
 from stepcredit.study.single_run import FAILED_START
 from stepcredit.study.study_cells import Cell
 from stepcredit.study.study_store import Origin, StudyStore
@@ -123,7 +123,7 @@ def _run_locked(
     tally = StudyTally(len(order), there=len(done))
     tally.failed = failures(store, order)
     shown = StudyProgress(preset, waiting, console)
-    on_gpu = any(map(is_on_gpu, cells))
+    on_gpu = any(is_gpu(cell.settings.device) for cell in cells)
     with shown.bars:
         _Dispatch(store, options, tally, shown, on_gpu=on_gpu).run(waiting)
     return tally
@@ -235,11 +235,6 @@ class _Dispatch:
         figures = outcome.result.after[0].figures
         line = f"pass@1 {figures['pass_at_1']:.3f}, length {figures['length']:.1f}"
         self.shown.ended(cell, self.ends, f"{line}, {outcome.result.wall_seconds:.0f} s")
-
-
-def is_on_gpu(cell: Cell) -> bool:
-    """Whether a run is on a GPU."""
-    return cell.settings.device != "cpu"
 
 
 def cores() -> int:
