@@ -41,6 +41,7 @@ if _TYPE_CHECKING:
     from stepcredit.credit.methods.prime import PRIME
     from stepcredit.credit.methods.pure import PURE
     from stepcredit.credit.methods.redistribute import Redistribute
+    from stepcredit.credit.methods.reinforce_plus_plus import ReinforcePlusPlus
     from stepcredit.credit.methods.reweight import Reweight
     from stepcredit.credit.methods.rlsd import RLSD
     from stepcredit.credit.methods.sign_size import SignSize
@@ -75,6 +76,7 @@ _FACADE = {
     "credit.methods.prime": ("PRIME",),
     "credit.methods.pure": ("PURE",),
     "credit.methods.redistribute": ("Redistribute",),
+    "credit.methods.reinforce_plus_plus": ("ReinforcePlusPlus",),
     "credit.methods.reweight": ("Reweight",),
     "credit.methods.rlsd": ("RLSD",),
     "credit.methods.sign_size": ("SignSize",),
@@ -117,6 +119,7 @@ __all__ = [
     "ProcessGRPO",
     "Reads",
     "Redistribute",
+    "ReinforcePlusPlus",
     "Reward",
     "Reweight",
     "RolloutFile",

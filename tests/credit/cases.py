@@ -173,6 +173,19 @@ CASES: dict[str, Case] = {
     "rlsd-half": Case(
         "rlsd", {"outcome": "rloo", "eps": 0.5, "share": 0.5}, ("none",), options=KNOWN
     ),
+    "reinforce-plus-plus": Case("reinforce-plus-plus", options=KNOWN, batch_wide=True),
+    "reinforce-plus-plus-pass": Case(
+        "reinforce-plus-plus",
+        {"of": {"pass": {"operator": "center", "clip": 2.0}}, "clip": 1.5},
+        options={"gaps": True},
+        batch_wide=True,
+    ),
+    "reinforce-plus-plus-streams": Case(
+        "reinforce-plus-plus",
+        {"of": {"pass": {"weights": STREAMS}}},
+        ("streams",),
+        batch_wide=True,
+    ),
     "gdpo": Case("gdpo", batch_wide=True),
     "gdpo-token": Case("gdpo", {"batch_norm": "token"}, batch_wide=True),
     "gdpo-eps": Case("gdpo", {"eps": 0.5}, batch_wide=True),

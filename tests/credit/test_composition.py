@@ -49,6 +49,29 @@ def test_a_method_mixed_with_itself_is_itself(rows: Rows) -> None:
 
 
 @few
+@given(rows=scored, of=st.sampled_from(("dr-grpo", "pass", "pure")))
+def test_reinforce_plus_plus_has_mean_0_and_std_1_over_the_batchs_tokens(
+    rows: Rows, of: str
+) -> None:
+    got, inside = run(sc.ReinforcePlusPlus(of=of), rows), run(sc.estimator(of), rows)
+    if len(inside) < 2 or inside.std() < 1e-2:
+        return
+    assert got.mean().abs() < 1e-4
+    assert got.std() == pytest.approx(1, abs=1e-3)
+    assert_same(got * inside.std(), inside - inside.mean())
+
+
+def test_reinforce_plus_plus_keeps_the_sizes_of_groups_that_grpo_makes_equal() -> None:
+    outcome = [1.0, 0.0, 0.6, 0.4]  # deviations of the group: 0.5 and 0.1
+    rollouts = sc.Rollouts([0, 0, 1, 1], lengths=[1] * 4, outcome=outcome)
+    std = (0.52 / 3) ** 0.5
+    expected = [0.5 / std, -0.5 / std, 0.1 / std, -0.1 / std]
+    assert sc.ReinforcePlusPlus()(rollouts).packed().tolist() == pytest.approx(expected)
+    grpo = sc.GRPO(eps=0)(rollouts).packed()
+    assert grpo[0] == pytest.approx(grpo[2].item())
+
+
+@few
 @given(rows=scored, first=st.sampled_from(OUTCOMES), second=st.sampled_from(("pass", "opd")))
 def test_the_sign_is_the_first_ones_and_the_size_the_seconds(
     rows: Rows, first: str, second: str
@@ -212,6 +235,17 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
         "second: 'prime' normalizes over the whole batch, which a method inside another can't",
     ),
     (
+        "reinforce-plus-plus",
+        {"of": "gdpo"},
+        "of: 'gdpo' normalizes over the whole batch, which a method inside another can't",
+    ),
+    (
+        "mix",
+        {"first": "reinforce-plus-plus"},
+        "first: 'reinforce-plus-plus' normalizes over the whole batch, which a method inside "
+        "another can't",
+    ),
+    (
         "mix",
         {"second": {"mix": {"second": {"redistribute": {"outcome": "opd"}}}}},
         "second.second.outcome: 'opd' reads a process signal or log-probs: expected a method of "
@@ -328,6 +362,8 @@ PASS_READS = sc.PASS().reads
             sc.SignSize(first="pure", second={"pass": {"chunks": "steps"}}),
             sc.Reads("every", None, (), "optional", True, True, True, False, True),
         ),
+        (sc.ReinforcePlusPlus(), sc.Reads(None, outcome="required")),
+        (sc.ReinforcePlusPlus(of="pass"), PASS_READS),
         (sc.Redistribute(), sc.Reads("one", outcome="required")),
         (sc.Reweight(), sc.Reads(None, None, ("student",), "required")),
         (sc.Reweight(by="entropy"), sc.Reads("weighted", {"entropy": 1.0}, (), "required")),
@@ -342,6 +378,7 @@ def test_whether_it_standardizes_is_the_parts() -> None:
     assert sc.Mix().standardizes
     assert not sc.Mix(first="rloo", second="turn-return").standardizes
     assert not sc.RLSD(outcome="rloo").standardizes
+    assert sc.ReinforcePlusPlus(of="rloo").standardizes  # by the batch's std
 
 
 def test_other_weights_reach_the_methods_that_weigh_streams() -> None:

@@ -26,7 +26,7 @@ seeds = st.integers(0, 2**20)
 
 def follows_the_signal(case: Case, rows: list[dict[str, object]]) -> bool:
     """Whether chunks are neither steps nor tokens: then a part's end is one more chunk end."""
-    plain = case.method in ("pass", "mix", "sign-size")
+    plain = case.method in ("pass", "mix", "sign-size", "reinforce-plus-plus")
     rule = case.params.get("chunks", "auto") if plain else "steps"
     led_by_tokens = any("token_scores" in row for row in rows)
     led_by_tokens |= case.params.get("chunks_from") == "teacher"

@@ -61,6 +61,7 @@ def test_progress_counts_to_the_end() -> None:
         ("gdpo", {"batch_norm": "token"}),
         ("prime", {}),
         ("pure", {"whiten_batch": True}),
+        ("reinforce-plus-plus", {"of": {"pass": {"operator": "center"}}}),
         ("prime", {"norm": "batch"}),
     ],
 )

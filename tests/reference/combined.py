@@ -6,10 +6,10 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from .numbers import broadcast, mean
+from .numbers import broadcast, mean, whitened
 from .rows import Row
 
-PARTS = ("first", "second", "outcome")
+PARTS = ("first", "second", "outcome", "of")
 Ragged = list[list[float]]
 
 
@@ -79,10 +79,15 @@ def rlsd(inside: dict[str, Ragged], rows: list[Row], p: dict[str, Any]) -> Ragge
     return out
 
 
+def reinforce_plus_plus(inside: dict[str, Ragged], rows: list[Row], p: dict[str, Any]) -> Ragged:
+    return whitened(inside["of"])
+
+
 RULES: dict[str, Callable[[dict[str, Ragged], list[Row], dict[str, Any]], Ragged]] = {
     "mix": mix,
     "sign-size": sign_size,
     "redistribute": redistribute,
     "reweight": reweight,
     "rlsd": rlsd,
+    "reinforce-plus-plus": reinforce_plus_plus,
 }

@@ -65,6 +65,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "redistribute": {"outcome": "grpo", "temperature": 1.0, "by_sign": True},
     "reweight": {"outcome": "grpo", "by": "surprise"},
     "rlsd": {"outcome": "grpo", "eps": 0.2, "share": 1.0},
+    "reinforce-plus-plus": {"of": "dr-grpo"},
     "prime": {"beta": 0.05, "process_weight": 1.0, "whiten_batch": True, "norm": "none"},
 }
 

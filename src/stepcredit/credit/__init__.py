@@ -15,6 +15,7 @@ from stepcredit.credit.methods.pass_min import PASSMin
 from stepcredit.credit.methods.prime import PRIME
 from stepcredit.credit.methods.pure import PURE
 from stepcredit.credit.methods.redistribute import Redistribute
+from stepcredit.credit.methods.reinforce_plus_plus import ReinforcePlusPlus
 from stepcredit.credit.methods.reweight import Reweight
 from stepcredit.credit.methods.rlsd import RLSD
 from stepcredit.credit.methods.sign_size import SignSize
@@ -45,6 +46,7 @@ __all__ = [
     "ProcessGRPO",
     "Reads",
     "Redistribute",
+    "ReinforcePlusPlus",
     "Reweight",
     "SignSize",
     "TurnReturn",

@@ -18,6 +18,7 @@ OWN = {
     "grpo": f"{_METHODS}.grpo",
     "dr-grpo": f"{_METHODS}.grpo",
     "rloo": f"{_METHODS}.grpo",
+    "reinforce-plus-plus": f"{_METHODS}.reinforce_plus_plus",
     "gdpo": f"{_METHODS}.gdpo",
     "grpo-process": f"{_METHODS}.grpo_process",
     "turn-return": f"{_METHODS}.turn_return",

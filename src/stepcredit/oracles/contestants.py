@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -55,7 +56,7 @@ class Contestant:
     @property
     def label(self) -> str:
         """The method and its settings, as one would write them after `--method` and `--set`."""
-        return " ".join([self.method, *(f"{k}={v}" for k, v in self.settings.items())])
+        return " ".join([self.method, *(f"{k}={_written(v)}" for k, v in self.settings.items())])
 
     def estimator(self) -> Estimator:
         """The estimator.
@@ -71,10 +72,17 @@ class Contestant:
         return built
 
 
+def _written(value: Any) -> str:
+    """A field's value as one would write it after `--set`."""
+    return json.dumps(value) if isinstance(value, Mapping) else str(value)
+
+
 CONTESTANTS = (
     Contestant("grpo"),
     Contestant("dr-grpo"),
     Contestant("rloo"),
+    Contestant("reinforce-plus-plus"),
+    Contestant("reinforce-plus-plus", {"of": {"pass": {"operator": "center"}}}),
     Contestant("gdpo"),
     Contestant("grpo-process"),
     Contestant("grpo-process", {"pooling": "process"}),

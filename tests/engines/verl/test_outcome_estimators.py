@@ -38,7 +38,7 @@ def advantages_of(name, config=None):
     return compute_advantage(data, adv_estimator=name, config=algorithm).batch
 
 
-@pytest.mark.parametrize("method", ["grpo", "dr-grpo", "rloo", "gdpo"])
+@pytest.mark.parametrize("method", ["grpo", "dr-grpo", "rloo", "reinforce-plus-plus", "gdpo"])
 def test_they_are_the_cores_and_padding_is_no_member(method):
     found = advantages_of(f"stepcredit-{method}")
     rollouts = sc.Rollouts.from_padded(MASK[:-1], UIDS[:-1].tolist(), outcome=OUTCOMES)

@@ -11,7 +11,7 @@ from stepcredit.credit.method_registry import register
 from stepcredit.credit.methods.fused import weighted_reads
 from stepcredit.credit.reads import Reads
 from stepcredit.credit.slot_credit import Credit
-from stepcredit.credit.stages.batch_norm import BatchNorm
+from stepcredit.credit.stages.batch_norm import WHITENING, BatchNorm
 from stepcredit.credit.stages.fusion import SCALARS, Weights, canonical_weights, standardize_scalars
 from stepcredit.credit.stages.groups import Group
 from stepcredit.data.rollouts import Rollouts
@@ -80,9 +80,7 @@ class GDPO(Estimator):
     @property
     def batch_step(self) -> BatchNorm:
         """The batch normalization: always."""
-        return (
-            BatchNorm("token", 1e-8) if self.batch_norm == "token" else BatchNorm("response", 1e-4)
-        )
+        return WHITENING if self.batch_norm == "token" else BatchNorm("response", 1e-4)
 
     def credit(self, rollouts: Rollouts) -> Credit:
         """The weighted sum of standardized rewards."""

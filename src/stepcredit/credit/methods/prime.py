@@ -12,7 +12,7 @@ from stepcredit.credit.method_registry import register
 from stepcredit.credit.methods.distillation import LogprobEstimator
 from stepcredit.credit.reads import Reads
 from stepcredit.credit.slot_credit import Credit
-from stepcredit.credit.stages.batch_norm import BatchNorm
+from stepcredit.credit.stages.batch_norm import WHITENING, BatchNorm
 from stepcredit.credit.stages.fusion import standardize_scalar
 from stepcredit.credit.stages.groups import Group
 from stepcredit.credit.stages.returns import return_to_go
@@ -77,7 +77,7 @@ class PRIME(LogprobEstimator):
     @property
     def batch_step(self) -> BatchNorm | None:
         """Whitening over tokens, unless switched off."""
-        return BatchNorm("token", 1e-8) if self.whiten_batch else None
+        return WHITENING if self.whiten_batch else None
 
     @property
     def batch_scale(self) -> Callable[[Rollouts], float] | None:

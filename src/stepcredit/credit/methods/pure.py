@@ -13,7 +13,7 @@ from stepcredit.credit.estimator import Estimator
 from stepcredit.credit.method_registry import register
 from stepcredit.credit.reads import Reads
 from stepcredit.credit.slot_credit import Credit
-from stepcredit.credit.stages.batch_norm import BatchNorm
+from stepcredit.credit.stages.batch_norm import WHITENING, BatchNorm
 from stepcredit.credit.stages.fusion import standardize_scalar
 from stepcredit.credit.stages.groups import Group, Values
 from stepcredit.credit.stages.process_streams import (
@@ -103,7 +103,7 @@ class PURE(Estimator):
     @property
     def batch_step(self) -> BatchNorm | None:
         """Whitening over tokens, with `whiten_batch`."""
-        return BatchNorm("token", 1e-8) if self.whiten_batch else None
+        return WHITENING if self.whiten_batch else None
 
     def check_streams(self, signals: Collection[str]) -> None:
         """Of several process streams one must be named "process"."""

@@ -87,3 +87,7 @@ class BatchNorm:
         if self.unit == "token" or moments.variance == 0:
             return whiten(values, moments.mean, moments.variance, self.eps)
         return torch.div(values - moments.mean, moments.variance**0.5 + self.eps)
+
+
+WHITENING = BatchNorm("token", 1e-8)
+"""Whitening over the batch's trained tokens; the eps is verl's."""
