@@ -84,6 +84,10 @@ CASES: dict[str, Case] = {
     "pass-read-sum": _pass(read="sum", scope="process", match_std=True),
     "pass-read-mean-runs": _pass(read="mean", chunks="runs", recenter=True),
     "pass-read-sum-runs": _pass(read="sum", chunks="runs", operator="center"),
+    "pass-read-ends": _pass(read="ends"),
+    "pass-read-ends-tokens": _pass(read="ends", chunks="tokens", match_std=True),
+    "pass-read-ends-windows": _pass(read="ends", chunks={"windows": {"size": 3}}, scope="process"),
+    "pass-read-ends-streams": _pass(("streams",), read="ends", weights=STREAMS),
     "pass-read-mean-windows": _pass(read="mean", chunks={"windows": {"size": 3}}),
     "pass-read-mean-streams": _pass(("streams",), read="mean", weights=STREAMS),
     "pass-read-sum-streams-from-teacher": _led(

@@ -50,9 +50,17 @@ def divided(values: list[float], k: float, gamma: float) -> list[float]:
 
 
 def read_chunk(row: Row, name: str, z: list[float], start: int, end: int, how: str) -> float:
-    """The stream's z at the chunk's last token, or its mean or sum over the chunk's tokens."""
+    """The stream's z at the chunk's last token; over its tokens; or of what ends in the chunk."""
     if how == "last":
         return z[unit_at(row, name, end)]
+    if how == "ends":
+        last = row.length - 1
+        ends = [
+            t
+            for t in range(start, end + 1)
+            if t == last or unit_at(row, name, t) != unit_at(row, name, t + 1)
+        ]
+        return math.fsum(z[unit_at(row, name, t)] for t in ends)
     values = [z[unit_at(row, name, t)] for t in range(start, end + 1)]
     return mean(values) if how == "mean" else math.fsum(values)
 

@@ -71,7 +71,7 @@ class PASS(Fused):
     """Advantage Fusion, Chunk-by-Value, Divide-Length.
 
         A(t) = sum over streams of w N(s)(t) + w_out N(r_out) + w_fmt N(r_fmt);  W N(r_fmt) if gated
-        A_b  = A at the last token of chunk b; `read`: its process part as a mean or sum instead
+        A_b  = A at the last token of chunk b; `read` takes its process part in other ways
         A_j  = (sum over j' >= j of gamma^(j' - j) A_b_j') / (K - j + 1)^k
 
     Args:
@@ -91,8 +91,9 @@ class PASS(Fused):
         match_std: rescale the process part to its std at k = 0, over the group's ungated tokens.
         recenter: subtract the process part's mean over the group's ungated tokens.
         read: the process part of a chunk's value: "last", the standardized signal at its last
-            token, as published; "mean" or "sum" of it over the chunk's trained tokens. Each token
-            of a step has the step's score. Ready-made advantages are not read by chunk.
+            token, as published; "mean" or "sum" of it over the chunk's trained tokens, where each
+            token of a step has the step's score; "ends", the sum over the steps that end in the
+            chunk, each counted once. Ready-made advantages are not read by chunk.
         min_std: the least std that `masked_norm` divides a stream by, a number for all streams or
             {stream: number}, in the stream's own unit; 0: no limit. Without one a stream that is
             almost constant gets as much credit as any other, because it is divided by its own std.

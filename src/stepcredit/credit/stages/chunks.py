@@ -15,7 +15,7 @@ from stepcredit.data.rollouts import Rollouts
 from stepcredit.data.slots import Slots, every_token
 from stepcredit.data.streams import Stream
 
-READINGS = ("last", "mean", "sum")
+READINGS = ("last", "mean", "sum", "ends")
 """How the process part of a chunk's value is read."""
 
 
@@ -107,10 +107,10 @@ class Chunks:
             values: (rollout, source slot), 0 off the mask.
             source: its slots; each token of a slot has the slot's value.
             how: "last", at the last token of each slot; "mean" or "sum", over the trained tokens
-                of each chunk.
+                of each chunk; "ends", the sum over the source slots that end in each chunk.
 
         Returns:
-            (rollout, slot); "mean" and "sum" are equal on all slots of a chunk.
+            (rollout, slot); except for "last", equal on all slots of a chunk.
 
         Example:
             >>> tokens = every_token(torch.tensor([3]))
@@ -118,19 +118,30 @@ class Chunks:
             >>> z = torch.tensor([[1.0, 3.0, 5.0]]).double()
             >>> cut.read(z, tokens, "mean").tolist(), cut.read(z, tokens, "sum").tolist()
             ([[2.0, 2.0, 5.0]], [[4.0, 4.0, 5.0]])
+            >>> step = Slots(torch.tensor([1]), torch.tensor([3]), torch.tensor([[2]]))
+            >>> Chunks(tokens).read(torch.tensor([[7.0]]).double(), step, "ends").tolist()
+            [[0.0, 0.0, 7.0]]
         """
         if how == "last":
             return self.slots.read(values, source)
+        chunk, width = self._chunk_numbers(), self.slots.width
+        if how == "ends":
+            total = segment_sum(values, chunk.gather(1, self.slots.holding(source)), width)
+        else:
+            total = self._over_tokens(values, source, chunk, how)
+        return torch.where(self.slots.mask, total.gather(1, chunk), 0.0)
+
+    def _over_tokens(self, values: Values, source: Slots, chunk: Tensor, how: str) -> Values:
+        """The mean or sum of a table over each chunk's trained tokens, by number of the chunk."""
         fine = source
         if source is not self.slots and source.ends is not None:
             fine = every_token(self.slots.lengths)
-        chunk, width = self._chunk_numbers(), self.slots.width
         held = chunk if fine is self.slots else chunk.gather(1, self.slots.holding(fine))
         sizes = fine.sizes.to(torch.float64)
-        total = segment_sum(fine.read(values, source) * sizes, held, width)
-        if how == "mean":
-            total = total / segment_sum(sizes, held, width).clamp(min=1)
-        return torch.where(self.slots.mask, total.gather(1, chunk), 0.0)
+        total = segment_sum(fine.read(values, source) * sizes, held, self.slots.width)
+        if how == "sum":
+            return total
+        return total / segment_sum(sizes, held, self.slots.width).clamp(min=1)
 
     def _chunk_numbers(self) -> Int[Tensor, "rollout slot"]:
         """The number of the chunk that each slot belongs to, from 0."""
