@@ -91,12 +91,13 @@ def test_the_overview_has_the_methods_that_ran_on_every_signal(data: StudyData) 
 
 def test_the_page_says_what_its_names_mean_and_what_was_left_out(tmp_path: Path) -> None:
     path = tmp_path / "study.sqlite"
-    fill_store(path, find_preset("base", None).slice(), {})
+    for name in ("base", "matched"):
+        fill_store(path, find_preset(name, None).slice(), {})
     with StudyStore(path) as store:
         page = markdown_page(StudyData(store), CLAIMS)
     assert "| `pass:center` | `pass` with operator = center |" in page
     assert "| `noisy` | a simulated reward model" in page
-    assert "Left out: A baseline like REINFORCE++'s" in page
+    assert "Left out: A matched sum beside" in page
     assert "The same fusion over the baselines of GRPO" in page
 
 
