@@ -71,14 +71,24 @@ def test_reinforce_plus_plus_keeps_the_sizes_of_groups_that_grpo_makes_equal() -
     assert grpo[0] == pytest.approx(grpo[2].item())
 
 
+def test_a_rounding_error_of_the_first_method_has_no_sign() -> None:
+    outcomes = [0.1, 0.2, 0.3]  # the mean is 0.20000000000000004
+    steps = sc.Steps(ends=[[0], [0], [0]], scores=[[1.0], [5.0], [0.0]])
+    rollouts = sc.Rollouts([0, 0, 0], process=steps, outcome=outcomes)
+    got = sc.SignSize(first="dr-grpo", second="turn-return")(rollouts).packed()
+    assert got[0] < 0 < got[2]
+    assert got[1] == 0
+
+
 @few
 @given(rows=scored, first=st.sampled_from(OUTCOMES), second=st.sampled_from(("pass", "opd")))
 def test_the_sign_is_the_first_ones_and_the_size_the_seconds(
     rows: Rows, first: str, second: str
 ) -> None:
     got = run(sc.SignSize(first=first, second=second), rows)
-    sign, size = run(sc.estimator(first), rows).sign(), run(sc.estimator(second), rows).abs()
-    assert torch.equal(got, sign * size)
+    sign, size = run(sc.estimator(first), rows), run(sc.estimator(second), rows).abs()
+    clear = sign.abs() > 1e-12 * sign.abs().max()  # what is smaller may be a rounding error
+    assert torch.equal(got[clear], (sign.sign() * size)[clear])
 
 
 @few

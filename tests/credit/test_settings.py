@@ -97,7 +97,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ),
     ("grpo-process", {"gamma": 2}, "gamma: expected a number of at least 0 and at most 1, got 2"),
     ("pass", {"gamma": 1.1}, "gamma: expected a number of at least 0 and at most 1, got 1.1"),
-    ("pass", {"read": "first"}, "read: expected one of last, mean, sum, got 'first'"),
+    ("pass", {"read": "first"}, "read: expected one of last, mean, sum, ends, got 'first'"),
     ("pure", {"form": "min"}, "form: expected one of softmin, future_min, sum, got 'min'"),
     ("pass-min", {"outcome_in_min": -1}, "outcome_in_min: expected a number of at least 0, got -1"),
     ("gdpo", {"eps": -1}, "eps: expected a number of at least 0 or null, got -1"),

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from .numbers import broadcast, mean, whitened
+from .numbers import TIE, broadcast, mean, whitened
 from .rows import Row
 
 PARTS = ("first", "second", "outcome", "of")
@@ -22,10 +22,16 @@ def mix(inside: dict[str, Ragged], rows: list[Row], p: dict[str, Any]) -> Ragged
 
 
 def sign_size(inside: dict[str, Ragged], rows: list[Row], p: dict[str, Any]) -> Ragged:
-    pairs = zip(inside["first"], inside["second"], strict=True)
+    largest: dict[str, float] = {}
+    for row, one in zip(rows, inside["first"], strict=True):
+        largest[row.group] = max([largest.get(row.group, 0.0), *map(abs, one)])
+    triples = zip(rows, inside["first"], inside["second"], strict=True)
     return [
-        [0.0 if a == 0 else math.copysign(abs(b), a) for a, b in zip(one, other, strict=True)]
-        for one, other in pairs
+        [
+            0.0 if abs(a) <= TIE * largest[row.group] else math.copysign(abs(b), a)
+            for a, b in zip(one, other, strict=True)
+        ]
+        for row, one, other in triples
     ]
 
 

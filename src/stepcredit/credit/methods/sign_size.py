@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from stepcredit.credit.method_registry import register
 from stepcredit.credit.methods.composition import Composition, Part, any_method, part
 from stepcredit.credit.slot_credit import Credit
+from stepcredit.credit.stages.groups import Group, is_rounding
 from stepcredit.data.rollouts import Rollouts
 
 
@@ -18,7 +19,8 @@ class SignSize(Composition):
         A_t = sign(A1_t) |A2_t|
 
     The first method decides whether a token is made more or less probable, the second by how much.
-    It is 0 wherever either of them is.
+    It is 0 wherever either of them is. An A1 of at most 1e-9 of its group's largest |A1| may be a
+    rounding error, and counts as 0.
 
     Args:
         first: the method whose sign counts: a name, {name: fields} or a method.
@@ -49,5 +51,7 @@ class SignSize(Composition):
 
     def credit(self, rollouts: Rollouts) -> Credit:
         """Both credits, read at common slots; the sign of one times the size of the other."""
-        slots, (first, second), stages = self.joined(rollouts)
-        return Credit(slots, first.sign() * second.abs(), stages)
+        group, (slots, (first, second), stages) = Group.of(rollouts), self.joined(rollouts)
+        largest = group.to_rows(group.largest(first)).expand_as(first)
+        sign = first.sign().masked_fill(is_rounding(first.abs(), largest), 0.0)
+        return Credit(slots, sign * second.abs(), stages)
