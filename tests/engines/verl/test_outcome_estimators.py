@@ -24,6 +24,7 @@ UIDS = np.array(["b", "a", "b", "a", "a", "b", "pad"], dtype=object)
 MASK = torch.tensor(
     [[1, 1, 0, 1], [1, 1, 1, 1], [1, 0, 0, 0], [0, 1, 1, 0], [1, 1, 1, 0], [1, 1, 0, 0], [0] * 4]
 )
+OUTCOME_METHODS = ["dr-grpo", "gdpo", "grpo", "reinforce-plus-plus", "rloo"]
 OUTCOMES = [1.0, 0.0, 0.25, 0.75, 0.0, 0.0]
 
 
@@ -47,6 +48,25 @@ def test_they_are_the_cores_and_padding_is_no_member(method):
     torch.testing.assert_close(found["advantages"][:-1], expected, rtol=0, atol=0)
     assert torch.equal(found["advantages"][-1], torch.zeros(4))
     assert torch.equal(found["returns"], found["advantages"])
+
+
+def test_reinforce_plus_plus_is_verls_own_with_a_group_baseline():
+    ours = advantages_of("stepcredit-reinforce-plus-plus")["advantages"]
+    theirs = advantages_of("reinforce_plus_plus_baseline")["advantages"]
+    assert ours.abs().max() > 1
+    torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6)
+
+
+def test_fields_under_which_a_method_reads_more_than_outcomes_are_refused():
+    inside = {"stepcredit": {"fields": {"of": "rloo"}}}
+    assert advantages_of("stepcredit-reinforce-plus-plus", inside)["advantages"].abs().max() > 1
+    with pytest.raises(EngineError) as caught:
+        advantages_of("stepcredit-reinforce-plus-plus", {"stepcredit": {"fields": {"of": "pass"}}})
+    assert str(caught.value) == (
+        "algorithm.stepcredit.fields: stepcredit-reinforce-plus-plus gets rewards alone, but with "
+        "these it reads steps or log-probs: use a trainer of stepcredit (trainer.v1.trainer_mode) "
+        "with algorithm.adv_estimator=grpo"
+    )
 
 
 def test_the_methods_fields_are_read_under_our_key():
@@ -92,7 +112,7 @@ def test_all_methods_that_read_the_outcome_alone_are_there():
             continue
         if name == "gdpo" or torch.equal(sc.estimator(name)(scored).packed(), alone):
             found.append(name)  # gdpo reads the format too, which verl does not give
-    assert sorted(found) == sorted(outcome_methods()) == ["dr-grpo", "gdpo", "grpo", "rloo"]
+    assert sorted(found) == sorted(outcome_methods()) == OUTCOME_METHODS
 
 
 def test_a_method_that_fails_in_its_own_way_leaves_the_others(monkeypatch):
@@ -104,4 +124,4 @@ def test_a_method_that_fails_in_its_own_way_leaves_the_others(monkeypatch):
 
     monkeypatch.setattr(METHODS, "_known", METHODS.all())
     sc.register("broken")(Broken)
-    assert sorted(outcome_methods()) == ["dr-grpo", "gdpo", "grpo", "rloo"]
+    assert sorted(outcome_methods()) == OUTCOME_METHODS

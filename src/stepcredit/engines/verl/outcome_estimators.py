@@ -18,6 +18,7 @@ from torch import Tensor
 
 import stepcredit as sc
 from stepcredit.credit.method_registry import METHODS
+from stepcredit.credit.reads import Reads
 from stepcredit.engines.build import fields_of
 from stepcredit.engines.verl.config_keys import CONFIG_KEY, DEFAULTS, VerlSettings
 from stepcredit.errors import EngineError
@@ -87,7 +88,8 @@ def outcome_settings(given: Mapping[str, Any], method: str, instead: str = INSTE
         instead: what to use for a key that has no effect here, for errors.
 
     Raises:
-        EngineError: a bad key, another method, or a key that has no effect here; it names the key.
+        EngineError: a bad key, another method, a key that has no effect here, or fields under which
+            the method reads more than outcomes; it names the key.
 
     Example:
         >>> outcome_settings({"fields": {"clip": 1.0}}, "rloo").estimator.clip
@@ -104,7 +106,16 @@ def outcome_settings(given: Mapping[str, Any], method: str, instead: str = INSTE
         if key in DEFAULTS and key not in READ_KEYS and value and value != DEFAULTS[key]:
             reason = f"{PREFIX}{method} gets rewards alone, so that this key has no effect"
             raise EngineError(f"{reason}: {instead}", field=f"{CONFIG_KEY}.{key}")
-    return VerlSettings.of({"algorithm": {"stepcredit": {**own, "method": method}}})
+    settings = VerlSettings.of({"algorithm": {"stepcredit": {**own, "method": method}}})
+    if not _reads_outcomes_alone(settings.estimator.reads):
+        reason = f"{PREFIX}{method} gets rewards alone, but with these it reads steps or log-probs"
+        raise EngineError(f"{reason}: {instead}", field=f"{CONFIG_KEY}.fields")
+    return settings
+
+
+def _reads_outcomes_alone(reads: Reads) -> bool:
+    """Whether verl gives an estimator all that a method reads."""
+    return reads.process is None and not reads.logprobs and reads.outcome is not None
 
 
 def outcome_methods() -> list[str]:
@@ -119,7 +130,7 @@ def outcome_methods() -> list[str]:
         except Exception as error:  # a method of an installed package may fail in its own way
             logger.info("%r is no estimator of verl: %s", name, error)
             continue
-        if reads.process is None and not reads.logprobs and reads.outcome is not None:
+        if _reads_outcomes_alone(reads):
             names.append(name)
     return names
 
