@@ -71,8 +71,8 @@ OVERVIEW_WORDS = (
 )
 SPLITS_WORDS = "pass@1 on what the runs were not trained on; the first row is before training."
 ANCHOR_WORDS = (
-    "PASS, PASS-min and GRPO on a real small model, by `examples/smollm2_anchor.py`: chain sums in "
-    "words of natural language, after a short supervised start that all runs share; steps are "
+    "PASS, PASS-min and GRPO on a real small model, by `examples/smollm2_anchor.py`: chain sums "
+    "such as `33 - 86 - 20`, after a short supervised start that all runs share; steps are "
     "scored by a program that redoes their arithmetic. This is an anchor, and no proof: one task, "
     "few seeds, few steps, nothing tuned. Differences are paired by seed, with the 95 % interval "
     "of Student's t."
