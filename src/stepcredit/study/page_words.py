@@ -33,9 +33,10 @@ SIZE_WORDS = (
     "Process scores are simulated, or log-ratios of a small teacher.",
     "So these runs test mechanisms; they do not show that a ranking holds for a model of billions "
     "of parameters.",
-    "The warm start is the supervised checkpoint from which all runs of a seed begin; filler is a "
-    "line that adds nothing; right steps are the right lines of an answer, divided by the lines "
-    "that the problem needs.",
+    "The warm start is the supervised checkpoint from which all runs of a seed begin on one "
+    "machine (“warm starts” below says what differs on another); filler is a line that adds "
+    "nothing; right steps are the right lines of an answer, divided by the lines that the problem "
+    "needs.",
 )
 """How large the experiment is, and words that all tables use."""
 CLAIMS_WORDS = (
